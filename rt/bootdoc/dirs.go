@@ -1,0 +1,121 @@
+package bootdoc
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// File names inside a node's directory.
+const (
+	SocketName  = "agent.sock"
+	KeeperName  = "keeper.json"
+	JournalName = "head.journal"
+)
+
+// Network and cluster file systems, by the magic numbers of statfs(2): no sockets there, and not node-local.
+var shared = map[int64]string{
+	0x6969: "NFS", 0x0BD00BD0: "Lustre", 0x47504653: "GPFS", 0x19830326: "BeeGFS", 0xFF534D42: "CIFS",
+	0xFE534D42: "SMB2", 0x65735546: "FUSE", 0x00C36400: "Ceph", 0xAAD7AAEA: "PanFS",
+}
+
+// Base is the directory under which every cluster of this user on this node has its own: the first of
+// $SLURM_TMPDIR, $TMPDIR and /tmp that exists, can be written and is local, with maniple-UID under it.
+func Base(getenv func(string) string) (string, error) {
+	var why []string
+	for _, parent := range []string{getenv("SLURM_TMPDIR"), getenv("TMPDIR"), "/tmp"} {
+		if parent == "" {
+			continue
+		}
+		if err := usable(parent); err != nil {
+			why = append(why, err.Error())
+			continue
+		}
+		return filepath.Join(parent, fmt.Sprintf("maniple-%d", os.Getuid())), nil
+	}
+	return "", fmt.Errorf("bootdoc: no directory for this node's files (%s); set TMPDIR to one that is local, exists and is yours", strings.Join(why, "; "))
+}
+
+func usable(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no directory", dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if name, bad := shared[int64(st.Type)]; bad {
+		return fmt.Errorf("%s is on %s, which is not local to the node", dir, name)
+	}
+	return nil
+}
+
+// ClusterDir is the cluster's directory on a node, NodeDir that of one node in it.
+func (d *Doc) ClusterDir(getenv func(string) string) (string, error) {
+	base := d.Base
+	if base == "" {
+		var err error
+		if base, err = Base(getenv); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(base, d.Name), nil
+}
+
+// NodeDir is the directory of the node called name.
+func (d *Doc) NodeDir(getenv func(string) string, name string) (string, error) {
+	dir, err := d.ClusterDir(getenv)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// MakePrivate makes dir and those of its parents that are missing, mode 0700, and refuses any that
+// exist but are a link, belong to another user or are open to others, from `under` downwards.
+func MakePrivate(dir, under string) error {
+	rel, err := filepath.Rel(under, dir)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+		return fmt.Errorf("bootdoc: %s is not under %s", dir, under)
+	}
+	path := under
+	for _, part := range strings.Split(rel, string(filepath.Separator)) {
+		path = filepath.Join(path, part)
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("bootdoc: %w", err)
+		}
+		if err := CheckPrivate(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckPrivate refuses a directory that another user could have put there or could look into.
+func CheckPrivate(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return fmt.Errorf("bootdoc: %s: %w", path, err)
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("bootdoc: %s is not a directory: somebody put it there; remove it or set TMPDIR", path)
+	case int(st.Uid) != os.Getuid():
+		return fmt.Errorf("bootdoc: %s belongs to user %d, not to you (%d): set TMPDIR to a directory of your own", path, st.Uid, os.Getuid())
+	case st.Mode&0o077 != 0:
+		return fmt.Errorf("bootdoc: %s is open to others (mode %o): chmod 700 it", path, st.Mode&0o777)
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+// Package bootdoc is the document that brings a node into a cluster, and the rule for where a node
+// keeps its files. A launcher writes the document to the standard input of each keeper; the keeper
+// hands it to its agent and head over their socketpairs. It holds the cluster's secret, so it never
+// appears in an argument, an environment variable, a log or a file.
+package bootdoc
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Version of the document; another one is refused.
+const Version = 1
+
+// Doc is the boot document. All keepers of a cluster may be given the same one.
+type Doc struct {
+	Version int    `json:"version"`
+	Cluster string `json:"cluster"` // 32 hex digits, random
+	Secret  []byte `json:"secret"`  // 32 random bytes; everything that proves membership is derived from it
+	Name    string `json:"name"`    // what users call it: the job ID under Slurm, else the cluster's name
+	Job     string `json:"job,omitempty"`
+	Epoch   uint32 `json:"epoch,omitempty"` // the job's restart count
+
+	Head     []string `json:"head,omitempty"`      // host:port of the head, for keepers that do not host it; may follow later on stdin
+	Expect   []string `json:"expect,omitempty"`    // names of the nodes that will join, in the order that ranks are given out
+	MinNodes int      `json:"min_nodes,omitempty"` // 0: all of Expect
+
+	JoinTimeout time.Duration `json:"join_timeout_ns,omitempty"` // 0: 5 minutes
+	Grace       time.Duration `json:"grace_ns,omitempty"`        // between TERM and KILL on a drain; 0: 30 s
+	Idle        time.Duration `json:"idle_ns,omitempty"`         // drain after so long without a group or client; 0: never
+
+	Owner      string   `json:"owner,omitempty"`      // "stdin": the keeper drains when its standard input ends; "": it lives on
+	Base       string   `json:"base,omitempty"`       // parent of all clusters' directories; "": see Base
+	Interfaces []string `json:"interfaces,omitempty"` // globs in order of preference; empty: all but loopback and bridges
+	Loopback   bool     `json:"loopback,omitempty"`   // all nodes are on this machine: listen on 127.0.0.1 only
+	PortRange  [2]int   `json:"port_range,omitempty"` // of held ports and of the node's port; zero: see the keeper
+
+	Node Node `json:"node,omitempty"`
+}
+
+// Node overrides what is detected on the node.
+type Node struct {
+	Name      string             `json:"name,omitempty"` // "": the host name up to the first dot
+	Fake      bool               `json:"fake,omitempty"` // several nodes on one machine: resources are declared, CPUs are not bound
+	CPUs      int                `json:"cpus,omitempty"`
+	GPUs      int                `json:"gpus,omitempty"`   // declared devices, for fake nodes and tests
+	Memory    int64              `json:"memory,omitempty"` // bytes
+	Resources map[string]float64 `json:"resources,omitempty"`
+	Labels    map[string]string  `json:"labels,omitempty"`
+}
+
+// Parse reads a document and checks it.
+func Parse(data []byte) (*Doc, error) {
+	d := new(Doc)
+	if err := json.Unmarshal(data, d); err != nil {
+		return nil, fmt.Errorf("bootdoc: not a boot document: %w", err)
+	}
+	return d, d.Check()
+}
+
+// Check says what is wrong with the document.
+func (d *Doc) Check() error {
+	switch {
+	case d.Version != Version:
+		return fmt.Errorf("bootdoc: version %d, this binary speaks %d: use the same maniple on all nodes", d.Version, Version)
+	case len(d.Cluster) != 32:
+		return fmt.Errorf("bootdoc: cluster ID %q does not have 32 digits", d.Cluster)
+	case len(d.Secret) != 32:
+		return fmt.Errorf("bootdoc: the secret has %d bytes, not 32", len(d.Secret))
+	case d.Name == "":
+		return fmt.Errorf("bootdoc: no name")
+	case d.Owner != "" && d.Owner != "stdin":
+		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
+	}
+	return nil
+}
