@@ -1,0 +1,34 @@
+// Package agent is the process that runs a node: it joins the head, starts programs through the
+// keeper, carries their output and input, and serves the clients of its node.
+//
+// The nouns. Core is everything that the agent decides: a struct with Step, without goroutine, clock,
+// socket or file. Main is the loop around it that does what the effects say. A rank is one program of
+// a gang, named by Key. A stream is its stdout (1) or stderr (2). A client is a process on this node
+// that is attached over the unix socket; the sink of a gang is the client that gets its output.
+//
+// Ownership. Core belongs to the loop's one goroutine (in rt/sim to the event heap). Bytes in an
+// event or an effect belong to whoever receives them and are never changed afterwards.
+//
+// The queues, who owns them and what bounds them:
+//
+//	output of a stream that was not acknowledged   Core (stream.go)   Window, 256 KiB; less in large gangs
+//	input of a rank that was not written           Core (input.go)    Window, kept by the client's side
+//	questions to the head without an answer        Core (relay.go)    maxQueries
+//	groups created and not confirmed               Core (relay.go)    maxPending
+//	frames on links                                transport.Link     its budget per class
+//
+// Invariants:
+//
+//	AGENT-1: a rank is launched at most once in an incarnation, however often its RankStart comes.
+//	AGENT-2: the end of a rank is told until it is acknowledged, by this agent and by the one after it.
+//	AGENT-3: never more than Window bytes of a stream are unacknowledged; then its pipe is not read.
+//	AGENT-4: a stream's bytes reach its sink in order, without a gap, and are resent from the mark that
+//	         the sink names; the bytes before an acknowledged offset are never sent again.
+//	AGENT-5: the end of a rank is told after its output ended, or endedWait after the end itself.
+//	AGENT-6: what a client asked of the head is asked again after the head restarted, until it is answered.
+//	AGENT-7: an agent that reaches neither head nor peer for fenceAfter ends its programs.
+//	AGENT-8: an agent whose keeper is gone says so, ends its programs and exits.
+//
+// Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of
+// output per stream and incarnation.
+package agent

@@ -1,0 +1,108 @@
+package agent
+
+// Effect is what a Core wants done: one of the types below, done by the shell in order.
+type Effect interface{ effect() }
+
+// ToHead sends on the head's link. It is only emitted while the link is up.
+type ToHead struct {
+	M       Message
+	Corr    uint64
+	Payload []byte
+}
+
+// ToPeer sends on the link to another agent, which PeerDial opened or the peer did.
+type ToPeer struct {
+	Peer    uint32
+	M       Message
+	Corr    uint64
+	Payload []byte
+}
+
+// PeerDial asks for a link to a peer; answered by PeerUp or PeerDead. Idempotent.
+type PeerDial struct {
+	Peer      uint32
+	Name      string
+	Addresses []string
+}
+
+// PeerDrop closes the link to a peer that is dead or of no use any more.
+type PeerDrop struct{ Peer uint32 }
+
+// ToClient sends to a client.
+type ToClient struct {
+	Process uint32
+	M       Message
+	Corr    uint64
+	Payload []byte
+}
+
+// CloseClient ends a client's connection after what was sent to it.
+type CloseClient struct {
+	Process uint32
+	Reason  string
+}
+
+// ToKeeper sends on the keeper's socket.
+type ToKeeper struct{ M Message }
+
+// ReadMore permits one read of at most Max bytes; answered by Output or OutputEOF.
+type ReadMore struct {
+	Key    Key
+	Stream uint8
+	Max    int
+}
+
+// StopRead closes the stream: whatever may still come is not wanted. Not answered, but for an Output
+// that was under way.
+type StopRead struct {
+	Key    Key
+	Stream uint8
+}
+
+// Acked: bytes before Offset are with the sink and need not survive this agent.
+type Acked struct {
+	Key    Key
+	Stream uint8
+	Offset uint64
+}
+
+// WriteInput writes to the program's standard input; answered by InputWritten. One at a time per key.
+type WriteInput struct {
+	Key  Key
+	Data []byte
+}
+
+// CloseInput closes the program's standard input (a terminal gets its end-of-file character).
+type CloseInput struct{ Key Key }
+
+// Forget: nothing about this rank is needed any more.
+type Forget struct{ Key Key }
+
+// Leave says Goodbye to the head once everything before is sent.
+type Leave struct{ Reason string }
+
+// Sweep ends every process of this node's programs, now that no keeper does it.
+type Sweep struct{}
+
+// Exit ends the agent.
+type Exit struct {
+	Code   int
+	Reason string
+}
+
+func (ToHead) effect()      {}
+func (ToPeer) effect()      {}
+func (PeerDial) effect()    {}
+func (PeerDrop) effect()    {}
+func (ToClient) effect()    {}
+func (CloseClient) effect() {}
+func (ToKeeper) effect()    {}
+func (ReadMore) effect()    {}
+func (StopRead) effect()    {}
+func (Acked) effect()       {}
+func (WriteInput) effect()  {}
+func (CloseInput) effect()  {}
+func (Forget) effect()      {}
+func (Leave) effect()       {}
+func (Sweep) effect()       {}
+func (Exit) effect()        {}
