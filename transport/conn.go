@@ -1,0 +1,39 @@
+package transport
+
+import (
+	"net"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// Conn is a stream of bytes to a proven peer. Read and Write may be called at the same time; Close
+// ends both.
+type Conn interface {
+	net.Conn
+	Peer() Peer
+}
+
+// Peer is what the carrier proved about the other side, not what that side says of itself.
+type Peer struct {
+	Role    fb.Role // from its certificate; None on a unix socket
+	Cluster string  // from its certificate; "" on a unix socket
+	UID     int     // on a unix socket; -1 elsewhere
+	Addr    string  // for messages
+}
+
+// BuffersConn is a Conn that writes several buffers with one call of the kernel.
+type BuffersConn interface {
+	Conn
+	WriteBuffers(*net.Buffers) (int64, error)
+}
+
+// Msg is one message, as sent and as delivered.
+type Msg struct {
+	M       wire.Message
+	Corr    uint64 // ties a reply to its query, 0: none
+	Payload []byte // raw bytes beside M; on receipt they belong to the receiver
+
+	class wire.Class
+	cost  int64
+}

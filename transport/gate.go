@@ -1,0 +1,61 @@
+package transport
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// Gate refuses what is foreign or stale, and counts it. It is used inside the admit function of
+// Answer, before the owner's core is asked. A zero field is not checked. Safe for concurrent use.
+type Gate struct {
+	Cluster string // ID of the cluster
+	Job     string // the site scheduler's job ID
+	Epoch   uint32 // its restart count
+	// Dead tells whether an agent number was declared dead; nil: none is.
+	Dead func(agent uint32) bool
+
+	mu     sync.Mutex
+	counts [fb.RefuseCodeMalformed + 1]uint64
+}
+
+// Check returns nil, or why h is refused.
+func (g *Gate) Check(h *fb.HelloT, p Peer) *fb.RefuseT {
+	switch {
+	case h.WireVersion != wire.Version:
+		return g.Refuse(fb.RefuseCodeWireVersion, fmt.Sprintf("wire version %d (%s), this side speaks %d: use the same maniple on all nodes", h.WireVersion, h.Build, wire.Version))
+	case g.Cluster != "" && (h.Cluster != g.Cluster || p.Cluster != "" && p.Cluster != g.Cluster):
+		return g.Refuse(fb.RefuseCodeCluster, "another cluster lives at this address")
+	case g.Job != h.Job && g.Job != "" && h.Job != "":
+		return g.Refuse(fb.RefuseCodeEpoch, fmt.Sprintf("job %s, this is job %s", h.Job, g.Job))
+	case h.Epoch != g.Epoch:
+		return g.Refuse(fb.RefuseCodeEpoch, fmt.Sprintf("start %d of the job, this is start %d", h.Epoch, g.Epoch))
+	case p.Role != fb.RoleNone && p.Role != h.Role:
+		return g.Refuse(fb.RefuseCodeIdentity, fmt.Sprintf("says %s, its certificate says %s", h.Role, p.Role))
+	case h.Agent != 0 && g.Dead != nil && g.Dead(h.Agent):
+		return g.Refuse(fb.RefuseCodeDead, fmt.Sprintf("agent %d was declared dead", h.Agent))
+	}
+	return nil
+}
+
+// Refuse counts one refusal and returns it; for reasons that only the owner knows.
+func (g *Gate) Refuse(code fb.RefuseCode, text string) *fb.RefuseT {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if int(code) < len(g.counts) {
+		g.counts[code]++
+	}
+	return &fb.RefuseT{Code: code, Text: text}
+}
+
+// Refused tells how many were refused with code.
+func (g *Gate) Refused(code fb.RefuseCode) uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if int(code) >= len(g.counts) {
+		return 0
+	}
+	return g.counts[code]
+}
