@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=32, help="samples per rank and step")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=16, help="samples per rank and step")
     parser.add_argument("--workers", type=int, default=1, help="DataLoader worker processes per rank")
     parser.add_argument("--out", default="digits-out")
     parser.add_argument("--target", type=float, default=0.95, help="held-out accuracy to reach")
@@ -97,7 +97,7 @@ def main():
     torch.manual_seed(0)
     train, held = data()
     model = DistributedDataParallel(network())
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     sampler = DistributedSampler(train, world, rank, seed=0)
     loader = DataLoader(train, options.batch, sampler=sampler, num_workers=options.workers,
                         persistent_workers=options.workers > 0)
