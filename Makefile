@@ -1,0 +1,38 @@
+# What a person types. The logic lives in ci/.
+GO ?= go
+export CGO_ENABLED ?= 1
+
+.PHONY: help build demo check test soak bench generate wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+(-NAME)?:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: ## the one static binary, build/maniple
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o build/maniple ./launcher/cmd/maniple
+
+demo: build ## train a network with 2 nodes x 2 ranks on this machine
+	bash ci/demo.sh
+
+check: ## lint and all tests that need no root, network or torch
+	$(GO) run ./ci/suite check
+
+test: ## everything: -race, real processes, real Slurm, torch (root for Slurm)
+	$(GO) run ./ci/suite test
+
+soak: ## repetitions and random kills
+	$(GO) run ./ci/suite soak
+
+bench: ## beside peers; results in docs/perf
+	$(GO) run -tags bench ./ci/bench all
+
+bars-%: ## every bar of an issue: make bars-NAME, as bars-first-light
+	$(GO) run -tags bench ./ci/bench bars $*
+
+generate: ## generated code, with flatc built from the pinned module
+	$(GO) run ./ci/gen
+
+wheel: ## dist/maniple-*.whl, which carries the binary
+	python=$$(ci/python/env.sh dev) && $$python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./libs/python && ls dist/*.whl
+
+clean: ## what was built
+	rm -rf build dist libs/python/build

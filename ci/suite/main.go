@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: suite check|test|soak")
+		os.Exit(64)
+	}
+	top, err := root()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "suite:", err)
+		os.Exit(70)
+	}
+	list, watchdog, ok := plan(os.Args[1])
+	if !ok {
+		fmt.Fprintf(os.Stderr, "suite: no suite is called %q: there are check, test and soak\n", os.Args[1])
+		os.Exit(64)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, watchdog)
+	defer cancel()
+
+	strict := os.Args[1] == "test"
+	allowed := readAllowed(filepath.Join(top, "ci", "suite", "allowed.txt"))
+	var all result
+	for _, p := range list {
+		start := time.Now()
+		fmt.Printf("=== %s\n", p.name)
+		r := p.run(ctx, top)
+		took := time.Since(start)
+		over := ""
+		if p.budget > 0 && took > p.budget {
+			over = "  OVER ITS BUDGET"
+		}
+		fmt.Printf("--- %s: %d passed, %d failed, %d skipped in %s of %s%s\n", p.name, r.passed, r.failed, len(r.skipped), took.Round(100*time.Millisecond), p.budget, over)
+		all.add(r)
+		if ctx.Err() != nil {
+			fmt.Printf("suite: stopped during %s: %v\n", p.name, context.Cause(ctx))
+			all.failed++
+			break
+		}
+	}
+	for _, s := range all.skipped {
+		verdict := ""
+		if strict && !allowed[s.test] {
+			verdict = "  (must run here)"
+			all.failed++
+		}
+		fmt.Printf("skipped: %s: %s%s\n", s.test, s.reason, verdict)
+	}
+	for _, f := range all.names {
+		fmt.Println("failed:", f)
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", all.passed, all.failed, len(all.skipped))
+	if all.failed > 0 || all.passed == 0 {
+		os.Exit(1)
+	}
+}
+
+// root is the folder of go.mod above the working directory.
+func root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", fmt.Errorf("no go.mod in this folder or above it")
+		}
+		dir = up
+	}
+}
+
+// readAllowed reads the names of tests that may be skipped under `test`, one a line, # for the reason.
+func readAllowed(path string) map[string]bool {
+	allowed := map[string]bool{}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return allowed
+	}
+	for line := range strings.Lines(string(data)) {
+		name, _, _ := strings.Cut(line, "#")
+		if name = strings.TrimSpace(name); name != "" {
+			allowed[name] = true
+		}
+	}
+	return allowed
+}

@@ -1,0 +1,43 @@
+package main
+
+import "time"
+
+// pytest runs the tests of the Python package in the cached environment.
+var pytest = []string{"bash", "-c", `exec "$(ci/python/env.sh dev)" -m pytest -q -rs -p no:cacheprovider libs/python`}
+
+// plan is the list of parts of a suite, and the time after which the watchdog ends it.
+func plan(name string) ([]part, time.Duration, bool) {
+	check := []part{
+		{name: "generated code", argv: []string{"go", "run", "./ci/gen", "-check"}, budget: 10 * time.Second},
+		{name: "vet", argv: []string{"go", "vet", "./..."}, budget: time.Minute},
+		{name: "vet e2e", argv: []string{"go", "vet", "-tags", "e2e,soak,bench", "./ci/..."}, budget: time.Minute},
+		{name: "staticcheck", argv: []string{"bash", "ci/lint/staticcheck.sh"}, budget: 2 * time.Minute},
+		{name: "go", argv: []string{"go", "test", "-json", "-timeout", "10m", "./..."}, count: countGo, budget: 3 * time.Minute},
+		{name: "python", argv: pytest, count: countPytest, budget: 20 * time.Second},
+	}
+	switch name {
+	case "check":
+		return check, 15 * time.Minute, true
+	case "test":
+		for i := range check {
+			if check[i].name == "go" {
+				check[i].argv = []string{"go", "test", "-json", "-race", "-timeout", "20m", "./..."}
+				check[i].env = []string{"MANIPLE_TEST_PROCESSES=1"}
+				check[i].budget = 10 * time.Minute
+			}
+			if check[i].name == "generated code" {
+				check[i].argv = append(check[i].argv, "-flatc")
+				check[i].budget = 5 * time.Minute
+			}
+		}
+		return append(check,
+			part{name: "demo", argv: []string{"bash", "ci/demo.sh"}, env: []string{"MANIPLE_DEMO_OUT="}, budget: 5 * time.Minute},
+			part{name: "end to end", argv: []string{"go", "test", "-json", "-tags", "e2e", "-count", "1", "-timeout", "40m", "./ci/e2e/..."}, count: countGo, budget: 15 * time.Minute},
+		), 75 * time.Minute, true
+	case "soak":
+		return []part{
+			{name: "soak", argv: []string{"go", "test", "-json", "-tags", "e2e,soak", "-count", "1", "-timeout", "3h", "./ci/e2e/...", "./rt/sim/..."}, count: countGo},
+		}, 4 * time.Hour, true
+	}
+	return nil, 0, false
+}
