@@ -1,6 +1,11 @@
 package wire
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
 
 var (
 	// ErrMalformed is what every DecodeError is: the peer sent bytes that no honest sender of this
@@ -32,3 +37,7 @@ func (e *DecodeError) Error() string {
 
 // Is makes every DecodeError an ErrMalformed.
 func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
+
+func wrongLength(name string, have, want int) error {
+	return &DecodeError{Type: fb.EnumValuesFrameType[name], Where: name, Why: fmt.Sprintf("%d bytes, a struct of %d is wanted", have, want)}
+}

@@ -5,12 +5,6 @@ import (
 	"strconv"
 )
 
-// HeaderSize is the length of a frame's header.
-const HeaderSize = 32
-
-// FlagMore in Header.Flags says that the message goes on in another frame.
-const FlagMore uint8 = 1
-
 // Header is what every frame begins with, in little-endian order:
 //
 //	 0        4        8     10  11  12        16                24                32
