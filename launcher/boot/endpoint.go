@@ -1,0 +1,163 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend/local"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/transport/tcp"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// EndpointVersion is the version of the endpoint file.
+const EndpointVersion = 1
+
+// Endpoint says how to reach a cluster. It holds a client's credential, never the cluster's secret.
+type Endpoint struct {
+	Version   int       `json:"version"`
+	Kind      string    `json:"kind"` // of the backend: local, slurm
+	Name      string    `json:"name"` // what users call it: the job ID under Slurm
+	Cluster   string    `json:"cluster"`
+	Addresses []string  `json:"addresses"`         // of the head's node, for TCP with TLS
+	Socket    string    `json:"socket,omitempty"`  // of the first node, if it is on Host
+	Dir       string    `json:"dir,omitempty"`     // the cluster's directory on its nodes
+	Nodes     []string  `json:"nodes"`             // in the order of ranks
+	Host      string    `json:"host,omitempty"`    // where Socket and Pid are
+	Boot      string    `json:"boot_id,omitempty"` // of Host: a pid means nothing after a restart
+	Pid       int       `json:"pid,omitempty"`     // of the first node's keeper
+	Start     uint64    `json:"start,omitempty"`   // clock ticks after boot at which it started
+	Since     time.Time `json:"since"`
+	CA        string    `json:"ca,omitempty"`
+	Cert      string    `json:"cert,omitempty"`
+	Key       string    `json:"key,omitempty"`
+
+	path string // of the file it came from
+}
+
+func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
+	ep := &Endpoint{
+		Version: EndpointVersion, Kind: kind, Name: doc.Name, Cluster: doc.Cluster,
+		Addresses: j.addresses, Since: j.started.UTC().Truncate(time.Millisecond),
+	}
+	authority, err := tcp.NewAuthority(doc.Cluster, doc.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("boot: the cluster's authority: %w", err)
+	}
+	cred, err := authority.Credential(fb.RoleClient)
+	if err != nil {
+		return nil, fmt.Errorf("boot: a client's credential: %w", err)
+	}
+	ca, cert, key := cred.PEM()
+	ep.CA, ep.Cert, ep.Key = string(ca), string(cert), string(key)
+	for _, name := range j.want {
+		for _, ev := range j.ready {
+			if ev.Node != name {
+				continue
+			}
+			ep.Nodes = append(ep.Nodes, name)
+			if ep.Socket == "" && kind == "local" {
+				ep.Socket, ep.Host, ep.Boot = ev.Socket, local.HostName(), bootID()
+				ep.Pid, ep.Start = keeperOf(ev.Dir)
+			}
+		}
+	}
+	return ep, nil
+}
+
+func keeperOf(dir string) (pid int, start uint64) {
+	for _, n := range liveNodes(filepath.Dir(dir)) {
+		if n.Dir == dir {
+			return n.Pid, n.Start
+		}
+	}
+	return 0, 0
+}
+
+func bootID() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // only compared
+	return string(data[:min(len(data), 36)])
+}
+
+// dead tells whether the cluster is gone for certain. One on another host never is.
+func (ep *Endpoint) dead() bool {
+	if ep.Pid == 0 || ep.Host != local.HostName() {
+		return false
+	}
+	return ep.Boot != bootID() || !alive(ep.Pid, ep.Start)
+}
+
+// file is where the endpoint belongs under a state directory.
+func (ep *Endpoint) file(state string) string {
+	id := ep.Name
+	if ep.Kind == "local" {
+		id += "@" + ep.Host
+	}
+	return filepath.Join(state, "jobs", ep.Kind, id, "endpoint.json")
+}
+
+// Publish writes the endpoint file, and says where.
+func (c *Cluster) Publish(getenv func(string) string) (path string, err error) {
+	state, err := StateDir(getenv)
+	if err != nil {
+		return "", err
+	}
+	c.Endpoint.path = c.Endpoint.file(state)
+	return c.Endpoint.path, c.Endpoint.write(state)
+}
+
+func (ep *Endpoint) write(state string) error {
+	if err := makePrivateBelow(filepath.Dir(ep.path), state); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(ep, "", "  ")
+	if err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	return writeFile(ep.path, append(data, '\n'))
+}
+
+// writeFile writes beside and renames, so that a reader finds the old file or the new one.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".endpoint-*") // 0600
+	if err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("boot: %w", err)
+	}
+	return nil
+}
+
+// Remove takes the endpoint's file away, and its directory if nothing else is in it.
+func (ep *Endpoint) Remove() {
+	if ep.path != "" {
+		os.Remove(ep.path)
+		os.Remove(filepath.Dir(ep.path))
+	}
+}
+
+func readEndpoint(path string) (*Endpoint, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	ep := &Endpoint{path: path}
+	if err := json.Unmarshal(data, ep); err != nil {
+		return nil, fmt.Errorf("boot: %s: %w", path, err)
+	}
+	if ep.Version != EndpointVersion {
+		return nil, fmt.Errorf("boot: %s: version %d, this maniple knows %d; use the maniple that brought the cluster up", path, ep.Version, EndpointVersion)
+	}
+	return ep, nil
+}

@@ -1,0 +1,69 @@
+package boot
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+)
+
+// StateDir is where endpoint files go: the first of $XDG_STATE_HOME/maniple (~/.local/state/maniple),
+// the Slurm job's submit directory, and this node's own directory that can be written. All but the last
+// are expected to be seen by other nodes.
+func StateDir(getenv func(string) string) (string, error) {
+	dirs := stateDirs(getenv)
+	var why []string
+	for _, dir := range dirs {
+		if err := writable(dir); err != nil {
+			why = append(why, err.Error())
+			continue
+		}
+		return dir, nil
+	}
+	return "", fmt.Errorf("boot: no directory for the cluster's address (%s); set XDG_STATE_HOME to one that you can write", strings.Join(why, "; "))
+}
+
+// stateDirs lists the candidates in order; all are searched for a cluster.
+func stateDirs(getenv func(string) string) []string {
+	var dirs []string
+	if d := getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+		dirs = append(dirs, filepath.Join(d, "maniple"))
+	} else if home := getenv("HOME"); filepath.IsAbs(home) {
+		dirs = append(dirs, filepath.Join(home, ".local", "state", "maniple"))
+	}
+	if d := getenv("SLURM_SUBMIT_DIR"); filepath.IsAbs(d) {
+		dirs = append(dirs, filepath.Join(d, ".maniple"))
+	}
+	if base, err := bootdoc.Base(getenv); err == nil {
+		dirs = append(dirs, filepath.Join(base, ".state"))
+	}
+	return dirs
+}
+
+// writable finds the nearest existing parent and asks whether it can be written.
+func writable(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		_, err := os.Stat(at)
+		if err == nil {
+			if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+				return fmt.Errorf("%s: %w", at, err)
+			}
+			return nil
+		}
+		if at == filepath.Dir(at) {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+}
+
+// makePrivateBelow makes dir: parents above state as the system makes them, state and all below 0700.
+func makePrivateBelow(dir, state string) error {
+	if err := os.MkdirAll(filepath.Dir(state), 0o700); err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	return bootdoc.MakePrivate(dir, filepath.Dir(state))
+}
