@@ -1,0 +1,204 @@
+//go:build e2e
+
+package local
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// stubborn is a rank with a grandchild that left its session and ignores TERM: every kill test uses it.
+// It says "up" when the grandchild lives, and then does what its argument says.
+const stubborn = `
+import os, signal, subprocess, sys, time
+if os.environ.get("RANK", "0") == os.environ.get("STUBBORN_RANK", os.environ.get("RANK", "0")):
+    subprocess.Popen([sys.executable, "-c", "import os,signal,time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN); open('grandchild-%d' % os.getpid(), 'w'); time.sleep(600)"],
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+while not any(f.startswith("grandchild-") for f in os.listdir(".")):
+    time.sleep(0.01)
+print("up", flush=True)
+what = sys.argv[1] if len(sys.argv) > 1 else "sleep"
+if what == "ignore":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if what.startswith("exit") and os.environ["RANK"] == "1":
+    time.sleep(0.2)
+    print("rank 1 gives up", file=sys.stderr, flush=True)
+    sys.exit(int(what[4:]))
+if what.startswith("signal") and os.environ["RANK"] == "1":
+    os.kill(os.getpid(), int(what[6:]))
+if what == "finish":
+    signal.signal(signal.SIGTERM, lambda *a: (print("saved", flush=True), os._exit(0)))
+if what == "until":
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    print("done", flush=True)
+    sys.exit(0)
+time.sleep(600)
+`
+
+// up starts a gang of two stubborn ranks and waits until both say so.
+func (w *world) up(what string, flags ...string) *process {
+	w.t.Helper()
+	program := w.file("stubborn.py", stubborn)
+	args := append([]string{"run", "-n", "2"}, flags...)
+	p := w.start("", append(args, "--", "python3", program, what)...)
+	w.wait(20*time.Second, "both ranks up", func() bool {
+		return strings.Contains(p.out.String(), "[0-1] up") || strings.Count(p.out.String(), "up") >= 2 ||
+			strings.Contains(p.out.String(), "[x2") || exited(p)
+	})
+	return p
+}
+
+func exited(p *process) bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestFirstFailureEndsTheGang(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		code int
+		says []string
+	}{
+		{"exit3", 3, []string{"rank 1", "3", "rank 1 gives up"}},
+		{"signal9", 137, []string{"rank 1", "signal 9"}},
+		{"signal11", 139, []string{"rank 1", "signal 11"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.up(c.what)
+			start := time.Now()
+			if code := p.code(10 * time.Second); code != c.code {
+				t.Errorf("exit code %d, want %d\n%s\n%s", code, c.code, p.err.String(), w.logs())
+			}
+			if took := time.Since(start); took > 5*time.Second { // 2 s is the bar; a test must not fail on a loaded machine
+				t.Errorf("took %s after the ranks were up", took)
+			}
+			for _, words := range c.says {
+				if !strings.Contains(p.err.String(), words) {
+					t.Errorf("stderr does not say %q:\n%s", words, p.err.String())
+				}
+			}
+		})
+	}
+}
+
+func TestInterruptOnceDrains(t *testing.T) {
+	w := newWorld(t)
+	p := w.up("finish")
+	p.cmd.Process.Signal(syscall.SIGINT)
+	if code := p.code(15 * time.Second); code != 0 {
+		t.Errorf("exit code %d of ranks that ended with 0 when asked\n%s", code, p.err.String())
+	}
+	if !strings.Contains(p.out.String(), "saved") {
+		t.Errorf("the ranks were not given time:\n%s", p.out.String())
+	}
+}
+
+func TestInterruptTwiceStops(t *testing.T) {
+	w := newWorld(t)
+	p := w.up("ignore")
+	p.cmd.Process.Signal(syscall.SIGINT)
+	w.wait(5*time.Second, "a word about draining", func() bool { return strings.Contains(p.err.String(), "again") })
+	p.cmd.Process.Signal(syscall.SIGINT)
+	if code := p.code(10 * time.Second); code != 130 {
+		t.Errorf("exit code %d, want 130\n%s", code, p.err.String())
+	}
+}
+
+func TestTermEndsEverything(t *testing.T) {
+	w := newWorld(t)
+	p := w.up("sleep")
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if code := p.code(15 * time.Second); code != 143 {
+		t.Errorf("exit code %d, want 143\n%s", code, p.err.String())
+	}
+}
+
+func TestKilledCommandTakesItsClusterAlong(t *testing.T) {
+	w := newWorld(t)
+	p := w.up("sleep")
+	p.cmd.Process.Kill()
+	<-p.done
+	w.wait(15*time.Second, "nothing marked is left", func() bool { return len(w.marked()) == 0 })
+}
+
+// A killed agent or head is started again, no rank notices, output and exit code are right.
+func TestDaemonKilledUnderAGang(t *testing.T) {
+	for _, role := range []string{"agent", "head"} {
+		t.Run(role, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.up("until")
+			ranks := w.find("stubborn.py", "until")
+			if len(ranks) != 2 {
+				t.Fatalf("%d ranks run", len(ranks))
+			}
+			old := w.one("maniple " + role)
+			syscall.Kill(old, syscall.SIGKILL)
+			w.wait(10*time.Second, "a new "+role, func() bool {
+				now := w.find("maniple " + role)
+				return len(now) == 1 && now[0] != old
+			})
+			for _, pid := range ranks {
+				if syscall.Kill(pid, 0) != nil {
+					t.Errorf("rank with pid %d died with the %s", pid, role)
+				}
+			}
+			w.file("go", "")
+			if code := p.code(20 * time.Second); code != 0 {
+				t.Errorf("exit code %d\n%s\n%s", code, p.err.String(), w.logs())
+			}
+			if !strings.Contains(p.out.String(), "[0-1] done") && strings.Count(p.out.String(), "done") != 2 {
+				t.Errorf("output after the kill is missing:\n%s", p.out.String())
+			}
+		})
+	}
+}
+
+// A killed keeper is a node's death.
+func TestKeeperKilledIsANodesDeath(t *testing.T) {
+	w := newWorld(t)
+	program := w.file("stubborn.py", stubborn)
+	w.must("up", "--fake-nodes", "2")
+	defer w.run("down")
+	p := w.start("", "run", "-N", "2", "--ntasks-per-node", "1", "--", "python3", program, "sleep")
+	w.wait(20*time.Second, "both ranks up", func() bool { return strings.Contains(p.out.String(), "up") && len(w.find("stubborn.py")) >= 2 })
+	keeper := 0
+	for _, pid := range w.find("maniple keeper") {
+		if len(w.childrenOf(pid, "maniple head")) == 0 {
+			keeper = pid
+		}
+	}
+	if keeper == 0 {
+		t.Fatal("no keeper without the head found")
+	}
+	syscall.Kill(keeper, syscall.SIGKILL)
+	if code := p.code(20 * time.Second); code != 137 {
+		t.Errorf("exit code %d, want 137\n%s\n%s", code, p.err.String(), w.logs())
+	}
+	if !strings.Contains(p.err.String(), "node") || !strings.Contains(p.err.String(), "died") {
+		t.Errorf("stderr does not say that a node died:\n%s", p.err.String())
+	}
+}
+
+func (w *world) childrenOf(parent int, words string) []int {
+	var found []int
+	for _, pid := range w.find(words) {
+		data, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		if fields[1] == itoa(parent) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
