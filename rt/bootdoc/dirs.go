@@ -83,6 +83,22 @@ func (d *Doc) NodeDir(getenv func(string) string, name string) (string, error) {
 	return filepath.Join(dir, name), nil
 }
 
+// MakeNodeDir makes the directory of the node called name, with what is missing above it, and gives
+// its path. Base, where the document names one, is taken as it is.
+func (d *Doc) MakeNodeDir(getenv func(string) string, name string) (string, error) {
+	dir, err := d.NodeDir(getenv, name)
+	if err != nil {
+		return "", err
+	}
+	under := d.Base
+	if under == "" {
+		under = filepath.Dir(filepath.Dir(filepath.Dir(dir)))
+	} else if err := os.MkdirAll(under, 0o700); err != nil {
+		return "", fmt.Errorf("bootdoc: %w", err)
+	}
+	return dir, MakePrivate(dir, under)
+}
+
 // MakePrivate makes dir and those of its parents that are missing, mode 0700, and refuses any that
 // exist but are a link, belong to another user or are open to others, from `under` downwards.
 func MakePrivate(dir, under string) error {
@@ -90,7 +106,17 @@ func MakePrivate(dir, under string) error {
 	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
 		return fmt.Errorf("bootdoc: %s is not under %s", dir, under)
 	}
-	path := under
+	// A node that ends removes the directories above its own when they are empty, between two steps
+	// of ours too: then the whole way is walked again.
+	for range 100 {
+		if err = makePrivate(under, rel); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
+}
+
+func makePrivate(path, rel string) error {
 	for _, part := range strings.Split(rel, string(filepath.Separator)) {
 		path = filepath.Join(path, part)
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

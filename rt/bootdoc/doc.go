@@ -70,6 +70,12 @@ func (d *Doc) Check() error {
 		return fmt.Errorf("bootdoc: the secret has %d bytes, not 32", len(d.Secret))
 	case d.Name == "":
 		return fmt.Errorf("bootdoc: no name")
+	case !fileName(d.Name):
+		return fmt.Errorf("bootdoc: the cluster's name %q can't be a directory's name: no slash, no dot in front, at most 255 bytes", d.Name)
+	case d.Node.Name != "" && !fileName(d.Node.Name):
+		return fmt.Errorf("bootdoc: the node's name %q can't be a directory's name: no slash, no dot in front, at most 255 bytes", d.Node.Name)
+	case d.PortRange != [2]int{} && (d.PortRange[0] < 1 || d.PortRange[1] > 65535 || d.PortRange[0] > d.PortRange[1]):
+		return fmt.Errorf("bootdoc: %d-%d is no range of ports", d.PortRange[0], d.PortRange[1])
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}
