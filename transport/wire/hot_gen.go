@@ -14,9 +14,9 @@ const TaskIDSize = 16
 // PutTaskID writes m to the first TaskIDSize bytes of b, which must be there. An ID that is nil is written as zero.
 func PutTaskID(b []byte, m *fb.TaskIDT) {
 	_ = b[TaskIDSize-1]
-	binary.LittleEndian.PutUint32(b[0:], uint32(m.Agent))
-	binary.LittleEndian.PutUint32(b[4:], uint32(m.Process))
-	binary.LittleEndian.PutUint64(b[8:], uint64(m.Counter))
+	binary.LittleEndian.PutUint32(b[0:], m.Agent)
+	binary.LittleEndian.PutUint32(b[4:], m.Process)
+	binary.LittleEndian.PutUint64(b[8:], m.Counter)
 }
 
 // ReadTaskID reads a TaskID from b, which must be exactly TaskIDSize long, into m. IDs that m has are written to, others are made.
@@ -45,8 +45,8 @@ func PutObjectID(b []byte, m *fb.ObjectIDT) {
 	} else {
 		clear(b[0:16])
 	}
-	binary.LittleEndian.PutUint32(b[16:], uint32(m.Index))
-	binary.LittleEndian.PutUint32(b[20:], uint32(m.Pad))
+	binary.LittleEndian.PutUint32(b[16:], m.Index)
+	binary.LittleEndian.PutUint32(b[20:], m.Pad)
 }
 
 // ReadObjectID reads a ObjectID from b, which must be exactly ObjectIDSize long, into m. IDs that m has are written to, others are made.
@@ -80,7 +80,7 @@ const AckSize = 8
 // PutAck writes m to the first AckSize bytes of b, which must be there. An ID that is nil is written as zero.
 func PutAck(b []byte, m *fb.AckT) {
 	_ = b[AckSize-1]
-	binary.LittleEndian.PutUint64(b[0:], uint64(m.Received))
+	binary.LittleEndian.PutUint64(b[0:], m.Received)
 }
 
 // ReadAck reads a Ack from b, which must be exactly AckSize long, into m. IDs that m has are written to, others are made.
@@ -102,8 +102,8 @@ const PingSize = 16
 // PutPing writes m to the first PingSize bytes of b, which must be there. An ID that is nil is written as zero.
 func PutPing(b []byte, m *fb.PingT) {
 	_ = b[PingSize-1]
-	binary.LittleEndian.PutUint64(b[0:], uint64(m.Sent))
-	binary.LittleEndian.PutUint64(b[8:], uint64(m.Loop))
+	binary.LittleEndian.PutUint64(b[0:], m.Sent)
+	binary.LittleEndian.PutUint64(b[8:], m.Loop)
 }
 
 // ReadPing reads a Ping from b, which must be exactly PingSize long, into m. IDs that m has are written to, others are made.
@@ -126,8 +126,8 @@ const PongSize = 16
 // PutPong writes m to the first PongSize bytes of b, which must be there. An ID that is nil is written as zero.
 func PutPong(b []byte, m *fb.PongT) {
 	_ = b[PongSize-1]
-	binary.LittleEndian.PutUint64(b[0:], uint64(m.Sent))
-	binary.LittleEndian.PutUint64(b[8:], uint64(m.Loop))
+	binary.LittleEndian.PutUint64(b[0:], m.Sent)
+	binary.LittleEndian.PutUint64(b[8:], m.Loop)
 }
 
 // ReadPong reads a Pong from b, which must be exactly PongSize long, into m. IDs that m has are written to, others are made.
@@ -150,9 +150,9 @@ const CreditSize = 16
 // PutCredit writes m to the first CreditSize bytes of b, which must be there. An ID that is nil is written as zero.
 func PutCredit(b []byte, m *fb.CreditT) {
 	_ = b[CreditSize-1]
-	binary.LittleEndian.PutUint64(b[0:], uint64(m.Bytes))
-	binary.LittleEndian.PutUint32(b[8:], uint32(m.Records))
-	binary.LittleEndian.PutUint32(b[12:], uint32(m.Class_))
+	binary.LittleEndian.PutUint64(b[0:], m.Bytes)
+	binary.LittleEndian.PutUint32(b[8:], m.Records)
+	binary.LittleEndian.PutUint32(b[12:], m.Class_)
 }
 
 // ReadCredit reads a Credit from b, which must be exactly CreditSize long, into m. IDs that m has are written to, others are made.
@@ -186,13 +186,13 @@ func PutSubmit(b []byte, m *fb.SubmitT) {
 	} else {
 		clear(b[16:32])
 	}
-	binary.LittleEndian.PutUint64(b[32:], uint64(m.Function))
-	binary.LittleEndian.PutUint32(b[40:], uint32(m.Job))
-	binary.LittleEndian.PutUint32(b[44:], uint32(m.Attempt))
-	binary.LittleEndian.PutUint64(b[48:], uint64(m.Deadline))
-	binary.LittleEndian.PutUint64(b[56:], uint64(m.Trace))
-	binary.LittleEndian.PutUint32(b[64:], uint32(m.Shape))
-	binary.LittleEndian.PutUint32(b[68:], uint32(m.Returns))
+	binary.LittleEndian.PutUint64(b[32:], m.Function)
+	binary.LittleEndian.PutUint32(b[40:], m.Job)
+	binary.LittleEndian.PutUint32(b[44:], m.Attempt)
+	binary.LittleEndian.PutUint64(b[48:], m.Deadline)
+	binary.LittleEndian.PutUint64(b[56:], m.Trace)
+	binary.LittleEndian.PutUint32(b[64:], m.Shape)
+	binary.LittleEndian.PutUint32(b[68:], m.Returns)
 }
 
 // ReadSubmit reads a Submit from b, which must be exactly SubmitSize long, into m. IDs that m has are written to, others are made.
@@ -254,13 +254,13 @@ func PutCall(b []byte, m *fb.CallT) {
 	} else {
 		clear(b[32:48])
 	}
-	binary.LittleEndian.PutUint64(b[48:], uint64(m.Sequence))
-	binary.LittleEndian.PutUint32(b[56:], uint32(m.Job))
-	binary.LittleEndian.PutUint32(b[60:], uint32(m.Attempt))
-	binary.LittleEndian.PutUint64(b[64:], uint64(m.Deadline))
-	binary.LittleEndian.PutUint64(b[72:], uint64(m.Trace))
-	binary.LittleEndian.PutUint32(b[80:], uint32(m.Method))
-	binary.LittleEndian.PutUint32(b[84:], uint32(m.Incarnation))
+	binary.LittleEndian.PutUint64(b[48:], m.Sequence)
+	binary.LittleEndian.PutUint32(b[56:], m.Job)
+	binary.LittleEndian.PutUint32(b[60:], m.Attempt)
+	binary.LittleEndian.PutUint64(b[64:], m.Deadline)
+	binary.LittleEndian.PutUint64(b[72:], m.Trace)
+	binary.LittleEndian.PutUint32(b[80:], m.Method)
+	binary.LittleEndian.PutUint32(b[84:], m.Incarnation)
 }
 
 // ReadCall reads a Call from b, which must be exactly CallSize long, into m. IDs that m has are written to, others are made.
@@ -320,12 +320,12 @@ func PutResult(b []byte, m *fb.ResultT) {
 	} else {
 		clear(b[0:16])
 	}
-	binary.LittleEndian.PutUint32(b[16:], uint32(m.Index))
-	binary.LittleEndian.PutUint32(b[20:], uint32(m.Attempt))
-	binary.LittleEndian.PutUint32(b[24:], uint32(m.Flags))
-	binary.LittleEndian.PutUint32(b[28:], uint32(m.Format))
-	binary.LittleEndian.PutUint64(b[32:], uint64(m.PeakMemory))
-	binary.LittleEndian.PutUint64(b[40:], uint64(m.CpuTime))
+	binary.LittleEndian.PutUint32(b[16:], m.Index)
+	binary.LittleEndian.PutUint32(b[20:], m.Attempt)
+	binary.LittleEndian.PutUint32(b[24:], m.Flags)
+	binary.LittleEndian.PutUint32(b[28:], m.Format)
+	binary.LittleEndian.PutUint64(b[32:], m.PeakMemory)
+	binary.LittleEndian.PutUint64(b[40:], m.CpuTime)
 }
 
 // ReadResult reads a Result from b, which must be exactly ResultSize long, into m. IDs that m has are written to, others are made.
@@ -368,8 +368,8 @@ func PutRelease(b []byte, m *fb.ReleaseT) {
 	} else {
 		clear(b[0:24])
 	}
-	binary.LittleEndian.PutUint32(b[24:], uint32(m.Deliveries))
-	binary.LittleEndian.PutUint32(b[28:], uint32(m.Pad))
+	binary.LittleEndian.PutUint32(b[24:], m.Deliveries)
+	binary.LittleEndian.PutUint32(b[28:], m.Pad)
 }
 
 // ReadRelease reads a Release from b, which must be exactly ReleaseSize long, into m. IDs that m has are written to, others are made.
@@ -410,8 +410,8 @@ func PutGet(b []byte, m *fb.GetT) {
 	} else {
 		clear(b[0:24])
 	}
-	binary.LittleEndian.PutUint64(b[24:], uint64(m.Deadline))
-	binary.LittleEndian.PutUint64(b[32:], uint64(m.Timeout))
+	binary.LittleEndian.PutUint64(b[24:], m.Deadline)
+	binary.LittleEndian.PutUint64(b[32:], m.Timeout)
 }
 
 // ReadGet reads a Get from b, which must be exactly GetSize long, into m. IDs that m has are written to, others are made.
@@ -452,9 +452,9 @@ func PutReady(b []byte, m *fb.ReadyT) {
 	} else {
 		clear(b[0:24])
 	}
-	binary.LittleEndian.PutUint32(b[24:], uint32(m.State))
-	binary.LittleEndian.PutUint32(b[28:], uint32(m.Pad))
-	binary.LittleEndian.PutUint64(b[32:], uint64(m.Size))
+	binary.LittleEndian.PutUint32(b[24:], m.State)
+	binary.LittleEndian.PutUint32(b[28:], m.Pad)
+	binary.LittleEndian.PutUint64(b[32:], m.Size)
 }
 
 // ReadReady reads a Ready from b, which must be exactly ReadySize long, into m. IDs that m has are written to, others are made.
@@ -568,8 +568,8 @@ func PutCancel(b []byte, m *fb.CancelT) {
 	} else {
 		clear(b[0:16])
 	}
-	binary.LittleEndian.PutUint32(b[16:], uint32(m.Force))
-	binary.LittleEndian.PutUint32(b[20:], uint32(m.Recursive))
+	binary.LittleEndian.PutUint32(b[16:], m.Force)
+	binary.LittleEndian.PutUint32(b[20:], m.Recursive)
 }
 
 // ReadCancel reads a Cancel from b, which must be exactly CancelSize long, into m. IDs that m has are written to, others are made.
@@ -608,9 +608,9 @@ func PutSeal(b []byte, m *fb.SealT) {
 	} else {
 		clear(b[0:24])
 	}
-	binary.LittleEndian.PutUint64(b[24:], uint64(m.Slab))
-	binary.LittleEndian.PutUint64(b[32:], uint64(m.Offset))
-	binary.LittleEndian.PutUint64(b[40:], uint64(m.Size))
+	binary.LittleEndian.PutUint64(b[24:], m.Slab)
+	binary.LittleEndian.PutUint64(b[32:], m.Offset)
+	binary.LittleEndian.PutUint64(b[40:], m.Size)
 }
 
 // ReadSeal reads a Seal from b, which must be exactly SealSize long, into m. IDs that m has are written to, others are made.

@@ -18,6 +18,9 @@ import (
 //	vtable:  u16 its own bytes, u16 bytes of the table, then per field u16 offset in the table, 0: absent
 //	string:  u32 length, the bytes, one zero byte
 //	vector:  u32 count, the elements; tables and strings as u32 offsets to them
+//
+// The vtable's word for the bytes of the table is read by nobody: Go's builder lets tables of
+// different size share a vtable if their fields lie at the same offsets, so it may be wrong.
 type verifier struct {
 	b      []byte
 	left   int // bytes of b not yet accounted for; what is reached twice is charged twice (WIRE-3)
@@ -27,11 +30,10 @@ type verifier struct {
 	why    string
 }
 
-// tableAt is a table whose vtable and extent have been checked.
+// tableAt is a table whose vtable has been checked.
 type tableAt struct {
 	name  string
 	pos   int
-	size  int // bytes of the table from pos
 	vt    int
 	slots int // bytes of the vtable
 }
@@ -83,12 +85,9 @@ func (v *verifier) enter(pos int, name string) (tableAt, bool) {
 	if t.vt < 0 || t.vt%2 != 0 || t.vt > len(v.b)-4 {
 		return t, v.fail(name, "", fmt.Sprintf("vtable at %d is out of bounds or unaligned", t.vt))
 	}
-	t.slots, t.size = v.u16(t.vt), v.u16(t.vt+2)
+	t.slots = v.u16(t.vt)
 	if t.slots < 4 || t.slots%2 != 0 || t.slots > len(v.b)-t.vt {
 		return t, v.fail(name, "", fmt.Sprintf("vtable of %d bytes", t.slots))
-	}
-	if t.size < 4 || t.size > len(v.b)-pos {
-		return t, v.fail(name, "", fmt.Sprintf("table of %d bytes", t.size))
 	}
 	if v.depth++; v.depth > MaxDepth {
 		return t, v.fail(name, "", "nested too deep")
@@ -96,7 +95,7 @@ func (v *verifier) enter(pos int, name string) (tableAt, bool) {
 	if v.tables++; v.tables > MaxTables {
 		return t, v.fail(name, "", "too many tables")
 	}
-	if !v.spend(t.size) {
+	if !v.spend(4) {
 		return t, v.fail(name, "", "more is reached than the body holds")
 	}
 	return t, true
@@ -116,10 +115,14 @@ func (v *verifier) field(t *tableAt, slot int, name string, size, align int) (in
 	if off == 0 {
 		return 0, true
 	}
-	if off < 4 || off+size > t.size || (t.pos+off)%align != 0 {
-		return 0, v.fail(t.name, name, fmt.Sprintf("%d bytes at %d of a table of %d", size, off, t.size))
+	at := t.pos + off
+	if off < 4 || at > len(v.b)-size || at%align != 0 {
+		return 0, v.fail(t.name, name, fmt.Sprintf("%d bytes at %d are out of bounds or unaligned", size, at))
 	}
-	return t.pos + off, true
+	if !v.spend(size) {
+		return 0, v.fail(t.name, name, "more is reached than the body holds")
+	}
+	return at, true
 }
 
 // inline checks a number, an enum or a struct.
