@@ -52,7 +52,7 @@ func snake(name string) string {
 		}
 		b.WriteRune(c)
 	}
-	return strings.TrimSuffix(b.String(), "_")
+	return b.String()
 }
 
 func comment(doc string) string {

@@ -1,7 +1,5 @@
 package main
 
-import "strings"
-
 // emitC writes frames.h: the same bytes for C, with the compiler as witness.
 func emitC(s *schema, stamp string) ([]byte, error) {
 	p := &page{}
@@ -58,13 +56,12 @@ func emitC(s *schema, stamp string) ([]byte, error) {
 			} else {
 				typ = f.scalar.c
 			}
-			p.f("    %s %s;%s", typ, strings.TrimSuffix(f.name, "_"), cComment(f.doc))
+			p.f("    %s %s;%s", typ, f.name, cComment(f.doc))
 		}
 		p.f("} __attribute__((packed));")
 		p.f("MANIPLE_ASSERT(sizeof(struct %s) == %d, \"%s\");", name, r.size, r.name)
 		for _, f := range r.fields {
-			n := strings.TrimSuffix(f.name, "_")
-			p.f("MANIPLE_ASSERT(offsetof(struct %s, %s) == %d, \"%s.%s\");", name, n, f.offset, r.name, n)
+			p.f("MANIPLE_ASSERT(offsetof(struct %s, %s) == %d, \"%s.%s\");", name, f.name, f.offset, r.name, f.name)
 		}
 		p.f("")
 	}

@@ -53,7 +53,11 @@ func put(f *field) string {
 	case f.scalar.size == 1:
 		return fmt.Sprintf("b[%d] = byte(m.%s)", f.offset, f.goName())
 	}
-	return fmt.Sprintf("binary.LittleEndian.PutUint%d(b[%d:], uint%d(m.%s))", 8*f.scalar.size, f.offset, 8*f.scalar.size, f.goName())
+	value, typ := "m."+f.goName(), fmt.Sprintf("uint%d", 8*f.scalar.size)
+	if f.typ != typ {
+		value = typ + "(" + value + ")"
+	}
+	return fmt.Sprintf("binary.LittleEndian.PutUint%d(b[%d:], %s)", 8*f.scalar.size, f.offset, value)
 }
 
 func get(f *field) string {

@@ -60,15 +60,14 @@ from struct import Struct
 // pyFields flattens r into names and format codes.
 func pyFields(r *record, prefix string) (names []string, code string) {
 	for _, f := range r.fields {
-		name := strings.TrimSuffix(f.name, "_")
 		switch {
 		case f.record != nil:
-			n, c := pyFields(f.record, prefix+name+"_")
+			n, c := pyFields(f.record, prefix+f.name+"_")
 			names, code = append(names, n...), code+c
-		case name == "pad":
+		case f.name == "pad":
 			code += fmt.Sprintf("%dx", f.size())
 		default:
-			names, code = append(names, prefix+name), code+f.scalar.python
+			names, code = append(names, prefix+f.name), code+f.scalar.python
 		}
 	}
 	return names, code

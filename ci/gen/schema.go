@@ -98,21 +98,20 @@ func (f *field) goName() string {
 // scalar is a number of the schema in each language.
 type scalar struct {
 	size   int
-	goType string
 	c      string
 	python string // code of Python's struct
 }
 
 var scalars = map[string]*scalar{
-	"bool":   {1, "bool", "uint8_t", "?"},
-	"uint8":  {1, "uint8", "uint8_t", "B"},
-	"int8":   {1, "int8", "int8_t", "b"},
-	"uint16": {2, "uint16", "uint16_t", "H"},
-	"int16":  {2, "int16", "int16_t", "h"},
-	"uint32": {4, "uint32", "uint32_t", "I"},
-	"int32":  {4, "int32", "int32_t", "i"},
-	"uint64": {8, "uint64", "uint64_t", "Q"},
-	"int64":  {8, "int64", "int64_t", "q"},
+	"bool":   {1, "uint8_t", "?"},
+	"uint8":  {1, "uint8_t", "B"},
+	"int8":   {1, "int8_t", "b"},
+	"uint16": {2, "uint16_t", "H"},
+	"int16":  {2, "int16_t", "h"},
+	"uint32": {4, "uint32_t", "I"},
+	"int32":  {4, "int32_t", "i"},
+	"uint64": {8, "uint64_t", "Q"},
+	"int64":  {8, "int64_t", "q"},
 }
 
 // load parses both files and resolves what they name.
