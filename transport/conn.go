@@ -36,4 +36,5 @@ type Msg struct {
 
 	class wire.Class
 	cost  int64
+	gen   uint32
 }

@@ -8,48 +8,102 @@
 // preamble the keeper has read.
 //
 //	TCP-1: neither side sends or accepts a byte of a handshake before both certificates are proved.
-//	TCP-2: a certificate of another cluster's authority, or none, is refused.
+//	TCP-2: a certificate of another cluster's authority, or none, is refused, and so is one of
+//	       another role than the dialler asked for.
 //
-// Limits: certificates are valid from 2020 to 2120, since the clocks of nodes may be wrong; a key
-// that leaked ends with its cluster.
+// Limits: certificates are valid from 2020 to 2120 and checked without a clock, since the clocks of
+// nodes may be wrong; a key that leaked ends with its cluster.
 package tcp
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/transport"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
-// Authority is the cluster's certificate authority. Whoever has it can be anybody.
-type Authority struct{}
-
-// NewAuthority derives the authority from the cluster's ID (32 hex digits) and secret (32 bytes).
-func NewAuthority(cluster string, secret []byte) (*Authority, error) { return nil, nil }
-
-// Credential mints a credential for a process of this role.
-func (a *Authority) Credential(role fb.Role) (*Credential, error) { return nil, nil }
-
-// Credential proves a role in a cluster, and checks the proofs of others.
-type Credential struct{}
-
-// PEM gives what ParseCredential reads. key is a secret.
-func (c *Credential) PEM() (ca, cert, key []byte) { return nil, nil, nil }
-
-// ParseCredential reads a credential that was kept as PEM.
-func ParseCredential(ca, cert, key []byte) (*Credential, error) { return nil, nil }
-
-// Cluster tells the cluster's ID.
-func (c *Credential) Cluster() string { return "" }
+// unsentBytes is how much of what was written the kernel may hold unsent: a control message waits
+// behind no more than that.
+const unsentBytes = 256 << 10
 
 // Dial connects to host:port, says who is wanted and proves both sides, all within ctx.
 func Dial(ctx context.Context, addr string, c *Credential, p transport.Preamble) (transport.Conn, error) {
-	return nil, nil
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("tcp: %w", err)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = nc.SetDeadline(deadline)
+	}
+	if err := transport.WritePreamble(nc, p); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("tcp: dial %s: %w", addr, err)
+	}
+	return finish(ctx, nc, tls.Client(nc, c.config(p.Role)))
 }
 
 // Server proves both sides of a connection that came in and whose preamble was read. On error nc is
 // closed.
 func Server(ctx context.Context, nc net.Conn, c *Credential) (transport.Conn, error) {
-	return nil, nil
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = nc.SetDeadline(deadline)
+	}
+	return finish(ctx, nc, tls.Server(nc, c.config(0)))
 }
+
+func finish(ctx context.Context, nc net.Conn, tc *tls.Conn) (transport.Conn, error) {
+	addr := nc.RemoteAddr().String()
+	if err := tc.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("tcp: TLS with %s: %w", addr, err)
+	}
+	certs := tc.ConnectionState().PeerCertificates
+	cluster, role, err := identity(certs[0])
+	if err != nil { // it was proved during the handshake, so this can't be
+		nc.Close()
+		return nil, fmt.Errorf("tcp: %w", err)
+	}
+	_ = nc.SetDeadline(time.Time{})
+	if err := tune(nc); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("tcp: %s: %w", addr, err)
+	}
+	return &conn{tc, nc, transport.Peer{Role: role, Cluster: cluster, UID: -1, Addr: addr}}, nil
+}
+
+// tune bounds what the kernel holds unsent. What is no TCP socket (a test's pipe) stays as it is.
+func tune(nc net.Conn) error {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var optErr error
+	err = raw.Control(func(fd uintptr) {
+		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes)
+	})
+	return errors.Join(err, optErr)
+}
+
+// conn is a TLS connection whose peer is proved.
+type conn struct {
+	*tls.Conn
+	nc   net.Conn
+	peer transport.Peer
+}
+
+func (c *conn) Peer() transport.Peer { return c.peer }
+
+// Close closes the socket without TLS's own goodbye, which may have to wait for room in the socket.
+// Links say goodbye themselves, so that a cut stream is never taken for a whole one.
+func (c *conn) Close() error { return c.nc.Close() }
