@@ -1,0 +1,153 @@
+package lint
+
+import (
+	"slices"
+	"testing"
+)
+
+// The laws themselves, on code that breaks them and code that doesn't: a detector that sees nothing
+// would let everything pass.
+
+func sample(t *testing.T, p, text string) *goFile {
+	t.Helper()
+	f, err := parseGo(p, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestDirectionsLaw(t *testing.T) {
+	law := map[string]direction{}
+	for _, d := range directions {
+		law[d.room] = d
+	}
+	for _, c := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"rt", "transport/tcp", true},
+		{"rt", "rt/head", true},
+		{"rt", "launcher/spec", false},
+		{"rt", "slurm", false},
+		{"rt", "ci/lint", false},
+		{"placement", "transport", false},
+		{"placement", "transport/wire/id", true},
+		{"slurm", "transport/wire/id", false},
+		{"yarn", "transport/wire/id", false},
+		{"transport", "rt", false},
+		{"objstore", "transport", true},
+		{"objstore", "placement", false},
+		{"libs", "rt", true},
+		{"libs", "transport", false},
+		{"launcher", "slurm", true},
+		{"launcher", "objstore", false},
+		{"ci", "launcher/cli", true},
+		{"launcher", "ci/e2e", false},
+		{"launcher", "docs", false},
+	} {
+		if got := law[c.from].allows(c.to); got != c.ok {
+			t.Errorf("%s imports %s: allowed %v, want %v", c.from, c.to, got, c.ok)
+		}
+	}
+}
+
+func TestDependenciesLaw(t *testing.T) {
+	for _, c := range []struct {
+		path, imp string
+		ok        bool
+	}{
+		{"transport/wire/a.go", "github.com/google/flatbuffers/go", true},
+		{"slurm/a.go", "github.com/google/flatbuffers/go", false},
+		{"launcher/cli/a_test.go", "github.com/rogpeppe/go-internal/testscript", true},
+		{"launcher/cli/a.go", "github.com/rogpeppe/go-internal/testscript", false},
+		{"rt/a.go", "github.com/pkg/errors", false},
+	} {
+		why := depends(sample(t, c.path, "package x"), c.imp)
+		if (why == "") != c.ok {
+			t.Errorf("%s imports %s: %q", c.path, c.imp, why)
+		}
+	}
+}
+
+func TestSleepLaw(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		body string
+		n    int
+	}{
+		{"plain", `func TestA(t *testing.T) { time.Sleep(1) }`, 1},
+		{"in a bubble", `func TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) { time.Sleep(1) }) }`, 0},
+		{"beside a bubble", `func TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) {}); time.Sleep(1) }`, 1},
+		{"called from a bubble only", `func wait() { time.Sleep(1) }
+			func TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) { wait() }) }`, 0},
+		{"two calls deep", `func wait() { time.Sleep(1) }
+			func step() { wait() }
+			func TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) { step() }) }`, 0},
+		{"called from outside, too", `func wait() { time.Sleep(1) }
+			func TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) { wait() }); wait() }`, 1},
+		{"a method", `func (w world) wait() { time.Sleep(1) }
+			func TestA(t *testing.T) { world{}.wait() }`, 1},
+		{"as a value", `var pause = time.Sleep`, 1},
+		{"in a goroutine", `func TestA(t *testing.T) { go func() { time.Sleep(1) }() }`, 1},
+		{"handed to the bubble by name", `func inside(t *testing.T) { time.Sleep(1) }
+			func TestA(t *testing.T) { synctest.Test(t, inside) }`, 0},
+	} {
+		if got := sleeps([]*goFile{sample(t, "x/a_test.go", "package x\n"+c.body)}); len(got) != c.n {
+			t.Errorf("%s: found %q, want %d", c.name, got, c.n)
+		}
+	}
+}
+
+func TestProgramsLaw(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{`import "os/exec"; var _ = exec.Command("true")`, []string{"os/exec"}},
+		{`import run "os/exec"; var _ = run.Command("true")`, []string{"os/exec"}},
+		{`import "os/exec"; var _, _ = exec.LookPath("true")`, nil},
+		{`import "os"; var _, _ = os.StartProcess("", nil, nil)`, []string{"os.StartProcess"}},
+		{`import "syscall"; var f = syscall.ForkExec`, []string{"syscall.ForkExec"}},
+		{`import u "golang.org/x/sys/unix"; var f = u.Exec`, []string{"golang.org/x/sys/unix.Exec"}},
+		{`import "syscall"; var f = syscall.Kill`, nil},
+	} {
+		if got := startsProgram(sample(t, "rt/a.go", "package x\n"+c.text)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.text, got, c.want)
+		}
+	}
+}
+
+func TestAnchors(t *testing.T) {
+	got := anchors("# The `wire`\n\n```sh\n# not a heading\n```\n## 2. Header, in bytes\n")
+	for _, want := range []string{"the-wire", "2-header-in-bytes"} {
+		if !got[want] {
+			t.Errorf("no %s in %v", want, got)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestForeignLaw(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		bad  bool
+	}{
+		{"cd /wo" + "rk/main", true},
+		{"out = \"/wo" + "rk/x\"", true},
+		{"$HOME/wo" + "rk/x", false},
+		{"/scratch/wo" + "rk/x", false},
+		{"curl https://py" + "pi.org/simple", true},
+		{"pip install maniple", false},
+	} {
+		bad := false
+		for _, re := range foreign {
+			bad = bad || re.MatchString(c.line)
+		}
+		if bad != c.bad {
+			t.Errorf("%q: %v, want %v", c.line, bad, c.bad)
+		}
+	}
+}

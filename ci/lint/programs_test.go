@@ -1,0 +1,100 @@
+package lint
+
+import (
+	"go/ast"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// starters may start a program; none of them starts a user's but the keeper. Each says which.
+var starters = map[string]string{
+	"rt/keeper": "the one place where users' programs start, and head and agent",
+
+	"launcher/backend/local": "starts keepers on this machine, which then start the programs",
+}
+
+// starts lists what of each package begins a new program.
+var starts = map[string][]string{
+	"os":                    {"StartProcess"},
+	"syscall":               {"ForkExec", "StartProcess", "Exec", "SYS_EXECVE", "SYS_EXECVEAT", "SYS_FORK", "SYS_CLONE"},
+	"golang.org/x/sys/unix": {"Exec", "SYS_EXECVE", "SYS_EXECVEAT", "SYS_FORK", "SYS_CLONE", "SYS_CLONE3"},
+	"os/exec":               nil, // all of it
+}
+
+// LINT-8: a program that something else than a keeper starts is outlived by nobody, counted by
+// nobody, and swept up by nobody.
+func TestOnePathStartsPrograms(t *testing.T) {
+	allow := except(starters)
+	for _, f := range goFiles(t) {
+		if f.test || !within(f.dir, "rt", "launcher", "transport", "objstore", "placement") {
+			continue
+		}
+		for _, how := range startsProgram(f) {
+			if !allow.has(f.path) {
+				t.Errorf("%s uses %s: only the keeper starts programs; ask it with ProgramLaunch, or list this file here with what it starts", f.path, how)
+			}
+		}
+	}
+	allow.stale(t)
+}
+
+// startsProgram gives what f uses to start programs.
+func startsProgram(f *goFile) []string {
+	var out []string
+	names := map[string]string{} // of packages as f calls them
+	for _, i := range f.ast.Imports {
+		p := strings.Trim(i.Path.Value, `"`)
+		if _, watched := starts[p]; !watched {
+			continue
+		}
+		if p == "os/exec" {
+			if !onlyLooksUp(f, nameOf(i)) {
+				out = append(out, p)
+			}
+			continue
+		}
+		name := nameOf(i)
+		names[name] = p
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := s.X.(*ast.Ident); ok && slices.Contains(starts[names[x.Name]], s.Sel.Name) {
+			out = append(out, names[x.Name]+"."+s.Sel.Name)
+		}
+		return true
+	})
+	return out
+}
+
+// nameOf is what the file calls the package that it imports.
+func nameOf(i *ast.ImportSpec) string {
+	if i.Name != nil {
+		return i.Name.Name
+	}
+	p := strings.Trim(i.Path.Value, `"`)
+	return p[strings.LastIndex(p, "/")+1:]
+}
+
+// onlyLooksUp tells whether f uses of os/exec, which it calls name, only what starts nothing.
+func onlyLooksUp(f *goFile, name string) bool {
+	only := true
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := s.X.(*ast.Ident); ok && x.Name == name {
+			switch s.Sel.Name {
+			case "LookPath", "ErrNotFound", "ExitError", "Error", "ErrDot":
+			default:
+				only = false
+			}
+		}
+		return true
+	})
+	return only
+}
