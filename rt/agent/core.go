@@ -5,18 +5,24 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // Durations and bounds of the core.
 const (
 	Window      = 256 << 10 // bytes of a stream that may be unacknowledged
 	ReadSize    = 32 << 10  // bytes of one read
-	gangWindow  = 64 << 20  // of all streams of a gang, at the sink; large gangs get smaller windows
-	minWindow   = 8 << 10
+	gangWindow  = 16 << 20  // of all streams of a gang, at the sink; large gangs get smaller windows
+	minWindow   = 1 << 10
+	sinkWindow  = 16 << 20                      // of all streams of this agent to the same agent
+	inputWindow = 256 << 10                     // bytes of input that a client may have on the way
 	endedWait   = int64(200 * time.Millisecond) // a rank's end waits so long for the end of its output
 	fenceAfter  = int64(20 * time.Second)
-	probeAfter  = int64(5 * time.Second) // without a head: look for peers
-	leaveAfter  = int64(time.Second)     // of a drain that is due: programs have so long to end
+	probeAfter  = int64(5 * time.Second)  // without a head: look for peers
+	leaveAfter  = int64(time.Second)      // when all is to end: programs and clients have so long
+	lingerAfter = int64(10 * time.Second) // output of a released gang waits so long for its sink
+	askAgain    = int64(time.Minute)      // for neighbours
+	cancelAge   = int64(time.Minute)      // a cancel is repeated to a new head for so long
 	maxQueries  = 1024
 	maxPending  = 4096
 	defaultStop = int64(30 * time.Second) // grace where neither stop nor program says one
@@ -45,8 +51,8 @@ type Config struct {
 	Programs  []*fb.ProgramStateT // what the keeper has of it
 	HeadLocal bool                // the head's keeper is this node's: being cut off from it is no reason to fence
 	Interface string              // network interface of Addresses[0], for gloo and NCCL; "": not set
-	Home      bool                // HOME can be written
-	Temp      string              // directory for programs' temporary files, "": theirs
+	Home      string              // this user's home directory
+	HomeRO    bool                // it can't be written: programs get their working directory instead
 	Bind      bool                // CPUs are bound: the node is no fake one
 }
 
@@ -54,13 +60,147 @@ type Config struct {
 // event in order; do the effects in order; Step(Tick) when NextDeadline has come.
 type Core struct {
 	cfg Config
+	now int64
+	out []Effect
+
+	member
+	fleet
+	gangs    gangs
+	relay    relay
+	launches uint64 // programs launched by this process
 }
 
 // NewCore makes the core of a new agent process. It has no number until HeadUp.
-func NewCore(cfg Config) *Core { return &Core{cfg: cfg} }
+func NewCore(cfg Config) *Core {
+	c := &Core{cfg: cfg}
+	c.member.cutSince = never
+	c.fleet.byAgent = map[uint32]*peer{}
+	c.gangs.byKey = map[gangKey]*gang{}
+	c.gangs.ranks = map[Key]*rank{}
+	c.relay.init()
+	for _, p := range cfg.Programs {
+		c.adopt(p)
+	}
+	return c
+}
 
-// Step takes in one event at time now (wall, ns) and appends what is to be done to out.
-func (c *Core) Step(now int64, ev Event, out []Effect) []Effect { return out }
+// Agent is this agent's number, 0 before the first HeadUp.
+func (c *Core) Agent() uint32 { return c.agent }
+
+// Step takes in one event at time now (wall, ns) and appends what is to be done to out. A message that
+// makes no sense is dropped.
+func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
+	c.now, c.out = now, out
+	if c.cutSince == never && !c.reached() {
+		c.cutSince = now
+	}
+	switch ev := ev.(type) {
+	case Output:
+		c.onOutput(ev)
+	case OutputEOF:
+		c.onOutputEOF(ev)
+	case InputWritten:
+		c.onInputWritten(ev)
+	case FromHead:
+		c.onHead(ev)
+	case FromPeer:
+		c.onPeer(ev)
+	case FromClient:
+		c.onClient(ev)
+	case FromKeeper:
+		c.onKeeper(ev.M)
+	case HeadUp:
+		c.onHeadUp(ev)
+	case HeadDown:
+		c.onHeadDown()
+	case HeadRefused:
+		c.onHeadRefused(ev)
+	case PeerUp:
+		c.onPeerUp(ev.Peer)
+	case PeerDown:
+		c.onPeerDown(ev.Peer)
+	case PeerDead:
+		c.onPeerDead(ev.Peer)
+	case ClientGone:
+		c.onClientGone(ev.Process)
+	case KeeperGone:
+		c.onKeeperGone()
+	case Restored:
+		c.onRestored(ev)
+	case Tick:
+	}
+	c.due()
+	out, c.out = c.out, nil
+	return out
+}
+
+func (c *Core) emit(e Effect)                { c.out = append(c.out, e) }
+func (c *Core) toHead(m Message)             { c.emit(ToHead{M: m}) }
+func (c *Core) toKeeper(m Message)           { c.emit(ToKeeper{M: m}) }
+func (c *Core) toClient(p uint32, m Message) { c.emit(ToClient{Process: p, M: m}) }
+
+// due does what has become due, whatever the event was.
+func (c *Core) due() {
+	c.dueRanks()
+	c.dueMember()
+	c.duePeers()
+}
 
 // NextDeadline is the time at which a Tick is due; math.MaxInt64: none.
-func (c *Core) NextDeadline() int64 { return never }
+func (c *Core) NextDeadline() int64 {
+	return min(c.ranksDeadline(), c.memberDeadline(), c.peersDeadline())
+}
+
+// onHead hands a message of the head to the part of the core that it concerns.
+func (c *Core) onHead(ev FromHead) {
+	switch m := ev.M.(type) {
+	case *fb.RegisteredT:
+		c.onRegistered(m)
+	case *fb.BundleReserveT:
+		c.onReserve(m)
+	case *fb.BundleReleaseT:
+		c.onRelease(m)
+	case *fb.RankStartT:
+		c.onRankStart(m)
+	case *fb.RankStopT:
+		c.onRankStop(m)
+	case *fb.RankStateAckT:
+		c.onStateAck(m)
+	case *fb.RankSinkT:
+		c.onSink(m)
+	case *fb.GroupUpdateT:
+		c.onUpdate(m)
+	case *fb.StateReplyT:
+		c.onReply(m, ev.Corr, ev.Payload)
+	case *fb.NoticeT:
+		c.onNotice(m)
+	case *fb.PeerInfoT:
+		c.onPeerInfo(m, ev.Corr)
+	case *fb.AgentDeadT:
+		c.onAgentDead(m)
+	case *fb.DrainT:
+		c.onDrain(m)
+	}
+}
+
+func (c *Core) onKeeper(m Message) {
+	switch m := m.(type) {
+	case *fb.ProgramStateT:
+		c.onProgram(m)
+	case *fb.PortHeldT:
+		c.onPortHeld(m)
+	case *fb.DrainT:
+		c.askDrain(m)
+	}
+}
+
+func taskOf(t *fb.TaskIDT) id.Task {
+	if t == nil {
+		return id.Task{}
+	}
+	return id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}
+}
+
+func taskT(t id.Task) *fb.TaskIDT {
+	return &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}
+}

@@ -3,7 +3,8 @@ package agent
 // Effect is what a Core wants done: one of the types below, done by the shell in order.
 type Effect interface{ effect() }
 
-// ToHead sends on the head's link. It is only emitted while the link is up.
+// ToHead sends on the head's link, from the first HeadUp on. While the link is down it keeps the message
+// or loses it with its session; after HeadUp{Resumed: false} the core tells everything again.
 type ToHead struct {
 	M       Message
 	Corr    uint64
@@ -18,7 +19,8 @@ type ToPeer struct {
 	Payload []byte
 }
 
-// PeerDial asks for a link to a peer; answered by PeerUp or PeerDead. Idempotent.
+// PeerDial asks for a link to a peer; answered by PeerUp or PeerDead, at once if there is one. Messages
+// for the peer may follow at once.
 type PeerDial struct {
 	Peer      uint32
 	Name      string
@@ -45,10 +47,12 @@ type CloseClient struct {
 // ToKeeper sends on the keeper's socket.
 type ToKeeper struct{ M Message }
 
-// ReadMore permits one read of at most Max bytes; answered by Output or OutputEOF.
+// ReadMore permits one read of at most Max bytes, of which the first will have Offset in the stream;
+// answered by Output or OutputEOF.
 type ReadMore struct {
 	Key    Key
 	Stream uint8
+	Offset uint64
 	Max    int
 }
 

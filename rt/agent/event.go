@@ -52,7 +52,8 @@ type FromHead struct {
 	Payload []byte
 }
 
-// PeerUp, PeerDown and PeerDead tell about the link to another agent. Dead is for ever.
+// PeerUp, PeerDown and PeerDead tell about the link to another agent. Down: its connection broke and may
+// be resumed. Dead: the session is over or never was; what was sent on it may be lost.
 type (
 	PeerUp   struct{ Peer uint32 }
 	PeerDown struct{ Peer uint32 }

@@ -1,0 +1,38 @@
+package agent
+
+import (
+	programs "github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// environ is the environment of one rank.
+func (c *Core) environ(b *fb.BundlePlaceT, p *fb.RankPlaceT, m *fb.RankStartT) (env, notes []string) {
+	in := programs.EnvInput{
+		Base: m.Program.Env, SlurmEnv: m.Program.SlurmEnv, Driver: m.Program.Driver, Cwd: m.Program.Cwd,
+		Group: taskOf(m.Group).String(), Incarnation: m.Incarnation,
+		Rank: p.Rank, LocalRank: p.LocalRank, NodeRank: p.NodeRank,
+		World: m.World, LocalWorld: m.LocalWorld, Nodes: m.Nodes,
+		MasterAddr: m.MasterAddr, MasterPort: m.MasterPort,
+		NodeName: c.cfg.Name, NodeKey: c.cfg.NodeKey, Address: c.cfg.Socket,
+		Interface: c.cfg.Interface,
+	}
+	if c.cfg.HomeRO {
+		in.BadHome = c.cfg.Home
+	}
+	for _, have := range c.cfg.Devices {
+		in.NodeDevices = append(in.NodeDevices, programs.Device{ID: have.Id, Kind: have.Kind})
+	}
+	for _, name := range b.Devices {
+		for _, have := range c.cfg.Devices {
+			if have.Id == name {
+				in.Devices = append(in.Devices, programs.Device{ID: have.Id, Kind: have.Kind})
+			}
+		}
+	}
+	for _, r := range b.Resources {
+		if r.Name == "CPU" && b.Ranks > 0 {
+			in.CPUs = int(r.Amount / 10000 / int64(b.Ranks))
+		}
+	}
+	return programs.Env(in)
+}

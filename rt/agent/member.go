@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// member is the agent's place in the cluster: its number, whether the head knows it, how it leaves.
+type member struct {
+	agent, node uint32
+	term        uint64
+	headUp      bool  // there is a connection
+	known       bool  // Registered came in this session
+	told        bool  // Registered came once: previous is done with
+	cutSince    int64 // neither head nor peer since then; never: reached
+	downSince   int64 // no head since then
+	fenced      bool
+
+	drain   *fb.DrainT // asked for by the keeper, not yet passed on
+	drainAt int64      // when we end without the head, if it can't be asked
+	leaving *fb.DrainT // everything ends now
+	leaveAt int64
+	gone    bool
+}
+
+func (c *Core) onHeadUp(ev HeadUp) {
+	first := c.agent == 0
+	if ev.Agent != 0 {
+		c.agent = ev.Agent
+	}
+	c.term = max(c.term, ev.Term)
+	c.headUp, c.cutSince, c.downSince = true, never, 0
+	if ev.Resumed && !first {
+		return
+	}
+	c.known = false
+	c.toHead(c.register())
+}
+
+// register tells all that the head can't know from its journal.
+func (c *Core) register() *fb.RegisterT {
+	r := &fb.RegisterT{
+		Name: c.cfg.Name, NodeKey: c.cfg.NodeKey, Addresses: c.cfg.Addresses, Resources: c.cfg.Resources,
+		Labels: c.cfg.Labels, Devices: c.cfg.Devices, Cpus: c.cfg.CPUs, Topology: c.cfg.Topology,
+		Grant: c.cfg.Grant, Build: c.cfg.Build, Clock: c.now,
+	}
+	if !c.told {
+		r.Previous = c.cfg.Previous
+	}
+	for _, g := range c.gangs.order {
+		if g.bundles != nil && !g.portPending {
+			r.Bundles = append(r.Bundles, g.reserved())
+		}
+		for _, k := range g.ranks {
+			if k.launched && !k.acked {
+				r.Ranks = append(r.Ranks, k.tell(c.now))
+			}
+		}
+	}
+	return r
+}
+
+func (c *Core) onRegistered(m *fb.RegisteredT) {
+	c.node, c.term = m.Node, max(c.term, m.Term)
+	c.known, c.told = true, true
+	c.toKeeper(&fb.KeeperReadyT{Role: fb.RoleAgent, Agent: c.agent, Text: c.cfg.Grant})
+	c.attachWaiting()
+	c.repeatAsked()
+	c.askNeighbours()
+	if c.drain != nil {
+		c.toHead(c.drain)
+	}
+}
+
+func (c *Core) onHeadDown() {
+	if !c.headUp {
+		return
+	}
+	c.headUp, c.downSince = false, c.now
+	if !c.reached() {
+		c.cutSince = c.now
+	}
+}
+
+// onHeadRefused: this number is dead, or never was anybody's. The keeper starts another agent, which
+// gets a new number and is told what to stop.
+func (c *Core) onHeadRefused(ev HeadRefused) {
+	c.exit(ExitRefused, fmt.Sprintf("the head refused this agent (%s): %s", ev.Code, ev.Text))
+}
+
+// Exit codes of the agent, for the keeper's log. Any but 0 makes the keeper start it again.
+const (
+	ExitRefused    = 3
+	ExitKeeperGone = 4
+)
+
+func (c *Core) exit(code int, reason string) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.emit(Exit{Code: code, Reason: reason})
+}
+
+// reached tells whether anybody else of the cluster is in reach.
+func (c *Core) reached() bool { return c.headUp || c.cfg.HeadLocal || c.fleet.up > 0 }
+
+// askDrain passes on the keeper's wish that everything ends.
+func (c *Core) askDrain(m *fb.DrainT) {
+	c.drain = m
+	if c.known {
+		c.toHead(m)
+	}
+	// The head answers a wish for "now" at once, any other by its deadline. Without an answer we end alone.
+	c.drainAt = c.now + 2*leaveAfter
+	if !m.Now {
+		c.drainAt = max(c.drainAt, m.Deadline+2*leaveAfter)
+	}
+}
+
+// onDrain: the head tells what is going to happen (clients are told), or that it happens now.
+func (c *Core) onDrain(m *fb.DrainT) {
+	if !m.Now {
+		for _, cl := range c.relay.clients {
+			if cl.attached {
+				c.toClient(cl.process, m)
+			}
+		}
+		return
+	}
+	c.leave(m)
+}
+
+// leave ends everything here and then the node.
+func (c *Core) leave(m *fb.DrainT) {
+	if c.leaving != nil {
+		return
+	}
+	c.leaving, c.leaveAt, c.drain = m, c.now+leaveAfter, nil
+	for _, g := range c.gangs.order {
+		for _, k := range g.ranks {
+			c.kill(k)
+		}
+	}
+	for _, cl := range c.relay.clients {
+		c.toClient(cl.process, &fb.ShutdownT{Reason: m.Reason})
+	}
+}
+
+// onKeeperGone: nothing is left that could start, reap or sweep.
+func (c *Core) onKeeperGone() {
+	if c.gone {
+		return
+	}
+	reason := "its keeper was killed"
+	if c.agent != 0 {
+		c.toHead(&fb.NodeLeavingT{Agent: c.agent, Reason: reason})
+		c.emit(Leave{Reason: reason})
+	}
+	c.emit(Sweep{})
+	c.exit(ExitKeeperGone, reason)
+}
+
+func (c *Core) dueMember() {
+	if c.gone {
+		return
+	}
+	if c.drain != nil && c.drainAt <= c.now && c.leaving == nil {
+		c.leave(c.drain)
+	}
+	if c.leaving != nil && (c.leaveAt <= c.now || c.idle()) {
+		m := c.leaving
+		for _, cl := range c.relay.clients {
+			c.emit(CloseClient{Process: cl.process, Reason: m.Reason})
+		}
+		c.emit(Leave{Reason: m.Reason})
+		c.toKeeper(&fb.KeeperStopT{Code: m.ExitCode, Reason: m.Reason})
+		c.exit(0, m.Reason)
+		return
+	}
+	if c.fenceAt() <= c.now {
+		c.fenced = true
+		for _, g := range c.gangs.order {
+			for _, k := range g.ranks {
+				c.kill(k)
+			}
+		}
+	}
+}
+
+// idle: no program runs and no client is attached.
+func (c *Core) idle() bool { return !c.running() && len(c.relay.clients) == 0 }
+
+// fenceAt is when programs end because nobody was reached.
+func (c *Core) fenceAt() int64 {
+	if c.fenced || c.cutSince == never || !c.running() {
+		return never
+	}
+	return c.cutSince + fenceAfter
+}
+
+func (c *Core) memberDeadline() int64 {
+	if c.gone {
+		return never
+	}
+	at := c.fenceAt()
+	if c.drain != nil && c.leaving == nil {
+		at = min(at, c.drainAt)
+	}
+	if c.leaving != nil {
+		at = min(at, c.leaveAt)
+	}
+	return at
+}

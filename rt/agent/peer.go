@@ -1,0 +1,287 @@
+package agent
+
+import (
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+const (
+	redialAfter = int64(1e9)
+	probePeers  = 3 // so many are asked whether they are there when the head is not
+)
+
+// peer is another agent.
+type peer struct {
+	agent       uint32
+	name        string
+	addresses   []string
+	up          bool // a connection stands
+	linked      bool // there is a session, or it is being dialled: messages may be given to it
+	wanted      bool // we dialled it: dial again when it dies
+	dead        bool // the head says so
+	redialAt    int64
+	outstanding int  // bytes of output sent to it and not acknowledged
+	held        bool // output waits because outstanding is at its bound
+}
+
+func (p *peer) ready() bool { return p.linked && !p.dead }
+
+// fleet is what is known of other agents, in order of their numbers.
+type fleet struct {
+	byAgent map[uint32]*peer
+	peers   []*peer
+	up      int   // how many have a connection
+	askAt   int64 // when to ask the head for neighbours again
+}
+
+func (c *Core) peer(agent uint32) *peer {
+	if p := c.fleet.byAgent[agent]; p != nil {
+		return p
+	}
+	p := &peer{agent: agent, redialAt: never}
+	c.fleet.byAgent[agent] = p
+	at, _ := slices.BinarySearchFunc(c.fleet.peers, agent, func(p *peer, n uint32) int { return int(int64(p.agent) - int64(n)) })
+	c.fleet.peers = slices.Insert(c.fleet.peers, at, p)
+	return p
+}
+
+// route gives the peer that carries messages to an agent; nil: this agent itself, or nobody.
+func (c *Core) route(agent uint32) *peer {
+	if agent == 0 || agent == c.agent {
+		return nil
+	}
+	return c.peer(agent)
+}
+
+// learn takes note of where an agent is.
+func (c *Core) learn(info *fb.PeerInfoT) {
+	if info == nil || info.Agent == 0 || info.Agent == c.agent {
+		return
+	}
+	p := c.peer(info.Agent)
+	if info.Name != "" {
+		p.name = info.Name
+	}
+	if len(info.Addresses) > 0 {
+		p.addresses = info.Addresses
+	}
+	if info.Dead && !p.dead {
+		c.bury(p)
+	}
+}
+
+// reachPeer makes sure that messages can be sent to an agent, as soon as it is known where it is.
+func (c *Core) reachPeer(agent uint32) {
+	p := c.route(agent)
+	if p == nil || p.dead || p.linked {
+		return
+	}
+	p.wanted = true
+	if len(p.addresses) == 0 {
+		if c.known {
+			c.toHead(&fb.PeerQueryT{Agent: agent})
+		}
+		p.redialAt = c.now + redialAfter
+		return
+	}
+	p.linked, p.redialAt = true, never
+	c.emit(PeerDial{Peer: agent, Name: p.name, Addresses: p.addresses})
+}
+
+func (c *Core) onPeerUp(agent uint32) {
+	p := c.route(agent)
+	if p == nil {
+		return
+	}
+	if p.dead {
+		c.emit(PeerDrop{Peer: agent})
+		return
+	}
+	if !p.up {
+		p.up = true
+		c.fleet.up++
+		c.cutSince = never
+	}
+	fresh := !p.linked
+	p.linked, p.redialAt = true, never
+	if fresh {
+		c.resume(p)
+	}
+}
+
+func (c *Core) onPeerDown(agent uint32) {
+	p := c.fleet.byAgent[agent]
+	if p == nil || !p.up {
+		return
+	}
+	p.up = false
+	c.fleet.up--
+	if !c.reached() {
+		c.cutSince = c.now
+	}
+}
+
+// onPeerDead: what was sent to it may be lost; all of it is sent again on the next session.
+func (c *Core) onPeerDead(agent uint32) {
+	p := c.fleet.byAgent[agent]
+	if p == nil {
+		return
+	}
+	c.onPeerDown(agent)
+	p.linked = false
+	for _, g := range c.gangs.order {
+		if g.sink.known && g.sink.agent == agent {
+			p.wanted = !p.dead
+			for _, k := range g.ranks {
+				for i := range k.streams {
+					c.rewind(k, i)
+				}
+			}
+		}
+	}
+	p.outstanding, p.held = 0, false
+	if p.wanted && !p.dead {
+		p.redialAt = c.now + redialAfter
+	}
+	c.inputLost(agent)
+}
+
+// resume sends what waited for the peer.
+func (c *Core) resume(p *peer) {
+	for _, g := range c.gangs.order {
+		if g.sink.known && g.sink.agent == p.agent {
+			c.pumpGang(g)
+		}
+	}
+}
+
+// unhold lets waiting output go on after half of the window is free again.
+func (c *Core) unhold(p *peer) {
+	if p.held && p.outstanding <= sinkWindow/2 {
+		p.held = false
+		c.resume(p)
+	}
+}
+
+// bury: the head declared the agent dead.
+func (c *Core) bury(p *peer) {
+	p.dead, p.wanted, p.redialAt = true, false, never
+	c.onPeerDown(p.agent)
+	if p.linked {
+		p.linked = false
+		c.emit(PeerDrop{Peer: p.agent})
+	}
+}
+
+func (c *Core) onAgentDead(m *fb.AgentDeadT) {
+	if m.Agent == 0 || m.Agent == c.agent {
+		return
+	}
+	c.bury(c.peer(m.Agent))
+	c.moveGroups(m.Agent, m.ReplacedBy)
+}
+
+// onPeer takes a message of another agent.
+func (c *Core) onPeer(ev FromPeer) {
+	if p := c.route(ev.Peer); p == nil || p.dead {
+		return
+	}
+	switch m := ev.M.(type) {
+	case *fb.RankOutputT:
+		c.forwardOutput(ev.Peer, m, ev.Payload)
+	case *fb.RankOutputAckT:
+		c.onOutputAck(ev.Peer, m)
+	case *fb.RankInputT:
+		c.onRankInput(ev.Peer, m, ev.Payload)
+	case *fb.RankInputAckT:
+		c.inputAcked(ev.Peer, m)
+	}
+}
+
+// askNeighbours finds two agents with which to tell a cut-off node from a head that is down (AGENT-7).
+func (c *Core) askNeighbours() {
+	c.fleet.askAt = never
+	if c.cfg.HeadLocal || !c.known || c.neighbours() >= 2 {
+		return
+	}
+	c.fleet.askAt = c.now + askAgain
+	for _, n := range []uint32{c.agent - 1, c.agent + 1, c.agent - 2} {
+		if n != 0 && n < c.agent+2 && c.fleet.byAgent[n] == nil {
+			c.toHead(&fb.PeerQueryT{Agent: n})
+		}
+	}
+}
+
+// neighbours counts the agents that could be asked.
+func (c *Core) neighbours() int {
+	n := 0
+	for _, p := range c.fleet.peers {
+		if !p.dead && len(p.addresses) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *Core) onPeerInfo(m *fb.PeerInfoT, corr uint64) {
+	if m.Agent == 0 || m.Name == "" && !m.Dead {
+		return // nobody has that number yet
+	}
+	c.learn(m)
+	if p := c.fleet.byAgent[m.Agent]; p != nil && p.wanted {
+		c.reachPeer(m.Agent)
+		c.resume(p)
+	}
+}
+
+func (c *Core) duePeers() {
+	if c.peersDeadline() > c.now || c.gone {
+		return
+	}
+	if c.fleet.askAt <= c.now {
+		c.askNeighbours()
+	}
+	if c.probeAt() <= c.now { // without a head: is anybody there?
+		c.downSince = 0
+		at, _ := slices.BinarySearchFunc(c.fleet.peers, c.agent, func(p *peer, n uint32) int { return int(int64(p.agent) - int64(n)) })
+		for i, asked := 0, 0; i < len(c.fleet.peers) && asked < probePeers; i++ {
+			p := c.fleet.peers[(at+i)%len(c.fleet.peers)]
+			if !p.dead && len(p.addresses) > 0 {
+				c.reachPeer(p.agent)
+				asked++
+			}
+		}
+	}
+	for _, p := range c.fleet.peers {
+		if p.redialAt <= c.now {
+			p.redialAt = never
+			if p.wanted && !p.linked {
+				c.reachPeer(p.agent)
+				c.resume(p)
+			}
+		}
+	}
+}
+
+// probeAt is when peers are dialled because the head is away.
+func (c *Core) probeAt() int64 {
+	if c.headUp || c.downSince == 0 || c.cfg.HeadLocal {
+		return never
+	}
+	return c.downSince + probeAfter
+}
+
+func (c *Core) peersDeadline() int64 {
+	if c.gone {
+		return never
+	}
+	at := c.probeAt()
+	if c.fleet.askAt != 0 {
+		at = min(at, c.fleet.askAt)
+	}
+	for _, p := range c.fleet.peers {
+		at = min(at, p.redialAt)
+	}
+	return at
+}
