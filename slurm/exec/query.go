@@ -1,0 +1,164 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/slurm"
+)
+
+// Job is what the controller knows of a job: one request. A job that ended minutes ago is gone from it
+// (MinJobAge): slurm.ErrNoJob, and Ended may still know it.
+func (c *Client) Job(ctx context.Context, id string) (*slurm.Job, error) {
+	r, err := c.run(ctx, "show job "+id, nil, "", "scontrol", "-o", "show", "job", id)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := slurm.ParseJobs(r.stdout, time.Local)
+	if err != nil {
+		return nil, &slurm.Error{Op: "show job " + id, Kind: slurm.ErrOutput, Text: err.Error()}
+	}
+	for _, j := range jobs {
+		if strconv.FormatInt(j.ID, 10) == id || len(jobs) == 1 {
+			return j, nil
+		}
+	}
+	// An array or a heterogeneous job lists its parts; the first stands for all.
+	if len(jobs) > 0 {
+		return jobs[0], nil
+	}
+	return nil, &slurm.Error{Op: "show job " + id, Kind: slurm.ErrNoJob}
+}
+
+// queueFormat has free text last, so that a | in a job's name breaks nothing.
+const queueFormat = "%A|%F|%K|%T|%r|%N|%D|%S|%e|%V|%l|%P|%u|%Z|%j"
+
+// Queue lists jobs that have not ended: one request for any number of IDs (none: all of this user).
+func (c *Client) Queue(ctx context.Context, ids ...string) ([]*slurm.Job, error) {
+	argv := []string{"squeue", "-h", "--states=all", "-o", queueFormat}
+	if len(ids) > 0 {
+		argv = append(argv, "--jobs="+strings.Join(ids, ","))
+	} else {
+		argv = append(argv, "--user="+strconv.Itoa(uid()))
+	}
+	r, err := c.run(ctx, "queue", nil, "", argv...)
+	if errors.Is(err, slurm.ErrNoJob) {
+		return nil, nil // squeue fails when the only job that was asked for is gone
+	}
+	if err != nil {
+		return nil, err
+	}
+	var jobs []*slurm.Job
+	for _, line := range strings.Split(strings.TrimSpace(r.stdout), "\n") {
+		if line == "" {
+			continue
+		}
+		j, err := parseQueueLine(line)
+		if err != nil {
+			return nil, &slurm.Error{Op: "queue", Kind: slurm.ErrOutput, Text: err.Error()}
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+func parseQueueLine(line string) (*slurm.Job, error) {
+	f := strings.SplitN(line, "|", 15)
+	if len(f) != 15 {
+		return nil, fmt.Errorf("%d fields in %q, not 15", len(f), line)
+	}
+	j := &slurm.Job{State: slurm.ParseState(f[3]), Reason: f[4], Nodes: f[5], Partition: f[11], User: f[12], WorkDir: f[13], Name: f[14]}
+	var err error
+	if j.ID, err = strconv.ParseInt(f[0], 10, 64); err != nil {
+		return nil, fmt.Errorf("job ID %q", f[0])
+	}
+	if f[2] != "N/A" {
+		j.ArrayTask = f[2]
+		j.ArrayID, _ = strconv.ParseInt(f[1], 10, 64) // checked by the next question at the latest
+	}
+	j.NumNodes, _ = strconv.Atoi(f[6]) // "1-4" while pending: unknown
+	if j.Started, err = slurm.ParseTime(f[7], time.Local); err != nil {
+		return nil, err
+	}
+	if j.End, err = slurm.ParseTime(f[8], time.Local); err != nil {
+		return nil, err
+	}
+	if j.Submitted, err = slurm.ParseTime(f[9], time.Local); err != nil {
+		return nil, err
+	}
+	if d, err := slurm.ParseDuration(f[10]); err == nil {
+		j.Limit = d
+	}
+	return j, nil
+}
+
+// Partitions lists the partitions: one request, or none when the cache knows them.
+func (c *Client) Partitions(ctx context.Context) ([]slurm.Partition, error) {
+	cache := c.load()
+	if list, ok := cache.partitions(c.now()); ok {
+		return list, nil
+	}
+	r, err := c.run(ctx, "partitions", nil, "", "sinfo", "-h", "-o", slurm.PartitionFormat)
+	if err != nil {
+		return nil, err
+	}
+	list, err := slurm.ParsePartitions(r.stdout)
+	if err != nil {
+		return nil, &slurm.Error{Op: "partitions", Kind: slurm.ErrOutput, Text: err.Error()}
+	}
+	cache.Partitions, cache.PartitionsAt = list, c.now()
+	c.store(cache)
+	return list, nil
+}
+
+// Options lists sbatch's options, from its --help: no request to the controller, and no process when
+// the cache knows this sbatch.
+func (c *Client) Options(ctx context.Context) ([]slurm.Option, error) {
+	program := c.identity("sbatch")
+	cache := c.load()
+	if program != "" && cache.Program == program && len(cache.Options) > 0 {
+		return cache.Options, nil
+	}
+	r, err := c.run(ctx, "options", nil, "", "sbatch", "--help")
+	if err != nil {
+		return nil, err
+	}
+	list := slurm.ParseOptions(r.stdout)
+	if len(list) < 10 {
+		return nil, &slurm.Error{Op: "options", Kind: slurm.ErrOutput, Text: fmt.Sprintf("`sbatch --help` lists %d options", len(list))}
+	}
+	cache.Program, cache.Options = program, list
+	c.store(cache)
+	return list, nil
+}
+
+// Version is that of the installed Slurm, such as "22.05.8": no request.
+func (c *Client) Version(ctx context.Context) (string, error) {
+	r, err := c.run(ctx, "version", nil, "", "sinfo", "--version")
+	if err != nil {
+		return "", err
+	}
+	f := strings.Fields(r.stdout)
+	if len(f) == 0 {
+		return "", &slurm.Error{Op: "version", Kind: slurm.ErrOutput, Text: strconv.Quote(r.stdout)}
+	}
+	return f[len(f)-1], nil
+}
+
+// NodeReason says why a node is out of service, in the operator's or Slurm's words: one request.
+func (c *Client) NodeReason(ctx context.Context, node string) (state, reason string, err error) {
+	r, err := c.run(ctx, "show node "+node, nil, "", "sinfo", "-h", "-N", "-n", node, "-o", "%T|%E")
+	if err != nil {
+		return "", "", err
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(r.stdout), "\n")
+	state, reason, _ = strings.Cut(line, "|")
+	if reason == "none" {
+		reason = ""
+	}
+	return strings.TrimRight(state, "*~#!%$@^-+"), reason, nil
+}
