@@ -196,7 +196,7 @@ func TestHotFramesDoNotAllocate(t *testing.T) {
 
 func TestClasses(t *testing.T) {
 	for typ, want := range map[Type]Class{
-		fb.FrameTypePing: ClassLiveness, fb.FrameTypeAck: ClassLiveness,
+		fb.FrameTypePing: ClassLiveness, fb.FrameTypeAck: ClassLiveness, fb.FrameTypeCredit: ClassLiveness,
 		fb.FrameTypeHello: ClassControl, fb.FrameTypeCancel: ClassControl, fb.FrameTypeGroupCreate: ClassControl,
 		fb.FrameTypeRankState: ClassControl, fb.FrameTypeRankOutputAck: ClassControl,
 		fb.FrameTypeSubmit: ClassCalls, fb.FrameTypeResult: ClassCalls,
