@@ -1,21 +1,18 @@
 package head
 
 import (
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
-
-	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Message is any table of the wire (wire.Message).
-type Message interface {
-	Pack(*flatbuffers.Builder) flatbuffers.UOffsetT
-}
+// Message is any message of the wire.
+type Message = wire.Message
 
 // Conn names a connection that asks to be admitted; the shell picks the number.
 type Conn uint64
 
-// Event is one of Admit, FromAgent, LinkUp, LinkDown, Silent, Left, Full and Tick.
+// Event is one of Admit, FromAgent, LinkUp, LinkDown, Silent, Left, Short, Full and Tick.
 type Event interface{ event() }
 
 // Admit asks whether the other side of a new connection belongs here. The answer is Admitted or
@@ -25,7 +22,8 @@ type Admit struct {
 	Hello *fb.HelloT
 }
 
-// FromAgent is a message that a link delivered, in order and once.
+// FromAgent is a message that a link delivered, in order and once. Agent 0 is the head's own keeper,
+// which may say Drain.
 type FromAgent struct {
 	Agent   id.Agent
 	Msg     Message
@@ -59,8 +57,13 @@ type Left struct {
 	Reason string
 }
 
+// Short says that the journal's disk is running out: what is there goes on and ends in order, but
+// nothing new begins. An empty reason: there is room again.
+type Short struct{ Reason string }
+
 // Full says that the journal can't take records any more. Nothing durable may change: the head ends,
-// with this reason, after it has told everybody.
+// with this reason, after it has told everybody. The effects of earlier steps whose records are not
+// in the journal must not have left.
 type Full struct{ Reason string }
 
 // Tick says that a deadline passed: see NextDeadline.
@@ -72,6 +75,7 @@ func (LinkUp) event()    {}
 func (LinkDown) event()  {}
 func (Silent) event()    {}
 func (Left) event()      {}
+func (Short) event()     {}
 func (Full) event()      {}
 func (Tick) event()      {}
 

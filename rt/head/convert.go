@@ -1,0 +1,97 @@
+package head
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+func taskOf(t *fb.TaskIDT) id.Task {
+	if t == nil {
+		return id.Task{}
+	}
+	return id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}
+}
+
+func wireTask(t id.Task) *fb.TaskIDT {
+	return &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}
+}
+
+func resourcesOf(list []*fb.ResourceT) (placement.Resources, error) {
+	in := make([]placement.Resource, 0, len(list))
+	for _, r := range list {
+		in = append(in, placement.Resource{Name: r.Name, Amount: placement.Amount(r.Amount)})
+	}
+	return placement.Make(in...)
+}
+
+func wireResources(list placement.Resources) []*fb.ResourceT {
+	out := make([]*fb.ResourceT, 0, len(list))
+	for _, r := range list {
+		out = append(out, &fb.ResourceT{Name: r.Name, Amount: int64(r.Amount)})
+	}
+	return out
+}
+
+// nodeFacts is what placement needs to know of a node.
+func nodeFacts(r *fb.RecAgentT) (placement.Node, error) {
+	reg := r.Register
+	total, err := resourcesOf(reg.Resources)
+	if err != nil {
+		return placement.Node{}, fmt.Errorf("node %s: %w", r.Name, err)
+	}
+	n := placement.Node{Index: int(r.Node), Name: r.Name, Agent: id.Agent(r.Agent), Total: total, Topology: reg.Topology}
+	numa := ""
+	for _, l := range reg.Labels {
+		n.Labels = append(n.Labels, placement.Label{Key: l.Key, Value: l.Value})
+		if l.Key == placement.LabelNUMA {
+			numa = l.Value
+		}
+	}
+	for _, d := range reg.Devices {
+		n.Devices = append(n.Devices, placement.Device{ID: d.Id, Model: d.Model, PCI: d.Pci, NUMA: d.Numa, Memory: d.Memory})
+	}
+	n.CPUs = placement.CPUList(reg.Cpus, numa)
+	return n, nil
+}
+
+// request is what a group asks of placement.
+func request(c *fb.GroupCreateT) (*placement.Request, error) {
+	q := &placement.Request{}
+	switch c.Strategy {
+	case fb.StrategyPack:
+		q.Strategy = placement.Pack
+	case fb.StrategySpread:
+		q.Strategy = placement.Spread
+	case fb.StrategyStrictPack:
+		q.Strategy = placement.StrictPack
+	case fb.StrategyStrictSpread:
+		q.Strategy = placement.StrictSpread
+	default:
+		return nil, fmt.Errorf("strategy %d is unknown to this version", c.Strategy)
+	}
+	for i, b := range c.Bundles {
+		res, err := resourcesOf(b.Resources)
+		if err != nil {
+			return nil, fmt.Errorf("bundle %d: %w", i, err)
+		}
+		pb := placement.Bundle{Resources: res, Ranks: b.Ranks}
+		for _, l := range b.Labels {
+			pb.Needs = append(pb.Needs, placement.Need{Key: l.Key, Expr: l.Value})
+		}
+		q.Bundles = append(q.Bundles, pb)
+	}
+	return q, q.Validate()
+}
+
+// host is the address part of host:port.
+func host(addr string) string {
+	at := strings.LastIndexByte(addr, ':')
+	if at < 0 {
+		return addr
+	}
+	return strings.Trim(addr[:at], "[]")
+}

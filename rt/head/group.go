@@ -1,0 +1,376 @@
+package head
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// groupRun is what of a group is not durable: agents and clients tell it again after a restart.
+type groupRun struct {
+	request   *placement.Request
+	tried     uint64 // generation of the last try to place it; 0: none
+	unplaced  *placement.Unplaced
+	shrinks   uint64 // Core.shrinks at the last search
+	explain   string // why it waits, as last told to its owner
+	explainAt int64  // wall: not told again before
+	ownerDue  int64  // wall: its owner must be back; 0: it is there
+	watchers  []id.Agent
+	running   []bool // by rank
+	nRunning  int
+}
+
+// placeRun is what an agent has confirmed of its place.
+type placeRun struct {
+	reserved bool
+	port     uint16
+}
+
+func (r *groupRun) unwatch(a id.Agent) {
+	if at := slices.Index(r.watchers, a); at >= 0 {
+		r.watchers = slices.Delete(r.watchers, at, at+1)
+	}
+}
+
+// create takes in a group. Asked again for one that it knows (the agent repeats until it hears of
+// it), it only answers.
+func (c *Core) create(m *member, q *fb.GroupCreateT) {
+	c.idleSince = c.now
+	task := taskOf(q.Group)
+	if g := c.state.byID[task]; g != nil {
+		c.send(m.number, c.update(g))
+		return
+	}
+	if task.IsZero() {
+		return // nobody to answer to
+	}
+	if c.short != "" && c.state.drain == nil {
+		// Nothing can be written down now, so this end is told and not kept.
+		c.send(m.number, &fb.GroupUpdateT{Group: q.Group, Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{
+			Code: codeCannotCreate, Cause: causeStart, Rank: -1, Wall: c.now, Reason: "no new groups for now: " + c.short}})
+		return
+	}
+	clash := c.state.named(q.Name)
+	if !c.must(&fb.RecGroupT{Create: q, Wall: c.now}) {
+		return
+	}
+	g := c.state.byID[task]
+	request, err := checkCreate(q)
+	switch {
+	case err != nil:
+		c.finish(g, c.ending(codeInfeasible, causeInfeasible, err.Error()))
+	case c.state.drain != nil:
+		c.finish(g, c.drained("the cluster is shutting down: "+c.state.drain.Reason))
+	case q.Name != "" && clash != nil:
+		c.finish(g, c.ending(codeCannotCreate, causeInfeasible, fmt.Sprintf("the name %s is taken by group %v: choose another, or cancel that one", q.Name, clash.id)))
+	default:
+		g.run.request = request
+		c.waitTimer(g)
+		c.dirty = true
+	}
+}
+
+// checkCreate says what is wrong with a description, or what it asks of placement.
+func checkCreate(q *fb.GroupCreateT) (*placement.Request, error) {
+	if len(q.Bundles) == 0 {
+		return nil, fmt.Errorf("the group has no bundles")
+	}
+	ranks := uint64(0)
+	for _, b := range q.Bundles {
+		ranks += uint64(b.Ranks)
+	}
+	switch p := q.Program; {
+	case ranks > maxGroupRanks:
+		return nil, fmt.Errorf("%d ranks are more than a group may have (%d)", ranks, maxGroupRanks)
+	case p != nil && ranks == 0:
+		return nil, fmt.Errorf("the gang has a program and no ranks to run it")
+	case p == nil && ranks != 0:
+		return nil, fmt.Errorf("the group has ranks and no program for them")
+	case p != nil && len(p.Argv) == 0:
+		return nil, fmt.Errorf("the program has no name")
+	case p != nil && (p.Pty || p.Driver) && ranks != 1:
+		return nil, fmt.Errorf("a driver, or a program on a terminal, is a single rank, not %d", ranks)
+	}
+	return request(q)
+}
+
+func (c *Core) waitTimer(g *group) {
+	if g.create.Wait > 0 {
+		c.timers.addGroup(g.since+g.create.Wait, g.id)
+	}
+}
+
+// resume finds again what a group needs after a restart of the head. What its agents hold they say
+// when they register.
+func (c *Core) resume(g *group) {
+	g.run.request, _ = checkCreate(g.create)
+	g.run.running = make([]bool, len(g.ranks))
+	if c.state.byAgent[g.owner] == nil && !g.create.Detached {
+		c.ownerLost(g)
+	}
+	switch g.phase {
+	case fb.GroupPhasePending:
+		c.waitTimer(g)
+	case fb.GroupPhaseStarting, fb.GroupPhaseRunning:
+		// A crash may have come between the records of one step.
+		for _, p := range g.places {
+			if p.lost && !p.ended(g) {
+				c.stop(g, c.lostEnd(g, c.state.nodeName(p.node), ""), failureGrace)
+				return
+			}
+		}
+		for r := range g.ranks {
+			if e := &g.ranks[r]; e.done && !e.byUs && (e.code != 0 || e.signal != 0) {
+				c.rankFailed(g, &fb.RankStateT{Rank: uint32(r), Code: e.code, Signal: e.signal})
+				return
+			}
+		}
+		c.advance(g)
+	case fb.GroupPhaseStopping:
+		c.advance(g)
+	}
+}
+
+// groupDue looks at a group's deadlines.
+func (c *Core) groupDue(g *group) {
+	if g.run.ownerDue != 0 && c.now >= g.run.ownerDue {
+		g.run.ownerDue = 0
+		c.cancelGroup(g, &fb.GroupCancelT{Mode: fb.CancelModeStop, Grace: failureGrace, ExitCode: codeCancelled,
+			Reason: "whoever started it is gone and did not come back within 10 s"})
+		return
+	}
+	if g.phase != fb.GroupPhasePending {
+		return
+	}
+	if g.create.Wait > 0 && c.now >= g.since+g.create.Wait {
+		why := c.explainPending(g)
+		c.finish(g, c.ending(codeTryAgain, causeTimeout, fmt.Sprintf("not placed within %v: %s", time.Duration(g.create.Wait), why)))
+		return
+	}
+	if g.run.explainAt != 0 && c.now >= g.run.explainAt {
+		g.run.explainAt = 0
+		c.tellWait(g)
+	}
+}
+
+// placePending tries to place every group that waits: those that are to start again first, then in
+// order of arrival. One that doesn't fit holds up nobody behind it.
+func (c *Core) placePending() {
+	var free placement.Resources
+	known := false
+	for _, again := range []bool{true, false} {
+		for i := 0; i < len(c.state.groups); i++ {
+			g := c.state.groups[i]
+			if g.phase != fb.GroupPhasePending || (g.incarnation > 1) != again {
+				continue
+			}
+			if !known {
+				free, known = c.free(), true
+			}
+			if c.place(g, free) == fb.GroupPhaseEnded {
+				i--
+			}
+		}
+	}
+}
+
+// free adds up what open nodes have free: an upper bound that spares most searches.
+func (c *Core) free() placement.Resources {
+	sum := map[string]placement.Amount{}
+	for _, n := range c.state.view.Nodes() {
+		if n.State != placement.Open {
+			continue
+		}
+		for _, r := range n.Free {
+			if sum[r.Name] > placement.Max-r.Amount {
+				sum[r.Name] = placement.Max
+			} else {
+				sum[r.Name] += r.Amount
+			}
+		}
+	}
+	var list []placement.Resource
+	for name, amount := range sum { // the order doesn't matter: Make sorts
+		list = append(list, placement.Resource{Name: name, Amount: amount})
+	}
+	out, err := placement.Make(list...)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// fits tells whether the sum of the request is within free.
+func fits(q *placement.Request, free placement.Resources) bool {
+	for _, f := range q.Bundles {
+		for _, r := range f.Resources {
+			left := free.Get(r.Name)
+			for i := range q.Bundles {
+				if left -= q.Bundles[i].Resources.Get(r.Name); left < 0 {
+					return false
+				}
+			}
+		}
+		if len(q.Bundles) > 1 && equalBundles(q) {
+			break // the first stands for all
+		}
+	}
+	return true
+}
+
+func equalBundles(q *placement.Request) bool {
+	for i := 1; i < len(q.Bundles); i++ {
+		if !q.Bundles[i].Resources.Equal(q.Bundles[0].Resources) {
+			return false
+		}
+	}
+	return true
+}
+
+// place tries one group and returns the phase that it is in then.
+func (c *Core) place(g *group, free placement.Resources) fb.GroupPhase {
+	if g.run.request == nil {
+		q, err := checkCreate(g.create)
+		if err != nil {
+			c.finish(g, c.ending(codeInfeasible, causeInfeasible, err.Error()))
+			return g.phase
+		}
+		g.run.request = q
+	}
+	if g.run.tried == c.gen+1 {
+		return g.phase
+	}
+	g.run.tried = c.gen + 1
+	if !c.formed() || len(c.state.nodes) == 0 {
+		g.run.unplaced = nil
+		c.tellWait(g)
+		return g.phase
+	}
+	// What the sum already forbids needs no search, once it is known not to be infeasible.
+	if u := g.run.unplaced; u != nil && u.Verdict == placement.NotNow && !fits(g.run.request, free) && g.run.shrinks == c.shrinks {
+		c.tellWait(g)
+		return g.phase
+	}
+	g.run.shrinks = c.shrinks
+	plan, unplaced := placement.Solve(&c.state.view, g.run.request)
+	if plan == nil {
+		g.run.unplaced = unplaced
+		if unplaced.Verdict == placement.Infeasible {
+			c.infeasible(g)
+		} else {
+			c.tellWait(g)
+		}
+		return g.phase
+	}
+	if c.must(c.recPlaced(g, plan)) {
+		g.run.unplaced, g.run.explain, g.run.explainAt = nil, "", 0
+		g.run.running, g.run.nRunning = make([]bool, len(g.ranks)), 0
+		for _, p := range g.places {
+			c.reserve(g, p)
+		}
+		c.tell(g)
+	}
+	return g.phase
+}
+
+// infeasible ends a group that no amount of waiting would place.
+func (c *Core) infeasible(g *group) {
+	why := "no node can ever take it"
+	if e := placement.Explain(&c.state.view, g.run.request); e != nil {
+		why = e.Text()
+	}
+	if m := c.missing(); len(m) > 0 {
+		why = fmt.Sprintf("%s; %d of %d nodes joined, missing %s", why, len(c.cfg.Expect)-len(m), len(c.cfg.Expect), foldHosts(m))
+	}
+	if d := c.deadNodes(); len(d) > 0 {
+		why += "; " + foldHosts(d) + " died"
+	}
+	end := c.ending(codeInfeasible, causeInfeasible, why)
+	if g.incarnation > 1 { // it ran before: a node took its place away
+		end.Code, end.Cause, end.Reason = 128+9, causeNode, "a node was lost, and the gang does not fit on those that are left: "+why
+	}
+	c.finish(g, end)
+}
+
+func (c *Core) deadNodes() []string {
+	var out []string
+	for _, n := range c.state.nodes {
+		if n.dead {
+			out = append(out, n.name)
+		}
+	}
+	return out
+}
+
+// recPlaced turns a plan into its record: nodes by index, their bundles by index, and ranks counted
+// in that order.
+func (c *Core) recPlaced(g *group, plan *placement.Plan) *fb.RecGroupPlacedT {
+	list := slices.Clone(plan.Places)
+	slices.SortFunc(list, func(a, b placement.Place) int {
+		if a.Node != b.Node {
+			return a.Node - b.Node
+		}
+		return a.Bundle - b.Bundle
+	})
+	rec := &fb.RecGroupPlacedT{Group: wireTask(g.id), Incarnation: g.incarnation, Wall: c.now}
+	rank := uint32(0)
+	for _, pl := range list {
+		var at *fb.RecPlaceT
+		if n := len(rec.Places); n > 0 && rec.Places[n-1].Node == uint32(pl.Node) {
+			at = rec.Places[n-1]
+		} else {
+			at = &fb.RecPlaceT{Agent: uint32(c.state.nodeAt(uint32(pl.Node)).agent), Node: uint32(pl.Node)}
+			rec.Places = append(rec.Places, at)
+		}
+		b := &fb.BundlePlaceT{Index: uint32(pl.Bundle), Resources: wireResources(pl.Resources), Devices: pl.Devices, Cpus: pl.CPUs,
+			Ranks: g.create.Bundles[pl.Bundle].Ranks, FirstRank: rank}
+		rank += b.Ranks
+		at.Bundles = append(at.Bundles, b)
+	}
+	return rec
+}
+
+// reserve asks an agent for the bundles of a place. It may ask again.
+func (c *Core) reserve(g *group, p *place) {
+	pr := g.create.Program
+	c.send(p.agent, &fb.BundleReserveT{Group: wireTask(g.id), Incarnation: g.incarnation, Bundles: p.bundles,
+		HoldPort: pr != nil && pr.MasterPort && !pr.Driver && p.first == 0 && p.ranks > 0, PortFree: g.portFree})
+}
+
+// reserved takes in that an agent holds, or can't hold, its bundles.
+func (c *Core) reserved(m *member, r *fb.BundleReservedT) {
+	g := c.state.byID[taskOf(r.Group)]
+	if g == nil || g.phase != fb.GroupPhaseReserving || g.incarnation != r.Incarnation {
+		return
+	}
+	p := g.placeAt(m.number)
+	if p == nil || p.run.reserved {
+		return
+	}
+	if r.Error != "" {
+		c.finish(g, c.ending(codeCannotCreate, causeStart, fmt.Sprintf("%s could not set its share aside: %s", m.node.name, r.Error)))
+		return
+	}
+	p.run.reserved, p.run.port = true, r.MasterPort
+	for _, p := range g.places {
+		if !p.run.reserved {
+			return
+		}
+	}
+	if g.create.Program == nil {
+		c.phase(g, fb.GroupPhaseCreated, nil)
+		c.tell(g)
+		return
+	}
+	c.start(g)
+}
+
+// phase records a step of a group's life that keeps incarnation and count of restarts.
+func (c *Core) phase(g *group, phase fb.GroupPhase, end *fb.GroupEndT) bool {
+	return c.must(&fb.RecGroupStateT{Group: wireTask(g.id), Incarnation: g.incarnation, Phase: phase, Restarts: g.restarts,
+		End: end, PortFree: g.portFree, Wall: c.now})
+}

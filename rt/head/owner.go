@@ -1,0 +1,190 @@
+package head
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// tell sends the group's state to its owner and to whoever watches it.
+func (c *Core) tell(g *group) {
+	u := c.update(g)
+	if m := c.state.byAgent[g.owner]; m != nil {
+		c.send(g.owner, u)
+	}
+	for _, w := range g.run.watchers {
+		if w != g.owner {
+			c.send(w, u)
+		}
+	}
+}
+
+// update is what a client sees of its group.
+func (c *Core) update(g *group) *fb.GroupUpdateT {
+	u := &fb.GroupUpdateT{Group: wireTask(g.id), Phase: g.phase, Incarnation: g.incarnation}
+	switch g.phase {
+	case fb.GroupPhasePending:
+		u.Explain = g.run.explain
+	case fb.GroupPhaseEnded:
+		u.End = g.end
+		return u
+	case fb.GroupPhaseStopping:
+		u.Explain = "ending: " + g.end.Reason
+	}
+	if g.phase == fb.GroupPhaseCreated || g.phase == fb.GroupPhaseStarting || g.phase == fb.GroupPhaseRunning {
+		if g.port != 0 {
+			u.Master = fmt.Sprintf("%s:%d", g.master, g.port)
+		}
+		for _, p := range g.places {
+			u.Ranks = g.ranksOf(u.Ranks, p)
+			u.Nodes = append(u.Nodes, c.peer(p.agent))
+		}
+	}
+	return u
+}
+
+// watch answers with the group's state now, and its changes later. With Owner, the client that lost
+// its agent claims its group.
+func (c *Core) watch(m *member, w *fb.GroupWatchT) {
+	c.idleSince = c.now
+	task := taskOf(w.Group)
+	g := c.state.byID[task]
+	if g == nil {
+		c.send(m.number, &fb.GroupUpdateT{Group: w.Group, Phase: fb.GroupPhaseEnded, End: c.ending(codeTryAgain, causeLost,
+			fmt.Sprintf("no group %v is known here; the ends of the last %d are", task, maxEnded))})
+		return
+	}
+	if w.Owner && g.phase != fb.GroupPhaseEnded {
+		process := id.Process(w.OwnerProcess)
+		if g.owner != m.number || g.process != process {
+			c.must(&fb.RecGroupOwnerT{Group: w.Group, Agent: uint32(m.number), Process: uint32(process)})
+		}
+		g.run.ownerDue = 0
+		sink := c.peer(m.number)
+		for _, p := range g.places {
+			if p.ranks > 0 && !p.lost && g.master != "" {
+				c.send(p.agent, &fb.RankSinkT{Group: w.Group, SinkAgent: uint32(m.number), SinkProcess: uint32(process), Sink: sink, Received: w.Received})
+			}
+		}
+	} else if g.phase != fb.GroupPhaseEnded && g.owner != m.number && !slices.Contains(g.run.watchers, m.number) && len(g.run.watchers) < maxWatchers {
+		g.run.watchers = append(g.run.watchers, m.number)
+	}
+	c.send(m.number, c.update(g))
+}
+
+// ownerLost gives a client that lost its agent time to claim its group.
+func (c *Core) ownerLost(g *group) {
+	g.run.ownerDue = c.now + ownerGrace
+	c.timers.addGroup(g.run.ownerDue, g.id)
+}
+
+// cancel ends or signals a group on behalf of a client.
+func (c *Core) cancel(q *fb.GroupCancelT) {
+	if g := c.state.byID[taskOf(q.Group)]; g != nil && g.phase != fb.GroupPhaseEnded {
+		c.cancelGroup(g, q)
+	}
+}
+
+func (c *Core) cancelGroup(g *group, q *fb.GroupCancelT) {
+	if q.Mode == fb.CancelModeSignal {
+		c.signal(g, q.Signal)
+		return
+	}
+	grace := q.Grace
+	if q.Mode == fb.CancelModeDrain && grace <= 0 {
+		grace = g.grace()
+	}
+	end := c.ending(codeCancelled, causeCancelled, q.Reason)
+	if q.ExitCode != 0 {
+		end.Code = q.ExitCode
+	}
+	if end.Reason == "" {
+		end.Reason = "cancelled"
+	}
+	if g.phase != fb.GroupPhaseStopping {
+		c.stop(g, end, max(0, grace))
+		return
+	}
+	c.stopSooner(g, end, max(0, grace))
+}
+
+// stopSooner is for a gang that is ending already: it may have to end earlier, and is not started
+// again. Why it ends stays, unless it was to start again.
+func (c *Core) stopSooner(g *group, end *fb.GroupEndT, grace int64) {
+	keep := *g.end
+	if again, _ := c.restartsLeft(g, g.end.Cause); again {
+		keep = *end
+		keep.Wall = g.end.Wall
+	}
+	if due := c.now + grace; due < keep.Wall {
+		keep.Wall = due
+	}
+	if keep == *g.end {
+		return
+	}
+	sooner := keep.Wall < g.end.Wall
+	if !c.phase(g, fb.GroupPhaseStopping, &keep) {
+		return
+	}
+	for _, p := range g.places {
+		if sooner {
+			c.stopRanks(g, p)
+		}
+	}
+	c.tell(g)
+	c.advance(g)
+}
+
+// signal passes a signal to all ranks. Negative grace: no KILL follows.
+func (c *Core) signal(g *group, signal int32) {
+	if g.master == "" || signal <= 0 || signal > 64 {
+		return
+	}
+	if syscall.Signal(signal) == syscall.SIGKILL {
+		c.stop(g, c.ending(codeNodeLost, causeCancelled, "killed by a signal that was asked for"), 0)
+		return
+	}
+	for _, p := range g.places {
+		if !p.allDone(g) {
+			c.send(p.agent, &fb.RankStopT{Group: wireTask(g.id), Incarnation: g.incarnation, Signal: signal, Grace: -1})
+		}
+	}
+}
+
+// grace is the program's time between TERM and KILL.
+func (g *group) grace() int64 {
+	if p := g.create.Program; p != nil && p.Grace > 0 {
+		return p.Grace
+	}
+	return defaultGrace
+}
+
+// notice tells the owner of g, or the owners of all groups, and keeps it for the log.
+func (c *Core) notice(level fb.Level, code, text string, g *group) {
+	n := &fb.NoticeT{Level: level, Code: code, Text: text, Wall: c.now}
+	if g != nil {
+		n.Group = wireTask(g.id)
+	}
+	if len(c.notices) < maxNotices {
+		c.notices = append(c.notices, n)
+	} else {
+		c.notices[c.noticesAt] = n
+		c.noticesAt = (c.noticesAt + 1) % maxNotices
+	}
+	if g != nil {
+		if c.state.byAgent[g.owner] != nil {
+			c.send(g.owner, n)
+		}
+		return
+	}
+	var told []id.Agent
+	for _, g := range c.state.groups {
+		if c.state.byAgent[g.owner] != nil && !slices.Contains(told, g.owner) {
+			told = append(told, g.owner)
+			c.send(g.owner, n)
+		}
+	}
+}

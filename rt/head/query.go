@@ -1,0 +1,368 @@
+package head
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// stateVersion is the version of the replies; docs/spec/state.md describes them.
+const stateVersion = 1
+
+type jsonNode struct {
+	Name      string             `json:"name"`
+	Index     uint32             `json:"index"`
+	State     string             `json:"state"` // up, paused, dead
+	Why       string             `json:"why,omitempty"`
+	Agent     uint32             `json:"agent"`
+	Since     string             `json:"since"`
+	Addresses []string           `json:"addresses"`
+	Grant     string             `json:"grant,omitempty"`
+	Build     string             `json:"build,omitempty"`
+	Labels    map[string]string  `json:"labels,omitempty"`
+	Total     map[string]float64 `json:"total"`
+	Free      map[string]float64 `json:"free"`
+	Devices   []jsonDevice       `json:"devices,omitempty"`
+	Groups    []jsonHeld         `json:"groups,omitempty"`
+}
+
+type jsonDevice struct {
+	ID    string  `json:"id"`
+	Model string  `json:"model,omitempty"`
+	Free  float64 `json:"free"`
+}
+
+type jsonHeld struct {
+	ID    string `json:"id"`
+	Name  string `json:"name,omitempty"`
+	Share string `json:"share"`
+}
+
+type jsonGroup struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name,omitempty"`
+	Phase       string     `json:"phase"`
+	Created     string     `json:"created"`
+	Since       string     `json:"since"`
+	Owner       string     `json:"owner"`
+	Detached    bool       `json:"detached"`
+	Strategy    string     `json:"strategy"`
+	Bundles     int        `json:"bundles"`
+	World       uint32     `json:"world"`
+	Running     int        `json:"running"`
+	Argv        []string   `json:"argv,omitempty"`
+	Incarnation uint32     `json:"incarnation"`
+	Restarts    uint32     `json:"restarts"`
+	MaxRestarts int32      `json:"max_restarts"`
+	Master      string     `json:"master,omitempty"`
+	Nodes       []string   `json:"nodes,omitempty"`
+	Hosts       string     `json:"hosts,omitempty"` // nodes, folded
+	Explain     string     `json:"explain,omitempty"`
+	Ranks       []jsonRank `json:"ranks,omitempty"`
+	End         *jsonEnd   `json:"end,omitempty"`
+}
+
+type jsonRank struct {
+	Rank   uint32   `json:"rank"`
+	Node   string   `json:"node"`
+	Local  uint32   `json:"local_rank"`
+	Bundle uint32   `json:"bundle"`
+	GPUs   []string `json:"devices,omitempty"`
+	State  string   `json:"state"` // waiting, running, ended, lost
+	Code   int32    `json:"code"`
+	Signal int32    `json:"signal"`
+}
+
+type jsonEnd struct {
+	Code     int32  `json:"code"`
+	Cause    string `json:"cause"`
+	Reason   string `json:"reason,omitempty"`
+	Rank     int32  `json:"rank"`
+	Node     string `json:"node,omitempty"`
+	Signal   int32  `json:"signal"`
+	Tail     string `json:"tail,omitempty"`
+	Wall     string `json:"wall"`
+	Restarts uint32 `json:"restarts"`
+}
+
+type jsonCluster struct {
+	Name     string             `json:"name"`
+	ID       string             `json:"id"`
+	Job      string             `json:"job,omitempty"`
+	Epoch    uint32             `json:"epoch"`
+	Build    string             `json:"build"`
+	Term     uint64             `json:"term"`
+	Began    string             `json:"began"`
+	Now      string             `json:"now"`
+	State    string             `json:"state"` // joining, up, short, draining
+	Expected int                `json:"expected"`
+	Joined   int                `json:"joined"`
+	Missing  []string           `json:"missing,omitempty"`
+	Up       int                `json:"up"`
+	Paused   int                `json:"paused"`
+	Dead     int                `json:"dead"`
+	Total    map[string]float64 `json:"total"`
+	Free     map[string]float64 `json:"free"`
+	Groups   map[string]int     `json:"groups"` // number by phase
+	Refused  uint64             `json:"refused"`
+	Drain    *jsonDrain         `json:"drain,omitempty"`
+	Explain  string             `json:"explain"`
+}
+
+type jsonDrain struct {
+	Deadline string `json:"deadline"`
+	Reason   string `json:"reason"`
+	Code     int32  `json:"code"`
+}
+
+type jsonNotice struct {
+	Wall  string `json:"wall"`
+	Level string `json:"level"`
+	Code  string `json:"code"`
+	Text  string `json:"text"`
+	Group string `json:"group,omitempty"`
+}
+
+type jsonExplain struct {
+	Kind string `json:"kind"` // group, node, cluster
+	ID   string `json:"id"`
+	Text string `json:"text"`
+}
+
+// query answers a question about the state with JSON.
+func (c *Core) query(m *member, q *fb.StateQueryT, corr uint64) {
+	c.idleSince = c.now
+	reply := &fb.StateReplyT{}
+	var payload []byte
+	body, err := c.answer(q.What, q.Id)
+	if err == nil {
+		payload, err = json.Marshal(body)
+	}
+	if err != nil {
+		reply.Error = err.Error()
+	}
+	c.out = append(c.out, Send{Agent: m.number, Msg: reply, Corr: corr, Payload: payload})
+}
+
+func (c *Core) answer(what, ref string) (any, error) {
+	switch what {
+	case "nodes":
+		list := make([]jsonNode, 0, len(c.state.nodes))
+		for _, n := range c.state.nodes {
+			list = append(list, c.jsonNode(n))
+		}
+		return struct {
+			Version int        `json:"version"`
+			Nodes   []jsonNode `json:"nodes"`
+			Missing []string   `json:"missing,omitempty"`
+		}{stateVersion, list, c.missing()}, nil
+	case "groups":
+		list := make([]jsonGroup, 0, len(c.state.groups)+len(c.state.ended))
+		for _, g := range c.state.groups {
+			list = append(list, c.jsonGroup(g, false))
+		}
+		for i := len(c.state.ended) - 1; i >= 0; i-- {
+			list = append(list, c.jsonGroup(c.state.ended[i], false))
+		}
+		return struct {
+			Version int         `json:"version"`
+			Groups  []jsonGroup `json:"groups"`
+		}{stateVersion, list}, nil
+	case "group":
+		g := c.findGroup(ref)
+		if g == nil {
+			return nil, fmt.Errorf("head: no group %q is known; `maniple status` lists them", ref)
+		}
+		return struct {
+			Version int       `json:"version"`
+			Group   jsonGroup `json:"group"`
+		}{stateVersion, c.jsonGroup(g, true)}, nil
+	case "cluster":
+		return struct {
+			Version int         `json:"version"`
+			Cluster jsonCluster `json:"cluster"`
+		}{stateVersion, c.jsonCluster()}, nil
+	case "log":
+		list := make([]jsonNotice, 0, len(c.notices))
+		for i := range c.notices {
+			n := c.notices[(c.noticesAt+i)%len(c.notices)]
+			j := jsonNotice{Wall: stamp(n.Wall), Level: strings.ToLower(n.Level.String()), Code: n.Code, Text: n.Text}
+			if n.Group != nil {
+				j.Group = taskOf(n.Group).String()
+			}
+			list = append(list, j)
+		}
+		return struct {
+			Version int          `json:"version"`
+			Notices []jsonNotice `json:"notices"`
+		}{stateVersion, list}, nil
+	case "explain":
+		e, err := c.explain(ref)
+		return struct {
+			Version int         `json:"version"`
+			Explain jsonExplain `json:"explain"`
+		}{stateVersion, e}, err
+	}
+	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster and log can", what)
+}
+
+func (c *Core) explain(ref string) (jsonExplain, error) {
+	if ref == "" || ref == c.cfg.Name || c.cfg.Job != "" && ref == c.cfg.Job {
+		return jsonExplain{"cluster", c.cfg.Name, c.explainCluster()}, nil
+	}
+	if g := c.findGroup(ref); g != nil {
+		return jsonExplain{"group", g.id.String(), c.explainGroup(g)}, nil
+	}
+	for _, n := range c.state.nodes {
+		if n.name == ref {
+			return jsonExplain{"node", n.name, c.explainNode(n)}, nil
+		}
+	}
+	for _, name := range c.missing() {
+		if name == ref {
+			text := fmt.Sprintf("node %s is expected and has not joined", name)
+			if !c.formed() {
+				text += fmt.Sprintf("; it has %v left", c.joinLeft())
+			}
+			return jsonExplain{"node", name, text}, nil
+		}
+	}
+	return jsonExplain{}, fmt.Errorf("head: %q is neither a group, nor its name, nor a node of this cluster", ref)
+}
+
+func (c *Core) jsonNode(n *node) jsonNode {
+	j := jsonNode{Name: n.name, Index: n.index, State: "up", Agent: uint32(n.agent), Since: stamp(n.since),
+		Addresses: n.register.Addresses, Grant: n.register.Grant, Build: n.register.Build,
+		Total: map[string]float64{}, Free: map[string]float64{}}
+	for _, l := range n.register.Labels {
+		if j.Labels == nil {
+			j.Labels = map[string]string{}
+		}
+		j.Labels[l.Key] = l.Value
+	}
+	if n.dead {
+		j.State, j.Why = "dead", n.why
+		return j
+	}
+	v := c.state.view.Node(int(n.index))
+	if v == nil {
+		return j
+	}
+	if v.State != placement.Open {
+		j.State, j.Why = "paused", v.Why
+	}
+	for _, r := range v.Total {
+		j.Total[r.Name], j.Free[r.Name] = r.Amount.Float(), v.Free.Get(r.Name).Float()
+	}
+	for _, d := range v.Devices {
+		j.Devices = append(j.Devices, jsonDevice{d.ID, d.Model, d.Free.Float()})
+	}
+	for _, g := range c.state.groups {
+		for _, p := range g.places {
+			if p.node == n.index && !p.lost {
+				j.Groups = append(j.Groups, jsonHeld{g.id.String(), g.create.Name, c.share(p)})
+			}
+		}
+	}
+	return j
+}
+
+func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
+	j := jsonGroup{ID: g.id.String(), Name: g.create.Name, Phase: strings.ToLower(g.phase.String()),
+		Created: stamp(g.created), Since: stamp(g.since), Owner: fmt.Sprintf("%d.%d", g.owner, g.process),
+		Detached: g.create.Detached, Strategy: strings.ToLower(g.create.Strategy.String()), Bundles: len(g.create.Bundles), World: g.world(),
+		Incarnation: g.incarnation, Restarts: g.restarts, MaxRestarts: g.create.MaxRestarts}
+	if g.create.Program != nil {
+		j.Argv = g.create.Program.Argv
+	}
+	if g.phase == fb.GroupPhaseEnded {
+		e := g.end
+		j.End = &jsonEnd{Code: e.Code, Cause: e.Cause, Reason: e.Reason, Rank: e.Rank, Node: e.Node, Signal: e.Signal, Wall: stamp(e.Wall), Restarts: e.Restarts}
+		if whole {
+			j.End.Tail = e.Tail
+			j.Explain = endText(g)
+		}
+		return j
+	}
+	if g.port != 0 {
+		j.Master = fmt.Sprintf("%s:%d", g.master, g.port)
+	}
+	for _, p := range g.places {
+		j.Nodes = append(j.Nodes, c.state.nodeName(p.node))
+	}
+	j.Hosts = foldHosts(j.Nodes)
+	for r := range g.ranks {
+		if g.run.running[r] && !g.ranks[r].done {
+			j.Running++
+		}
+	}
+	if g.phase != fb.GroupPhaseRunning || whole {
+		j.Explain = c.explainGroup(g)
+	}
+	if !whole {
+		return j
+	}
+	for _, p := range g.places {
+		for _, rp := range g.ranksOf(nil, p) {
+			r := jsonRank{Rank: rp.Rank, Node: c.state.nodeName(p.node), Local: rp.LocalRank, Bundle: rp.Bundle, State: "waiting"}
+			for _, b := range p.bundles {
+				if b.Index == rp.Bundle {
+					r.GPUs = b.Devices
+				}
+			}
+			e := g.ranks[rp.Rank]
+			switch {
+			case e.done:
+				r.State, r.Code, r.Signal = "ended", e.code, e.signal
+			case p.lost:
+				r.State = "lost"
+			case g.run.running[rp.Rank]:
+				r.State = "running"
+			}
+			j.Ranks = append(j.Ranks, r)
+		}
+	}
+	return j
+}
+
+func (c *Core) jsonCluster() jsonCluster {
+	j := jsonCluster{Name: c.cfg.Name, ID: c.cfg.Cluster, Job: c.cfg.Job, Epoch: c.cfg.Epoch, Build: c.cfg.Build, Term: c.state.term,
+		Began: stamp(c.state.began), Now: stamp(c.now), State: "up", Expected: len(c.cfg.Expect), Missing: c.missing(),
+		Total: map[string]float64{}, Free: map[string]float64{}, Groups: map[string]int{}, Refused: c.refusals, Explain: c.explainCluster()}
+	j.Joined = len(c.state.nodes)
+	for _, n := range c.state.nodes {
+		v := c.state.view.Node(int(n.index))
+		switch {
+		case n.dead || v == nil:
+			j.Dead++
+			continue
+		case v.State != placement.Open:
+			j.Paused++
+		default:
+			j.Up++
+		}
+		for _, r := range v.Total {
+			j.Total[r.Name] += r.Amount.Float()
+			j.Free[r.Name] += v.Free.Get(r.Name).Float()
+		}
+	}
+	for _, g := range c.state.groups {
+		j.Groups[strings.ToLower(g.phase.String())]++
+	}
+	j.Groups["ended"] = len(c.state.ended)
+	switch d := c.state.drain; {
+	case d != nil:
+		j.State, j.Drain = "draining", &jsonDrain{stamp(d.Deadline), d.Reason, d.ExitCode}
+	case c.short != "":
+		j.State = "short"
+	case !c.formed():
+		j.State = "joining"
+	}
+	return j
+}
+
+func stamp(wall int64) string { return time.Unix(0, wall).UTC().Format(time.RFC3339Nano) }
