@@ -16,7 +16,7 @@ func (s *solver) byNode(rooms []int32) bool {
 	}
 	open := slices.Clone(rooms)
 	slices.SortFunc(open, s.better)
-	limit := s.steps + maxSteps/4
+	limit := s.steps + s.budget/4
 	var last int32
 	seen := make([]bool, len(s.rooms)) // by class
 	for total > 0 {
@@ -123,7 +123,7 @@ func (s *solver) byBundle(rooms []int32) bool {
 		return cmp.Or(boolCompare(s.rooms[a].spare, s.rooms[b].spare), cmp.Compare(s.fullness(&s.rooms[b]), s.fullness(&s.rooms[a])), s.better(a, b))
 	})
 	var used []int32
-	limit := s.steps + maxSteps/4
+	limit := s.steps + s.budget/4
 	for _, sh := range s.hard {
 		for _, b := range s.shapes[sh].members {
 			if s.steps > limit {

@@ -18,17 +18,17 @@ func (s *solver) pack() bool {
 		return s.packEqual()
 	}
 	s.classify()
+	least := s.leastNodes()
 	nodes, found := s.packGreedy(s.active)
 	if !found {
-		if found = s.search(len(s.active), maxSteps); !found {
+		if found = s.search(len(s.active), s.budget); !found {
 			return false
 		}
 		nodes = s.countNodes()
 	}
-	least := s.leastNodes()
 	for nodes > least {
 		unsure, keep := s.unsure, slices.Clone(s.assign)
-		ok := s.search(nodes-1, improveSteps)
+		ok := s.search(nodes-1, min(improveSteps, s.budget))
 		s.unsure = unsure // a plan with more nodes is in hand: this search proves nothing
 		if !ok {
 			s.assign = keep
@@ -64,7 +64,7 @@ func (s *solver) packNearby(nodes int) {
 	groups := s.groups()
 	best := len(s.rooms) + 1
 	for _, g := range groups[:min(len(groups), maxGroups)] {
-		if len(g) < nodes || len(g) >= best || s.steps > maxSteps {
+		if len(g) < nodes || len(g) >= best || s.steps > s.budget {
 			continue
 		}
 		if n, ok := s.packGreedy(g); ok && n <= nodes {
@@ -85,7 +85,7 @@ func (s *solver) countNodes() (n int) {
 	return n
 }
 
-// leastNodes is a lower bound: for each resource the roomiest nodes first.
+// leastNodes is a lower bound: for each resource the roomiest nodes first. It reads untouched rooms.
 func (s *solver) leastNodes() int {
 	least := 1
 	free := make([]Amount, len(s.active))

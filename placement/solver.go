@@ -19,12 +19,13 @@ type solver struct {
 	empty  bool    // everything is taken as free, to tell infeasible from not now
 	assign []int32 // bundle -> room
 	steps  int
+	budget int  // of steps, for each search
 	unsure bool // a bounded search ran out: a no is no proof
 	short  int  // shape that found no place, -1: all together
 }
 
 func newSolver(v *View, r *Request, empty bool) *solver {
-	s := &solver{req: r, empty: empty, short: -1, assign: make([]int32, len(r.Bundles))}
+	s := &solver{req: r, empty: empty, short: -1, budget: maxSteps, assign: make([]int32, len(r.Bundles))}
 	s.makeShapes()
 	s.makeRooms(v)
 	s.weigh()

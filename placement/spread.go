@@ -14,7 +14,7 @@ func (s *solver) spread() bool {
 	next := make([]int, len(s.shapes))
 	left := len(s.assign)
 	for left > 0 {
-		if s.steps > maxSteps {
+		if s.steps > s.budget {
 			break
 		}
 		m := s.newMatching(s.active)
@@ -42,7 +42,7 @@ func (s *solver) spread() bool {
 	// The even way was a dead end; any way will do.
 	s.fresh()
 	slices.Sort(s.active)
-	return s.search(len(s.active), maxSteps)
+	return s.search(len(s.active), s.budget)
 }
 
 // spreadEqual raises the level of all nodes together, as water does.
