@@ -55,6 +55,11 @@ type Options struct {
 	PortRange   [2]int
 	Base        string
 
+	// Expect names nodes whose keepers others start, with the document that Share is given once the head
+	// serves. Up does not wait for them; a gang that needs them does.
+	Expect []string
+	Share  func(*bootdoc.Doc) error
+
 	Progress io.Writer           // "3/4 joined, missing n4"; nil: silent
 	Getenv   func(string) string // nil: os.Getenv
 }

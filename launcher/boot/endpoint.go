@@ -52,7 +52,10 @@ func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot: a client's credential: %w", err)
 	}
-	ca, cert, key := cred.PEM()
+	ca, cert, key, err := cred.PEM()
+	if err != nil {
+		return nil, fmt.Errorf("boot: a client's credential: %w", err)
+	}
 	ep.CA, ep.Cert, ep.Key = string(ca), string(cert), string(key)
 	for _, name := range j.want {
 		for _, ev := range j.ready {
@@ -161,3 +164,6 @@ func readEndpoint(path string) (*Endpoint, error) {
 	}
 	return ep, nil
 }
+
+// Here tells whether the cluster's socket is on this machine.
+func (ep *Endpoint) Here() bool { return ep.Socket != "" && ep.Host == local.HostName() }

@@ -67,3 +67,11 @@ func makePrivateBelow(dir, state string) error {
 	}
 	return bootdoc.MakePrivate(dir, filepath.Dir(state))
 }
+
+// FirstStateDir is the one that StateDir would like best.
+func FirstStateDir(getenv func(string) string) string {
+	if dirs := stateDirs(getenv); len(dirs) > 0 {
+		return dirs[0]
+	}
+	return ""
+}

@@ -67,6 +67,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 			doc.Expect = append(doc.Expect, n.Name)
 		}
 	}
+	doc.Expect = append(doc.Expect, o.Expect...)
 	dir, err := doc.ClusterDir(o.Getenv)
 	if err != nil {
 		return nil, err
@@ -90,6 +91,11 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	ep, err := newEndpoint(o.Backend.Name(), doc, j)
+	if err == nil && o.Share != nil {
+		shared := *doc
+		shared.Head, shared.Node = j.addresses, bootdoc.Node{}
+		err = o.Share(&shared)
+	}
 	if err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

@@ -3,6 +3,7 @@ package spec
 import (
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Flag is one row of the table from which the command line, its help, its completion and the docs are
@@ -36,8 +37,8 @@ var Flags = []Flag{
 	{Name: "resources", Arg: "NAME=N,...", Help: "custom resources per node, without -N per rank", Rare: true, set: setResources},
 	{Name: "constraint", Short: "C", Arg: "LABEL[&LABEL]", Help: "labels that the nodes must have", Rare: true, set: setConstraint},
 	{Name: "strategy", Arg: "NAME", Help: "pack, spread, strict-pack or strict-spread", Rare: true, set: setStrategy},
-	{Name: "time", Short: "t", Arg: "D-HH:MM:SS", Help: "end it after this time", set: duration(func(s *Spec) *durationField { return (*durationField)(&s.Time) })},
-	{Name: "immediate", Arg: "SECONDS", Help: "give up if it cannot start within this time", Rare: true, set: setImmediate},
+	{Name: "time", Short: "t", Arg: "D-HH:MM:SS", Help: "end it after this time", set: setTime},
+	{Name: "immediate", Arg: "SECONDS", Help: "give up if it cannot start within this time", Rare: true, set: seconds(func(s *Spec) *time.Duration { return &s.Wait })},
 	{Name: "job-name", Short: "J", Arg: "NAME", Help: "name", set: text(func(s *Spec) *string { return &s.Name })},
 	{Name: "output", Short: "o", Arg: "FILE", Help: "stdout to files (%t rank, %N node, %x name, %j job)", set: text(func(s *Spec) *string { return &s.Output })},
 	{Name: "error", Short: "e", Arg: "FILE", Help: "stderr to files", set: text(func(s *Spec) *string { return &s.Error })},
@@ -45,8 +46,8 @@ var Flags = []Flag{
 	{Name: "chdir", Short: "D", Arg: "DIR", Help: "working directory", Rare: true, set: text(func(s *Spec) *string { return &s.Chdir })},
 	{Name: "export", Arg: "ALL|NONE|K=V,...", Help: "environment of the ranks", Rare: true, set: setExport},
 	{Name: "max-restarts", Arg: "N", Help: "start the gang again after a failure", set: setRestarts},
-	{Name: "grace", Arg: "SECONDS", Help: "between TERM and KILL (30)", Rare: true, set: duration(func(s *Spec) *durationField { return (*durationField)(&s.Grace) })},
-	{Name: "signal", Arg: "SIG[@SECONDS]", Help: "signal before the time limit (TERM@60)", Rare: true, set: setSignal},
+	{Name: "grace", Arg: "SECONDS", Help: "between TERM and KILL (30)", Rare: true, set: seconds(func(s *Spec) *time.Duration { return &s.Grace })},
+	{Name: "signal", Arg: "SIG[@SECONDS]", Help: "signal so long before the time limit (USR1@300)", Rare: true, set: setSignal},
 	{Name: "slurm-env", Arg: "MODE", Help: "rewrite, keep or hide SLURM_* of ranks", Rare: true, set: setSlurmEnv},
 	{Name: "bind", Help: "a set of cores of its own for each rank", Rare: true, set: setBind},
 }

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-type durationField time.Duration
+	"github.com/maniple-hpc/maniple/slurm"
+)
 
 func setNodes(s *Spec, v string) *FlagError {
 	lo, hi, isRange := strings.Cut(v, "-")
@@ -27,67 +27,15 @@ func setNodes(s *Spec, v string) *FlagError {
 	return nil
 }
 
-// ParseMemory reads sbatch's sizes: a number of megabytes, or one with K, M, G or T.
-func ParseMemory(v string) (int64, bool) {
-	num, unit := strings.TrimSuffix(strings.ToUpper(v), "B"), int64(1<<20)
-	if num == "" {
-		return 0, false
-	}
-	if at := strings.IndexByte("KMGT", num[len(num)-1]); at >= 0 {
-		num, unit = num[:len(num)-1], int64(1)<<(10*(at+1))
-	} else if num != strings.ToUpper(v) {
-		return 0, false // "100B"
-	}
-	f, err := strconv.ParseFloat(num, 64)
-	if err != nil || math.IsNaN(f) || f < 0 || f*float64(unit) > 1<<60 {
-		return 0, false
-	}
-	return int64(f * float64(unit)), true
-}
-
 func memory(at func(*Spec) *int64) func(*Spec, string) *FlagError {
 	return func(s *Spec, v string) *FlagError {
-		n, ok := ParseMemory(v)
-		if !ok {
+		n, err := slurm.ParseMemory(v)
+		if err != nil {
 			return bad(quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
 		}
 		*at(s) = n
 		return nil
 	}
-}
-
-// ParseTime reads sbatch's times: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS; UNLIMITED is 0.
-func ParseTime(v string) (time.Duration, bool) {
-	if u := strings.ToUpper(v); u == "UNLIMITED" || u == "INFINITE" {
-		return 0, true
-	}
-	days, rest, hasDays := strings.Cut(v, "-")
-	if !hasDays {
-		rest, days = v, "0"
-	}
-	var part []int64
-	for _, p := range append([]string{days}, strings.Split(rest, ":")...) {
-		n, err := strconv.ParseUint(p, 10, 31)
-		if err != nil {
-			return 0, false
-		}
-		part = append(part, int64(n))
-	}
-	if len(part) > 4 {
-		return 0, false
-	}
-	units := map[bool]map[int][]int64{ // of what follows the days, by how many there are
-		true:  {1: {3600}, 2: {3600, 60}, 3: {3600, 60, 1}},
-		false: {1: {60}, 2: {60, 1}, 3: {3600, 60, 1}},
-	}[hasDays][len(part)-1]
-	total := part[0] * 86400
-	for i, u := range units {
-		total += part[i+1] * u
-	}
-	if total > int64(100*365*86400) {
-		return 0, false
-	}
-	return time.Duration(total) * time.Second, true
 }
 
 // ParseSeconds reads a number of seconds or a duration with its unit.
@@ -99,62 +47,43 @@ func ParseSeconds(v string) (time.Duration, bool) {
 	return d, err == nil && d >= 0
 }
 
-func duration(at func(*Spec) *durationField) func(*Spec, string) *FlagError {
+func setTime(s *Spec, v string) *FlagError {
+	d, err := slurm.ParseDuration(v)
+	if err != nil {
+		return bad(quote(v)+" is no time", "write minutes, HH:MM:SS or D-HH:MM:SS")
+	}
+	if d != slurm.Infinite {
+		s.Time = d
+	}
+	return nil
+}
+
+func seconds(at func(*Spec) *time.Duration) func(*Spec, string) *FlagError {
 	return func(s *Spec, v string) *FlagError {
-		field := at(s)
-		parse, do := ParseTime, "write minutes, HH:MM:SS or D-HH:MM:SS"
-		if field == (*durationField)(&s.Grace) {
-			parse, do = ParseSeconds, "write seconds, or 500ms, 2m"
-		}
-		d, ok := parse(v)
+		d, ok := ParseSeconds(v)
 		if !ok {
-			return bad(quote(v)+" is no time", do)
+			return bad(quote(v)+" is no time", "write seconds, or 500ms, 2m")
 		}
-		*field = durationField(d)
+		*at(s) = d
 		return nil
 	}
 }
 
-func setImmediate(s *Spec, v string) *FlagError {
-	d, ok := ParseSeconds(v)
-	if !ok || d <= 0 {
-		return bad(quote(v)+" is no time", "write seconds, or 500ms, 2m")
-	}
-	s.Wait = d
-	return nil
-}
-
-// setGres reads name[:type][:count]; gpu is the GPUs of each node.
+// setGres reads name[:type][:count]; gpu is the GPUs of each node, a type is a label.
 func setGres(s *Spec, v string) *FlagError {
-	for _, item := range strings.Split(v, ",") {
-		item = strings.TrimPrefix(item, "gres/")
-		name, rest, _ := strings.Cut(item, ":")
-		amount := 1
-		if name == "" {
-			return bad(quote(v)+" has an empty name", "write NAME:N")
+	list, err := slurm.ParseGRES(v)
+	if err != nil {
+		return bad(quote(v)+" is no list of resources", "write NAME:N or NAME:TYPE:N, joined by commas")
+	}
+	for _, g := range list {
+		if g.Type != "" {
+			s.Labels = append(s.Labels, Label{Key: g.Name, Value: g.Type})
 		}
-		if rest != "" {
-			kind, num, typed := strings.Cut(rest, ":")
-			if !typed {
-				num = kind
-				if _, err := strconv.Atoi(kind); err != nil { // name:type
-					num, typed = "1", true
-				}
-			}
-			n, err := strconv.Atoi(num)
-			if err != nil || n < 0 {
-				return bad(quote(num)+" is not a number", "write NAME:N or NAME:TYPE:N")
-			}
-			amount = n
-			if typed {
-				s.Labels = append(s.Labels, Label{Key: name, Value: kind})
-			}
-		}
-		if name == "gpu" {
-			s.GPUsPerNode = amount
+		if g.Name == "gpu" {
+			s.GPUsPerNode = int(min(g.Count, 1<<20))
 			continue
 		}
-		s.Resources = append(s.Resources, Resource{Name: name, Amount: float64(amount)})
+		s.Resources = append(s.Resources, Resource{Name: g.Name, Amount: float64(g.Count)})
 	}
 	return nil
 }

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+func (a *app) cancelCommand() *urfave.Command {
+	return a.newCommand(&page{
+		name: "cancel", summary: "end gangs, or send them a signal", args: "GANG...",
+		examples: []string{
+			"maniple cancel 1.2.1\tits ranks get TERM, then KILL",
+			"maniple cancel --signal USR1 train\tby its name; nothing is ended",
+			"maniple cancel --all",
+		},
+		flags: []urfave.Flag{
+			value("signal", "s", "SIG", "send this signal and end nothing"),
+			value("grace", "", "SECONDS", "between TERM and KILL (the gang's own)"),
+			toggle("now", "", "KILL at once"),
+			toggle("all", "a", "all gangs"),
+			clusterFlag(),
+		},
+		action: (*call).cancel,
+	})
+}
+
+func (c *call) cancel() error {
+	how := fb.GroupCancelT{Mode: fb.CancelModeDrain, Reason: "maniple cancel", ExitCode: 143}
+	if c.on("now") {
+		how.Mode = fb.CancelModeStop
+	}
+	if v, origin, ok := c.flag("signal"); ok {
+		sig, _, ok := spec.ParseSignal(v)
+		if !ok {
+			return usage(origin, strconv.Quote(v)+" is no signal", "write for instance USR1")
+		}
+		how.Mode, how.Signal = fb.CancelModeSignal, int32(sig)
+	}
+	if v, origin, ok := c.flag("grace"); ok {
+		d, ok := spec.ParseSeconds(v)
+		if !ok {
+			return usage(origin, strconv.Quote(v)+" is no time", "write seconds, or 500ms, 2m")
+		}
+		how.Grace = int64(d)
+	}
+	if len(c.rest()) == 0 && !c.on("all") {
+		return usage("cancel", "which gang?", "`maniple status` lists them; --all means all")
+	}
+	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
+		running, err := c.groups(ctx, client)
+		if err != nil {
+			return err
+		}
+		targets, err := c.pick(running, c.rest())
+		if err != nil {
+			return err
+		}
+		for _, g := range targets {
+			if err := client.Cancel(ctx, g, how); err != nil {
+				return &Fault{Name: nameOr(err, "UNREACHABLE"), What: "cancel", Why: g.String() + ": " + err.Error(), Err: err}
+			}
+		}
+		return nil
+	})
+}
+
+// groupRow is what commands need of a group in the state reply.
+type groupRow struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Phase string `json:"phase"`
+}
+
+func (c *call) groups(ctx context.Context, client *gang.Client) ([]groupRow, error) {
+	data, err := c.query(ctx, client, "groups", "")
+	if err != nil {
+		return nil, err
+	}
+	var reply struct {
+		Groups []groupRow `json:"groups"`
+	}
+	if err := json.Unmarshal(data, &reply); err != nil {
+		return nil, &Fault{Name: "BUG", What: c.page.name, Why: "the head's list of gangs: " + err.Error(), Err: err}
+	}
+	return reply.Groups, nil
+}
+
+// query asks the cluster for state.
+func (c *call) query(ctx context.Context, client *gang.Client, what, of string) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	data, err := client.Query(ctx, what, of)
+	if err != nil {
+		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: err.Error(), Err: err}
+	}
+	return data, nil
+}
+
+// pick finds groups by ID or name; without any, all that have not ended.
+func (c *call) pick(running []groupRow, wanted []string) ([]id.Task, error) {
+	var list []id.Task
+	add := func(g groupRow) error {
+		t, err := id.ParseTask(g.ID)
+		list = append(list, t)
+		return err
+	}
+	for _, w := range wanted {
+		before := len(list)
+		for _, g := range running {
+			if (g.ID == w || g.Name == w) && g.Phase != "ended" {
+				if err := add(g); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if len(list) == before {
+			return nil, &Fault{Name: "USAGE", What: "cancel", Why: fmt.Sprintf("no gang %s is running", w), Do: "`maniple status` lists them"}
+		}
+	}
+	if len(wanted) == 0 {
+		for _, g := range running {
+			if g.Phase != "ended" {
+				if err := add(g); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/launcher/spec"
+)
+
+func (a *app) downCommand() *urfave.Command {
+	return a.newCommand(&page{
+		name: "down", summary: "end a cluster",
+		examples: []string{
+			"maniple down\tprograms get TERM, and 30 seconds",
+			"maniple down --now\tstop them at once",
+			"maniple down --cluster b\tthat one, not the default",
+		},
+		flags: []urfave.Flag{
+			clusterFlag(),
+			toggle("now", "", "do not wait for programs"),
+			value("grace", "", "SECONDS", "how long programs may take to end (30)"),
+			jsonFlag(),
+		},
+		action: (*call).down,
+	})
+}
+
+func (c *call) down() error {
+	if err := c.noArgs(); err != nil {
+		return err
+	}
+	grace := 30 * time.Second
+	if v, origin, ok := c.flag("grace"); ok {
+		if grace, ok = spec.ParseSeconds(v); !ok {
+			return usage(origin, strconv.Quote(v)+" is no time", "write seconds, or 500ms, 2m")
+		}
+	}
+	now := c.on("now")
+	ep, err := c.find()
+	if err != nil {
+		return err
+	}
+	ctx, sig := watchSignals(c.ctx)
+	defer sig.stop()
+	client, err := c.connect(ctx, ep)
+	if err == nil {
+		err = client.Drain(ctx, "maniple down", time.Now().Add(grace), 0, now)
+		client.Close()
+	}
+	if err != nil && !ep.Here() {
+		return err
+	}
+	if err != nil { // its agent can't be asked: the keepers take signals
+		if n := ep.Signal(now); n == 0 {
+			return err
+		}
+	}
+	if now {
+		grace = 0
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, grace+10*time.Second)
+	defer cancel()
+	if err := ep.Gone(waitCtx); err != nil {
+		if stopped := exitOf(ctx); stopped != nil {
+			return stopped
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return &Fault{Name: "UNREACHABLE", What: "down", Why: fmt.Sprintf("cluster %s has not ended in time", ep.Name), Do: "try `maniple down --now`", Err: err}
+		}
+		return err
+	}
+	boot.Forget(c.getenv, ep.Name)
+	if c.on("json") {
+		return c.json(struct {
+			Version int    `json:"version"`
+			Cluster string `json:"cluster"`
+			State   string `json:"state"`
+		}{1, ep.Name, "down"})
+	}
+	c.say("cluster %s is down", ep.Name)
+	return nil
+}

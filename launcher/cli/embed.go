@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/maniple-hpc/maniple/launcher/backend/local"
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/slurm"
+)
+
+// stopTimeout is how long an embedded cluster may take to end after its gang did.
+const stopTimeout = 5 * time.Second
+
+// nodeFlags declare what the nodes of a cluster on this machine have.
+func nodeFlags() []urfave.Flag {
+	return []urfave.Flag{
+		value("fake-nodes", "", "N", "nodes on this machine, for trying things out"),
+		rare(value("cpus", "", "N", "cores that each node has (default: this machine's)")),
+		rare(value("node-gpus", "", "N", "GPUs that each fake node has")),
+		rare(value("node-mem", "", "SIZE", "memory that each node has")),
+		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
+		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
+		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
+	}
+}
+
+// cluster describes a cluster on this machine as the node flags want it.
+func (c *call) cluster() (o boot.Options, fake int, err error) {
+	o = boot.Options{Backend: c.localBackend(), Progress: c.stderr, Getenv: c.getenv, Loopback: true}
+	if fake, err = c.number("fake-nodes", 1, 1000); err != nil {
+		return o, 0, err
+	}
+	var node bootdoc.Node
+	if node.CPUs, err = c.number("cpus", 1, 1<<20); err != nil {
+		return o, 0, err
+	}
+	if node.GPUs, err = c.number("node-gpus", 0, 1<<16); err != nil {
+		return o, 0, err
+	}
+	if v, origin, ok := c.flag("node-mem"); ok {
+		if node.Memory, err = slurm.ParseMemory(v); err != nil {
+			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
+		}
+	}
+	if v, origin, ok := c.flag("node-resources"); ok {
+		list, why := spec.ParseResources(v)
+		if why != "" {
+			return o, 0, usage(origin, why, "write for instance bandwidth=2,license=1")
+		}
+		node.Resources = map[string]float64{}
+		for _, r := range list {
+			node.Resources[r.Name] = r.Amount
+		}
+	}
+	if v, origin, ok := c.flag("node-labels"); ok {
+		if node.Labels, err = parseLabels(origin, v); err != nil {
+			return o, 0, err
+		}
+	}
+	if v, origin, ok := c.flag("join-timeout"); ok {
+		if o.JoinTimeout, ok = spec.ParseSeconds(v); !ok || o.JoinTimeout <= 0 {
+			return o, 0, usage(origin, strconv.Quote(v)+" is no time", "write seconds, or 500ms, 2m")
+		}
+	}
+	o.Nodes = []bootdoc.Node{node}
+	if fake > 0 {
+		if node.CPUs == 0 {
+			node.CPUs = cpusHere()
+		}
+		o.Nodes = boot.FakeNodes(fake, node)
+	} else if node.GPUs > 0 || node.CPUs > cpusHere() {
+		return o, 0, usage("--cpus, --node-gpus", "this machine has what it has", "add --fake-nodes 1 to declare more")
+	} else if node.Name, err = (&bootdoc.Doc{}).NodeName(); err != nil {
+		return o, 0, err
+	} else {
+		o.Nodes[0].Name = node.Name
+	}
+	return o, fake, nil
+}
+
+// localBackend is the backend of this machine. MANIPLE_DEBUG_SILENT_NODE names a node that never joins.
+func (c *call) localBackend() *local.Backend {
+	b := &local.Backend{}
+	if name := c.getenv("MANIPLE_DEBUG_SILENT_NODE"); name != "" {
+		b.Silent = []string{name}
+	}
+	return b
+}
+
+// number reads a flag that is a whole number.
+func (c *call) number(flag string, least, most int) (int, error) {
+	v, origin, ok := c.flag(flag)
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < least || n > most {
+		return 0, usage(origin, strconv.Quote(v)+" is not a number", fmt.Sprintf("write one from %d to %d", least, most))
+	}
+	return n, nil
+}
+
+// embed starts a cluster that ends with this command. The nodes are large enough for what the request
+// implies without naming it: one core per rank is a default, and a laptop with two may run four ranks.
+func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
+	o, fake, err := c.cluster()
+	if err != nil {
+		return nil, err
+	}
+	o.Embedded = true
+	if o.Name = c.str("cluster"); o.Name == "" {
+		o.Name = c.page.name + "-" + strconv.Itoa(os.Getpid())
+	} else {
+		c.say("%s: no cluster %s is up; started one for the time of this command", c.page.name, o.Name)
+	}
+	nodes := len(o.Nodes)
+	shape, err := s.Shape(nodes)
+	if err != nil {
+		return nil, err
+	}
+	if need, here := cpusOnOneNode(shape, nodes), cpusHere(); need > here && s.CPUsPerTask == 0 && !s.Bind && c.str("cpus") == "" {
+		for i := range o.Nodes {
+			o.Nodes[i].CPUs, o.Nodes[i].Fake = max(need, o.Nodes[i].CPUs), true
+		}
+		if fake == 0 {
+			c.say("%s: %d ranks share the %d cores of this machine", c.page.name, shape.Ranks, here)
+		}
+	}
+	cluster, err := boot.Up(ctx, o)
+	if err != nil && ctx.Err() != nil {
+		if stopped := exitOf(ctx); stopped != nil {
+			return nil, stopped
+		}
+	}
+	return cluster, err
+}
+
+// cpusOnOneNode is what a node needs for its part of the shape, if it is spread evenly.
+func cpusOnOneNode(sh *spec.Shape, nodes int) int {
+	total, most := 0, 0
+	for _, b := range sh.Bundles {
+		total += b.CPUs
+		most = max(most, b.CPUs)
+	}
+	per := (len(sh.Bundles) + nodes - 1) / nodes
+	if sh.Strategy == spec.Pack || sh.Strategy == spec.StrictPack {
+		return total
+	}
+	return most * per
+}
+
+// stopEmbedded ends the cluster; what it says is only worth a line when the command went well.
+func (c *call) stopEmbedded(cluster *boot.Cluster) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), stopTimeout)
+	defer cancel()
+	if err := cluster.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		c.say("%s: %v", c.page.name, err)
+	}
+}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// cpusHere is how many cores this process may use.
+func cpusHere() int { return runtime.NumCPU() }
+
+// one is the fixed point of amounts on the wire.
+const one = 10_000
+
+var strategies = map[string]fb.Strategy{
+	spec.Pack: fb.StrategyPack, spec.Spread: fb.StrategySpread,
+	spec.StrictPack: fb.StrategyStrictPack, spec.StrictSpread: fb.StrategyStrictSpread,
+}
+
+// bundlesOf writes a shape in the words of the wire.
+func bundlesOf(sh *spec.Shape) []*fb.BundleT {
+	var list []*fb.BundleT
+	for _, b := range sh.Bundles {
+		w := &fb.BundleT{Ranks: uint32(b.Ranks)}
+		add := func(name string, amount float64) {
+			if amount > 0 {
+				w.Resources = append(w.Resources, &fb.ResourceT{Name: name, Amount: fixed(amount)})
+			}
+		}
+		add("CPU", float64(b.CPUs))
+		add("GPU", float64(b.GPUs))
+		add("memory", float64(b.Memory))
+		for _, r := range b.Resources {
+			add(r.Name, r.Amount)
+		}
+		for _, l := range b.Labels {
+			w.Labels = append(w.Labels, &fb.LabelT{Key: l.Key, Value: l.Value})
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+func fixed(amount float64) int64 {
+	if amount >= math.MaxInt64/one {
+		return math.MaxInt64
+	}
+	return int64(math.Round(amount * one))
+}
+
+// gangOf makes the gang of a request.
+func (c *call) gangOf(s *spec.Spec, sh *spec.Shape) (gang.Spec, error) {
+	dir := s.Chdir
+	if dir == "" {
+		var err error
+		if dir, err = os.Getwd(); err != nil {
+			return gang.Spec{}, &Fault{Name: "CANNOT_CREATE", What: c.page.name, Why: "the working directory is gone: " + err.Error(), Do: "change to one that exists, or give --chdir", Err: err}
+		}
+	}
+	grace := s.Grace
+	if grace == 0 {
+		grace = 30 * time.Second
+	}
+	env := s.Environ(c.environ)
+	if !hasEnv(env, "PWD") || s.Chdir != "" {
+		env = append(withoutEnv(env, "PWD"), "PWD="+dir)
+	}
+	g := gang.Spec{
+		Name: s.Name, Strategy: strategies[sh.Strategy], Bundles: bundlesOf(sh), MaxRestarts: s.MaxRestarts, Wait: s.Wait,
+		Program: &fb.ProgramT{
+			Argv: s.Command, Env: env, Cwd: dir, Stdin: fb.StdinToRankZero, Driver: sh.Driver,
+			MasterPort: !sh.Driver, BindCpus: s.Bind, Grace: int64(grace), SlurmEnv: s.SlurmEnv,
+		},
+	}
+	if g.Name == "" {
+		g.Name = baseName(s.Command[0])
+	}
+	return g, nil
+}
+
+func baseName(path string) string {
+	if at := strings.LastIndexByte(path, '/'); at >= 0 && at+1 < len(path) {
+		return path[at+1:]
+	}
+	return path
+}
+
+func hasEnv(env []string, name string) bool { return len(withoutEnv(env, name)) < len(env) }
+
+func withoutEnv(env []string, name string) []string {
+	var kept []string
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, name+"=") {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
+}
+
+// parseLabels reads KEY=VALUE,... .
+func parseLabels(origin, v string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, item := range strings.Split(v, ",") {
+		key, value, _ := strings.Cut(item, "=")
+		if key == "" {
+			return nil, usage(origin, fmt.Sprintf("%q has no name", item), "write KEY=VALUE, joined by commas")
+		}
+		labels[key] = value
+	}
+	return labels, nil
+}

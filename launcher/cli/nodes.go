@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/rt/gang"
+)
+
+func (a *app) nodesCommand() *urfave.Command {
+	return a.newCommand(&page{
+		name: "nodes", summary: "list the nodes, what they have and what is free",
+		examples: []string{"maniple nodes", "maniple nodes --json"},
+		flags:    []urfave.Flag{clusterFlag(), jsonFlag()},
+		action:   (*call).nodes,
+	})
+}
+
+func (c *call) nodes() error {
+	if err := c.noArgs(); err != nil {
+		return err
+	}
+	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
+		data, err := c.query(ctx, client, "nodes", "")
+		if err != nil {
+			return err
+		}
+		if c.on("json") {
+			return c.raw(data)
+		}
+		return c.printNodes(data)
+	})
+}
+
+func (c *call) printNodes(data json.RawMessage) error {
+	var reply stateNodes
+	if err := json.Unmarshal(data, &reply); err != nil {
+		return &Fault{Name: "BUG", What: c.page.name, Why: "the head's list of nodes: " + err.Error(), Err: err}
+	}
+	var rows [][]string
+	for _, n := range reply.Nodes {
+		rows = append(rows, []string{
+			n.Name, n.State, n.amount("CPU"), n.amount("GPU"), n.amount("memory"), n.custom(), strings.Join(n.Addresses, ","),
+		})
+	}
+	table(c.stdout, "", "NODE STATE CORES GPUS MEMORY OTHER ADDRESS", rows)
+	return nil
+}
+
+// amount is "free/total".
+func (n *stateNode) amount(name string) string {
+	total, ok := n.Total[name]
+	if !ok {
+		return "0"
+	}
+	if name == "memory" {
+		return strings.TrimSuffix(size(n.Free[name]), " GiB") + "/" + size(total)
+	}
+	return trim(n.Free[name]) + "/" + trim(total)
+}
+
+func (n *stateNode) custom() string {
+	var list []string
+	for _, name := range sortedKeys(n.Total) {
+		if name != "CPU" && name != "GPU" && name != "memory" {
+			list = append(list, fmt.Sprintf("%s %s/%s", name, trim(n.Free[name]), trim(n.Total[name])))
+		}
+	}
+	for _, k := range sortedKeys(n.Labels) {
+		list = append(list, k+"="+n.Labels[k])
+	}
+	if len(list) == 0 {
+		return "-"
+	}
+	return strings.Join(list, ",")
+}

@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+func (a *app) runCommand() *urfave.Command {
+	flags := append(specFlags(), clusterFlag())
+	flags = append(flags, nodeFlags()...)
+	flags = append(flags,
+		toggle("quiet", "Q", "no messages but errors"),
+		toggle("json", "", "an end record as the last line of stdout"),
+		rare(toggle("no-prefix", "", "output as it comes, without [rank]")),
+		rare(value("open-mode", "", "append|truncate", "what to do with output files that exist (truncate)")),
+	)
+	return a.newCommand(&page{
+		name: "run", summary: "run a program as a gang of ranks, or as a single driver", args: "[--] PROGRAM [ARG...]",
+		examples: []string{
+			"maniple run -n 4 -- python train.py\tfour ranks",
+			"maniple run -N 2 --ntasks-per-node 8 -- ./solver\ttwo nodes with eight each",
+			"maniple run -n 4 -o out-%t.txt -- ./solver\ta file per rank",
+			"maniple run -- python main.py\tone driver, no ranks",
+		},
+		notes: []string{"Without a cluster one is started for the time of the command. Ctrl-C asks the ranks to end, twice stops them."},
+		flags: flags, program: true, more: true, action: (*call).run,
+	})
+}
+
+func (c *call) run() error {
+	s, err := spec.Parse(spec.InSlurm(c.jobEnv(), c.flag))
+	if err != nil {
+		return err
+	}
+	s.Command = c.rest()
+	return c.runSpec(s, runOptions{})
+}
+
+// jobEnv is the environment for the job's defaults; a rank's own `maniple run` does not take them again.
+func (c *call) jobEnv() func(string) string {
+	if c.getenv("MANIPLE_GROUP") != "" {
+		return func(string) string { return "" }
+	}
+	return c.getenv
+}
+
+// runOptions are what the commands that run something differ in.
+type runOptions struct {
+	needCluster bool // an error without one
+	terminal    bool // a pty if stdin is a terminal
+	noCores     bool // the driver takes none: it only waits
+	started     func()
+}
+
+// runSpec runs a request on the cluster that is up, or on one of its own.
+func (c *call) runSpec(s *spec.Spec, o runOptions) error {
+	dir := s.Chdir
+	if dir == "" {
+		dir, _ = os.Getwd() // gangOf reports it
+	} else if err := checkDir(dir); err != nil {
+		return err
+	}
+	ctx, sig := watchSignals(c.ctx)
+	defer sig.stop()
+	ep, err := c.find()
+	if err != nil && (!errors.Is(err, boot.ErrNone) || o.needCluster) {
+		return err
+	}
+	if ep == nil || ep.Kind == "local" || len(s.Command) == 0 {
+		if err := checkProgram(c.page.name, s.Command, dir, s.Environ(c.environ)); err != nil {
+			return err
+		}
+	}
+	if ep != nil && c.str("fake-nodes") != "" {
+		ep = nil // nodes of its own were asked for
+	}
+	if ep == nil {
+		cluster, err := c.embed(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer c.stopEmbedded(cluster)
+		ep = &cluster.Endpoint
+	}
+	client, err := c.connect(ctx, ep)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	shape, err := s.Shape(len(ep.Nodes))
+	if err != nil {
+		return err
+	}
+	if o.noCores && s.CPUsPerTask == 0 {
+		shape.Bundles[0].CPUs = 0
+	}
+	return c.gang(ctx, client, sig, s, shape, o)
+}
+
+// gang runs a shape to its end.
+func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *spec.Spec, shape *spec.Shape, o runOptions) error {
+	g, err := c.gangOf(s, shape)
+	if err != nil {
+		return err
+	}
+	rio := gang.IO{
+		Stdin: c.input(), Stdout: c.stdout, Stderr: c.stderr,
+		Output: s.Output, Error: s.Error, Dir: g.Program.Cwd, Job: c.getenv("SLURM_JOB_ID"), User: userName(),
+		Interrupts: sig.hand(),
+	}
+	if v, origin, ok := c.flag("open-mode"); ok {
+		if v != "append" && v != "truncate" {
+			return usage(origin, fmt.Sprintf("%q is no mode", v), "write append or truncate")
+		}
+		rio.Append = v == "append"
+	}
+	if c.on("no-prefix") || shape.Driver {
+		rio.Prefix = gang.PrefixNever
+	}
+	if s.Input != "" {
+		f, err := os.Open(s.Input)
+		if err != nil {
+			return &Fault{Name: "USAGE", What: "--input", Why: err.Error(), Err: err}
+		}
+		defer f.Close()
+		rio.Stdin = f
+	}
+	if o.terminal && shape.Driver && terminal(c.stdin) && terminal(c.stdout) {
+		g.Program.Pty, rio.Terminal = true, c.stdin
+		g.Program.Rows, g.Program.Cols = windowSize(c.stdin)
+	}
+	quiet := c.on("quiet")
+	if !quiet && !shape.Driver {
+		c.say("%s", shape.FirstLine(""))
+	}
+	limits := &limits{client: client, spec: s, say: c.say}
+	defer limits.stop()
+	first := true
+	rio.Started = func(u *fb.GroupUpdateT) {
+		if first && shape.Driver && !quiet && !g.Program.Pty {
+			c.say("%s", shape.FirstLine(driverNode(u)))
+		}
+		if first && o.started != nil {
+			o.started()
+		}
+		first = false
+		limits.start(ctx, u)
+	}
+	rio.Notice = func(n *fb.NoticeT) {
+		if !quiet || n.Level != fb.LevelInfo {
+			c.say("%s%s", n.Text, codeOf(n))
+		}
+	}
+	rio.Explain = func(why string) {
+		if why != "" && !quiet {
+			c.say("waiting: %s", why)
+		}
+	}
+	began := time.Now()
+	end, err := gang.Run(context.WithoutCancel(ctx), client, g, rio)
+	if err != nil {
+		return &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: strings.TrimPrefix(err.Error(), "gang: "), Err: err}
+	}
+	if report := end.Report(); report != "" {
+		c.say("%s", report)
+	}
+	if c.on("json") {
+		if err := c.endRecord(g, end, time.Since(began)); err != nil {
+			return err
+		}
+	}
+	if end.Code != 0 {
+		return exitOnly(end.Code)
+	}
+	return nil
+}
+
+// endRecord is the last line of stdout with --json.
+func (c *call) endRecord(g gang.Spec, end gang.End, took time.Duration) error {
+	record := struct {
+		Version  int      `json:"version"`
+		Event    string   `json:"event"`
+		Name     string   `json:"name"`
+		Group    string   `json:"group"`
+		Code     int      `json:"code"`
+		Cause    string   `json:"cause"`
+		Reason   string   `json:"reason,omitempty"`
+		Rank     *int     `json:"rank,omitempty"`
+		Node     string   `json:"node,omitempty"`
+		Signal   int      `json:"signal,omitempty"`
+		Tail     string   `json:"tail,omitempty"`
+		Ranks    int      `json:"ranks"`
+		Restarts int      `json:"restarts"`
+		Seconds  float64  `json:"seconds"`
+		Command  []string `json:"command"`
+	}{1, "end", g.Name, groupName(end.Group), end.Code, end.Cause, end.Reason, nil, end.Node, end.Signal, end.Tail,
+		end.Ranks, end.Restarts, float64(took.Milliseconds()) / 1000, g.Program.Argv}
+	if end.Rank >= 0 && end.Cause != "ok" {
+		record.Rank = &end.Rank
+	}
+	return c.json(record)
+}
+
+// input is this command's standard input, unless reading it would stop us: a terminal of which another
+// process group is in the foreground.
+func (c *call) input() io.Reader {
+	if terminal(c.stdin) && !foreground(c.stdin) {
+		return nil
+	}
+	return c.stdin
+}
+
+func driverNode(u *fb.GroupUpdateT) string {
+	for _, r := range u.Ranks {
+		for _, n := range u.Nodes {
+			if n.Agent == r.Agent && r.Rank == 0 {
+				return n.Name
+			}
+		}
+	}
+	return ""
+}
+
+func codeOf(n *fb.NoticeT) string {
+	if n.Code == "" || n.Level == fb.LevelInfo {
+		return ""
+	}
+	return " [" + n.Code + "]"
+}
+
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprint(os.Getuid())
+}

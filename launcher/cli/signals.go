@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/maniple-hpc/maniple/rt/gang"
+)
+
+// interrupted is why a command's context ended: a signal came before the gang was there.
+type interrupted struct{ sig syscall.Signal }
+
+func (e *interrupted) Error() string { return fmt.Sprintf("stopped by %v", e.sig) }
+
+// signals turns what the system sends us into a run's interrupts. Before the gang exists, the first one
+// cancels the context; hand gives the run the channel. One goroutine, ended by stop.
+type signals struct {
+	in     chan os.Signal
+	out    chan gang.Interrupt
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+
+	mu      sync.Mutex
+	running bool
+}
+
+func watchSignals(ctx context.Context) (context.Context, *signals) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &signals{in: make(chan os.Signal, 8), out: make(chan gang.Interrupt, 8), cancel: cancel, done: make(chan struct{})}
+	signal.Notify(s.in, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGWINCH)
+	go func() {
+		defer close(s.done)
+		for sig := range s.in {
+			s.take(sig.(syscall.Signal))
+		}
+	}()
+	return ctx, s
+}
+
+func (s *signals) take(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what := gang.Terminated // TERM, USR1 and a terminal that went away drain
+	switch sig {
+	case syscall.SIGINT:
+		what = gang.Interrupted
+	case syscall.SIGWINCH:
+		what = gang.Resized
+	}
+	switch {
+	case s.running:
+		select {
+		case s.out <- what:
+		default: // eight are waiting: it knows
+		}
+	case sig != syscall.SIGWINCH:
+		s.cancel(&interrupted{sig})
+	}
+}
+
+// hand gives the interrupts over to a run.
+func (s *signals) hand() <-chan gang.Interrupt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = true
+	return s.out
+}
+
+func (s *signals) stop() {
+	signal.Stop(s.in)
+	close(s.in)
+	<-s.done
+	s.cancel(nil)
+}
+
+// exitOf is the code of a command that was stopped before it began.
+func exitOf(ctx context.Context) error {
+	if e, ok := context.Cause(ctx).(*interrupted); ok {
+		return &Fault{code: 128 + int(e.sig), silent: true, Err: e}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	urfave "github.com/urfave/cli/v2"
+
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/slurm"
+)
+
+func (a *app) statusCommand() *urfave.Command {
+	return a.newCommand(&page{
+		name: "status", summary: "show clusters and their gangs", args: "[GANG]",
+		examples: []string{
+			"maniple status\tall clusters, their gangs",
+			"maniple status --all\tended gangs too",
+			"maniple status --json 1.2.1\tone gang, everything",
+		},
+		flags:  []urfave.Flag{toggle("all", "a", "with gangs that have ended"), clusterFlag(), jsonFlag()},
+		action: (*call).status,
+	})
+}
+
+func (c *call) status() error {
+	if len(c.rest()) > 1 {
+		return usage("status", "one gang at a time", "")
+	}
+	if len(c.rest()) == 1 {
+		return c.statusOf(c.rest()[0])
+	}
+	list := boot.List(c.getenv)
+	if c.str("cluster") != "" || c.getenv("MANIPLE_ADDRESS") != "" {
+		ep, err := c.find()
+		if err != nil {
+			return err
+		}
+		list = []*boot.Endpoint{ep}
+	}
+	type report struct {
+		Cluster string          `json:"cluster"`
+		Kind    string          `json:"kind"`
+		Nodes   []string        `json:"nodes"`
+		Error   string          `json:"error,omitempty"`
+		Groups  json.RawMessage `json:"groups,omitempty"`
+	}
+	reports := []report{}
+	for i, ep := range list {
+		r := report{Cluster: ep.Name, Kind: ep.Kind, Nodes: ep.Nodes}
+		groups, raw, err := c.groupsOf(ep)
+		if err != nil {
+			r.Error = err.Error()
+		}
+		r.Groups = raw
+		reports = append(reports, r)
+		if c.on("json") {
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(c.stdout)
+		}
+		fmt.Fprintf(c.stdout, "cluster %s (%s): %s\n", ep.Name, ep.Kind, slurm.FoldHosts(ep.Nodes))
+		if err != nil {
+			fmt.Fprintf(c.stdout, "  does not answer: %v\n", err)
+			continue
+		}
+		c.printGroups(groups)
+	}
+	if c.on("json") {
+		return c.json(struct {
+			Version  int      `json:"version"`
+			Clusters []report `json:"clusters"`
+		}{1, reports})
+	}
+	if len(list) == 0 {
+		c.say("no cluster is up")
+	}
+	return nil
+}
+
+func (c *call) groupsOf(ep *boot.Endpoint) (groups []stateGroup, raw json.RawMessage, err error) {
+	client, err := c.connect(c.ctx, ep)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.Close()
+	data, err := c.query(c.ctx, client, "groups", "")
+	if err != nil {
+		return nil, nil, err
+	}
+	var rest struct {
+		Groups json.RawMessage `json:"groups"`
+	}
+	var reply stateGroups
+	if err := json.Unmarshal(data, &reply); err != nil {
+		return nil, nil, &Fault{Name: "BUG", What: "status", Why: "the head's list of gangs: " + err.Error(), Err: err}
+	}
+	return reply.Groups, rest.Groups, json.Unmarshal(data, &rest)
+}
+
+func (c *call) printGroups(groups []stateGroup) {
+	var rows [][]string
+	for _, g := range groups {
+		if g.Phase == "ended" && !c.on("all") {
+			continue
+		}
+		what := g.Explain
+		if g.Phase == "ended" {
+			what = fmt.Sprintf("%s, exit code %d", g.Cause, g.Code)
+		}
+		rows = append(rows, []string{
+			g.ID, g.Name, g.Phase, strconv.Itoa(g.Ranks), slurm.FoldHosts(g.Nodes), since(time.Now(), g.Since), what,
+		})
+	}
+	if len(rows) == 0 {
+		fmt.Fprintln(c.stdout, "  no gangs")
+		return
+	}
+	table(c.stdout, "  ", "GANG NAME PHASE RANKS NODES SINCE WHY", rows)
+}
+
+// statusOf shows one gang.
+func (c *call) statusOf(which string) error {
+	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
+		data, err := c.query(ctx, client, "group", which)
+		if err != nil {
+			return err
+		}
+		if c.on("json") {
+			return c.raw(data)
+		}
+		text, err := c.query(ctx, client, "explain", which)
+		if err != nil {
+			return err
+		}
+		return c.printExplain(text)
+	})
+}
