@@ -80,4 +80,6 @@ func ParseTask(s string) (Task, error) {
 }
 
 // String is the task's form with the index behind a slash: "3.1.42/0".
-func (o Object) String() string { return o.Task.String() + "/" + strconv.FormatUint(uint64(o.Index), 10) }
+func (o Object) String() string {
+	return o.Task.String() + "/" + strconv.FormatUint(uint64(o.Index), 10)
+}
