@@ -12,7 +12,8 @@
 // called there, locked by main.go): programs die by PDEATHSIG when the thread that forked them ends,
 // so this thread forks and never ends before the process. Other goroutines only read (connections,
 // standard input, the daemons' sockets, a program's path) or write one daemon's socket, and post what
-// they got to the loop. All of them are over when Main returns.
+// they got to the loop. All of them are over when Main returns, but for
+// the one that reads standard input.
 //
 // What the agent must know:
 //
@@ -25,7 +26,7 @@
 //     To end the input, close the own copy and send CloseInput (ProgramSignal with signal 0, no tree).
 //     A terminal is ended by its end-of-file character instead; reading one whose program is gone
 //     gives EIO, which means the end.
-//   - ProgramLaunch, PortHold are idempotent: asked again they are answered again.
+//   - ProgramLaunch, PortHold are idempotent: asked again they are answered again, with descriptors.
 //   - ProgramSignal without tree signals the program's process alone. With tree it ends the program: the
 //     signal to the whole tree now (with CONT, so that a stopped one gets it), KILL to what is left after
 //     grace, at once if grace is 0 or the signal is KILL.
