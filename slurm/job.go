@@ -27,6 +27,7 @@ type Job struct {
 
 	Submitted, Started, End time.Time // End: when it ended, or when its time will be over
 	Limit                   time.Duration
+	PreemptTime             time.Time // set while it is being preempted
 
 	ExitCode int // of the batch script
 	Signal   int // that ended it
@@ -90,7 +91,7 @@ func ParseJob(line string, zone *time.Location) (*Job, error) {
 	for _, at := range []struct {
 		to   *time.Time
 		name string
-	}{{&j.Submitted, "SubmitTime"}, {&j.Started, "StartTime"}, {&j.End, "EndTime"}} {
+	}{{&j.Submitted, "SubmitTime"}, {&j.Started, "StartTime"}, {&j.End, "EndTime"}, {&j.PreemptTime, "PreemptTime"}} {
 		if *at.to, err = ParseTime(f[at.name], zone); err != nil {
 			return nil, err
 		}

@@ -43,3 +43,10 @@ func ignoreGone(err error) error {
 }
 
 func uid() int { return os.Getuid() }
+
+// Broadcast copies a file to the same path on every node of the job that this process is in: one request
+// to the controller, the rest goes between the nodes.
+func (c *Client) Broadcast(ctx context.Context, from, to string) error {
+	_, err := c.run(ctx, "copy "+from+" to the nodes", nil, "", "sbcast", "--preserve", from, to)
+	return err
+}

@@ -1,0 +1,79 @@
+package slurm
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/slurm"
+)
+
+// MaxQuestions is how often a day the end of a job's time is asked for: it can be moved.
+const MaxQuestions = 8
+
+const (
+	firstQuestion = 30 * time.Second // jobs shorter than that ask nothing
+	// lead is how long before its end a job is warned: enough for a checkpoint, and less than a tenth of
+	// the shortest limits in use.
+	lead = 60 * time.Second
+)
+
+// clock warns that the job's time is about to be over. Slurm tells the time limit only to those who ask
+// (22.05 does not put the end into the environment), and scontrol update can move it.
+func (s *session) clock() {
+	end := s.job.End
+	next := firstQuestion
+	for {
+		wait := next
+		if !end.IsZero() {
+			wait = min(wait, max(time.Until(end)-lead, 0))
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-s.over:
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		if now := s.endTime(); !now.IsZero() {
+			end = now
+		} else if end.IsZero() {
+			return // no limit, or a Slurm that does not say
+		}
+		left := time.Until(end)
+		if left <= lead {
+			s.tell(backend.Event{
+				Kind: backend.KindWarning, Reason: string(slurm.CauseTimeLimit), Deadline: end,
+				Text: fmt.Sprintf("the job's time is over in %v", left.Round(time.Second)),
+			})
+			return
+		}
+		next = max(left/2, 24*time.Hour/MaxQuestions)
+	}
+}
+
+// endTime asks when the job's time is over; zero if it has no limit.
+func (s *session) endTime() time.Time {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	j, err := s.b.client().Job(ctx, strconv.FormatInt(s.job.JobID, 10))
+	if err != nil || j.Limit == slurm.Infinite {
+		return time.Time{}
+	}
+	return j.End
+}
+
+// Why asks Slurm why it is ending the job that this process is in: one request, for whoever got SIGTERM.
+func (b *Backend) Why(ctx context.Context) (slurm.Cause, error) {
+	env, err := b.Job()
+	if err != nil {
+		return slurm.CauseUnknown, err
+	}
+	j, err := b.client().Job(ctx, strconv.FormatInt(env.JobID, 10))
+	if err != nil {
+		return slurm.CauseUnknown, err
+	}
+	return j.Stopping(env.Restarts, time.Now()), nil
+}

@@ -1,0 +1,335 @@
+package slurm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	osexec "os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/slurm"
+)
+
+const (
+	maxLine = 1 << 20
+	maxSaid = 4096 // of srun's standard error, kept for messages
+	// abortTime is how long srun may take to kill its step before it is killed itself.
+	abortTime = 5 * time.Second
+)
+
+type session struct {
+	b        *Backend
+	job      *slurm.Environment
+	names    []string
+	step     step // changed by run alone, after launch
+	doc      []byte
+	environ  []string
+	stderrTo io.Writer
+
+	events chan backend.Event
+	over   chan struct{} // closed when srun has ended for good or was released: ends the clock
+	done   chan struct{} // closed when all of the session's goroutines have ended
+
+	mu       sync.Mutex
+	cmd      *osexec.Cmd
+	stdin    *os.File // nil once closed
+	stdout   *os.File
+	stderr   *os.File
+	failed   error
+	released bool
+	stopping bool
+	noFile   bool            // the program was not on some node
+	said     string          // the end of srun's standard error
+	lost     map[string]bool // nodes whose loss was told
+	ended    map[string]bool // nodes whose keeper said its end
+}
+
+func (s *session) Nodes() []string              { return s.names }
+func (s *session) Events() <-chan backend.Event { return s.events }
+
+// launch starts srun and hands it the boot document.
+func (s *session) launch() error {
+	cmd, stdin, stdout, stderr, closeChild, err := s.srun()
+	if err != nil {
+		return err
+	}
+	err = cmd.Start()
+	closeChild()
+	if err != nil {
+		stdin.Close()
+		stdout.Close()
+		stderr.Close()
+		return fmt.Errorf("slurm: start srun: %w", err)
+	}
+	s.mu.Lock()
+	s.cmd, s.stdin, s.stdout, s.stderr = cmd, stdin, stdout, stderr
+	s.noFile, s.said = false, ""
+	stop := s.stopping
+	s.mu.Unlock()
+	// A document that srun does not read is told by srun's end, with its reason.
+	if _, err := stdin.Write(s.doc); err != nil && !errors.Is(err, syscall.EPIPE) || stop {
+		s.closeInput()
+	}
+	return nil
+}
+
+// run follows srun to its end; once more with a copy of the program if the nodes do not have it.
+func (s *session) run() {
+	var clock sync.WaitGroup
+	clock.Go(func() { s.clock() })
+	for {
+		err, again := s.follow()
+		if !again {
+			s.fail(err)
+			break
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		err = s.copyBinary(ctx)
+		cancel()
+		if err == nil {
+			err = s.launch()
+		}
+		if err != nil {
+			s.fail(err)
+			break
+		}
+	}
+	close(s.over)
+	clock.Wait()
+	close(s.events)
+	close(s.done)
+}
+
+// follow reads what srun prints until its end. again: nothing ran because the program was not there.
+func (s *session) follow() (err error, again bool) {
+	var readers sync.WaitGroup
+	readers.Go(func() { s.readKeepers() })
+	readers.Go(func() { s.readSlurm() })
+	readers.Wait()
+	s.mu.Lock()
+	cmd, released := s.cmd, s.released
+	s.mu.Unlock()
+	if released {
+		cmd.Process.Release()
+		return nil, false
+	}
+	err = cmd.Wait()
+	s.closeInput()
+	s.stdout.Close()
+	s.stderr.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || s.stopping && !s.noFile {
+		return nil, false
+	}
+	if s.noFile && !s.step.copied && !s.stopping {
+		return nil, true
+	}
+	e := slurm.ErrorOf("step of job "+s.job.FullID(), s.said)
+	if e.Text == "" {
+		e.Text = "srun: " + err.Error()
+	}
+	return e, false
+}
+
+// readKeepers reads the keepers' lines.
+func (s *session) readKeepers() {
+	lines := bufio.NewScanner(s.stdout)
+	lines.Buffer(make([]byte, 0, 4096), maxLine)
+	for lines.Scan() {
+		task, text := cutLabel(lines.Text())
+		node := ""
+		if task >= 0 && task < len(s.names) {
+			node = s.names[task]
+		}
+		ev := backend.ParseEvent(node, []byte(text))
+		if ev.Kind == backend.KindEnd || ev.Kind == backend.KindError {
+			s.mu.Lock()
+			s.ended[node] = true
+			s.mu.Unlock()
+		}
+		s.tell(ev)
+	}
+}
+
+// readSlurm reads what srun and its slurmstepds say.
+func (s *session) readSlurm() {
+	lines := bufio.NewScanner(s.stderr)
+	lines.Buffer(make([]byte, 0, 4096), maxLine)
+	for lines.Scan() {
+		line := lines.Text()
+		if s.stderrTo != nil {
+			fmt.Fprintln(s.stderrTo, line)
+		}
+		s.mu.Lock()
+		if s.said += line + "\n"; len(s.said) > maxSaid {
+			s.said = s.said[len(s.said)-maxSaid:]
+		}
+		s.mu.Unlock()
+		s.act(readNews(line, s.step.binary))
+	}
+}
+
+func (s *session) act(n news) {
+	switch n.kind {
+	case newsFailed:
+		for _, node := range n.nodes {
+			s.loss(node, "Slurm declared the node failed (NODE_FAIL)")
+		}
+	case newsNoLaunch:
+		for _, node := range n.nodes {
+			s.loss(node, "Slurm could not start the step there: "+n.text)
+		}
+	case newsTaskEnd:
+		for _, node := range n.nodes {
+			s.mu.Lock()
+			quiet := s.ended[node] || s.noFile && !s.step.copied
+			s.mu.Unlock()
+			if !quiet {
+				s.loss(node, "its keeper ended: "+n.text)
+			}
+		}
+	case newsStopping:
+		s.tell(backend.Event{Kind: backend.KindWarning, Reason: string(n.cause), Text: n.text, Deadline: time.Now()})
+	case newsNoFile:
+		s.mu.Lock()
+		first := !s.noFile
+		s.noFile = true
+		s.mu.Unlock()
+		if first && !s.step.copied {
+			// Those that have it wait for the others in vain.
+			s.send(backend.DrainLine("the program is not on every node", time.Now(), true))
+			s.closeInput()
+		}
+	}
+}
+
+// loss tells that a node is gone, once (STEP-4).
+func (s *session) loss(node, why string) {
+	s.mu.Lock()
+	known := s.lost[node]
+	s.lost[node] = true
+	s.mu.Unlock()
+	if !known {
+		s.tell(backend.Event{Kind: backend.KindLost, Node: node, Text: why})
+	}
+}
+
+// tell hands an event on. Whoever has the session reads until Events is closed, or releases it.
+func (s *session) tell(ev backend.Event) {
+	s.mu.Lock()
+	released := s.released
+	s.mu.Unlock()
+	if !released {
+		s.events <- ev
+	}
+}
+
+func (s *session) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = err
+	}
+}
+
+func (s *session) Send(line []byte) error {
+	if err := s.send(line); err != nil {
+		return fmt.Errorf("slurm: to the keepers: %w", err)
+	}
+	return nil
+}
+
+func (s *session) send(line []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdin == nil {
+		return os.ErrClosed
+	}
+	_, err := io.WriteString(s.stdin, strings.TrimRight(string(line), "\n")+"\n")
+	return err
+}
+
+func (s *session) closeInput() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdin != nil {
+		s.stdin.Close()
+		s.stdin = nil
+	}
+}
+
+// Release leaves srun behind: it stays on this machine for the step's time, in a session of its own.
+func (s *session) Release() error {
+	s.mu.Lock()
+	s.released = true
+	stdout, stderr := s.stdout, s.stderr
+	s.mu.Unlock()
+	s.closeInput()
+	stdout.Close() // ends the readers; srun has a reading end of its own
+	stderr.Close()
+	for range s.events { // a reader may be handing over a line
+	}
+	<-s.done
+	return nil
+}
+
+func (s *session) Wait() error {
+	<-s.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+func (s *session) Stop(ctx context.Context) error {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(30 * time.Second)
+	}
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.send(backend.DrainLine("stopped by the command that started it", deadline, true)) // one that is gone needs none
+	s.closeInput()
+	go func() { // nobody else may be reading; ends when Events is closed
+		for range s.events {
+		}
+	}()
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.abort()
+	<-s.done
+	return fmt.Errorf("slurm: keepers did not end in time and their step was killed")
+}
+
+// abort makes srun kill its step (two interrupts), and kills srun if it does not end by that.
+func (s *session) abort() {
+	s.mu.Lock()
+	p := s.cmd.Process
+	s.mu.Unlock()
+	late := time.NewTimer(abortTime)
+	defer late.Stop()
+	// The second must come within a second of the first, but not with it: two pending ones are one.
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for p.Signal(syscall.SIGINT) == nil {
+		select {
+		case <-s.done:
+			return
+		case <-late.C:
+			p.Kill()
+			return
+		case <-again.C:
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package slurm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/slurm"
+	"github.com/maniple-hpc/maniple/slurm/exec"
+)
+
+// ErrOutside means that this process is in no Slurm job.
+var ErrOutside = errors.New("not in a Slurm job")
+
+// Backend starts keepers on the nodes of the allocation that this process is in: a batch script, or
+// salloc's shell on a login node. The zero value works.
+type Backend struct {
+	Environ []string // nil: this process's
+	Client  *exec.Client
+}
+
+// Name is "slurm".
+func (*Backend) Name() string { return "slurm" }
+
+// Job is the job that this process is in.
+func (b *Backend) Job() (*slurm.Environment, error) {
+	env, ok, err := slurm.Environ(b.getenv)
+	if err == nil && !ok {
+		err = fmt.Errorf("slurm: %w: SLURM_JOB_ID is not set; use salloc, sbatch or `maniple submit`", ErrOutside)
+	}
+	return env, err
+}
+
+func (b *Backend) environ() []string {
+	if b.Environ != nil {
+		return b.Environ
+	}
+	return os.Environ()
+}
+
+func (b *Backend) getenv(name string) string {
+	value := ""
+	for _, kv := range b.environ() {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+func (b *Backend) client() *exec.Client {
+	if b.Client != nil {
+		return b.Client
+	}
+	return &exec.Client{Environ: b.environ()}
+}
+
+// Start starts the one step of the allocation. Request.Nodes may name some of its nodes; anything else
+// about them is the keepers' to find out.
+func (b *Backend) Start(ctx context.Context, req backend.Request) (backend.Session, error) {
+	env, err := b.Job()
+	if err != nil {
+		return nil, err
+	}
+	st := step{binary: req.Binary, head: "no"}
+	if req.Head {
+		st.head = "auto"
+	}
+	if st.groups, st.picked, err = choose(env, req); err != nil {
+		return nil, err
+	}
+	if st.binary == "" {
+		if st.binary, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("slurm: cannot find my own program: %w", err)
+		}
+	}
+	doc := *req.Doc
+	if len(doc.Expect) == 0 {
+		doc.Expect = st.nodes()
+	}
+	line, err := json.Marshal(&doc)
+	if err != nil {
+		return nil, fmt.Errorf("slurm: boot document: %w", err)
+	}
+	environ := req.Env
+	if environ == nil {
+		environ = b.environ()
+	}
+	s := &session{
+		b: b, job: env, step: st, names: st.nodes(), doc: append(line, '\n'), environ: slurm.StepEnv(environ), stderrTo: req.Stderr,
+		events: make(chan backend.Event, 16), done: make(chan struct{}), over: make(chan struct{}), lost: map[string]bool{}, ended: map[string]bool{},
+	}
+	if err := s.launch(); err != nil {
+		return nil, err
+	}
+	go s.run()
+	return s, nil
+}
+
+// choose finds the nodes of the step: by component, in Slurm's order.
+func choose(env *slurm.Environment, req backend.Request) (groups [][]string, picked bool, err error) {
+	want := map[string]bool{}
+	for _, n := range req.Nodes {
+		if n.Name != "" {
+			want[n.Name] = true
+		}
+	}
+	components := [][]string{env.Nodes}
+	if env.Het != nil {
+		components = nil
+		for _, c := range env.Het.Groups {
+			components = append(components, c.Nodes)
+		}
+	}
+	for _, nodes := range components {
+		if len(want) > 0 {
+			all := len(nodes)
+			nodes = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return !want[n] })
+			picked = picked || len(nodes) < all
+		}
+		for _, n := range nodes {
+			delete(want, n)
+		}
+		if len(nodes) > 0 {
+			groups = append(groups, nodes)
+		}
+	}
+	for _, n := range req.Nodes {
+		if want[n.Name] {
+			return nil, false, fmt.Errorf("slurm: node %s is not in job %s, which has %s", n.Name, env.FullID(), slurm.FoldHosts(env.AllNodes()))
+		}
+	}
+	if len(groups) == 0 {
+		return nil, false, fmt.Errorf("slurm: job %s has no nodes yet (SLURM_JOB_NODELIST is empty); wait until it runs", env.FullID())
+	}
+	return groups, picked, nil
+}
+
+// srun prepares the command with its three streams. The session's ends are returned; closeChild closes
+// the others once it runs.
+func (s *session) srun() (cmd *osexec.Cmd, stdin, stdout, stderr *os.File, closeChild func(), err error) {
+	var pipes [3][2]*os.File
+	closeAll := func() {
+		for _, p := range pipes {
+			for _, f := range p {
+				if f != nil {
+					f.Close()
+				}
+			}
+		}
+	}
+	for i := range pipes {
+		if pipes[i][0], pipes[i][1], err = os.Pipe(); err != nil {
+			closeAll()
+			return nil, nil, nil, nil, nil, fmt.Errorf("slurm: %w", err)
+		}
+	}
+	argv := s.step.argv()
+	path, err := lookPath("srun", s.b.getenv("PATH"))
+	if err != nil {
+		closeAll()
+		return nil, nil, nil, nil, nil, err
+	}
+	cmd = osexec.Command(path, argv[1:]...)
+	cmd.Args[0] = "srun"
+	cmd.Env, cmd.Dir = s.environ, "/"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes[0][0], pipes[1][1], pipes[2][1]
+	// srun keeps a reader of its own output: after a Release nobody else reads it, and a step must not die
+	// of SIGPIPE for a line that nobody wants.
+	cmd.ExtraFiles = []*os.File{pipes[1][0], pipes[2][0]}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, pipes[0][1], pipes[1][0], pipes[2][0], func() { pipes[0][0].Close(); pipes[1][1].Close(); pipes[2][1].Close() }, nil
+}
+
+func lookPath(name, path string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		if file := filepath.Join(dir, name); filepath.IsAbs(file) {
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				return file, nil
+			}
+		}
+	}
+	return "", &slurm.Error{Op: "start the step", Kind: slurm.ErrMissing, Text: name + " is not on the PATH", Do: "load the site's Slurm module in the job"}
+}
+
+// copyBinary puts the program on every node under a name of its own, with sbcast: one request.
+func (s *session) copyBinary(ctx context.Context) error {
+	var b [6]byte
+	rand.Read(b[:])
+	name := fmt.Sprintf("/tmp/maniple-%d-%d-%s.bin", os.Getuid(), s.job.JobID, hex.EncodeToString(b[:]))
+	from := s.step.binary
+	if err := s.b.client().Broadcast(ctx, from, name); err != nil {
+		return fmt.Errorf("slurm: %s is not on every node, and cannot be sent there: %w; put it where all nodes see it", from, err)
+	}
+	s.step.binary, s.step.copied = name, true
+	return nil
+}
