@@ -31,9 +31,9 @@ func TestVerifierRules(t *testing.T) {
 		why  string
 	}{
 		{"as written", func([]byte, layout) {}, ""},
-		{"root unaligned", func(b []byte, l layout) { u32(b, 0, l.root+1) }, "table at"},
-		{"root outside", func(b []byte, l layout) { u32(b, 0, len(b)) }, "table at"},
-		{"root far outside", func(b []byte, l layout) { u32(b, 0, -4) }, "table at"},
+		{"root unaligned", func(b []byte, l layout) { u32(b, 0, l.root+1) }, "Goodbye: table at"},
+		{"root outside", func(b []byte, l layout) { u32(b, 0, len(b)) }, "Goodbye: table at"},
+		{"root far outside", func(b []byte, l layout) { u32(b, 0, -4) }, "Goodbye: table at"},
 		{"vtable before the body", func(b []byte, l layout) { u32(b, l.root, l.root+4) }, "vtable at"},
 		{"vtable behind the body", func(b []byte, l layout) { u32(b, l.root, l.root-len(b)) }, "vtable at"},
 		{"vtable unaligned", func(b []byte, l layout) { u32(b, l.root, l.root-l.vtable+1) }, "vtable at"},
@@ -90,6 +90,44 @@ func TestVerifierAlignment(t *testing.T) {
 		binary.LittleEndian.PutUint16(body[vtable+4:], 8)
 	}
 	check(t, "struct at 4", fb.FrameTypeGroupCreate, append(body, make([]byte, 16)...), "GroupCreate.group: 16 bytes at")
+}
+
+// A field may not lie in the head of its table, nor two fields in the same place; a vector of large
+// numbers is aligned as they are.
+func TestVerifierPlaces(t *testing.T) {
+	refuse := []byte{12, 0, 0, 0, 6, 0, 8, 0, 4, 0, 0, 0, 8, 0, 0, 0, 9, 0, 0, 0}
+	check(t, "code at 4", fb.FrameTypeRefuse, refuse, "")
+	refuse[8] = 2
+	check(t, "code at 2", fb.FrameTypeRefuse, refuse, "Refuse.code")
+	// Three of Registered's numbers of eight bytes, all at the same place.
+	registered := []byte{20, 0, 0, 0, 12, 0, 12, 0, 0, 0, 4, 0, 4, 0, 4, 0, 0, 0, 0, 0, 16, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1}
+	check(t, "three in one place", fb.FrameTypeRegistered, registered, "")
+	v := verifier{b: registered, left: 8 + 8 + 7} // one byte too few for the third
+	tab := tableAt{name: "Registered", pos: 20, vt: 4, slots: 12}
+	if !v.inline(&tab, 6, "term", 8, 8) || !v.inline(&tab, 8, "clock", 8, 8) {
+		t.Errorf("two fields: %s", v.why)
+	}
+	if v.inline(&tab, 10, "drain_deadline", 8, 8) {
+		t.Error("the third field was not charged for")
+	}
+	vector := []byte{0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	v = verifier{b: vector, left: 100}
+	if v.numbersAt(t, 4, 8) {
+		t.Error("a vector of eight-byte numbers at 12 was accepted")
+	}
+	if v = (verifier{b: vector, left: 100}); !v.numbersAt(t, 4, 4) {
+		t.Errorf("a vector of four-byte numbers at 12: %s", v.why)
+	}
+}
+
+// numbersAt checks a vector whose offset lies at position at.
+func (v *verifier) numbersAt(t *testing.T, at, size int) bool {
+	t.Helper()
+	// A table at 0 whose vtable, behind the vector, says where the field is.
+	b := append(append([]byte{}, v.b...), 6, 0, 8, 0, byte(at), 0)
+	tab := tableAt{name: "T", pos: 0, vt: len(v.b), slots: 6}
+	v.b = b
+	return v.numbers(&tab, 4, "v", size)
 }
 
 // A later build appends fields; this one reads what it knows and lets the rest be.
