@@ -38,7 +38,7 @@ func (c *Core) drain(d *fb.DrainT) {
 	if !rec.Now {
 		text = fmt.Sprintf("shutting down within %v: %s", time.Duration(rec.Deadline-c.now).Round(time.Second), rec.Reason)
 	}
-	c.notice(fb.LevelWarning, "DRAIN", text, nil)
+	c.announce(fb.LevelWarning, "DRAIN", text)
 	for _, g := range slices.Clone(c.state.groups) {
 		c.drainGroup(g)
 	}
@@ -121,9 +121,9 @@ func (c *Core) exit() {
 func (c *Core) runShort(reason string) {
 	switch {
 	case reason != "" && c.short == "":
-		c.notice(fb.LevelError, "JOURNAL_SHORT", "nothing new can begin, what runs goes on: "+reason, nil)
+		c.announce(fb.LevelError, "JOURNAL_SHORT", "nothing new can begin, what runs goes on: "+reason)
 	case reason == "" && c.short != "":
-		c.notice(fb.LevelInfo, "JOURNAL_ROOM", "there is room for the head's journal again", nil)
+		c.announce(fb.LevelInfo, "JOURNAL_ROOM", "there is room for the head's journal again")
 		c.changed()
 	}
 	c.short = reason
@@ -136,7 +136,7 @@ func (c *Core) runFull(reason string) {
 		return
 	}
 	c.full, c.short = true, reason
-	c.notice(fb.LevelError, "JOURNAL_FULL", "shutting down: "+reason, nil)
+	c.announce(fb.LevelError, "JOURNAL_FULL", "shutting down: "+reason)
 	c.leave(&fb.DrainT{Deadline: c.now, Reason: reason, ExitCode: codeCannotCreate, Now: true})
 }
 

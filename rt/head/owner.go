@@ -162,8 +162,17 @@ func (g *group) grace() int64 {
 	return defaultGrace
 }
 
-// notice tells the owner of g, or the owners of all groups, and keeps it for the log.
-func (c *Core) notice(level fb.Level, code, text string, g *group) {
+// announce tells all clients of all agents, and keeps it for the log.
+func (c *Core) announce(level fb.Level, code, text string) {
+	n := c.logged(level, code, text, nil)
+	for _, m := range c.state.members {
+		if m.run.synced {
+			c.send(m.number, n)
+		}
+	}
+}
+
+func (c *Core) logged(level fb.Level, code, text string, g *group) *fb.NoticeT {
 	n := &fb.NoticeT{Level: level, Code: code, Text: text, Wall: c.now}
 	if g != nil {
 		n.Group = wireTask(g.id)
@@ -174,6 +183,12 @@ func (c *Core) notice(level fb.Level, code, text string, g *group) {
 		c.notices[c.noticesAt] = n
 		c.noticesAt = (c.noticesAt + 1) % maxNotices
 	}
+	return n
+}
+
+// notice tells the owner of g, or the owners of all groups, and keeps it for the log.
+func (c *Core) notice(level fb.Level, code, text string, g *group) {
+	n := c.logged(level, code, text, g)
 	if g != nil {
 		if c.state.byAgent[g.owner] != nil {
 			c.send(g.owner, n)
