@@ -11,6 +11,7 @@
 //	LINT-9: generated code is what the schema gives, everything is as gofmt writes it, and vet is silent.
 //	LINT-10: links in the documents resolve, the licence is there, and no text names the machine or
 //	        the registries that the tree was built with (text_test.go).
+//	LINT-11: cores decide without clock, chance, goroutines and I/O (pure_test.go).
 //
 // A list of exceptions is part of its law: an entry that nothing needs any more fails, too.
 //

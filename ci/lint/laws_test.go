@@ -118,6 +118,32 @@ func TestProgramsLaw(t *testing.T) {
 	}
 }
 
+func TestPureLaw(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		n    int
+	}{
+		{`import "time"; var x = time.Second`, 0},
+		{`import "time"; var x = time.Now()`, 1},
+		{`import clock "time"; var x = clock.Now`, 1},
+		{`import "os"`, 1},
+		{`func f() { go f() }`, 1},
+		{`func f() { select {} }`, 1},
+	} {
+		if got := impurities(sample(t, "rt/head/core.go", "package x\n"+c.text)); len(got) != c.n {
+			t.Errorf("%s: %q, want %d", c.text, got, c.n)
+		}
+	}
+	for p, want := range map[string]bool{
+		"rt/head/core.go": true, "transport/core_send.go": true, "placement/pack.go": true,
+		"rt/head/core_test.go": false, "rt/head/loop.go": false, "placement/placetest/gen.go": false,
+	} {
+		if got := isCore(sample(t, p, "package x")); got != want {
+			t.Errorf("%s is a core: %v, want %v", p, got, want)
+		}
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	got := anchors("# The `wire`\n\n```sh\n# not a heading\n```\n## 2. Header, in bytes\n")
 	for _, want := range []string{"the-wire", "2-header-in-bytes"} {

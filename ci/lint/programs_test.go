@@ -9,9 +9,10 @@ import (
 
 // starters may start a program; none of them starts a user's but the keeper. Each says which.
 var starters = map[string]string{
-	"rt/keeper": "the one place where users' programs start, and head and agent",
-
+	"rt/keeper/fork.go":      "the one place where users' programs start",
+	"rt/keeper/daemon.go":    "starts agent and head, from the keeper's own binary",
 	"launcher/backend/local": "starts keepers on this machine, which then start the programs",
+	"launcher/backend/slurm": "starts srun, whose step is one keeper per node",
 }
 
 // starts lists what of each package begins a new program.
