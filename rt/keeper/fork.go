@@ -145,11 +145,12 @@ func openTerminal(rows, cols uint16) (master, slave *os.File, err error) {
 			return nil, nil, fmt.Errorf("terminal: size: %w", err)
 		}
 	}
-	peer, err := unix.IoctlRetInt(fd, unix.TIOCGPTPEER)
-	if err != nil {
-		return nil, nil, fmt.Errorf("terminal: other side: %w", err)
+	peer, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		err = fmt.Errorf("terminal: other side: %w", errno)
+		return nil, nil, err
 	}
-	return master, os.NewFile(uintptr(peer), "terminal"), nil
+	return master, os.NewFile(peer, "terminal"), nil
 }
 
 // bindCPUs binds this thread to cpus, none meaning all that it has, until the function is called.
