@@ -12,6 +12,7 @@
 //	LINT-10: links in the documents resolve, the licence is there, and no text names the machine or
 //	        the registries that the tree was built with (text_test.go).
 //	LINT-11: cores decide without clock, chance, goroutines and I/O (pure_test.go).
+//	LINT-12: what a core decides never hangs on the order of a map (order_test.go).
 //
 // A list of exceptions is part of its law: an entry that nothing needs any more fails, too.
 //

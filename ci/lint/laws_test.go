@@ -144,6 +144,26 @@ func TestPureLaw(t *testing.T) {
 	}
 }
 
+func TestOrderLaw(t *testing.T) {
+	for _, c := range []struct {
+		body string
+		n    int
+	}{
+		{`for range m { f() }`, 1},
+		{`for range named { f() }`, 1},
+		{`for k := range m { keys = append(keys, k) }`, 0},
+		{`for k := range m { keys = append(keys, k); f() }`, 1},
+		{`for range keys { f() }`, 0},
+		{`for range maps() { f() }`, 1},
+	} {
+		text := "package x\nvar m map[int]int\ntype n map[int]int\nvar named n\nvar keys []int\nfunc f() {}\nfunc maps() n { return nil }\nfunc g() {" + c.body + "}"
+		got, err := mapRanges("rt/head", []*goFile{sample(t, "rt/head/core.go", text)}, nil)
+		if err != nil || len(got) != c.n {
+			t.Errorf("%s: %v, %v, want %d", c.body, got, err, c.n)
+		}
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	got := anchors("# The `wire`\n\n```sh\n# not a heading\n```\n## 2. Header, in bytes\n")
 	for _, want := range []string{"the-wire", "2-header-in-bytes"} {
