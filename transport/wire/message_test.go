@@ -1,13 +1,8 @@
 package wire
 
 import (
-	"encoding/hex"
 	"errors"
-	"flag"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,8 +11,6 @@ import (
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the golden bytes anew; only for a new wire version")
 
 // What is sent arrives, for every type and with any contents (WIRE-2, WIRE-4).
 func TestRoundTrip(t *testing.T) {
@@ -67,65 +60,6 @@ func TestUnmarshalCopies(t *testing.T) {
 		}
 		if !reflect.DeepEqual(m, normal(full(typ))) {
 			t.Errorf("%v: changing the bytes changed the message", typ)
-		}
-	}
-}
-
-// Bytes that were written by an earlier build are read by this one: an agent may be older than the
-// head that it talks to only by its build, and a journal is read by a newer binary.
-func TestGolden(t *testing.T) {
-	path := filepath.Join("testdata", "golden.txt")
-	if *rewrite {
-		var out strings.Builder
-		for _, typ := range types() {
-			body, err := Marshal(nil, full(typ))
-			if err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&out, "%d %s %s\n", uint16(typ), typ, hex.EncodeToString(body))
-		}
-		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[Type]bool{}
-	for line := range strings.Lines(string(text)) {
-		var n uint16
-		var name, bytes string
-		if _, err := fmt.Sscan(line, &n, &name, &bytes); err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		typ := Type(n)
-		seen[typ] = true
-		if typ.String() != name {
-			t.Errorf("type %d is %v, it was %s: a number is never used again", n, typ, name)
-			continue
-		}
-		body, err := hex.DecodeString(bytes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := Unmarshal(typ, body)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		// Fields that were added since are absent in the old bytes, so the old bytes must come
-		// back only as long as none were.
-		if again, err := Marshal(nil, m); err != nil || len(again) == len(body) && string(again) != string(body) {
-			t.Errorf("%s: the golden bytes come back as %x (%v)", name, again, err)
-		}
-		if want := normal(full(typ)); reflect.TypeOf(want).Elem().NumField() > 0 && structSize(typ) > 0 && !reflect.DeepEqual(m, want) {
-			t.Errorf("%s: read as %+v, want %+v", name, m, want)
-		}
-	}
-	for _, typ := range types() {
-		if !seen[typ] {
-			t.Errorf("%v has no golden bytes; run go test -run Golden -rewrite", typ)
 		}
 	}
 }
