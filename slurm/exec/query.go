@@ -11,9 +11,10 @@ import (
 	"github.com/maniple-hpc/maniple/slurm"
 )
 
-// Job is what the controller knows of a job: one request. A job that ended minutes ago is gone from it
-// (MinJobAge): slurm.ErrNoJob, and Ended may still know it.
-func (c *Client) Job(ctx context.Context, id string) (*slurm.Job, error) {
+// Jobs is what the controller knows of a job, or of all tasks of an array and all components of a
+// heterogeneous job: one request. A job that ended minutes ago is gone from it (MinJobAge):
+// slurm.ErrNoJob, and Ended may still know it.
+func (c *Client) Jobs(ctx context.Context, id string) ([]*slurm.Job, error) {
 	r, err := c.run(ctx, "show job "+id, nil, "", "scontrol", "-o", "show", "job", id)
 	if err != nil {
 		return nil, err
@@ -22,16 +23,24 @@ func (c *Client) Job(ctx context.Context, id string) (*slurm.Job, error) {
 	if err != nil {
 		return nil, &slurm.Error{Op: "show job " + id, Kind: slurm.ErrOutput, Text: err.Error()}
 	}
+	if len(jobs) == 0 {
+		return nil, &slurm.Error{Op: "show job " + id, Kind: slurm.ErrNoJob}
+	}
+	return jobs, nil
+}
+
+// Job is Jobs for one: the task or component of that very ID, else the first.
+func (c *Client) Job(ctx context.Context, id string) (*slurm.Job, error) {
+	jobs, err := c.Jobs(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	for _, j := range jobs {
-		if strconv.FormatInt(j.ID, 10) == id || len(jobs) == 1 {
+		if strconv.FormatInt(j.ID, 10) == id {
 			return j, nil
 		}
 	}
-	// An array or a heterogeneous job lists its parts; the first stands for all.
-	if len(jobs) > 0 {
-		return jobs[0], nil
-	}
-	return nil, &slurm.Error{Op: "show job " + id, Kind: slurm.ErrNoJob}
+	return jobs[0], nil
 }
 
 // queueFormat has free text last, so that a | in a job's name breaks nothing.

@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/maniple-hpc/maniple/launcher/spec"
+)
+
+// job is a job to be, and once it is submitted its ID.
+type job struct {
+	*request
+	lines   []flagValue // #SBATCH lines of the program, if it is a batch script
+	name    string
+	dir     string // where the program will start
+	program string // maniple
+	id      int64
+	cluster string
+}
+
+// newJob completes a request: working directory, name, #SBATCH lines of the program.
+func (c *call) newJob(r *request) (*job, error) {
+	j := &job{request: r}
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, &Fault{Name: "CANNOT_CREATE", What: "submit", Why: "the working directory is gone: " + err.Error(), Do: "change to one that exists", Err: err}
+	}
+	j.dir = here
+	if d, ok := r.get("chdir"); ok {
+		if !filepath.IsAbs(d) {
+			d = filepath.Join(here, d)
+		}
+		j.dir = d
+	}
+	if len(r.command) > 0 {
+		j.lines = scriptFlags(filepath.Join(here, r.command[0]), r.command[0])
+	}
+	j.name, _ = j.value("job-name")
+	if j.name == "" && len(r.command) > 0 {
+		j.name = filepath.Base(nameOfProgram(r.command))
+	}
+	j.program, err = ourPath()
+	return j, err
+}
+
+// value is that of one of sbatch's flags: of the command line, else of the program's #SBATCH lines.
+func (j *job) value(name string) (string, bool) {
+	if v, ok := j.get(name); ok {
+		return v, true
+	}
+	return lastOf(j.lines, name)
+}
+
+// nameOfProgram is what the job is about: the script of an interpreter rather than the interpreter.
+func nameOfProgram(command []string) string {
+	if script := scriptOf(command); script != "" {
+		return script
+	}
+	return command[0]
+}
+
+// scriptOf is the file that an interpreter is given, "" if the command is not of that form.
+func scriptOf(command []string) string {
+	switch base := filepath.Base(command[0]); {
+	case strings.HasPrefix(base, "python"), base == "bash", base == "sh", base == "perl", base == "Rscript", base == "julia":
+	default:
+		return ""
+	}
+	for i := 1; i < len(command); i++ {
+		arg := command[i]
+		switch {
+		case arg == "-c" || arg == "-m" || arg == "-e" || arg == "-" || arg == "--":
+			return ""
+		case arg == "-W" || arg == "-X" || arg == "-O" && strings.HasSuffix(command[0], "sh"):
+			i++ // takes a value
+		case !strings.HasPrefix(arg, "-"):
+			return arg
+		}
+	}
+	return ""
+}
+
+// scriptFlags are the #SBATCH lines of a batch script that is submitted as the program.
+func scriptFlags(path, as string) []flagValue {
+	if filepath.IsAbs(as) {
+		path = as
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil // checked later, with a message
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "#!") {
+		return nil
+	}
+	var flags []flagValue
+	for lines.Scan() {
+		line := lines.Text()
+		if text, ok := strings.CutPrefix(line, "#SBATCH"); ok {
+			flags = append(flags, flagValue{name: directive, value: strings.TrimSpace(text)})
+			continue
+		}
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			break // as sbatch: lines after the first command are none
+		}
+	}
+	return flags
+}
+
+// directive marks a line that is passed on as it is.
+const directive = "#SBATCH"
+
+// script is the batch script: plain enough to be read, kept and submitted by hand.
+func (j *job) script() ([]byte, error) {
+	var b strings.Builder
+	b.WriteString("#!/bin/bash\n")
+	for _, l := range j.lines {
+		fmt.Fprintf(&b, "#SBATCH %s\n", l.value)
+	}
+	for i, group := range j.groups {
+		if i > 0 {
+			b.WriteString("#SBATCH hetjob\n")
+		}
+		if _, named := j.get("job-name"); i == 0 && !named && !j.lineHas("job-name", "J") {
+			group = append([]flagValue{{"job-name", j.name, true}}, group...)
+		}
+		for _, f := range group {
+			if i == 0 && (f.name == "output" || f.name == "error") && perRank(f.value) {
+				continue // files of ranks are maniple's, see below
+			}
+			line, err := directiveLine(f)
+			if err != nil {
+				return nil, err
+			}
+			b.WriteString(line)
+		}
+	}
+	if more := j.own["sbatch"]; more != "" {
+		if strings.ContainsAny(more, "\n\r") {
+			return nil, usage("--sbatch", "a line break in it", "")
+		}
+		fmt.Fprintf(&b, "#SBATCH %s\n", more)
+	}
+	b.WriteString("\nexec " + quoteShell(j.program) + " run")
+	for _, name := range []string{"max-restarts", "grace", "slurm-env"} {
+		if v := j.own[name]; v != "" {
+			b.WriteString(" --" + name + "=" + quoteShell(v))
+		}
+	}
+	if j.own["bind"] != "" {
+		b.WriteString(" --bind")
+	}
+	for _, name := range []string{"output", "error"} {
+		if v, ok := j.get(name); ok && perRank(v) {
+			b.WriteString(" --" + name + "=" + quoteShell(v))
+		}
+	}
+	b.WriteString(" --")
+	for _, arg := range j.command {
+		b.WriteString(" " + quoteShell(arg))
+	}
+	b.WriteString("\n")
+	return []byte(b.String()), nil
+}
+
+// perRank says whether a file pattern makes a file per rank, which Slurm knows nothing of: for it a job
+// has one task.
+func perRank(pattern string) bool { return strings.Contains(pattern, "%t") }
+
+// lineHas says whether the program's own #SBATCH lines have a flag.
+func (j *job) lineHas(long, short string) bool {
+	for _, l := range j.lines {
+		if strings.HasPrefix(l.value, "--"+long) || strings.HasPrefix(l.value, "-"+short) {
+			return true
+		}
+	}
+	return false
+}
+
+// directiveLine writes a flag as sbatch reads it from a script, which knows quotes and backslashes.
+func directiveLine(f flagValue) (string, error) {
+	if strings.ContainsAny(f.value, "\n\r\x00") {
+		return "", usage("--"+f.name, "a line break in its value", "")
+	}
+	if !f.set {
+		return "#SBATCH --" + f.name + "\n", nil
+	}
+	value := f.value
+	if value == "" || strings.ContainsAny(value, " \t#\"'\\;&|<>()$`*?") {
+		value = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
+	}
+	return "#SBATCH --" + f.name + "=" + value + "\n", nil
+}
+
+// quoteShell writes an argument as a POSIX shell reads it.
+func quoteShell(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%^") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// what is the first line: what the job will be. "" if it depends on more than the flags.
+func (j *job) what() string {
+	s, err := spec.Parse(func(name string) (string, string, bool) {
+		v, ok := j.value(name)
+		return v, "--" + name, ok
+	})
+	if err != nil {
+		return ""
+	}
+	s.Command = j.command
+	sh, err := s.Shape(max(s.NodesMin, 1))
+	if err != nil || len(j.groups) > 1 || len(j.lines) > 0 {
+		return ""
+	}
+	return sh.FirstLine("")
+}
+
+// outputPath is the file that Slurm writes the job's output to; a pattern while the ID is not known.
+func (j *job) outputPath() string {
+	pattern := "slurm-%j.out"
+	if _, array := j.value("array"); array {
+		pattern = "slurm-%A_%a.out"
+	}
+	if v, ok := j.value("output"); ok && !perRank(v) {
+		pattern = v
+	}
+	path := strings.NewReplacer("%j", j.idText(), "%J", j.idText(), "%A", j.idText(), "%x", j.name, "%u", userName(), "%%", "%").Replace(pattern)
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(j.dir, path)
+}
+
+func (j *job) idText() string {
+	if j.id == 0 {
+		return "%j"
+	}
+	return fmt.Sprint(j.id)
+}
