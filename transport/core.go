@@ -52,6 +52,7 @@ type LinkCore struct {
 	ackFrames   int
 	ackBytes    int
 	ackDue      int64
+	ackNow      bool    // it is due: what is missing is only room on the connection
 	ack         [8]byte // body of the acknowledgement being written
 	part        [wire.NumClasses]partial
 	outstanding [wire.NumClasses]int64 // received, not granted again
@@ -270,7 +271,7 @@ func (c *LinkCore) Ready(now int64) bool {
 	if !c.attached {
 		return false
 	}
-	if c.again < c.sent.len() || c.ackFrames > 0 && now >= c.ackDue {
+	if c.again < c.sent.len() || c.ackFrames > 0 && (c.ackNow || now >= c.ackDue) {
 		return true
 	}
 	_, ok := c.pick()
@@ -288,7 +289,7 @@ func (c *LinkCore) NextDeadline() int64 {
 	switch {
 	case c.dead != nil:
 	case c.attached:
-		if c.ackFrames > 0 {
+		if c.ackFrames > 0 && !c.ackNow {
 			earlier(c.ackDue)
 		}
 		if c.cfg.AckTimeout > 0 && c.again > 0 {
@@ -303,6 +304,7 @@ func (c *LinkCore) NextDeadline() int64 {
 func (c *LinkCore) tick(now int64, out []LinkEffect) []LinkEffect {
 	switch {
 	case c.attached:
+		c.ackNow = c.ackNow || c.ackFrames > 0 && now >= c.ackDue
 		if c.cfg.AckTimeout > 0 && c.again > 0 && now >= c.progress+int64(c.cfg.AckTimeout) {
 			return c.detach(now, ErrStalled, out)
 		}

@@ -150,7 +150,7 @@ func (c *LinkCore) needAck(now int64, n int) {
 	c.ackFrames++
 	c.ackBytes += n
 	if c.ackFrames >= ackEveryFrames || c.ackBytes >= ackEveryBytes {
-		c.ackDue = now
+		c.ackNow = true
 	}
 }
 

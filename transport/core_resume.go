@@ -54,7 +54,7 @@ func (c *LinkCore) detach(now int64, err error, out []LinkEffect) []LinkEffect {
 func (c *LinkCore) drop(now int64, err error, out []LinkEffect) []LinkEffect {
 	c.attached = false
 	c.downAt = now
-	c.ackFrames, c.ackBytes, c.ackDue = 0, 0, 0 // the handshake of the next connection acknowledges
+	c.ackFrames, c.ackBytes, c.ackDue, c.ackNow = 0, 0, 0, false // the handshake of the next connection acknowledges
 	return append(out, LinkEffect{Kind: LinkDown, Err: err})
 }
 

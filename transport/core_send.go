@@ -179,7 +179,7 @@ func (f *fragment) write(seq uint64) LinkEffect {
 }
 
 func (c *LinkCore) writeAck(out []LinkEffect) []LinkEffect {
-	c.ackFrames, c.ackBytes, c.ackDue = 0, 0, 0
+	c.ackFrames, c.ackBytes, c.ackDue, c.ackNow = 0, 0, 0, false
 	binary.LittleEndian.PutUint64(c.ack[:], c.received)
 	return append(out, LinkEffect{Kind: LinkWrite, Body: c.ack[:], Header: wire.Header{
 		Length: 8, Body: 8, Type: fb.FrameTypeAck, Class: wire.ClassLiveness,

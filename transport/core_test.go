@@ -131,8 +131,10 @@ func (p *corePair) send(side int, m wire.Message, payload []byte) error {
 }
 
 // note is a control message, call a call and output a data message; each carries a number.
-func note(n uint64) wire.Message   { return &fb.NoticeT{Text: fmt.Sprint(n)} }
-func call(n uint64) wire.Message   { return &fb.GetT{Object: &fb.ObjectIDT{Task: &fb.TaskIDT{Counter: n}}} }
+func note(n uint64) wire.Message { return &fb.NoticeT{Text: fmt.Sprint(n)} }
+func call(n uint64) wire.Message {
+	return &fb.GetT{Object: &fb.ObjectIDT{Task: &fb.TaskIDT{Counter: n}}}
+}
 func output(n uint64) wire.Message { return &fb.RankOutputT{Offset: n} }
 
 func numberOf(t *testing.T, m Msg) (wire.Class, uint64) {

@@ -70,6 +70,9 @@ func ParseCredential(ca, cert, key []byte) (*Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tcp: credential: %w", err)
 	}
+	if !authority.IsCA {
+		return nil, errors.New("tcp: credential: the authority's certificate is no authority's")
+	}
 	return newCredential(authority, leaf)
 }
 

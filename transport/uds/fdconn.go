@@ -198,7 +198,7 @@ func (c *FDConn) recvHeader(first bool) (wire.Header, []*os.File, error) {
 			}
 		}
 		n += k
-		if err == nil && k == 0 {
+		if err == nil && k == 0 || errors.Is(err, io.EOF) {
 			err = io.EOF
 		}
 		if err != nil {
