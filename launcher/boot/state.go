@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 )
 
@@ -18,7 +16,7 @@ func StateDir(getenv func(string) string) (string, error) {
 	dirs := stateDirs(getenv)
 	var why []string
 	for _, dir := range dirs {
-		if err := writable(dir); err != nil {
+		if err := makePrivateBelow(dir, dir); err != nil {
 			why = append(why, err.Error())
 			continue
 		}
@@ -42,22 +40,6 @@ func stateDirs(getenv func(string) string) []string {
 		dirs = append(dirs, filepath.Join(base, ".state"))
 	}
 	return dirs
-}
-
-// writable finds the nearest existing parent and asks whether it can be written.
-func writable(dir string) error {
-	for at := dir; ; at = filepath.Dir(at) {
-		_, err := os.Stat(at)
-		if err == nil {
-			if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-				return fmt.Errorf("%s: %w", at, err)
-			}
-			return nil
-		}
-		if at == filepath.Dir(at) {
-			return fmt.Errorf("%s: %w", dir, err)
-		}
-	}
 }
 
 // makePrivateBelow makes dir: parents above state as the system makes them, state and all below 0700.

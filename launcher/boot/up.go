@@ -27,23 +27,19 @@ type Cluster struct {
 	onEvent func(backend.Event)
 }
 
-// JoinError says which nodes did not join.
+// JoinError says which nodes did not join: because they failed, or because the time was over.
 type JoinError struct {
 	Joined, Want int
 	Missing      []string
-	Timeout      time.Duration // 0: they failed, it was not the time
-	Text         string        // what a node said
+	Timeout      time.Duration // 0: they failed
+	Text         string        // what the first of them said
 }
 
 func (e *JoinError) Error() string {
-	s := fmt.Sprintf("%d of %d nodes joined, missing %s", e.Joined, e.Want, slurm.FoldHosts(e.Missing))
 	if e.Timeout > 0 {
-		s += fmt.Sprintf(" after %v", e.Timeout)
+		return fmt.Sprintf("%d of %d nodes joined, missing %s after %v", e.Joined, e.Want, slurm.FoldHosts(e.Missing), e.Timeout)
 	}
-	if e.Text != "" {
-		s += ": " + e.Text
-	}
-	return s
+	return fmt.Sprintf("%s could not start: %s", slurm.FoldHosts(e.Missing), e.Text)
 }
 
 // ErrUp means that a cluster of this name is up already.
@@ -197,7 +193,7 @@ func (j *join) event(ev backend.Event) (done bool, err error) {
 		}
 		j.failed = append(j.failed, ev.Node)
 		if text := firstOf(ev.Text, ev.Reason); j.text == "" && text != "" {
-			j.text = ev.Node + ": " + text
+			j.text = text
 		}
 	case backend.KindWarning:
 		fmt.Fprintf(j.o.Progress, "maniple: %s: %s\n", ev.Node, firstOf(ev.Text, ev.Reason))
@@ -228,13 +224,14 @@ func (j *join) missing() []string {
 }
 
 func (j *join) error(timeout time.Duration) error {
-	text := j.text
-	if text == "" && timeout == 0 {
-		if err := j.session.Wait(); err != nil {
-			text = err.Error()
-		}
+	e := &JoinError{Joined: len(j.ready), Want: len(j.want), Missing: j.missing(), Timeout: timeout, Text: j.text}
+	if timeout == 0 && len(j.failed) > 0 {
+		e.Missing = j.failed // the others would have come
 	}
-	return &JoinError{Joined: len(j.ready), Want: len(j.want), Missing: j.missing(), Timeout: timeout, Text: text}
+	if timeout == 0 && e.Text == "" {
+		e.Text = "its keeper ended without a word"
+	}
+	return e
 }
 
 // progress prints a line when it changed; the first second is silent.

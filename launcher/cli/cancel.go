@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -57,11 +56,11 @@ func (c *call) cancel() error {
 		return usage("cancel", "which gang?", "`maniple status` lists them; --all means all")
 	}
 	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
-		running, err := c.groups(ctx, client)
+		running, _, err := ask[stateGroups](ctx, c, client, "groups", "")
 		if err != nil {
 			return err
 		}
-		targets, err := c.pick(running, c.rest())
+		targets, err := pick(running.Groups, c.rest())
 		if err != nil {
 			return err
 		}
@@ -74,42 +73,10 @@ func (c *call) cancel() error {
 	})
 }
 
-// groupRow is what commands need of a group in the state reply.
-type groupRow struct {
-	ID    string `json:"id"`
-	Name  string `json:"name"`
-	Phase string `json:"phase"`
-}
-
-func (c *call) groups(ctx context.Context, client *gang.Client) ([]groupRow, error) {
-	data, err := c.query(ctx, client, "groups", "")
-	if err != nil {
-		return nil, err
-	}
-	var reply struct {
-		Groups []groupRow `json:"groups"`
-	}
-	if err := json.Unmarshal(data, &reply); err != nil {
-		return nil, &Fault{Name: "BUG", What: c.page.name, Why: "the head's list of gangs: " + err.Error(), Err: err}
-	}
-	return reply.Groups, nil
-}
-
-// query asks the cluster for state.
-func (c *call) query(ctx context.Context, client *gang.Client, what, of string) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	data, err := client.Query(ctx, what, of)
-	if err != nil {
-		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: err.Error(), Err: err}
-	}
-	return data, nil
-}
-
 // pick finds groups by ID or name; without any, all that have not ended.
-func (c *call) pick(running []groupRow, wanted []string) ([]id.Task, error) {
+func pick(running []stateGroup, wanted []string) ([]id.Task, error) {
 	var list []id.Task
-	add := func(g groupRow) error {
+	add := func(g stateGroup) error {
 		t, err := id.ParseTask(g.ID)
 		list = append(list, t)
 		return err

@@ -65,6 +65,7 @@ func (a *app) urfave(commands []*urfave.Command) *urfave.App {
 func (a *app) commands() []*urfave.Command {
 	return []*urfave.Command{
 		a.runCommand(),
+		a.submitCommand(),
 		a.upCommand(),
 		a.downCommand(),
 		a.execCommand(),

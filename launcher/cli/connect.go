@@ -35,7 +35,7 @@ func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, er
 	}
 	client, err := gang.Connect(ctx, to)
 	if err != nil {
-		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: "cluster " + ep.Name + ": " + err.Error(), Err: err}
+		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: "cluster " + ep.Name + ": " + plain(err), Err: err}
 	}
 	return client, nil
 }

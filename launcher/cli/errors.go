@@ -52,14 +52,20 @@ func faultOf(what string, err error) *Fault {
 	}
 	name, do := classify(err)
 	// "boot: x: y; z" of an inner room reads as "run: x: y; z".
-	text := err.Error()
-	for _, room := range []string{"boot: ", "bootdoc: ", "local: ", "gang: ", "transport: "} {
-		text = strings.TrimPrefix(text, room)
-	}
+	text := plain(err)
 	if strings.Contains(text, "; ") {
 		do = "" // it says so itself
 	}
 	return &Fault{Name: name, What: what, Why: text, Do: do, Err: err}
+}
+
+// plain is an error's text without the name of the room that it is from.
+func plain(err error) string {
+	text := err.Error()
+	for _, room := range []string{"boot: ", "bootdoc: ", "local: ", "gang: ", "head: ", "transport: "} {
+		text = strings.TrimPrefix(text, room)
+	}
+	return text
 }
 
 func classify(err error) (name, do string) {

@@ -3,12 +3,13 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -22,9 +23,10 @@ const pollLog = 200 * time.Millisecond
 
 func (a *app) logsCommand() *urfave.Command {
 	return a.newCommand(&page{
-		name: "logs", summary: "show what the cluster's own processes wrote", args: "[NODE]",
+		name: "logs", summary: "show what happened in the cluster, or what its own processes wrote", args: "[NODE]",
 		examples: []string{
-			"maniple logs\tof the first node",
+			"maniple logs\twhat happened: deaths, restarts",
+			"maniple logs n2\tof node n2's processes",
 			"maniple logs n2 --of agent -f\tas it comes",
 		},
 		flags: []urfave.Flag{
@@ -55,21 +57,25 @@ func (c *call) logs() error {
 	if lines == 0 {
 		lines = 50
 	}
+	if of == "" && len(c.rest()) == 0 && !c.on("follow") {
+		return c.events(lines)
+	}
 	ep, err := c.find()
 	if err != nil {
 		return err
 	}
-	node := ""
-	if len(c.rest()) == 1 {
-		node = c.rest()[0]
-	} else if len(ep.Nodes) > 0 {
+	node := strings.Join(c.rest(), "")
+	if node == "" && len(ep.Nodes) > 0 {
 		node = ep.Nodes[0]
-	} else {
+	} else if node == "" {
 		node = filepath.Base(filepath.Dir(ep.Socket))
+	}
+	if !filepath.IsLocal(node) {
+		return usage("logs", strconv.Quote(node)+" is no node", "`maniple nodes` lists them")
 	}
 	dir := filepath.Join(ep.Dir, node)
 	if _, err := os.Stat(dir); err != nil {
-		return c.remoteLogs(ep, node, of, lines)
+		return usage("logs", "node "+node+" of cluster "+ep.Name+" is not on this machine", "`maniple nodes` lists them; run it there")
 	}
 	var files []string
 	for _, d := range daemons {
@@ -80,32 +86,18 @@ func (c *call) logs() error {
 	return c.showLogs(files, lines)
 }
 
-// remoteLogs asks the cluster for the log of a node that is elsewhere.
-func (c *call) remoteLogs(ep *boot.Endpoint, node, of string, lines int) error {
-	if len(ep.Nodes) > 0 && !slices.Contains(ep.Nodes, node) {
-		return &Fault{Name: "USAGE", What: "logs", Why: "no node " + node + " in cluster " + ep.Name, Do: "`maniple nodes` lists them"}
-	}
-	if c.on("follow") {
-		return usage("--follow", "node "+node+" is not on this machine", "run it there")
-	}
+// events shows what the head told of: nodes that died, processes started again, gangs restarted.
+func (c *call) events(lines int) error {
 	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
-		data, err := c.query(ctx, client, "log", node)
+		reply, raw, err := ask[stateLog](ctx, c, client, "log", "")
 		if err != nil {
 			return err
 		}
-		var reply struct {
-			Logs []struct {
-				Name string `json:"name"`
-				Text string `json:"text"`
-			} `json:"logs"`
+		if c.on("json") {
+			return c.raw(raw)
 		}
-		if err := json.Unmarshal(data, &reply); err != nil {
-			return &Fault{Name: "BUG", What: "logs", Why: "the log's form: " + err.Error(), Err: err}
-		}
-		for _, l := range reply.Logs {
-			if of == "" || l.Name == of {
-				c.printLog(l.Name, lastLines([]byte(l.Text), lines))
-			}
+		for _, n := range reply.Notices[max(0, len(reply.Notices)-lines):] {
+			fmt.Fprintf(c.stdout, "%s %-7s %s\n", n.Wall.Format(time.RFC3339), n.Level, n.Text)
 		}
 		return nil
 	})

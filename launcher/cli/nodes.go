@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -26,30 +25,25 @@ func (c *call) nodes() error {
 		return err
 	}
 	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
-		data, err := c.query(ctx, client, "nodes", "")
+		reply, raw, err := ask[stateNodes](ctx, c, client, "nodes", "")
 		if err != nil {
 			return err
 		}
 		if c.on("json") {
-			return c.raw(data)
+			return c.raw(raw)
 		}
-		return c.printNodes(data)
+		var rows [][]string
+		for _, n := range reply.Nodes {
+			rows = append(rows, []string{
+				n.Name, n.State, n.amount("CPU"), n.amount("GPU"), n.amount("memory"), n.custom(), strings.Join(n.Addresses, ","), n.Why,
+			})
+		}
+		for _, name := range reply.Missing {
+			rows = append(rows, []string{name, "missing", "-", "-", "-", "-", "-", "has not joined"})
+		}
+		table(c.stdout, "", "NODE STATE CORES GPUS MEMORY OTHER ADDRESS", rows)
+		return nil
 	})
-}
-
-func (c *call) printNodes(data json.RawMessage) error {
-	var reply stateNodes
-	if err := json.Unmarshal(data, &reply); err != nil {
-		return &Fault{Name: "BUG", What: c.page.name, Why: "the head's list of nodes: " + err.Error(), Err: err}
-	}
-	var rows [][]string
-	for _, n := range reply.Nodes {
-		rows = append(rows, []string{
-			n.Name, n.State, n.amount("CPU"), n.amount("GPU"), n.amount("memory"), n.custom(), strings.Join(n.Addresses, ","),
-		})
-	}
-	table(c.stdout, "", "NODE STATE CORES GPUS MEMORY OTHER ADDRESS", rows)
-	return nil
 }
 
 // amount is "free/total".

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"strings"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -100,7 +99,15 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		return err
 	}
 	defer client.Close()
-	shape, err := s.Shape(len(ep.Nodes))
+	nodes := len(ep.Nodes)
+	if s.NodesMin < s.NodesMax { // only a range depends on what there is
+		reply, _, err := ask[stateCluster](ctx, c, client, "cluster", "")
+		if err != nil {
+			return err
+		}
+		nodes = reply.Cluster.Up
+	}
+	shape, err := s.Shape(nodes)
 	if err != nil {
 		return err
 	}
@@ -172,7 +179,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	began := time.Now()
 	end, err := gang.Run(context.WithoutCancel(ctx), client, g, rio)
 	if err != nil {
-		return &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: strings.TrimPrefix(err.Error(), "gang: "), Err: err}
+		return &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: plain(err), Err: err}
 	}
 	if report := end.Report(); report != "" {
 		c.say("%s", report)

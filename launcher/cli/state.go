@@ -2,41 +2,99 @@ package cli
 
 import (
 	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/maniple-hpc/maniple/rt/gang"
 )
 
-// State replies as the head gives them (docs/spec/state.md): only what tables show.
+// State replies as the head gives them (docs/spec/state.md): only what commands need.
 
 type stateNode struct {
 	Name      string             `json:"name"`
-	State     string             `json:"state"`
+	State     string             `json:"state"` // up, paused, dead
+	Why       string             `json:"why"`
 	Addresses []string           `json:"addresses"`
 	Total     map[string]float64 `json:"total"`
 	Free      map[string]float64 `json:"free"`
 	Labels    map[string]string  `json:"labels"`
-	Reason    string             `json:"reason"`
 }
 
 type stateNodes struct {
-	Nodes []stateNode `json:"nodes"`
+	Nodes   []stateNode `json:"nodes"`
+	Missing []string    `json:"missing"`
 }
 
 type stateGroup struct {
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	Phase       string    `json:"phase"`
-	Ranks       int       `json:"ranks"`
-	Nodes       []string  `json:"nodes"`
-	Incarnation int       `json:"incarnation"`
-	Explain     string    `json:"explain"`
-	Code        int       `json:"code"`
-	Cause       string    `json:"cause"`
-	Since       time.Time `json:"since"`
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Phase   string    `json:"phase"`
+	World   int       `json:"world"`
+	Running int       `json:"running"`
+	Hosts   string    `json:"hosts"`
+	Explain string    `json:"explain"`
+	Since   time.Time `json:"since"`
+	End     *struct {
+		Code  int    `json:"code"`
+		Cause string `json:"cause"`
+	} `json:"end"`
 }
 
 type stateGroups struct {
 	Groups []stateGroup `json:"groups"`
+}
+
+type stateCluster struct {
+	Cluster struct {
+		State    string `json:"state"` // joining, up, short, draining
+		Expected int    `json:"expected"`
+		Joined   int    `json:"joined"`
+		Up       int    `json:"up"`
+	} `json:"cluster"`
+}
+
+type stateExplain struct {
+	Explain struct {
+		Kind string `json:"kind"`
+		ID   string `json:"id"`
+		Text string `json:"text"`
+	} `json:"explain"`
+}
+
+type stateLog struct {
+	Notices []struct {
+		Wall  time.Time `json:"wall"`
+		Level string    `json:"level"`
+		Code  string    `json:"code"`
+		Text  string    `json:"text"`
+		Group string    `json:"group"`
+	} `json:"notices"`
+}
+
+// query asks the cluster for state.
+func (c *call) query(ctx context.Context, client *gang.Client, what, of string) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	data, err := client.Query(ctx, what, of)
+	if err != nil {
+		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: plain(err), Err: err}
+	}
+	return data, nil
+}
+
+// ask is query with the reply read into T.
+func ask[T any](ctx context.Context, c *call, client *gang.Client, what, of string) (reply T, raw json.RawMessage, err error) {
+	raw, err = c.query(ctx, client, what, of)
+	if err != nil {
+		return reply, nil, err
+	}
+	if err := json.Unmarshal(raw, &reply); err != nil {
+		return reply, nil, &Fault{Name: "BUG", What: c.page.name, Why: fmt.Sprintf("the head's answer to %q: %v", what, err), Err: err}
+	}
+	return reply, raw, nil
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -89,18 +90,15 @@ func (c *call) groupsOf(ep *boot.Endpoint) (groups []stateGroup, raw json.RawMes
 		return nil, nil, err
 	}
 	defer client.Close()
-	data, err := c.query(c.ctx, client, "groups", "")
+	reply, data, err := ask[stateGroups](c.ctx, c, client, "groups", "")
 	if err != nil {
 		return nil, nil, err
 	}
 	var rest struct {
 		Groups json.RawMessage `json:"groups"`
 	}
-	var reply stateGroups
-	if err := json.Unmarshal(data, &reply); err != nil {
-		return nil, nil, &Fault{Name: "BUG", What: "status", Why: "the head's list of gangs: " + err.Error(), Err: err}
-	}
-	return reply.Groups, rest.Groups, json.Unmarshal(data, &rest)
+	err = json.Unmarshal(data, &rest)
+	return reply.Groups, rest.Groups, err
 }
 
 func (c *call) printGroups(groups []stateGroup) {
@@ -109,12 +107,12 @@ func (c *call) printGroups(groups []stateGroup) {
 		if g.Phase == "ended" && !c.on("all") {
 			continue
 		}
-		what := g.Explain
-		if g.Phase == "ended" {
-			what = fmt.Sprintf("%s, exit code %d", g.Cause, g.Code)
+		what := lastLine(g.Explain)
+		if g.End != nil {
+			what = fmt.Sprintf("%s, exit code %d", g.End.Cause, g.End.Code)
 		}
 		rows = append(rows, []string{
-			g.ID, g.Name, g.Phase, strconv.Itoa(g.Ranks), slurm.FoldHosts(g.Nodes), since(time.Now(), g.Since), what,
+			g.ID, g.Name, g.Phase, strconv.Itoa(g.World), dash(g.Hosts), since(time.Now(), g.Since), what,
 		})
 	}
 	if len(rows) == 0 {
@@ -127,17 +125,31 @@ func (c *call) printGroups(groups []stateGroup) {
 // statusOf shows one gang.
 func (c *call) statusOf(which string) error {
 	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
-		data, err := c.query(ctx, client, "group", which)
-		if err != nil {
-			return err
-		}
 		if c.on("json") {
+			data, err := c.query(ctx, client, "group", which)
+			if err != nil {
+				return err
+			}
 			return c.raw(data)
 		}
-		text, err := c.query(ctx, client, "explain", which)
+		reply, _, err := ask[stateExplain](ctx, c, client, "explain", which)
 		if err != nil {
 			return err
 		}
-		return c.printExplain(text)
+		fmt.Fprintln(c.stdout, strings.TrimRight(reply.Explain.Text, "\n"))
+		return nil
 	})
+}
+
+// lastLine of an explanation is the reason; what stands before it is the table's other columns.
+func lastLine(text string) string {
+	text = strings.TrimRight(text, "\n")
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }

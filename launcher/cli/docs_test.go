@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite docs/cli.md and docs/spec/errors.md from the tables")
+
+// The docs are made of the same tables as the help and the errors.
+func TestDocsAreCurrent(t *testing.T) {
+	for file, want := range map[string]string{"../../docs/cli.md": cliDoc(), "../../docs/spec/errors.md": errorsDoc()} {
+		if *rewrite {
+			if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		have, err := os.ReadFile(file)
+		if err != nil || string(have) != want {
+			t.Errorf("%s is not what the tables say (%v): go test ./launcher/cli -run Docs -rewrite", file, err)
+		}
+	}
+}
+
+// Every error name has its exit code in the other table.
+func TestErrorTable(t *testing.T) {
+	for _, e := range ErrorCodes {
+		found := e.Exit == 0
+		for _, x := range ExitCodes {
+			found = found || x.Code == fmt.Sprint(e.Exit)
+		}
+		if !found {
+			t.Errorf("%s: exit code %d has no meaning", e.Name, e.Exit)
+		}
+	}
+	if f := (&Fault{Name: "NO_SUCH_NAME"}); f.exitCode() != ExitBug {
+		t.Errorf("an unknown name gives %d", f.exitCode())
+	}
+}
+
+func errorsDoc() string {
+	var b strings.Builder
+	b.WriteString("# Errors and exit codes\n\nMade from `launcher/cli/codes.go` by `go test ./launcher/cli -run Docs -rewrite`.\n\n")
+	b.WriteString("Messages are one line on stderr, `maniple: what: why; what to do`. Names are stable.\n\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n")
+	for _, x := range ExitCodes {
+		fmt.Fprintf(&b, "| %s | %s |\n", x.Code, x.Meaning)
+	}
+	b.WriteString("\nWith several failing ranks the code is that of the rank which failed first; ranks that we ended do not count.\n")
+	b.WriteString("\n## Errors\n\n| name | exit code | meaning | what to do |\n| --- | --- | --- | --- |\n")
+	for _, e := range ErrorCodes {
+		code := fmt.Sprint(e.Exit)
+		if e.Exit == 0 {
+			code = "(notice)"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", e.Name, code, e.Meaning, e.Do)
+	}
+	return b.String()
+}
+
+func cliDoc() string {
+	a, _, _ := newApp(nil)
+	var b strings.Builder
+	b.WriteString("# Commands\n\nMade from the commands' own help by `go test ./launcher/cli -run Docs -rewrite`.\n\n")
+	b.WriteString("A flag wins over the variable `MANIPLE_<FLAG>`, which wins over what a Slurm job says of itself. stdout is data, stderr is messages.\n")
+	b.WriteString("After `--` everything is the user's program. Exit codes and errors: [spec/errors.md](spec/errors.md).\n\n")
+	b.WriteString("```\n" + topHelp(a.commands()) + "```\n")
+	for _, cmd := range a.commands() {
+		if cmd.Hidden {
+			continue
+		}
+		fmt.Fprintf(&b, "\n## maniple %s\n\n```\n%s```\n", cmd.Name, cmd.UsageText)
+	}
+	return b.String()
+}
