@@ -1,18 +1,21 @@
 package device
 
 import (
+	"fmt"
+
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 )
 
 // Options say where to look. The zero Options look at this machine.
 type Options struct {
-	Root       string              // of the file system; "": /
-	Getenv     func(string) string // nil: os.Getenv
-	Node       bootdoc.Node        // declared values win over detected ones, and may be larger only on a fake node
-	Interfaces []string            // globs in order of preference
-	Loopback   bool                // addresses on the loopback interface only
-	Affinity   []int               // the process's mask; nil: ask the kernel
-	NvidiaSMI  string              // "": found in PATH; "-": not used
+	Root       string                      // of the file system; "": /
+	Getenv     func(string) string         // nil: os.Getenv
+	LookupEnv  func(string) (string, bool) // instead of Getenv, for those who must tell empty from not set
+	Node       bootdoc.Node                // declared values win over detected ones, and may be larger only on a fake node
+	Interfaces []string                    // globs in order of preference
+	Loopback   bool                        // addresses on the loopback interface only
+	NvidiaSMI  string                      // path of the program; "": looked up in PATH, if Root is this machine's
+	Links      func() ([]Link, error)      // network interfaces; nil: ask the kernel
 }
 
 // Bound is one limit that was found, and who set it.
@@ -36,9 +39,10 @@ type GPU struct {
 
 // CPU is a logical CPU that may be used.
 type CPU struct {
-	ID   uint32 `json:"id"`
-	NUMA int    `json:"numa"` // -1: not known
-	Core int    `json:"core"` // threads with one core number share it
+	ID     uint32 `json:"id"`
+	NUMA   int    `json:"numa"` // -1: not known
+	Socket int    `json:"socket"`
+	Core   int    `json:"core"` // threads of one socket and core share it
 }
 
 // Interface is a network interface with the addresses that others may reach this node at.
@@ -67,36 +71,26 @@ type Facts struct {
 	Warnings   []string           `json:"warnings,omitempty"`
 }
 
-// Detect finds out what this node may use.
-func Detect(o Options) (Facts, error) { return Facts{}, nil }
-
-// Grant is the start line: "16 of 128 cores, 64 of 1007 GiB, 0 GPUs".
-func (f *Facts) Grant() string { return "" }
-
-// Addresses are the node's addresses in order of preference, without ports.
-func (f *Facts) Addresses() []string { return nil }
-
-// Level is how bad a finding is.
-type Level string
-
-// The levels of findings.
-const (
-	OK   Level = "ok"
-	Info Level = "info"
-	Warn Level = "warn"
-	Bad  Level = "bad"
-)
-
-// Finding is one thing that doctor has to say.
-type Finding struct {
-	Code  string `json:"code"` // stable: DEV_SHM_SMALL
-	Level Level  `json:"level"`
-	Text  string `json:"text"`
-	Do    string `json:"do,omitempty"` // what to do about it
+func (f *Facts) bound(what, source string, value float64) {
+	f.Bounds = append(f.Bounds, Bound{What: what, Source: source, Value: value})
 }
 
-// Doctor looks at what the machine has and what is wrong with it.
-func Doctor(o Options) []Finding { return nil }
+// win marks the bounds that count: those that are as small as what is left. If all of the machine is left,
+// nobody else bounds it.
+func (f *Facts) win(what string, small func(float64) bool) {
+	whole := false
+	for i := range f.Bounds {
+		b := &f.Bounds[i]
+		if b.What == what {
+			b.Won = !whole && small(b.Value)
+			whole = whole || b.Won && b.Source == thisMachine
+		}
+	}
+}
 
-// RaiseLimits raises this process's soft limits to the hard ones and says which fall short of what is needed.
-func RaiseLimits() []Finding { return nil }
+// thisMachine is the source of the first bound of each kind.
+const thisMachine = "this machine"
+
+func (f *Facts) warn(format string, args ...any) {
+	f.Warnings = append(f.Warnings, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,137 @@
+package device
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// Detect finds out what this node may use.
+func Detect(o Options) (Facts, error) {
+	m := o.machine()
+	f := Facts{Name: m.name(&o), CPUs: []CPU{}, GPUs: []GPU{}}
+	for _, part := range []func() error{
+		func() error { return m.detectCPUs(&f) },
+		func() error { return m.detectMemory(&f) },
+		func() error { return m.detectGPUs(&f, &o) },
+		func() error { return m.detectInterfaces(&f, &o) },
+		func() error { return f.declare(&o) },
+	} {
+		if err := part(); err != nil {
+			return Facts{}, err
+		}
+	}
+	f.Topology = m.slurmTopology()
+	f.label(&o)
+	return f, nil
+}
+
+// name is what the cluster calls this node: as told, as Slurm calls it, or the host name up to the first dot.
+func (m *machine) name(o *Options) string {
+	if o.Node.Name != "" {
+		return o.Node.Name
+	}
+	if n, _ := m.env("SLURMD_NODENAME"); n != "" && m.inSlurm() {
+		return n
+	}
+	host, _, _ := strings.Cut(m.read("proc/sys/kernel/hostname"), ".")
+	if host == "" {
+		return "localhost"
+	}
+	return host
+}
+
+// declare applies what the boot document says about CPUs, memory and custom resources.
+func (f *Facts) declare(o *Options) error {
+	n := &o.Node
+	if n.CPUs < 0 || n.Memory < 0 || n.GPUs < 0 {
+		return fmt.Errorf("device: a declared amount is negative: %d CPUs, %d bytes, %d GPUs", n.CPUs, n.Memory, n.GPUs)
+	}
+	if n.Fake {
+		f.CPUs = nil
+	}
+	if n.CPUs > 0 {
+		if !n.Fake && float64(n.CPUs) > f.CPU {
+			return fmt.Errorf("device: %d CPUs are declared, %v may be used (%s); declare no more, or make the node a fake one", n.CPUs, f.CPU, f.winner("CPU"))
+		}
+		f.CPU = float64(n.CPUs)
+		f.bound("CPU", "declared", f.CPU)
+		f.win("CPU", func(v float64) bool { return v <= f.CPU })
+		if n.CPUs < len(f.CPUs) {
+			f.CPUs = f.CPUs[:n.CPUs]
+		}
+	}
+	if n.Memory > 0 {
+		if !n.Fake && uint64(n.Memory) > f.Memory {
+			return fmt.Errorf("device: %s of memory are declared, %s may be used (%s); declare no more, or make the node a fake one", gib(uint64(n.Memory)), gib(f.Memory), f.winner("memory"))
+		}
+		f.Memory = uint64(n.Memory)
+		f.bound("memory", "declared", float64(n.Memory))
+		f.win("memory", func(v float64) bool { return v <= float64(f.Memory) })
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Resources)) {
+		amount := n.Resources[name]
+		switch strings.ToLower(name) {
+		case "cpu", "gpu", "memory", "mem":
+			return fmt.Errorf("device: %s is not a custom resource; declare it by its own field", name)
+		}
+		if amount < 0 || math.IsNaN(amount) || amount > 1e14 {
+			return fmt.Errorf("device: resource %s=%v is no amount", name, amount)
+		}
+		if f.Custom == nil {
+			f.Custom = make(map[string]float64)
+		}
+		f.Custom[name] = amount
+	}
+	return nil
+}
+
+// winner names who set the bound that counts.
+func (f *Facts) winner(what string) string {
+	var who []string
+	for _, b := range f.Bounds {
+		if b.What == what && b.Won {
+			who = append(who, b.Source)
+		}
+	}
+	return strings.Join(who, ", ")
+}
+
+// label adds what can be asked for: architecture and model of the GPUs. What the user says comes last and wins.
+func (f *Facts) label(o *Options) {
+	f.Labels = map[string]string{"arch": runtime.GOARCH}
+	if len(f.GPUs) > 0 && f.GPUs[0].Model != "" && !slices.ContainsFunc(f.GPUs, func(g GPU) bool { return g.Model != f.GPUs[0].Model }) {
+		f.Labels["gpu"] = strings.ReplaceAll(f.GPUs[0].Model, " ", "-")
+	}
+	maps.Copy(f.Labels, o.Node.Labels)
+}
+
+// Grant is the start line: "16 of 128 cores, 64 of 1007 GiB, 0 GPUs".
+func (f *Facts) Grant() string {
+	cpu := fmt.Sprintf("%s of %d cores", decimal(f.CPU), f.HostCPUs)
+	gpu := fmt.Sprintf("%d of %d GPUs", len(f.GPUs), f.HostGPUs)
+	if len(f.GPUs) == f.HostGPUs || f.HostGPUs == 0 || f.slices() {
+		gpu = fmt.Sprintf("%d GPUs", len(f.GPUs))
+		if len(f.GPUs) == 1 {
+			gpu = "1 GPU"
+		}
+	}
+	return fmt.Sprintf("%s, %s of %s, %s", cpu, strings.TrimSuffix(gib(f.Memory), " GiB"), gib(f.HostMemory), gpu)
+}
+
+// slices tells whether the GPUs are parts of cards, so that counting them against cards says nothing.
+func (f *Facts) slices() bool { return len(f.GPUs) > 0 && f.GPUs[0].Kind == "mig" }
+
+func decimal(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") }
+
+// gib is whole gibibytes, or with one digit below ten.
+func gib(bytes uint64) string {
+	v := float64(bytes) / (1 << 30)
+	if v >= 10 {
+		return fmt.Sprintf("%.0f GiB", math.Floor(v))
+	}
+	return decimal(math.Floor(v*10)/10) + " GiB"
+}
