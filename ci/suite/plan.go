@@ -31,6 +31,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 			}
 		}
 		return append(check,
+			part{name: "fuzz", argv: []string{"bash", "ci/fuzz.sh", "3"}, budget: 4 * time.Minute},
 			part{name: "demo", argv: []string{"bash", "ci/demo.sh"}, env: []string{"MANIPLE_DEMO_OUT="}, budget: 5 * time.Minute},
 			part{name: "end to end", argv: []string{"go", "test", "-json", "-tags", "e2e", "-count", "1", "-timeout", "40m", "./ci/e2e/..."}, count: countGo, budget: 15 * time.Minute},
 		), 75 * time.Minute, true
