@@ -152,6 +152,7 @@ func (c *Core) Open(now int64, out []Effect) ([]Effect, error) {
 	}
 	if d := c.state.drain; d != nil {
 		c.timers.add(d.Deadline, timerDrain, 0)
+		c.timers.add(d.Deadline+overdueGrace, timerDrain, 0)
 	}
 	c.dirty = true
 	c.settle()

@@ -80,6 +80,11 @@ func (c *Core) restartsLeft(g *group, cause string) (again, counted bool) {
 // finish is the last step of an incarnation: nothing of it runs any more. Either it begins again or
 // the group has ended.
 func (c *Core) finish(g *group, end *fb.GroupEndT) {
+	again, counted := c.restartsLeft(g, end.Cause)
+	c.conclude(g, end, again, counted)
+}
+
+func (c *Core) conclude(g *group, end *fb.GroupEndT, again, counted bool) {
 	var tell []Effect
 	for _, p := range g.places {
 		if !p.lost {
@@ -92,7 +97,6 @@ func (c *Core) finish(g *group, end *fb.GroupEndT) {
 		final.Code = 0
 	}
 	held := len(g.places) > 0
-	again, counted := c.restartsLeft(g, end.Cause)
 	rec := &fb.RecGroupStateT{Group: wireTask(g.id), Incarnation: g.incarnation, Restarts: g.restarts, PortFree: g.portFree, Wall: c.now}
 	if again {
 		rec.Phase, rec.Incarnation = fb.GroupPhasePending, g.incarnation+1

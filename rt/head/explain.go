@@ -19,7 +19,7 @@ func (c *Core) explainPending(g *group) string {
 		return fmt.Sprintf("%d of %d nodes joined", len(c.state.nodes), c.cfg.minNodes())
 	case !c.formed():
 		missing := c.missing()
-		text := fmt.Sprintf("%d of %d nodes joined, missing %s", len(c.cfg.Expect)-len(missing), len(c.cfg.Expect), foldHosts(missing))
+		text := fmt.Sprintf("%d of %d nodes joined, missing %s", len(c.cfg.Expect)-len(missing), len(c.cfg.Expect), placement.FoldNames(missing))
 		if c.cfg.minNodes() != len(c.cfg.Expect) {
 			text += fmt.Sprintf(" (%d are enough)", c.cfg.minNodes())
 		}
@@ -34,7 +34,11 @@ func (c *Core) explainPending(g *group) string {
 	if e == nil {
 		return "it fits, and is being placed"
 	}
-	return e.Text()
+	text := e.Text()
+	if left := g.since + returnGrace - c.now; e.Verdict == placement.Infeasible && g.incarnation > 1 && left > 0 {
+		text += fmt.Sprintf("\n%s died; unless it comes back within 10 s the gang ends", placement.FoldNames(c.deadNodes()))
+	}
+	return text
 }
 
 // tellWait tells the owner why its group waits, when that changed and not too often.
@@ -68,7 +72,7 @@ func (c *Core) explainGroup(g *group) string {
 				names = append(names, c.state.nodeName(p.node))
 			}
 		}
-		return head + fmt.Sprintf("placed %v ago, waiting for %s to set its share aside", for_, foldHosts(names))
+		return head + fmt.Sprintf("placed %v ago, waiting for %s to set its share aside", for_, placement.FoldNames(names))
 	case fb.GroupPhaseCreated:
 		return head + "its bundles are held on " + c.hosts(g)
 	case fb.GroupPhaseStarting:
@@ -117,7 +121,7 @@ func (c *Core) hosts(g *group) string {
 	for _, p := range g.places {
 		names = append(names, c.state.nodeName(p.node))
 	}
-	return foldHosts(names)
+	return placement.FoldNames(names)
 }
 
 // unfinished names ranks that have not ended: "ranks 3-5 on n2, rank 9 on n3".
@@ -266,13 +270,13 @@ func (c *Core) explainCluster() string {
 	}
 	fmt.Fprintf(&b, "cluster %s: %d nodes", c.cfg.Name, live)
 	if m := c.missing(); len(m) > 0 {
-		fmt.Fprintf(&b, ", %d of %d joined, missing %s", len(c.cfg.Expect)-len(m), len(c.cfg.Expect), foldHosts(m))
+		fmt.Fprintf(&b, ", %d of %d joined, missing %s", len(c.cfg.Expect)-len(m), len(c.cfg.Expect), placement.FoldNames(m))
 		if !c.formed() {
 			fmt.Fprintf(&b, " (they have %v left)", c.joinLeft())
 		}
 	}
 	if d := c.deadNodes(); len(d) > 0 {
-		fmt.Fprintf(&b, ", %s died", foldHosts(d))
+		fmt.Fprintf(&b, ", %s died", placement.FoldNames(d))
 	}
 	if c.state.drain != nil {
 		fmt.Fprintf(&b, "\nshutting down: %s; groups that are left have %v", c.state.drain.Reason,

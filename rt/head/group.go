@@ -151,6 +151,9 @@ func (c *Core) groupDue(g *group) {
 		c.finish(g, c.ending(codeTryAgain, causeTimeout, fmt.Sprintf("not placed within %v: %s", time.Duration(g.create.Wait), why)))
 		return
 	}
+	if u := g.run.unplaced; u != nil && u.Verdict == placement.Infeasible && c.now >= g.since+returnGrace {
+		g.run.tried, c.dirty = 0, true
+	}
 	if g.run.explainAt != 0 && c.now >= g.run.explainAt {
 		g.run.explainAt = 0
 		c.tellWait(g)
@@ -277,23 +280,29 @@ func (c *Core) place(g *group, free placement.Resources) fb.GroupPhase {
 	return g.phase
 }
 
-// infeasible ends a group that no amount of waiting would place.
+// infeasible ends a group that no amount of waiting would place. One that ran before lost a node,
+// which may come back.
 func (c *Core) infeasible(g *group) {
+	if due := g.since + returnGrace; g.incarnation > 1 && c.now < due {
+		c.timers.addGroup(due, g.id)
+		c.tellWait(g)
+		return
+	}
 	why := "no node can ever take it"
 	if e := placement.Explain(&c.state.view, g.run.request); e != nil {
 		why = e.Text()
 	}
 	if m := c.missing(); len(m) > 0 {
-		why = fmt.Sprintf("%s; %d of %d nodes joined, missing %s", why, len(c.cfg.Expect)-len(m), len(c.cfg.Expect), foldHosts(m))
+		why = fmt.Sprintf("%s\n%d of %d nodes joined, missing %s", why, len(c.cfg.Expect)-len(m), len(c.cfg.Expect), placement.FoldNames(m))
 	}
 	if d := c.deadNodes(); len(d) > 0 {
-		why += "; " + foldHosts(d) + " died"
+		why += "\n" + placement.FoldNames(d) + " died"
 	}
 	end := c.ending(codeInfeasible, causeInfeasible, why)
-	if g.incarnation > 1 { // it ran before: a node took its place away
-		end.Code, end.Cause, end.Reason = 128+9, causeNode, "a node was lost, and the gang does not fit on those that are left: "+why
+	if g.incarnation > 1 {
+		end.Code, end.Cause, end.Reason = codeNodeLost, causeNode, "a node was lost, and the gang does not fit on those that are left: "+why
 	}
-	c.finish(g, end)
+	c.conclude(g, end, false, false)
 }
 
 func (c *Core) deadNodes() []string {

@@ -221,8 +221,13 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 	}
 	if m.node == nil || !sameFacts(m.node.register, facts.Register) || m.node.agent != m.number || previous != nil {
 		if err := c.record(facts); err != nil {
-			// It has less than before, so that what runs there no longer fits: it is another node now.
-			c.bury(m, fmt.Sprintf("what it has does not fit what was placed on it: %v", err), nil)
+			// Either it makes no sense, or it has less than before, so that what runs there no longer
+			// fits: then it is another node now.
+			why := fmt.Sprintf("what it says of itself makes no sense: %v", err)
+			if m.node != nil {
+				why = "it came back with less than what is placed on it needs"
+			}
+			c.bury(m, why, nil)
 			return
 		}
 	}
@@ -307,7 +312,7 @@ func (c *Core) bury(m *member, reason string, next *member) {
 		return
 	}
 	for _, o := range c.state.members {
-		if o.run.synced && o != next {
+		if o.run.synced && o != next && !c.leaving {
 			c.send(o.number, &fb.AgentDeadT{Agent: uint32(m.number), Name: n.name, Reason: reason, ReplacedBy: rec.ReplacedBy})
 		}
 	}

@@ -294,7 +294,7 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	for _, p := range g.places {
 		j.Nodes = append(j.Nodes, c.state.nodeName(p.node))
 	}
-	j.Hosts = foldHosts(j.Nodes)
+	j.Hosts = placement.FoldNames(j.Nodes)
 	for r := range g.ranks {
 		if g.run.running[r] && !g.ranks[r].done {
 			j.Running++

@@ -19,7 +19,7 @@ import (
 var rewrite = flag.Bool("rewrite", false, "write what scripts print into testdata; read the diff")
 
 // TestScripts runs testdata/*.txt. Each block is commands, a line "----" and all effects that they
-// have; after the commands of a block everything under way is delivered.
+// have; after each command everything under way is delivered.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -47,10 +47,10 @@ func runScript(t *testing.T, file string) {
 		for line := range strings.SplitSeq(strings.TrimSuffix(commands, "\n"), "\n") {
 			if line != "" && line[0] != '#' {
 				s.do(strings.TrimSpace(line))
+				if s.w != nil {
+					s.w.settle()
+				}
 			}
-		}
-		if s.w != nil {
-			s.w.settle()
 		}
 		got := s.take()
 		out.WriteString(strings.TrimSuffix(commands, "\n") + "\n----\n" + got + "\n")

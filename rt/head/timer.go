@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/maniple-hpc/maniple/placement"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -112,7 +113,7 @@ func (c *Core) fire() {
 			c.changed()
 			if missing := c.missing(); len(missing) > 0 {
 				c.notice(fb.LevelWarning, "NODES_MISSING", fmt.Sprintf("%d of %d nodes joined in %v, missing %s: going on without",
-					len(c.cfg.Expect)-len(missing), len(c.cfg.Expect), time.Duration(c.cfg.joinTimeout()), foldHosts(missing)), nil)
+					len(c.cfg.Expect)-len(missing), len(c.cfg.Expect), time.Duration(c.cfg.joinTimeout()), placement.FoldNames(missing)), nil)
 			}
 		case timerIdle:
 			c.idleDue()

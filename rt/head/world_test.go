@@ -134,6 +134,9 @@ func (w *world) carry(out []Effect) {
 			w.exit = &e
 		}
 	}
+	if !slices.ContainsFunc(out, func(e Effect) bool { _, is := e.(Append); return is }) {
+		return // nothing durable can have changed
+	}
 	if live, replayed := dump(&w.core.state), dump(&w.shadow); live != replayed {
 		w.t.Fatalf("HEAD-6: the live state is not what the journal says\n%s", diff(live, replayed))
 	}
@@ -197,8 +200,9 @@ func (w *world) byNumber(n uint32) *fakeAgent {
 	return nil
 }
 
+// agent is the last node of that name.
 func (w *world) agent(name string) *fakeAgent {
-	for _, a := range w.agents {
+	for _, a := range slices.Backward(w.agents) {
 		if a.name == name {
 			return a
 		}
@@ -248,6 +252,9 @@ func (w *world) join(name string, resources string, gpus int) *fakeAgent {
 	}
 	a := &fakeAgent{name: name, key: fmt.Sprintf("%032x", len(w.agents)+1), resource: wireResources(res),
 		ends: map[id.Task]*fb.GroupEndT{}, reported: map[id.Task]int{}, nextPort: 20000}
+	if gpus > 0 {
+		a.resource = append(a.resource, &fb.ResourceT{Name: "GPU", Amount: int64(gpus) * 10_000})
+	}
 	for i := range gpus {
 		a.devices = append(a.devices, &fb.DeviceT{Id: fmt.Sprintf("%s-gpu-%d", name, i), Kind: "declared", Minor: -1, Numa: -1})
 	}
@@ -346,7 +353,7 @@ func (w *world) handle(a *fakeAgent, m Message) {
 			return taskOf(k.Group) == taskOf(m.Group) && k.Incarnation == m.Incarnation && slices.Contains(m.Ranks, k.Rank) && k.Phase == fb.RankPhaseEnded
 		})
 	case *fb.GroupUpdateT:
-		if m.Phase != fb.GroupPhaseEnded {
+		if m.Phase != fb.GroupPhaseEnded || m.End.Cause == causeLost { // lost: this head never heard of it
 			return
 		}
 		task := taskOf(m.Group)
