@@ -22,6 +22,7 @@ type gang struct {
 	portErr     string // why there is none
 	released    bool
 	sink        sink
+	world       int // ranks, on all nodes
 	window      int
 	grace       int64
 	ranks       []*rank // by number
@@ -130,9 +131,7 @@ func (c *Core) onRelease(m *fb.BundleReleaseT) {
 		c.toKeeper(&fb.PortReleaseT{Group: m.Group, Incarnation: m.Incarnation})
 		return
 	}
-	if g.port != 0 || g.portPending {
-		c.toKeeper(&fb.PortReleaseT{Group: m.Group, Incarnation: m.Incarnation})
-	}
+	c.toKeeper(&fb.PortReleaseT{Group: m.Group, Incarnation: m.Incarnation})
 	g.bundles, g.port, g.portPending, g.released = nil, 0, false, true
 	for _, k := range g.ranks {
 		c.release(k)

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	programs "github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -31,7 +32,7 @@ const (
 
 // OffsetBase is the offset of the first byte of a stream in an incarnation. A mark of another
 // incarnation can thereby never be taken for one of this.
-func OffsetBase(incarnation uint32) uint64 { return uint64(incarnation) << 44 }
+func OffsetBase(incarnation uint32) uint64 { return programs.OffsetBase(incarnation) }
 
 // Config is what the agent is told and finds out before it joins.
 type Config struct {
@@ -134,8 +135,15 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	return out
 }
 
-func (c *Core) emit(e Effect)                { c.out = append(c.out, e) }
-func (c *Core) toHead(m Message)             { c.emit(ToHead{M: m}) }
+func (c *Core) emit(e Effect) { c.out = append(c.out, e) }
+
+// toHead drops what is said before the first session: Register will say it.
+func (c *Core) toHead(m Message) {
+	if c.session {
+		c.emit(ToHead{M: m})
+	}
+}
+
 func (c *Core) toKeeper(m Message)           { c.emit(ToKeeper{M: m}) }
 func (c *Core) toClient(p uint32, m Message) { c.emit(ToClient{Process: p, M: m}) }
 

@@ -48,12 +48,13 @@ type CloseClient struct {
 type ToKeeper struct{ M Message }
 
 // ReadMore permits one read of at most Max bytes, of which the first will have Offset in the stream;
-// answered by Output or OutputEOF.
+// answered by Output or OutputEOF. Window is how much of the stream may ever be unacknowledged.
 type ReadMore struct {
 	Key    Key
 	Stream uint8
 	Offset uint64
 	Max    int
+	Window int
 }
 
 // StopRead closes the stream: whatever may still come is not wanted. Not answered, but for an Output
@@ -68,6 +69,13 @@ type Acked struct {
 	Key    Key
 	Stream uint8
 	Offset uint64
+}
+
+// Remember: the sink of a rank's gang, for the agent after this one.
+type Remember struct {
+	Key            Key
+	Agent, Process uint32
+	World          int
 }
 
 // WriteInput writes to the program's standard input; answered by InputWritten. One at a time per key.
@@ -104,6 +112,7 @@ func (ToKeeper) effect()    {}
 func (ReadMore) effect()    {}
 func (StopRead) effect()    {}
 func (Acked) effect()       {}
+func (Remember) effect()    {}
 func (WriteInput) effect()  {}
 func (CloseInput) effect()  {}
 func (Forget) effect()      {}

@@ -96,6 +96,8 @@ type Restored struct {
 	Data   []byte
 	Tail   []byte
 	Input  uint64 // bytes of input written to the program so far
+	Sink   Remember
+	Known  bool // Sink is one
 }
 
 // Output is what one ReadMore brought.

@@ -10,6 +10,7 @@ import (
 type member struct {
 	agent, node uint32
 	term        uint64
+	session     bool  // there was a HeadUp
 	headUp      bool  // there is a connection
 	known       bool  // Registered came in this session
 	told        bool  // Registered came once: previous is done with
@@ -30,7 +31,7 @@ func (c *Core) onHeadUp(ev HeadUp) {
 		c.agent = ev.Agent
 	}
 	c.term = max(c.term, ev.Term)
-	c.headUp, c.cutSince, c.downSince = true, never, 0
+	c.session, c.headUp, c.cutSince, c.downSince = true, true, never, 0
 	if ev.Resumed && !first {
 		return
 	}
@@ -66,6 +67,9 @@ func (c *Core) onRegistered(m *fb.RegisteredT) {
 	c.known, c.told = true, true
 	c.toKeeper(&fb.KeeperReadyT{Role: fb.RoleAgent, Agent: c.agent, Text: c.cfg.Grant})
 	c.attachWaiting()
+	for _, g := range c.gangs.order {
+		c.pumpGang(g)
+	}
 	c.repeatAsked()
 	c.askNeighbours()
 	if c.drain != nil {
@@ -83,10 +87,20 @@ func (c *Core) onHeadDown() {
 	}
 }
 
-// onHeadRefused: this number is dead, or never was anybody's. The keeper starts another agent, which
-// gets a new number and is told what to stop.
+// onHeadRefused: a number that is dead stays dead, and what runs here is not the cluster's any more: the
+// keeper starts another agent, which gets a new number and is told what to stop. Any other refusal would
+// only come again.
 func (c *Core) onHeadRefused(ev HeadRefused) {
-	c.exit(ExitRefused, fmt.Sprintf("the head refused this agent (%s): %s", ev.Code, ev.Text))
+	if c.leaving != nil {
+		return
+	}
+	reason := fmt.Sprintf("the head refused node %s (%s): %s", c.cfg.Name, ev.Code, ev.Text)
+	if ev.Code == fb.RefuseCodeDead {
+		c.exit(ExitRefused, reason)
+		return
+	}
+	c.toKeeper(&fb.KeeperStopT{Code: 77, Reason: reason})
+	c.exit(0, reason)
 }
 
 // Exit codes of the agent, for the keeper's log. Any but 0 makes the keeper start it again.

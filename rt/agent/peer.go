@@ -285,3 +285,9 @@ func (c *Core) peersDeadline() int64 {
 	}
 	return at
 }
+
+// Dead tells whether the head declared an agent dead.
+func (c *Core) Dead(agent uint32) bool {
+	p := c.fleet.byAgent[agent]
+	return p != nil && p.dead
+}

@@ -81,8 +81,8 @@ func (k *rank) tell(now int64) *fb.RankStateT {
 func (c *Core) onRankStart(m *fb.RankStartT) {
 	g := c.gang(gangKey{taskOf(m.Group), m.Incarnation})
 	c.learn(m.Sink)
+	g.world, g.window = int(m.World), windowOf(int(m.World))
 	c.setSink(g, m.SinkAgent, m.SinkProcess)
-	g.window = windowOf(int(m.World))
 	if m.Program != nil {
 		g.grace = m.Program.Grace
 	}
@@ -115,6 +115,7 @@ func (c *Core) launch(k *rank, b *fb.BundlePlaceT, p *fb.RankPlaceT, m *fb.RankS
 	for _, text := range notes {
 		c.note(k, text)
 	}
+	c.remember(k)
 	l := &fb.ProgramLaunchT{
 		Group: m.Group, Incarnation: m.Incarnation, Rank: p.Rank, Argv: prog.Argv, Env: env, Cwd: prog.Cwd,
 		Stdin: k.stdin, Pty: prog.Pty, Rows: prog.Rows, Cols: prog.Cols, Grace: prog.Grace,

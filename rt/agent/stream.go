@@ -64,7 +64,7 @@ func (c *Core) read(k *rank, i int) {
 		return
 	}
 	s.reading = true
-	c.emit(ReadMore{Key: k.key, Stream: uint8(i) + 1, Offset: s.end, Max: min(room, ReadSize)})
+	c.emit(ReadMore{Key: k.key, Stream: uint8(i) + 1, Offset: s.end, Max: min(room, ReadSize), Window: k.gang.window})
 }
 
 func (c *Core) onOutput(ev Output) {
@@ -270,6 +270,9 @@ func (c *Core) onSink(m *fb.RankSinkT) {
 			}
 		}
 		g.sink = sink{known: true, agent: m.SinkAgent, process: m.SinkProcess}
+		for _, k := range g.ranks {
+			c.remember(k)
+		}
 		c.pumpGang(g)
 		c.dropDone(g)
 	}
@@ -287,6 +290,16 @@ func (c *Core) setSink(g *gang, agent, process uint32) {
 		}
 	}
 	g.sink = to
+	for _, k := range g.ranks {
+		c.remember(k)
+	}
+}
+
+// remember leaves word of the sink to the agent after this one.
+func (c *Core) remember(k *rank) {
+	if k.launched && k.gang.sink.known {
+		c.emit(Remember{Key: k.key, Agent: k.gang.sink.agent, Process: k.gang.sink.process, World: k.gang.world})
+	}
 }
 
 // pumpGang sends and reads what the state of the gang allows.
@@ -315,6 +328,11 @@ func (c *Core) onRestored(ev Restored) {
 		s.append(ev.Data)
 	}
 	k.input.restore(ev.Input)
+	if g := k.gang; ev.Known && !g.sink.known && (ev.Sink.Agent == 0 || ev.Sink.Agent != c.cfg.Previous) {
+		// A client of this agent's predecessor comes back with another number, and claims the gang then.
+		g.world, g.window = ev.Sink.World, windowOf(ev.Sink.World)
+		g.sink = sink{known: true, agent: ev.Sink.Agent, process: ev.Sink.Process}
+	}
 }
 
 // note puts a line of ours into a rank's stderr, before anything of its own.

@@ -13,7 +13,7 @@ type EnvInput struct {
 	Cwd      string
 
 	Group             string
-	Incarnation       uint32
+	Incarnation       uint32 // the first is 1
 	Rank, LocalRank   uint32
 	NodeRank          uint32
 	World, LocalWorld uint32
@@ -85,7 +85,7 @@ func Env(in EnvInput) (env, notes []string) {
 	e.set(MarkRank, number(in.Rank))
 	e.set(MarkNodeKey, in.NodeKey)
 	e.set("MANIPLE_INCARNATION", number(in.Incarnation))
-	e.set("MANIPLE_RESTARTS", number(in.Incarnation))
+	e.set("MANIPLE_RESTARTS", number(max(in.Incarnation, 1)-1))
 	if in.Driver {
 		e.drop(rankNames...)
 	} else {

@@ -1,0 +1,426 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/tcp"
+	"github.com/maniple-hpc/maniple/transport/uds"
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// headLink is the session with the head, the dialler that keeps it attached, and the liveness beside it.
+type headLink struct {
+	link   *transport.Link
+	number atomic.Uint32 // this agent's
+	term   atomic.Uint64
+	stop   context.CancelFunc
+
+	mu    sync.Mutex
+	conns []transport.Conn // that stand; closed when the head is silent
+	calm  context.CancelFunc
+}
+
+// dialHead starts to keep the link to the head.
+func (l *loop) dialHead(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	h := &headLink{stop: stop}
+	l.head = h
+	h.link = transport.NewLink(transport.LinkConfig{
+		Name: "head", Manual: true,
+		OnMessage: func(m transport.Msg) {
+			l.post(ctx, item{ev: FromHead{M: m.M, Corr: m.Corr, Payload: m.Payload}, link: h.link, msg: m})
+		},
+		OnUp: func(resumed bool) {
+			l.post(ctx, item{ev: HeadUp{Agent: h.number.Load(), Term: h.term.Load(), Resumed: resumed}})
+			l.watchHead(ctx)
+		},
+		OnDown: func(err error) {
+			h.unwatch()
+			l.post(ctx, item{ev: HeadDown{}})
+		},
+		OnDead: func(err error) {
+			h.unwatch()
+			var bye *transport.GoodbyeError
+			if errors.As(err, &bye) { // this session can't be had again, but perhaps another
+				l.post(ctx, item{ev: HeadDown{}})
+				l.post(ctx, item{ev: HeadRefused{Code: fb.RefuseCodeDead, Text: bye.Error()}})
+			}
+		},
+	})
+	d := &transport.Dialer{
+		Link:      h.link,
+		Addresses: func() []string { return l.doc.Head },
+		Dial: func(ctx context.Context, addr string) (transport.Conn, error) {
+			c, err := tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleHead, Purpose: fb.PurposeControl})
+			if err == nil {
+				h.remember(c)
+			}
+			return c, err
+		},
+		Hello: func() *fb.HelloT { return l.hello(fb.PurposeControl) },
+		OnWelcome: func(w *fb.WelcomeT) error {
+			if w.Assigned != 0 && h.number.Load() == 0 {
+				h.number.Store(w.Assigned)
+			}
+			h.term.Store(max(h.term.Load(), w.Term))
+			return nil
+		},
+	}
+	l.goes(func() {
+		err := d.Run(ctx)
+		var refused *transport.RefusedError
+		if errors.As(err, &refused) {
+			l.post(ctx, item{ev: HeadRefused{Code: refused.Code, Text: refused.Text}})
+		}
+	})
+}
+
+// hello is what this agent says of itself to the head.
+func (l *loop) hello(p fb.Purpose) *fb.HelloT {
+	return &fb.HelloT{
+		Build: l.build, Cluster: l.doc.Cluster, Job: l.doc.Job, Epoch: l.doc.Epoch, Role: fb.RoleAgent, Purpose: p,
+		Agent: l.head.number.Load(), NodeKey: l.config.NodeKey, Term: l.head.term.Load(),
+	}
+}
+
+func (h *headLink) remember(c transport.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conns = append(h.conns[:0], c)
+}
+
+// watchHead proves to the head that this loop turns, and looks whether the head's does.
+func (l *loop) watchHead(ctx context.Context) {
+	h := l.head
+	ctx, cancel := context.WithCancel(ctx)
+	h.mu.Lock()
+	if h.calm != nil {
+		h.calm()
+	}
+	h.calm = cancel
+	h.mu.Unlock()
+	alive := transport.NewLiveness(transport.LivenessConfig{
+		Turns: func(ctx context.Context) (n uint64, err error) {
+			if !l.ask(ctx, func() { n = l.turns }) {
+				return 0, context.Canceled
+			}
+			return n, nil
+		},
+		OnSilent: func() {
+			l.log.Warn("the head is silent: its connection is cut")
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, c := range h.conns {
+				_ = c.Close()
+			}
+		},
+	})
+	l.goes(func() { _ = alive.Run(ctx) })
+	l.goes(func() {
+		_ = alive.Keep(ctx, func(ctx context.Context) (transport.Conn, error) {
+			var last error
+			for _, addr := range l.doc.Head {
+				c, err := tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleHead, Purpose: fb.PurposeLiveness})
+				if err == nil {
+					return c, nil
+				}
+				last = err
+			}
+			return nil, last
+		}, func() *fb.HelloT { return l.hello(fb.PurposeLiveness) })
+	})
+}
+
+func (h *headLink) unwatch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.calm != nil {
+		h.calm()
+		h.calm = nil
+	}
+}
+
+// peerLinks are the sessions with one other agent: the one that this side dialled and the one that
+// the other side did. Owned by the loop.
+type peerLinks struct {
+	out, in *transport.Link
+	stop    context.CancelFunc // of the dialler
+}
+
+// peerLost is how long a session between agents outlives its connection.
+const peerLost = 15 * time.Second
+
+func (p *peerLinks) best() *transport.Link {
+	if p == nil {
+		return nil
+	}
+	if p.out != nil {
+		return p.out
+	}
+	return p.in
+}
+
+func (l *loop) sendPeer(ctx context.Context, e ToPeer) {
+	link := l.peers[e.Peer].best()
+	if link == nil {
+		l.later(ctx, PeerDead{Peer: e.Peer})
+		return
+	}
+	if err := link.Send(e.M, e.Corr, e.Payload); err != nil {
+		l.log.Warn("can't send to an agent: its session ends", "agent", e.Peer, "error", err)
+		link.Kill(err)
+	}
+}
+
+// peerLink makes a link to or from a peer; its events count only while it is the one in its place.
+func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
+	var link *transport.Link
+	ups := 0
+	link = transport.NewLink(transport.LinkConfig{
+		Name: fmt.Sprintf("agent %d", peer), Manual: true, LostAfter: peerLost,
+		OnMessage: func(m transport.Msg) {
+			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
+		},
+		OnUp: func(resumed bool) {
+			if ups++; ups > 1 && !resumed {
+				l.post(ctx, item{ev: PeerDead{Peer: peer}})
+			}
+			l.post(ctx, item{ev: PeerUp{Peer: peer}})
+		},
+		OnDown: func(error) { l.post(ctx, item{ev: PeerDown{Peer: peer}}) },
+		OnDead: func(err error) { l.post(ctx, item{do: func(ctx context.Context) { l.peerOver(ctx, peer, link, err) }}) },
+	})
+	return link
+}
+
+// peerOver: a session with a peer is over.
+func (l *loop) peerOver(ctx context.Context, peer uint32, link *transport.Link, err error) {
+	p := l.peers[peer]
+	if p == nil || p.out != link && p.in != link {
+		return
+	}
+	l.log.Info("session with an agent is over", "agent", peer, "error", err)
+	if p.out == link {
+		p.stop()
+		p.out = nil
+	} else {
+		p.in = nil
+	}
+	l.step(ctx, PeerDead{Peer: peer})
+	if p.best() != nil {
+		l.step(ctx, PeerUp{Peer: peer})
+	}
+}
+
+func (l *loop) dialPeer(ctx context.Context, e PeerDial) {
+	p := l.peers[e.Peer]
+	if p == nil {
+		p = &peerLinks{}
+		l.peers[e.Peer] = p
+	}
+	if p.best() != nil {
+		l.later(ctx, PeerUp{Peer: e.Peer})
+		return
+	}
+	link := l.peerLink(ctx, e.Peer)
+	dialing, stop := context.WithCancel(ctx)
+	p.out, p.stop = link, stop
+	d := &transport.Dialer{
+		Link: link, Addresses: func() []string { return e.Addresses },
+		Dial: func(ctx context.Context, addr string) (transport.Conn, error) {
+			return tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleAgent, Purpose: fb.PurposeControl})
+		},
+		Hello: func() *fb.HelloT { return l.hello(fb.PurposeControl) },
+		OnWelcome: func(w *fb.WelcomeT) error {
+			if w.Agent != e.Peer {
+				return fmt.Errorf("agent: agent %d lives at %v, not agent %d", w.Agent, e.Addresses, e.Peer)
+			}
+			return nil
+		},
+	}
+	l.goes(func() {
+		err := d.Run(dialing)
+		l.post(ctx, item{do: func(ctx context.Context) { l.peerOver(ctx, e.Peer, link, err) }})
+		link.Kill(err)
+	})
+}
+
+func (l *loop) dropPeer(peer uint32) {
+	p := l.peers[peer]
+	if p == nil {
+		return
+	}
+	delete(l.peers, peer)
+	if p.out != nil {
+		p.stop()
+		p.out.Kill(transport.ErrClosed)
+	}
+	if p.in != nil {
+		p.in.Kill(transport.ErrClosed)
+	}
+}
+
+// clientLink is the session with a client.
+type clientLink struct {
+	link *transport.Link
+	tcp  bool
+}
+
+// clientLost is how long a session with a client on another machine outlives its connection; one on
+// this node is over with it.
+const clientLost = 10 * time.Second
+
+func (l *loop) sendClient(e ToClient) {
+	c := l.clients[e.Process]
+	if c == nil {
+		return
+	}
+	if err := c.link.Send(e.M, e.Corr, e.Payload); err != nil {
+		l.log.Warn("can't send to a client: its session ends", "process", e.Process, "error", err)
+		c.link.Kill(err)
+	}
+}
+
+// closeClient ends a client's session after what it was sent.
+func (l *loop) closeClient(ctx context.Context, e CloseClient) {
+	c := l.clients[e.Process]
+	if c == nil {
+		return
+	}
+	l.goes(func() {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_ = c.link.Close(ctx, e.Reason)
+	})
+}
+
+// connected takes over a connection that the keeper accepted.
+func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
+	nc, err := net.FileConn(f)
+	_ = f.Close()
+	if err != nil {
+		l.log.Warn("a connection that is none", "error", err)
+		return
+	}
+	l.goes(func() {
+		conn, err := l.prove(ctx, m, nc)
+		if err != nil {
+			l.log.Warn("a connection was refused", "from", nc.RemoteAddr(), "error", err)
+			return
+		}
+		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
+		var link *transport.Link
+		hello, welcome, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (w *fb.WelcomeT, r *fb.RefuseT) {
+			if !l.ask(ctx, func() { link, w, r = l.admit(ctx, m, h, p) }) {
+				return nil, &fb.RefuseT{Code: fb.RefuseCodeBusy, Text: "the agent ends"}
+			}
+			return w, r
+		})
+		if err != nil {
+			l.log.Warn("a connection was refused", "from", conn.Peer().Addr, "error", err)
+			_ = conn.Close()
+			return
+		}
+		_ = conn.SetDeadline(time.Time{})
+		if err := link.Attach(conn, welcome, hello.Received); err != nil {
+			l.log.Warn("a connection broke at once", "error", err)
+		}
+	})
+}
+
+// greetTimeout bounds TLS and the handshake of a connection that came in.
+const greetTimeout = 5 * time.Second
+
+// admit decides about a connection; it runs on the loop.
+func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (*transport.Link, *fb.WelcomeT, *fb.RefuseT) {
+	if m.Unix && h.Cluster == "" { // whoever reaches the socket means the cluster behind it
+		h.Cluster = l.doc.Cluster
+	}
+	if h.Role == fb.RoleClient { // knows nothing of jobs and restarts
+		h.Job, h.Epoch = l.doc.Job, l.doc.Epoch
+	}
+	if refuse := l.gate.Check(h, p); refuse != nil {
+		return nil, nil, refuse
+	}
+	if h.Purpose != fb.PurposeControl {
+		return nil, nil, l.gate.Refuse(fb.RefuseCodeMalformed, "an agent answers control connections only")
+	}
+	number := l.core.Agent()
+	w := &fb.WelcomeT{Build: l.build, Agent: number, Term: l.head.term.Load()}
+	switch h.Role {
+	case fb.RoleClient:
+		link := l.clientLinkFor(ctx, m.Unix, h)
+		link.Offer(h, w)
+		return link, w, nil
+	case fb.RoleAgent:
+		if number == 0 || h.Agent == 0 || h.Agent == number {
+			return nil, nil, l.gate.Refuse(fb.RefuseCodeBusy, "this agent is not a member yet")
+		}
+		q := l.peers[h.Agent]
+		if q == nil {
+			q = &peerLinks{}
+			l.peers[h.Agent] = q
+		}
+		if q.in == nil {
+			q.in = l.peerLink(ctx, h.Agent)
+		}
+		q.in.Offer(h, w)
+		return q.in, w, nil
+	}
+	return nil, nil, l.gate.Refuse(fb.RefuseCodeIdentity, "an agent answers clients and agents only")
+}
+
+// clientLinkFor finds the session that a client resumes, or makes one.
+func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) *transport.Link {
+	if h.Session != 0 && !unix {
+		for _, c := range l.clients {
+			if s, _ := c.link.Session(); c.tcp && s == h.Session {
+				return c.link
+			}
+		}
+	}
+	l.processes++
+	process := l.processes
+	c := &clientLink{tcp: !unix}
+	lost := clientLost
+	if unix {
+		lost = time.Millisecond
+	}
+	c.link = transport.NewLink(transport.LinkConfig{
+		Name: fmt.Sprintf("client %d", process), Manual: true, LostAfter: lost,
+		Core: transport.LinkCoreConfig{Budget: [wire.NumClasses]int64{wire.ClassData: clientBudget}},
+		OnMessage: func(m transport.Msg) {
+			l.post(ctx, item{ev: FromClient{Process: process, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: c.link, msg: m})
+		},
+		OnDead: func(error) {
+			l.post(ctx, item{do: func(ctx context.Context) {
+				delete(l.clients, process)
+				l.step(ctx, ClientGone{Process: process})
+			}})
+		},
+	})
+	l.clients[process] = c
+	return c.link
+}
+
+// clientBudget is how much output may wait for a client that does not read: the windows of several gangs.
+const clientBudget = 128 << 20
+
+// prove establishes who is at the other end.
+func (l *loop) prove(ctx context.Context, m *fb.KeeperConnT, nc net.Conn) (transport.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	if m.Unix {
+		return uds.Server(nc.(*net.UnixConn))
+	}
+	return tcp.Server(ctx, nc, l.cred)
+}

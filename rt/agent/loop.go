@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/tcp"
+	"github.com/maniple-hpc/maniple/transport/uds"
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// loop is the shell around a Core: the one goroutine that owns it, and the goroutines that bring it
+// events. All of those end when ctx is cancelled and what they read is closed; wait counts them.
+type loop struct {
+	core   *Core
+	config *fb.KeeperConfigT
+	doc    *bootdoc.Doc
+	build  string
+	cred   *tcp.Credential
+	log    *slog.Logger
+	gate   *transport.Gate
+	ring   *ringFile
+	now    func() int64
+
+	inbox chan item
+	wait  sync.WaitGroup
+	turns uint64
+
+	keeper    *uds.FDConn
+	toKeeper  chan wire.Message
+	head      *headLink
+	peers     map[uint32]*peerLinks
+	clients   map[uint32]*clientLink
+	processes uint32
+	programs  map[Key]*stdio
+	spools    map[Key]*spool // of programs whose descriptors have not come
+	sinks     map[Key]Remember
+
+	exit    *Exit
+	effects []Effect
+}
+
+// item is one thing for the loop: an event, or something to do.
+type item struct {
+	ev    Event
+	do    func(context.Context)
+	files []*os.File // that came with a ProgramState
+	link  *transport.Link
+	msg   transport.Msg
+}
+
+// inboxSize is how many events may wait; whoever brings more waits. Messages are bounded by the
+// windows of their links, which the loop gives back after each.
+const inboxSize = 1024
+
+// run is the loop; it returns when the core said Exit.
+func (l *loop) run(ctx context.Context) *Exit {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for l.exit == nil {
+		if due := l.core.NextDeadline(); due != never {
+			timer.Reset(max(0, time.Duration(due-l.now())))
+		} else {
+			timer.Reset(time.Hour)
+		}
+		select {
+		case it := <-l.inbox:
+			l.take(ctx, it)
+		case <-timer.C:
+			l.step(ctx, Tick{})
+		case <-ctx.Done():
+			return &Exit{Code: 0, Reason: "stopped"}
+		}
+		l.turns++
+	}
+	return l.exit
+}
+
+func (l *loop) take(ctx context.Context, it item) {
+	if it.do != nil {
+		it.do(ctx)
+		return
+	}
+	if m, ok := it.ev.(FromKeeper); ok {
+		l.programFiles(ctx, m.M, it.files)
+	}
+	if w, ok := it.ev.(InputWritten); ok {
+		if d := l.programs[w.Key]; d != nil && d.spool != nil {
+			d.written += uint64(w.N)
+			d.spool.input(d.written)
+		}
+	}
+	l.step(ctx, it.ev)
+	if it.link != nil {
+		it.link.Consumed(it.msg)
+	}
+}
+
+// step gives the core an event and does what it wants.
+func (l *loop) step(ctx context.Context, ev Event) {
+	now := l.now()
+	l.ring.note(now, ev)
+	l.effects = l.core.Step(now, ev, l.effects[:0])
+	for i, e := range l.effects {
+		l.apply(ctx, e)
+		l.effects[i] = nil
+	}
+}
+
+// post brings an event from another goroutine; false: the loop is over.
+func (l *loop) post(ctx context.Context, it item) bool {
+	select {
+	case l.inbox <- it:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// poster is post for events.
+func (l *loop) poster(ctx context.Context) poster {
+	return func(ev Event) bool { return l.post(ctx, item{ev: ev}) }
+}
+
+// ask runs f on the loop and waits for it; false: the loop is over.
+func (l *loop) ask(ctx context.Context, f func()) bool {
+	done := make(chan struct{})
+	if !l.post(ctx, item{do: func(context.Context) { f(); close(done) }}) {
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// goes runs f as one of the loop's goroutines.
+func (l *loop) goes(f func()) {
+	l.wait.Add(1)
+	go func() {
+		defer l.wait.Done()
+		f()
+	}()
+}

@@ -1,0 +1,262 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/tcp"
+	"github.com/maniple-hpc/maniple/transport/uds"
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// keeperFD is the socket that the keeper leaves its children.
+const keeperFD = 3
+
+// Main is `maniple agent`, which only a keeper starts. build is the version of the binary.
+func Main(args []string, build string) int {
+	if len(args) > 0 {
+		fmt.Fprintf(os.Stderr, "maniple: agent: it takes no arguments; a keeper starts it\n")
+		return 64
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	code, err := run(context.Background(), os.NewFile(keeperFD, "keeper"), build, log)
+	if err != nil {
+		log.Error("ended", "error", err)
+	}
+	return code
+}
+
+// run serves one node until its core says Exit.
+func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, error) {
+	// The step's signals reach every process of it; what they mean is the keeper's to say.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 8)) // of a node with 192 cores the programs want the most
+	debug.SetGCPercent(50)                            // an idle agent stays small
+	keeper, err := uds.NewFDConn(f)
+	if err != nil {
+		return 70, fmt.Errorf("agent: no keeper on descriptor %d: %w", keeperFD, err)
+	}
+	l, err := prepare(keeper, build, log)
+	if err != nil {
+		_ = keeper.Close()
+		return 78, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.restore(ctx, l.config.Programs)
+	written := make(chan struct{})
+	go l.writeKeeper(written)
+	l.goes(func() { l.readKeeper(ctx) })
+	l.dialHead(ctx)
+	exit := l.run(ctx)
+	log.Info("exit", "code", exit.Code, "reason", exit.Reason)
+	close(l.toKeeper)
+	select { // KeeperStop must arrive
+	case <-written:
+	case <-time.After(time.Second):
+	}
+	cancel()
+	for k := range l.programs {
+		l.programs[k].stop(false, &l.wait)
+	}
+	for p := range l.peers {
+		l.dropPeer(p)
+	}
+	for _, c := range l.clients {
+		c.link.Kill(transport.ErrClosed)
+	}
+	l.head.link.Kill(transport.ErrClosed)
+	_ = keeper.Close()
+	l.wait.Wait()
+	l.ring.close()
+	return exit.Code, nil
+}
+
+// prepare reads the keeper's configuration and finds out what this node is.
+func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) {
+	first, files, err := keeper.Recv()
+	closeAll(files)
+	if err != nil {
+		return nil, fmt.Errorf("agent: the keeper's configuration: %w", err)
+	}
+	kc, ok := first.M.(*fb.KeeperConfigT)
+	if !ok {
+		return nil, fmt.Errorf("agent: the keeper began with %s, not its configuration", wire.TypeOf(first.M))
+	}
+	doc, err := bootdoc.Parse([]byte(kc.Boot))
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	authority, err := tcp.NewAuthority(doc.Cluster, doc.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	cred, err := authority.Credential(fb.RoleAgent)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	cfg, err := configure(kc, doc, build, log)
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{
+		core: NewCore(cfg), config: kc, doc: doc, build: build, cred: cred, log: log,
+		gate: &transport.Gate{Cluster: doc.Cluster, Job: doc.Job, Epoch: doc.Epoch},
+		ring: openRing(filepath.Join(kc.NodeDir, "agent.ring")), now: func() int64 { return time.Now().UnixNano() },
+		inbox: make(chan item, inboxSize), keeper: keeper, toKeeper: make(chan wire.Message, 8*inboxSize),
+		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
+		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
+	}
+	l.gate.Dead = l.core.Dead
+	return l, nil
+}
+
+// configure puts together what the core must know.
+func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.Logger) (Config, error) {
+	facts, err := device.Detect(device.Options{Node: doc.Node, Interfaces: doc.Interfaces, Loopback: doc.Loopback})
+	if err != nil {
+		return Config{}, fmt.Errorf("agent: what this node has: %w", err)
+	}
+	for _, w := range facts.Warnings {
+		log.Warn(w)
+	}
+	var r fb.RegisterT
+	facts.Fill(&r)
+	name, err := doc.NodeName()
+	if err != nil {
+		return Config{}, fmt.Errorf("agent: %w", err)
+	}
+	addresses, err := doc.Addresses(int(kc.ListenPort))
+	if err != nil {
+		return Config{}, fmt.Errorf("agent: %w", err)
+	}
+	home := os.Getenv("HOME")
+	return Config{
+		Name: name, NodeKey: kc.NodeKey, Cluster: doc.Cluster, Build: build, Grant: facts.Grant(),
+		Socket:    filepath.Join(kc.NodeDir, bootdoc.SocketName),
+		Addresses: addresses, Resources: r.Resources, Labels: r.Labels, Devices: r.Devices, CPUs: r.Cpus, Topology: r.Topology,
+		Previous: kc.Previous, Programs: kc.Programs,
+		HeadLocal: headLocal(doc.Head, kc.ListenPort),
+		Interface: interfaceOf(addresses), Home: home, HomeRO: home != "" && !writable(home),
+		Bind: !doc.Node.Fake,
+	}, nil
+}
+
+// headLocal: the head's keeper is this node's, which then names it by its loopback address first.
+func headLocal(head []string, port uint16) bool {
+	if len(head) == 0 {
+		return false
+	}
+	host, p, err := net.SplitHostPort(head[0])
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback() && p == strconv.Itoa(int(port))
+}
+
+// interfaceOf names the network interface that has the first of the addresses.
+func interfaceOf(addresses []string) string {
+	if len(addresses) == 0 {
+		return ""
+	}
+	host, _, _ := net.SplitHostPort(addresses[0])
+	want := net.ParseIP(host)
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && want != nil && n.IP.Equal(want) {
+				return i.Name
+			}
+		}
+	}
+	return ""
+}
+
+// homePatience is how long a home directory may take to answer before it counts as fine.
+const homePatience = 2 * time.Second
+
+// writable tells whether dir can be written; one that hangs is not looked at any longer.
+func writable(dir string) bool {
+	answer := make(chan bool, 1)
+	go func() { // ends with the file system's answer, or with the process
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		answer <- err == nil
+	}()
+	select {
+	case ok := <-answer:
+		return ok
+	case <-time.After(homePatience):
+		return true
+	}
+}
+
+// restore tells the core of output that the agent before this one had read.
+func (l *loop) restore(ctx context.Context, programs []*fb.ProgramStateT) {
+	keep := map[string]bool{}
+	for _, p := range programs {
+		k := Key{taskOf(p.Group), p.Incarnation, p.Rank}
+		keep[spoolPath(l.config.NodeDir, k)] = true
+		s, err := openSpool(l.config.NodeDir, k)
+		if err != nil {
+			if !errors.Is(err, os.ErrNotExist) {
+				l.log.Warn("output may be lost", "program", k, "error", err)
+			}
+			continue
+		}
+		l.spools[k] = s
+		for i := range 2 {
+			l.step(ctx, s.restored(k, i))
+		}
+	}
+	l.orphanSpools(keep)
+}
+
+// writeKeeper sends what the loop queues, until the queue is closed.
+func (l *loop) writeKeeper(done chan<- struct{}) {
+	defer close(done)
+	for m := range l.toKeeper {
+		if err := l.keeper.Send(m, 0, nil); err != nil {
+			l.log.Warn("can't send to the keeper", "error", err)
+		}
+	}
+}
+
+// readKeeper brings what the keeper says, until it is gone.
+func (l *loop) readKeeper(ctx context.Context) {
+	for {
+		m, files, err := l.keeper.Recv()
+		if err != nil {
+			closeAll(files)
+			l.post(ctx, item{ev: KeeperGone{}})
+			return
+		}
+		if c, ok := m.M.(*fb.KeeperConnT); ok {
+			if len(files) == 1 {
+				l.connected(ctx, c, files[0])
+			} else {
+				closeAll(files)
+			}
+			continue
+		}
+		if !l.post(ctx, item{ev: FromKeeper{M: m.M}, files: files}) {
+			closeAll(files)
+			return
+		}
+	}
+}

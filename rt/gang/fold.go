@@ -1,0 +1,196 @@
+package gang
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// FoldFor is how long a line waits for its like from other ranks.
+const FoldFor = 50 * time.Millisecond
+
+// A folder holds no more than this; the oldest lines go first.
+const (
+	foldLines = 16 << 10
+	foldBytes = 4 << 20
+)
+
+// folder gathers equal lines of several ranks and writes whole lines, each marked with who said it.
+//
+// Lines wait in the order in which they first came. A rank's line joins the last waiting line of the
+// same text unless the rank has said something after it: so the lines of each rank keep their order.
+// The first line goes when all living ranks have said it, or when it has waited FoldFor.
+type folder struct {
+	w     io.Writer
+	plain bool // no marks, no folding
+	world int
+	term  *terminal // not nil: w is one
+	both  bool      // both streams of a rank come here, so the end of one says little
+
+	queue  []said // [head:] wait
+	head   int
+	first  int64            // sequence number of queue[0]
+	index  map[string]int64 // text to the last line that has it
+	lastOf map[int]int64    // rank to the last line that it is part of
+	bytes  int
+	over   map[int]bool // ranks of which nothing more comes
+	buf    bytes.Buffer
+	marks  map[int]string // the mark of a single rank
+}
+
+type said struct {
+	text string
+	rank int
+	more []int // further ranks
+	due  int64
+}
+
+func newFolder(w io.Writer, world int, plain bool, term *terminal) *folder {
+	return &folder{
+		w: w, plain: plain, world: world, term: term, index: map[string]int64{}, lastOf: map[int]int64{},
+		over: map[int]bool{}, marks: map[int]string{},
+	}
+}
+
+// add takes a line, without its end, at time now.
+func (f *folder) add(rank int, line []byte, now int64) {
+	if f.plain || f.world == 1 {
+		f.emit(said{text: string(line), rank: rank})
+		return
+	}
+	if seq, ok := f.index[string(line)]; ok && seq >= f.first+int64(f.head) {
+		if last, said := f.lastOf[rank]; !said || last < seq {
+			e := &f.queue[seq-f.first]
+			e.more = append(e.more, rank)
+			f.lastOf[rank] = seq
+			f.release(now)
+			return
+		}
+	}
+	text := string(line)
+	seq := f.first + int64(len(f.queue))
+	f.queue = append(f.queue, said{text: text, rank: rank, due: now + int64(FoldFor)})
+	f.index[text], f.lastOf[rank] = seq, seq
+	f.bytes += len(text)
+	f.release(now)
+}
+
+// release writes the lines that wait no longer.
+func (f *folder) release(now int64) {
+	for f.head < len(f.queue) {
+		e := &f.queue[f.head]
+		if e.due > now && len(f.queue)-f.head <= foldLines && f.bytes <= foldBytes && !f.all(e) {
+			break
+		}
+		f.pop()
+	}
+	if f.head > 1024 && f.head*2 > len(f.queue) {
+		n := copy(f.queue, f.queue[f.head:])
+		clear(f.queue[n:])
+		f.queue, f.first, f.head = f.queue[:n], f.first+int64(f.head), 0
+	}
+}
+
+// all tells whether nobody is left who could say it too.
+func (f *folder) all(e *said) bool { return 1+len(e.more) >= f.world-len(f.over) }
+
+func (f *folder) pop() {
+	e := &f.queue[f.head]
+	seq := f.first + int64(f.head)
+	if f.index[e.text] == seq {
+		delete(f.index, e.text)
+	}
+	f.bytes -= len(e.text)
+	f.emit(*e)
+	*e = said{}
+	f.head++
+}
+
+// gone: the rank says nothing more, so nobody waits for it.
+func (f *folder) gone(rank int) {
+	if !f.both {
+		f.over[rank] = true
+	}
+}
+
+// back: it does, in another incarnation.
+func (f *folder) back(rank int) { delete(f.over, rank) }
+
+// next is when release is due; 0: never.
+func (f *folder) next() int64 {
+	if f.head == len(f.queue) {
+		return 0
+	}
+	return f.queue[f.head].due
+}
+
+// drain releases everything.
+func (f *folder) drain() {
+	for f.head < len(f.queue) {
+		f.pop()
+	}
+}
+
+func (f *folder) emit(e said) {
+	if f.term != nil {
+		f.term.clear(&f.buf)
+	}
+	if !f.plain {
+		f.buf.WriteString(f.mark(e))
+	}
+	f.buf.WriteString(e.text)
+	f.buf.WriteByte('\n')
+	if f.buf.Len() >= 64<<10 {
+		_ = f.flush()
+	}
+}
+
+// flush writes what was released.
+func (f *folder) flush() error {
+	if f.buf.Len() == 0 {
+		return nil
+	}
+	_, err := f.w.Write(f.buf.Bytes())
+	f.buf.Reset()
+	return err
+}
+
+func (f *folder) mark(e said) string {
+	if len(e.more) > 0 {
+		return "[" + rankSet(append([]int{e.rank}, e.more...)) + "] "
+	}
+	m, ok := f.marks[e.rank]
+	if !ok {
+		m = "[" + strconv.Itoa(e.rank) + "] "
+		f.marks[e.rank] = m
+	}
+	return m
+}
+
+// maxRanges is how many pieces of a set of ranks are spelled out.
+const maxRanges = 4
+
+// rankSet writes a set of ranks: "0-3", "0,2-5", or "x64 ranks" where that is too long.
+func rankSet(ranks []int) string {
+	slices.Sort(ranks)
+	var parts []string
+	for i := 0; i < len(ranks); {
+		j := i
+		for j+1 < len(ranks) && ranks[j+1] <= ranks[j]+1 {
+			j++
+		}
+		part := strconv.Itoa(ranks[i])
+		if ranks[j] > ranks[i] {
+			part += "-" + strconv.Itoa(ranks[j])
+		}
+		parts = append(parts, part)
+		i = j + 1
+	}
+	if len(parts) > maxRanges {
+		return "x" + strconv.Itoa(len(ranks)) + " ranks"
+	}
+	return strings.Join(parts, ",")
+}

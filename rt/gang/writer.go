@@ -1,0 +1,557 @@
+package gang
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// stateEvery is how often a line without an end (a progress bar) is written where no terminal shows it.
+const stateEvery = 10 * time.Second
+
+// streamKey names a stream of a rank's run.
+type streamKey struct {
+	incarnation, rank uint32
+	stream            uint8
+}
+
+func (k streamKey) compare(o streamKey) int {
+	for _, d := range []int{int(k.incarnation) - int(o.incarnation), int(k.rank) - int(o.rank), int(k.stream) - int(o.stream)} {
+		if d != 0 {
+			return d
+		}
+	}
+	return 0
+}
+
+// received is how far a stream has come.
+type received struct {
+	next uint64 // offset of the next byte
+	eof  bool
+	part lines
+	at   int64 // when part last changed
+	seen string
+	told int64 // when part was last written as a line, where no terminal is
+}
+
+// output is one message for the writer.
+type output struct {
+	m    *fb.RankOutputT
+	data []byte
+	text string // a message of ours
+}
+
+// writer puts output where it belongs. One goroutine owns all but what mu guards; it may wait for a
+// reader that does not read, and nothing else waits for it but close.
+type writer struct {
+	io    IO
+	spec  Spec
+	world int
+	ack   func(*fb.RankOutputAckT)
+
+	files  *files
+	stdout *folder
+	stderr *folder // the same one if both are terminals
+	shared map[string]*folder
+	goes   map[streamKey]target
+	parted map[streamKey]*received // streams with a line that has no end yet
+	raw    bool                    // bytes as they come: a single rank without marks
+	waits  bool                    // file names depend on where ranks run
+	early  []output
+	failed map[string]bool
+
+	mu      sync.Mutex
+	queue   []output
+	busy    bool
+	streams map[streamKey]*received
+	expect  map[uint32]bool // incarnations whose places are known
+	current uint32
+	ranks   []uint32
+	node    map[[2]uint32]names // incarnation and rank to where it runs
+	last    time.Time
+	ready   chan struct{}
+	quit    chan struct{}
+	done    chan struct{}
+}
+
+func newWriter(s Spec, rio IO, ack func(*fb.RankOutputAckT)) (*writer, error) {
+	w := &writer{
+		io: rio, spec: s, world: s.Ranks(), ack: ack, files: newFiles(rio.Append), shared: map[string]*folder{},
+		goes: map[streamKey]target{}, parted: map[streamKey]*received{},
+		failed: map[string]bool{}, streams: map[streamKey]*received{}, expect: map[uint32]bool{}, node: map[[2]uint32]names{},
+		ready: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), last: time.Now(),
+	}
+	plain := rio.Prefix == PrefixNever || rio.Prefix == PrefixAuto && w.world <= 1
+	w.raw = plain && w.world <= 1
+	w.stdout = newFolder(rio.Stdout, w.world, plain, terminalOf(rio.Stdout))
+	w.stderr = newFolder(rio.Stderr, w.world, plain, terminalOf(rio.Stderr))
+	if w.stdout.term != nil && w.stderr.term != nil {
+		w.stdout.both = true
+		w.stderr = w.stdout
+	}
+	for _, p := range []string{rio.Output, rio.Error} {
+		if p == "" {
+			continue
+		}
+		w.waits = w.waits || perPlace(p)
+		if err := checkPattern(p, rio.Dir, w.files, w.names(0, 0)); err != nil {
+			return nil, err
+		}
+	}
+	go w.run()
+	return w, nil
+}
+
+func terminalOf(w io.Writer) *terminal {
+	if f := fileOf(w); isTerminal(f) {
+		return newTerminal(f)
+	}
+	return nil
+}
+
+// put brings output; the run's loop calls it.
+func (w *writer) put(m *fb.RankOutputT, data []byte) { w.push(output{m: m, data: data}) }
+
+// message brings a line of ours, for stderr.
+func (w *writer) message(text string) { w.push(output{text: text}) }
+
+func (w *writer) push(o output) {
+	w.mu.Lock()
+	w.queue = append(w.queue, o)
+	w.last = time.Now()
+	w.mu.Unlock()
+	w.poke()
+}
+
+func (w *writer) poke() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// placed says where the ranks of an incarnation run.
+func (w *writer) placed(incarnation uint32, places []*fb.RankPlaceT, nodes map[uint32]string) {
+	w.mu.Lock()
+	w.expect[incarnation] = true
+	w.current = max(w.current, incarnation)
+	w.ranks = w.ranks[:0]
+	for _, p := range places {
+		w.ranks = append(w.ranks, p.Rank)
+		w.node[[2]uint32{incarnation, p.Rank}] = names{node: nodes[p.Agent], nodeRank: int(p.NodeRank)}
+	}
+	for k, st := range w.streams {
+		if k.incarnation < incarnation && st.eof { // done with
+			delete(w.streams, k)
+		}
+	}
+	w.mu.Unlock()
+	w.poke()
+}
+
+// complete tells whether all streams of all ranks have ended and are written.
+func (w *writer) complete() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) > 0 || w.busy {
+		return false
+	}
+	for _, r := range w.ranks {
+		for s := uint8(1); s <= 2; s++ {
+			if st := w.streams[streamKey{w.current, r, s}]; st == nil || !st.eof {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// touched is when something last came.
+func (w *writer) touched() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy || len(w.queue) > 0 {
+		return time.Now()
+	}
+	return w.last
+}
+
+func (w *writer) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = time.Now()
+}
+
+// marks tells what is here, for agents to go on from.
+func (w *writer) marks() []*fb.OutputMarkT {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := make([]streamKey, 0, len(w.streams))
+	for k := range w.streams {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, streamKey.compare)
+	out := make([]*fb.OutputMarkT, 0, len(keys))
+	for _, k := range keys {
+		st := w.streams[k]
+		offset := st.next
+		if st.eof {
+			offset++
+		}
+		out = append(out, &fb.OutputMarkT{Rank: k.rank, Stream: k.stream, Offset: offset})
+	}
+	return out
+}
+
+// close writes what is left and waits for it.
+func (w *writer) close() {
+	close(w.quit)
+	<-w.done
+}
+
+// run is the writer's goroutine.
+func (w *writer) run() {
+	defer close(w.done)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.ready:
+		case <-timer.C:
+		case <-w.quit:
+			w.work(true)
+			if err := w.files.close(); err != nil {
+				w.complain("close", err)
+			}
+			return
+		}
+		w.work(false)
+		if next := w.next(); next > 0 {
+			timer.Reset(max(0, time.Duration(next-time.Now().UnixNano())))
+		} else {
+			timer.Reset(time.Hour)
+		}
+	}
+}
+
+// work writes what came, and what has waited long enough.
+func (w *writer) work(last bool) {
+	w.mu.Lock()
+	batch := w.queue
+	w.queue, w.busy = nil, true
+	w.mu.Unlock()
+	now := time.Now().UnixNano()
+	if len(w.early) > 0 {
+		batch, w.early = append(w.early, batch...), nil
+	}
+	var acks []*fb.RankOutputAckT
+	for _, o := range batch {
+		switch {
+		case o.m == nil:
+			w.line(w.stderr, o.text)
+		case w.waits && !w.isPlaced(o.m.Incarnation) && !last:
+			w.early = append(w.early, o)
+		default:
+			acks = w.take(o, now, acks)
+		}
+	}
+	w.parts(now)
+	for _, f := range w.folders() {
+		if last {
+			f.drain()
+			if f.term != nil {
+				f.term.status("")
+			}
+		}
+		f.release(now)
+		if f.term != nil {
+			f.term.draw(&f.buf)
+		}
+		if err := f.flush(); err != nil {
+			w.complain("output", err)
+		}
+	}
+	for _, a := range acks { // only now: it is written
+		w.ack(a)
+	}
+	w.mu.Lock()
+	w.busy = false
+	w.mu.Unlock()
+}
+
+func (w *writer) isPlaced(incarnation uint32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.expect[incarnation]
+}
+
+// take books one piece of output and puts it where it belongs.
+func (w *writer) take(o output, now int64, acks []*fb.RankOutputAckT) []*fb.RankOutputAckT {
+	k := streamKey{o.m.Incarnation, o.m.Rank, o.m.Stream}
+	w.mu.Lock()
+	st := w.streams[k]
+	if st == nil {
+		st = &received{next: OffsetBase(k.incarnation)}
+		w.streams[k] = st
+	}
+	data := o.data
+	switch end := o.m.Offset + uint64(len(data)); {
+	case end <= st.next: // a repetition
+		data = nil
+	case o.m.Offset < st.next:
+		data = data[st.next-o.m.Offset:]
+		st.next = end
+	default:
+		st.next = end
+	}
+	fresh := o.m.Eof && !st.eof
+	st.eof = st.eof || o.m.Eof
+	ack := st.next
+	if st.eof {
+		ack++
+	}
+	w.mu.Unlock()
+	w.write(k, st, data, now)
+	if fresh {
+		w.ended(k, st, now)
+	}
+	if n := len(acks); n > 0 && acks[n-1].Rank == k.rank && acks[n-1].Stream == k.stream && acks[n-1].Incarnation == k.incarnation {
+		acks[n-1].Offset = ack
+		return acks
+	}
+	return append(acks, &fb.RankOutputAckT{Group: o.m.Group, Incarnation: k.incarnation, Rank: k.rank, Stream: k.stream, Offset: ack})
+}
+
+// write puts bytes of a stream where they belong.
+func (w *writer) write(k streamKey, st *received, data []byte, now int64) {
+	if len(data) == 0 {
+		return
+	}
+	f, path := w.target(k)
+	if f != nil {
+		f.back(int(k.rank))
+	}
+	switch {
+	case path != "":
+		if err := w.files.Write(path, data); err != nil {
+			w.complain(path, err)
+		}
+	case f.plain && w.raw:
+		if _, err := f.w.Write(data); err != nil {
+			w.complain("output", err)
+		}
+	default:
+		st.part.feed(data, func(line []byte) { f.add(int(k.rank), line, now) })
+		st.at = now
+		if len(st.part.part) > 0 {
+			w.parted[k] = st
+		} else {
+			delete(w.parted, k)
+		}
+	}
+}
+
+// ended: a stream is over; a last line without an end gets one.
+func (w *writer) ended(k streamKey, st *received, now int64) {
+	f, path := w.target(k)
+	if path != "" {
+		return
+	}
+	st.part.rest(func(line []byte) { f.add(int(k.rank), line, now) })
+	delete(w.parted, k)
+	f.gone(int(k.rank))
+	if f.term != nil {
+		f.term.status("")
+	}
+}
+
+// target is a file of the rank's own, or the folder that it shares with others.
+type target struct {
+	folder *folder
+	path   string
+}
+
+func (w *writer) target(k streamKey) (*folder, string) {
+	t, ok := w.goes[k]
+	if !ok {
+		t.folder, t.path = w.resolve(k)
+		w.goes[k] = t
+	}
+	return t.folder, t.path
+}
+
+func (w *writer) resolve(k streamKey) (*folder, string) {
+	pattern, f := w.io.Output, w.stdout
+	if k.stream == 2 {
+		f = w.stderr
+		if w.io.Error != "" {
+			pattern = w.io.Error
+		}
+	}
+	if pattern == "" {
+		return f, ""
+	}
+	path := w.path(pattern, k)
+	if w.world <= 1 || !w.isShared(pattern, path, k) {
+		return nil, path
+	}
+	if f = w.shared[path]; f == nil {
+		f = newFolder(pathWriter{w.files, path}, w.world, w.io.Prefix == PrefixNever, nil)
+		f.both = w.io.Error == ""
+		w.shared[path] = f
+	}
+	return f, ""
+}
+
+func (w *writer) path(pattern string, k streamKey) string {
+	path := expand(pattern, w.names(k.incarnation, k.rank))
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(w.io.Dir, path)
+	}
+	return path
+}
+
+// isShared tells whether another rank writes to the same file.
+func (w *writer) isShared(pattern, path string, k streamKey) bool {
+	if _, have := w.shared[path]; have {
+		return true
+	}
+	for r := range uint32(w.world) {
+		if r != k.rank && w.path(pattern, streamKey{k.incarnation, r, k.stream}) == path {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *writer) names(incarnation, rank uint32) names {
+	w.mu.Lock()
+	n := w.node[[2]uint32{incarnation, rank}]
+	w.mu.Unlock()
+	n.job, n.gang, n.user, n.rank = w.io.Job, w.spec.Name, w.io.User, int(rank)
+	return n
+}
+
+// pathWriter writes to a file of the set.
+type pathWriter struct {
+	files *files
+	path  string
+}
+
+func (p pathWriter) Write(data []byte) (int, error) { return len(data), p.files.Write(p.path, data) }
+
+// parts shows what has no end yet: on a terminal's last line, elsewhere now and then as a line.
+func (w *writer) parts(now int64) {
+	if w.raw {
+		return
+	}
+	keys := make([]streamKey, 0, len(w.parted))
+	for k := range w.parted {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, streamKey.compare)
+	var newest *received
+	var who streamKey
+	var where *folder
+	for _, k := range keys {
+		st := w.parted[k]
+		f, path := w.target(k)
+		if path != "" {
+			continue
+		}
+		if f.term == nil {
+			w.partAsLine(f, k, st, now)
+			continue
+		}
+		if newest == nil || st.at >= newest.at {
+			newest, who, where = st, k, f
+		}
+	}
+	if w.stdout.term != nil || w.stderr.term != nil {
+		text := ""
+		if newest != nil {
+			text = string(shown(newest.part.part))
+			if !where.plain {
+				text = where.mark(said{rank: int(who.rank)}) + text
+			}
+		}
+		for _, f := range []*folder{w.stdout, w.stderr} {
+			if f.term != nil {
+				f.term.status(text)
+			}
+		}
+	}
+}
+
+// partAsLine writes a progress bar's state every now and then.
+func (w *writer) partAsLine(f *folder, k streamKey, st *received, now int64) {
+	if i := slices.Index(st.part.part, '\r'); i < 0 {
+		return
+	}
+	if st.told == 0 {
+		st.told = now
+	}
+	text := string(shown(st.part.part))
+	if now-st.told >= int64(stateEvery) && text != st.seen {
+		st.told, st.seen = now, text
+		f.add(int(k.rank), []byte(text), now)
+	}
+}
+
+// next is when work is due without anything having come, 0: never.
+func (w *writer) next() int64 {
+	var at int64
+	for _, f := range w.folders() {
+		if n := f.next(); n != 0 && (at == 0 || n < at) {
+			at = n
+		}
+	}
+	for _, st := range w.parted {
+		if st.told != 0 {
+			if n := st.told + int64(stateEvery); at == 0 || n < at {
+				at = max(n, time.Now().UnixNano()+int64(time.Second))
+			}
+		}
+	}
+	return at
+}
+
+// folders lists all, in a fixed order.
+func (w *writer) folders() []*folder {
+	out := []*folder{w.stdout}
+	if w.stderr != w.stdout {
+		out = append(out, w.stderr)
+	}
+	paths := make([]string, 0, len(w.shared))
+	for p := range w.shared {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		out = append(out, w.shared[p])
+	}
+	return out
+}
+
+// line writes a line of ours among those of the ranks.
+func (w *writer) line(f *folder, text string) {
+	if f.term != nil {
+		f.term.clear(&f.buf)
+	}
+	f.buf.WriteString(text + "\n")
+}
+
+// complain says once that output can't be written.
+func (w *writer) complain(what string, err error) {
+	if w.failed[what] || errors.Is(err, os.ErrClosed) {
+		return
+	}
+	w.failed[what] = true
+	_, _ = io.WriteString(w.io.Stderr, "maniple: "+err.Error()+"\n")
+}
