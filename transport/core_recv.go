@@ -82,20 +82,30 @@ func (c *LinkCore) take(now int64, h wire.Header, data []byte, out []LinkEffect)
 		if !p.active {
 			*p = partial{active: true, typ: h.Type, id: h.Message, corr: h.Corr}
 		}
-		p.body = append(p.body, data[:h.Body]...)
-		p.payload = append(p.payload, data[h.Body:]...)
+		p.body = double(p.body, data[:h.Body])
+		p.payload = double(p.payload, data[h.Body:])
 		c.got(now, h)
 		return out, nil
 	}
 	// The last one. p stays as it is until the whole is known to be good, since a failure means that
 	// this fragment will come again.
-	body := append(p.body, data[:h.Body]...)
-	payload := append(p.payload, data[h.Body:]...)
+	body := double(p.body, data[:h.Body])
+	payload := double(p.payload, data[h.Body:])
 	out, err := c.whole(now, h, h.Type, h.Corr, body, payload, true, out)
 	if err == nil {
 		*p = partial{}
 	}
 	return out, err
+}
+
+// double appends, growing by twice: append itself grows large slices by a quarter.
+func double(b, more []byte) []byte {
+	if need := len(b) + len(more); need > cap(b) {
+		grown := make([]byte, len(b), max(2*cap(b), need))
+		copy(grown, b)
+		b = grown
+	}
+	return append(b, more...)
 }
 
 // whole takes a message all of whose fragments are here. own: payload is ours to give away.

@@ -56,12 +56,12 @@ func world(t testing.TB) transporttest.World {
 			if err != nil {
 				return nil, err
 			}
-			_ = nc.SetDeadline(time.Now().Add(2 * time.Second))
+			_ = nc.SetDeadline(time.Now().Add(300 * time.Millisecond))
 			if _, err := transport.ReadPreamble(nc); err != nil {
 				nc.Close()
 				return nil, err
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 			defer cancel()
 			return tcp.Server(ctx, nc, head)
 		},

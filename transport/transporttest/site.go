@@ -21,6 +21,9 @@ const (
 	DeadOne = 666 // agent number that was declared dead
 )
 
+// handshakeTime is the deadline that a Site gives to handshakes.
+const handshakeTime = 300 * time.Millisecond
+
 // patience bounds every wait of the suite.
 const patience = 20 * time.Second
 
@@ -168,7 +171,7 @@ func (s *Site) acceptLoop() {
 }
 
 func (s *Site) answer(conn transport.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(handshakeTime))
 	h, w, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (*fb.WelcomeT, *fb.RefuseT) {
 		if r := s.Gate.Check(h, p); r != nil {
 			return nil, r
