@@ -63,15 +63,15 @@ func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
 				continue
 			}
 			ep.Nodes = append(ep.Nodes, name)
-			if ep.Socket == "" && kind == "local" {
-				ep.Socket, ep.Host, ep.Boot = ev.Socket, local.HostName(), bootID()
-				ep.Pid, ep.Start = keeperOf(ev.Dir)
+			if pid, start := keeperOf(ev.Dir); ep.Socket == "" && pid != 0 {
+				ep.Socket, ep.Host, ep.Boot, ep.Pid, ep.Start = ev.Socket, local.HostName(), bootID(), pid, start
 			}
 		}
 	}
 	return ep, nil
 }
 
+// keeperOf is the keeper of a node's directory, if both are on this machine.
 func keeperOf(dir string) (pid int, start uint64) {
 	for _, n := range liveNodes(filepath.Dir(dir)) {
 		if n.Dir == dir {

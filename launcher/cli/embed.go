@@ -11,6 +11,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 
 	"github.com/maniple-hpc/maniple/launcher/backend/local"
+	slurmbackend "github.com/maniple-hpc/maniple/launcher/backend/slurm"
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
@@ -39,6 +40,14 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if fake, err = c.number("fake-nodes", 1, 1000); err != nil {
 		return o, 0, err
 	}
+	if v, origin, ok := c.flag("join-timeout"); ok {
+		if o.JoinTimeout, ok = spec.ParseSeconds(v); !ok || o.JoinTimeout <= 0 {
+			return o, 0, usage(origin, strconv.Quote(v)+" is no time", "write seconds, or 500ms, 2m")
+		}
+	}
+	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
+		return o, 0, c.inSlurm(&o)
+	}
 	var node bootdoc.Node
 	if node.CPUs, err = c.number("cpus", 1, 1<<20); err != nil {
 		return o, 0, err
@@ -66,11 +75,6 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 			return o, 0, err
 		}
 	}
-	if v, origin, ok := c.flag("join-timeout"); ok {
-		if o.JoinTimeout, ok = spec.ParseSeconds(v); !ok || o.JoinTimeout <= 0 {
-			return o, 0, usage(origin, strconv.Quote(v)+" is no time", "write seconds, or 500ms, 2m")
-		}
-	}
 	o.Nodes = []bootdoc.Node{node}
 	if fake > 0 {
 		if node.CPUs == 0 {
@@ -85,6 +89,18 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		o.Nodes[0].Name = node.Name
 	}
 	return o, fake, nil
+}
+
+// inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step.
+func (c *call) inSlurm(o *boot.Options) error {
+	b := &slurmbackend.Backend{Environ: c.environ}
+	job, err := b.Job()
+	if err != nil {
+		return err
+	}
+	o.Backend, o.Loopback = b, false
+	o.Name, o.Job, o.Epoch = boot.JobName(c.getenv), boot.JobName(c.getenv), uint32(job.Restarts)
+	return nil
 }
 
 // localBackend is the backend of this machine. MANIPLE_DEBUG_SILENT_NODE names a node that never joins.
@@ -117,6 +133,9 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 		return nil, err
 	}
 	o.Embedded = true
+	if o.Job != "" {
+		return c.bringUp(ctx, o)
+	}
 	if o.Name = c.str("cluster"); o.Name == "" {
 		o.Name = c.page.name + "-" + strconv.Itoa(os.Getpid())
 	} else {
@@ -135,6 +154,11 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 			c.say("%s: %d ranks share the %d cores of this machine", c.page.name, shape.Ranks, here)
 		}
 	}
+	return c.bringUp(ctx, o)
+}
+
+// bringUp is boot.Up, with a signal told as such.
+func (c *call) bringUp(ctx context.Context, o boot.Options) (*boot.Cluster, error) {
 	cluster, err := boot.Up(ctx, o)
 	if err != nil && ctx.Err() != nil {
 		if stopped := exitOf(ctx); stopped != nil {

@@ -46,7 +46,12 @@ func (c *call) up() error {
 	if err != nil {
 		return err
 	}
-	if o.Name = c.str("cluster"); o.Name == "" {
+	switch name := c.str("cluster"); {
+	case name != "" && o.Job != "" && name != o.Name:
+		return usage("--cluster", "inside a Slurm job the cluster is called by the job's ID, "+o.Name, "leave it away, or add --fake-nodes N")
+	case name != "":
+		o.Name = name
+	case o.Name == "":
 		o.Name = boot.DefaultName
 	}
 	o.Idle = idleDefault
@@ -59,11 +64,8 @@ func (c *call) up() error {
 	}
 	ctx, sig := watchSignals(c.ctx)
 	defer sig.stop()
-	cluster, err := boot.Up(ctx, o)
+	cluster, err := c.bringUp(ctx, o)
 	if err != nil {
-		if stopped := exitOf(ctx); stopped != nil {
-			return stopped
-		}
 		return err
 	}
 	path, err := cluster.Publish(c.getenv)
@@ -85,15 +87,13 @@ func (c *call) up() error {
 			Socket   string   `json:"socket,omitempty"`
 		}{1, ep.Name, ep.Kind, ep.Nodes, path, ep.Socket})
 	}
-	what := "1 node"
-	if fake > 0 {
-		what = fmt.Sprintf("%d fake node", fake)
-		if fake > 1 {
-			what += "s"
-		}
+	what := map[bool]string{true: "fake node", false: "node"}[fake > 0]
+	if len(ep.Nodes) != 1 {
+		what += "s"
 	}
+	what = fmt.Sprintf("%d %s", len(ep.Nodes), what)
 	again := ""
-	if ep.Name != boot.DefaultName {
+	if ep.Name != boot.DefaultName && ep.Kind != "slurm" {
 		again = " --cluster " + ep.Name
 	}
 	c.say("cluster %s is up: %s (%s); end it with `maniple down%s`", ep.Name, what, slurm.FoldHosts(ep.Nodes), again)
