@@ -59,6 +59,12 @@ func (m *machine) detectCPUs(f *Facts) error {
 			return fmt.Errorf("device: %s=%s is no number of CPUs", name, s)
 		}
 		f.bound("CPU", name, float64(n))
+		if len(set) < min(n, len(online)) {
+			f.warn("%s=%d, but this process is bound to %d CPUs: start the step with --cpu-bind=none", name, n, len(set))
+		}
+		if job := m.slurmJobCPUs(); n < job {
+			f.warn("this step has %d of the job's %d CPUs: a -c, --cpus-per-task or --exact was inherited", n, job)
+		}
 		f.CPU = min(f.CPU, float64(n))
 	}
 	if f.CPU < 1 {

@@ -51,15 +51,19 @@ func (f *Facts) declare(o *Options) error {
 		return fmt.Errorf("device: a declared amount is negative: %d CPUs, %d bytes, %d GPUs", n.CPUs, n.Memory, n.GPUs)
 	}
 	if n.Fake {
-		f.CPUs = nil
+		f.Fake, f.CPUs = true, []CPU{}
 	}
 	if n.CPUs > 0 {
 		if !n.Fake && float64(n.CPUs) > f.CPU {
 			return fmt.Errorf("device: %d CPUs are declared, %v may be used (%s); declare no more, or make the node a fake one", n.CPUs, f.CPU, f.winner("CPU"))
 		}
 		f.CPU = float64(n.CPUs)
-		f.bound("CPU", "declared", f.CPU)
-		f.win("CPU", func(v float64) bool { return v <= f.CPU })
+		if n.Fake {
+			f.declared("CPU", f.CPU)
+		} else {
+			f.bound("CPU", "declared", f.CPU)
+			f.win("CPU", func(v float64) bool { return v <= f.CPU })
+		}
 		if n.CPUs < len(f.CPUs) {
 			f.CPUs = f.CPUs[:n.CPUs]
 		}
@@ -69,8 +73,12 @@ func (f *Facts) declare(o *Options) error {
 			return fmt.Errorf("device: %s of memory are declared, %s may be used (%s); declare no more, or make the node a fake one", gib(uint64(n.Memory)), gib(f.Memory), f.winner("memory"))
 		}
 		f.Memory = uint64(n.Memory)
-		f.bound("memory", "declared", float64(n.Memory))
-		f.win("memory", func(v float64) bool { return v <= float64(f.Memory) })
+		if n.Fake {
+			f.declared("memory", float64(f.Memory))
+		} else {
+			f.bound("memory", "declared", float64(n.Memory))
+			f.win("memory", func(v float64) bool { return v <= float64(f.Memory) })
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Resources)) {
 		amount := n.Resources[name]
@@ -109,8 +117,11 @@ func (f *Facts) label(o *Options) {
 	maps.Copy(f.Labels, o.Node.Labels)
 }
 
-// Grant is the start line: "16 of 128 cores, 64 of 1007 GiB, 0 GPUs".
+// Grant is the start line: "16 of 128 cores, 64 of 1007 GiB, 0 GPUs". A core is a logical CPU, as in Slurm.
 func (f *Facts) Grant() string {
+	if f.Fake {
+		return fmt.Sprintf("%s cores, %s, %d GPUs, declared", decimal(f.CPU), gib(f.Memory), len(f.GPUs))
+	}
 	cpu := fmt.Sprintf("%s of %d cores", decimal(f.CPU), f.HostCPUs)
 	gpu := fmt.Sprintf("%d of %d GPUs", len(f.GPUs), f.HostGPUs)
 	if len(f.GPUs) == f.HostGPUs || f.HostGPUs == 0 || f.slices() {

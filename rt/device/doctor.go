@@ -44,7 +44,6 @@ func Doctor(o Options) []Finding {
 	m := o.machine()
 	d := &doctor{m: m, o: &o, live: m.root == "/"}
 	d.grant()
-	d.cpuMask()
 	d.cards()
 	d.network()
 	d.cgroups()
@@ -86,22 +85,6 @@ func (d *doctor) grant() {
 	d.say("GRANT", OK, "", "%s may use %s (%s)", f.Name, f.Grant(), strings.Join(by, "; "))
 	for _, w := range f.Warnings {
 		d.say("DETECT", Warn, "", "%s", w)
-	}
-}
-
-// cpuMask finds the step that was bound to fewer CPUs than the job has.
-func (d *doctor) cpuMask() {
-	s, name := d.m.env("SLURM_CPUS_ON_NODE")
-	granted, err := strconv.Atoi(s)
-	if err != nil || !d.m.inSlurm() {
-		return
-	}
-	for line := range strings.Lines(d.m.read("proc/self/status")) {
-		if list, found := strings.CutPrefix(line, "Cpus_allowed_list:"); found {
-			if mask, ok := parseList(list); ok && len(mask) < granted {
-				d.say("CPU_BOUND", Warn, "start the step with --cpu-bind=none", "%s=%d, but this process is bound to %d of them", name, granted, len(mask))
-			}
-		}
 	}
 }
 

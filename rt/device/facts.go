@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 )
@@ -67,6 +68,7 @@ type Facts struct {
 	HostCPUs   int                `json:"host_cpus"`
 	HostMemory uint64             `json:"host_memory"`
 	HostGPUs   int                `json:"host_gpus"`
+	Fake       bool               `json:"fake,omitempty"` // declared, not detected
 	Bounds     []Bound            `json:"bounds"`
 	Warnings   []string           `json:"warnings,omitempty"`
 }
@@ -86,6 +88,12 @@ func (f *Facts) win(what string, small func(float64) bool) {
 			whole = whole || b.Won && b.Source == thisMachine
 		}
 	}
+}
+
+// declared replaces the bounds of a kind by what was declared, which may be more than there is.
+func (f *Facts) declared(what string, value float64) {
+	f.Bounds = slices.DeleteFunc(f.Bounds, func(b Bound) bool { return b.What == what })
+	f.Bounds = append(f.Bounds, Bound{What: what, Source: "declared", Value: value, Won: true})
 }
 
 // thisMachine is the source of the first bound of each kind.

@@ -24,8 +24,7 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	if o.Node.Fake {
 		f.GPUs = declared(o.Node.GPUs)
 		f.HostGPUs = len(f.GPUs)
-		f.bound("GPU", "declared", float64(len(f.GPUs)))
-		f.win("GPU", func(float64) bool { return true })
+		f.declared("GPU", float64(len(f.GPUs)))
 		return nil
 	}
 	cards, err := m.nvidia(f, o)
@@ -41,8 +40,15 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	if err != nil {
 		return err
 	}
+	var unnamed []int
 	for _, c := range chosen {
 		f.GPUs = append(f.GPUs, c.GPU)
+		if _, err := strconv.Atoi(c.ID); err == nil {
+			unnamed = append(unnamed, c.Minor)
+		}
+	}
+	if len(unnamed) > 0 {
+		f.warn("nothing names GPU %s: masks use numbers, which another mask would shift", formatList(unnamed))
 	}
 	switch want := o.Node.GPUs; {
 	case want == 0:
@@ -52,8 +58,7 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	case len(cards) == 0 && !m.inSlurm():
 		f.GPUs = declared(want)
 		f.HostGPUs = want
-		f.Bounds = slices.DeleteFunc(f.Bounds, func(b Bound) bool { return b.What == "GPU" })
-		f.bound("GPU", "declared", float64(want))
+		f.declared("GPU", float64(want))
 		f.warn("%d GPUs are declared and none is found: programs get masks that name none", want)
 	default:
 		return fmt.Errorf("device: %d GPUs are declared, %d may be used: declare no more than that", want, len(f.GPUs))
@@ -62,7 +67,8 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	return nil
 }
 
-func declared(n int) (out []GPU) {
+func declared(n int) []GPU {
+	out := []GPU{}
 	for i := range n {
 		out = append(out, GPU{ID: fmt.Sprintf("gpu-%d", i), Kind: "declared", Minor: -1, NUMA: -1})
 	}
@@ -94,6 +100,12 @@ func (m *machine) granted(f *Facts, cards []card, o *Options) ([]card, error) {
 		chosen, err := byNumber(cards, numbers, name+"="+grant)
 		if err != nil || !masked {
 			return chosen, err
+		}
+		if part, ok := parseList(mask); ok && len(part) > 0 && len(open) > len(chosen) &&
+			!slices.ContainsFunc(part, func(n int) bool { return !slices.Contains(numbers, n) }) {
+			// No device cgroup hides the others, so Slurm wrote its own numbers into the mask.
+			f.bound("GPU", maskName, float64(len(part)))
+			return byNumber(cards, part, maskName+"="+mask)
 		}
 		return m.byMask(f, chosen, open, mask, maskName)
 	}

@@ -27,6 +27,10 @@ var fast = []string{"hsn*", "ib*", "bond-ib*", "opa*"}
 // detectInterfaces fills Interfaces in order of preference: as the globs say, else high-speed networks, then the
 // faster, then as the kernel has them, and bridges last. Which one really connects, others find out by trying in this order.
 func (m *machine) detectInterfaces(f *Facts, o *Options) error {
+	if o.Loopback { // a cluster on this machine listens on this address and no other
+		f.Interfaces = []Interface{{Name: "lo", Addresses: []string{"127.0.0.1"}, NUMA: -1}}
+		return nil
+	}
 	links := o.Links
 	if links == nil {
 		links = kernelLinks
@@ -44,17 +48,16 @@ func (m *machine) detectInterfaces(f *Facts, o *Options) error {
 	for _, l := range all {
 		c := choice{Interface: Interface{Name: l.Name, NUMA: int(m.number(path.Join("sys/class/net", l.Name, "device/numa_node"))), Speed: int(max(m.number(path.Join("sys/class/net", l.Name, "speed")), 0))}}
 		for _, a := range l.Addrs {
-			if a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsLoopback() != o.Loopback {
+			if a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsLoopback() {
 				continue
 			}
 			c.Addresses = append(c.Addresses, a.String())
 		}
-		if !l.Up || len(c.Addresses) == 0 || l.Loopback != o.Loopback {
+		if !l.Up || len(c.Addresses) == 0 || l.Loopback {
 			continue
 		}
 		seen = append(seen, l.Name)
 		switch {
-		case o.Loopback:
 		case len(o.Interfaces) > 0:
 			if c.rank = match(o.Interfaces, l.Name); c.rank < 0 {
 				continue
@@ -78,13 +81,11 @@ func (m *machine) detectInterfaces(f *Facts, o *Options) error {
 	}
 	switch {
 	case len(list) > 0:
-	case len(o.Interfaces) > 0 && !o.Loopback:
+	case len(o.Interfaces) > 0:
 		return fmt.Errorf("device: no interface with an address is called %s; there are %s", strings.Join(o.Interfaces, " or "), cmp.Or(strings.Join(seen, ", "), "none"))
 	default:
 		f.Interfaces = []Interface{{Name: "lo", Addresses: []string{"127.0.0.1"}, NUMA: -1}}
-		if !o.Loopback {
-			f.warn("no network interface has an address: other nodes can't reach this one")
-		}
+		f.warn("no network interface has an address: other nodes can't reach this one")
 	}
 	return nil
 }

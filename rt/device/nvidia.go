@@ -65,14 +65,13 @@ func (m *machine) nvidia(f *Facts, o *Options) ([]card, error) {
 		split = split || c.split && c.opens
 	}
 	if unnamed || split {
-		cards = m.askSMI(f, o, cards, split)
+		cards = m.askSMI(f, o, cards)
 	}
 	place := 0
 	for i := range cards {
 		if cards[i].ID == "" {
 			// Nothing names it. CUDA's own number is left: its place among the cards that open.
 			cards[i].ID = strconv.Itoa(place)
-			f.warn("the UUID of GPU %d is not known: its mask is its number %d, which another mask would shift", cards[i].Minor, place)
 		}
 		if cards[i].opens {
 			place++
@@ -93,7 +92,7 @@ var (
 
 // askSMI puts names to cards from `nvidia-smi -L`, and puts the slices of a split card in its place. It lists
 // the cards that it may open, in order of the bus.
-func (m *machine) askSMI(f *Facts, o *Options, cards []card, split bool) []card {
+func (m *machine) askSMI(f *Facts, o *Options, cards []card) []card {
 	text, err := m.smi(o, "-L")
 	if err != nil {
 		f.warn("nvidia-smi can't be asked: %v", err)

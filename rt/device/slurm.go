@@ -1,6 +1,22 @@
 package device
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
+
+// slurmJobCPUs is how many CPUs the job has on each node at least: SLURM_JOB_CPUS_PER_NODE is "8(x2),4".
+func (m *machine) slurmJobCPUs() int {
+	list, _ := m.env("SLURM_JOB_CPUS_PER_NODE")
+	least := 0
+	for part := range strings.SplitSeq(list, ",") {
+		count, _, _ := strings.Cut(part, "(")
+		if n, err := strconv.Atoi(strings.TrimSpace(count)); err == nil && n > 0 && (least == 0 || n < least) {
+			least = n
+		}
+	}
+	return least
+}
 
 // slurmTopology is the node's place in the network: the switches above it, outermost first.
 func (m *machine) slurmTopology() []string {

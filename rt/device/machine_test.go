@@ -1,0 +1,200 @@
+package device_test
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what is detected into testdata")
+
+// TestMachines detects what the machines of testdata/*.txtar may use. An archive is a machine: its files, and in
+// front of them lines
+//
+//	env NAME=VALUE         in the environment
+//	link NAME ADDRESS...   a network interface that is up
+//	deny FILE              a device file that does not open
+//	node KEY=VALUE         declared: name, cpus, gpus, memory, fake, label.X, resource.X
+//	interfaces GLOB...     and loopback
+//
+// The file "want" is what is detected and what doctor says.
+func TestMachines(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	if len(files) < 10 {
+		t.Fatal("machines are missing")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, want := unpack(t, a)
+			got := detect(t, o)
+			if *rewrite {
+				a.Files[want].Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(a), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			} else if string(a.Files[want].Data) != got {
+				t.Errorf("%s: got (-rewrite writes it):\n%s\nwant:\n%s", file, got, a.Files[want].Data)
+			}
+		})
+	}
+}
+
+func unpack(t *testing.T, a *txtar.Archive) (device.Options, int) {
+	env := map[string]string{}
+	links := []device.Link{{Name: "lo", Up: true, Loopback: true, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}}}
+	o := device.Options{
+		Root:      t.TempDir(),
+		LookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+		Links:     func() ([]device.Link, error) { return links, nil },
+	}
+	want := -1
+	for i, f := range a.Files {
+		if f.Name == "want" {
+			want = i
+			continue
+		}
+		path := filepath.Join(o.Root, f.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, f.Data, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if f.Name == "bin/nvidia-smi" {
+			o.NvidiaSMI = path
+		}
+	}
+	if want < 0 {
+		t.Fatal("the archive has no file want")
+	}
+	for line := range strings.Lines(string(a.Comment)) {
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] == "#" {
+			continue
+		}
+		switch f[0] {
+		case "env":
+			k, v, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "env ")), "=")
+			env[k] = v
+		case "link":
+			l := device.Link{Name: f[1], Up: true}
+			for _, s := range f[2:] {
+				l.Addrs = append(l.Addrs, netip.MustParseAddr(s))
+			}
+			links = append(links, l)
+		case "deny": // a link to itself opens for nobody, root neither
+			path := filepath.Join(o.Root, f[1])
+			if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(filepath.Base(path), path); err != nil {
+				t.Fatal(err)
+			}
+		case "node":
+			declare(t, &o, f[1:])
+		case "interfaces":
+			o.Interfaces = f[1:]
+		case "loopback":
+			o.Loopback = true
+		default:
+			t.Fatalf("what is %q?", line)
+		}
+	}
+	return o, want
+}
+
+func declare(t *testing.T, o *device.Options, f []string) {
+	o.Node.Labels, o.Node.Resources = map[string]string{}, map[string]float64{}
+	for _, s := range f {
+		k, v, _ := strings.Cut(s, "=")
+		n, _ := strconv.Atoi(v)
+		switch {
+		case k == "name":
+			o.Node.Name = v
+		case k == "fake":
+			o.Node.Fake = true
+		case k == "cpus":
+			o.Node.CPUs = n
+		case k == "gpus":
+			o.Node.GPUs = n
+		case k == "memory":
+			o.Node.Memory = int64(n)
+		case strings.HasPrefix(k, "label."):
+			o.Node.Labels[k[6:]] = v
+		case strings.HasPrefix(k, "resource."):
+			o.Node.Resources[k[9:]], _ = strconv.ParseFloat(v, 64)
+		default:
+			t.Fatalf("what is %q?", s)
+		}
+	}
+}
+
+func detect(t *testing.T, o device.Options) string {
+	var b strings.Builder
+	clean := func(s string) string {
+		return strings.ReplaceAll(strings.ReplaceAll(s, o.Root+"/", ""), "too many levels of symbolic links", "operation not permitted")
+	}
+	f, err := device.Detect(o)
+	if err != nil {
+		fmt.Fprintf(&b, "error: %s\n", clean(err.Error()))
+	} else {
+		fmt.Fprintf(&b, "%s: %s\n", f.Name, f.Grant())
+		for _, x := range f.Bounds {
+			won := ""
+			if x.Won {
+				won = " <-"
+			}
+			fmt.Fprintf(&b, "%s %.4g by %s%s\n", x.What, x.Value, x.Source, won)
+			if x.What == "CPU" && x.Value >= 1 && x.Value < f.CPU || x.What == "memory" && x.Value < float64(f.Memory) || x.What == "GPU" && int(x.Value) < len(f.GPUs) {
+				t.Errorf("DEVICE-1: %v by %s is less than what is used", x.Value, x.Source)
+			}
+		}
+		r := new(fb.RegisterT)
+		f.Fill(r)
+		b.WriteString("resources")
+		for _, x := range r.Resources {
+			fmt.Fprintf(&b, " %s=%v", x.Name, float64(x.Amount)/10_000)
+		}
+		fmt.Fprintf(&b, "\ncpus %v\n", r.Cpus)
+		for _, g := range r.Devices {
+			fmt.Fprintf(&b, "device %s: %s, minor %d, pci %s, numa %d, %d MiB, %s\n", g.Id, g.Kind, g.Minor, g.Pci, g.Numa, g.Memory>>20, g.Model)
+		}
+		b.WriteString("labels")
+		for _, l := range r.Labels {
+			if l.Key != "arch" { // of the machine that the test runs on
+				fmt.Fprintf(&b, " %s=%s", l.Key, l.Value)
+			}
+		}
+		fmt.Fprintf(&b, "\naddresses %v\n", f.Addresses())
+		if len(f.Topology) > 0 {
+			fmt.Fprintf(&b, "topology %v\n", f.Topology)
+		}
+		for _, w := range f.Warnings {
+			fmt.Fprintf(&b, "warning: %s\n", clean(w))
+		}
+	}
+	for _, x := range device.Doctor(o) {
+		if x.Code != "GRANT" && x.Code != "DETECT" && x.Code != "NET" {
+			fmt.Fprintf(&b, "doctor: %s %s: %s", x.Code, x.Level, clean(x.Text))
+			if x.Do != "" {
+				fmt.Fprintf(&b, " [%s]", x.Do)
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
