@@ -176,7 +176,7 @@ func (d *daemon) spawn() (*child, error) {
 	k.readers.Add(2)
 	go func() {
 		defer k.readers.Done()
-		k.write(c)
+		k.write(d, c)
 	}()
 	go func() {
 		defer k.readers.Done()
@@ -232,13 +232,18 @@ func (d *daemon) openLog() (*os.File, error) {
 }
 
 // write sends what the loop queues; it ends when the queue is closed.
-func (k *keeper) write(c *child) {
+func (k *keeper) write(d *daemon, c *child) {
 	for o := range c.out {
 		if o.m == nil {
 			closeFiles(o.files)
 			continue
 		}
 		err := c.conn.Send(o.m, 0, nil, o.files...)
+		if what, ok := o.m.(*fb.KeeperConnT); ok && err != nil { // for the next process
+			if k.post(func() { k.connected(o.files[0], what) }) {
+				continue
+			}
+		}
 		if o.own {
 			closeFiles(o.files)
 		}
@@ -314,7 +319,7 @@ func (d *daemon) retire(files ...*os.File) {
 
 // connect hands a connection over, or keeps it for the next process.
 func (d *daemon) connect(f *os.File, what *fb.KeeperConnT) {
-	if d.child != nil && !d.child.reaped {
+	if d.child != nil && !d.child.reaped && !d.child.eof {
 		d.queue(outgoing{m: what, files: []*os.File{f}, own: true})
 		return
 	}

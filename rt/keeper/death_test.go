@@ -126,6 +126,7 @@ func TestHeadLeaves(t *testing.T) {
 }
 
 func TestCrashLoop(t *testing.T) {
+	t.Parallel()
 	start := time.Now()
 	n := boot(t, setup{env: []string{"KEEPER_TEST_AGENT=crash"}, args: []string{"--head=no"}, doc: func(d *bootdoc.Doc) { d.Head = []string{"127.0.0.1:1"} }})
 	ev := n.event("error")
@@ -205,6 +206,7 @@ func TestKeeperAfterKilled(t *testing.T) {
 }
 
 func TestSecondKeeperOfANode(t *testing.T) {
+	t.Parallel()
 	n := boot(t, setup{})
 	a := n.agent()
 	second := boot(t, setup{base: n.base})

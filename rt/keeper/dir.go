@@ -48,12 +48,11 @@ func openDirectory(doc *bootdoc.Doc, name string) (d directory, err error) {
 			return d, &fault{"DIR_BUSY", exitCreate, fmt.Errorf("keeper: node %s of cluster %s is kept by process %d already (%s); give the cluster or the node another name", name, doc.Name, other.PID, d.path)}
 		}
 	}
-	if err := d.clear(); err != nil {
-		d.close()
-		return d, explainDir(err)
+	if err = d.clear(); err == nil {
+		d.log, err = os.OpenFile(filepath.Join(d.path, "keeper.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	}
-	d.log, err = os.OpenFile(filepath.Join(d.path, "keeper.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
+		d.remove("")
 		d.close()
 		return d, explainDir(err)
 	}

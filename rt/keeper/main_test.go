@@ -24,7 +24,6 @@ import (
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/keeper"
 	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
-	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/uds"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -165,6 +164,7 @@ type node struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
+	stdout io.Closer
 	stderr *bytes.Buffer
 	base   string
 	name   string
@@ -199,7 +199,7 @@ type setup struct {
 	args  []string
 	base  string
 	wrap  func(*exec.Cmd)
-	quiet bool // no agent is expected
+	quiet bool // no boot document
 }
 
 func boot(t *testing.T, s setup) *node {
@@ -213,6 +213,11 @@ func boot(t *testing.T, s setup) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for path := relayPath; path != filepath.Clean(os.TempDir()); path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o777); err != nil { // some keepers run as another user
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(func() { l.Close() })
 	go n.accept(l)
 	doc := &bootdoc.Doc{
@@ -222,7 +227,9 @@ func boot(t *testing.T, s setup) *node {
 	if s.doc != nil {
 		s.doc(doc)
 	}
-	n.name = doc.Node.Name
+	if n.name = doc.Node.Name; n.name == ".." {
+		n.name = "n1"
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -249,9 +256,14 @@ func boot(t *testing.T, s setup) *node {
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	n.stdout = out
 	go n.readEvents(out)
 	t.Cleanup(n.cleanup)
-	n.say(doc)
+	if s.quiet {
+		n.stdin.Close()
+	} else {
+		n.say(doc)
+	}
 	return n
 }
 
@@ -585,5 +597,3 @@ func alive(t *testing.T, word string) (pids []int) {
 	}
 	return pids
 }
-
-var _ = transport.Preamble{}

@@ -51,6 +51,7 @@ func TestProgramEnds(t *testing.T) {
 }
 
 func TestProgramCPUTimeAndCore(t *testing.T) {
+	t.Parallel()
 	n := boot(t, setup{})
 	a := n.agent()
 	dir := t.TempDir()

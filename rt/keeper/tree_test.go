@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +40,7 @@ func gone(t *testing.T, word string, within time.Duration) {
 
 // KEEP-3, for every way in which a tree comes to its end.
 func TestTreeIsEnded(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		act    func(*rank)
@@ -126,6 +126,7 @@ func TestStoppedProgramEnds(t *testing.T) {
 
 // What keeps forking is caught: in its group, in a new session each time, with its parents dead.
 func TestForkersAreCaught(t *testing.T) {
+	t.Parallel()
 	python := needPython(t)
 	for name, script := range map[string]string{
 		"many children": `
@@ -174,6 +175,7 @@ while True:
 
 // Two ranks, and a process that belongs to neither: each ends with its own, the stray with the last.
 func TestTreesAreToldApart(t *testing.T) {
+	t.Parallel()
 	n := boot(t, setup{})
 	a := n.agent()
 	words := []string{unique(t) + "-a", unique(t) + "-b"}
@@ -229,6 +231,7 @@ func TestMarkOutsideIsLeftAlone(t *testing.T) {
 
 // The end of the keeper ends all that is below it.
 func TestStopEndsEverything(t *testing.T) {
+	t.Parallel()
 	n := boot(t, setup{})
 	a := n.agent()
 	word := unique(t)
@@ -252,5 +255,3 @@ func needPython(t *testing.T) string {
 	}
 	return path
 }
-
-var _ = strconv.Itoa

@@ -101,6 +101,9 @@ func endMarked(nodeKey string, known []Process) (int, error) {
 	}
 }
 
+// lockTime is how long RemoveDir waits for the dead keeper's lock.
+const lockTime = 2 * time.Second
+
 // waitGone waits until p has ended, without asking again and again where the kernel can tell.
 func waitGone(p Process, most time.Duration) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
@@ -122,26 +125,29 @@ func waitGone(p Process, most time.Duration) error {
 // RemoveDir removes a node's directory if it is the one of the keeper with nodeKey and that keeper or
 // nobody holds it, and then those above it that are empty: the cluster's and the user's.
 func RemoveDir(dir, nodeKey string) error {
-	k, err := ReadKeeper(dir)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil // removed by somebody else, or another one's that is just being made
-	case err != nil:
-		return err
-	case k.NodeKey != nodeKey:
-		return nil
-	}
-	lock, err := Lock(dir)
-	if errors.Is(err, ErrHeld) && !k.Alive() {
-		return nil // the next keeper has it
-	}
-	if err != nil && !errors.Is(err, ErrHeld) {
-		return err
-	}
-	if lock != nil {
-		defer lock.Close()
-	} else if k.PID != os.Getpid() {
-		return fmt.Errorf("sweep: %s belongs to keeper %d, which runs", dir, k.PID)
+	var lock *os.File
+	for deadline := time.Now().Add(lockTime); ; time.Sleep(lockTime / 100) {
+		k, err := ReadKeeper(dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil // removed by somebody else, or another one's that is just being made
+		case err != nil:
+			return err
+		case k.NodeKey != nodeKey:
+			return nil
+		}
+		if lock, err = Lock(dir); err == nil {
+			defer lock.Close()
+			break
+		}
+		if k.PID == os.Getpid() {
+			break // it is held by ourselves
+		}
+		// The kernel closes a dead keeper's files one after the other: its agent may be here before the
+		// lock is free. Or the next keeper holds it, who will soon have put its own name there.
+		if !errors.Is(err, ErrHeld) || time.Now().After(deadline) {
+			return err
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("sweep: remove the node's directory: %w", err)

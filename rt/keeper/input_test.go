@@ -1,0 +1,202 @@
+package keeper_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+func TestBadStart(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+		doc  func(*bootdoc.Doc)
+		code string
+		exit int
+		text string
+	}{
+		{"argument", []string{"--head=maybe"}, nil, "USAGE", 64, "yes, no or auto"},
+		{"unknown argument", []string{"--secret=x"}, nil, "USAGE", 64, "unknown argument"},
+		{"version", nil, func(d *bootdoc.Doc) { d.Version = 9 }, "BOOT_DOC", 78, "use the same maniple"},
+		{"secret", nil, func(d *bootdoc.Doc) { d.Secret = nil }, "BOOT_DOC", 78, "secret"},
+		{"name with a way out", nil, func(d *bootdoc.Doc) { d.Name = "../x" }, "BOOT_DOC", 78, "directory's name"},
+		{"node with a way out", nil, func(d *bootdoc.Doc) { d.Node.Name = ".." }, "BOOT_DOC", 78, "directory's name"},
+		{"ports", nil, func(d *bootdoc.Doc) { d.PortRange = [2]int{9, 3} }, "BOOT_DOC", 78, "range of ports"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n := boot(t, setup{args: test.args, doc: test.doc})
+			ev := n.event("error")
+			if ev["code"] != test.code || !strings.Contains(ev["text"].(string), test.text) {
+				t.Errorf("error: %v", ev)
+			}
+			n.ended(test.exit)
+			if !strings.Contains(n.stderr.String(), test.text) {
+				t.Errorf("stderr: %q", n.stderr)
+			}
+		})
+	}
+}
+
+// A keeper that is started by hand says what it is.
+func TestNoBootDocument(t *testing.T) {
+	n := boot(t, setup{quiet: true})
+	n.event("error")
+	<-n.over
+	if code := n.cmd.ProcessState.ExitCode(); code != 78 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestHeadAddressArrivesLater(t *testing.T) {
+	n := boot(t, setup{args: []string{"--head=no"}})
+	select {
+	case l := <-n.conns:
+		t.Fatalf("%s was started without knowing the head", l.config.Role)
+	case <-time.After(100 * time.Millisecond): // it would have been started at once
+	}
+	n.say(map[string]any{"head": []string{"10.0.0.1:7000", "10.0.0.2:7000"}})
+	a := n.agent()
+	var doc bootdoc.Doc
+	if err := json.Unmarshal([]byte(a.config.Boot), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"10.0.0.1:7000", "10.0.0.2:7000"}; !reflect.DeepEqual(doc.Head, want) {
+		t.Errorf("the agent was told %v", doc.Head)
+	}
+	if doc.Check() != nil || doc.Node.Name != "n1" {
+		t.Errorf("the agent's document: %+v", doc)
+	}
+	a.stop()
+}
+
+func TestSignalsDrain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		sig  unix.Signal
+		code int32
+	}{{unix.SIGTERM, 143}, {unix.SIGINT, 130}, {unix.SIGUSR1, 75}} {
+		t.Run(unix.SignalName(test.sig), func(t *testing.T) {
+			n := boot(t, setup{doc: func(d *bootdoc.Doc) { d.Grace = 10 * time.Second }})
+			a := n.agent()
+			before := time.Now()
+			n.cmd.Process.Signal(test.sig)
+			d := a.recv("Drain").m.(*fb.DrainT)
+			left := time.Unix(0, d.Deadline).Sub(before)
+			if d.ExitCode != test.code || d.Now || !strings.Contains(d.Reason, unix.SignalName(test.sig)) || left < 9*time.Second || left > 11*time.Second {
+				t.Errorf("drain %+v, %v left", d, left)
+			}
+			// The agent that is started now is told as well.
+			a.kill()
+			b := n.agent()
+			if d := b.recv("Drain").m.(*fb.DrainT); d.ExitCode != test.code {
+				t.Errorf("drain %+v", d)
+			}
+			b.send(&fb.KeeperStopT{Code: test.code, Reason: "drained"})
+			b.conn.Close()
+			n.link(fb.RoleHead).conn.Close()
+			n.ended(int(test.code))
+		})
+	}
+}
+
+func TestSecondTermStops(t *testing.T) {
+	n := boot(t, setup{})
+	a := n.agent()
+	word := unique(t)
+	r := a.launch(sh(family(word)))
+	r.lines(r.stdout(), 2)
+	n.cmd.Process.Signal(unix.SIGTERM)
+	a.recv("Drain")
+	start := time.Now()
+	n.cmd.Process.Signal(unix.SIGTERM)
+	ev := n.ended(143) // though neither daemon leaves
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if !strings.Contains(ev["reason"].(string), "second SIGTERM") {
+		t.Errorf("end: %v", ev)
+	}
+	if left := alive(t, word); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestInputEnds(t *testing.T) {
+	t.Parallel()
+	t.Run("owner", func(t *testing.T) {
+		n := boot(t, setup{doc: func(d *bootdoc.Doc) { d.Owner = "stdin" }})
+		a := n.agent()
+		word := unique(t)
+		r := a.launch(sh(family(word)))
+		r.lines(r.stdout(), 2)
+		start := time.Now()
+		n.stdin.Close()
+		if d := a.recv("Drain").m.(*fb.DrainT); !d.Now {
+			t.Errorf("drain %+v", d)
+		}
+		// An agent that does not do its part does not keep the node.
+		n.link(fb.RoleHead).conn.Close()
+		n.ended(143)
+		if took := time.Since(start); took > 8*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if left := alive(t, word); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+	t.Run("nobody", func(t *testing.T) {
+		n := boot(t, setup{})
+		a := n.agent()
+		n.stdin.Close()
+		if end := a.launch(sh("exit 6")).end(); end.Code != 6 {
+			t.Errorf("ended as %+v", end)
+		}
+		a.stop()
+	})
+	t.Run("before the head is known", func(t *testing.T) {
+		n := boot(t, setup{args: []string{"--head=no"}, doc: func(d *bootdoc.Doc) { d.Owner = "stdin" }})
+		n.stdin.Close()
+		n.ended(143)
+	})
+}
+
+func TestDrainLine(t *testing.T) {
+	n := boot(t, setup{})
+	a := n.agent()
+	deadline := time.Now().Add(time.Minute)
+	n.say("garbage")
+	n.say(map[string]any{"drain": map[string]any{"deadline_ns": deadline.UnixNano(), "reason": "walltime", "now": false}})
+	if d := a.recv("Drain").m.(*fb.DrainT); d.Reason != "walltime" || d.Deadline != deadline.UnixNano() || d.Now {
+		t.Errorf("drain %+v", d)
+	}
+	n.say(map[string]any{"drain": map[string]any{"reason": "enough", "now": true}})
+	if d := a.recv("Drain").m.(*fb.DrainT); d.Reason != "enough" || !d.Now {
+		t.Errorf("drain %+v", d)
+	}
+	a.stop()
+}
+
+// A launcher that reads nothing, or is gone, does not hold the node up.
+func TestOutputIsClosed(t *testing.T) {
+	n := boot(t, setup{})
+	a := n.agent()
+	n.stdout.Close()
+	a.send(&fb.KeeperReadyT{Role: fb.RoleAgent, Agent: 1})
+	if end := a.launch(sh("exit 6")).end(); end.Code != 6 {
+		t.Errorf("ended as %+v", end)
+	}
+	a.send(&fb.KeeperStopT{Code: 2})
+	a.conn.Close()
+	n.link(fb.RoleHead).conn.Close()
+	<-n.over
+	if code := n.cmd.ProcessState.ExitCode(); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+}
