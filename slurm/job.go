@@ -59,10 +59,10 @@ func (j *Job) Result() int {
 		return 0
 	case j.State == NodeFail || j.State == OutOfMemory:
 		return 137
+	case j.State == Timeout || j.State == Deadline || j.State == Cancelled:
+		return 143 // began with SIGTERM, whichever signal was the last
 	case j.Signal != 0:
 		return 128 + j.Signal
-	case j.State == Timeout || j.State == Deadline || j.State == Cancelled:
-		return 143
 	case j.State.Final():
 		return 1
 	}
@@ -158,6 +158,14 @@ func parseFields(line string) map[string]string {
 			flush(i)
 			key, start = name, i+n+1
 			i += n
+			if key == "JobName" { // free text: UserId= comes next, or HetJobIdSet= and UserId=
+				if n := strings.Index(line[i:], " UserId="); n > 0 {
+					if m := strings.LastIndex(line[i:i+n], " HetJobIdSet="); m > 0 {
+						n = m
+					}
+					i += n - 1
+				}
+			}
 		}
 	}
 	flush(len(line))

@@ -13,7 +13,8 @@
 //	EXEC-1   Every call has a time limit, and the program is killed with all that it started.
 //	EXEC-2   Every error is a *slurm.Error or names the program; an unreachable controller is slurm.ErrUnreachable.
 //	EXEC-3   A user's SQUEUE_*, SINFO_*, SACCT_* and SLURM_TIME_FORMAT variables do not change what is read.
-//	EXEC-4   A call makes at most one request to the controller, as each method says; none from a warm cache.
+//	EXEC-4   A call makes as many requests to the controller as its comment says, two at most; none from a
+//	         warm cache. (All questions are --local: without it each would ask for the federation too.)
 //
 // Limits: one cluster (sbatch -M is passed on, but the questions go to the default cluster). Federations
 // are not known here.

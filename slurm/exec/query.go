@@ -15,7 +15,7 @@ import (
 // heterogeneous job: one request. A job that ended minutes ago is gone from it (MinJobAge):
 // slurm.ErrNoJob, and Ended may still know it.
 func (c *Client) Jobs(ctx context.Context, id string) ([]*slurm.Job, error) {
-	r, err := c.run(ctx, "show job "+id, nil, "", "scontrol", "-o", "show", "job", id)
+	r, err := c.run(ctx, "show job "+id, nil, "", "scontrol", "--local", "-o", "show", "job", id)
 	if err != nil {
 		return nil, err
 	}
@@ -46,9 +46,10 @@ func (c *Client) Job(ctx context.Context, id string) (*slurm.Job, error) {
 // queueFormat has free text last, so that a | in a job's name breaks nothing.
 const queueFormat = "%A|%F|%K|%T|%r|%N|%D|%S|%e|%V|%l|%P|%u|%Z|%j"
 
-// Queue lists jobs that have not ended: one request for any number of IDs (none: all of this user).
+// Queue lists jobs that the controller knows: two requests (jobs, partitions) for any number of IDs (none:
+// all of this user's).
 func (c *Client) Queue(ctx context.Context, ids ...string) ([]*slurm.Job, error) {
-	argv := []string{"squeue", "-h", "--states=all", "-o", queueFormat}
+	argv := []string{"squeue", "--local", "-h", "--states=all", "-o", queueFormat}
 	if len(ids) > 0 {
 		argv = append(argv, "--jobs="+strings.Join(ids, ","))
 	} else {
@@ -105,13 +106,13 @@ func parseQueueLine(line string) (*slurm.Job, error) {
 	return j, nil
 }
 
-// Partitions lists the partitions: one request, or none when the cache knows them.
+// Partitions lists the partitions: two requests (partitions, nodes), or none when the cache knows them.
 func (c *Client) Partitions(ctx context.Context) ([]slurm.Partition, error) {
 	cache := c.load()
 	if list, ok := cache.partitions(c.now()); ok {
 		return list, nil
 	}
-	r, err := c.run(ctx, "partitions", nil, "", "sinfo", "-h", "-o", slurm.PartitionFormat)
+	r, err := c.run(ctx, "partitions", nil, "", "sinfo", "--local", "-h", "-o", slurm.PartitionFormat)
 	if err != nil {
 		return nil, err
 	}
@@ -158,9 +159,9 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 	return f[len(f)-1], nil
 }
 
-// NodeReason says why a node is out of service, in the operator's or Slurm's words: one request.
+// NodeReason says why a node is out of service, in the operator's or Slurm's words: two requests.
 func (c *Client) NodeReason(ctx context.Context, node string) (state, reason string, err error) {
-	r, err := c.run(ctx, "show node "+node, nil, "", "sinfo", "-h", "-N", "-n", node, "-o", "%T|%E")
+	r, err := c.run(ctx, "show node "+node, nil, "", "sinfo", "--local", "-h", "-N", "-n", node, "-o", "%T|%E")
 	if err != nil {
 		return "", "", err
 	}
