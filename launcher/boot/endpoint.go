@@ -10,8 +10,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/backend/local"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
-	"github.com/maniple-hpc/maniple/transport/tcp"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/rt/gang"
 )
 
 // EndpointVersion is the version of the endpoint file.
@@ -44,17 +43,9 @@ func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
 		Version: EndpointVersion, Kind: kind, Name: doc.Name, Cluster: doc.Cluster,
 		Addresses: j.addresses, Since: j.started.UTC().Truncate(time.Millisecond),
 	}
-	authority, err := tcp.NewAuthority(doc.Cluster, doc.Secret)
+	ca, cert, key, err := gang.ClientCredential(doc.Cluster, doc.Secret)
 	if err != nil {
-		return nil, fmt.Errorf("boot: the cluster's authority: %w", err)
-	}
-	cred, err := authority.Credential(fb.RoleClient)
-	if err != nil {
-		return nil, fmt.Errorf("boot: a client's credential: %w", err)
-	}
-	ca, cert, key, err := cred.PEM()
-	if err != nil {
-		return nil, fmt.Errorf("boot: a client's credential: %w", err)
+		return nil, fmt.Errorf("boot: %w", err)
 	}
 	ep.CA, ep.Cert, ep.Key = string(ca), string(cert), string(key)
 	for _, name := range j.want {

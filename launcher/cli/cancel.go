@@ -10,7 +10,6 @@ import (
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/gang"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -34,16 +33,16 @@ func (a *app) cancelCommand() *urfave.Command {
 }
 
 func (c *call) cancel() error {
-	how := fb.GroupCancelT{Mode: fb.CancelModeDrain, Reason: "maniple cancel", ExitCode: 143}
+	how := gang.Cancel{Mode: gang.CancelDrain, Reason: "maniple cancel", ExitCode: 143}
 	if c.on("now") {
-		how.Mode = fb.CancelModeStop
+		how.Mode = gang.CancelStop
 	}
 	if v, origin, ok := c.flag("signal"); ok {
 		sig, _, ok := spec.ParseSignal(v)
 		if !ok {
 			return usage(origin, strconv.Quote(v)+" is no signal", "write for instance USR1")
 		}
-		how.Mode, how.Signal = fb.CancelModeSignal, int32(sig)
+		how.Mode, how.Signal = gang.CancelSignal, int32(sig)
 	}
 	if v, origin, ok := c.flag("grace"); ok {
 		d, ok := spec.ParseSeconds(v)

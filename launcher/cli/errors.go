@@ -10,8 +10,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
-	"github.com/maniple-hpc/maniple/transport"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/rt/gang"
 )
 
 // Fault is an error that knows its exit code and what to do about it.
@@ -71,7 +70,7 @@ func plain(err error) string {
 func classify(err error) (name, do string) {
 	var flag *spec.FlagError
 	var join *boot.JoinError
-	var refused *transport.RefusedError
+	var refused *gang.RefusedError
 	switch {
 	case errors.As(err, &flag):
 		return "USAGE", ""
@@ -83,9 +82,9 @@ func classify(err error) (name, do string) {
 		return classifyJoin(join)
 	case errors.As(err, &refused):
 		switch refused.Code {
-		case fb.RefuseCodeWireVersion:
+		case gang.RefusedVersion:
 			return "VERSION", "use the same maniple everywhere"
-		case fb.RefuseCodeDraining:
+		case gang.RefusedDraining:
 			return "DRAINING", "bring up another cluster"
 		}
 		return "REFUSED", ""
@@ -95,7 +94,7 @@ func classify(err error) (name, do string) {
 		return "REFUSED", ""
 	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EMFILE):
 		return "CANNOT_CREATE", ""
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, transport.ErrDead), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, gang.ErrDead), errors.Is(err, context.DeadlineExceeded):
 		return "UNREACHABLE", "`maniple doctor` looks at it"
 	}
 	return "UNREACHABLE", ""

@@ -10,7 +10,6 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/gang"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
 // cpusHere is how many cores this process may use.
@@ -19,19 +18,19 @@ func cpusHere() int { return runtime.NumCPU() }
 // one is the fixed point of amounts on the wire.
 const one = 10_000
 
-var strategies = map[string]fb.Strategy{
-	spec.Pack: fb.StrategyPack, spec.Spread: fb.StrategySpread,
-	spec.StrictPack: fb.StrategyStrictPack, spec.StrictSpread: fb.StrategyStrictSpread,
+var strategies = map[string]gang.Strategy{
+	spec.Pack: gang.Pack, spec.Spread: gang.Spread,
+	spec.StrictPack: gang.StrictPack, spec.StrictSpread: gang.StrictSpread,
 }
 
 // bundlesOf writes a shape in the words of the wire.
-func bundlesOf(sh *spec.Shape) []*fb.BundleT {
-	var list []*fb.BundleT
+func bundlesOf(sh *spec.Shape) []*gang.Bundle {
+	var list []*gang.Bundle
 	for _, b := range sh.Bundles {
-		w := &fb.BundleT{Ranks: uint32(b.Ranks)}
+		w := &gang.Bundle{Ranks: uint32(b.Ranks)}
 		add := func(name string, amount float64) {
 			if amount > 0 {
-				w.Resources = append(w.Resources, &fb.ResourceT{Name: name, Amount: fixed(amount)})
+				w.Resources = append(w.Resources, &gang.Resource{Name: name, Amount: fixed(amount)})
 			}
 		}
 		add("CPU", float64(b.CPUs))
@@ -41,7 +40,7 @@ func bundlesOf(sh *spec.Shape) []*fb.BundleT {
 			add(r.Name, r.Amount)
 		}
 		for _, l := range b.Labels {
-			w.Labels = append(w.Labels, &fb.LabelT{Key: l.Key, Value: l.Value})
+			w.Labels = append(w.Labels, &gang.Label{Key: l.Key, Value: l.Value})
 		}
 		list = append(list, w)
 	}
@@ -74,8 +73,8 @@ func (c *call) gangOf(s *spec.Spec, sh *spec.Shape) (gang.Spec, error) {
 	}
 	g := gang.Spec{
 		Name: s.Name, Strategy: strategies[sh.Strategy], Bundles: bundlesOf(sh), MaxRestarts: s.MaxRestarts, Wait: s.Wait,
-		Program: &fb.ProgramT{
-			Argv: s.Command, Env: env, Cwd: dir, Stdin: fb.StdinToRankZero, Driver: sh.Driver,
+		Program: &gang.Program{
+			Argv: s.Command, Env: env, Cwd: dir, Stdin: gang.StdinRankZero, Driver: sh.Driver,
 			MasterPort: !sh.Driver, BindCpus: s.Bind, Grace: int64(grace), SlurmEnv: s.SlurmEnv,
 		},
 	}

@@ -1,13 +1,6 @@
 package cli
 
-import (
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
-	"github.com/maniple-hpc/maniple/transport/wire/id"
-)
-
-func groupID(t *fb.TaskIDT) id.Task {
-	return id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}
-}
+import "github.com/maniple-hpc/maniple/transport/wire/id"
 
 // groupName is what users type for a group: "3.1.42".
 func groupName(t id.Task) string {

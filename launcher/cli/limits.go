@@ -7,7 +7,6 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/gang"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -23,13 +22,13 @@ type limits struct {
 	done chan struct{}
 }
 
-func (l *limits) start(ctx context.Context, u *fb.GroupUpdateT) {
+func (l *limits) start(ctx context.Context, u *gang.Update) {
 	if l.spec.Time == 0 || u.Group == nil {
 		return
 	}
 	l.once.Do(func() {
 		l.quit, l.done = make(chan struct{}), make(chan struct{})
-		go l.keep(context.WithoutCancel(ctx), groupID(u.Group), time.Now().Add(l.spec.Time))
+		go l.keep(context.WithoutCancel(ctx), gang.GroupOf(u), time.Now().Add(l.spec.Time))
 	})
 }
 
@@ -39,13 +38,13 @@ func (l *limits) keep(ctx context.Context, group id.Task, end time.Time) {
 		if !l.until(end.Add(-before)) {
 			return
 		}
-		l.client.Cancel(ctx, group, fb.GroupCancelT{Mode: fb.CancelModeSignal, Signal: int32(sig)}) // the end comes anyway
+		l.client.Cancel(ctx, group, gang.Cancel{Mode: gang.CancelSignal, Signal: int32(sig)}) // the end comes anyway
 	}
 	if !l.until(end) {
 		return
 	}
 	l.say("the time limit of %v is over", l.spec.Time)
-	l.client.Cancel(ctx, group, fb.GroupCancelT{Mode: fb.CancelModeDrain, Reason: "time limit", ExitCode: 143, Grace: int64(l.spec.Grace)})
+	l.client.Cancel(ctx, group, gang.Cancel{Mode: gang.CancelDrain, Reason: "time limit", ExitCode: 143, Grace: int64(l.spec.Grace)})
 }
 
 func (l *limits) until(t time.Time) bool {

@@ -14,7 +14,6 @@ import (
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/gang"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
 func (a *app) runCommand() *urfave.Command {
@@ -156,7 +155,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	limits := &limits{client: client, spec: s, say: c.say}
 	defer limits.stop()
 	first := true
-	rio.Started = func(u *fb.GroupUpdateT) {
+	rio.Started = func(u *gang.Update) {
 		if first && shape.Driver && !quiet && !g.Program.Pty {
 			c.say("%s", shape.FirstLine(driverNode(u)))
 		}
@@ -166,8 +165,8 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		first = false
 		limits.start(ctx, u)
 	}
-	rio.Notice = func(n *fb.NoticeT) {
-		if !quiet || n.Level != fb.LevelInfo {
+	rio.Notice = func(n *gang.Notice) {
+		if !quiet || n.Level != gang.LevelInfo {
 			c.say("%s%s", n.Text, codeOf(n))
 		}
 	}
@@ -230,7 +229,7 @@ func (c *call) input() io.Reader {
 	return c.stdin
 }
 
-func driverNode(u *fb.GroupUpdateT) string {
+func driverNode(u *gang.Update) string {
 	for _, r := range u.Ranks {
 		for _, n := range u.Nodes {
 			if n.Agent == r.Agent && r.Rank == 0 {
@@ -241,8 +240,8 @@ func driverNode(u *fb.GroupUpdateT) string {
 	return ""
 }
 
-func codeOf(n *fb.NoticeT) string {
-	if n.Code == "" || n.Level == fb.LevelInfo {
+func codeOf(n *gang.Notice) string {
+	if n.Code == "" || n.Level == gang.LevelInfo {
 		return ""
 	}
 	return " [" + n.Code + "]"

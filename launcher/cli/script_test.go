@@ -77,6 +77,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"await": await,
+			"poke":  poke,
 		},
 	})
 }
@@ -108,7 +109,9 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: await WORD PROGRAM [ARG...]")
 	}
-	for end := time.Now().Add(20 * time.Second); ; {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); ; <-tick.C {
 		err := ts.Exec(args[1], args[2:]...)
 		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
 			return
@@ -116,7 +119,6 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(end) {
 			ts.Fatalf("%s never came: %v", args[0], err)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -124,7 +126,9 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 // files by its temporary directory.
 func nothingLeft(t testscript.T, mark, tmp string) {
 	var left []string
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); <-tick.C {
 		left = left[:0]
 		procs, _ := filepath.Glob("/proc/[0-9]*/environ")
 		for _, p := range procs {

@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/rt/gang"
 	urfave "github.com/urfave/cli/v2"
 )
 
@@ -59,8 +59,8 @@ func (c *call) version() error {
 			Wire     int    `json:"wire"`
 			Go       string `json:"go"`
 			Platform string `json:"platform"`
-		}{1, Version, rev, modified, int(wire.Version), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
+		}{1, Version, rev, modified, int(gang.WireVersion), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 	}
-	fmt.Fprintf(c.stdout, "maniple %s, wire version %d, %s %s/%s\n", Build(), wire.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(c.stdout, "maniple %s, wire version %d, %s %s/%s\n", Build(), gang.WireVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }
