@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/maniple-hpc/maniple/placement"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -87,6 +88,7 @@ type Core struct {
 	gen    uint64 // counts what could let a pending group in
 
 	shrinks uint64 // counts what could make a request infeasible
+	sum     []placement.Resource
 
 	joinOver  bool // the join timeout has passed
 	idleSince int64

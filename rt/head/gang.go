@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -117,7 +116,7 @@ func (c *Core) unknownRank(m *member, r *fb.RankStateT) {
 		c.ackRank(m, r)
 		return
 	}
-	c.send(m.number, &fb.RankStopT{Group: r.Group, Incarnation: r.Incarnation, Signal: int32(syscall.SIGKILL)})
+	c.send(m.number, &fb.RankStopT{Group: r.Group, Incarnation: r.Incarnation, Signal: sigKILL})
 }
 
 func (c *Core) ackRank(m *member, r *fb.RankStateT) {
@@ -186,38 +185,6 @@ func addressInUse(tail string) bool {
 	return strings.Contains(tail, "EADDRINUSE") || strings.Contains(strings.ToLower(tail), "address already in use")
 }
 
-func signalName(n int32) string {
-	switch syscall.Signal(n) {
-	case syscall.SIGKILL:
-		return "KILL"
-	case syscall.SIGTERM:
-		return "TERM"
-	case syscall.SIGINT:
-		return "INT"
-	case syscall.SIGSEGV:
-		return "SEGV"
-	case syscall.SIGABRT:
-		return "ABRT"
-	case syscall.SIGBUS:
-		return "BUS"
-	case syscall.SIGFPE:
-		return "FPE"
-	case syscall.SIGILL:
-		return "ILL"
-	case syscall.SIGHUP:
-		return "HUP"
-	case syscall.SIGPIPE:
-		return "PIPE"
-	case syscall.SIGUSR1:
-		return "USR1"
-	case syscall.SIGUSR2:
-		return "USR2"
-	case syscall.SIGXCPU:
-		return "XCPU"
-	}
-	return syscall.Signal(n).String()
-}
-
 // stop begins the end of an incarnation: TERM now, KILL to all that is left after grace. Where
 // nothing was started yet it is the end at once.
 func (c *Core) stop(g *group, end *fb.GroupEndT, grace int64) {
@@ -243,11 +210,11 @@ func (c *Core) stopRanks(g *group, p *place) {
 		return
 	}
 	grace := max(0, g.end.Wall-c.now)
-	signal := syscall.SIGTERM
+	signal := int32(sigTERM)
 	if grace == 0 {
-		signal = syscall.SIGKILL
+		signal = sigKILL
 	}
-	c.send(p.agent, &fb.RankStopT{Group: wireTask(g.id), Incarnation: g.incarnation, Signal: int32(signal), Grace: grace})
+	c.send(p.agent, &fb.RankStopT{Group: wireTask(g.id), Incarnation: g.incarnation, Signal: signal, Grace: grace})
 }
 
 // advance goes on with a gang whose ranks moved.
@@ -298,7 +265,7 @@ func (c *Core) reconcile(m *member, held []*fb.BundleReservedT, ranks []*fb.Rank
 	for _, h := range held {
 		g := c.state.byID[taskOf(h.Group)]
 		if g == nil || g.incarnation != h.Incarnation || g.placeAt(m.number) == nil {
-			c.send(m.number, &fb.RankStopT{Group: h.Group, Incarnation: h.Incarnation, Signal: int32(syscall.SIGKILL)})
+			c.send(m.number, &fb.RankStopT{Group: h.Group, Incarnation: h.Incarnation, Signal: sigKILL})
 			c.send(m.number, &fb.BundleReleaseT{Group: h.Group, Incarnation: h.Incarnation})
 			continue
 		}
@@ -349,6 +316,6 @@ func (c *Core) gone(g *group, p *place, m *member, ranks []*fb.RankStateT) {
 			continue
 		}
 		c.rankState(m, &fb.RankStateT{Group: wireTask(g.id), Incarnation: incarnation, Rank: r, Phase: fb.RankPhaseEnded,
-			Signal: int32(syscall.SIGKILL), ByUs: true, Wall: c.now})
+			Signal: sigKILL, ByUs: true, Wall: c.now})
 	}
 }

@@ -164,7 +164,7 @@ func (c *Core) groupDue(g *group) {
 // order of arrival. One that doesn't fit holds up nobody behind it.
 func (c *Core) placePending() {
 	var free placement.Resources
-	known := false
+	known, bounded := false, false
 	for _, again := range []bool{true, false} {
 		for i := 0; i < len(c.state.groups); i++ {
 			g := c.state.groups[i]
@@ -172,39 +172,28 @@ func (c *Core) placePending() {
 				continue
 			}
 			if !known {
-				free, known = c.free(), true
+				free, bounded = c.free()
+				known = true
 			}
-			if c.place(g, free) == fb.GroupPhaseEnded {
+			if c.place(g, free, bounded) == fb.GroupPhaseEnded {
 				i--
 			}
 		}
 	}
 }
 
-// free adds up what open nodes have free: an upper bound that spares most searches.
-func (c *Core) free() placement.Resources {
-	sum := map[string]placement.Amount{}
+// free adds up what open nodes have free: an upper bound that spares most searches. False: the sum is
+// too large to be said.
+func (c *Core) free() (placement.Resources, bool) {
+	list := c.sum[:0]
 	for _, n := range c.state.view.Nodes() {
-		if n.State != placement.Open {
-			continue
-		}
-		for _, r := range n.Free {
-			if sum[r.Name] > placement.Max-r.Amount {
-				sum[r.Name] = placement.Max
-			} else {
-				sum[r.Name] += r.Amount
-			}
+		if n.State == placement.Open {
+			list = append(list, n.Free...)
 		}
 	}
-	var list []placement.Resource
-	for name, amount := range sum { // the order doesn't matter: Make sorts
-		list = append(list, placement.Resource{Name: name, Amount: amount})
-	}
+	c.sum = list
 	out, err := placement.Make(list...)
-	if err != nil {
-		return nil
-	}
-	return out
+	return out, err == nil
 }
 
 // fits tells whether the sum of the request is within free.
@@ -235,7 +224,7 @@ func equalBundles(q *placement.Request) bool {
 }
 
 // place tries one group and returns the phase that it is in then.
-func (c *Core) place(g *group, free placement.Resources) fb.GroupPhase {
+func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupPhase {
 	if g.run.request == nil {
 		q, err := checkCreate(g.create)
 		if err != nil {
@@ -254,7 +243,7 @@ func (c *Core) place(g *group, free placement.Resources) fb.GroupPhase {
 		return g.phase
 	}
 	// What the sum already forbids needs no search, once it is known not to be infeasible.
-	if u := g.run.unplaced; u != nil && u.Verdict == placement.NotNow && !fits(g.run.request, free) && g.run.shrinks == c.shrinks {
+	if u := g.run.unplaced; u != nil && u.Verdict == placement.NotNow && bounded && !fits(g.run.request, free) && g.run.shrinks == c.shrinks {
 		c.tellWait(g)
 		return g.phase
 	}

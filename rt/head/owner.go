@@ -3,7 +3,6 @@ package head
 import (
 	"fmt"
 	"slices"
-	"syscall"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -143,7 +142,7 @@ func (c *Core) signal(g *group, signal int32) {
 	if g.master == "" || signal <= 0 || signal > 64 {
 		return
 	}
-	if syscall.Signal(signal) == syscall.SIGKILL {
+	if signal == sigKILL {
 		c.stop(g, c.ending(codeNodeLost, causeCancelled, "killed by a signal that was asked for"), 0)
 		return
 	}
