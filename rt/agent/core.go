@@ -91,6 +91,9 @@ func (c *Core) Agent() uint32 { return c.agent }
 // Step takes in one event at time now (wall, ns) and appends what is to be done to out. A message that
 // makes no sense is dropped.
 func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
+	if c.gone {
+		return out
+	}
 	c.now, c.out = now, out
 	if c.cutSince == never && !c.reached() {
 		c.cutSince = now
@@ -156,6 +159,9 @@ func (c *Core) due() {
 
 // NextDeadline is the time at which a Tick is due; math.MaxInt64: none.
 func (c *Core) NextDeadline() int64 {
+	if c.gone {
+		return never
+	}
 	return min(c.ranksDeadline(), c.memberDeadline(), c.peersDeadline())
 }
 

@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+func TestJoin(t *testing.T) {
+	cfg := config()
+	cfg.Previous = 3
+	w := newWorld(t, cfg)
+	w.do(HeadUp{Agent: 7, Term: 1}).want("head Register previous=3 bundles=0 ranks=0")
+	// The head may die before it took us in: previous is told again, and never after.
+	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 2}).want("head Register previous=3 bundles=0 ranks=0")
+	w.head(&fb.RegisteredT{Term: 2}).has("keeper KeeperReady")
+	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 3}).want("head Register previous=0 bundles=0 ranks=0")
+}
+
+func TestRegisterTellsWhatIsHeld(t *testing.T) {
+	w := running(t)
+	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 2}).has("head Register previous=0 bundles=1 ranks=1")
+	r := w.effs[0].(ToHead).M.(*fb.RegisterT)
+	if b := r.Bundles[0]; taskOf(b.Group) != group || len(b.Bundles) != 1 || b.Bundles[0].Devices[0] != "GPU-a" {
+		t.Errorf("registered %+v", b)
+	}
+	if k := r.Ranks[0]; k.Phase != fb.RankPhaseRunning || k.Pid != 100 {
+		t.Errorf("registered %+v", k)
+	}
+}
+
+func TestWhatIsSaidBeforeTheFirstSessionIsInTheRegistration(t *testing.T) {
+	cfg := config()
+	cfg.Programs = []*fb.ProgramStateT{program(0, fb.RankPhaseRunning)}
+	w := newWorld(t, cfg)
+	w.keeper(program(0, fb.RankPhaseRunning)).lacks("head")
+	w.do(HeadUp{Agent: 7}).want("head Register previous=0 bundles=0 ranks=1")
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, config())
+	w.do(HeadRefused{Code: fb.RefuseCodeDead, Text: "t"}).want("exit 3")
+	w = newWorld(t, config())
+	w.do(HeadRefused{Code: fb.RefuseCodeCluster, Text: "t"}).want("keeper KeeperStop 77 the head refused node n1 (Cluster): t", "exit 0")
+}
+
+// AGENT-8
+func TestKeeperGone(t *testing.T) {
+	w := running(t)
+	w.do(KeeperGone{}).want("head NodeLeaving", "agent.Leave{Reason:its keeper was killed}", "agent.Sweep{}", "exit 4")
+	w.do(KeeperGone{}).want()
+	w = newWorld(t, config())
+	w.do(KeeperGone{}).want("agent.Sweep{}", "exit 4")
+}
+
+func TestDrainNow(t *testing.T) {
+	w := running(t)
+	w.head(&fb.DrainT{Reason: "down", Now: true, ExitCode: 5}).
+		want("keeper ProgramSignal 0 signal=9 tree=true", "client 1 Shutdown")
+	w.keeper(&fb.ProgramStateT{Group: taskT(group), Incarnation: 1, Phase: fb.RankPhaseEnded, Signal: 9}).lacks("exit")
+	w.do(ClientGone{Process: 1}).has("agent.Leave{Reason:down}", "keeper KeeperStop 5 down", "exit 0")
+	if at := slices.Index(w.said, "keeper KeeperStop 5 down"); at < slices.Index(w.said, "agent.Leave{Reason:down}") {
+		t.Error("the keeper was stopped before the head was told")
+	}
+	w.pass(5 * sec).want()
+}
+
+func TestDrainNowWaitsASecondAtMost(t *testing.T) {
+	w := running(t)
+	w.head(&fb.DrainT{Reason: "down", Now: true})
+	w.pass(999 * msec).lacks("exit")
+	w.pass(msec).has("exit 0")
+}
+
+func TestDrainToComeIsPassedOn(t *testing.T) {
+	w := running(t)
+	w.head(&fb.DrainT{Reason: "walltime", Deadline: w.now + 60*sec}).want("client 1 Drain")
+	w.do(FromClient{Process: 1, M: &fb.DrainT{Reason: "mine"}}).want("head Drain")
+	w.head(&fb.DrainT{Reason: "x", Now: true})
+	w.do(attach(9)).has("client 9 Shutdown")
+}
+
+func TestKeepersDrain(t *testing.T) {
+	w := joined(t, config())
+	w.keeper(&fb.DrainT{Reason: "TERM", Now: true}).want("head Drain")
+	w.head(&fb.DrainT{Reason: "TERM", Now: true}).has("exit 0")
+	// Without a head nobody answers; with one that takes it up later, it is told.
+	w = newWorld(t, config())
+	w.keeper(&fb.DrainT{Reason: "TERM", Deadline: w.now + 5*sec}).want()
+	w.do(HeadUp{Agent: 7})
+	w.head(&fb.RegisteredT{}).has("head Drain")
+	w.pass(6 * sec).lacks("exit")
+	w.pass(2*sec).has("keeper KeeperStop 0 TERM", "exit 0")
+	w = newWorld(t, config())
+	w.keeper(&fb.DrainT{Reason: "TERM", Now: true})
+	w.pass(2 * sec).has("exit 0")
+}
+
+func TestNothingStartsOnALeavingNode(t *testing.T) {
+	w := running(t)
+	w.head(&fb.DrainT{Reason: "x", Now: true})
+	m := start(2, 7, 1)
+	m.Ranks = m.Ranks[1:]
+	w.head(m).has("head RankState 1 Ended code=75 signal=0 by_us=false error=node n1 is being shut down").lacks("keeper ProgramLaunch")
+}
+
+// AGENT-7
+func TestFencing(t *testing.T) {
+	kills := func(w *world) bool { return strings.Contains(strings.Join(w.said, "\n"), "signal=9") }
+	w := running(t)
+	w.do(HeadDown{})
+	if w.pass(20*sec - msec); kills(w) {
+		t.Error("ended its programs before 20 s")
+	}
+	if w.pass(msec); !kills(w) {
+		t.Error("a node that reaches nobody lets its programs run")
+	}
+	w.keeper(&fb.ProgramStateT{Group: taskT(group), Incarnation: 1, Phase: fb.RankPhaseEnded, Signal: 9})
+	w.do(eofs(0)...)
+	w.do(HeadUp{Agent: 7, Term: 2})
+	r := w.effs[0].(ToHead).M.(*fb.RegisterT).Ranks[0]
+	if !r.ByUs || r.Signal != 9 {
+		t.Errorf("registered %+v", r)
+	}
+
+	w = running(t)
+	w.do(HeadDown{}, HeadUp{Agent: 7, Resumed: true})
+	if w.pass(60 * sec); kills(w) {
+		t.Error("ended its programs though the head came back")
+	}
+
+	w = remote(t)
+	w.do(HeadDown{})
+	if w.pass(60 * sec); kills(w) {
+		t.Error("a head that is merely down stopped a program: a peer is in reach")
+	}
+	w.do(PeerDown{Peer: 9})
+	if w.pass(20 * sec); !kills(w) {
+		t.Error("neither head nor peer, and the program runs on")
+	}
+
+	cfg := config()
+	cfg.HeadLocal = true
+	w = joined(t, cfg)
+	w.head(reserve(1, false), start(1, 0, 0))
+	w.keeper(program(0, fb.RankPhaseRunning))
+	w.do(HeadDown{})
+	if w.pass(60 * sec); kills(w) {
+		t.Error("the node of the head fenced itself")
+	}
+}
+
+func TestWithoutAHeadPeersAreAsked(t *testing.T) {
+	w := joined(t, config())
+	w.has("head PeerQuery 6", "head PeerQuery 8", "head PeerQuery 5")
+	w.head(&fb.PeerInfoT{Agent: 6, Name: "n6", Addresses: []string{"a"}}, &fb.PeerInfoT{Agent: 8})
+	w.pass(60*sec).has("head PeerQuery 8", "head PeerQuery 5")
+	w.head(reserve(1, false), start(1, 0, 0))
+	w.keeper(program(0, fb.RankPhaseRunning))
+	w.do(HeadDown{})
+	w.pass(5 * sec).has("dial 6 [a]")
+	w.do(PeerUp{Peer: 6})
+	w.pass(60 * sec).lacks("keeper ProgramSignal")
+	w.do(PeerDead{Peer: 6})
+	w.pass(5 * sec).has("dial 6 [a]")
+}
+
+func TestDeadAgentsAreRefused(t *testing.T) {
+	w := joined(t, config())
+	w.head(&fb.AgentDeadT{Agent: 9})
+	if !w.c.Dead(9) || w.c.Dead(8) {
+		t.Error("who is dead?")
+	}
+	w.do(PeerUp{Peer: 9})
+	if len(w.effs) != 1 || w.effs[0] != (PeerDrop{Peer: 9}) {
+		t.Error(w.said)
+	}
+	w.do(FromPeer{Peer: 9, M: &fb.RankOutputT{Group: taskT(group), Process: 1}}).want()
+}
+
+// Nothing that others send may bring the agent down.
+func TestNonsense(t *testing.T) {
+	w := running(t)
+	for _, m := range []Message{
+		&fb.RankStartT{}, &fb.RankStartT{Group: taskT(group), Incarnation: 1, Ranks: []*fb.RankPlaceT{{Rank: 9, Bundle: 3}}},
+		&fb.RankStopT{}, &fb.RankStateAckT{Ranks: []uint32{1}}, &fb.RankSinkT{}, &fb.GroupUpdateT{}, &fb.StateReplyT{}, &fb.NoticeT{},
+		&fb.PeerInfoT{}, &fb.AgentDeadT{}, &fb.BundleReserveT{}, &fb.BundleReleaseT{}, &fb.DrainT{}, &fb.RegisteredT{},
+		&fb.RankOutputT{Stream: 9}, &fb.RankOutputAckT{Stream: 0}, &fb.RankOutputAckT{Group: taskT(group), Incarnation: 1, Stream: 3},
+		&fb.RankInputT{}, &fb.RankInputAckT{}, &fb.ProgramStateT{}, &fb.PortHeldT{}, &fb.GroupCreateT{}, &fb.GroupWatchT{}, &fb.GroupCancelT{},
+		&fb.AgentDeadT{Agent: 7}, &fb.GroupUpdateT{Group: taskT(group), Ranks: []*fb.RankPlaceT{{Rank: 1 << 31}}},
+		&fb.AttachT{}, &fb.StateQueryT{}, &fb.HelloT{},
+	} {
+		w.do(FromHead{M: m}, FromPeer{Peer: 9, M: m}, FromPeer{Peer: 0, M: m}, FromClient{Process: 1, M: m}, FromClient{Process: 3, M: m}, FromKeeper{M: m})
+	}
+	w.do(Output{Key: key(0), Stream: 7}, Output{Key: key(77), Stream: 1}, OutputEOF{Stream: 9}, InputWritten{}, Restored{Key: key(0), Stream: 1},
+		ClientGone{Process: 99}, PeerDead{Peer: 1}, PeerDown{Peer: 2}, PeerUp{}, HeadDown{}, HeadDown{})
+	w.pass(30 * sec)
+}
