@@ -1,0 +1,282 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/slurm"
+	"github.com/maniple-hpc/maniple/slurm/slurmtest"
+)
+
+func TestMain(m *testing.M) {
+	slurmtest.Main()
+	os.Exit(m.Run())
+}
+
+// recordedVersions are the Slurms whose outputs were recorded.
+func recordedVersions(t *testing.T) []string {
+	dirs, err := filepath.Glob("../testdata/[0-9]*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatal("nothing recorded", err)
+	}
+	for i := range dirs {
+		dirs[i] = filepath.Base(dirs[i])
+	}
+	return dirs
+}
+
+func TestSubmitReadsTheID(t *testing.T) {
+	for out, want := range map[string]Submitted{
+		"12\n": {JobID: 12}, "12;alpha\n": {JobID: 12, Cluster: "alpha"}, "welcome to the cluster\n1234567\n": {JobID: 1234567},
+	} {
+		f := slurmtest.New(t).On("sbatch", slurmtest.Answer{Stdout: out})
+		c := &Client{Environ: f.Environ("SBATCH_ACCOUNT=a")}
+		got, err := c.Submit(t.Context(), Submission{Args: []string{"-N2"}, Script: []byte("#!/bin/sh\ntrue\n")})
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v", out, got, err)
+		}
+		call := f.Calls()[0]
+		if !slices.Equal(call.Args, []string{"--parsable", "-N2"}) || call.Stdin != "#!/bin/sh\ntrue\n" || !slices.Contains(call.Env, "SBATCH_ACCOUNT=a") {
+			t.Errorf("%+v", call)
+		}
+	}
+}
+
+func TestSubmitWithoutIDIsAnError(t *testing.T) {
+	f := slurmtest.New(t).On("sbatch", slurmtest.Answer{Stdout: "hello\n"})
+	_, err := (&Client{Environ: f.Environ()}).Submit(t.Context(), Submission{})
+	if !errors.Is(err, slurm.ErrOutput) {
+		t.Error(err)
+	}
+}
+
+func TestRefusalsKeepSlurmsWords(t *testing.T) {
+	for _, v := range recordedVersions(t) {
+		f := slurmtest.New(t).On("sbatch", slurmtest.Answer{Stderr: slurmtest.Recorded(t, v, "error.partition"), Code: 1})
+		_, err := (&Client{Environ: f.Environ()}).Submit(t.Context(), Submission{})
+		if !errors.Is(err, slurm.ErrRefused) || !strings.Contains(err.Error(), "nvalid partition") || !strings.Contains(err.Error(), "sinfo -s") {
+			t.Error(v, err)
+		}
+		f = slurmtest.New(t).On("scontrol", slurmtest.Answer{Stderr: slurmtest.Recorded(t, v, "error.unreachable"), Code: 1})
+		if _, err := (&Client{Environ: f.Environ()}).Job(t.Context(), "1"); !errors.Is(err, slurm.ErrUnreachable) {
+			t.Error(v, err)
+		}
+	}
+}
+
+// EXEC-1: a program that hangs is ended with its children.
+func TestTimeLimitOfACall(t *testing.T) {
+	f := slurmtest.New(t).On("squeue", slurmtest.Answer{Hang: true})
+	began := time.Now()
+	_, err := (&Client{Environ: f.Environ(), Timeout: 300 * time.Millisecond}).Queue(t.Context())
+	if !errors.Is(err, slurm.ErrTooSlow) || time.Since(began) > 5*time.Second {
+		t.Fatal(err, time.Since(began))
+	}
+	group := strconv.Itoa(f.Calls()[0].Pid)
+	for deadline := time.Now().Add(5 * time.Second); len(members(t, group)) > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("its process group lives on:", members(t, group))
+		}
+	}
+}
+
+// members are the living processes of a process group.
+func members(t *testing.T, group string) (pids []string) {
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // gone
+		}
+		// pid (name) state ppid pgrp ...
+		f := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		if f[2] == group && f[0] != "Z" && f[0] != "X" {
+			pids = append(pids, strings.Split(file, "/")[2])
+		}
+	}
+	return pids
+}
+
+func TestCancelledContext(t *testing.T) {
+	f := slurmtest.New(t).On("squeue", slurmtest.Answer{Hang: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if _, err := (&Client{Environ: f.Environ()}).Queue(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestNoSlurmHere(t *testing.T) {
+	_, err := (&Client{Environ: []string{"PATH=" + t.TempDir()}}).Queue(t.Context())
+	if !errors.Is(err, slurm.ErrMissing) || !strings.Contains(err.Error(), "squeue is not on the PATH") {
+		t.Error(err)
+	}
+}
+
+// EXEC-3.
+func TestUsersFormatsDoNotReachThePrograms(t *testing.T) {
+	f := slurmtest.New(t).On("squeue", slurmtest.Answer{})
+	c := &Client{Environ: f.Environ("SQUEUE_STATES=PD", "SQUEUE_FORMAT=%i", "SLURM_TIME_FORMAT=relative", "LC_ALL=de_DE", "SLURM_CONF=/x")}
+	if _, err := c.Queue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range f.Calls()[0].Env {
+		if strings.HasPrefix(kv, "SQUEUE_") || strings.HasPrefix(kv, "SLURM_TIME_FORMAT") || kv == "LC_ALL=de_DE" {
+			t.Error(kv)
+		}
+	}
+	if !slices.Contains(f.Calls()[0].Env, "SLURM_CONF=/x") {
+		t.Error("SLURM_CONF is gone")
+	}
+}
+
+func TestQueue(t *testing.T) {
+	for _, v := range recordedVersions(t) {
+		f := slurmtest.New(t).On("squeue", slurmtest.Answer{Stdout: slurmtest.Recorded(t, v, "squeue.jobs")})
+		jobs, err := (&Client{Environ: f.Environ()}).Queue(t.Context(), "1", "2")
+		if err != nil {
+			t.Fatal(v, err)
+		}
+		byName := map[string]*slurm.Job{}
+		for _, j := range jobs {
+			byName[j.Name] = j
+		}
+		if j := byName["record"]; j == nil || j.State != slurm.Running || j.Nodes != "n[1-2]" || j.Limit != 10*time.Minute || j.End.Sub(j.Started) != 10*time.Minute {
+			t.Errorf("%s: %+v", v, j)
+		}
+		if j := byName["toolong"]; j == nil || j.State != slurm.Pending || j.Reason != "PartitionTimeLimit" {
+			t.Errorf("%s: %+v", v, j)
+		}
+		if byName["a name = with State=RUNNING and | bar"] == nil {
+			t.Errorf("%s: the odd name is broken", v)
+		}
+		if args := strings.Join(f.Calls()[0].Args, " "); !strings.Contains(args, "--jobs=1,2") || !strings.Contains(args, "--local") {
+			t.Error(args)
+		}
+	}
+}
+
+func TestQueueOfAJobThatIsGoneIsEmpty(t *testing.T) {
+	f := slurmtest.New(t).On("squeue", slurmtest.Answer{Stderr: "slurm_load_jobs error: Invalid job id specified\n", Code: 1})
+	if jobs, err := (&Client{Environ: f.Environ()}).Queue(t.Context(), "9"); len(jobs) != 0 || err != nil {
+		t.Error(jobs, err)
+	}
+}
+
+func TestEnded(t *testing.T) {
+	for _, v := range recordedVersions(t) {
+		f := slurmtest.New(t).On("sacct", slurmtest.Answer{Stdout: slurmtest.Recorded(t, v, "sacct")})
+		jobs, err := (&Client{Environ: f.Environ()}).Ended(t.Context(), "1")
+		if err != nil {
+			t.Fatal(v, err)
+		}
+		want := map[string]struct {
+			state slurm.State
+			code  int
+		}{"ok": {slurm.Completed, 0}, "fails": {slurm.Failed, 3}, "signal": {slurm.Failed, 137}, "cancelled": {slurm.Cancelled, 143}, "limit": {slurm.Timeout, 143}}
+		for _, j := range jobs {
+			if w, ok := want[j.Name]; ok {
+				delete(want, j.Name)
+				if j.State != w.state || j.Result() != w.code || !j.Over() {
+					t.Errorf("%s: %s is %s with %d", v, j.Name, j.State, j.Result())
+				}
+			}
+			if j.Name == "arr" && (j.ArrayID == 0 || j.ArrayTask == "") {
+				t.Errorf("%s: %+v", v, j)
+			}
+		}
+		if len(want) > 0 {
+			t.Errorf("%s: missing %v", v, want)
+		}
+	}
+}
+
+func TestNoAccounts(t *testing.T) {
+	f := slurmtest.New(t).On("sacct", slurmtest.Answer{Stderr: "Slurm accounting storage is disabled\n", Code: 1})
+	_, err := (&Client{Environ: f.Environ()}).Ended(t.Context(), "1")
+	if !errors.Is(err, slurm.ErrRefused) || !strings.Contains(err.Error(), "keeps no accounts") {
+		t.Error(err)
+	}
+}
+
+// Partitions and options are asked for once (EXEC-4), and again when they are old or the program changed.
+func TestCache(t *testing.T) {
+	for _, v := range recordedVersions(t) {
+		f := slurmtest.New(t).
+			On("sinfo", slurmtest.Answer{Stdout: slurmtest.Recorded(t, v, "sinfo.partitions")}).
+			On("sbatch", slurmtest.Answer{Stdout: slurmtest.Recorded(t, v, "sbatch.help")})
+		now := time.Now()
+		c := &Client{Environ: f.Environ(), Cache: filepath.Join(t.TempDir(), "deep", "cache.json"), Now: func() time.Time { return now }}
+		ask := func() {
+			t.Helper()
+			if list, err := c.Partitions(t.Context()); err != nil || len(list) != 3 || list[0].Limit != slurm.Infinite {
+				t.Fatal(list, err)
+			}
+			if list, err := c.Options(t.Context()); err != nil || len(list) < 70 {
+				t.Fatal(len(list), err)
+			}
+		}
+		ask()
+		ask()
+		if n := len(f.Calls()); n != 2 {
+			t.Errorf("%s: %d calls for a warm cache", v, n)
+		}
+		now = now.Add(2 * time.Hour)
+		ask()
+		if n := len(f.Calls()); n != 3 {
+			t.Errorf("%s: %d calls after two hours", v, n)
+		}
+		c.Environ = append(c.Environ, "SLURM_CONF=/another/cluster")
+		ask()
+		if n := len(f.Calls()); n != 5 {
+			t.Errorf("%s: %d calls for another cluster", v, n)
+		}
+		c.Forget()
+		ask()
+		if n := len(f.Calls()); n != 7 {
+			t.Errorf("%s: %d calls after Forget", v, n)
+		}
+	}
+}
+
+func TestBrokenCacheCostsAQuestionOnly(t *testing.T) {
+	f := slurmtest.New(t).On("sinfo", slurmtest.Answer{Stdout: slurmtest.Recorded(t, "22.05", "sinfo.partitions")})
+	path := filepath.Join(t.TempDir(), "cache")
+	for _, text := range []string{"", "{", `{"version":1,"partitions":7}`, `{"version":99}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := (&Client{Environ: f.Environ(), Cache: path}).Partitions(t.Context()); err != nil || len(list) != 3 {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if list, err := (&Client{Environ: f.Environ(), Cache: "/proc/nowhere/cache"}).Partitions(t.Context()); err != nil || len(list) != 3 {
+		t.Error(err)
+	}
+}
+
+func TestCancelOfAnEndedJobIsNoError(t *testing.T) {
+	f := slurmtest.New(t).On("scancel", slurmtest.Answer{Stderr: "scancel: error: Kill job error on job id 5: Invalid job id specified\n", Code: 1})
+	if err := (&Client{Environ: f.Environ()}).Cancel(t.Context(), "5"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNodeReason(t *testing.T) {
+	f := slurmtest.New(t).On("sinfo", slurmtest.Answer{Stdout: "down*|Not responding\ndown*|Not responding\n"})
+	state, reason, err := (&Client{Environ: f.Environ()}).NodeReason(t.Context(), "n3")
+	if state != "down" || reason != "Not responding" || err != nil {
+		t.Error(state, reason, err)
+	}
+}
