@@ -180,7 +180,9 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	case LinkDown:
 		c.linkDown(e)
 	case Silent:
-		c.memberGone(e.Agent, e.Reason)
+		if m := c.state.byAgent[e.Agent]; m != nil && m.run.linked { // else its time runs anyway
+			c.memberGone(e.Agent, e.Reason)
+		}
 	case Left:
 		c.memberGone(e.Agent, e.Reason)
 	case Short:
