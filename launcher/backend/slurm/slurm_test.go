@@ -1,0 +1,385 @@
+package slurm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/slurm"
+	"github.com/maniple-hpc/maniple/slurm/slurmtest"
+)
+
+func TestMain(m *testing.M) {
+	slurmtest.Main()
+	os.Exit(m.Run())
+}
+
+// job is the environment of a batch script on two nodes.
+var job = []string{"SLURM_JOB_ID=7", "SLURM_JOB_NODELIST=n[1-2]", "SLURMD_NODENAME=n1", "SLURM_CPUS_PER_TASK=8", "SLURM_EXPORT_ENV=NONE", "SLURM_GPU_BIND=single:1", "FLAVOUR=vanilla"}
+
+func doc() *bootdoc.Doc {
+	return &bootdoc.Doc{Version: bootdoc.Version, Cluster: strings.Repeat("ab", 16), Secret: []byte(strings.Repeat("s", 32)), Name: "7", Owner: "stdin"}
+}
+
+// keepers is a stand-in for srun: it reads the boot document, says what keepers say and ends with its input.
+const keepers = `
+read -r doc
+printf '%s\n' "$doc" > "$SLURMTEST_DIR/doc"
+echo '0: {"event":"head","addresses":["10.0.0.1:7"]}'
+read -r head
+printf '%s\n' "$head" > "$SLURMTEST_DIR/head"
+echo '1: {"event":"ready","node":"n2","agent":2}'
+echo '0: {"event":"ready","agent":1}'
+cat > "$SLURMTEST_DIR/rest"
+echo '0: {"event":"end","code":0}'
+echo '1: {"event":"end","code":0}'
+`
+
+func start(t *testing.T, f *slurmtest.Fake, more ...string) (backend.Session, error) {
+	t.Helper()
+	b := &Backend{Environ: f.Environ(append(slices.Clone(job), more...)...)}
+	return b.Start(t.Context(), backend.Request{Doc: doc(), Head: true, Binary: "/opt/maniple"})
+}
+
+func next(t *testing.T, s backend.Session, kind string) backend.Event {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case ev, ok := <-s.Events():
+			if !ok {
+				t.Fatalf("the session ended without %q: %v", kind, s.Wait())
+			}
+			if ev.Kind == kind {
+				return ev
+			}
+			t.Logf("passing over %+v", ev)
+		case <-timeout:
+			t.Fatalf("no %q", kind)
+		}
+	}
+}
+
+func envOf(f *slurmtest.Fake) string {
+	_, dir, _ := strings.Cut(f.Environ()[1], "=")
+	return dir
+}
+
+func TestStepIsWhatTheDesignSays(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ev := next(t, s, backend.KindHead); ev.Node != "n1" || len(ev.Addresses) != 1 {
+		t.Errorf("%+v", ev)
+	}
+	if err := s.Send(backend.HeadLine([]string{"10.0.0.1:7"})); err != nil {
+		t.Fatal(err)
+	}
+	if ev := next(t, s, backend.KindReady); ev.Node != "n2" || ev.Agent != 2 {
+		t.Errorf("%+v", ev)
+	}
+	if ev := next(t, s, backend.KindReady); ev.Node != "n1" { // from the label
+		t.Errorf("%+v", ev)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	call := f.Calls()[0]
+	args := strings.Join(call.Args, " ")
+	for _, want := range []string{"-N 2 -n 2 --ntasks-per-node=1 --overlap --mem=0 --cpu-bind=none --mpi=none --no-kill", "--export=ALL", "--label", "/opt/maniple keeper --head=auto"} {
+		if !strings.Contains(args, want) {
+			t.Errorf("%s: no %s", args, want)
+		}
+	}
+	if strings.Contains(args, "unbuffered") || strings.Contains(args, strings.Repeat("s", 32)) {
+		t.Error(args)
+	}
+	for _, kv := range call.Env { // STEP-1
+		for _, bad := range []string{"SLURM_CPUS_PER_TASK=", "SLURM_EXPORT_ENV=", "SLURM_GPU_BIND="} {
+			if strings.HasPrefix(kv, bad) {
+				t.Error(kv)
+			}
+		}
+		if strings.Contains(kv, strings.Repeat("s", 32)) {
+			t.Error("the secret is in the environment")
+		}
+	}
+	if !slices.Contains(call.Env, "FLAVOUR=vanilla") || !slices.Contains(call.Env, "SLURM_JOB_ID=7") {
+		t.Error("the user's environment is not handed on")
+	}
+	var d bootdoc.Doc
+	data, _ := os.ReadFile(filepath.Join(envOf(f), "doc"))
+	if err := json.Unmarshal(data, &d); err != nil || d.Check() != nil || !slices.Equal(d.Expect, []string{"n1", "n2"}) {
+		t.Errorf("%s: %v", data, err)
+	}
+	if head, _ := os.ReadFile(filepath.Join(envOf(f), "head")); string(head) != `{"head":["10.0.0.1:7"]}`+"\n" {
+		t.Errorf("%q", head)
+	}
+	if rest, _ := os.ReadFile(filepath.Join(envOf(f), "rest")); !strings.Contains(string(rest), `"drain"`) {
+		t.Errorf("%q", rest)
+	}
+}
+
+func TestOutsideOfAJob(t *testing.T) {
+	_, err := (&Backend{Environ: []string{"PATH=/nowhere"}}).Start(t.Context(), backend.Request{Doc: doc()})
+	if !errors.Is(err, ErrOutside) {
+		t.Error(err)
+	}
+}
+
+func TestWithoutSrun(t *testing.T) {
+	f := slurmtest.New(t)
+	f.Remove("srun")
+	if _, err := start(t, f, "PATH="+envOf(f)); !errors.Is(err, slurm.ErrMissing) {
+		t.Error(err)
+	}
+}
+
+func TestChosenNodes(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers})
+	b := &Backend{Environ: f.Environ("SLURM_JOB_ID=7", "SLURM_JOB_NODELIST=n[1-4]")}
+	s, err := b.Start(t.Context(), backend.Request{Doc: doc(), Nodes: []bootdoc.Node{{Name: "n4"}, {Name: "n2"}}, Binary: "/opt/maniple"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.Nodes(), []string{"n2", "n4"}) { // Slurm numbers its tasks in this order
+		t.Error(s.Nodes())
+	}
+	s.Stop(t.Context())
+	if args := strings.Join(f.Calls()[0].Args, " "); !strings.Contains(args, "-N 2 -n 2") || !strings.Contains(args, "--nodelist=n[2,4]") || !strings.Contains(args, "--head=no") {
+		t.Error(args)
+	}
+	if _, err := b.Start(t.Context(), backend.Request{Doc: doc(), Nodes: []bootdoc.Node{{Name: "n9"}}}); err == nil || !strings.Contains(err.Error(), "n9 is not in job 7") {
+		t.Error(err)
+	}
+}
+
+func TestHetJobIsOneStepOfSeveralComponents(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers})
+	b := &Backend{Environ: f.Environ(append(strings.Split(slurmtest.Recorded(t, "22.05", "env.het"), "\n"), "PATH="+envOf(f)+":/usr/bin:/bin")...)}
+	s, err := b.Start(t.Context(), backend.Request{Doc: doc(), Binary: "/opt/maniple"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Stop(t.Context())
+	args := strings.Join(f.Calls()[0].Args, " ")
+	if !strings.Contains(args, "-N 1 -n 1") || !strings.Contains(args, "--het-group=0 /opt/maniple keeper --head=no : -N 2 -n 2") || !strings.Contains(args, "--het-group=1") || len(s.Nodes()) != 3 {
+		t.Error(args, s.Nodes())
+	}
+}
+
+func TestLossesAreToldOnce(t *testing.T) { // STEP-4
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: `
+read -r doc
+echo 'srun: error: Node failure on n2' >&2
+echo 'srun: error: Node failure on n2' >&2
+echo 'srun: error: n2: task 1: Killed' >&2
+cat > /dev/null
+exit 1
+`})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev := next(t, s, backend.KindLost)
+	if ev.Node != "n2" || !strings.Contains(ev.Text, "NODE_FAIL") {
+		t.Errorf("%+v", ev)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	seen := make(chan backend.Event, 16)
+	go func() {
+		s.Send(backend.DrainLine("test", time.Now(), true))
+		s.(*session).closeInput()
+	}()
+	for ev := range s.Events() {
+		seen <- ev
+	}
+	close(seen)
+	for ev := range seen {
+		if ev.Kind == backend.KindLost {
+			t.Errorf("again: %+v", ev)
+		}
+	}
+	s.Stop(ctx)
+}
+
+func TestKilledKeeperIsLost(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: `
+read -r doc
+echo '1: {"event":"end","code":0}'
+echo 'srun: error: n[1-2]: tasks 0-1: Exited with exit code 1' >&2
+exit 1
+`})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := map[string]bool{}
+	for ev := range s.Events() {
+		if ev.Kind == backend.KindLost {
+			lost[ev.Node] = true
+		}
+	}
+	if !lost["n1"] {
+		t.Errorf("lost %v", lost)
+	}
+	var e *slurm.Error
+	if err := s.Wait(); !errors.As(err, &e) || !strings.Contains(err.Error(), "Exited with exit code 1") {
+		t.Error(err)
+	}
+}
+
+func TestRefusedStepNamesSlurmsReason(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Stderr: "srun: error: Unable to create step for job 7: Memory required by task is not available\n", Code: 1})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range s.Events() {
+	}
+	if err := s.Wait(); !errors.Is(err, slurm.ErrRefused) || !strings.Contains(err.Error(), "Memory required") {
+		t.Error(err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for line, want := range map[string]slurm.Cause{
+		"slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-21T09:43:00 DUE TO TIME LIMIT ***": slurm.CauseTimeLimit,
+		"slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-21T09:43:00 DUE TO PREEMPTION ***": slurm.CausePreempted,
+		"0: slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-21T09:43:00 ***":                slurm.CauseCancelled,
+	} {
+		f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: "read -r doc; echo '" + line + "' >&2; cat >/dev/null"})
+		s, err := start(t, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev := next(t, s, backend.KindWarning); ev.Reason != string(want) {
+			t.Errorf("%s: %+v", line, ev)
+		}
+		s.Stop(t.Context())
+	}
+}
+
+// The program is not on the nodes: it is sent there, and started by a shell that removes it.
+func TestProgramIsSentToNodesThatLackIt(t *testing.T) {
+	f := slurmtest.New(t).
+		On("srun", slurmtest.Answer{Script: `read -r doc; echo 'slurmstepd: error: execve(): /opt/maniple: No such file or directory' >&2; cat >/dev/null; exit 2`}).
+		On("srun", slurmtest.Answer{Args: []string{"/bin/sh"}, Script: keepers}).
+		On("sbcast", slurmtest.Answer{})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, backend.KindHead)
+	s.Stop(t.Context())
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	calls := f.Calls()
+	if len(calls) != 3 || calls[1].Program != "sbcast" || calls[1].Args[1] != "/opt/maniple" {
+		t.Fatalf("%+v", calls)
+	}
+	copied := calls[1].Args[2]
+	if !strings.HasPrefix(copied, "/tmp/maniple-") || !slices.Contains(calls[2].Args, copied) || !strings.Contains(strings.Join(calls[2].Args, " "), `rm -f "$0"`) {
+		t.Error(calls[1].Args, calls[2].Args)
+	}
+}
+
+// A released step lives on: nobody reads what it prints, and it does not die of that.
+func TestRelease(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: `
+read -r doc
+echo '0: {"event":"head","addresses":["a:1"]}'
+cat > /dev/null
+i=0; while [ $i -lt 100 ]; do echo "0: {\"event\":\"text $i\"}"; i=$((i+1)); done
+echo alive > "$SLURMTEST_DIR/alive"
+`})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, backend.KindHead)
+	if err := s.Release(); err != nil {
+		t.Error(err)
+	}
+	s.Wait()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if data, err := os.ReadFile(filepath.Join(envOf(f), "alive")); err == nil && string(data) == "alive\n" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it did not get to its end")
+		}
+	}
+}
+
+// A step that does not end in time is killed by two interrupts of srun.
+func TestStopKillsWhatDoesNotEnd(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: `
+trap 'echo int >> "$SLURMTEST_DIR/ints"; [ $(wc -l < "$SLURMTEST_DIR/ints") -ge 2 ] && exit 130' INT
+read -r doc
+echo '0: {"event":"head","addresses":["a:1"]}'
+while :; do sleep 0.01; done
+`})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, backend.KindHead)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.Stop(ctx); err == nil || !strings.Contains(err.Error(), "did not end in time") {
+		t.Error(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadNews(t *testing.T) {
+	for line, want := range map[string]news{
+		"srun: error: Node failure on n[2-3]":                                                      {kind: newsFailed, nodes: []string{"n2", "n3"}},
+		"srun: error: n3: task 2: Killed":                                                          {kind: newsTaskEnd, nodes: []string{"n3"}},
+		"srun: error: n[1-2]: tasks 0-1: Exited with exit code 2":                                  {kind: newsTaskEnd, nodes: []string{"n1", "n2"}},
+		"srun: error: Task launch for StepId=3.0 failed on node n4: Communication failure":         {kind: newsNoLaunch, nodes: []string{"n4"}},
+		"slurmstepd: error: execve(): /opt/maniple: No such file or directory":                     {kind: newsNoFile},
+		"1: slurmstepd: error: execve(): /opt/maniple: Permission denied":                          {kind: newsNoFile},
+		"slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-21T09:43:00 ***":            {kind: newsStopping},
+		"srun: Job step aborted: Waiting up to 7 seconds for job step to finish.":                  {},
+		"srun: error: Unable to create step for job 7: Memory required by task is not available":   {},
+		"0: something a keeper printed: task":                                                      {},
+		"slurmstepd: error: couldn't chdir to `/home/x': No such file or directory: going to /tmp": {},
+	} {
+		got := readNews(line, "/opt/maniple")
+		if got.kind != want.kind || !slices.Equal(got.nodes, want.nodes) {
+			t.Errorf("%q: %+v", line, got)
+		}
+	}
+}
+
+func TestCutLabel(t *testing.T) {
+	for line, want := range map[string]struct {
+		task int
+		rest string
+	}{
+		"0: {}": {0, "{}"}, " 7: a: b": {7, "a: b"}, "12: ": {12, ""}, "12:": {12, ""}, "srun: error: x": {-1, "srun: error: x"}, "plain": {-1, "plain"}, "-1: x": {-1, "-1: x"},
+	} {
+		if task, rest := cutLabel(line); task != want.task || rest != want.rest {
+			t.Errorf("%q: %d %q", line, task, rest)
+		}
+	}
+}
