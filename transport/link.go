@@ -166,8 +166,9 @@ func (l *Link) Consumed(m Msg) {
 	l.wakeIfReadyLocked()
 }
 
-// Close sends what is queued, then Goodbye, and waits until the peer has all of it, or until ctx
-// ends, when the session is ended without. Callbacks are over when it returns.
+// Close sends what is queued, then Goodbye, and waits until the peer has all of it, when callbacks
+// are over too; or until ctx ends, when the session is ended without, and Done tells when callbacks
+// are over: one of them may be waiting for Close's caller.
 func (l *Link) Close(ctx context.Context, reason string) error {
 	l.mu.Lock()
 	l.ev = LinkEvent{Kind: LinkClose, Reason: reason}
@@ -178,7 +179,6 @@ func (l *Link) Close(ctx context.Context, reason string) error {
 	case <-l.done:
 	case <-ctx.Done():
 		l.Kill(ErrClosed)
-		<-l.done
 		return fmt.Errorf("transport: close link to %s: not all was acknowledged: %w", l.cfg.Name, ctx.Err())
 	}
 	l.mu.Lock()
