@@ -20,8 +20,8 @@ const (
 
 // folder gathers equal lines of several ranks and writes whole lines, each marked with who said it.
 //
-// Lines wait in the order in which they first came. A rank's line joins the last waiting line of the
-// same text unless the rank has said something after it: so the lines of each rank keep their order.
+// Lines wait in the order in which they first came. A rank's line joins the first waiting line of the
+// same text that comes after all that the rank has said: so the lines of each rank keep their order.
 // The first line goes when all living ranks have said it, or when it has waited FoldFor.
 type folder struct {
 	w     io.Writer
@@ -32,9 +32,9 @@ type folder struct {
 
 	queue  []said // [head:] wait
 	head   int
-	first  int64            // sequence number of queue[0]
-	index  map[string]int64 // text to the last line that has it
-	lastOf map[int]int64    // rank to the last line that it is part of
+	first  int64           // sequence number of queue[0]
+	index  map[string]pair // text to the first and last waiting lines that have it
+	lastOf map[int]int64   // rank to the last line that it is part of
 	bytes  int
 	over   map[int]bool // ranks of which nothing more comes
 	buf    bytes.Buffer
@@ -46,12 +46,18 @@ type said struct {
 	rank int
 	more []int // further ranks
 	due  int64
+	next int64 // sequence number of the next waiting line with this text; 0: none
 }
+
+type pair struct{ first, last int64 }
+
+// maxSame is how many waiting lines of one text are looked at for one to join.
+const maxSame = 32
 
 func newFolder(w io.Writer, world int, plain bool, term *terminal) *folder {
 	return &folder{
-		w: w, plain: plain, world: world, term: term, index: map[string]int64{}, lastOf: map[int]int64{},
-		over: map[int]bool{}, marks: map[int]string{},
+		w: w, plain: plain, world: world, term: term, index: map[string]pair{}, lastOf: map[int]int64{},
+		over: map[int]bool{}, marks: map[int]string{}, first: 1,
 	}
 }
 
@@ -61,21 +67,38 @@ func (f *folder) add(rank int, line []byte, now int64) {
 		f.emit(said{text: string(line), rank: rank})
 		return
 	}
-	if seq, ok := f.index[string(line)]; ok && seq >= f.first+int64(f.head) {
-		if last, said := f.lastOf[rank]; !said || last < seq {
-			e := &f.queue[seq-f.first]
-			e.more = append(e.more, rank)
-			f.lastOf[rank] = seq
-			f.release(now)
-			return
-		}
+	same, waits := f.index[string(line)]
+	if seq := f.joins(rank, same); waits && seq != 0 {
+		e := &f.queue[seq-f.first]
+		e.more = append(e.more, rank)
+		f.lastOf[rank] = seq
+		f.release(now)
+		return
 	}
 	text := string(line)
 	seq := f.first + int64(len(f.queue))
 	f.queue = append(f.queue, said{text: text, rank: rank, due: now + int64(FoldFor)})
-	f.index[text], f.lastOf[rank] = seq, seq
+	if waits {
+		f.queue[same.last-f.first].next = seq
+		same.last = seq
+	} else {
+		same = pair{seq, seq}
+	}
+	f.index[text], f.lastOf[rank] = same, seq
 	f.bytes += len(text)
 	f.release(now)
+}
+
+// joins finds the waiting line that a rank's line is the same as, 0: none.
+func (f *folder) joins(rank int, same pair) int64 {
+	last := f.lastOf[rank]
+	for n, seq := 0, same.first; seq != 0 && n < maxSame; n++ {
+		if seq > last {
+			return seq
+		}
+		seq = f.queue[seq-f.first].next
+	}
+	return 0
 }
 
 // release writes the lines that wait no longer.
@@ -99,9 +122,10 @@ func (f *folder) all(e *said) bool { return 1+len(e.more) >= f.world-len(f.over)
 
 func (f *folder) pop() {
 	e := &f.queue[f.head]
-	seq := f.first + int64(f.head)
-	if f.index[e.text] == seq {
+	if e.next == 0 {
 		delete(f.index, e.text)
+	} else {
+		f.index[e.text] = pair{e.next, f.index[e.text].last}
 	}
 	f.bytes -= len(e.text)
 	f.emit(*e)
