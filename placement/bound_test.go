@@ -60,6 +60,23 @@ func TestBoundedSearch(t *testing.T) {
 	}
 }
 
+// TestGaveUpIsNotNotNow: the search on what is free gave up, and a paused node would do. That is no proof that
+// nothing fits now.
+func TestGaveUpIsNotNotNow(t *testing.T) {
+	v, r := hard(40, 120, 0)
+	n := placement.Node{Index: 40, Name: "spare", State: placement.Paused}
+	n.Total, _ = placement.Make(placement.Resource{Name: "lic", Amount: placement.Whole(1e6)})
+	if err := v.Put(n); err != nil {
+		t.Fatal(err)
+	}
+	if _, u := placement.Solve(v, r); u == nil || u.Verdict != placement.GaveUp {
+		t.Fatalf("%+v", u)
+	}
+	if e := placement.Explain(v, r); e == nil || e.Verdict != placement.GaveUp {
+		t.Fatalf("%+v", e)
+	}
+}
+
 // BenchmarkHard is the longest that a request can hold up the head.
 func BenchmarkHard(b *testing.B) {
 	for _, size := range [][2]int{{40, 120}, {1000, 1000}, {1000, 3000}} {

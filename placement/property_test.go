@@ -82,6 +82,23 @@ func TestSameSeedSamePlan(t *testing.T) {
 	}
 }
 
+// TestSeed: a seed permutes equal nodes, and none means the first.
+func TestSeed(t *testing.T) {
+	v := cluster(16)
+	first := make(map[int]bool)
+	for seed := range uint64(20) {
+		r := bundles(1, placement.Pack, "CPU=64")
+		r.Seed = seed
+		p, _ := placement.Solve(v, r)
+		if first[p.Places[0].Node] = true; seed == 0 && p.Places[0].Node != 0 {
+			t.Errorf("without a seed: node %d", p.Places[0].Node)
+		}
+	}
+	if len(first) < 5 {
+		t.Errorf("20 seeds chose only %d of 16 equal nodes", len(first))
+	}
+}
+
 // TestCommitAndRelease is PLACE-4: whatever is committed and released in whatever order, the view balances.
 func TestCommitAndRelease(t *testing.T) {
 	for seed := range uint64(500) {
