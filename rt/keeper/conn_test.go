@@ -123,7 +123,7 @@ func TestStrangersAreDropped(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > 18*time.Second {
 		t.Errorf("mute connections stayed %v", took)
 	}
 	a.stop()
@@ -160,7 +160,7 @@ func TestConnectionsDoNotWaitForEver(t *testing.T) {
 	start := time.Now()
 	c := dial(t, keeper.Port, "MNPL\x01\x02\x00\x00")
 	expect(t, c, "")
-	if took := time.Since(start); took < 4*time.Second || took > 8*time.Second {
+	if took := time.Since(start); took < 4*time.Second || took > 18*time.Second {
 		t.Errorf("closed after %v", took)
 	}
 }

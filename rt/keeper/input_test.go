@@ -117,7 +117,7 @@ func TestSecondTermStops(t *testing.T) {
 	start := time.Now()
 	n.cmd.Process.Signal(unix.SIGTERM)
 	ev := n.ended(143) // though neither daemon leaves
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if !strings.Contains(ev["reason"].(string), "second SIGTERM") {
@@ -144,7 +144,7 @@ func TestInputEnds(t *testing.T) {
 		// An agent that does not do its part does not keep the node.
 		n.link(fb.RoleHead).conn.Close()
 		n.ended(143)
-		if took := time.Since(start); took > 8*time.Second {
+		if took := time.Since(start); took > 18*time.Second {
 			t.Errorf("it took %v", took)
 		}
 		if left := alive(t, word); len(left) > 0 {

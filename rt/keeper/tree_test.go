@@ -17,7 +17,7 @@ import (
 // A family is a rank with all the descendants that a kill test must end: one in the rank's session, one
 // that left it and ignores TERM, and one that was orphaned and left the session. word marks all of them.
 func family(word string) string {
-	stubborn := `trap "" TERM INT HUP; while :; do sleep 0.05; done`
+	stubborn := `trap "" TERM INT HUP; while :; do sleep 0.3; done`
 	return fmt.Sprintf(`
 sh -c 'sleep 600; : %[1]s' &
 setsid sh -c '%[2]s; : %[1]s' &
@@ -29,29 +29,25 @@ func unique(t *testing.T) string {
 	return fmt.Sprintf("family-%d-%s", os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-"))
 }
 
-func gone(t *testing.T, word string, within time.Duration) {
+// gone waits for the end of all processes of word; graces that a test must not wait for are much longer.
+func gone(t *testing.T, word string) {
 	t.Helper()
-	start := time.Now()
 	until(t, "processes of "+word+" gone", func() bool { return len(alive(t, word)) == 0 })
-	if took := time.Since(start); took > within {
-		t.Errorf("%s took %v to go, at most %v is right", word, took, within)
-	}
 }
 
 // KEEP-3, for every way in which a tree comes to its end.
 func TestTreeIsEnded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name   string
-		act    func(*rank)
-		within time.Duration
-		sig    int32
-		code   int32
+		name string
+		act  func(*rank)
+		sig  int32
+		code int32
 	}{
-		{"stop with grace", func(r *rank) { r.signal(unix.SIGTERM, true, 300*time.Millisecond) }, 2 * time.Second, 15, 0},
-		{"stop without grace", func(r *rank) { r.signal(unix.SIGTERM, true, 0) }, time.Second, 9, 0},
-		{"kill", func(r *rank) { r.signal(unix.SIGKILL, true, time.Hour) }, time.Second, 9, 0},
-		{"the rank alone dies", func(r *rank) { unix.Kill(int(r.state.Pid), unix.SIGKILL) }, 3 * time.Second, 9, 0},
+		{"stop with grace", func(r *rank) { r.signal(unix.SIGTERM, true, 300*time.Millisecond) }, 15, 0},
+		{"stop without grace", func(r *rank) { r.signal(unix.SIGTERM, true, 0) }, 9, 0},
+		{"kill", func(r *rank) { r.signal(unix.SIGKILL, true, time.Hour) }, 9, 0},
+		{"the rank alone dies", func(r *rank) { unix.Kill(int(r.state.Pid), unix.SIGKILL) }, 9, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n := boot(t, setup{})
@@ -72,7 +68,7 @@ func TestTreeIsEnded(t *testing.T) {
 			if end.Signal != test.sig || end.Code != test.code {
 				t.Errorf("ended as %+v", end)
 			}
-			gone(t, word, test.within)
+			gone(t, word)
 			a.stop()
 		})
 	}
@@ -88,7 +84,7 @@ func TestLeftoversAreAskedFirst(t *testing.T) {
 	if end := r.end(); end.Code != 3 {
 		t.Errorf("ended as %+v", end)
 	}
-	gone(t, word, 2*time.Second)
+	gone(t, word)
 	if got, err := os.ReadFile(file); err != nil || string(got) != "asked\n" {
 		t.Errorf("not asked: %q, %v", got, err)
 	}
@@ -167,7 +163,7 @@ while True:
 			r.lines(r.stdout(), 1)
 			r.signal(unix.SIGTERM, true, 50*time.Millisecond)
 			r.end()
-			gone(t, word, 5*time.Second)
+			gone(t, word)
 			a.stop()
 		})
 	}
@@ -184,7 +180,7 @@ func TestTreesAreToldApart(t *testing.T) {
 	for i, word := range words {
 		script := family(word)
 		if i == 0 { // no session, no mark, no parent
-			script = fmt.Sprintf(`(env -i setsid sh -c 'while :; do sleep 0.05; done; : %s' &) ; %s`, stray, script)
+			script = fmt.Sprintf(`(env -i setsid sh -c 'while :; do sleep 0.3; done; : %s' &) ; %s`, stray, script)
 		}
 		m := sh(script)
 		m.Rank = uint32(i)
@@ -194,15 +190,15 @@ func TestTreesAreToldApart(t *testing.T) {
 	}
 	ranks[0].signal(unix.SIGKILL, true, 0)
 	ranks[0].end()
-	gone(t, words[0], time.Second)
+	gone(t, words[0])
 	if len(alive(t, words[1])) < 4 || len(alive(t, stray)) == 0 {
 		t.Fatal("processes ended that the rank does not own")
 	}
 	ranks[0].forget()
 	ranks[1].signal(unix.SIGKILL, true, 0)
 	ranks[1].end()
-	gone(t, words[1], time.Second)
-	gone(t, stray, 3*time.Second)
+	gone(t, words[1])
+	gone(t, stray)
 	a.stop()
 }
 
