@@ -118,7 +118,22 @@ func (f *folder) release(now int64) {
 }
 
 // all tells whether nobody is left who could say it too.
-func (f *folder) all(e *said) bool { return 1+len(e.more) >= f.world-len(f.over) }
+func (f *folder) all(e *said) bool {
+	living := f.world - len(f.over)
+	if 1+len(e.more) < living {
+		return false
+	}
+	n := 0
+	if !f.over[e.rank] {
+		n++
+	}
+	for _, r := range e.more {
+		if !f.over[r] {
+			n++
+		}
+	}
+	return n >= living
+}
 
 func (f *folder) pop() {
 	e := &f.queue[f.head]
