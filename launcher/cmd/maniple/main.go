@@ -17,4 +17,9 @@ func init() {
 	}
 }
 
-func main() { os.Exit(cli.Main(os.Args)) }
+func main() {
+	if code, ok := cli.Daemon(os.Args[1:]); ok {
+		os.Exit(code)
+	}
+	os.Exit(cli.Main(os.Args))
+}

@@ -1,0 +1,26 @@
+package cli
+
+import (
+	"github.com/maniple-hpc/maniple/rt/agent"
+	"github.com/maniple-hpc/maniple/rt/head"
+	"github.com/maniple-hpc/maniple/rt/keeper"
+)
+
+// Daemon runs one of the processes of a node, if that is what args (without the program's name) ask for:
+// `maniple keeper`, which launchers start on each node, and `maniple agent` and `maniple head`, which
+// only a keeper starts. They are no commands of the user's: no help shows them, and none of the command
+// line's machinery is set up for them.
+func Daemon(args []string) (code int, ok bool) {
+	if len(args) == 0 {
+		return 0, false
+	}
+	switch args[0] {
+	case "keeper":
+		return keeper.Main(args[1:]), true
+	case "agent":
+		return agent.Main(args[1:], Build()), true
+	case "head":
+		return head.Main(args[1:], Build()), true
+	}
+	return 0, false
+}
