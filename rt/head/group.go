@@ -65,7 +65,7 @@ func (c *Core) create(m *member, q *fb.GroupCreateT) {
 		c.finish(g, c.ending(codeInfeasible, causeInfeasible, err.Error()))
 	case c.state.drain != nil:
 		c.finish(g, c.drained("the cluster is shutting down: "+c.state.drain.Reason))
-	case q.Name != "" && clash != nil:
+	case q.Program == nil && q.Name != "" && clash != nil: // a gang of programs is not looked up by name: it may share one
 		c.finish(g, c.ending(codeCannotCreate, causeInfeasible, fmt.Sprintf("the name %s is taken by group %v: choose another, or cancel that one", q.Name, clash.id)))
 	default:
 		g.run.request = request
