@@ -127,28 +127,31 @@ func TestForkersAreCaught(t *testing.T) {
 	for name, script := range map[string]string{
 		"many children": `
 import os, time, sys
+end = time.monotonic() + 40 # should the test itself be killed
 sys.stdout.write("up\n"); sys.stdout.flush()
-while True:
+while time.monotonic() < end:
     if os.fork() == 0:
         time.sleep(60); os._exit(0)
     time.sleep(0.001)
 `,
 		"one after the other": `
 import os, time, sys
+end = time.monotonic() + 40 # should the test itself be killed
 sys.stdout.write("up\n"); sys.stdout.flush()
 if os.fork():
     time.sleep(600)
-while True:
+while time.monotonic() < end:
     if os.fork():
         os._exit(0)
     time.sleep(0.002)
 `,
 		"one after the other in new sessions": `
 import os, time, sys
+end = time.monotonic() + 40 # should the test itself be killed
 sys.stdout.write("up\n"); sys.stdout.flush()
 if os.fork():
     time.sleep(600)
-while True:
+while time.monotonic() < end:
     if os.fork():
         os._exit(0)
     os.setsid()
