@@ -31,7 +31,7 @@ func (c *call) checkJob(j *job, client *exec.Client) error {
 			return err
 		}
 	}
-	if err := checkOutput(j); err != nil {
+	if err := checkOutputDirs(j); err != nil {
 		return err
 	}
 	if _, elsewhere := j.get("clusters"); elsewhere {
@@ -78,9 +78,9 @@ func checkScript(j *job) error {
 	return nil
 }
 
-// checkOutput looks for the directories of output files: Slurm fails a job whose output it cannot open,
+// checkOutputDirs looks for the directories of output files: Slurm fails a job whose output it cannot open,
 // and has no place to say so.
-func checkOutput(j *job) error {
+func checkOutputDirs(j *job) error {
 	for _, name := range []string{"output", "error"} {
 		pattern, ok := j.get(name)
 		if !ok {
