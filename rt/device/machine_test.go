@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/txtar"
-
 	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -35,25 +33,29 @@ func TestMachines(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			a, err := txtar.ParseFile(file)
+			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, want := unpack(t, a)
-			got := detect(t, o)
+			const mark = "-- want --\n" // the last file
+			given, want, found := strings.Cut(string(data), mark)
+			if !found {
+				t.Fatal("the archive has no file want")
+			}
+			got := detect(t, unpack(t, given))
 			if *rewrite {
-				a.Files[want].Data = []byte(got)
-				if err := os.WriteFile(file, txtar.Format(a), 0o666); err != nil {
+				if err := os.WriteFile(file, []byte(given+mark+got), 0o666); err != nil {
 					t.Fatal(err)
 				}
-			} else if string(a.Files[want].Data) != got {
-				t.Errorf("%s: got (-rewrite writes it):\n%s\nwant:\n%s", file, got, a.Files[want].Data)
+			} else if want != got {
+				t.Errorf("%s: got (-rewrite writes it):\n%s\nwant:\n%s", file, got, want)
 			}
 		})
 	}
 }
 
-func unpack(t *testing.T, a *txtar.Archive) (device.Options, int) {
+// unpack writes an archive's files below a root and reads the lines in front of them.
+func unpack(t *testing.T, archive string) device.Options {
 	env := map[string]string{}
 	links := []device.Link{{Name: "lo", Up: true, Loopback: true, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}}}
 	o := device.Options{
@@ -61,27 +63,33 @@ func unpack(t *testing.T, a *txtar.Archive) (device.Options, int) {
 		LookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 		Links:     func() ([]device.Link, error) { return links, nil },
 	}
-	want := -1
-	for i, f := range a.Files {
-		if f.Name == "want" {
-			want = i
-			continue
+	comment, name, data := "", "", ""
+	write := func() {
+		if name == "" {
+			comment = data
+			return
 		}
-		path := filepath.Join(o.Root, f.Name)
+		path := filepath.Join(o.Root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, f.Data, 0o777); err != nil {
+		if err := os.WriteFile(path, []byte(data), 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if f.Name == "bin/nvidia-smi" {
+		if name == "bin/nvidia-smi" {
 			o.NvidiaSMI = path
 		}
 	}
-	if want < 0 {
-		t.Fatal("the archive has no file want")
+	for line := range strings.Lines(archive) {
+		if next, ok := strings.CutPrefix(line, "-- "); ok && strings.HasSuffix(next, " --\n") {
+			write()
+			name, data = strings.TrimSuffix(next, " --\n"), ""
+			continue
+		}
+		data += line
 	}
-	for line := range strings.Lines(string(a.Comment)) {
+	write()
+	for line := range strings.Lines(comment) {
 		f := strings.Fields(line)
 		if len(f) == 0 || f[0] == "#" {
 			continue
@@ -114,7 +122,7 @@ func unpack(t *testing.T, a *txtar.Archive) (device.Options, int) {
 			t.Fatalf("what is %q?", line)
 		}
 	}
-	return o, want
+	return o
 }
 
 func declare(t *testing.T, o *device.Options, f []string) {
