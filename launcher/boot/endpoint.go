@@ -105,14 +105,19 @@ func (c *Cluster) Publish(getenv func(string) string) (path string, err error) {
 }
 
 func (ep *Endpoint) write(state string) error {
-	if err := makePrivateBelow(filepath.Dir(ep.path), state); err != nil {
-		return err
-	}
 	data, err := json.MarshalIndent(ep, "", "  ")
 	if err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
-	return writeFile(ep.path, append(data, '\n'))
+	for range 3 { // the end of another cluster may take an empty directory away in between
+		if err = makePrivateBelow(filepath.Dir(ep.path), state); err == nil {
+			err = writeFile(ep.path, append(data, '\n'))
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 // writeFile writes beside and renames, so that a reader finds the old file or the new one.
@@ -133,11 +138,15 @@ func writeFile(path string, data []byte) error {
 	return nil
 }
 
-// Remove takes the endpoint's file away, and its directory if nothing else is in it.
+// Remove takes the endpoint's file away, and those of its directories that are empty then: the cluster's,
+// its kind's, jobs, and the state directory.
 func (ep *Endpoint) Remove() {
-	if ep.path != "" {
-		os.Remove(ep.path)
-		os.Remove(filepath.Dir(ep.path))
+	if ep.path == "" {
+		return
+	}
+	os.Remove(ep.path)
+	for i, dir := 0, filepath.Dir(ep.path); i < 4 && os.Remove(dir) == nil; i++ {
+		dir = filepath.Dir(dir)
 	}
 }
 

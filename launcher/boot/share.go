@@ -3,7 +3,6 @@ package boot
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
@@ -25,6 +24,5 @@ func Share(file, state string, doc *bootdoc.Doc) error {
 
 // RemoveShared removes the document and its directory.
 func RemoveShared(file string) {
-	os.Remove(file)
-	os.Remove(filepath.Dir(file))
+	(&Endpoint{path: file}).Remove()
 }

@@ -10,6 +10,7 @@ import (
 
 	urfave "github.com/urfave/cli/v2"
 
+	"github.com/maniple-hpc/maniple/launcher/backend"
 	"github.com/maniple-hpc/maniple/launcher/backend/local"
 	slurmbackend "github.com/maniple-hpc/maniple/launcher/backend/slurm"
 	"github.com/maniple-hpc/maniple/launcher/boot"
@@ -164,6 +165,13 @@ func (c *call) bringUp(ctx context.Context, o boot.Options) (*boot.Cluster, erro
 		if stopped := exitOf(ctx); stopped != nil {
 			return nil, stopped
 		}
+	}
+	if err == nil && o.Embedded {
+		cluster.Watch(func(ev backend.Event) {
+			if ev.Kind == backend.KindLost || ev.Kind == backend.KindWarning {
+				c.say("%s: node %s: %s", c.page.name, ev.Node, ev.Text)
+			}
+		})
 	}
 	return cluster, err
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -79,16 +80,9 @@ func (c *call) gangOf(s *spec.Spec, sh *spec.Shape) (gang.Spec, error) {
 		},
 	}
 	if g.Name == "" {
-		g.Name = baseName(s.Command[0])
+		g.Name = filepath.Base(s.Command[0])
 	}
 	return g, nil
-}
-
-func baseName(path string) string {
-	if at := strings.LastIndexByte(path, '/'); at >= 0 && at+1 < len(path) {
-		return path[at+1:]
-	}
-	return path
 }
 
 func hasEnv(env []string, name string) bool { return len(withoutEnv(env, name)) < len(env) }

@@ -62,6 +62,21 @@ func executable(what, name, path string) error {
 	return nil
 }
 
+// checkPattern refuses a pattern of files whose directory is not there; one with a % is known only later.
+func checkPattern(flag, pattern, dir string) error {
+	parent := filepath.Dir(pattern)
+	if pattern == "" || strings.Contains(parent, "%") {
+		return nil
+	}
+	if !filepath.IsAbs(parent) {
+		parent = filepath.Join(dir, parent)
+	}
+	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+		return &Fault{Name: "CANNOT_CREATE", What: flag, Why: "there is no directory " + filepath.Dir(pattern), Do: "make it first"}
+	}
+	return nil
+}
+
 // checkDir refuses a working directory that is none.
 func checkDir(dir string) error {
 	info, err := os.Stat(dir)

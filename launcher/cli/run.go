@@ -71,6 +71,11 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	} else if err := checkDir(dir); err != nil {
 		return err
 	}
+	for _, f := range []struct{ flag, pattern string }{{"--output", s.Output}, {"--error", s.Error}} {
+		if err := checkPattern(f.flag, f.pattern, dir); err != nil {
+			return err
+		}
+	}
 	ctx, sig := watchSignals(c.ctx)
 	defer sig.stop()
 	ep, err := c.find()
@@ -178,7 +183,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	began := time.Now()
 	end, err := gang.Run(context.WithoutCancel(ctx), client, g, rio)
 	if err != nil {
-		return &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: plain(err), Err: err}
+		return faultOf(c.page.name, err)
 	}
 	if report := end.Report(); report != "" {
 		c.say("%s", report)
