@@ -65,6 +65,7 @@ func TestNothingLeaks(t *testing.T) {
 	for i := range uint32(10) {
 		round(100 * (i + 1))
 	}
+	a.hold(9999, true) // so that what was sent before is with the keeper
 	a.kill()
 	a = n.agent()
 	round(5000)

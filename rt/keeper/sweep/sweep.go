@@ -65,9 +65,13 @@ func endMarked(nodeKey string, known []Process) (int, error) {
 	for _, p := range known {
 		started[p.PID] = p.Started
 	}
+	leaders := make(map[int]uint64)
 	marked := func(p Process) bool {
-		if from, ok := started[p.Session]; ok && from <= p.Started && (p.PID != p.Session || from == p.Started) {
-			return true
+		if from, ok := started[p.Session]; ok && from <= p.Started {
+			// A leader that is there tells whether the session's number was given out again.
+			if leader, there := leaders[p.Session]; !there || leader == from {
+				return true
+			}
 		}
 		m, ok := ReadMark(p.PID)
 		return ok && m.NodeKey == nodeKey && m.job == job
@@ -80,6 +84,12 @@ func endMarked(nodeKey string, known []Process) (int, error) {
 		all, err := t.All()
 		if err != nil {
 			return len(met), err
+		}
+		clear(leaders)
+		for _, p := range all {
+			if p.PID == p.Session {
+				leaders[p.PID] = p.Started
+			}
 		}
 		var live []Process
 		for _, p := range Closure(all, func(p Process) bool { return !p.Dead() && marked(p) }, skip) {

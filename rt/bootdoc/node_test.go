@@ -1,0 +1,129 @@
+package bootdoc
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func sound() *Doc {
+	return &Doc{Version: Version, Cluster: strings.Repeat("0", 32), Secret: make([]byte, 32), Name: "c"}
+}
+
+func TestCheck(t *testing.T) {
+	if err := sound().Check(); err != nil {
+		t.Fatal(err)
+	}
+	for text, spoil := range map[string]func(*Doc){
+		"version":        func(d *Doc) { d.Version = 2 },
+		"cluster ID":     func(d *Doc) { d.Cluster = "1" },
+		"secret":         func(d *Doc) { d.Secret = nil },
+		"no name":        func(d *Doc) { d.Name = "" },
+		"cluster's name": func(d *Doc) { d.Name = "a/b" },
+		"node's name":    func(d *Doc) { d.Node.Name = ".." },
+		"owner":          func(d *Doc) { d.Owner = "me" },
+		"range of ports": func(d *Doc) { d.PortRange = [2]int{1, 70000} },
+	} {
+		d := sound()
+		spoil(d)
+		if err := d.Check(); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestNodeName(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := sound()
+	if got, err := d.NodeName(); err != nil || got == "" || strings.Contains(got, ".") || !strings.HasPrefix(host, got) {
+		t.Errorf("of host %s: %s, %v", host, got, err)
+	}
+	d.Node.Name = "n7"
+	if got, err := d.NodeName(); err != nil || got != "n7" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	d := sound()
+	d.Loopback = true
+	if got, err := d.Addresses(70); err != nil || len(got) != 1 || got[0] != "127.0.0.1:70" {
+		t.Errorf("loopback: %v, %v", got, err)
+	}
+	d.Loopback = false
+	all, err := d.Addresses(70)
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for _, a := range all {
+		host, port, err := net.SplitHostPort(a)
+		ip := net.ParseIP(host)
+		if err != nil || port != "70" || ip == nil || (len(all) > 1 && ip.IsLoopback()) || ip.IsLinkLocalUnicast() {
+			t.Errorf("address %s, %v", a, err)
+		}
+	}
+	d.Interfaces = []string{"lo"}
+	if got, err := d.Addresses(70); err != nil || got[0] != "127.0.0.1:70" {
+		t.Errorf("lo: %v, %v", got, err)
+	}
+	d.Interfaces = []string{"no-such-*"}
+	if got, err := d.Addresses(70); err == nil || !strings.Contains(err.Error(), "no-such-*") {
+		t.Errorf("no such: %v, %v", got, err)
+	}
+	d.Interfaces = []string{"["}
+	if got, err := d.Addresses(70); err == nil {
+		t.Errorf("bad pattern: %v", got)
+	}
+}
+
+// Nodes that come and go on one machine make and remove the cluster's directory under each other.
+func TestMakeNodeDirConcurrently(t *testing.T) {
+	d := sound()
+	d.Base = filepath.Join(t.TempDir(), "base")
+	var wait sync.WaitGroup
+	for i := range 8 {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for range 200 {
+				dir, err := d.MakeNodeDir(os.Getenv, fmt.Sprintf("n%d", i))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = os.Remove(dir)
+				_ = os.Remove(filepath.Dir(dir))
+			}
+		}()
+	}
+	wait.Wait()
+	if _, err := os.Stat(d.Base); errors.Is(err, os.ErrNotExist) {
+		t.Error("the base is gone")
+	}
+}
+
+func TestBase(t *testing.T) {
+	good := t.TempDir()
+	env := func(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
+	suffix := fmt.Sprintf("/maniple-%d", os.Getuid())
+	for _, test := range []struct {
+		want string
+		m    map[string]string
+	}{
+		{good, map[string]string{"SLURM_TMPDIR": good, "TMPDIR": "/nowhere"}},
+		{good, map[string]string{"SLURM_TMPDIR": "/nowhere", "TMPDIR": good}},
+		{"/tmp", map[string]string{"TMPDIR": "/nowhere/at/all"}},
+	} {
+		if got, err := Base(env(test.m)); err != nil || got != test.want+suffix {
+			t.Errorf("%v: %s, %v", test.m, got, err)
+		}
+	}
+}
