@@ -91,6 +91,8 @@ type Core struct {
 	sum     []placement.Resource
 
 	joinOver  bool // the join timeout has passed
+	joinText  string
+	joinCount int // nodes when joinText was made
 	idleSince int64
 	leaving   bool // a drain's last part: agents are told to go
 	full      bool // the journal is full: only the way out is left

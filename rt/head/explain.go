@@ -18,12 +18,7 @@ func (c *Core) explainPending(g *group) string {
 	case !c.formed() && len(c.cfg.Expect) == 0:
 		return fmt.Sprintf("%d of %d nodes joined", len(c.state.nodes), c.cfg.minNodes())
 	case !c.formed():
-		missing := c.missing()
-		text := fmt.Sprintf("%d of %d nodes joined, missing %s", len(c.cfg.Expect)-len(missing), len(c.cfg.Expect), placement.FoldNames(missing))
-		if c.cfg.minNodes() != len(c.cfg.Expect) {
-			text += fmt.Sprintf(" (%d are enough)", c.cfg.minNodes())
-		}
-		return text
+		return c.explainJoin()
 	case g.run.request == nil:
 		return "its description can't be read"
 	}
@@ -39,6 +34,20 @@ func (c *Core) explainPending(g *group) string {
 		text += fmt.Sprintf("\n%s died; unless it comes back within 10 s the gang ends", placement.FoldNames(c.deadNodes()))
 	}
 	return text
+}
+
+// explainJoin says which nodes are missing. Many gangs may wait for the same nodes, so the text is kept
+// until another joins.
+func (c *Core) explainJoin() string {
+	if c.joinText == "" || c.joinCount != len(c.state.nodes) {
+		missing := c.missing()
+		c.joinText = fmt.Sprintf("%d of %d nodes joined, missing %s", len(c.cfg.Expect)-len(missing), len(c.cfg.Expect), placement.FoldNames(missing))
+		if c.cfg.minNodes() != len(c.cfg.Expect) {
+			c.joinText += fmt.Sprintf(" (%d are enough)", c.cfg.minNodes())
+		}
+		c.joinCount = len(c.state.nodes)
+	}
+	return c.joinText
 }
 
 // tellWait tells the owner why its group waits, when that changed and not too often.

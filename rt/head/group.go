@@ -22,6 +22,7 @@ type groupRun struct {
 	watchers  []id.Agent
 	running   []bool // by rank
 	nRunning  int
+	last      []id.Agent // ended: who may still have output of it, for an owner that comes back
 }
 
 // placeRun is what an agent has confirmed of its place.
@@ -171,7 +172,7 @@ func (c *Core) placePending() {
 			if g.phase != fb.GroupPhasePending || (g.incarnation > 1) != again {
 				continue
 			}
-			if !known {
+			if !known && c.formed() {
 				free, bounded = c.free()
 				known = true
 			}
@@ -281,13 +282,15 @@ func (c *Core) infeasible(g *group) {
 	if e := placement.Explain(&c.state.view, g.run.request); e != nil {
 		why = e.Text()
 	}
+	end := c.ending(codeInfeasible, causeInfeasible, "")
 	if m := c.missing(); len(m) > 0 {
+		end.Code = codeTryAgain // with them it might have been feasible
 		why = fmt.Sprintf("%s\n%d of %d nodes joined, missing %s", why, len(c.cfg.Expect)-len(m), len(c.cfg.Expect), placement.FoldNames(m))
 	}
 	if d := c.deadNodes(); len(d) > 0 {
 		why += "\n" + placement.FoldNames(d) + " died"
 	}
-	end := c.ending(codeInfeasible, causeInfeasible, why)
+	end.Reason = why
 	if g.incarnation > 1 {
 		end.Code, end.Cause, end.Reason = codeNodeLost, causeNode, "a node was lost, and the gang does not fit on those that are left: "+why
 	}

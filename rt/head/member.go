@@ -76,7 +76,10 @@ func (c *Core) admit(e Admit) {
 		}
 		return
 	}
+	// A node that is here already may restart its agent whenever it must.
+	known := slices.ContainsFunc(c.state.members, func(m *member) bool { return m.nodeKey == h.NodeKey && m.node != nil })
 	switch {
+	case known:
 	case c.state.drain != nil:
 		refuse(fb.RefuseCodeDraining, "the cluster is shutting down: %s", c.state.drain.Reason)
 		return

@@ -68,6 +68,11 @@ func (c *Core) watch(m *member, w *fb.GroupWatchT) {
 				c.send(p.agent, &fb.RankSinkT{Group: w.Group, SinkAgent: uint32(m.number), SinkProcess: uint32(process), Sink: sink, Received: w.Received})
 			}
 		}
+	} else if w.Owner {
+		// It ended while its owner was away: what it printed last may wait at its agents.
+		for _, a := range g.run.last {
+			c.send(a, &fb.RankSinkT{Group: w.Group, SinkAgent: uint32(m.number), SinkProcess: w.OwnerProcess, Sink: c.peer(m.number), Received: w.Received})
+		}
 	} else if g.phase != fb.GroupPhaseEnded && g.owner != m.number && !slices.Contains(g.run.watchers, m.number) && len(g.run.watchers) < maxWatchers {
 		g.run.watchers = append(g.run.watchers, m.number)
 	}

@@ -12,6 +12,9 @@ import (
 // maxEnded is how many ended groups are remembered.
 const maxEnded = 1000
 
+// maxWithOutput is how many of them, the newest, are kept with the agents that may still hold output.
+const maxWithOutput = 16
+
 // state is all that is durable, and nothing else: what the records, applied in order, make of an
 // empty one. It is changed by apply alone. Objects that came in with a record are never changed
 // after it, since the record may still be on its way to the journal; they are replaced.
