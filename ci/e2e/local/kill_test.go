@@ -4,6 +4,7 @@ package local
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -136,7 +137,7 @@ func TestDaemonKilledUnderAGang(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			w := newWorld(t)
 			p := w.up("until")
-			ranks := w.find("stubborn.py", "until")
+			ranks := w.ranks("until")
 			if len(ranks) != 2 {
 				t.Fatalf("%d ranks run", len(ranks))
 			}
@@ -169,7 +170,7 @@ func TestKeeperKilledIsANodesDeath(t *testing.T) {
 	w.must("up", "--fake-nodes", "2")
 	defer w.run("down")
 	p := w.start("", "run", "-N", "2", "--ntasks-per-node", "1", "--", "python3", program, "sleep")
-	w.wait(20*time.Second, "both ranks up", func() bool { return strings.Contains(p.out.String(), "up") && len(w.find("stubborn.py")) >= 2 })
+	w.wait(20*time.Second, "both ranks up", func() bool { return strings.Contains(p.out.String(), "up") && len(w.ranks("sleep")) == 2 })
 	keeper := 0
 	for _, pid := range w.find("maniple keeper") {
 		if len(w.childrenOf(pid, "maniple head")) == 0 {
@@ -186,6 +187,11 @@ func TestKeeperKilledIsANodesDeath(t *testing.T) {
 	if !strings.Contains(p.err.String(), "node") || !strings.Contains(p.err.String(), "died") {
 		t.Errorf("stderr does not say that a node died:\n%s", p.err.String())
 	}
+}
+
+// ranks are the processes of the stubborn program itself.
+func (w *world) ranks(what string) []int {
+	return slices.DeleteFunc(w.find("stubborn.py", what), func(pid int) bool { return strings.HasPrefix(command(pid), binary) })
 }
 
 func (w *world) childrenOf(parent int, words string) []int {

@@ -37,8 +37,7 @@ func TestHundredRandomKills(t *testing.T) {
 				var pids []int
 				switch role {
 				case "rank":
-					pids = w.find("stubborn.py", "python3", "until")
-					pids = without(pids, w.find("maniple run"))
+					pids = w.ranks("until")
 				case "driver":
 					pids = []int{p.cmd.Process.Pid}
 				default:
@@ -75,20 +74,6 @@ func TestHundredRandomKills(t *testing.T) {
 			}
 		})
 	}
-}
-
-func without(pids, others []int) []int {
-	var kept []int
-	for _, pid := range pids {
-		found := false
-		for _, o := range others {
-			found = found || o == pid
-		}
-		if !found {
-			kept = append(kept, pid)
-		}
-	}
-	return kept
 }
 
 // 100 starts of two clusters at the same moment: neither sees the other.
