@@ -150,6 +150,7 @@ func choose(env *slurm.Environment, req backend.Request) (groups [][]string, pic
 // the others once it runs.
 func (s *session) srun() (cmd *osexec.Cmd, stdin, stdout, stderr *os.File, closeChild func(), err error) {
 	var pipes [3][2]*os.File
+	var spare []*os.File
 	closeAll := func() {
 		for _, p := range pipes {
 			for _, f := range p {
@@ -157,6 +158,9 @@ func (s *session) srun() (cmd *osexec.Cmd, stdin, stdout, stderr *os.File, close
 					f.Close()
 				}
 			}
+		}
+		for _, f := range spare {
+			f.Close()
 		}
 	}
 	for i := range pipes {
@@ -176,10 +180,35 @@ func (s *session) srun() (cmd *osexec.Cmd, stdin, stdout, stderr *os.File, close
 	cmd.Env, cmd.Dir = s.environ, "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes[0][0], pipes[1][1], pipes[2][1]
 	// srun keeps a reader of its own output: after a Release nobody else reads it, and a step must not die
-	// of SIGPIPE for a line that nobody wants.
-	cmd.ExtraFiles = []*os.File{pipes[1][0], pipes[2][0]}
+	// of SIGPIPE for a line that nobody wants. Opened anew, since handing on our own end would make it a
+	// blocking one, which no Close wakes.
+	for _, p := range pipes[1:] {
+		f, err := reopen(p[0])
+		if err != nil {
+			closeAll()
+			return nil, nil, nil, nil, nil, fmt.Errorf("slurm: %w", err)
+		}
+		spare = append(spare, f)
+	}
+	cmd.ExtraFiles = spare
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return cmd, pipes[0][1], pipes[1][0], pipes[2][0], func() { pipes[0][0].Close(); pipes[1][1].Close(); pipes[2][1].Close() }, nil
+	closeChild = func() {
+		for _, f := range []*os.File{pipes[0][0], pipes[1][1], pipes[2][1], spare[0], spare[1]} {
+			f.Close()
+		}
+	}
+	return cmd, pipes[0][1], pipes[1][0], pipes[2][0], closeChild, nil
+}
+
+// reopen opens a pipe's reading end once more.
+func reopen(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var again *os.File
+	cerr := raw.Control(func(fd uintptr) { again, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", fd)) })
+	return again, errors.Join(err, cerr)
 }
 
 func lookPath(name, path string) (string, error) {

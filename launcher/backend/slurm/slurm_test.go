@@ -305,6 +305,7 @@ func TestRelease(t *testing.T) {
 read -r doc
 echo '0: {"event":"head","addresses":["a:1"]}'
 cat > /dev/null
+while [ ! -e "$SLURMTEST_DIR/released" ]; do sleep 0.01; done
 i=0; while [ $i -lt 100 ]; do echo "0: {\"event\":\"text $i\"}"; i=$((i+1)); done
 echo alive > "$SLURMTEST_DIR/alive"
 `})
@@ -316,7 +317,10 @@ echo alive > "$SLURMTEST_DIR/alive"
 	if err := s.Release(); err != nil {
 		t.Error(err)
 	}
-	s.Wait()
+	s.Wait() // the session is over, srun is not
+	if err := os.WriteFile(filepath.Join(envOf(f), "released"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		if data, err := os.ReadFile(filepath.Join(envOf(f), "alive")); err == nil && string(data) == "alive\n" {
 			return
