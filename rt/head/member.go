@@ -355,7 +355,8 @@ func (c *Core) peer(number id.Agent) *fb.PeerInfoT {
 	if m := c.state.byAgent[number]; m != nil && m.node != nil {
 		return &fb.PeerInfoT{Agent: uint32(number), Name: m.node.name, Addresses: m.node.register.Addresses}
 	}
-	p := &fb.PeerInfoT{Agent: uint32(number), Dead: c.state.byAgent[number] == nil}
+	// A number that was never issued is nobody yet: the agent that asked may be the first to join.
+	p := &fb.PeerInfoT{Agent: uint32(number), Dead: c.state.byAgent[number] == nil && uint32(number) < c.state.nextAgent}
 	for i := range c.dead {
 		if c.dead[i].number == number {
 			p.Name = c.dead[i].name
