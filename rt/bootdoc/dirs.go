@@ -139,9 +139,19 @@ func CheckPrivate(path string) error {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return fmt.Errorf("bootdoc: %s is not a directory: somebody put it there; remove it or set TMPDIR", path)
 	case int(st.Uid) != os.Getuid():
-		return fmt.Errorf("bootdoc: %s belongs to user %d, not to you (%d): set TMPDIR to a directory of your own", path, st.Uid, os.Getuid())
+		return &ForeignError{Path: path, Owner: st.Uid}
 	case st.Mode&0o077 != 0:
 		return fmt.Errorf("bootdoc: %s is open to others (mode %o): chmod 700 it", path, st.Mode&0o777)
 	}
 	return nil
+}
+
+// ForeignError: a directory that should be ours is another user's.
+type ForeignError struct {
+	Path  string
+	Owner uint32
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("bootdoc: %s belongs to user %d, not to you (%d): set TMPDIR to a directory of your own", e.Path, e.Owner, os.Getuid())
 }

@@ -64,7 +64,6 @@ const (
 	loopDeaths  = 5
 	loopTime    = 10 * time.Second
 	hangUpTime  = 2 * time.Second
-	logLimit    = 8 << 20
 	backoffUnit = 100 * time.Millisecond
 )
 
@@ -218,12 +217,9 @@ func (d *daemon) config() (*fb.KeeperConfigT, error) {
 	return c, nil
 }
 
-// openLog opens the daemon's log; one that has grown large is put aside first.
+// openLog opens the daemon's log.
 func (d *daemon) openLog() (*os.File, error) {
 	path := filepath.Join(d.k.dir.path, d.name+".log")
-	if info, err := os.Stat(path); err == nil && info.Size() > logLimit {
-		_ = os.Rename(path, path+".1")
-	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, explainDir(err)

@@ -211,7 +211,7 @@ func TestSecondKeeperOfANode(t *testing.T) {
 	a := n.agent()
 	second := boot(t, setup{base: n.base})
 	ev := second.event("error")
-	if ev["code"] != "DIR_BUSY" || !strings.Contains(ev["text"].(string), "is kept by process") {
+	if ev["code"] != "CLUSTER_UP" || !strings.Contains(ev["text"].(string), "is kept by process") {
 		t.Errorf("error: %v", ev)
 	}
 	<-second.over

@@ -21,6 +21,7 @@ type directory struct {
 	path    string
 	lock    *os.File
 	log     *os.File // keeper.log
+	tended  time.Time
 	touched time.Time
 }
 
@@ -45,7 +46,7 @@ func openDirectory(doc *bootdoc.Doc, name string) (d directory, err error) {
 		}
 		if time.Now().After(deadline) {
 			other, _ := sweep.ReadKeeper(d.path)
-			return d, &fault{"DIR_BUSY", exitCreate, fmt.Errorf("keeper: node %s of cluster %s is kept by process %d already (%s); give the cluster or the node another name", name, doc.Name, other.PID, d.path)}
+			return d, &fault{"CLUSTER_UP", exitCreate, fmt.Errorf("keeper: node %s of cluster %s is kept by process %d already (%s); give the cluster or the node another name", name, doc.Name, other.PID, d.path)}
 		}
 	}
 	if err = d.clear(); err == nil {
@@ -108,15 +109,53 @@ func (d *directory) claim(key string, port int) error {
 	return nil
 }
 
-// touch keeps cleaners of /tmp away, which remove what is days old.
-func (d *directory) touch(now time.Time) {
-	if now.Sub(d.touched) < 12*time.Hour {
-		return
+// How often the directory is looked after, and how much a log may hold: the disk is the programs'.
+const (
+	tendTime  = time.Minute
+	touchTime = 12 * time.Hour
+	logLimit  = 32 << 20
+	logKept   = 1 << 20
+)
+
+// tend does what time brings: logs are cut, and cleaners of /tmp, which remove what is days old, kept
+// away. It gives the time of the next call.
+func (d *directory) tend(now time.Time) time.Time {
+	if next := d.tended.Add(tendTime); now.Before(next) {
+		return next
 	}
-	d.touched = now
-	for _, path := range []string{filepath.Dir(d.path), d.path, filepath.Join(d.path, bootdoc.SocketName), filepath.Join(d.path, bootdoc.KeeperName)} {
-		_ = os.Chtimes(path, now, now)
+	d.tended = now
+	for _, name := range []string{"agent.log", "head.log", "keeper.log"} {
+		if err := cutLog(filepath.Join(d.path, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			fmt.Fprintln(d.log, "cut the log:", err)
+		}
 	}
+	if now.Sub(d.touched) >= touchTime {
+		d.touched = now
+		for _, path := range []string{filepath.Dir(d.path), d.path, filepath.Join(d.path, bootdoc.SocketName), filepath.Join(d.path, bootdoc.KeeperName)} {
+			_ = os.Chtimes(path, now, now)
+		}
+	}
+	return now.Add(tendTime)
+}
+
+// cutLog puts the end of a log that has grown too large aside and empties it. Its writers append, so they
+// go on at the new end.
+func cutLog(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() <= logLimit {
+		return err
+	}
+	tail := make([]byte, logKept)
+	n, err := f.ReadAt(tail, info.Size()-logKept)
+	if err != nil && n == 0 {
+		return err
+	}
+	return errors.Join(os.WriteFile(path+".1", tail[:n], 0o600), f.Truncate(0))
 }
 
 // remove takes the directory away, claimed or not.
@@ -139,22 +178,23 @@ func (d *directory) close() {
 	}
 }
 
-// explainDir says what to do about the usual reasons.
+// explainDir gives the usual reasons the names and codes that users know them by, and says what to do.
 func explainDir(err error) error {
-	f := new(fault)
-	if errors.As(err, &f) {
-		return err
-	}
-	what := "set TMPDIR to a local directory of your own"
+	f, foreign := new(fault), new(bootdoc.ForeignError)
+	name, code, what := "CANNOT_CREATE", exitCreate, "set TMPDIR to a local directory of your own"
 	switch {
+	case errors.As(err, &f):
+		return err
+	case errors.As(err, &foreign):
+		return &fault{"REFUSED", exitRefused, fmt.Errorf("keeper: the node's directory: %w", err)}
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		what = "no space or no inode is left there, or your quota is spent: free some, or set TMPDIR to another local directory"
+		name, what = "DISK_FULL", "no space or no inode is left there, or your quota is spent: free some, or set TMPDIR to another local directory"
 	case errors.Is(err, unix.EROFS):
 		what = "it is read-only: set TMPDIR to a local directory that can be written"
 	case errors.Is(err, unix.ENAMETOOLONG):
 		what = "shorten the name of the cluster or of the node"
 	}
-	return &fault{"DIR", exitCreate, fmt.Errorf("keeper: the node's directory: %w; %s", err, what)}
+	return &fault{name, code, fmt.Errorf("keeper: the node's directory: %w; %s", err, what)}
 }
 
 func newKey() (string, error) {

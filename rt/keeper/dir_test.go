@@ -88,17 +88,19 @@ func TestDirectoryIsRefused(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		make func(base string) error
+		code string
+		exit int
 		text string
 	}{
 		{"open to others", func(base string) error {
 			return errors.Join(os.Mkdir(filepath.Join(base, "test"), 0o700), os.Chmod(filepath.Join(base, "test"), 0o755))
-		}, "chmod 700"},
-		{"a link", func(base string) error { return os.Symlink("/", filepath.Join(base, "test")) }, "not a directory"},
-		{"a file", func(base string) error { return os.WriteFile(filepath.Join(base, "test"), nil, 0o600) }, "not a directory"},
+		}, "CANNOT_CREATE", 73, "chmod 700"},
+		{"a link", func(base string) error { return os.Symlink("/", filepath.Join(base, "test")) }, "CANNOT_CREATE", 73, "not a directory"},
+		{"a file", func(base string) error { return os.WriteFile(filepath.Join(base, "test"), nil, 0o600) }, "CANNOT_CREATE", 73, "not a directory"},
 		{"another user's", func(base string) error {
 			return errors.Join(os.Mkdir(filepath.Join(base, "test"), 0o700), os.Chown(filepath.Join(base, "test"), 12345, 12345))
-		}, "belongs to user 12345"},
-		{"a name too long", func(string) error { return nil }, "shorten the name"},
+		}, "REFUSED", 77, "belongs to user 12345"},
+		{"a name too long", func(string) error { return nil }, "CANNOT_CREATE", 73, "shorten the name"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			base := t.TempDir()
@@ -113,11 +115,11 @@ func TestDirectoryIsRefused(t *testing.T) {
 				}
 			}})
 			ev := n.event("error")
-			if ev["code"] != "DIR" || !strings.Contains(ev["text"].(string), test.text) {
+			if ev["code"] != test.code || !strings.Contains(ev["text"].(string), test.text) {
 				t.Errorf("error: %v", ev)
 			}
 			<-n.over
-			if code := n.cmd.ProcessState.ExitCode(); code != 73 {
+			if code := n.cmd.ProcessState.ExitCode(); code != test.exit {
 				t.Errorf("exit code %d", code)
 			}
 			if test.name == "a link" {
@@ -183,7 +185,7 @@ func TestFullDisk(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
 	n := boot(t, setup{base: base})
 	ev := n.event("error")
-	if ev["code"] != "DIR" || !strings.Contains(ev["text"].(string), "no space") {
+	if ev["code"] != "DISK_FULL" || !strings.Contains(ev["text"].(string), "no space") {
 		t.Errorf("error: %v", ev)
 	}
 	n.ended(73)

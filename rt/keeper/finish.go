@@ -31,10 +31,16 @@ func (k *keeper) finish() error {
 		closeFiles(p.files())
 	}
 	for _, d := range []*daemon{k.agent, k.head} {
-		if d != nil {
-			for _, w := range d.waiting {
-				w.f.Close()
-			}
+		if d == nil {
+			continue
+		}
+		for _, w := range d.waiting {
+			w.f.Close()
+		}
+		if c := d.child; c != nil { // it hangs in the kernel
+			close(c.out)
+			_ = c.conn.Close()
+			d.child = nil
 		}
 	}
 	if k.oom.f != nil {

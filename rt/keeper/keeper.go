@@ -128,7 +128,7 @@ func (k *keeper) open() (err error) {
 		return &fault{"SOCKET", exitCreate, err}
 	}
 	if err = k.dir.claim(k.key, k.port); err != nil {
-		return &fault{"DIR", exitCreate, err}
+		return err
 	}
 	k.log = slog.New(slog.NewTextHandler(k.dir.log, nil))
 	k.oom = openOOMScore(k.log)
@@ -180,7 +180,7 @@ func (k *keeper) turn(until time.Time) {
 	now := time.Now()
 	k.daemonsDue(now)
 	k.treesDue(now)
-	k.dir.touch(now)
+	k.at(k.dir.tend(now))
 	if k.drain != nil && k.stop == nil && !k.at(k.drain.bound) {
 		k.end(k.drain.code, k.drain.reason+"; the agent did not end the node in time")
 	}
@@ -212,6 +212,9 @@ func (k *keeper) post(do func()) bool {
 
 // end decides that the node ends. The first decision stays.
 func (k *keeper) end(code int, reason string) {
+	if code < 0 || code > 255 {
+		code = exitBug // a status has eight bits; 256 would read as success
+	}
 	if k.stop == nil {
 		k.stop = &ended{code, reason}
 		k.log.Info("the node ends", "code", code, "reason", reason)

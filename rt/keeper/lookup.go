@@ -36,8 +36,8 @@ func noExec(format string, args ...any) error {
 }
 
 // lookup finds the file of a program as a shell would, with the program's own PATH and directory. It
-// gives up on a file system that does not answer; what asks it waits on.
-func lookup(name string, env []string, cwd string) (string, error) {
+// gives up on a file system that does not answer, and when done is closed; what asks it waits on.
+func lookup(name string, env []string, cwd string, done <-chan struct{}) (string, error) {
 	type answer struct {
 		path string
 		err  error
@@ -52,6 +52,8 @@ func lookup(name string, env []string, cwd string) (string, error) {
 	select {
 	case a := <-answers:
 		return a.path, a.err
+	case <-done:
+		return "", noExec("%s: the node ends", name)
 	case <-timer.C:
 		return "", noExec("%s: no answer from the file system for %v, looking for it in %s; is a mount of this node hanging?", name, lookupTime, cwd)
 	}

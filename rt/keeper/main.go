@@ -16,12 +16,13 @@ import (
 
 // Exit codes of a keeper that ends by itself; otherwise it is the one that the agent said.
 const (
-	exitUsage  = 64
-	exitOS     = 71 // the system refused something that must work
-	exitBug    = 70
-	exitCreate = 73
-	exitTry    = 75
-	exitConfig = 78
+	exitUsage   = 64
+	exitOS      = 71 // the system refused something that must work
+	exitBug     = 70
+	exitCreate  = 73
+	exitTry     = 75
+	exitRefused = 77
+	exitConfig  = 78
 )
 
 // fault is an error with the name and the exit code under which users and launchers know it.

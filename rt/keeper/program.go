@@ -84,7 +84,7 @@ func (k *keeper) launch(m *fb.ProgramLaunchT) {
 		k.readers.Add(1)
 		go func() { // a file system that hangs must not hang the node
 			defer k.readers.Done()
-			path, err := lookup(m.Argv[0], m.Env, m.Cwd)
+			path, err := lookup(m.Argv[0], m.Env, m.Cwd, k.done)
 			k.post(func() { k.lookedUp(p, path, err) })
 		}()
 	}
