@@ -92,10 +92,11 @@ func Connect(ctx context.Context, ep Endpoint) (*Client, error) {
 	}
 	go func() {
 		defer close(c.done)
-		if err := d.Run(run); err != nil && run.Err() == nil {
-			c.link.Kill(c.why(err))
-			c.over(c.why(err))
+		err := d.Run(run)
+		if err == nil || run.Err() != nil || errors.Is(err, transport.ErrDead) {
+			return // of a session that is over, OnDead says why
 		}
+		c.link.Kill(c.why(err))
 	}()
 	select {
 	case <-c.first:

@@ -261,6 +261,9 @@ func (w *writer) work(last bool) {
 			acks = w.take(o, now, acks)
 		}
 	}
+	if last {
+		w.rest(now)
+	}
 	w.parts(now)
 	for _, f := range w.folders() {
 		if last {
@@ -368,6 +371,18 @@ func (w *writer) ended(k streamKey, st *received, now int64) {
 	f.gone(int(k.rank))
 	if f.term != nil {
 		f.term.status("")
+	}
+}
+
+// rest ends the lines of streams whose end never came.
+func (w *writer) rest(now int64) {
+	keys := make([]streamKey, 0, len(w.parted))
+	for k := range w.parted {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, streamKey.compare)
+	for _, k := range keys {
+		w.ended(k, w.parted[k], now)
 	}
 }
 

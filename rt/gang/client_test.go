@@ -1,0 +1,547 @@
+package gang
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/uds"
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// fakeAgent is an agent that does what the test says: it listens on a unix socket, attaches whoever
+// comes, and gives the test what they say. Its goroutines end with stop.
+type fakeAgent struct {
+	t      *testing.T
+	path   string
+	number uint32
+	got    chan wire.Message
+	pay    sync.Map // *fb.RankInputT to its bytes
+	mu     sync.Mutex
+	ln     *net.UnixListener
+	link   *transport.Link
+	links  []*transport.Link
+	wait   sync.WaitGroup
+}
+
+func newAgent(t *testing.T) *fakeAgent {
+	a := &fakeAgent{t: t, path: filepath.Join(t.TempDir(), "agent.sock"), number: 7, got: make(chan wire.Message, 10000)}
+	a.serve()
+	t.Cleanup(a.stop)
+	return a
+}
+
+func (a *fakeAgent) serve() {
+	a.t.Helper()
+	ln, err := uds.Listen(a.path)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.ln = ln
+	a.wait.Add(1)
+	go func() {
+		defer a.wait.Done()
+		for {
+			nc, err := ln.AcceptUnix()
+			if err != nil {
+				return
+			}
+			a.accept(nc)
+		}
+	}()
+}
+
+func (a *fakeAgent) accept(nc *net.UnixConn) {
+	conn, err := uds.Server(nc)
+	if err != nil {
+		a.t.Error(err)
+		return
+	}
+	var link *transport.Link
+	link = transport.NewLink(transport.LinkConfig{Name: "client", LostAfter: time.Millisecond, OnMessage: func(m transport.Msg) {
+		switch t := m.M.(type) {
+		case *fb.AttachT:
+			_ = link.Send(&fb.AttachedT{Agent: a.number, Process: 1, Node: "n1", Cluster: "c"}, 0, nil)
+		case *fb.StateQueryT:
+			if t.What == "hang" {
+				break
+			}
+			r := &fb.StateReplyT{}
+			if t.What == "bad" {
+				r.Error = "no such thing"
+			}
+			_ = link.Send(r, m.Corr, fmt.Appendf(nil, `{"from":%d}`, a.number))
+		case *fb.RankInputT:
+			a.pay.Store(t, m.Payload)
+		}
+		a.got <- m.M
+	}})
+	hello, welcome, err := transport.Answer(conn, func(h *fb.HelloT, _ transport.Peer) (*fb.WelcomeT, *fb.RefuseT) {
+		if h.Role != fb.RoleClient {
+			return nil, &fb.RefuseT{Code: fb.RefuseCodeIdentity, Text: "clients only"}
+		}
+		if h.Build == "old" {
+			return nil, &fb.RefuseT{Code: fb.RefuseCodeWireVersion, Text: "too old"}
+		}
+		w := &fb.WelcomeT{}
+		link.Offer(h, w)
+		return w, nil
+	})
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
+	a.mu.Lock()
+	a.link = link
+	a.links = append(a.links, link)
+	a.mu.Unlock()
+	if err := link.Attach(conn, welcome, hello.Received); err != nil {
+		a.t.Error(err)
+	}
+}
+
+// crash ends the agent without a word; its socket stays if its keeper does.
+func (a *fakeAgent) crash(keeper bool) {
+	if !keeper {
+		_ = a.ln.Close()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.number++
+	for _, l := range a.links {
+		l.Kill(transport.ErrClosed)
+	}
+	a.links = nil
+}
+
+func (a *fakeAgent) stop() {
+	_ = a.ln.Close()
+	a.crash(false)
+	a.wait.Wait()
+}
+
+func (a *fakeAgent) send(m wire.Message, data ...byte) {
+	a.t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.link.Send(m, 0, data); err != nil {
+		a.t.Error(err)
+	}
+}
+
+// next waits for a message of the same type as want, and drops others.
+func next[M wire.Message](a *fakeAgent) M {
+	a.t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		select {
+		case m := <-a.got:
+			if m, ok := m.(M); ok {
+				return m
+			}
+		case <-limit:
+			var want M
+			a.t.Fatalf("the client does not say %T", want)
+		}
+	}
+}
+
+func (a *fakeAgent) output(group *fb.TaskIDT, incarnation, rank uint32, stream uint8, offset uint64, text string, eof bool) {
+	a.t.Helper()
+	a.send(&fb.RankOutputT{Group: group, Incarnation: incarnation, Rank: rank, Stream: stream, Offset: OffsetBase(incarnation) + offset, Eof: eof, Process: 1}, []byte(text)...)
+}
+
+// eofs ends all streams of a gang that said nothing more.
+func (a *fakeAgent) eofs(group *fb.TaskIDT, ranks int, at map[int]uint64) {
+	for r := range ranks {
+		a.output(group, 1, uint32(r), 1, at[r], "", true)
+		a.output(group, 1, uint32(r), 2, 0, "", true)
+	}
+}
+
+func (a *fakeAgent) running(group *fb.TaskIDT, incarnation uint32, ranks int) {
+	u := &fb.GroupUpdateT{Group: group, Incarnation: incarnation, Phase: fb.GroupPhaseRunning, Nodes: []*fb.PeerInfoT{{Agent: a.number, Name: "n1"}}}
+	for r := range ranks {
+		u.Ranks = append(u.Ranks, &fb.RankPlaceT{Rank: uint32(r), Agent: a.number, LocalRank: uint32(r)})
+	}
+	a.send(u)
+}
+
+func (a *fakeAgent) ended(group *fb.TaskIDT, end *fb.GroupEndT) {
+	a.send(&fb.GroupUpdateT{Group: group, Phase: fb.GroupPhaseEnded, Incarnation: 1, End: end})
+}
+
+func attachTo(t *testing.T, a *fakeAgent) *Client {
+	t.Helper()
+	c, err := Connect(t.Context(), Endpoint{Socket: a.path, Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func ranks(n int) Spec {
+	return Spec{Name: "gang", Bundles: []*fb.BundleT{{Ranks: uint32(n)}}, Program: &fb.ProgramT{Argv: []string{"p"}, Stdin: fb.StdinToRankZero}}
+}
+
+type result struct {
+	end End
+	err error
+}
+
+// begin runs a gang and returns its ID once the agent was asked for it.
+func begin(t *testing.T, a *fakeAgent, c *Client, s Spec, io IO) (*fb.TaskIDT, <-chan result) {
+	t.Helper()
+	done := make(chan result, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	t.Cleanup(cancel)
+	go func() {
+		end, err := Run(ctx, c, s, io)
+		done <- result{end, err}
+	}()
+	return next[*fb.GroupCreateT](a).Group, done
+}
+
+func TestRunToItsEnd(t *testing.T) {
+	a := newAgent(t)
+	var out, errs bytes.Buffer
+	g, done := begin(t, a, attachTo(t, a), ranks(2), IO{Stdout: &out, Stderr: &errs})
+	if g.Agent != 7 || g.Process != 1 || g.Counter != 1 {
+		t.Errorf("group %+v", g)
+	}
+	a.send(&fb.GroupUpdateT{Group: g, Phase: fb.GroupPhasePending, Explain: "1 of 2 nodes joined, missing n2"})
+	a.running(g, 1, 2)
+	a.output(g, 1, 0, 1, 0, "hello\nwor", false)
+	a.output(g, 1, 1, 1, 0, "hello\n", false)
+	a.send(&fb.NoticeT{Group: g, Text: "node n9 joined late"})
+	a.output(g, 1, 0, 1, 9, "ld", false)
+	a.ended(g, &fb.GroupEndT{Code: 3, Cause: "rank", Rank: 1, Node: "n1", Reason: "rank 1 on n1 exited with code 3", Tail: "a\nb"})
+	a.eofs(g, 2, map[int]uint64{0: 11, 1: 6})
+	r := <-done
+	if r.err != nil || r.end.Code != 3 || r.end.Rank != 1 || r.end.Ranks != 2 {
+		t.Fatalf("%+v", r)
+	}
+	if out.String() != "[0-1] hello\n[0] world\n" {
+		t.Errorf("stdout %q", out.String())
+	}
+	if want := "maniple: waiting: 1 of 2 nodes joined, missing n2\nmaniple: node n9 joined late\n"; errs.String() != want {
+		t.Errorf("stderr %q, want %q", errs.String(), want)
+	}
+	if want := "rank 1 on n1 exited with code 3 (of 2 ranks); last lines:\n  a\n  b"; r.end.Report() != want {
+		t.Errorf("%q", r.end.Report())
+	}
+	last := map[string]uint64{}
+	for len(last) < 4 || last["0.1"] != OffsetBase(1)+12 {
+		m := next[*fb.RankOutputAckT](a)
+		last[fmt.Sprintf("%d.%d", m.Rank, m.Stream)] = m.Offset
+	}
+	if last["1.1"] != OffsetBase(1)+7 || last["1.2"] != OffsetBase(1)+1 {
+		t.Errorf("acknowledged %v", last)
+	}
+}
+
+// GANG-2, GANG-5: the agent restarts; what it sends again is not written again.
+func TestReattach(t *testing.T) {
+	a := newAgent(t)
+	c := attachTo(t, a)
+	var out bytes.Buffer
+	g, done := begin(t, a, c, ranks(2), IO{Stdout: &out, Stdin: strings.NewReader("some input")})
+	a.crash(true) // before the head answered: it is asked for again
+	if again := next[*fb.GroupCreateT](a); *again.Group != *g {
+		t.Fatalf("asked for %+v, then %+v", g, again.Group)
+	}
+	a.running(g, 1, 2)
+	in := next[*fb.RankInputT](a)
+	if data, _ := a.pay.Load(in); string(data.([]byte)) != "some input" {
+		t.Errorf("input %q", data)
+	}
+	a.output(g, 1, 0, 1, 0, "one\ntwo\n", false)
+	a.output(g, 1, 1, 2, 0, "", true)
+	if m := next[*fb.RankOutputAckT](a); m.Offset != OffsetBase(1)+8 {
+		t.Errorf("acknowledged %+v", m)
+	}
+	a.crash(true)
+	w := next[*fb.GroupWatchT](a)
+	if !w.Owner || *w.Group != *g || len(w.Received) != 2 || w.Received[0].Offset != OffsetBase(1)+8 || w.Received[1].Offset != OffsetBase(1)+1 {
+		t.Errorf("claimed with %+v", w)
+	}
+	a.running(g, 1, 2)
+	if in := next[*fb.RankInputT](a); in.Offset != 0 { // nobody acknowledged it
+		t.Errorf("input from %d", in.Offset)
+	}
+	a.output(g, 1, 0, 1, 4, "two\nthree\n", false)
+	a.ended(g, &fb.GroupEndT{Cause: "ok", Rank: -1})
+	a.output(g, 1, 0, 1, 14, "", true)
+	a.output(g, 1, 0, 2, 0, "", true)
+	a.output(g, 1, 1, 1, 0, "", true)
+	if r := <-done; r.err != nil || r.end.Code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if out.String() != "[0] one\n[0] two\n[0] three\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func TestNodeGone(t *testing.T) {
+	a := newAgent(t)
+	_, done := begin(t, a, attachTo(t, a), ranks(1), IO{})
+	began := time.Now()
+	a.crash(false)
+	r := <-done
+	if r.err == nil || !strings.Contains(r.err.Error(), "node n1 is gone") {
+		t.Errorf("%v", r.err)
+	}
+	if took := time.Since(began); took > awayLimit {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestClusterEnds(t *testing.T) {
+	a := newAgent(t)
+	_, done := begin(t, a, attachTo(t, a), ranks(1), IO{})
+	a.send(&fb.ShutdownT{Reason: "walltime"})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_ = a.link.Close(ctx, "leaving")
+	if r := <-done; r.err == nil || !strings.Contains(r.err.Error(), "walltime") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestConnectSaysWhyNot(t *testing.T) {
+	a := newAgent(t)
+	for _, tc := range []struct {
+		name string
+		ep   Endpoint
+		want string
+	}{
+		{"nowhere", Endpoint{}, "no address"},
+		{"no socket", Endpoint{Socket: filepath.Join(t.TempDir(), "agent.sock")}, "is the cluster up?"},
+		{"refused", Endpoint{Socket: a.path, Build: "old"}, "too old"},
+		{"no credential", Endpoint{Addresses: []string{"127.0.0.1:1"}}, "credential"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			began := time.Now()
+			_, err := Connect(t.Context(), tc.ep)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), "gang: ") {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+	// One that does not answer is given up with the context.
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := Connect(ctx, Endpoint{Socket: ln.Addr().String()}); err == nil || !strings.Contains(err.Error(), "did not answer") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestQueries(t *testing.T) {
+	a := newAgent(t)
+	c := attachTo(t, a)
+	if raw, err := c.Query(t.Context(), "nodes", ""); err != nil || string(raw) != `{"from":7}` {
+		t.Errorf("%s, %v", raw, err)
+	}
+	if _, err := c.Query(t.Context(), "bad", ""); err == nil || !strings.Contains(err.Error(), "no such thing") {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Query(ctx, "hang", ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if n := len(c.queries); n != 0 {
+		t.Errorf("%d queries are left", n)
+	}
+}
+
+func TestInputIsBoundedByItsWindow(t *testing.T) {
+	a := newAgent(t)
+	big := bytes.Repeat([]byte("0123456789"), 100_000)
+	g, done := begin(t, a, attachTo(t, a), ranks(1), IO{Stdin: bytes.NewReader(big)})
+	a.running(g, 1, 1)
+	var got []byte
+	for len(got) < len(big) {
+		m := next[*fb.RankInputT](a)
+		data, _ := a.pay.Load(m)
+		if m.Offset != uint64(len(got)) {
+			t.Fatalf("offset %d after %d bytes", m.Offset, len(got))
+		}
+		got = append(got, data.([]byte)...)
+		if len(got)%inputWindow == 0 { // all that may be on its way is here: nothing more comes until it is acknowledged
+			select {
+			case m := <-a.got:
+				if m, ok := m.(*fb.RankInputT); ok {
+					t.Fatalf("%d bytes beyond the window", m.Offset-uint64(len(got)))
+				}
+			case <-time.After(20 * time.Millisecond):
+			}
+			a.send(&fb.RankInputAckT{Group: g, Incarnation: 1, Offset: uint64(len(got))})
+		} else if len(got)%(64<<10) == 0 && len(got) > len(big)-inputWindow {
+			a.send(&fb.RankInputAckT{Group: g, Incarnation: 1, Offset: uint64(len(got))})
+		}
+	}
+	if !bytes.Equal(got, big) {
+		t.Error("not what was typed")
+	}
+	if m := next[*fb.RankInputT](a); !m.Eof || m.Offset != uint64(len(big)) {
+		t.Errorf("%+v", m)
+	}
+	a.ended(g, &fb.GroupEndT{Cause: "ok", Rank: -1})
+	a.eofs(g, 1, nil)
+	<-done
+}
+
+// What the reader did not take stays in the file for whoever comes next.
+func TestInputLeavesTheRest(t *testing.T) {
+	a := newAgent(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	g, done := begin(t, a, attachTo(t, a), ranks(1), IO{Stdin: r})
+	a.running(g, 1, 1)
+	if _, err := w.WriteString("mine"); err != nil {
+		t.Fatal(err)
+	}
+	next[*fb.RankInputT](a)
+	a.ended(g, &fb.GroupEndT{Cause: "ok", Rank: -1})
+	a.eofs(g, 1, nil)
+	<-done
+	if _, err := w.WriteString("yours"); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 10)
+	if n, _ := r.Read(buf); string(buf[:n]) != "yours" {
+		t.Errorf("%q is left", buf[:n])
+	}
+}
+
+func TestInterruptsAreCancels(t *testing.T) {
+	a := newAgent(t)
+	ints := make(chan Interrupt)
+	s := ranks(1)
+	s.Program.Grace = 5e9
+	g, done := begin(t, a, attachTo(t, a), s, IO{Interrupts: ints})
+	a.running(g, 1, 1)
+	ints <- Interrupted
+	if m := next[*fb.GroupCancelT](a); m.Mode != fb.CancelModeDrain || m.ExitCode != 130 || m.Grace != 5e9 {
+		t.Errorf("%+v", m)
+	}
+	a.crash(true) // the new agent is told too
+	if m := next[*fb.GroupCancelT](a); m.Mode != fb.CancelModeDrain {
+		t.Errorf("%+v", m)
+	}
+	ints <- Terminated
+	if m := next[*fb.GroupCancelT](a); m.Mode != fb.CancelModeStop || m.ExitCode != 143 || m.Grace != 0 {
+		t.Errorf("%+v", m)
+	}
+	ints <- Interrupted
+	if r := <-done; r.err != nil || r.end.Code != 130 || r.end.Cause != "cancelled" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestContextStopsTheGang(t *testing.T) {
+	a := newAgent(t)
+	c := attachTo(t, a)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan result, 1)
+	go func() {
+		end, err := Run(ctx, c, ranks(1), IO{})
+		done <- result{end, err}
+	}()
+	g := next[*fb.GroupCreateT](a).Group
+	cancel()
+	if m := next[*fb.GroupCancelT](a); m.Mode != fb.CancelModeStop {
+		t.Errorf("%+v", m)
+	}
+	a.ended(g, &fb.GroupEndT{Code: 143, Cause: "cancelled", Rank: -1})
+	if r := <-done; r.err != nil || r.end.Code != 143 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A node that died sends no end of its output: the end of the gang does not wait for ever.
+func TestEndWithoutAllOutput(t *testing.T) {
+	a := newAgent(t)
+	var out bytes.Buffer
+	g, done := begin(t, a, attachTo(t, a), ranks(2), IO{Stdout: &out})
+	a.running(g, 1, 2)
+	a.output(g, 1, 0, 1, 0, "half a li", false)
+	a.ended(g, &fb.GroupEndT{Code: 137, Cause: "node", Rank: -1, Node: "n2", Reason: "n2 died"})
+	if r := <-done; r.err != nil || r.end.Report() != "n2 died" {
+		t.Errorf("%+v", r)
+	}
+	if out.String() != "[0] half a li\n" {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func TestWatchIsAskedAgain(t *testing.T) {
+	a := newAgent(t)
+	c := attachTo(t, a)
+	task := c.mint()
+	done := make(chan result, 1)
+	go func() {
+		end, err := c.Watch(t.Context(), task, nil)
+		done <- result{end, err}
+	}()
+	next[*fb.GroupWatchT](a)
+	a.crash(true)
+	w := next[*fb.GroupWatchT](a)
+	if w.Owner {
+		t.Error("a watcher claims the group")
+	}
+	a.ended(w.Group, &fb.GroupEndT{Code: 9, Cause: "rank", Rank: 0})
+	if r := <-done; r.err != nil || r.end.Code != 9 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestNothingIsLeft(t *testing.T) {
+	a := newAgent(t)
+	before := runtime.NumGoroutine()
+	for range 20 {
+		c, err := Connect(t.Context(), Endpoint{Socket: a.path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, done := begin(t, a, c, ranks(1), IO{Stdin: strings.NewReader("x")})
+		a.running(g, 1, 1)
+		a.ended(g, &fb.GroupEndT{Cause: "ok", Rank: -1})
+		a.eofs(g, 1, nil)
+		<-done
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for limit := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+		}
+	}
+}
