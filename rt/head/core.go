@@ -98,6 +98,7 @@ type Core struct {
 	full      bool // the journal is full: only the way out is left
 	exited    bool
 	notices   []*fb.NoticeT // the last ones
+	restarted *fb.NoticeT   // for owners that come back to this head; nil: it is the first
 	noticesAt int
 	dead      []deadAgent // the last numbers that died, for peers that ask
 	refusals  uint64
@@ -152,7 +153,7 @@ func (c *Core) Open(now int64, out []Effect) ([]Effect, error) {
 		c.timers.add(now+int64(c.cfg.Idle), timerIdle, 0)
 	}
 	if again {
-		c.notice(fb.LevelWarning, "HEAD_RESTARTED", fmt.Sprintf("the head restarted (term %d); running programs were not touched", c.state.term), nil)
+		c.restarted = c.logged(fb.LevelWarning, "HEAD_RESTARTED", fmt.Sprintf("the head restarted (term %d); running programs were not touched", c.state.term), nil)
 	}
 	if d := c.state.drain; d != nil {
 		c.timers.add(d.Deadline, timerDrain, 0)

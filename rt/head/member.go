@@ -15,6 +15,7 @@ import (
 type memberRun struct {
 	linked   bool  // its control link has a connection
 	synced   bool  // it registered in this term and session: it can be given work
+	greeted  bool  // it registered in this term
 	deadline int64 // wall: it is dead then; 0: none runs
 }
 
@@ -243,6 +244,10 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 		r.DrainDeadline, r.DrainReason = d.Deadline, d.Reason
 	}
 	c.send(m.number, r)
+	if c.restarted != nil && !m.run.greeted && slices.ContainsFunc(c.state.groups, func(g *group) bool { return g.owner == m.number }) {
+		c.send(m.number, c.restarted)
+	}
+	m.run.greeted = true
 	if joined && late {
 		c.notice(fb.LevelInfo, "NODE_JOINED", fmt.Sprintf("%s joined (%s)", m.node.name, reg.Grant), nil)
 	}

@@ -59,7 +59,11 @@ func (c *Core) watch(m *member, w *fb.GroupWatchT) {
 	if w.Owner && g.phase != fb.GroupPhaseEnded {
 		process := id.Process(w.OwnerProcess)
 		if g.owner != m.number || g.process != process {
+			lost := c.state.byAgent[g.owner] == nil
 			c.must(&fb.RecGroupOwnerT{Group: w.Group, Agent: uint32(m.number), Process: uint32(process)})
+			if lost { // it could not be told then
+				c.notice(fb.LevelWarning, "AGENT_RESTARTED", fmt.Sprintf("the agent of %s restarted; gang %s was not touched", m.node.name, g.title()), g)
+			}
 		}
 		g.run.ownerDue = 0
 		sink := c.peer(m.number)

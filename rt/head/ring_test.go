@@ -1,0 +1,94 @@
+package head
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+func ringEvents() []Event {
+	return []Event{
+		Admit{7, &fb.HelloT{WireVersion: wire.Version, Cluster: testCluster, Role: fb.RoleAgent, NodeKey: "k"}},
+		LinkUp{3, true}, LinkUp{4, false}, LinkDown{3, "EOF"}, Silent{3, "it was silent for 5 s"}, Left{4, "bye"},
+		FromAgent{Agent: 4, Msg: &fb.StateQueryT{What: "nodes"}, Corr: 12}, FromAgent{Msg: &fb.DrainT{Reason: "walltime"}},
+		Short{"disk"}, Short{}, Full{"disk"}, Tick{},
+	}
+}
+
+func read(t *testing.T, path string) (list []string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := ReadEvents(f, func(now int64, ev Event) error {
+		list = append(list, fmt.Sprintf("%d %T", now, ev))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// Every kind of event comes back; the file is bounded, and what was before the last ones is put aside.
+func TestRing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), RingName)
+	r := openRing(path)
+	var want []string
+	for i, ev := range ringEvents() {
+		r.note(int64(i), ev)
+		want = append(want, fmt.Sprintf("%d %T", i, ev))
+	}
+	r.flush()
+	if got := read(t, path); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("read %v, want %v", got, want)
+	}
+	for i := range 40_000 {
+		r.note(int64(i), LinkDown{1, "EOF"})
+		r.flush()
+	}
+	r.close()
+	for _, p := range []string{path, path + ".1"} {
+		info, err := os.Stat(p)
+		if err != nil || info.Size() > ringMax || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", p, info, err)
+		}
+		if len(read(t, p)) == 0 {
+			t.Errorf("%s is empty", p)
+		}
+	}
+	if last := read(t, path); last[len(last)-1] != "39999 head.LinkDown" {
+		t.Errorf("the last event is %s", last[len(last)-1])
+	}
+}
+
+// A ring whose file can't be written stays quiet.
+func TestRingWithoutDisk(t *testing.T) {
+	r := openRing(filepath.Join(t.TempDir(), "no", "such", "dir", RingName))
+	r.note(1, Tick{})
+	r.flush()
+	r.close()
+}
+
+func FuzzReadEvents(f *testing.F) {
+	r := &ring{f: os.Stdout}
+	for i, ev := range ringEvents() {
+		r.note(int64(i), ev)
+	}
+	f.Add(r.buf)
+	f.Add(r.buf[:50])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_ = ReadEvents(bytes.NewReader(data), func(now int64, ev Event) error {
+			if ev == nil {
+				t.Error("no event and no error")
+			}
+			return nil
+		})
+	})
+}
