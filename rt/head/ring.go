@@ -144,9 +144,12 @@ func ReadEvents(r io.Reader, fn func(now int64, ev Event) error) error {
 		if length < ringHead || length > wire.MaxMessage {
 			return fmt.Errorf("head: ring: event %d has %d bytes: not a ring, or damaged", n, length)
 		}
-		b := make([]byte, length)
-		if _, err := io.ReadFull(r, b); err != nil {
-			return tornIsEnd(err)
+		b, err := io.ReadAll(io.LimitReader(r, int64(length))) // grows with what is there
+		if err != nil {
+			return fmt.Errorf("head: ring: %w", err)
+		}
+		if len(b) < int(length) {
+			return nil
 		}
 		ev, err := parseEvent(b)
 		if err != nil {
