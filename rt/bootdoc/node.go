@@ -9,10 +9,14 @@ import (
 	"strings"
 )
 
-// NodeName is the name of this node: the document's, else the host name up to the first dot.
+// NodeName is the name of this node: the document's; inside a Slurm job Slurm's own, which need not be
+// the host's; else the host name up to the first dot.
 func (d *Doc) NodeName() (string, error) {
 	if d.Node.Name != "" {
 		return d.Node.Name, nil
+	}
+	if name := os.Getenv("SLURMD_NODENAME"); d.Job != "" && fileName(name) {
+		return name, nil
 	}
 	host, err := os.Hostname()
 	if err != nil {

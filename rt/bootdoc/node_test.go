@@ -50,6 +50,14 @@ func TestNodeName(t *testing.T) {
 	if got, err := d.NodeName(); err != nil || got != "n7" {
 		t.Errorf("%s, %v", got, err)
 	}
+	t.Setenv("SLURMD_NODENAME", "c0-7")
+	slurm := Doc{Job: "12"}
+	if got, err := slurm.NodeName(); err != nil || got != "c0-7" {
+		t.Errorf("in a Slurm job the node is %q, %v: Slurm calls it c0-7", got, err)
+	}
+	if got, _ := (&Doc{}).NodeName(); got == "c0-7" {
+		t.Error("a cluster outside Slurm takes Slurm's name for the node")
+	}
 }
 
 func TestAddresses(t *testing.T) {
