@@ -233,7 +233,7 @@ func TestParseRecordedOptions(t *testing.T) {
 		}
 		for name, want := range map[string]Option{
 			"nodes": {Short: "N", Value: NeedsValue}, "partition": {Short: "p", Value: NeedsValue}, "hold": {Short: "H", Value: NoValue}, "exclusive": {Value: OptionalValue},
-			"export": {Value: OptionalValue}, "gpus-per-node": {Value: NeedsValue}, "requeue": {Value: NoValue}, "no-requeue": {Value: NoValue}, "signal": {Value: NeedsValue},
+			"export": {Value: NeedsValue}, "gpus-per-node": {Value: NeedsValue}, "requeue": {Value: NoValue}, "no-requeue": {Value: NoValue}, "signal": {Value: NeedsValue},
 			"extra-node-info": {Short: "B", Value: NeedsValue}, "container": {Value: NeedsValue}, "wrap": {Value: NeedsValue}, "nice": {Value: OptionalValue}, "no-kill": {Short: "k", Value: NoValue},
 			"gpu-bind": {Value: NeedsValue}, "parsable": {Value: NoValue}, "mem": {Value: NeedsValue}, "kill-on-invalid-dep": {Value: NeedsValue},
 		} {

@@ -68,9 +68,9 @@ func parseOption(line string) (o Option, ok bool) {
 		o.Value, o.Arg, name = NeedsValue, name[n+1:], name[:n]
 	}
 	o.Name = name
-	// The page leaves the value of --container out, and calls the one of --wrap optional.
+	// The page leaves the value of --container out, and calls those of --wrap and --export optional.
 	switch name {
-	case "container", "container-id", "wrap":
+	case "container", "container-id", "wrap", "export":
 		o.Value = NeedsValue
 	}
 	return o, name != ""

@@ -24,6 +24,7 @@ func (c *Cluster) Env(more ...string) []string {
 	return append([]string{
 		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + c.Home, "USER=" + c.User, "LOGNAME=" + c.User, "SHELL=/bin/bash", "LANG=C.UTF-8",
 		"SLURM_CONF=" + c.Conf, "MANIPLE=" + c.Binary,
+		"TORCHINDUCTOR_CACHE_DIR=" + c.Home + "/.cache/inductor", // else torch leaves a folder in each node's /tmp
 	}, more...)
 }
 

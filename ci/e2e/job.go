@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -121,12 +122,22 @@ func (c *Cluster) Leftovers(t testing.TB) []string {
 	return list
 }
 
-// Clean waits until nothing of the user is left: no process, and no file on any node.
-func (c *Cluster) Clean(t testing.TB) {
+// Clean waits until nothing of the user is left: no process, and no file on any node but those that a
+// program itself leaves under the given beginnings of paths; these are removed.
+func (c *Cluster) Clean(t testing.TB, programs ...string) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	for {
-		procs, files := c.Processes(), c.Leftovers(t)
+		procs, files := c.Processes(), slices.DeleteFunc(c.Leftovers(t), func(file string) bool {
+			node, path, _ := strings.Cut(file, ":")
+			for _, p := range programs {
+				if strings.HasPrefix(path, p) {
+					os.RemoveAll(filepath.Join("/proc", c.init(node), "root", path))
+					return true
+				}
+			}
+			return false
+		})
 		if len(procs)+len(files) == 0 {
 			return
 		}

@@ -165,29 +165,29 @@ func TestTrainingInEveryForm(t *testing.T) {
 	}
 }
 
-// Other launchers inside of ours: torchrun and accelerate, one per node.
+// Other launchers inside of ours: a torchrun for each node, an `accelerate launch` for each rank.
 func TestTorchrunAndAccelerate(t *testing.T) {
 	c := e2e.Slurm(t)
 	bin := filepath.Dir(c.Python(t))
-	for name, line := range map[string]string{
-		"torchrun.sh":   "torchrun rank %d of 4 on n%d: sum 6",
-		"accelerate.sh": "accelerate rank %d of 4 on n%d:",
+	for _, tt := range []struct{ program, perNode, line string }{
+		{"torchrun.sh", "1", "torchrun rank %d of 4 on n%d: sum 6"},
+		{"accelerate.sh", "2", "accelerate rank %d of 4 on n%d:"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.program, func(t *testing.T) {
 			dir := c.Folder(t)
 			where := programs(t, c)
 			before := hashes(t, where)
-			out, code := bySubmit(t, c, dir, []string{"-N", "2", "--ntasks-per-node", "1", "-c", "2", "--export", "ALL,PER_NODE=2,PATH=" + bin + ":/usr/bin:/bin"}, filepath.Join(where, name))
+			out, code := bySubmit(t, c, dir, []string{"-N", "2", "--ntasks-per-node", tt.perNode, "-c", "2", "--export", "ALL,PATH=" + bin + ":/usr/bin:/bin"}, filepath.Join(where, tt.program))
 			if code != 0 {
 				t.Fatalf("exit %d\n%s", code, out)
 			}
 			for rank := range 4 {
-				if want := fmt.Sprintf(line, rank, rank/2+1); !strings.Contains(out, want) {
+				if want := fmt.Sprintf(tt.line, rank, rank/2+1); !strings.Contains(out, want) {
 					t.Errorf("no %q in\n%s", want, out)
 				}
 			}
 			same(t, before, hashes(t, where))
-			c.Clean(t)
+			c.Clean(t, "/tmp/torchelastic_") // torchrun's own
 		})
 	}
 }
