@@ -61,13 +61,14 @@ def accuracy(model, held, rank, world):
 
 
 def bar(done, total, text, final):
-    """One line: redrawn on a terminal, printed once when it is complete elsewhere."""
+    """Overall progress: redrawn on a terminal, one line per epoch elsewhere."""
+    width = 24
+    filled = int(width * done / total)
+    line = f"[{'#' * filled}{'.' * (width - filled)}] {text}"
     if sys.stdout.isatty():
-        width = 24
-        filled = width * done // total
-        print(f"\r[{'#' * filled}{'.' * (width - filled)}] {text}", end="\n" if final else "", flush=True)
+        print(f"\r{line}", end="\n" if final else "", flush=True)
     elif final:
-        print(text, flush=True)
+        print(line, flush=True)
 
 
 def plot(history, path):
@@ -131,12 +132,12 @@ def main():
             if epoch == first and step == 0 and rank == 0:
                 print(f"first step after {time.time() - start:.1f} s on {world} ranks", flush=True)
             if rank == 0 and step + 1 < len(loader):
-                bar(step + 1, len(loader), f"epoch {epoch + 1}/{options.epochs}", final=False)
+                bar(epoch + (step + 1) / len(loader), options.epochs, f"epoch {epoch + 1}/{options.epochs}", final=False)
         dist.all_reduce(total)
         score = accuracy(model.module, held, rank, world)
         history.append({"epoch": epoch + 1, "loss": total.item() / len(loader) / world, "accuracy": score})
         if rank == 0:
-            bar(1, 1, f"epoch {epoch + 1}/{options.epochs}  loss {history[-1]['loss']:.4f}  accuracy {score:.4f}", final=True)
+            bar(epoch + 1, options.epochs, f"epoch {epoch + 1}/{options.epochs}  loss {history[-1]['loss']:.4f}  accuracy {score:.4f}", final=True)
             state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "epoch": epoch}
             torch.save(state, checkpoint + ".part")
             os.replace(checkpoint + ".part", checkpoint)
