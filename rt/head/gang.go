@@ -111,9 +111,11 @@ func (c *Core) rankState(m *member, r *fb.RankStateT) {
 }
 
 // unknownRank answers for a rank that nobody wants: it is to end, and its end needs no more telling.
+// An agent that was started again took it over from its keeper, and would keep its output for ever.
 func (c *Core) unknownRank(m *member, r *fb.RankStateT) {
 	if r.Phase == fb.RankPhaseEnded {
 		c.ackRank(m, r)
+		c.send(m.number, &fb.BundleReleaseT{Group: r.Group, Incarnation: r.Incarnation})
 		return
 	}
 	c.send(m.number, &fb.RankStopT{Group: r.Group, Incarnation: r.Incarnation, Signal: sigKILL})
