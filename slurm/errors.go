@@ -7,13 +7,13 @@ import (
 
 // What can go wrong with a call, for errors.Is. The typed error is *Error.
 var (
-	ErrUnreachable = errors.New("the controller does not answer")       // slurmctld or slurmdbd is down, or not to be reached from here
-	ErrMissing     = errors.New("the program is not installed")         // no Slurm on this machine
-	ErrRefused     = errors.New("Slurm refuses the request")            // the request can't be granted as it is
-	ErrNotYours    = errors.New("Slurm does not let this user do that") // authentication or permission
-	ErrNoJob       = errors.New("Slurm knows no such job")              // wrong, or ended and forgotten
-	ErrTooSlow     = errors.New("no answer in time")                    // our own limit, not Slurm's: the controller may have acted
-	ErrOutput      = errors.New("output that is not understood")        // a version of Slurm that this package does not know
+	ErrUnreachable = errors.New("the controller does not answer")     // slurmctld or slurmdbd is down, or not to be reached from here
+	ErrMissing     = errors.New("the program is not installed")       // no Slurm on this machine
+	ErrRefused     = errors.New("refused by Slurm")                   // the request can't be granted as it is
+	ErrNotYours    = errors.New("not allowed by Slurm for this user") // authentication or permission
+	ErrNoJob       = errors.New("no such job is known to Slurm")      // wrong, or ended and forgotten
+	ErrTooSlow     = errors.New("no answer in time")                  // our own limit, not Slurm's: the controller may have acted
+	ErrOutput      = errors.New("output that is not understood")      // a version of Slurm that this package does not know
 )
 
 // Error is a call that failed: what was asked, what Slurm said, and what to do about it.

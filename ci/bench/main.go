@@ -48,7 +48,7 @@ func main() {
 	title := "bench"
 	switch {
 	case len(args) == 0:
-		fail(fmt.Errorf("usage: bench all | bars NAME | EXPERIMENT..."))
+		fail(fmt.Errorf("usage: bench all | bars NAME | EXPERIMENT [EXPERIMENT ...]"))
 	case args[0] == "all":
 		args = args[:0]
 		for _, e := range experiments {

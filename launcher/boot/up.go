@@ -24,7 +24,6 @@ type Cluster struct {
 	session backend.Session
 	once    sync.Once
 	watched chan struct{} // closed when the session's events are over
-	onEvent func(backend.Event)
 }
 
 // JoinError says which nodes did not join: because they failed, or because the time was over.

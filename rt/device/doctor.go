@@ -131,13 +131,13 @@ func (d *doctor) network() {
 }
 
 func (d *doctor) cgroups() {
-	for _, g := range d.m.cgroups("memory") {
+	if all := d.m.cgroups("memory"); len(all) > 0 {
+		g := all[0]
 		if err := unix.Access(d.m.path(g.dirs[0]), unix.W_OK); err == nil {
 			d.say("CGROUP", OK, "", "cgroup v%d, writable: ranks can be confined one by one", g.version)
 		} else {
 			d.say("CGROUP", Info, "ask for Delegate=yes where you want memory limits for each rank", "cgroup v%d, not delegated to us: ranks share the job's limits", g.version)
 		}
-		break
 	}
 	for _, g := range d.m.cgroups("pids") {
 		for _, dir := range g.dirs {
