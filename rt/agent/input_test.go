@@ -73,8 +73,8 @@ func TestInputToARemoteProgram(t *testing.T) {
 	w.do(PeerDead{Peer: 9}).has("client 1 GroupUpdate Running")
 	// The program lives on under another agent.
 	w.head(&fb.AgentDeadT{Agent: 9, ReplacedBy: 11}).has("client 1 GroupUpdate Running")
-	w.head(&fb.PeerInfoT{Agent: 11, Name: "n9", Addresses: []string{"b"}})
-	w.do(typed(3, "def", false)).has("dial 11 [b]", `peer 11 RankInput @3 eof=false "def"`)
+	w.head(&fb.PeerInfoT{Agent: 11, Name: "n9", Addresses: []string{"b"}}).has("dial 11 [b]")
+	w.do(typed(3, "def", false)).has(`peer 11 RankInput @3 eof=false "def"`)
 }
 
 func TestInputToAllReportsTheSlowest(t *testing.T) {

@@ -1,246 +1,23 @@
 package agent_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/maniple-hpc/maniple/rt/agent"
-	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/gang"
-	"github.com/maniple-hpc/maniple/rt/head"
-	"github.com/maniple-hpc/maniple/rt/keeper"
 	"github.com/maniple-hpc/maniple/transport/tcp"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
-	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
-
-// The test binary is also the keeper and its daemons: real processes, real sockets, real programs.
-
-func init() {
-	if len(os.Args) > 1 && os.Args[1] == "keeper" {
-		runtime.LockOSThread()
-	}
-}
-
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "keeper":
-			os.Exit(keeper.Main(os.Args[2:]))
-		case "agent":
-			os.Exit(agent.Main(os.Args[2:], "test"))
-		case "head":
-			os.Exit(head.Main(os.Args[2:], "test"))
-		}
-	}
-	os.Exit(m.Run())
-}
-
-// node is a keeper that the test started.
-type node struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	in     *os.File
-	events chan map[string]any
-	dir    string
-	socket string
-	done   chan struct{}
-}
-
-var secret = bytes.Repeat([]byte{7}, 32)
-
-const clusterID = "00112233445566778899aabbccddeeff"
-
-// cluster starts a keeper with the head and, with more than one name, others beside it.
-func cluster(t *testing.T, names ...string) []*node {
-	t.Helper()
-	base := t.TempDir()
-	var nodes []*node
-	var headAt []string
-	for i, name := range names {
-		doc := bootdoc.Doc{
-			Version: 1, Cluster: clusterID, Secret: secret, Name: "test", Base: base, Loopback: true, Expect: names, Owner: "stdin",
-			Head: headAt, Node: bootdoc.Node{Name: name, Fake: true, CPUs: 8, Memory: 1 << 30},
-		}
-		n := startNode(t, &doc, i == 0)
-		nodes = append(nodes, n)
-		if i == 0 {
-			for _, a := range n.event("head")["addresses"].([]any) {
-				headAt = append(headAt, a.(string))
-			}
-		}
-	}
-	for _, n := range nodes {
-		ready := n.event("ready")
-		n.dir, n.socket = ready["dir"].(string), ready["socket"].(string)
-	}
-	t.Cleanup(func() {
-		for _, n := range nodes {
-			_ = n.in.Close()
-		}
-		for _, n := range nodes {
-			select {
-			case <-n.done:
-			case <-time.After(20 * time.Second):
-				t.Error("a keeper does not end")
-				_ = n.cmd.Process.Kill()
-			}
-		}
-		if left, _ := os.ReadDir(base); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
-		}
-	})
-	return nodes
-}
-
-func startNode(t *testing.T, doc *bootdoc.Doc, hosts bool) *node {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mode := "--head=no"
-	if hosts {
-		mode = "--head=yes"
-	}
-	n := &node{t: t, in: w, events: make(chan map[string]any, 100), done: make(chan struct{})}
-	n.cmd = exec.Command("/proc/self/exe", "keeper", mode)
-	n.cmd.Stdin, n.cmd.Stderr = r, os.Stderr
-	out, err := n.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	line, _ := json.Marshal(doc)
-	if _, err := w.Write(append(line, '\n')); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(n.done)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			var ev map[string]any
-			if json.Unmarshal(s.Bytes(), &ev) == nil {
-				n.events <- ev
-			}
-		}
-		_ = n.cmd.Wait()
-	}()
-	return n
-}
-
-// event waits for a keeper's line of that kind.
-func (n *node) event(kind string) map[string]any {
-	n.t.Helper()
-	limit := time.After(30 * time.Second)
-	for {
-		select {
-		case ev := <-n.events:
-			if ev["event"] == kind {
-				return ev
-			}
-			if ev["event"] == "error" {
-				n.t.Fatalf("keeper: %v", ev)
-			}
-		case <-limit:
-			n.t.Fatalf("no %s from the keeper", kind)
-		}
-	}
-}
-
-// daemon gives the pid of the keeper's agent or head.
-func (n *node) daemon(role string) int {
-	n.t.Helper()
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", n.cmd.Process.Pid, n.cmd.Process.Pid))
-		for _, f := range strings.Fields(string(data)) {
-			line, _ := os.ReadFile("/proc/" + f + "/cmdline")
-			if strings.HasPrefix(string(line), "maniple\x00"+role) {
-				pid, _ := strconv.Atoi(f)
-				return pid
-			}
-		}
-	}
-	n.t.Fatalf("no %s", role)
-	return 0
-}
-
-func (n *node) connect(t *testing.T) *gang.Client {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	c, err := gang.Connect(ctx, gang.Endpoint{Socket: n.socket, Name: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// screen is a writer that can be looked at meanwhile.
-type screen struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-func (s *screen) wait(t *testing.T, text string) {
-	t.Helper()
-	for limit := time.Now().Add(30 * time.Second); !strings.Contains(s.String(), text); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("no %q in %q", text, s.String())
-		}
-	}
-}
-
-func shell(t *testing.T, ranks int, script string) gang.Spec {
-	s := gang.Spec{Name: "t", Program: &fb.ProgramT{
-		Argv: []string{"sh", "-c", script}, Env: os.Environ(), Cwd: t.TempDir(), Stdin: fb.StdinToRankZero, MasterPort: true, Grace: int64(5 * time.Second),
-	}}
-	for range ranks {
-		s.Bundles = append(s.Bundles, &fb.BundleT{Ranks: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10000}}})
-	}
-	return s
-}
-
-func run(t *testing.T, c *gang.Client, s gang.Spec, io gang.IO) gang.End {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	end, err := gang.Run(ctx, c, s, io)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return end
-}
 
 func TestGangOnTwoNodes(t *testing.T) {
 	nodes := cluster(t, "n1", "n2")
@@ -311,14 +88,14 @@ func checkCounter(t *testing.T, data string) {
 	}
 }
 
-// kills ends a daemon of each node n times with SIGKILL while the gang runs.
-func kills(t *testing.T, out *screen, n int, role string, nodes ...*node) {
-	out.wait(t, "line 20")
-	for range n {
+// kills ends a daemon of each node with SIGKILL, twice while the gang runs; the second time the one
+// that came after it carries the output.
+func kills(t *testing.T, out *screen, role string, nodes ...*node) {
+	for _, line := range []string{"line 20\n", "line 80\n"} {
+		out.wait(t, line)
 		for _, k := range nodes {
 			_ = syscall.Kill(k.daemon(role), syscall.SIGKILL)
 		}
-		time.Sleep(300 * time.Millisecond) // the next one has begun its work, or is about to
 	}
 }
 
@@ -340,7 +117,7 @@ func TestKilledAgentsAndHeads(t *testing.T) {
 			for _, i := range tc.at {
 				at = append(at, nodes[i])
 			}
-			go kills(t, &out, 2, tc.role, at...)
+			go kills(t, &out, tc.role, at...)
 			end := run(t, c, s, gang.IO{Stdout: &out, Prefix: gang.PrefixNever})
 			if end.Code != 5 || end.Rank != 1 || end.Restarts != 0 {
 				t.Errorf("%+v", end)
@@ -372,11 +149,7 @@ func TestClientThatDiesTakesItsGangAlong(t *testing.T) {
 	if err := <-over; err == nil {
 		t.Error("Run went on without its client")
 	}
-	for limit := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("the program lives on")
-		}
-	}
+	until(t, "the program has ended", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 func TestInterrupts(t *testing.T) {
@@ -529,15 +302,10 @@ func TestKilledKeeper(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	until(t, fmt.Sprintf("agent %d has ended and %s is gone", agentPID, nodes[1].dir), func() bool {
 		_, err := os.Stat(nodes[1].dir)
-		if os.IsNotExist(err) && syscall.Kill(agentPID, 0) != nil {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("agent %d or %s is left", agentPID, nodes[1].dir)
-		}
-	}
+		return os.IsNotExist(err) && syscall.Kill(agentPID, 0) != nil
+	})
 }
 
 // An idle agent is small and leaks nothing over many gangs.
@@ -556,26 +324,8 @@ func TestManyGangsLeaveNothing(t *testing.T) {
 			t.Fatalf("%+v", end)
 		}
 	}
-	for limit := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	until(t, fmt.Sprintf("no spool is left and there are %d descriptors again", before), func() bool {
 		spools, _ := filepath.Glob(filepath.Join(nodes[0].dir, "spool-*"))
-		if len(spools) == 0 && count() <= before {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%d descriptors, %d before; spools %v", count(), before, spools)
-		}
-	}
-}
-
-func keeperPort(t *testing.T, n *node) string {
-	data, err := os.ReadFile(filepath.Join(n.dir, bootdoc.KeeperName))
-	var k struct{ Port int }
-	if err != nil || json.Unmarshal(data, &k) != nil {
-		t.Fatal(err)
-	}
-	return strconv.Itoa(k.Port)
-}
-
-func groupOf(u *fb.GroupUpdateT) id.Task {
-	return id.Task{Agent: id.Agent(u.Group.Agent), Process: id.Process(u.Group.Process), Counter: u.Group.Counter}
+		return len(spools) == 0 && count() <= before
+	})
 }

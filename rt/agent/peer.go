@@ -21,8 +21,9 @@ type peer struct {
 	wanted      bool // we dialled it: dial again when it dies
 	dead        bool // the head says so
 	redialAt    int64
-	outstanding int  // bytes of output sent to it and not acknowledged
-	held        bool // output waits because outstanding is at its bound
+	outstanding int       // bytes of output sent to it and not acknowledged
+	held        bool      // output waits because outstanding is at its bound
+	pending     []Message // until it is known where the peer is
 }
 
 func (p *peer) ready() bool { return p.linked && !p.dead }
@@ -147,8 +148,28 @@ func (c *Core) onPeerDead(agent uint32) {
 	c.inputLost(agent)
 }
 
+// tellPeer sends a message as soon as the peer can be reached.
+func (c *Core) tellPeer(agent uint32, m Message) {
+	p := c.route(agent)
+	if p == nil || p.dead {
+		return
+	}
+	c.reachPeer(agent)
+	if p.ready() {
+		c.emit(ToPeer{Peer: agent, M: m})
+	} else if len(p.pending) < maxPending {
+		p.pending = append(p.pending, m)
+	}
+}
+
 // resume sends what waited for the peer.
 func (c *Core) resume(p *peer) {
+	if p.ready() {
+		for _, m := range p.pending {
+			c.emit(ToPeer{Peer: p.agent, M: m})
+		}
+		p.pending = nil
+	}
 	for _, g := range c.gangs.order {
 		if g.sink.known && g.sink.agent == p.agent {
 			c.pumpGang(g)
@@ -166,7 +187,7 @@ func (c *Core) unhold(p *peer) {
 
 // bury: the head declared the agent dead.
 func (c *Core) bury(p *peer) {
-	p.dead, p.wanted, p.redialAt = true, false, never
+	p.dead, p.wanted, p.redialAt, p.pending = true, false, never, nil
 	c.onPeerDown(p.agent)
 	if p.linked {
 		p.linked = false
@@ -196,6 +217,10 @@ func (c *Core) onPeer(ev FromPeer) {
 		c.onRankInput(ev.Peer, m, ev.Payload)
 	case *fb.RankInputAckT:
 		c.inputAcked(ev.Peer, m)
+	case *fb.RankSinkT:
+		if m.SinkAgent == ev.Peer {
+			c.onSink(m)
+		}
 	}
 }
 

@@ -270,8 +270,18 @@ func (c *Core) onUpdate(m *fb.GroupUpdateT) {
 	if k == nil {
 		return
 	}
+	same := k.last != nil && k.last.Incarnation == m.Incarnation
 	k.create, k.watch, k.last = nil, nil, m
 	if len(m.Ranks) > 0 {
+		var moved []uint32
+		for _, r := range m.Ranks {
+			if a := k.agentOf(r.Rank); same && a != 0 && a != r.Agent && !slices.Contains(moved, r.Agent) {
+				moved = append(moved, r.Agent)
+			}
+		}
+		for _, a := range moved {
+			c.tellSink(k, a)
+		}
 		k.agents = k.agents[:0]
 		for _, r := range m.Ranks {
 			for int(r.Rank) >= len(k.agents) && r.Rank < 1<<20 {

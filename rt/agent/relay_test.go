@@ -182,3 +182,32 @@ func TestOutputOfOtherNodesReachesTheClientAndAcksGoBack(t *testing.T) {
 	w.do(attach(2))
 	w.do(FromClient{Process: 2, M: outAck(0, 1, 3)}).want()
 }
+
+// The programs of an agent that died live on under the next one, which may not know where their output
+// goes: the head told the one before it.
+func TestSuccessorsAreToldTheSink(t *testing.T) {
+	place := func(agent uint32) *fb.GroupUpdateT {
+		u := update(fb.GroupPhaseRunning)
+		u.Ranks = []*fb.RankPlaceT{{Agent: agent}}
+		u.Nodes = []*fb.PeerInfoT{{Agent: agent, Name: "n9", Addresses: []string{"a"}}}
+		return u
+	}
+	w := joined(t, config())
+	w.do(attach(1), create())
+	w.head(place(9)).lacks("peer")
+	w.head(&fb.AgentDeadT{Agent: 9, ReplacedBy: 11}).has("head PeerQuery 11", "client 1 GroupUpdate Running")
+	w.head(&fb.PeerInfoT{Agent: 11, Name: "n9", Addresses: []string{"b"}}).want("dial 11 [b]", "peer 11 RankSink")
+	if m := w.effs[1].(ToPeer).M.(*fb.RankSinkT); m.SinkAgent != 7 || m.SinkProcess != 1 || m.Sink.Addresses[0] != "10.0.0.1:1" {
+		t.Errorf("%+v", m)
+	}
+	// Or it is learned from the group's state, when the head did not know us at the time.
+	w.head(place(12)).has("dial 12 [a]", "peer 12 RankSink")
+
+	// The other side of it: only the sink itself may say so.
+	w = remote(t)
+	w.do(out("abc"))
+	sink := &fb.RankSinkT{Group: taskT(group), SinkAgent: 10, SinkProcess: 2}
+	w.do(FromPeer{Peer: 8, M: sink}).want()
+	w.do(PeerUp{Peer: 10})
+	w.do(FromPeer{Peer: 10, M: sink}).want("remember 0 10/2", `peer 10 RankOutput 0.1 @0 "abc"`)
+}

@@ -126,12 +126,25 @@ func (c *Core) inputLost(agent uint32) {
 	}
 }
 
+// tellSink tells an agent that took over a group's programs where their output goes: the head told the
+// one before it.
+func (c *Core) tellSink(k *claim, agent uint32) {
+	if k.owner == 0 || k.end || agent == c.agent {
+		return
+	}
+	c.tellPeer(agent, &fb.RankSinkT{
+		Group: taskT(k.group), SinkAgent: c.agent, SinkProcess: k.owner,
+		Sink: &fb.PeerInfoT{Agent: c.agent, Name: c.cfg.Name, Addresses: c.cfg.Addresses},
+	})
+}
+
 // moveGroups: programs of an agent that died live on under the one that its keeper started next.
 func (c *Core) moveGroups(old, now uint32) {
 	if now == 0 {
 		return
 	}
 	for _, k := range c.relay.claims {
+		c.tellSink(k, now)
 		hit := false
 		for i, a := range k.agents {
 			if a == old {

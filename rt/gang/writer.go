@@ -4,16 +4,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
-
-// stateEvery is how often a line without an end (a progress bar) is written where no terminal shows it.
-const stateEvery = 10 * time.Second
 
 // streamKey names a stream of a rank's run.
 type streamKey struct {
@@ -371,151 +367,6 @@ func (w *writer) ended(k streamKey, st *received, now int64) {
 	f.gone(int(k.rank))
 	if f.term != nil {
 		f.term.status("")
-	}
-}
-
-// rest ends the lines of streams whose end never came.
-func (w *writer) rest(now int64) {
-	keys := make([]streamKey, 0, len(w.parted))
-	for k := range w.parted {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, streamKey.compare)
-	for _, k := range keys {
-		w.ended(k, w.parted[k], now)
-	}
-}
-
-// target is a file of the rank's own, or the folder that it shares with others.
-type target struct {
-	folder *folder
-	path   string
-}
-
-func (w *writer) target(k streamKey) (*folder, string) {
-	t, ok := w.goes[k]
-	if !ok {
-		t.folder, t.path = w.resolve(k)
-		w.goes[k] = t
-	}
-	return t.folder, t.path
-}
-
-func (w *writer) resolve(k streamKey) (*folder, string) {
-	pattern, f := w.io.Output, w.stdout
-	if k.stream == 2 {
-		f = w.stderr
-		if w.io.Error != "" {
-			pattern = w.io.Error
-		}
-	}
-	if pattern == "" {
-		return f, ""
-	}
-	path := w.path(pattern, k)
-	if w.world <= 1 || !w.isShared(pattern, path, k) {
-		return nil, path
-	}
-	if f = w.shared[path]; f == nil {
-		f = newFolder(pathWriter{w.files, path}, w.world, w.io.Prefix == PrefixNever, nil)
-		f.both = w.io.Error == ""
-		w.shared[path] = f
-	}
-	return f, ""
-}
-
-func (w *writer) path(pattern string, k streamKey) string {
-	path := expand(pattern, w.names(k.incarnation, k.rank))
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(w.io.Dir, path)
-	}
-	return path
-}
-
-// isShared tells whether another rank writes to the same file.
-func (w *writer) isShared(pattern, path string, k streamKey) bool {
-	if _, have := w.shared[path]; have {
-		return true
-	}
-	for r := range uint32(w.world) {
-		if r != k.rank && w.path(pattern, streamKey{k.incarnation, r, k.stream}) == path {
-			return true
-		}
-	}
-	return false
-}
-
-func (w *writer) names(incarnation, rank uint32) names {
-	w.mu.Lock()
-	n := w.node[[2]uint32{incarnation, rank}]
-	w.mu.Unlock()
-	n.job, n.gang, n.user, n.rank = w.io.Job, w.spec.Name, w.io.User, int(rank)
-	return n
-}
-
-// pathWriter writes to a file of the set.
-type pathWriter struct {
-	files *files
-	path  string
-}
-
-func (p pathWriter) Write(data []byte) (int, error) { return len(data), p.files.Write(p.path, data) }
-
-// parts shows what has no end yet: on a terminal's last line, elsewhere now and then as a line.
-func (w *writer) parts(now int64) {
-	if w.raw {
-		return
-	}
-	keys := make([]streamKey, 0, len(w.parted))
-	for k := range w.parted {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, streamKey.compare)
-	var newest *received
-	var who streamKey
-	var where *folder
-	for _, k := range keys {
-		st := w.parted[k]
-		f, path := w.target(k)
-		if path != "" {
-			continue
-		}
-		if f.term == nil {
-			w.partAsLine(f, k, st, now)
-			continue
-		}
-		if newest == nil || st.at >= newest.at {
-			newest, who, where = st, k, f
-		}
-	}
-	if w.stdout.term != nil || w.stderr.term != nil {
-		text := ""
-		if newest != nil {
-			text = string(shown(newest.part.part))
-			if !where.plain {
-				text = where.mark(said{rank: int(who.rank)}) + text
-			}
-		}
-		for _, f := range []*folder{w.stdout, w.stderr} {
-			if f.term != nil {
-				f.term.status(text)
-			}
-		}
-	}
-}
-
-// partAsLine writes a progress bar's state every now and then.
-func (w *writer) partAsLine(f *folder, k streamKey, st *received, now int64) {
-	if i := slices.Index(st.part.part, '\r'); i < 0 {
-		return
-	}
-	if st.told == 0 {
-		st.told = now
-	}
-	text := string(shown(st.part.part))
-	if now-st.told >= int64(stateEvery) && text != st.seen {
-		st.told, st.seen = now, text
-		f.add(int(k.rank), []byte(text), now)
 	}
 }
 
