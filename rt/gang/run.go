@@ -12,9 +12,11 @@ import (
 )
 
 // After the end of a gang its output is waited for: until all of it is there, or nothing has come for
-// quietTime (a node that died sends no end of its ranks' output).
+// so long. A node that died sends no end of its ranks' output; one that lives does, if its agent has to
+// be started again first.
 const (
-	quietTime = 500 * time.Millisecond
+	quietTime = 5 * time.Second
+	deadTime  = 500 * time.Millisecond
 	stopLimit = 10 * time.Second // after ctx is done: for the end to be known
 )
 
@@ -207,7 +209,11 @@ func (r *run) over() bool {
 	if r.out.complete() || r.spec.Program == nil || len(r.places) == 0 {
 		return true
 	}
-	wait := quietTime - time.Since(r.out.touched())
+	patience := quietTime
+	if r.ended.End == nil || r.ended.End.Cause == "node" || r.ended.End.Cause == "lost" {
+		patience = deadTime
+	}
+	wait := patience - time.Since(r.out.touched())
 	if wait <= 0 {
 		return true
 	}
