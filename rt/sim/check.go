@@ -156,8 +156,9 @@ func (c *Cluster) crowded(n *Node, p *program) {
 	}
 }
 
-func (c *Cluster) lossy() bool {
-	return slices.ContainsFunc(c.nodes, func(n *Node) bool { return n.host.dead || n.dead })
+// severed tells whether a node was lost or cut off since a moment: then output may be lost with it.
+func (c *Cluster) severed(since int64) bool {
+	return c.severedAt >= since || slices.ContainsFunc(c.nodes, func(n *Node) bool { return n.dead || n.host.side != 0 })
 }
 
 const auditCorr = math.MaxUint64

@@ -40,6 +40,7 @@ type Client struct {
 	Ends    int  // how often an end came
 	Gone    bool // it ended, or its node did
 	streams []received
+	began   int64
 	touched int64
 	wish    *fb.GroupCancelT
 	Notices []string
@@ -57,7 +58,7 @@ type received struct {
 // Submit starts a client on a node.
 func (c *Cluster) Submit(n *Node, job Job) *Client {
 	job.Bundles, job.Ranks, job.CPUs = max(job.Bundles, 1), max(job.Ranks, 1), max(job.CPUs, 1)
-	cl := &Client{c: c, index: len(c.clients), node: n, job: job}
+	cl := &Client{c: c, index: len(c.clients), node: n, job: job, began: c.now}
 	c.clients = append(c.clients, cl)
 	cl.connect()
 	return cl
@@ -186,11 +187,11 @@ func (cl *Client) leave() {
 	if cl.Gone {
 		return
 	}
-	if !cl.complete() && cl.c.now-cl.touched < 5e9 {
+	if !cl.complete() && cl.c.now-cl.touched < 10e9 {
 		cl.c.after(100e6, "wait for output", uint64(cl.index), cl.node.host, cl.leave)
 		return
 	}
-	if cl.End.Code == 0 && cl.End.Cause == "ok" && !cl.complete() && !cl.c.lossy() {
+	if cl.End.Code == 0 && cl.End.Cause == "ok" && !cl.complete() && !cl.c.severed(cl.began) {
 		cl.c.fault("AGENT-4: %v ended well and its output is incomplete: %v", cl.Group, cl.streams)
 	}
 	cl.Gone = true

@@ -26,7 +26,7 @@ func (c *Cluster) CrashKeeper(n *Node) {
 		return
 	}
 	c.logf("%s: the keeper is killed", n.host.name)
-	n.dead = true
+	n.dead, c.severedAt = true, c.now
 	for _, p := range n.programs {
 		p.ended, p.running = true, false
 	}
@@ -41,7 +41,7 @@ func (c *Cluster) PowerOff(n *Node) {
 		return
 	}
 	c.logf("%s: the power is off", n.host.name)
-	n.dead, n.host.dead = true, true
+	n.dead, n.host.dead, c.severedAt = true, true, c.now
 	for _, p := range n.programs {
 		p.ended, p.running = true, false
 	}
@@ -73,7 +73,9 @@ func (c *Cluster) Reboot(n *Node) {
 func (c *Cluster) Partition(side int, nodes ...*Node) {
 	for _, n := range nodes {
 		c.logf("%s: on side %d of the network", n.host.name, side)
-		n.host.side = side
+		if n.host.side != side {
+			n.host.side, c.severedAt = side, c.now
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type Cluster struct {
 	Refused      uint64 // connections that the head refused
 	exited       *head.Exit
 	faults       []string
+	severedAt    int64 // when a node was last lost or cut off
 }
 
 // New makes a cluster whose keepers start in the first tenth of a second.
