@@ -281,15 +281,12 @@ func (c *Core) reconcile(m *member, held []*fb.BundleReservedT, ranks []*fb.Rank
 		if p == nil {
 			continue
 		}
+		// An agent that restarted knows its programs from the keeper, but no bundles.
+		if !holds(held, g) && g.phase != fb.GroupPhaseStopping && (g.master == "" || !p.allDone(g)) {
+			p.run.reserved = false
+			c.reserve(g, p)
+		}
 		switch g.phase {
-		case fb.GroupPhaseReserving:
-			if !p.run.reserved {
-				c.reserve(g, p)
-			}
-		case fb.GroupPhaseCreated:
-			if !slices.ContainsFunc(held, func(h *fb.BundleReservedT) bool { return taskOf(h.Group) == g.id && h.Incarnation == g.incarnation }) {
-				c.reserve(g, p)
-			}
 		case fb.GroupPhaseStarting:
 			c.startRanks(g, p, ranks)
 		case fb.GroupPhaseRunning:
@@ -299,6 +296,12 @@ func (c *Core) reconcile(m *member, held []*fb.BundleReservedT, ranks []*fb.Rank
 			c.gone(g, p, m, ranks)
 		}
 	}
+}
+
+func holds(held []*fb.BundleReservedT, g *group) bool {
+	return slices.ContainsFunc(held, func(h *fb.BundleReservedT) bool {
+		return h.Incarnation == g.incarnation && h.Error == "" && taskOf(h.Group) == g.id
+	})
 }
 
 func mentions(ranks []*fb.RankStateT, g *group, rank uint32) bool {

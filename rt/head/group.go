@@ -55,6 +55,9 @@ func (c *Core) create(m *member, q *fb.GroupCreateT) {
 			Code: codeCannotCreate, Cause: causeStart, Rank: -1, Wall: c.now, Reason: "no new groups for now: " + c.short}})
 		return
 	}
+	if q.OwnerAgent == 0 {
+		q.OwnerAgent = uint32(m.number)
+	}
 	clash := c.state.named(q.Name)
 	if !c.must(&fb.RecGroupT{Create: q, Wall: c.now}) {
 		return
@@ -166,6 +169,9 @@ func (c *Core) groupDue(g *group) {
 func (c *Core) placePending() {
 	var free placement.Resources
 	known, bounded := false, false
+	if c.short != "" {
+		return // what is placed must be written down
+	}
 	for _, again := range []bool{true, false} {
 		for i := 0; i < len(c.state.groups); i++ {
 			g := c.state.groups[i]

@@ -43,7 +43,6 @@ type history struct {
 	groups  []id.Task
 	owners  map[id.Task]*fakeAgent
 	ended   map[id.Task]fb.GroupEndT
-	waiting map[id.Task]bool
 	terms   uint64
 	numbers uint32
 }
@@ -210,7 +209,7 @@ func (h *history) act() {
 // back brings an agent back whatever became of its number.
 func (h *history) back(a *fakeAgent) {
 	if a.dead {
-		a.previous, a.number, a.dead, a.stopping = a.number, 0, false, nil
+		a.previous, a.number, a.dead, a.stopping, a.bundles = a.number, 0, false, nil, nil
 		a.inbox, a.outbox = nil, nil
 	}
 	h.dial(a, false)

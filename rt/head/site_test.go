@@ -30,7 +30,6 @@ type site struct {
 	doc    bootdoc.Doc
 	auth   *tcp.Authority
 	listen net.Listener
-	log    *os.File
 
 	mu     sync.Mutex
 	keeper *uds.FDConn // to the head that runs now

@@ -388,9 +388,6 @@ func (s *state) named(name string) *group {
 	return nil
 }
 
-// done tells whether the rank is over: it ended or its node died.
-func (g *group) done(rank uint32) bool { return g.ranks[rank].done || g.placeOf(rank).lost }
-
 // allDone tells whether no rank runs any more.
 func (g *group) allDone() bool {
 	for _, p := range g.places {

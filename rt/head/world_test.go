@@ -266,7 +266,7 @@ func (w *world) join(name string, resources string, gpus int) *fakeAgent {
 // restartAgent is a crash of the agent alone: its programs run on.
 func (w *world) restartAgent(a *fakeAgent) {
 	w.step(LinkDown{id.Agent(a.number), "EOF"})
-	a.previous, a.number, a.stopping = a.number, 0, nil
+	a.previous, a.number, a.stopping, a.bundles = a.number, 0, nil, nil // of bundles only the agent knew
 	w.dial(a, false)
 }
 
