@@ -28,6 +28,8 @@ const (
 	maxPending  = 4096
 	defaultStop = int64(30 * time.Second) // grace where neither stop nor program says one
 	never       = int64(math.MaxInt64)
+	gapBits     = 38 // a stream whose place was lost goes on this far ahead
+	maxGaps     = 60
 )
 
 // OffsetBase is the offset of the first byte of a stream in an incarnation. A mark of another
@@ -50,6 +52,7 @@ type Config struct {
 	Topology  []string
 	Previous  uint32              // number of the agent before this one under the same keeper
 	Programs  []*fb.ProgramStateT // what the keeper has of it
+	Restarts  uint32              // how many agents there were under this keeper
 	HeadLocal bool                // the head's keeper is this node's: being cut off from it is no reason to fence
 	Interface string              // network interface of Addresses[0], for gloo and NCCL; "": not set
 	Home      string              // this user's home directory

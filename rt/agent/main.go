@@ -152,7 +152,7 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 		Name: name, NodeKey: kc.NodeKey, Cluster: doc.Cluster, Build: build, Grant: facts.Grant(),
 		Socket:    filepath.Join(kc.NodeDir, bootdoc.SocketName),
 		Addresses: addresses, Resources: r.Resources, Labels: r.Labels, Devices: r.Devices, CPUs: r.Cpus, Topology: r.Topology,
-		Previous: kc.Previous, Programs: kc.Programs,
+		Previous: kc.Previous, Programs: kc.Programs, Restarts: kc.Restarts,
 		HeadLocal: headLocal(doc.Head, kc.ListenPort),
 		Interface: interfaceOf(addresses), Home: home, HomeRO: home != "" && !writable(home),
 		Bind: !doc.Node.Fake,

@@ -49,6 +49,9 @@ func (c *Core) rank(key Key) *rank {
 func (c *Core) adopt(p *fb.ProgramStateT) {
 	k := c.rank(Key{taskOf(p.Group), p.Incarnation, p.Rank})
 	k.launched, k.pty, k.stdin = true, p.Pty, p.Stdin
+	for i := range k.streams { // where its output was is not known, unless Restored says so: leave a gap
+		k.streams[i].start(OffsetBase(p.Incarnation) + uint64(min(c.cfg.Restarts, maxGaps))<<gapBits)
+	}
 	if p.Phase == fb.RankPhaseEnded {
 		k.state.Phase = fb.RankPhaseRunning // its ProgramState follows and ends it
 		k.state.Pid, k.state.Started = p.Pid, p.Started

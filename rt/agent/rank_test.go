@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -265,4 +266,17 @@ func TestAdoptedOutputOfALocalClientWaitsForItsClaim(t *testing.T) {
 	w.do(FromClient{Process: 1, M: &fb.GroupWatchT{Group: taskT(group), Owner: true}}).want("head GroupWatch owner=true 7/1")
 	w.head(&fb.RankSinkT{Group: taskT(group), SinkAgent: 7, SinkProcess: 1, Received: []*fb.OutputMarkT{{Rank: 0, Stream: 1, Offset: OffsetBase(1) + 6}}}).
 		want("acked 0.1 6", "remember 0 7/1", `client 1 RankOutput 0.1 @6 "pt"`, `client 1 RankOutput 0.1 @8 "more"`)
+}
+
+// Without a spool the place in the stream is lost with the agent: what follows is new to the sink all
+// the same, and not taken for a repetition.
+func TestAdoptionWithoutASpool(t *testing.T) {
+	cfg := config()
+	cfg.Previous, cfg.Restarts = 6, 2
+	cfg.Programs = []*fb.ProgramStateT{program(0, fb.RankPhaseRunning)}
+	w := newWorld(t, cfg)
+	w.keeper(program(0, fb.RankPhaseRunning))
+	w.do(HeadUp{Agent: 7})
+	w.head(&fb.RegisteredT{}, &fb.RankSinkT{Group: taskT(group), SinkAgent: 7, SinkProcess: 1, Received: []*fb.OutputMarkT{{Stream: Stdout, Offset: OffsetBase(1) + 1000}}})
+	w.do(out("new")).has(fmt.Sprintf("client 1 RankOutput 0.1 @%d \"new\"", 2<<gapBits))
 }
