@@ -16,7 +16,7 @@
 //	GANG-2: a rank's bytes reach its file unchanged, in order, without loss or repetition, over a
 //	        restart of any agent too; on a terminal they are cut into whole lines and never mixed within one.
 //	GANG-3: no line waits longer than FoldFor for its like from other ranks.
-//	GANG-4: the exit code is that of the rank that failed first, or the one in docs/spec/environment.md.
+//	GANG-4: the exit code is that of the rank that failed first, or the one in docs/spec/errors.md.
 //	GANG-5: a client that was cut off re-attaches or gives up with a reason; it never waits for ever on
 //	        a node that is gone.
 //
