@@ -78,6 +78,7 @@ func (a *app) commands() []*urfave.Command {
 		a.doctorCommand(),
 		a.versionCommand(),
 		a.completionCommand(),
+		a.bridgeCommand(),
 	}
 }
 

@@ -33,7 +33,11 @@ func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, er
 		to.Addresses, to.Cluster = ep.Addresses, ep.Cluster
 		to.CA, to.Cert, to.Key = []byte(ep.CA), []byte(ep.Cert), []byte(ep.Key)
 	}
-	client, err := gang.Connect(ctx, to)
+	connect := gang.Connect
+	if !ep.Here() {
+		connect = func(ctx context.Context, to gang.Endpoint) (*gang.Client, error) { return c.reach(ctx, ep, to) }
+	}
+	client, err := connect(ctx, to)
 	if err != nil {
 		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: "cluster " + ep.Name + ": " + plain(err), Err: err}
 	}
