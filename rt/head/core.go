@@ -257,12 +257,14 @@ func (c *Core) fromAgent(e FromAgent) {
 		}
 		return
 	}
-	if m == nil {
+	if reg, ok := e.Msg.(*fb.RegisterT); ok && m != nil {
+		c.register(m, reg)
 		return
 	}
+	if m == nil || m.node == nil {
+		return // who has not registered has nothing to say yet
+	}
 	switch msg := e.Msg.(type) {
-	case *fb.RegisterT:
-		c.register(m, msg)
 	case *fb.GroupCreateT:
 		c.create(m, msg)
 	case *fb.GroupCancelT:

@@ -273,3 +273,46 @@ func TestTimersFireInOrder(t *testing.T) {
 		t.Errorf("%v, want %s", got, want)
 	}
 }
+
+// A number that has not registered, or speaks nonsense, changes nothing and breaks nothing.
+func TestUnregisteredAndNonsense(t *testing.T) {
+	w := newWorld(t, Config{})
+	a := w.join("n1", "CPU=4", 0)
+	w.settle()
+	g := w.ask(a, 1, 1, "CPU=1", nil)
+	w.step(Admit{0, &fb.HelloT{WireVersion: 1, Cluster: testCluster, Role: fb.RoleAgent, NodeKey: "late"}})
+	w.step(LinkUp{2, false})
+	before := dump(&w.core.state)
+	group := wireTask(g.id)
+	for _, from := range []id.Agent{2, 77} {
+		for _, m := range []Message{
+			&fb.GroupWatchT{Group: group, Owner: true}, &fb.GroupCreateT{Group: wireTask(task(9))}, &fb.BundleReservedT{Group: group, Incarnation: 1, Error: "x"},
+			&fb.RankStateT{Group: group, Incarnation: 1, Phase: fb.RankPhaseEnded, Code: 1}, &fb.StateQueryT{What: "nodes"}, &fb.PeerQueryT{Agent: 1}, &fb.GroupCancelT{Group: group},
+		} {
+			w.step(FromAgent{Agent: from, Msg: m})
+		}
+	}
+	for _, m := range []Message{ // from a member: absent and foreign fields
+		&fb.GroupWatchT{}, &fb.GroupCreateT{}, &fb.BundleReservedT{}, &fb.RankStateT{}, &fb.RankStateT{Group: group, Incarnation: 1, Rank: 1 << 31},
+		&fb.RankStateT{Group: group, Incarnation: 7, Rank: 0, Phase: fb.RankPhaseEnded}, &fb.StateQueryT{}, &fb.PeerQueryT{}, &fb.GroupCancelT{}, &fb.NoticeT{}, &fb.RankOutputT{},
+		&fb.GroupCancelT{Group: group, Mode: fb.CancelModeSignal, Signal: -3}, &fb.RankStopT{},
+	} {
+		w.step(FromAgent{Agent: id.Agent(a.number), Msg: m})
+	}
+	if after := dump(&w.core.state); after != before {
+		t.Errorf("it changed something: %s", diff(before, after))
+	}
+	// A registration that makes no sense is a death, not a crash.
+	for _, r := range []*fb.RegisterT{
+		{}, {Name: "n9", NodeKey: "other"}, {Name: "n9", NodeKey: "late", Resources: []*fb.ResourceT{{Name: "CPU", Amount: -1}}},
+		{Name: "n9", NodeKey: "late", Devices: []*fb.DeviceT{{Id: "a"}, {Id: "a"}}},
+	} {
+		number := id.Agent(w.core.state.nextAgent)
+		w.step(Admit{0, &fb.HelloT{WireVersion: 1, Cluster: testCluster, Role: fb.RoleAgent, NodeKey: "late"}})
+		w.step(LinkUp{number, false})
+		w.step(FromAgent{Agent: number, Msg: r})
+		if w.core.state.byAgent[number] != nil {
+			t.Errorf("%+v was taken in", r)
+		}
+	}
+}
