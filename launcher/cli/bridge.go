@@ -36,15 +36,19 @@ func (c *call) reach(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (
 		return client, err
 	}
 	b := &slurmbackend.Backend{Environ: c.environ}
+	dial := func(ctx context.Context) (io.ReadWriteCloser, error) { return b.Bridge(ctx, ep.Name, ep.Nodes[0], ep.Name) }
+	ready, err := dial(ctx) // a job that is over is said at once and not tried again
+	if err != nil {
+		return nil, err
+	}
 	to.Addresses = nil
-	to.Dial = func(ctx context.Context) (io.ReadWriteCloser, error) {
-		return b.Bridge(ctx, ep.Name, ep.Nodes[0], ep.Name)
+	to.Dial = func(ctx context.Context) (stream io.ReadWriteCloser, err error) {
+		if stream, ready = ready, nil; stream != nil {
+			return stream, nil
+		}
+		return dial(ctx)
 	}
-	client, again := gang.Connect(ctx, to)
-	if again != nil {
-		return nil, errors.Join(err, again)
-	}
-	return client, nil
+	return gang.Connect(ctx, to)
 }
 
 // bridgeCommand is the far end of a bridge; srun starts it on a node.
