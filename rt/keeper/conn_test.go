@@ -126,6 +126,10 @@ func TestStrangersAreDropped(t *testing.T) {
 	if took := time.Since(start); took > 18*time.Second {
 		t.Errorf("mute connections stayed %v", took)
 	}
+	log, err := os.ReadFile(filepath.Join(n.dir(), "keeper.log"))
+	if given := strings.Count(string(log), "given up for newer ones"); err != nil || given < 200-64 {
+		t.Errorf("%d of 200 mute connections were given up for newer ones", given)
+	}
 	a.stop()
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/transport/uds"
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -162,6 +163,22 @@ func TestTwoUsers(t *testing.T) {
 	look.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
 	if out, err := look.CombinedOutput(); err == nil {
 		t.Errorf("another user saw %s", out)
+	}
+	// Nor is he served where somebody opened the way for him.
+	socket := filepath.Join(nodes[0].dir(), "agent.sock")
+	for path := socket; path != tmp; path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	knock := exec.Command(exe, "knock", socket)
+	knock.SysProcAttr = look.SysProcAttr
+	if out, err := knock.CombinedOutput(); err != nil || string(out) != "dropped" {
+		t.Errorf("another user's connection: %s, %v", out, err)
+	}
+	agents[0].send(&fb.PortHoldT{Group: group})
+	if m := agents[0].recv("PortHeld").m; wire.TypeOf(m) != fb.FrameTypePortHeld {
+		t.Errorf("the agent was given %s", wire.TypeOf(m))
 	}
 	r := agents[0].launch(&fb.ProgramLaunchT{Argv: []string{"id", "-u"}})
 	if got := r.lines(r.stdout(), -1)[0]; got != "12345" {

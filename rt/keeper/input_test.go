@@ -95,7 +95,7 @@ func TestSignalsDrain(t *testing.T) {
 			// The agent that is started now is told as well.
 			a.kill()
 			b := n.agent()
-			if d := b.recv("Drain").m.(*fb.DrainT); d.ExitCode != test.code {
+			if d := b.recv("Drain").m.(*fb.DrainT); d.ExitCode != test.code || d.Now {
 				t.Errorf("drain %+v", d)
 			}
 			b.send(&fb.KeeperStopT{Code: test.code, Reason: "drained"})

@@ -2,11 +2,13 @@ package keeper_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/rt/keeper"
 	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
@@ -35,6 +37,8 @@ func TestMain(m *testing.M) {
 			os.Exit(relay(os.Args[1]))
 		case "fds":
 			os.Exit(printFDs())
+		case "knock":
+			os.Exit(knock(os.Args[2]))
 		}
 	}
 	os.Exit(m.Run())
@@ -139,5 +143,21 @@ func printFDs() int {
 	}
 	adj, _ := os.ReadFile("/proc/self/oom_score_adj")
 	fmt.Printf("oom %s", adj)
+	return 0
+}
+
+// knock connects to a unix socket and waits for it to be closed.
+func knock(path string) int {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		fmt.Print(err)
+		return 1
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+		fmt.Printf("served: %d bytes, %v", n, err)
+		return 1
+	}
+	fmt.Print("dropped")
 	return 0
 }

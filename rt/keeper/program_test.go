@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -179,7 +180,16 @@ func TestProgramSurroundings(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inherited.Close()
+	runtime.LockOSThread() // the keeper inherits this thread's mask of blocked signals
+	defer runtime.UnlockOSThread()
+	blocked := unix.Sigset_t{Val: [16]uint64{1<<(unix.SIGUSR2-1) | 1<<(unix.SIGTERM-1)}}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, nil); err != nil {
+		t.Fatal(err)
+	}
 	n := boot(t, setup{wrap: ignoreInterrupt(t, inherited)})
+	if err := unix.PthreadSigmask(unix.SIG_UNBLOCK, &blocked, nil); err != nil {
+		t.Fatal(err)
+	}
 	a := n.agent()
 	exe, err := os.Executable()
 	if err != nil {

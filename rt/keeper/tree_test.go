@@ -182,8 +182,8 @@ func TestTreesAreToldApart(t *testing.T) {
 	var ranks []*rank
 	for i, word := range words {
 		script := family(word)
-		if i == 0 { // no session, no mark, no parent
-			script = fmt.Sprintf(`(env -i setsid sh -c 'while :; do sleep 0.3; done; : %s' &) ; %s`, stray, script)
+		if i == 0 { // neither session nor mark nor parent; and one that has only the session
+			script = fmt.Sprintf(`(env -i setsid sh -c 'trap "" TERM; while :; do sleep 0.3; done; : %s' &) ; (env -i sh -c 'while :; do sleep 0.3; done; : %s' &) ; %s`, stray, word, script)
 		}
 		m := sh(script)
 		m.Rank = uint32(i)
