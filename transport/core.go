@@ -58,6 +58,11 @@ type LinkCore struct {
 	outstanding [wire.NumClasses]int64 // received, not granted again
 	owed        [wire.NumClasses]int64 // consumed, not granted again yet
 
+	heardAt int64 // when the last frame came on the present connection
+	asked   bool  // a sign of life was asked for since
+	ping    bool  // a Ping is to be written
+	pong    bool  // a Pong
+
 	stats LinkStats
 }
 
@@ -177,6 +182,9 @@ type LinkCoreConfig struct {
 	AckDelay time.Duration
 	// AckTimeout cuts a connection on which the peer acknowledges nothing. Zero: 15 s; negative: never.
 	AckTimeout time.Duration
+	// KeepAlive is for links without a liveness connection beside them: when nothing came for so long
+	// the peer is asked for a sign of life, and after twice that the connection is cut. Zero: never.
+	KeepAlive time.Duration
 	// LostAfter ends a session that was without a connection for so long. Zero: never.
 	LostAfter time.Duration
 }
@@ -271,7 +279,7 @@ func (c *LinkCore) Ready(now int64) bool {
 	if !c.attached {
 		return false
 	}
-	if c.again < c.sent.len() || c.ackFrames > 0 && (c.ackNow || now >= c.ackDue) {
+	if c.ping || c.pong || c.again < c.sent.len() || c.ackFrames > 0 && (c.ackNow || now >= c.ackDue) {
 		return true
 	}
 	_, ok := c.pick()
@@ -295,10 +303,21 @@ func (c *LinkCore) NextDeadline() int64 {
 		if c.cfg.AckTimeout > 0 && c.again > 0 {
 			earlier(c.progress + int64(c.cfg.AckTimeout))
 		}
+		if c.cfg.KeepAlive > 0 {
+			earlier(c.aliveDue())
+		}
 	case c.cfg.LostAfter > 0 && c.session != 0:
 		earlier(c.downAt + int64(c.cfg.LostAfter))
 	}
 	return d
+}
+
+// aliveDue is when the peer is asked for a sign of life, or given up.
+func (c *LinkCore) aliveDue() int64 {
+	if c.asked {
+		return c.heardAt + 2*int64(c.cfg.KeepAlive)
+	}
+	return c.heardAt + int64(c.cfg.KeepAlive)
 }
 
 func (c *LinkCore) tick(now int64, out []LinkEffect) []LinkEffect {
@@ -307,6 +326,12 @@ func (c *LinkCore) tick(now int64, out []LinkEffect) []LinkEffect {
 		c.ackNow = c.ackNow || c.ackFrames > 0 && now >= c.ackDue
 		if c.cfg.AckTimeout > 0 && c.again > 0 && now >= c.progress+int64(c.cfg.AckTimeout) {
 			return c.detach(now, ErrStalled, out)
+		}
+		if c.cfg.KeepAlive > 0 && now >= c.aliveDue() {
+			if c.asked {
+				return c.detach(now, ErrStalled, out)
+			}
+			c.asked, c.ping = true, true
 		}
 	case c.cfg.LostAfter > 0 && c.session != 0 && now >= c.downAt+int64(c.cfg.LostAfter):
 		return c.die(ErrLost, out)

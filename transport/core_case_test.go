@@ -317,3 +317,41 @@ func TestCoreStaleAttach(t *testing.T) {
 		t.Errorf("the peer forgot what it acknowledged: %v", err)
 	}
 }
+
+// TestCoreKeepAlive: an idle connection is proved now and then; one that brings nothing is cut.
+func TestCoreKeepAlive(t *testing.T) {
+	p := newCorePair(t, LinkCoreConfig{KeepAlive: 3 * time.Second})
+	p.attach()
+	due := func() { // let one deadline pass, and deliver what follows
+		p.now = p.core[0].NextDeadline()
+		for side := range p.core {
+			_ = p.step(side, LinkEvent{Kind: LinkTick})
+		}
+		for range 4 {
+			for side := range p.core {
+				_ = p.step(side, LinkEvent{Kind: LinkRoom, Bytes: 1 << 20})
+				for p.carry(side) {
+				}
+			}
+		}
+	}
+	for range 100 {
+		due()
+	}
+	if p.downs[0]+p.downs[1] > 0 || p.now < int64(200*time.Second) {
+		t.Fatalf("an idle connection was cut %v times in %d ns", p.downs, p.now)
+	}
+	from := p.now
+	for range 2 { // side 1 is not heard any more
+		p.now = p.core[0].NextDeadline()
+		_ = p.step(0, LinkEvent{Kind: LinkTick})
+		_ = p.step(0, LinkEvent{Kind: LinkRoom, Bytes: 1 << 20})
+		p.way[0] = nil
+	}
+	if p.downs[0] != 1 || p.now-from > int64(6*time.Second) {
+		t.Errorf("a silent connection was cut %d times after %d ns", p.downs[0], p.now-from)
+	}
+	if p.core[0].NextDeadline() != 0 {
+		t.Errorf("a link without a connection wants to be woken")
+	}
+}

@@ -17,7 +17,15 @@ func (c *LinkCore) frame(now int64, h wire.Header, data []byte, out []LinkEffect
 	if len(data) != int(h.Length) || h.Body > h.Length {
 		return c.violation(now, fmt.Errorf("frame of %d bytes says %d", len(data), h.Length), out)
 	}
-	if h.Type == fb.FrameTypeAck {
+	c.heardAt, c.asked = now, false
+	switch h.Type {
+	case fb.FrameTypePing, fb.FrameTypePong:
+		if h.Seq != 0 || h.Body != 16 || h.Length != 16 || h.More() {
+			return c.violation(now, fmt.Errorf("malformed %s", h.Type), out)
+		}
+		c.pong = c.pong || h.Type == fb.FrameTypePing
+		return out
+	case fb.FrameTypeAck:
 		if h.Seq != 0 || h.Body != 8 || h.Length != 8 || h.More() {
 			return c.violation(now, errors.New("malformed acknowledgement"), out)
 		}

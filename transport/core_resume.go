@@ -29,7 +29,7 @@ func (c *LinkCore) attach(now int64, ev *LinkEvent, out []LinkEffect) []LinkEffe
 		c.session = ev.Session
 	}
 	c.attached, c.saidBye = true, false
-	c.progress = now
+	c.progress, c.heardAt, c.asked = now, now, false
 	c.stats.Attached++
 	if ev.Resumed {
 		c.stats.Resumed++
@@ -52,7 +52,7 @@ func (c *LinkCore) detach(now int64, err error, out []LinkEffect) []LinkEffect {
 }
 
 func (c *LinkCore) drop(now int64, err error, out []LinkEffect) []LinkEffect {
-	c.attached = false
+	c.attached, c.ping, c.pong = false, false, false
 	c.downAt = now
 	c.ackFrames, c.ackBytes, c.ackDue, c.ackNow = 0, 0, 0, false // the handshake of the next connection acknowledges
 	return append(out, LinkEffect{Kind: LinkDown, Err: err})

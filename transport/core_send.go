@@ -122,6 +122,14 @@ func (c *LinkCore) transmit(now int64, room int, out []LinkEffect) []LinkEffect 
 	if c.ackFrames > 0 {
 		out = c.writeAck(out)
 	}
+	if c.ping {
+		c.ping = false
+		out = append(out, writeSign(fb.FrameTypePing))
+	}
+	if c.pong {
+		c.pong = false
+		out = append(out, writeSign(fb.FrameTypePong))
+	}
 	for room > 0 {
 		if c.again == c.sent.len() && !c.cut() {
 			return out
@@ -184,6 +192,15 @@ func (c *LinkCore) writeAck(out []LinkEffect) []LinkEffect {
 	return append(out, LinkEffect{Kind: LinkWrite, Body: c.ack[:], Header: wire.Header{
 		Length: 8, Body: 8, Type: fb.FrameTypeAck, Class: wire.ClassLiveness,
 	}})
+}
+
+// noSign is the body of a Ping or Pong inside a session: that it comes is all that it says.
+var noSign [16]byte
+
+func writeSign(t wire.Type) LinkEffect {
+	return LinkEffect{Kind: LinkWrite, Body: noSign[:], Header: wire.Header{
+		Length: 16, Body: 16, Type: t, Class: wire.ClassLiveness,
+	}}
 }
 
 // onAck takes the peer's word that it has everything up to n. False: it can't have.
