@@ -156,6 +156,10 @@ type peerLinks struct {
 	stop    context.CancelFunc // of the dialler
 }
 
+// peerAlive: a connection to another agent that brings nothing is asked after so long for a sign of
+// life, and given up after twice that.
+const peerAlive = 3 * time.Second
+
 // peerLost is how long a session between agents outlives its connection.
 const peerLost = 15 * time.Second
 
@@ -187,6 +191,8 @@ func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 	ups := 0
 	link = transport.NewLink(transport.LinkConfig{
 		Name: fmt.Sprintf("agent %d", peer), Manual: true, LostAfter: peerLost,
+		// A connection that only seems to stand would keep this node from fencing itself (AGENT-7).
+		Core: transport.LinkCoreConfig{KeepAlive: peerAlive},
 		OnMessage: func(m transport.Msg) {
 			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
 		},

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -244,7 +245,7 @@ func (c *Core) rewind(k *rank, i int) {
 func (c *Core) onSink(m *fb.RankSinkT) {
 	group := taskOf(m.Group)
 	c.learn(m.Sink)
-	for _, g := range c.gangs.order {
+	for _, g := range slices.Clone(c.gangs.order) { // what is done with goes from it
 		if g.key.group != group {
 			continue
 		}
