@@ -71,12 +71,10 @@ type item struct {
 	msg  transport.Msg
 }
 
-func newLoop(core *Core, keeper *uds.FDConn, cred *tcp.Credential, log *slog.Logger) *loop {
-	// The core's time is wall time, but it does not jump when somebody sets the clock.
-	began := time.Now()
+func newLoop(core *Core, keeper *uds.FDConn, cred *tcp.Credential, now func() int64, log *slog.Logger) *loop {
 	return &loop{
 		core: core, keeper: keeper, cred: cred, log: log,
-		now:   func() int64 { return began.UnixNano() + int64(time.Since(began)) },
+		now:   now,
 		inbox: make(chan item, inboxSize), members: map[id.Agent]*memberLink{}, waiting: map[Conn]*caller{},
 		builder: flatbuffers.NewBuilder(1024), compactAt: compactMin,
 	}

@@ -61,6 +61,7 @@ type jsonGroup struct {
 	Master      string     `json:"master,omitempty"`
 	Nodes       []string   `json:"nodes,omitempty"`
 	Hosts       string     `json:"hosts,omitempty"` // nodes, folded
+	Why         string     `json:"why,omitempty"` // one line of explain, the one that says most
 	Explain     string     `json:"explain,omitempty"`
 	Ranks       []jsonRank `json:"ranks,omitempty"`
 	End         *jsonEnd   `json:"end,omitempty"`
@@ -281,6 +282,7 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	}
 	if g.phase == fb.GroupPhaseEnded {
 		e := g.end
+		j.Why, _, _ = strings.Cut(e.Reason, "\n")
 		j.End = &jsonEnd{Code: e.Code, Cause: e.Cause, Reason: e.Reason, Rank: e.Rank, Node: e.Node, Signal: e.Signal, Wall: stamp(e.Wall), Restarts: e.Restarts}
 		if whole {
 			j.End.Tail = e.Tail
@@ -302,6 +304,11 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	}
 	if g.phase != fb.GroupPhaseRunning || whole {
 		j.Explain = c.explainGroup(g)
+		j.Why = strings.TrimPrefix(j.Explain, "group "+g.title()+": ")
+		if g.phase == fb.GroupPhasePending {
+			_, j.Why, _ = strings.Cut(j.Explain, "\n") // behind how long it has waited
+		}
+		j.Why, _, _ = strings.Cut(j.Why, "\n")
 	}
 	if !whole {
 		return j

@@ -82,6 +82,9 @@ func TestQueries(t *testing.T) {
 	if e := groups.Groups[1].Explain; !strings.Contains(e, "held by gang train (99.1.1)") {
 		t.Errorf("next waits: %s", e)
 	}
+	if w := groups.Groups[1].Why; w != "needs 6 CPU, 1 of 4 are free, held by gang train (99.1.1)" {
+		t.Errorf("next waits: %s", w)
+	}
 	if e := groups.Groups[2].End; e == nil || e.Code != 3 || e.Tail != "" {
 		t.Errorf("over: %+v", e)
 	}
