@@ -61,7 +61,7 @@ type jsonGroup struct {
 	Master      string     `json:"master,omitempty"`
 	Nodes       []string   `json:"nodes,omitempty"`
 	Hosts       string     `json:"hosts,omitempty"` // nodes, folded
-	Why         string     `json:"why,omitempty"` // one line of explain, the one that says most
+	Why         string     `json:"why,omitempty"`   // one line of explain, the one that says most
 	Explain     string     `json:"explain,omitempty"`
 	Ranks       []jsonRank `json:"ranks,omitempty"`
 	End         *jsonEnd   `json:"end,omitempty"`
