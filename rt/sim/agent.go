@@ -49,8 +49,11 @@ func (p *peerLinks) best() *session {
 	return p.in
 }
 
-// peerLost is how long a session between agents outlives its connection.
-const peerLost = 15e9
+// Of sessions between agents: how long they outlive their connections, and when those are tried.
+const (
+	peerLost  = 15e9
+	peerAlive = 3e9
+)
 
 func (n *Node) newAgent(cfg agent.Config) *agentProc {
 	a := &agentProc{c: n.c, node: n, host: n.host, core: agent.NewCore(cfg)}
@@ -245,7 +248,7 @@ func (a *agentProc) sendPeer(e agent.ToPeer) {
 // peerSession makes a session to or from a peer; its events count while it is the one in its place.
 func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 	cfg := linkConfig
-	cfg.LostAfter = peerLost
+	cfg.LostAfter, cfg.KeepAlive = peerLost, peerAlive
 	s := a.c.session(a.host, cfg)
 	ups := 0
 	s.onMsg = func(m transport.Msg) {

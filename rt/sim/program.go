@@ -37,12 +37,13 @@ type stdout struct {
 	reader  *agentProc
 }
 
-// plan is what a program does, read off its argv: words "run=2s", "fail=RANK:CODE" (after run), in
-// incarnations below "until=N" only, "out=BYTES", "stubborn" (ignores TERM), "missing" (can't be
-// started).
+// plan is what a program does, read off its argv: words "run=2s", "fail=RANK:CODE" (after run) or
+// "fail=RANK:CODE@TIME", in incarnations below "until=N" only, "out=BYTES", "stubborn" (ignores TERM),
+// "missing" (can't be started).
 type plan struct {
 	run      int64
 	failRank int
+	failAt   int64 // 0: after run
 	code     int32
 	until    uint32
 	out      int
@@ -59,6 +60,9 @@ func planOf(argv []string) plan {
 			d, _ := time.ParseDuration(v)
 			p.run = int64(d)
 		case "fail":
+			v, at, _ := strings.Cut(v, "@")
+			d, _ := time.ParseDuration(at)
+			p.failAt = int64(d)
 			rank, code, _ := strings.Cut(v, ":")
 			p.failRank, _ = strconv.Atoi(rank)
 			n, _ := strconv.Atoi(code)
@@ -103,13 +107,18 @@ func (n *Node) launch(m *fb.ProgramLaunchT) {
 		c.logf("%s: rank %d of %v#%d runs", n.host.name, key.Rank, key.Group, key.Incarnation)
 		p.write(p.plan.out / 2)
 		n.toAgent(p.state())
-		c.after(p.plan.run+c.rng.Int64N(20e6), "exit", uint64(p.pid), n.host, func() {
+		fails := p.plan.failRank == int(key.Rank) && (p.plan.until == 0 || key.Incarnation < p.plan.until)
+		run := p.plan.run
+		if fails && p.plan.failAt > 0 {
+			run = p.plan.failAt
+		}
+		c.after(run+c.rng.Int64N(20e6), "exit", uint64(p.pid), n.host, func() {
 			if p.ended || n.dead {
 				return
 			}
 			p.write(p.plan.out - p.plan.out/2)
 			code := int32(0)
-			if p.plan.failRank == int(key.Rank) && (p.plan.until == 0 || key.Incarnation < p.plan.until) {
+			if fails {
 				code = p.plan.code
 			}
 			p.end(code, 0)
