@@ -36,7 +36,9 @@ func (c *call) reach(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (
 		return client, err
 	}
 	b := &slurmbackend.Backend{Environ: c.environ}
-	dial := func(ctx context.Context) (io.ReadWriteCloser, error) { return b.Bridge(ctx, ep.Name, ep.Nodes[0], ep.Name) }
+	dial := func(ctx context.Context) (io.ReadWriteCloser, error) {
+		return b.Bridge(ctx, ep.Name, ep.Nodes[0], ep.Name)
+	}
 	ready, err := dial(ctx) // a job that is over is said at once and not tried again
 	if err != nil {
 		return nil, err
