@@ -176,7 +176,8 @@ func (c *Client) why(err error) error {
 	case !c.came:
 		return fmt.Errorf("gang: no agent at %s: %w; is the cluster up? see maniple status", c.ep.where(), err)
 	}
-	return fmt.Errorf("gang: node %s is gone: its agent at %s does not come back: %w", c.node(), c.ep.where(), err)
+	// How the last try failed (no such file, refused) is for reading: it says nothing about the caller's files.
+	return fmt.Errorf("gang: node %s is gone: its agent at %s does not come back (%v): %w", c.node(), c.ep.where(), err, transport.ErrDead)
 }
 
 func (c *Client) lastError(err error) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -102,7 +105,7 @@ func TestNodeGone(t *testing.T) {
 	began := time.Now()
 	a.crash(false)
 	r := <-done
-	if r.err == nil || !strings.Contains(r.err.Error(), "node n1 is gone") {
+	if r.err == nil || !strings.Contains(r.err.Error(), "node n1 is gone") || !errors.Is(r.err, ErrDead) || errors.Is(r.err, os.ErrNotExist) {
 		t.Errorf("%v", r.err)
 	}
 	if took := time.Since(began); took > awayLimit {
@@ -156,6 +159,77 @@ func TestConnectSaysWhyNot(t *testing.T) {
 	if _, err := Connect(ctx, Endpoint{Socket: ln.Addr().String()}); err == nil || !strings.Contains(err.Error(), "did not answer") {
 		t.Errorf("%v", err)
 	}
+}
+
+// Any stream that ends at an agent's socket will do.
+func TestConnectOverABridge(t *testing.T) {
+	a := newAgent(t)
+	dials := 0
+	c, err := Connect(t.Context(), Endpoint{Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+		dials++
+		return (&net.Dialer{}).DialContext(ctx, "unix", a.path)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	g, done := begin(t, a, c, ranks(1), IO{})
+	a.crash(true)
+	next[*fb.GroupCreateT](a)
+	a.running(g, 1, 1)
+	a.ended(g, &fb.GroupEndT{Code: 2, Cause: "rank", Rank: 0})
+	a.eofs(g, 1, nil)
+	if r := <-done; r.err != nil || r.end.Code != 2 || dials != 2 {
+		t.Errorf("%+v after %d dials", r, dials)
+	}
+}
+
+func TestRawMode(t *testing.T) {
+	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no terminals here: ", err)
+	}
+	defer m.Close()
+	if err := unix.IoctlSetPointerInt(int(m.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(m.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := unix.IoctlSetWinsize(int(s.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 99}); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := unix.IoctlGetTermios(int(s.Fd()), unix.TCGETS)
+	tty := rawMode(s)
+	raw, _ := unix.IoctlGetTermios(int(s.Fd()), unix.TCGETS)
+	if raw.Lflag&(unix.ISIG|unix.ICANON|unix.ECHO) != 0 || raw.Iflag&unix.ICRNL != 0 {
+		t.Errorf("not raw: %+v", raw)
+	}
+	if rows, cols := tty.size(); rows != 33 || cols != 99 {
+		t.Errorf("%d x %d", rows, cols)
+	}
+	tty.restore()
+	if after, _ := unix.IoctlGetTermios(int(s.Fd()), unix.TCGETS); *after != *before {
+		t.Errorf("not as it was: %+v, %+v", after, before)
+	}
+	if !isTerminal(s) || rawMode(null(t)) != nil {
+		t.Error("what is a terminal?")
+	}
+}
+
+func null(t *testing.T) *os.File {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 func TestQueries(t *testing.T) {
