@@ -111,7 +111,7 @@ func boot(t *testing.T, s setup) *node {
 	}
 	n.hosts = args[0] == "--head=yes"
 	n.cmd = exec.Command(exe, append([]string{"keeper"}, args...)...)
-	n.cmd.Env = append(append(os.Environ(), relayVariable+"="+relayPath), s.env...)
+	n.cmd.Env = append(append(os.Environ(), relayVariable+"="+relayPath, "GORACE=atexit_sleep_ms=0"), s.env...)
 	n.cmd.Stderr = n.stderr
 	n.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if s.wrap != nil {
