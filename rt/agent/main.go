@@ -119,7 +119,7 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 	l := &loop{
 		core: NewCore(cfg), config: kc, doc: doc, build: build, cred: cred, log: log,
 		gate: &transport.Gate{Cluster: doc.Cluster, Job: doc.Job, Epoch: doc.Epoch},
-		ring: openRing(filepath.Join(kc.NodeDir, "agent.ring")), now: func() int64 { return time.Now().UnixNano() },
+		ring: openRing(filepath.Join(kc.NodeDir, "agent.ring")), now: bootdoc.Clock(cfg.Name, os.Getenv),
 		inbox: make(chan item, inboxSize), keeper: keeper, toKeeper: make(chan wire.Message, 8*inboxSize),
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},

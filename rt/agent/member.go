@@ -10,6 +10,7 @@ import (
 type member struct {
 	agent, node uint32
 	term        uint64
+	skew        int64 // what the head's clock is ahead of ours
 	session     bool  // there was a HeadUp
 	headUp      bool  // there is a connection
 	known       bool  // Registered came in this session
@@ -64,6 +65,10 @@ func (c *Core) register() *fb.RegisterT {
 
 func (c *Core) onRegistered(m *fb.RegisteredT) {
 	c.node, c.term = m.Node, max(c.term, m.Term)
+	c.skew = 0
+	if m.Clock != 0 {
+		c.skew = m.Clock - c.now
+	}
 	c.known, c.told = true, true
 	c.toKeeper(&fb.KeeperReadyT{Role: fb.RoleAgent, Agent: c.agent, Text: c.cfg.Grant})
 	c.attachWaiting()
@@ -73,7 +78,7 @@ func (c *Core) onRegistered(m *fb.RegisteredT) {
 	c.repeatAsked()
 	c.askNeighbours()
 	if c.drain != nil {
-		c.toHead(c.drain)
+		c.toHead(c.byHeadsClock(c.drain))
 	}
 }
 
@@ -124,7 +129,7 @@ func (c *Core) reached() bool { return c.headUp || c.cfg.HeadLocal || c.fleet.up
 func (c *Core) askDrain(m *fb.DrainT) {
 	c.drain = m
 	if c.known {
-		c.toHead(m)
+		c.toHead(c.byHeadsClock(m))
 	}
 	// The head answers a wish for "now" at once, any other by its deadline. Without an answer we end alone.
 	c.drainAt = c.now + 2*leaveAfter
@@ -133,12 +138,26 @@ func (c *Core) askDrain(m *fb.DrainT) {
 	}
 }
 
+// byHeadsClock says the deadline of this node's drain in the head's time.
+func (c *Core) byHeadsClock(m *fb.DrainT) *fb.DrainT {
+	if m.Deadline == 0 {
+		return m
+	}
+	d := *m
+	d.Deadline += c.skew
+	return &d
+}
+
 // onDrain: the head tells what is going to happen (clients are told), or that it happens now.
 func (c *Core) onDrain(m *fb.DrainT) {
 	if !m.Now {
+		local := *m
+		if local.Deadline != 0 {
+			local.Deadline -= c.skew
+		}
 		for _, cl := range c.relay.clients {
 			if cl.attached {
-				c.toClient(cl.process, m)
+				c.toClient(cl.process, &local)
 			}
 		}
 		return

@@ -114,7 +114,7 @@ func (c *Core) onClient(ev FromClient) {
 		c.onCancel(m)
 	case *fb.DrainT:
 		if c.known {
-			c.toHead(m)
+			c.toHead(c.byHeadsClock(m))
 		} else {
 			c.askDrain(m)
 		}

@@ -12,6 +12,7 @@ import (
 
 // Deadlines of the core. They are law, not knobs: agents and clients count on them.
 const (
+	maxSkew       = int64(30 * time.Second) // clocks further apart are worth a warning
 	linkGrace     = int64(2 * time.Second)  // a broken connection may take so long to come back
 	returnGrace   = int64(10 * time.Second) // after a restart of the head; also for a number that doesn't register
 	ownerGrace    = int64(10 * time.Second) // a client may take so long to come back after its agent died

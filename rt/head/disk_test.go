@@ -9,13 +9,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 func testLoop(t *testing.T, dir string) *loop {
 	t.Helper()
-	l := newLoop(New(Config{Cluster: testCluster}), nil, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l := newLoop(New(Config{Cluster: testCluster}), nil, nil, bootdoc.Clock("n1", os.Getenv), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err := l.openJournal(filepath.Join(dir, "head.journal")); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func TestCompactsItsJournal(t *testing.T) {
 	live := dump(&l.core.state)
 	_ = l.journal.Close()
 	again := New(Config{Cluster: testCluster})
-	m := newLoop(again, nil, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	m := newLoop(again, nil, nil, bootdoc.Clock("n1", os.Getenv), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err := m.openJournal(filepath.Join(dir, "head.journal")); err != nil {
 		t.Fatal(err)
 	}

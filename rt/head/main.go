@@ -120,7 +120,11 @@ func prepare(ctx context.Context, keeper *uds.FDConn, build string, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
-	l := newLoop(New(ConfigOf(doc, build)), keeper, cred, log)
+	name, err := doc.NodeName()
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	l := newLoop(New(ConfigOf(doc, build)), keeper, cred, bootdoc.Clock(name, os.Getenv), log)
 	if err := l.openJournal(filepath.Join(kc.NodeDir, bootdoc.JournalName)); err != nil {
 		return nil, err
 	}

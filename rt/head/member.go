@@ -248,6 +248,14 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 		c.send(m.number, c.restarted)
 	}
 	m.run.greeted = true
+	if ahead := reg.Clock - c.now; joined && reg.Clock != 0 && (ahead > maxSkew || ahead < -maxSkew) {
+		way := "ahead of"
+		if ahead < 0 {
+			way, ahead = "behind", -ahead
+		}
+		c.notice(fb.LevelWarning, "CLOCK_SKEW", fmt.Sprintf("the clock of %s is %s %s the head's: nothing here minds, but times in its programs' logs and files do not compare; ask the administrator for NTP",
+			m.node.name, time.Duration(ahead).Round(time.Second), way), nil)
+	}
 	if joined && late {
 		c.notice(fb.LevelInfo, "NODE_JOINED", fmt.Sprintf("%s joined (%s)", m.node.name, reg.Grant), nil)
 	}
