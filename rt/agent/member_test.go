@@ -198,3 +198,29 @@ func TestNonsense(t *testing.T) {
 		ClientGone{Process: 99}, PeerDead{Peer: 1}, PeerDown{Peer: 2}, PeerUp{}, HeadDown{}, HeadDown{})
 	w.pass(30 * sec)
 }
+
+// Each side acts on a deadline by its own clock: the head's is an hour behind here.
+func TestDeadlinesAreSaidInTheClockOfWhoeverActs(t *testing.T) {
+	w := joined(t, config())
+	const hour = 3600 * sec
+	w.head(&fb.RegisteredT{Term: 1, Clock: w.now - hour})
+	c := w.c
+	for _, e := range c.Step(w.now, FromKeeper{M: &fb.DrainT{Reason: "TERM", Deadline: w.now + 5*sec}}, nil) {
+		if d, ok := e.(ToHead); ok && d.M.(*fb.DrainT).Deadline != w.now-hour+5*sec {
+			t.Errorf("the head is told to drain in %d s by its clock, want 5", (d.M.(*fb.DrainT).Deadline-w.now+hour)/sec)
+		}
+	}
+	w.do(FromClient{Process: 1, M: &fb.AttachT{}})
+	told := false
+	for _, e := range c.Step(w.now, FromHead{M: &fb.DrainT{Reason: "walltime", Deadline: w.now - hour + 60*sec}}, nil) {
+		if d, ok := e.(ToClient); ok {
+			told = true
+			if got := d.M.(*fb.DrainT).Deadline; got != w.now+60*sec {
+				t.Errorf("a client is told a deadline in %d s, want 60", (got-w.now)/sec)
+			}
+		}
+	}
+	if !told {
+		t.Error("the client was not told of the drain")
+	}
+}
