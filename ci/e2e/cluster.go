@@ -114,7 +114,7 @@ func (c *Cluster) script(ctx context.Context, name string, args ...string) (stri
 	cmd := exec.CommandContext(ctx, "bash", filepath.Join(c.Top, "ci/e2e/testbed", name))
 	cmd.Env = append(os.Environ(), "DIR="+c.Dir)
 	for _, a := range args {
-		if strings.Contains(a, "=") {
+		if name, _, ok := strings.Cut(a, "="); ok && name == strings.ToUpper(name) && !strings.ContainsAny(name, " -/") {
 			cmd.Env = append(cmd.Env, a)
 		} else {
 			cmd.Args = append(cmd.Args, a)
@@ -130,7 +130,7 @@ func (c *Cluster) script(ctx context.Context, name string, args ...string) (stri
 // Node runs testbed/node.sh: crash, boot, unplug, plug, slurmd-stop, slurmd-start, exec.
 func (c *Cluster) Node(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := c.script(t.Context(), "node.sh", args...)
+	out, err := c.script(context.WithoutCancel(t.Context()), "node.sh", args...)
 	if err != nil {
 		t.Fatalf("node.sh %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

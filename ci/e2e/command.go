@@ -81,7 +81,7 @@ func ExitCode(s *os.ProcessState) int {
 // Root runs one of Slurm's programs as the administrator and returns what it prints.
 func (c *Cluster) Root(t testing.TB, argv ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "SLURM_CONF="+c.Conf)

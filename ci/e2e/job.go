@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ func (c *Cluster) Client() *exec.Client {
 // Job is what Slurm says about a job.
 func (c *Cluster) Job(t testing.TB, id string) *slurm.Job {
 	t.Helper()
-	j, err := c.Client().Job(t.Context(), id)
+	j, err := c.Client().Job(context.WithoutCancel(t.Context()), id) // clean-ups ask too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +144,10 @@ func (c *Cluster) Clean(t testing.TB, programs ...string) {
 		}
 		if time.Now().After(deadline) {
 			t.Errorf("left behind:\n%s", strings.Join(append(procs, files...), "\n"))
+			for _, file := range files { // the next test begins clean
+				node, path, _ := strings.Cut(file, ":")
+				os.RemoveAll(filepath.Join("/proc", c.init(node), "root", path))
+			}
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

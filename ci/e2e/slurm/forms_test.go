@@ -177,7 +177,7 @@ func TestTorchrunAndAccelerate(t *testing.T) {
 			dir := c.Folder(t)
 			where := programs(t, c)
 			before := hashes(t, where)
-			out, code := bySubmit(t, c, dir, []string{"-N", "2", "--ntasks-per-node", tt.perNode, "-c", "2", "--export", "ALL,PATH=" + bin + ":/usr/bin:/bin"}, filepath.Join(where, tt.program))
+			out, code := bySubmit(t, c, dir, []string{"-N", "2", "--ntasks-per-node", tt.perNode, "--mem-per-cpu", "2000", "--export", "ALL,PATH=" + bin + ":/usr/bin:/bin"}, filepath.Join(where, tt.program))
 			if code != 0 {
 				t.Fatalf("exit %d\n%s", code, out)
 			}

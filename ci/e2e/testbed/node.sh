@@ -15,8 +15,9 @@ case $cmd in
 boot)
   if ! pid_of "node-$n" >/dev/null; then
     rm -f "$DIR/spool/$n.pid"
+    gpus=0; [ -e "$DIR/gpus" ] && { read -r count nodes < "$DIR/gpus"; [ "$i" -le "$nodes" ] && gpus=$count; }
     setsid nsenter --net="/run/netns/$PREFIX$n" unshare --mount --uts --pid --fork --kill-child --mount-proc \
-      bash "$here/node-init.sh" "$n" "$DIR" >"$DIR/log/node-$n.out" 2>&1 </dev/null &
+      bash "$here/node-init.sh" "$n" "$DIR" "$gpus" >"$DIR/log/node-$n.out" 2>&1 </dev/null &
     keep "node-$n" $!
   fi;;
 crash) p=$(pid_of "node-$n") && kill -KILL "$p"; rm -f "$DIR/pid/node-$n";;

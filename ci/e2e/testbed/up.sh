@@ -120,11 +120,10 @@ EOT
 {
   echo "AutoDetect=off"
   if [ "$GPUS" -gt 0 ]; then
-    # Twins of /dev/null: slurmd wants a device (with a plain file there is no CUDA_VISIBLE_DEVICES) and takes its index from the name.
-    for ((i = 0; i < GPUS; i++)); do [ -c "$DIR/dev/nvidia$i" ] || mknod -m 666 "$DIR/dev/nvidia$i" c 1 3; done
-    echo "NodeName=n[1-$GPU_NODES] Name=gpu Type=$GPU_TYPE File=$DIR/dev/nvidia[0-$((GPUS - 1))]"
+    echo "NodeName=n[1-$GPU_NODES] Name=gpu Type=$GPU_TYPE File=/dev/nvidia[0-$((GPUS - 1))]"
   fi
 } > "$DIR/etc/gres.conf"
+echo "$GPUS $GPU_NODES" > "$DIR/gpus"
 version=$(slurmctld -V | sed 's/.* //')
 if [ "${version%%.*}" -ge 23 ]; then echo CgroupPlugin=disabled; else printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n'; fi > "$DIR/etc/cgroup.conf"
 : > "$DIR/etc/plugstack.conf"

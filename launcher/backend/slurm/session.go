@@ -21,7 +21,9 @@ const (
 	maxLine = 1 << 20
 	maxSaid = 4096 // of srun's standard error, kept for messages
 	// abortTime is how long srun may take to kill its step before it is killed itself.
-	abortTime = 5 * time.Second
+	abortTime = 2 * time.Second
+	// How long after the last end of a keeper the missing ones count as dead.
+	silenceAfterHead, silenceOfAll = time.Second, 4 * time.Second
 )
 
 type session struct {
@@ -34,6 +36,7 @@ type session struct {
 	stderrTo io.Writer
 
 	events chan backend.Event
+	held   chan held     // of one srun: made by follow
 	over   chan struct{} // closed when srun has ended for good or was released: ends the clock
 	done   chan struct{} // closed when all of the session's goroutines have ended
 
@@ -49,6 +52,8 @@ type session struct {
 	said     string          // the end of srun's standard error
 	lost     map[string]bool // nodes whose loss was told
 	ended    map[string]bool // nodes whose keeper said its end
+	lastEnd  time.Time       // when the last of them did
+	headNode string          // whose keeper hosts the head: the last to end
 }
 
 func (s *session) Nodes() []string              { return s.names }
@@ -109,10 +114,14 @@ func (s *session) run() {
 
 // follow reads what srun prints until its end. again: nothing ran because the program was not there.
 func (s *session) follow() (err error, again bool) {
-	var readers sync.WaitGroup
+	var readers, holder sync.WaitGroup
+	s.held = make(chan held)
 	readers.Go(func() { s.readKeepers() })
 	readers.Go(func() { s.readSlurm() })
+	holder.Go(func() { s.hold() })
 	readers.Wait()
+	close(s.held)
+	holder.Wait()
 	s.mu.Lock()
 	cmd, released := s.cmd, s.released
 	s.mu.Unlock()
@@ -150,11 +159,14 @@ func (s *session) readKeepers() {
 			node = s.names[task]
 		}
 		ev := backend.ParseEvent(node, []byte(text))
-		if ev.Kind == backend.KindEnd || ev.Kind == backend.KindError {
-			s.mu.Lock()
-			s.ended[node] = true
-			s.mu.Unlock()
+		s.mu.Lock()
+		switch ev.Kind {
+		case backend.KindHead:
+			s.headNode = node
+		case backend.KindEnd, backend.KindError:
+			s.ended[node], s.lastEnd = true, time.Now()
 		}
+		s.mu.Unlock()
 		s.tell(ev)
 	}
 }
@@ -189,12 +201,7 @@ func (s *session) act(n news) {
 		}
 	case newsTaskEnd:
 		for _, node := range n.nodes {
-			s.mu.Lock()
-			quiet := s.ended[node] || s.noFile && !s.step.copied
-			s.mu.Unlock()
-			if !quiet {
-				s.loss(node, "its keeper ended: "+n.text)
-			}
+			s.held <- held{node, "its keeper ended: " + n.text}
 		}
 	case newsStopping:
 		s.tell(backend.Event{Kind: backend.KindWarning, Reason: string(n.cause), Text: n.text, Deadline: time.Now()})
@@ -207,6 +214,46 @@ func (s *session) act(n news) {
 			// Those that have it wait for the others in vain.
 			s.send(backend.DrainLine("the program is not on every node", time.Now(), true))
 			s.closeInput()
+		}
+	}
+}
+
+// held is a loss that may be none.
+type held struct{ node, why string }
+
+// holdTime is how long after a task's end the lines that explain it may come.
+const holdTime = time.Second
+
+// hold keeps back that a task ended until it is known why: it may have said its end on standard output,
+// or the program may not be on its node, and the three come in any order.
+func (s *session) hold() {
+	var list []held
+	tell := func() {
+		for _, h := range list {
+			s.mu.Lock()
+			quiet := s.ended[h.node] || s.noFile && !s.step.copied
+			s.mu.Unlock()
+			if !quiet {
+				s.loss(h.node, h.why)
+			}
+		}
+		list = nil
+	}
+	var late <-chan time.Time
+	for {
+		select {
+		case h, ok := <-s.held:
+			if !ok {
+				tell()
+				return
+			}
+			list = append(list, h)
+			if late == nil {
+				late = time.After(holdTime)
+			}
+		case <-late:
+			late = nil
+			tell()
 		}
 	}
 }
@@ -302,14 +349,43 @@ func (s *session) Stop(ctx context.Context) error {
 		for range s.events {
 		}
 	}()
-	select {
-	case <-s.done:
-		return nil
-	case <-ctx.Done():
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-s.done:
+			return nil
+		case <-look.C:
+			if s.restIsDead() {
+				s.kill()
+				<-s.done
+				return nil
+			}
+			continue
+		case <-ctx.Done():
+		}
+		s.abort()
+		<-s.done
+		return fmt.Errorf("slurm: keepers did not end in time and their step was killed")
 	}
-	s.abort()
-	<-s.done
-	return fmt.Errorf("slurm: keepers did not end in time and their step was killed")
+}
+
+// restIsDead says whether srun waits for nodes that are gone: it would until Slurm declares them failed,
+// minutes later. The head's keeper ends after those of all nodes that still answer.
+func (s *session) restIsDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	silence := silenceOfAll
+	if s.ended[s.headNode] {
+		silence = silenceAfterHead
+	}
+	return len(s.ended) > 0 && len(s.ended) < len(s.names) && time.Since(s.lastEnd) > silence
+}
+
+func (s *session) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cmd.Process.Kill()
 }
 
 // abort makes srun kill its step (two interrupts), and kills srun if it does not end by that.

@@ -277,14 +277,16 @@ func TestWarnings(t *testing.T) {
 // The program is not on the nodes: it is sent there, and started by a shell that removes it.
 func TestProgramIsSentToNodesThatLackIt(t *testing.T) {
 	f := slurmtest.New(t).
-		On("srun", slurmtest.Answer{Script: `read -r doc; echo 'slurmstepd: error: execve(): /opt/maniple: No such file or directory' >&2; cat >/dev/null; exit 2`}).
+		On("srun", slurmtest.Answer{Script: `read -r doc; echo 'srun: error: n2: task 1: Exited with exit code 2' >&2; echo '0: slurmstepd-n1: error: execve(): /opt/maniple: No such file or directory' >&2; cat >/dev/null; exit 2`}).
 		On("srun", slurmtest.Answer{Args: []string{"/bin/sh"}, Script: keepers}).
 		On("sbcast", slurmtest.Answer{})
 	s, err := start(t, f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	next(t, s, backend.KindHead)
+	if ev := <-s.Events(); ev.Kind != backend.KindHead { // no node was lost
+		t.Errorf("%+v", ev)
+	}
 	s.Stop(t.Context())
 	if err := s.Wait(); err != nil {
 		t.Error(err)
@@ -351,6 +353,31 @@ while :; do sleep 0.01; done
 	}
 	if err := s.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// srun waits for the task of a node that lost its power until Slurm declares it failed; we do not.
+func TestStopDoesNotWaitForDeadNodes(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: `
+read -r doc
+echo '0: {"event":"head","addresses":["a:1"]}'
+read -r drain
+echo '0: {"event":"end","code":0}'
+exec sleep 600
+`})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, backend.KindHead)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	began := time.Now()
+	if err := s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > 10*time.Second {
+		t.Errorf("took %v", d)
 	}
 }
 

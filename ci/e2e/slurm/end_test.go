@@ -1,0 +1,278 @@
+//go:build e2e
+
+package slurm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/ci/e2e"
+	"github.com/maniple-hpc/maniple/slurm"
+)
+
+var twoByTwo = []string{"-N", "2", "--ntasks-per-node", "2"}
+
+// submit puts stubborn.sh into the queue and waits until its ranks run, each with a grandchild that has
+// left its session and ignores every gentle signal.
+func submit(t *testing.T, c *e2e.Cluster, dir string, flags []string, ranks int, command ...string) (id string) {
+	t.Helper()
+	where := programs(t, c)
+	argv := append([]string{c.Binary, "submit", "--parsable"}, flags...)
+	argv = append(append(argv, "--", filepath.Join(where, "stubborn.sh"), dir), command...)
+	id = e2e.JobID(t, c.Run(t, short, dir, argv...))
+	t.Cleanup(func() {
+		if !c.Job(t, id).Over() {
+			c.Root(t, "scancel", id)
+		}
+	})
+	ready(t, c, dir, id, ranks)
+	return id
+}
+
+func ready(t *testing.T, c *e2e.Cluster, dir, id string, ranks int) {
+	t.Helper()
+	e2e.Until(t, short, "all ranks run", func() bool {
+		if j := c.Job(t, id); j.Over() {
+			t.Fatalf("job %s is %s before its ranks run:\n%s", id, j.State, output(dir, id))
+		}
+		files, _ := filepath.Glob(filepath.Join(dir, "ready.*"))
+		return len(files) == ranks
+	})
+}
+
+func output(dir, id string) string { return e2e.Read(filepath.Join(dir, "slurm-"+id+".out")) }
+
+// over waits for the job's end.
+func over(t *testing.T, c *e2e.Cluster, id string, limit time.Duration) *slurm.Job {
+	t.Helper()
+	var j *slurm.Job
+	e2e.Until(t, limit, "job "+id+" is over", func() bool { j = c.Job(t, id); return j.Over() })
+	return j
+}
+
+// The first rank that fails ends the others; the job's exit code is that rank's, and the output says who,
+// where, how, and the last lines.
+func TestFailureOfARank(t *testing.T) {
+	c := e2e.Slurm(t)
+	for _, tt := range []struct {
+		name, does string
+		code       int
+		says       string
+	}{
+		{"exit", "echo last words >&2; exit 3", 3, `exit(ed with)? (code )?3`},
+		{"signal", "echo last words >&2; kill -SEGV $$", 139, `(signal 11|SEGV|[Ss]egmentation)`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := c.Folder(t)
+			// Rank 3 fails once all run; the others would go on for ever.
+			id := submit(t, c, dir, twoByTwo, 4, "sh", "-c", `if [ "$RANK" = 3 ]; then while [ ! -e go ]; do sleep 0.05; done; `+tt.does+`; fi; sleep 1000`)
+			began := time.Now()
+			c.Write(t, filepath.Join(dir, "go"), "", 0o644)
+			j := over(t, c, id, short)
+			took := time.Since(began)
+			out := output(dir, id)
+			if j.State != slurm.Failed || j.Result() != tt.code {
+				t.Errorf("%s, result %d (exit %d signal %d)\n%s", j.State, j.Result(), j.ExitCode, j.Signal, out)
+			}
+			if !regexp.MustCompile(`rank 3.*n2|n2.*rank 3`).MatchString(out) || !regexp.MustCompile(tt.says).MatchString(out) || !strings.Contains(out, "last words") {
+				t.Errorf("the output does not name rank, node, end and last words:\n%s", out)
+			}
+			if took > 15*time.Second {
+				t.Errorf("the job was over %v after the failure", took)
+			}
+			t.Logf("over %v after the failure", took.Round(time.Millisecond))
+			c.Clean(t)
+		})
+	}
+}
+
+// scancel ends everything; the state is Slurm's, and whoever waits gets 143.
+func TestScancel(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	where := programs(t, c)
+	wait := c.Command(t.Context(), dir, append(append([]string{c.Binary, "submit", "--wait"}, twoByTwo...), "--", filepath.Join(where, "stubborn.sh"), dir)...)
+	results := make(chan e2e.Result, 1)
+	go func() { results <- e2e.Do(t, wait) }()
+	var id string
+	e2e.Until(t, short, "the job is in the queue", func() bool {
+		out := strings.Fields(c.Root(t, "squeue", "-h", "-o", "%A", "-u", c.User))
+		if len(out) == 1 {
+			id = out[0]
+		}
+		return id != ""
+	})
+	ready(t, c, dir, id, 4)
+	if r := c.Run(t, short, dir, "scancel", id); r.Code != 0 {
+		t.Fatal(r)
+	}
+	j := over(t, c, id, short)
+	if j.State != slurm.Cancelled {
+		t.Errorf("%s\n%s", j.State, output(dir, id))
+	}
+	select {
+	case r := <-results:
+		if r.Code != 143 || !strings.Contains(r.Stderr, "CANCELLED") {
+			t.Errorf("exit %d: %s", r.Code, r.Stderr)
+		}
+	case <-time.After(short):
+		t.Error("submit --wait does not end")
+	}
+	c.Clean(t)
+}
+
+// The time limit: Slurm's word is TIMEOUT, the ranks got TERM before KILL, nothing is left.
+func TestTimeLimit(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	id := submit(t, c, dir, append([]string{"-t", "1"}, twoByTwo...), 4, "sh", "-c", `trap ': > term.$RANK; exit 0' TERM; while :; do sleep 0.1; done`)
+	j := over(t, c, id, 3*time.Minute)
+	if j.State != slurm.Timeout || j.Result() != 143 {
+		t.Errorf("%s, result %d\n%s", j.State, j.Result(), output(dir, id))
+	}
+	for rank := range 4 {
+		if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("term.%d", rank))); err != nil {
+			t.Errorf("rank %d got no TERM", rank)
+		}
+	}
+	if out := output(dir, id); !strings.Contains(out, "time limit") && !strings.Contains(out, "TIME LIMIT") {
+		t.Errorf("the output does not say why:\n%s", out)
+	}
+	c.Clean(t)
+}
+
+// Power loss of a node under a gang: the gang ends within seconds, long before Slurm notices; the text
+// names the node, the exit code is 137.
+func TestNodeCrash(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	id := submit(t, c, dir, twoByTwo, 4)
+	began := time.Now()
+	c.Node(t, "crash", "n2")
+	t.Cleanup(func() { bootNode(t, c, "n2") })
+	e2e.Until(t, short, "the output names the node", func() bool {
+		return regexp.MustCompile(`n2 .*(died|lost|dead)|(died|lost|dead).* n2`).MatchString(output(dir, id))
+	})
+	t.Logf("named after %v", time.Since(began).Round(time.Millisecond))
+	e2e.Until(t, short, "no rank lives on the other node", func() bool {
+		for _, p := range c.Processes() {
+			if strings.Contains(p, "stubborn.sh") || strings.Contains(p, "grandchild") {
+				return false
+			}
+		}
+		return true
+	})
+	took := time.Since(began)
+	if took > 20*time.Second {
+		t.Errorf("the gang ended after %v", took)
+	}
+	t.Logf("gang over after %v", took.Round(time.Millisecond))
+	// The job ends as soon as Slurm can be told, or is requeued by it: never COMPLETED.
+	j := over(t, c, id, 2*time.Minute)
+	if (j.State != slurm.Failed || j.Result() != 137) && j.State != slurm.NodeFail {
+		t.Errorf("%s, result %d\n%s", j.State, j.Result(), output(dir, id))
+	}
+	bootNode(t, c, "n2")
+	c.Clean(t)
+}
+
+func bootNode(t *testing.T, c *e2e.Cluster, node string) {
+	t.Helper()
+	c.Node(t, "boot", node)
+	e2e.Until(t, short, node+" is back", func() bool {
+		state, _, err := c.Client().NodeReason(context.WithoutCancel(t.Context()), node)
+		if err == nil && (state == "down" || state == "unknown") {
+			c.Root(t, "scontrol", "update", "NodeName="+node, "State=RESUME")
+		}
+		return err == nil && (state == "idle" || state == "mixed" || state == "allocated") && !strings.Contains(c.Root(t, "sinfo", "-h", "-n", node, "-o", "%t"), "*")
+	})
+}
+
+// kill -9 of what the batch script became: Slurm ends the step, and everything with it.
+func TestKillOfTheBatchProcess(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	id := submit(t, c, dir, twoByTwo, 4)
+	killed := false
+	for _, p := range c.Processes() {
+		pid, args, _ := strings.Cut(p, " ")
+		if strings.Contains(args, "maniple run") {
+			n, _ := strconv.Atoi(pid)
+			killed = syscall.Kill(n, syscall.SIGKILL) == nil
+		}
+	}
+	if !killed {
+		t.Fatalf("no batch process among %v", c.Processes())
+	}
+	j := over(t, c, id, short)
+	if j.State != slurm.Failed || j.Result() != 137 {
+		t.Errorf("%s, result %d", j.State, j.Result())
+	}
+	c.Clean(t)
+}
+
+// kill -9 of agent and head under a running gang: no rank dies, and the exit code is still right.
+func TestKillOfAgentAndHead(t *testing.T) {
+	c := e2e.Slurm(t)
+	for _, victim := range []string{"agent", "head"} {
+		t.Run(victim, func(t *testing.T) {
+			dir := c.Folder(t)
+			id := submit(t, c, dir, twoByTwo, 4, "sh", "-c", `while [ ! -e go ]; do sleep 0.05; done; [ "$RANK" = 2 ] && exit 4; sleep 1000`)
+			before := pidsOf(t, dir)
+			n := killAll(t, c, "maniple "+victim)
+			if n == 0 {
+				t.Fatalf("no %s among %v", victim, c.Processes())
+			}
+			e2e.Until(t, short, "they are started again", func() bool { return count(c, "maniple "+victim) == n })
+			if after := pidsOf(t, dir); after != before {
+				t.Errorf("grandchildren %s became %s", before, after)
+			}
+			c.Write(t, filepath.Join(dir, "go"), "", 0o644)
+			j := over(t, c, id, short)
+			if j.State != slurm.Failed || j.Result() != 4 {
+				t.Errorf("%s, result %d\n%s", j.State, j.Result(), output(dir, id))
+			}
+			c.Clean(t)
+		})
+	}
+}
+
+func pidsOf(t *testing.T, dir string) string {
+	t.Helper()
+	var all []string
+	for rank := range 4 {
+		all = append(all, strings.TrimSpace(e2e.Read(filepath.Join(dir, fmt.Sprintf("grandchild.%d", rank)))))
+	}
+	return strings.Join(all, " ")
+}
+
+func count(c *e2e.Cluster, what string) (n int) {
+	for _, p := range c.Processes() {
+		if _, args, _ := strings.Cut(p, " "); strings.HasSuffix(args, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func killAll(t *testing.T, c *e2e.Cluster, what string) (n int) {
+	t.Helper()
+	for _, p := range c.Processes() {
+		pid, args, _ := strings.Cut(p, " ")
+		if id, err := strconv.Atoi(pid); err == nil && strings.HasSuffix(args, what) {
+			if err := syscall.Kill(id, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			n++
+		}
+	}
+	return n
+}
