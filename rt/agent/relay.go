@@ -223,7 +223,7 @@ func (c *Core) onWatch(cl *client, m *fb.GroupWatchT) {
 }
 
 func (c *Core) onCancel(m *fb.GroupCancelT) {
-	if m.Mode != fb.CancelModeSignal { // a signal must not come twice
+	if m.Mode != fb.CancelModeSignal || !c.known { // a signal that was sent must not come twice
 		c.relay.cancels = append(c.relay.cancels, cancel{m, c.now})
 		if len(c.relay.cancels) > maxPending {
 			c.relay.cancels = c.relay.cancels[1:]
@@ -255,6 +255,7 @@ func (c *Core) repeatAsked() {
 	for _, x := range c.relay.cancels {
 		c.toHead(x.m)
 	}
+	c.relay.cancels = slices.DeleteFunc(c.relay.cancels, func(x cancel) bool { return x.m.Mode == fb.CancelModeSignal })
 	for _, q := range c.relay.queries {
 		c.emit(ToHead{M: q.m, Corr: q.corr})
 	}

@@ -134,6 +134,12 @@ func TestCancelIsRepeatedUntilItWorked(t *testing.T) {
 	w.do(FromClient{Process: 1, M: &fb.GroupCancelT{Group: taskT(group), Mode: fb.CancelModeSignal, Signal: 10}})
 	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 4})
 	w.head(&fb.RegisteredT{}).lacks("head GroupCancel")
+	// One that could not be sent is not lost.
+	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 5})
+	w.do(FromClient{Process: 1, M: &fb.GroupCancelT{Group: taskT(group), Mode: fb.CancelModeSignal, Signal: 10}}).want()
+	w.head(&fb.RegisteredT{}).has("head GroupCancel Signal ")
+	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 6})
+	w.head(&fb.RegisteredT{}).lacks("head GroupCancel")
 }
 
 func TestWatchers(t *testing.T) {
