@@ -68,7 +68,7 @@ func bigRun(t testing.TB, seed uint64, nodes, gangs, deaths int) *Cluster {
 		}
 		ask()
 	}
-	c.RunUntil(120*second, func() bool { return len(c.Left()) == 0 })
+	c.RunUntil(120*second, c.Idle)
 	c.Run(second)
 	for _, f := range append(c.Check(), c.Left()...) {
 		t.Errorf("seed %d: %s", seed, f)

@@ -220,6 +220,17 @@ func (c *Cluster) checkLedger() {
 	}
 }
 
+// Idle tells whether nothing is left.
+func (c *Cluster) Idle() bool {
+	for _, g := range c.seen.groups {
+		if g.end == nil {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(c.clients, func(cl *Client) bool { return !cl.Gone }) &&
+		!slices.ContainsFunc(c.nodes, func(n *Node) bool { return !n.dead && len(n.programs) > 0 })
+}
+
 // Left tells what is left of gangs: empty when all ended, and neither a program nor a client remains.
 func (c *Cluster) Left() []string {
 	var left []string

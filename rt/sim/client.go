@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 
@@ -233,11 +234,9 @@ func (cl *Client) output(m *fb.RankOutputT, data []byte) {
 		cl.c.fault("AGENT-4: output of %v, stream %d: %d comes after %d", key, m.Stream, at, s.next)
 		return
 	case m.Stream == agent.Stdout:
-		for i, b := range data {
-			if b != byteAt(key, at+i) {
-				cl.c.fault("AGENT-4: output of %v differs at %d", key, at+i)
-				return
-			}
+		if !bytes.Equal(data, content(key, at, len(data))) {
+			cl.c.fault("AGENT-4: %d bytes of output of %v at %d are not what it wrote", len(data), key, at)
+			return
 		}
 	}
 	s.next = max(s.next, at+len(data))

@@ -160,9 +160,14 @@ func (p *program) end(code, sig int32) {
 	p.n.toAgent(p.state())
 }
 
-// byteAt is what a rank writes to its stdout: known, so that the sink can check it.
-func byteAt(k agent.Key, offset int) byte {
-	return byte(mix(k.Group.Counter<<20^uint64(k.Rank)<<8^uint64(k.Incarnation)) + uint64(offset)*7)
+// content is what a rank writes to its stdout: known, so that the sink can check it.
+func content(k agent.Key, from, n int) []byte {
+	first := byte(mix(k.Group.Counter<<20 ^ uint64(k.Rank)<<8 ^ uint64(k.Incarnation)))
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = first + byte(from+i)*7 + byte((from+i)>>8)
+	}
+	return data
 }
 
 func (p *program) write(n int) {
@@ -192,14 +197,6 @@ func (p *program) give(i int) {
 		}
 		a.step(agent.Output{Key: key, Stream: stream, Data: content(key, from, n)})
 	})
-}
-
-func content(key agent.Key, from, n int) []byte {
-	data := make([]byte, n)
-	for j := range data {
-		data[j] = byteAt(key, from+j)
-	}
-	return data
 }
 
 // restored is what the spool tells a new agent of a stream.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -24,7 +25,7 @@ func randomRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 		switch k := r.IntN(20); {
 		case k < 9 && n.Up():
 			ranks := 1 + r.IntN(3)
-			argv := []string{fmt.Sprintf("run=%dms", r.IntN(4000)), fmt.Sprintf("out=%d", r.IntN(400000)),
+			argv := []string{fmt.Sprintf("run=%dms", r.IntN(4000)), fmt.Sprintf("out=%d", r.IntN([]int{400000, 20000, 20000, 2000}[r.IntN(4)])),
 				fmt.Sprintf("fail=%d:%d", r.IntN(12), 1+r.IntN(9)), fmt.Sprintf("until=%d", r.IntN(4))}
 			if r.IntN(8) == 0 {
 				argv = append(argv, "stubborn")
@@ -78,35 +79,37 @@ func randomRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 		c.Partition(0, n)
 		c.Reboot(n)
 	}
-	c.RunUntil(90*second, func() bool { return len(c.Left()) == 0 })
-	if left := c.Left(); len(left) > 0 { // what never ends by itself is cancelled
+	c.RunUntil(90*second, c.Idle)
+	if !c.Idle() { // what never ends by itself is cancelled
 		for _, cl := range c.clients {
 			if !cl.Gone && cl.End == nil {
 				cl.Cancel(fb.CancelModeStop, 0, 1)
 			}
 		}
-		c.RunUntil(60*second, func() bool { return len(c.Left()) == 0 })
+		c.RunUntil(60*second, c.Idle)
 	}
 	return c
 }
 
+var (
+	seeds = flag.Uint64("seeds", 200, "how many random clusters to try")
+	first = flag.Uint64("first", 0, "the first seed")
+)
+
 // TestRandom prints a seed's whole history with -v -run TestRandom/seed=N.
 func TestRandom(t *testing.T) {
-	seeds := uint64(300)
+	n := *seeds
 	if testing.Short() {
-		seeds = 60
+		n = min(n, 40)
 	}
-	for seed := range seeds {
+	for seed := *first; seed < *first+n; seed++ {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			var history []string
-			c := randomRun(t, seed, func(line string) { history = append(history, line) })
+			c := randomRun(t, seed, nil)
 			for _, f := range append(c.Check(), c.Left()...) {
 				t.Error(f)
 			}
 			if t.Failed() && testing.Verbose() {
-				for _, line := range history {
-					t.Log(line)
-				}
+				randomRun(t, seed, func(line string) { t.Log(line) }) // the same again
 			}
 		})
 	}
