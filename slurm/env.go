@@ -31,6 +31,9 @@ type Environment struct {
 	MemPerNode   int64    // bytes; 0 is all or unknown
 	MemPerCPU    int64    // bytes
 	GPUs         string   // SLURM_JOB_GPUS of this node
+	GPUsOnNode   int      // SLURM_GPUS_ON_NODE of this node
+	GPUsPerTask  int      // --gpus-per-task
+	GPUsTotal    int      // --gpus
 	NodeName     string   // SLURMD_NODENAME: "" on a login node
 	TmpDir       string   // SLURM_TMPDIR, where the site makes one
 
@@ -99,6 +102,9 @@ func Environ(getenv func(string) string) (e *Environment, ok bool, err error) {
 		MemPerNode:  r.memory("SLURM_MEM_PER_NODE"),
 		MemPerCPU:   r.memory("SLURM_MEM_PER_CPU"),
 		GPUs:        getenv("SLURM_JOB_GPUS"),
+		GPUsOnNode:  r.int("SLURM_GPUS_ON_NODE"),
+		GPUsPerTask: r.gpus("SLURM_GPUS_PER_TASK", "SLURM_TRES_PER_TASK"),
+		GPUsTotal:   r.gpus("SLURM_GPUS"),
 		NodeName:    getenv("SLURMD_NODENAME"),
 		TmpDir:      getenv("SLURM_TMPDIR"),
 	}
@@ -211,6 +217,27 @@ func (r *reader) memory(name string) int64 {
 	n, err := ParseMemory(v)
 	if err != nil {
 		r.fail(name, err)
+	}
+	return n
+}
+
+// gpus reads a count of GPUs in the forms of sbatch's flags: "2", "h100:2", and "cpu=1,gres/gpu:h100=2" of
+// SLURM_TRES_PER_TASK.
+func (r *reader) gpus(names ...string) (n int) {
+	v := first(r.getenv, names...)
+	for _, part := range splitOutside(v) {
+		if part == "" || strings.HasPrefix(part, "cpu") || strings.HasPrefix(part, "license") || strings.HasPrefix(part, "bb/") {
+			continue
+		}
+		count := part
+		if i := strings.LastIndexAny(part, ":="); i >= 0 {
+			count = part[i+1:]
+		}
+		if c, err := parseNumber(count); err == nil && c < 1<<20 {
+			n += int(c)
+		} else {
+			r.fail(names[0], fmt.Errorf("%q is no count of GPUs", clip(v)))
+		}
 	}
 	return n
 }

@@ -110,6 +110,23 @@ func TestEnvironOfHetJob(t *testing.T) {
 	}
 }
 
+func TestGPUsOfAJob(t *testing.T) {
+	for kv, want := range map[string][3]int{
+		"SLURM_GPUS_PER_TASK=2": {2, 0, 0}, "SLURM_GPUS_PER_TASK=h100:2": {2, 0, 0}, "SLURM_TRES_PER_TASK=cpu=1,gres/gpu:h100=2": {2, 0, 0},
+		"SLURM_GPUS=4": {0, 4, 0}, "SLURM_GPUS=a100:1,h100:3": {0, 4, 0}, "SLURM_GPUS_ON_NODE=2": {0, 0, 2},
+	} {
+		e, _, err := Environ(getenvOf("SLURM_JOB_ID=1\n" + kv))
+		if err != nil || e.GPUsPerTask != want[0] || e.GPUsTotal != want[1] || e.GPUsOnNode != want[2] {
+			t.Errorf("%s: %d %d %d %v", kv, e.GPUsPerTask, e.GPUsTotal, e.GPUsOnNode, err)
+		}
+	}
+	// Printed by 22.05 for `--gpus=4` on two nodes: the division is not even.
+	got, err := ParseNodeGPUs("JobId=1 JobName=x JOB_GRES=gpu:h100:4   Nodes=n1 CPU_IDs=0 Mem=500 GRES=gpu:h100:3(IDX:0-2)   Nodes=n[2-3] CPU_IDs=0 Mem=500 GRES= MinCPUsNode=1\n")
+	if err != nil || !reflect.DeepEqual(got, map[string]int{"n1": 3, "n2": 0, "n3": 0}) {
+		t.Error(got, err)
+	}
+}
+
 func TestEnvironSaysWhichVariableIsWrong(t *testing.T) {
 	for _, kv := range []string{"SLURM_NTASKS=x", "SLURM_TASKS_PER_NODE=2(x", "SLURM_JOB_NODELIST=n[1", "SLURM_MEM_PER_NODE=lots", "SLURM_HET_SIZE=99999"} {
 		name, _, _ := strings.Cut(kv, "=")

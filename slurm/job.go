@@ -133,6 +133,36 @@ func ParseJobs(out string, zone *time.Location) ([]*Job, error) {
 	return jobs, nil
 }
 
+// ParseNodeGPUs reads from `scontrol -o -d show job` how many GPUs a job has on each of its nodes. With
+// --gpus alone nodes may differ.
+func ParseNodeGPUs(out string) (map[string]int, error) {
+	gpus := map[string]int{}
+	for _, line := range strings.Split(out, "\n") {
+		for _, part := range strings.Split(line, " Nodes=")[1:] {
+			list, rest, _ := strings.Cut(part, " ")
+			nodes, err := ParseHosts(list)
+			if err != nil {
+				return nil, err
+			}
+			_, text, _ := strings.Cut(rest, "GRES=")
+			text, _, _ = strings.Cut(text, " ")
+			gres, err := ParseGRES(text)
+			if err != nil {
+				return nil, err
+			}
+			for _, n := range nodes {
+				gpus[n] += 0
+				for _, g := range gres {
+					if g.Name == "gpu" {
+						gpus[n] += int(g.Count)
+					}
+				}
+			}
+		}
+	}
+	return gpus, nil
+}
+
 // parseFields cuts "Key=value Key=value ..." where values may have spaces: a field begins at a space
 // followed by a capital letter and letters up to "=". Of a repeated key the first counts, so that a
 // comment at the end of the line changes nothing before it.

@@ -43,6 +43,19 @@ func (c *Client) Job(ctx context.Context, id string) (*slurm.Job, error) {
 	return jobs[0], nil
 }
 
+// NodeGPUs says how many GPUs a running job has on each of its nodes: one request.
+func (c *Client) NodeGPUs(ctx context.Context, id string) (map[string]int, error) {
+	r, err := c.run(ctx, "show job "+id, nil, "", "scontrol", "--local", "-o", "-d", "show", "job", id)
+	if err != nil {
+		return nil, err
+	}
+	gpus, err := slurm.ParseNodeGPUs(r.stdout)
+	if err != nil {
+		return nil, &slurm.Error{Op: "show job " + id, Kind: slurm.ErrOutput, Text: err.Error()}
+	}
+	return gpus, nil
+}
+
 // queueFormat has free text last, so that a | in a job's name breaks nothing.
 const queueFormat = "%A|%F|%K|%T|%r|%N|%D|%S|%e|%V|%l|%P|%u|%Z|%j"
 

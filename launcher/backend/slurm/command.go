@@ -13,6 +13,7 @@ type step struct {
 	binary string
 	copied bool   // binary is a copy that was put on the nodes for this step
 	head   string // auto or no
+	gpus   string // an option of srun about GPUs, where the default would lose some: see gpus.go
 }
 
 // sweeper runs a copy of the program and removes it afterwards. The trap makes the shell outlive the
@@ -37,6 +38,9 @@ func (s step) argv() []string {
 			"--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--export=ALL", "--chdir=/", "--label", "--job-name=maniple")
 		if len(s.groups) > 1 {
 			argv = append(argv, "--het-group="+strconv.Itoa(i))
+		}
+		if s.gpus != "" {
+			argv = append(argv, s.gpus)
 		}
 		if s.picked {
 			argv = append(argv, "--nodelist="+slurm.FoldHosts(nodes))

@@ -84,6 +84,8 @@ func (b *Backend) Start(ctx context.Context, req backend.Request) (backend.Sessi
 			return nil, fmt.Errorf("slurm: cannot find my own program: %w", err)
 		}
 	}
+	var lost string
+	st.gpus, lost = b.stepGPUs(ctx, env, st.nodes())
 	doc := *req.Doc
 	if len(doc.Expect) == 0 {
 		doc.Expect = st.nodes()
@@ -102,6 +104,9 @@ func (b *Backend) Start(ctx context.Context, req backend.Request) (backend.Sessi
 	}
 	if err := s.launch(); err != nil {
 		return nil, err
+	}
+	if lost != "" {
+		s.events <- backend.Event{Kind: backend.KindWarning, Node: s.names[0], Reason: "gpus", Text: lost} // there is room
 	}
 	go s.run()
 	return s, nil

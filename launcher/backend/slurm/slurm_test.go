@@ -356,6 +356,40 @@ while :; do sleep 0.01; done
 	}
 }
 
+// Jobs that asked for GPUs per task or in total: the step names what each node has.
+func TestStepHasTheJobsGPUs(t *testing.T) {
+	const uneven = "JobId=7 JobName=x   Nodes=n1 CPU_IDs=0 Mem=500 GRES=gpu:h100:3(IDX:0-2)   Nodes=n2 CPU_IDs=0 Mem=500 GRES=gpu:h100:1(IDX:0) MinCPUsNode=1\n"
+	for _, tt := range []struct {
+		name, env, scontrol, want, warning string
+		calls                              int
+	}{
+		{"none", "X=1", "", "", "", 1},
+		{"per node", "SLURM_GPUS_PER_NODE=2", "", "", "", 1},
+		{"per task", "SLURM_GPUS_PER_TASK=1 SLURM_TASKS_PER_NODE=2(x2)", "", "--gpus-per-node=2", "", 1},
+		{"per task, uneven", "SLURM_GPUS_PER_TASK=2 SLURM_TASKS_PER_NODE=2,1", "", "--gpus-per-node=2", "4 on n1, 2 on n2", 1},
+		{"total", "SLURM_GPUS=4", uneven, "--gpus-per-node=1", "3 on n1, 1 on n2", 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers}).On("scontrol", slurmtest.Answer{Stdout: tt.scontrol})
+			s, err := start(t, f, strings.Fields(tt.env)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.warning != "" {
+				if ev := next(t, s, backend.KindWarning); !strings.Contains(ev.Text, tt.warning) {
+					t.Errorf("%+v", ev)
+				}
+			}
+			s.Stop(t.Context())
+			calls := f.Calls()
+			args := strings.Join(calls[len(calls)-1].Args, " ")
+			if len(calls) != tt.calls || !strings.Contains(args, tt.want) || tt.want == "" && strings.Contains(args, "gpu") {
+				t.Errorf("%d calls, %s", len(calls), args)
+			}
+		})
+	}
+}
+
 // srun waits for the task of a node that lost its power until Slurm declares it failed; we do not.
 func TestStopDoesNotWaitForDeadNodes(t *testing.T) {
 	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: `
