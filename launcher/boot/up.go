@@ -142,6 +142,7 @@ type join struct {
 	failed    []string // nodes that ended before they were ready
 	text      string   // what the first of them said
 	addresses []string
+	unsent    error // why the head's address did not reach everybody
 	said      string
 }
 
@@ -181,8 +182,9 @@ func (j *join) event(ev backend.Event) (done bool, err error) {
 	switch ev.Kind {
 	case backend.KindHead:
 		j.addresses = ev.Addresses
-		if err := j.session.Send(backend.HeadLine(ev.Addresses)); err != nil && len(j.failed) == 0 {
-			return false, fmt.Errorf("boot: tell the nodes where the head is: %w", err)
+		// A keeper that can't be told has ended; the event of its end says why, and is on its way.
+		if err := j.session.Send(backend.HeadLine(ev.Addresses)); err != nil && j.text == "" {
+			j.unsent = err
 		}
 	case backend.KindReady:
 		j.ready = append(j.ready, ev)
@@ -226,6 +228,9 @@ func (j *join) error(timeout time.Duration) error {
 	e := &JoinError{Joined: len(j.ready), Want: len(j.want), Missing: j.missing(), Timeout: timeout, Text: j.text}
 	if timeout == 0 && len(j.failed) > 0 {
 		e.Missing = j.failed // the others would have come
+	}
+	if e.Text == "" && j.unsent != nil {
+		e.Text = fmt.Sprintf("could not be told where the head is: %v", j.unsent)
 	}
 	if timeout == 0 && e.Text == "" {
 		e.Text = "its keeper ended without a word"
