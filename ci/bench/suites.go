@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,8 +25,28 @@ var suites = []experiment{
 		l.add(r)
 		return nil
 	}},
+	{"simulation", simulation},
 	{"kills", goTests("100 random kills", "TestHundredRandomKills")},
 	{"clusters", goTests("100 starts of two clusters", "TestHundredStartsOfTwoClusters")},
+}
+
+// simulation: 1,000 nodes join and run 300 gangs with 1% of frames lost and 20 nodes dying.
+func simulation(l *lab) error {
+	cmd := exec.Command("go", "test", "-count", "1", "-v", "-run", "^TestThousandNodes$", "./rt/sim")
+	cmd.Dir = l.top
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("TestThousandNodes: %w: %s", err, lastLines(string(out), 4))
+	}
+	m := regexp.MustCompile(`in ([0-9.]+) s of CPU`).FindStringSubmatch(string(out))
+	if m == nil {
+		return fmt.Errorf("no figure in: %s", lastLines(string(out), 4))
+	}
+	seconds, _ := strconv.ParseFloat(m[1], 64)
+	r := single("1,000 nodes, 300 gangs", "s", 60, []float64{seconds})
+	r.Note = "CPU of the simulation"
+	l.add(r)
+	return nil
 }
 
 // goTests counts failures of soak tests; the bar is none.
