@@ -76,6 +76,7 @@ func (c *Core) onRegistered(m *fb.RegisteredT) {
 		c.pumpGang(g)
 	}
 	c.repeatAsked()
+	c.askPeers()
 	c.askNeighbours()
 	if c.drain != nil {
 		c.toHead(c.byHeadsClock(c.drain))

@@ -224,3 +224,11 @@ func TestDeadlinesAreSaidInTheClockOfWhoeverActs(t *testing.T) {
 		t.Error("the client was not told of the drain")
 	}
 }
+
+// A peer may have died while nobody could tell us: it is asked for in each new session.
+func TestPeersAreAskedForInANewSession(t *testing.T) {
+	w := remote(t)
+	w.do(HeadDown{}, HeadUp{Agent: 7, Term: 2})
+	w.head(&fb.RegisteredT{Term: 2}).has("head PeerQuery 9")
+	w.head(&fb.PeerInfoT{Agent: 9, Dead: true}).has("agent.PeerDrop{Peer:9}")
+}

@@ -224,6 +224,16 @@ func (c *Core) onPeer(ev FromPeer) {
 	}
 }
 
+// askPeers asks whether the agents that we have to do with are alive: one of them may have died while
+// the head could not tell us, and another agent answers at its address.
+func (c *Core) askPeers() {
+	for _, p := range c.fleet.peers {
+		if !p.dead && (p.linked || p.wanted) {
+			c.toHead(&fb.PeerQueryT{Agent: p.agent})
+		}
+	}
+}
+
 // askNeighbours finds two agents with which to tell a cut-off node from a head that is down (AGENT-7).
 func (c *Core) askNeighbours() {
 	c.fleet.askAt = never
