@@ -11,6 +11,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/rt/gang"
 )
 
 func (a *app) downCommand() *urfave.Command {
@@ -50,8 +51,8 @@ func (c *call) down() error {
 	defer sig.stop()
 	client, err := c.connect(ctx, ep)
 	if err == nil {
+		defer client.Close()
 		err = client.Drain(ctx, "maniple down", time.Now().Add(grace), 0, now)
-		client.Close()
 	}
 	if err != nil && !ep.Here() {
 		return err
@@ -66,7 +67,12 @@ func (c *call) down() error {
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, grace+10*time.Second)
 	defer cancel()
-	if err := ep.Gone(waitCtx); err != nil {
+	if !ep.Here() {
+		err = answersNoMore(waitCtx, client)
+	} else {
+		err = ep.Gone(waitCtx)
+	}
+	if err != nil {
 		if stopped := exitOf(ctx); stopped != nil {
 			return stopped
 		}
@@ -85,4 +91,20 @@ func (c *call) down() error {
 	}
 	c.say("cluster %s is down", ep.Name)
 	return nil
+}
+
+// answersNoMore returns when the agent of a cluster elsewhere is gone: there is no process to look at.
+func answersNoMore(ctx context.Context, client *gang.Client) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := client.Query(ctx, "cluster", ""); err != nil {
+			return ctx.Err()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -96,6 +96,9 @@ func (c *call) up() error {
 	if ep.Name != boot.DefaultName && ep.Kind != "slurm" {
 		again = " --cluster " + ep.Name
 	}
+	if ep.Kind == "slurm" && !ep.Here() {
+		c.say("up: an srun stays here until the cluster ends")
+	}
 	c.say("cluster %s is up: %s (%s); end it with `maniple down%s`", ep.Name, what, slurm.FoldHosts(ep.Nodes), again)
 	return nil
 }
