@@ -99,12 +99,12 @@ func message(stderr string) string {
 		if prog, rest, ok := strings.Cut(line, ": "); ok && !strings.Contains(prog, " ") {
 			line = rest
 		}
-		line = strings.TrimPrefix(strings.TrimPrefix(line, "error: "), "fatal: ")
+		line, fatal := strings.CutPrefix(strings.TrimPrefix(line, "error: "), "fatal: ")
 		if line == "" || strings.HasPrefix(line, "Try \"") {
 			continue
 		}
 		// "Batch job submission failed: why" repeats the line before, but with the reason.
-		if best == "" || strings.Contains(line, "failed:") {
+		if best == "" || fatal || strings.Contains(line, "failed:") {
 			best = line
 		}
 	}

@@ -75,7 +75,7 @@ func (c *call) submit() error {
 	if err != nil {
 		return err
 	}
-	job, err := c.newJob(r)
+	job, err := c.newJob(r, options)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (c *call) checkJob(j *job, client *exec.Client) error {
 	if _, elsewhere := j.get("clusters"); elsewhere {
 		return nil // another cluster's partitions are not known here
 	}
-	if _, inLines := j.own["sbatch"]; inLines || len(j.lines) > 0 {
+	if _, unread := j.own["sbatch"]; unread {
 		return nil // flags that are not looked at may change everything
 	}
 	list, err := client.Partitions(c.ctx)
@@ -105,7 +106,10 @@ func checkOutputDirs(j *job) error {
 
 // checkPartitions compares each component with the partitions that it may run in; one that fits is enough.
 func checkPartitions(j *job, list []slurm.Partition) error {
-	for _, group := range j.groups {
+	for i, group := range j.groups {
+		if i == 0 { // what is given on the command line comes later and wins
+			group = append(slices.Clone(j.inLines), group...)
+		}
 		if err := checkGroup(group, list); err != nil {
 			return err
 		}

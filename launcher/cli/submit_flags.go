@@ -99,12 +99,12 @@ func (t *submitTable) names() []string {
 var notHere = map[string]string{
 	"wrap":        "the program stands after --, as `maniple submit -n 2 -- ./prog args`",
 	"help":        "",
-	"usage":       "`maniple submit --help`, or `sbatch --usage`",
-	"version":     "`sbatch --version`, or `maniple version`",
-	"test-only":   "`maniple submit --dry-run ... | sbatch --test-only`",
-	"export-file": "--export=NAME=VALUE,...",
-	"quiet":       "--parsable",
-	"verbose":     "--sbatch=-v",
+	"usage":       "write `maniple submit --help`, or `sbatch --usage`",
+	"version":     "write `sbatch --version`, or `maniple version`",
+	"test-only":   "write `maniple submit --dry-run ... | sbatch --test-only`",
+	"export-file": "write --export=NAME=VALUE,...",
+	"quiet":       "write --parsable",
+	"verbose":     "write --sbatch=-v",
 }
 
 // parseSubmit reads the arguments of submit. Flags end at "--" or at the program's name; a ":" of its

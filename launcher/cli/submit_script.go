@@ -8,12 +8,14 @@ import (
 	"strings"
 
 	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/slurm"
 )
 
 // job is a job to be, and once it is submitted its ID.
 type job struct {
 	*request
-	lines   []flagValue // #SBATCH lines of the program, if it is a batch script
+	lines   []string    // #SBATCH lines of the program, if it is a batch script
+	inLines []flagValue // the flags in them
 	name    string
 	dir     string // where the program will start
 	program string // maniple
@@ -22,7 +24,7 @@ type job struct {
 }
 
 // newJob completes a request: working directory, name, #SBATCH lines of the program.
-func (c *call) newJob(r *request) (*job, error) {
+func (c *call) newJob(r *request, options []slurm.Option) (*job, error) {
 	j := &job{request: r}
 	here, err := os.Getwd()
 	if err != nil {
@@ -36,7 +38,12 @@ func (c *call) newJob(r *request) (*job, error) {
 		j.dir = d
 	}
 	if len(r.command) > 0 {
-		j.lines = scriptFlags(filepath.Join(here, r.command[0]), r.command[0])
+		path := r.command[0]
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(here, path)
+		}
+		j.lines = directives(path)
+		j.inLines = flagsOf(j.lines, options)
 	}
 	j.name, _ = j.value("job-name")
 	if j.name == "" && len(r.command) > 0 {
@@ -51,7 +58,7 @@ func (j *job) value(name string) (string, bool) {
 	if v, ok := j.get(name); ok {
 		return v, true
 	}
-	return lastOf(j.lines, name)
+	return lastOf(j.inLines, name)
 }
 
 // nameOfProgram is what the job is about: the script of an interpreter rather than the interpreter.
@@ -83,11 +90,8 @@ func scriptOf(command []string) string {
 	return ""
 }
 
-// scriptFlags are the #SBATCH lines of a batch script that is submitted as the program.
-func scriptFlags(path, as string) []flagValue {
-	if filepath.IsAbs(as) {
-		path = as
-	}
+// directives are the #SBATCH lines of a batch script that is submitted as the program.
+func directives(path string) []string {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil // checked later, with a message
@@ -97,35 +101,82 @@ func scriptFlags(path, as string) []flagValue {
 	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "#!") {
 		return nil
 	}
-	var flags []flagValue
+	var list []string
 	for lines.Scan() {
 		line := lines.Text()
 		if text, ok := strings.CutPrefix(line, "#SBATCH"); ok {
-			flags = append(flags, flagValue{name: directive, value: strings.TrimSpace(text)})
+			list = append(list, strings.TrimSpace(text))
 			continue
 		}
 		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
 			break // as sbatch: lines after the first command are none
 		}
 	}
-	return flags
+	return list
 }
 
-// directive marks a line that is passed on as it is.
-const directive = "#SBATCH"
+// flagsOf reads flags from #SBATCH lines, for checks and messages: what cannot be read is sbatch's to judge.
+func flagsOf(lines []string, options []slurm.Option) []flagValue {
+	var all []flagValue
+	for _, line := range lines {
+		r, err := parseSubmit(words(line), options, func(string) string { return "" })
+		if err == nil {
+			all = append(all, r.groups[0]...)
+		}
+	}
+	return all
+}
+
+// words splits a line as sbatch does: quotes, backslashes, and a # that begins a comment.
+func words(line string) []string {
+	var list []string
+	var word strings.Builder
+	var quote byte
+	inWord := false
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case c == '\\' && quote != '\'' && i+1 < len(line):
+			i++
+			word.WriteByte(line[i])
+			inWord = true
+		case quote != 0:
+			word.WriteByte(c)
+		case c == '"' || c == '\'':
+			quote, inWord = c, true
+		case c == '#' && !inWord:
+			return list
+		case c == ' ' || c == '\t':
+			if inWord {
+				list = append(list, word.String())
+				word.Reset()
+				inWord = false
+			}
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		list = append(list, word.String())
+	}
+	return list
+}
 
 // script is the batch script: plain enough to be read, kept and submitted by hand.
 func (j *job) script() ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("#!/bin/bash\n")
 	for _, l := range j.lines {
-		fmt.Fprintf(&b, "#SBATCH %s\n", l.value)
+		fmt.Fprintf(&b, "#SBATCH %s\n", l)
 	}
 	for i, group := range j.groups {
 		if i > 0 {
 			b.WriteString("#SBATCH hetjob\n")
 		}
-		if _, named := j.get("job-name"); i == 0 && !named && !j.lineHas("job-name", "J") {
+		if _, named := j.value("job-name"); i == 0 && !named {
 			group = append([]flagValue{{"job-name", j.name, true}}, group...)
 		}
 		for _, f := range group {
@@ -154,6 +205,9 @@ func (j *job) script() ([]byte, error) {
 	if j.own["bind"] != "" {
 		b.WriteString(" --bind")
 	}
+	if v, ok := j.value("gpus-per-task"); ok { // 24.11 does not put it into the job's environment by this name
+		b.WriteString(" --gpus-per-task=" + quoteShell(v))
+	}
 	for _, name := range []string{"output", "error"} {
 		if v, ok := j.get(name); ok && perRank(v) {
 			b.WriteString(" --" + name + "=" + quoteShell(v))
@@ -170,16 +224,6 @@ func (j *job) script() ([]byte, error) {
 // perRank says whether a file pattern makes a file per rank, which Slurm knows nothing of: for it a job
 // has one task.
 func perRank(pattern string) bool { return strings.Contains(pattern, "%t") }
-
-// lineHas says whether the program's own #SBATCH lines have a flag.
-func (j *job) lineHas(long, short string) bool {
-	for _, l := range j.lines {
-		if strings.HasPrefix(l.value, "--"+long) || strings.HasPrefix(l.value, "-"+short) {
-			return true
-		}
-	}
-	return false
-}
 
 // directiveLine writes a flag as sbatch reads it from a script, which knows quotes and backslashes.
 func directiveLine(f flagValue) (string, error) {
@@ -215,7 +259,7 @@ func (j *job) what() string {
 	}
 	s.Command = j.command
 	sh, err := s.Shape(max(s.NodesMin, 1))
-	if err != nil || len(j.groups) > 1 || len(j.lines) > 0 {
+	if err != nil || len(j.groups) > 1 {
 		return ""
 	}
 	return sh.FirstLine("")
