@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,8 +152,12 @@ func (h *headLink) unwatch() {
 
 // peerLinks are the sessions with one other agent: the one that this side dialled and the one that
 // the other side did. Owned by the loop.
+//
+// A hello does not say for whom it is: a peer that knows a dead agent at this address comes here and
+// goes away again. So a session that comes in counts once it has brought something.
 type peerLinks struct {
 	out, in *transport.Link
+	unsure  []*transport.Link  // that came in and have brought nothing yet
 	stop    context.CancelFunc // of the dialler
 }
 
@@ -186,7 +191,8 @@ func (l *loop) sendPeer(ctx context.Context, e ToPeer) {
 }
 
 // peerLink makes a link to or from a peer; its events count only while it is the one in its place.
-func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
+// Those of a link that the peer dialled count from its first message on.
+func (l *loop) peerLink(ctx context.Context, peer uint32, sure bool) *transport.Link {
 	var link *transport.Link
 	ups := 0
 	link = transport.NewLink(transport.LinkConfig{
@@ -194,23 +200,53 @@ func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 		// A connection that only seems to stand would keep this node from fencing itself (AGENT-7).
 		Core: transport.LinkCoreConfig{KeepAlive: peerAlive},
 		OnMessage: func(m transport.Msg) {
+			if !sure {
+				sure = true
+				l.post(ctx, item{do: func(ctx context.Context) { l.admitPeer(ctx, peer, link) }})
+			}
 			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
 		},
 		OnUp: func(resumed bool) {
+			if !sure {
+				return
+			}
 			if ups++; ups > 1 && !resumed {
 				l.post(ctx, item{ev: PeerDead{Peer: peer}})
 			}
 			l.post(ctx, item{ev: PeerUp{Peer: peer}})
 		},
-		OnDown: func(error) { l.post(ctx, item{ev: PeerDown{Peer: peer}}) },
+		OnDown: func(error) {
+			if sure {
+				l.post(ctx, item{ev: PeerDown{Peer: peer}})
+			}
+		},
 		OnDead: func(err error) { l.post(ctx, item{do: func(ctx context.Context) { l.peerOver(ctx, peer, link, err) }}) },
 	})
 	return link
 }
 
+// admitPeer takes a session that came in and now has brought something.
+func (l *loop) admitPeer(ctx context.Context, peer uint32, link *transport.Link) {
+	p := l.peers[peer]
+	if p == nil || !slices.Contains(p.unsure, link) {
+		return // it was dropped meanwhile
+	}
+	p.unsure = slices.DeleteFunc(p.unsure, func(x *transport.Link) bool { return x == link })
+	old := p.in
+	p.in = link
+	if old != nil {
+		old.Kill(transport.ErrReplaced)
+		l.step(ctx, PeerDead{Peer: peer})
+	}
+	l.step(ctx, PeerUp{Peer: peer})
+}
+
 // peerOver: a session with a peer is over.
 func (l *loop) peerOver(ctx context.Context, peer uint32, link *transport.Link, err error) {
 	p := l.peers[peer]
+	if p != nil {
+		p.unsure = slices.DeleteFunc(p.unsure, func(x *transport.Link) bool { return x == link })
+	}
 	if p == nil || p.out != link && p.in != link {
 		return
 	}
@@ -237,7 +273,7 @@ func (l *loop) dialPeer(ctx context.Context, e PeerDial) {
 		l.later(ctx, PeerUp{Peer: e.Peer})
 		return
 	}
-	link := l.peerLink(ctx, e.Peer)
+	link := l.peerLink(ctx, e.Peer, true)
 	dialing, stop := context.WithCancel(ctx)
 	p.out, p.stop = link, stop
 	d := &transport.Dialer{
@@ -272,6 +308,9 @@ func (l *loop) dropPeer(peer uint32) {
 	}
 	if p.in != nil {
 		p.in.Kill(transport.ErrClosed)
+	}
+	for _, link := range p.unsure {
+		link.Kill(transport.ErrClosed)
 	}
 }
 
@@ -376,11 +415,18 @@ func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p tra
 			q = &peerLinks{}
 			l.peers[h.Agent] = q
 		}
-		if q.in == nil {
-			q.in = l.peerLink(ctx, h.Agent)
+		link := q.in
+		if link != nil {
+			if s, _ := link.Session(); s == 0 || s != h.Session {
+				link = nil // another session: it takes this one's place if it is meant for us
+			}
 		}
-		q.in.Offer(h, w)
-		return q.in, w, nil
+		if link == nil {
+			link = l.peerLink(ctx, h.Agent, false)
+			q.unsure = append(q.unsure, link)
+		}
+		link.Offer(h, w)
+		return link, w, nil
 	}
 	return nil, nil, l.gate.Refuse(fb.RefuseCodeIdentity, "an agent answers clients and agents only")
 }
