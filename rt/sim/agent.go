@@ -37,9 +37,9 @@ type agentProc struct {
 type peerLinks struct {
 	agent   uint32
 	out, in *session
+	unsure  []*session      // that came in and brought nothing yet: perhaps another agent is meant
 	dial    *agent.PeerDial // set while out is wanted
 	again   backoff
-	fresh   [2]bool // out, in: had a session
 }
 
 func (p *peerLinks) best() *session {
@@ -47,6 +47,15 @@ func (p *peerLinks) best() *session {
 		return p.out
 	}
 	return p.in
+}
+
+// each calls f for every session with the peer.
+func (p *peerLinks) each(f func(*session)) {
+	for _, s := range append([]*session{p.out, p.in}, p.unsure...) {
+		if s != nil {
+			f(s)
+		}
+	}
 }
 
 // Of sessions between agents: how long they outlive their connections, and when those are tried.
@@ -250,17 +259,27 @@ func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 	cfg := linkConfig
 	cfg.LostAfter, cfg.KeepAlive = peerLost, peerAlive
 	s := a.c.session(a.host, cfg)
-	ups := 0
+	ups, sure := 0, out
 	s.onMsg = func(m transport.Msg) {
+		if !sure {
+			sure = true
+			a.admitPeer(p, s)
+		}
 		a.step(agent.FromPeer{Peer: p.agent, M: m.M, Corr: m.Corr, Payload: m.Payload})
 	}
 	s.onUp = func(resumed bool) {
+		if !sure {
+			return
+		}
 		if ups++; ups > 1 && !resumed {
 			a.step(agent.PeerDead{Peer: p.agent})
 		}
 		a.step(agent.PeerUp{Peer: p.agent})
 	}
 	s.onDown = func(error) {
+		if !sure {
+			return
+		}
 		a.step(agent.PeerDown{Peer: p.agent})
 		if out {
 			a.c.after(1e6, "redial peer", uint64(p.agent), a.host, func() { a.tryPeer(p, s) })
@@ -270,7 +289,21 @@ func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 	return s
 }
 
+// admitPeer takes a session that came in and now has brought something: it is meant for us.
+func (a *agentProc) admitPeer(p *peerLinks, s *session) {
+	old := p.in
+	p.in = s
+	p.unsure = slices.DeleteFunc(p.unsure, func(x *session) bool { return x == s })
+	if old != nil {
+		old.onDead = func(error) {}
+		old.kill(transport.ErrClosed)
+		a.step(agent.PeerDead{Peer: p.agent})
+	}
+	a.step(agent.PeerUp{Peer: p.agent})
+}
+
 func (a *agentProc) peerOver(p *peerLinks, s *session) {
+	p.unsure = slices.DeleteFunc(p.unsure, func(x *session) bool { return x == s })
 	if p.out != s && p.in != s || a.gone {
 		return
 	}
@@ -350,13 +383,20 @@ func (a *agentProc) accept(e end) receiver {
 			e.refuse(&fb.RefuseT{Code: fb.RefuseCodeBusy})
 		default:
 			p := a.peer(h.Agent)
-			if p.in == nil {
-				p.in = a.peerSession(p, false)
+			s := p.in
+			if s != nil {
+				if number, _ := s.core.Session(); number == 0 || number != h.Session {
+					s = nil
+				}
+			}
+			if s == nil {
+				s = a.peerSession(p, false)
+				p.unsure = append(p.unsure, s)
 			}
 			w := &fb.WelcomeT{WireVersion: wire.Version, Agent: a.number, Term: a.term}
-			p.in.offer(h, w)
+			s.offer(h, w)
 			e.sendMessage(w)
-			if err := p.in.attach(e, w, h.Received); err != nil {
+			if err := s.attach(e, w, h.Received); err != nil {
 				e.close()
 			}
 		}
@@ -366,13 +406,11 @@ func (a *agentProc) accept(e end) receiver {
 func (a *agentProc) dropPeer(number uint32) {
 	p := a.peer(number)
 	a.peers = slices.DeleteFunc(a.peers, func(x *peerLinks) bool { return x == p })
-	for _, s := range []*session{p.out, p.in} {
-		if s != nil {
-			s.onDead = func(error) {}
-			s.kill(transport.ErrClosed)
-		}
-	}
-	p.out, p.in = nil, nil
+	p.each(func(s *session) {
+		s.onDead = func(error) {}
+		s.kill(transport.ErrClosed)
+	})
+	p.out, p.in, p.unsure = nil, nil, nil
 }
 
 // stop is the end of the process: its connections break, what it knew is gone.
@@ -385,12 +423,10 @@ func (a *agentProc) stop() {
 		a.head.kill(transport.ErrClosed)
 	}
 	for _, p := range a.peers {
-		for _, s := range []*session{p.out, p.in} {
-			if s != nil {
-				s.onDead, s.onDown = func(error) {}, func(error) {}
-				s.kill(transport.ErrClosed)
-			}
-		}
+		p.each(func(s *session) {
+			s.onDead, s.onDown = func(error) {}, func(error) {}
+			s.kill(transport.ErrClosed)
+		})
 	}
 	for _, cl := range slices.Clone(a.clients) {
 		cl.close()
@@ -401,11 +437,7 @@ func (a *agentProc) stop() {
 func (a *agentProc) eachSession(f func(*session)) {
 	f(a.head)
 	for _, p := range a.peers {
-		for _, s := range []*session{p.out, p.in} {
-			if s != nil {
-				f(s)
-			}
-		}
+		p.each(f)
 	}
 }
 

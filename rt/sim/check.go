@@ -178,13 +178,17 @@ func (c *Cluster) Check() []string {
 // checkLedger asks the head, as a client would, what is free on each node, and compares that with
 // what the journal says is held (HEAD-1).
 func (c *Cluster) checkLedger() {
-	if c.head == nil || len(c.head.links) == 0 {
+	h := c.head
+	if h == nil {
 		return
 	}
+	at := slices.IndexFunc(h.links, func(l *headLink) bool { return c.seen.alive[uint32(l.agent)] })
+	if at < 0 {
+		return // nobody could ask
+	}
 	var answer head.Send
-	h := c.head
 	h.audit = &answer
-	h.step(head.FromAgent{Agent: h.links[0].agent, Msg: &fb.StateQueryT{What: "nodes"}, Corr: auditCorr})
+	h.step(head.FromAgent{Agent: h.links[at].agent, Msg: &fb.StateQueryT{What: "nodes"}, Corr: auditCorr})
 	h.audit = nil
 	var reply struct {
 		Nodes []struct {
@@ -247,7 +251,7 @@ func (c *Cluster) Left() []string {
 	for _, n := range c.nodes {
 		for _, p := range n.programs {
 			if !n.dead {
-				left = append(left, fmt.Sprintf("%s has %v: ended %v, output %+v", n.host.name, p.key, p.ended, p.out))
+				left = append(left, fmt.Sprintf("%s has %v: ended %v", n.host.name, p.key, p.ended))
 			}
 		}
 	}

@@ -33,8 +33,12 @@ func randomRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			if r.IntN(15) == 0 {
 				argv = append(argv, "missing")
 			}
-			c.Submit(n, Job{Bundles: 1 + r.IntN(nodes), Ranks: ranks, CPUs: 1 + r.IntN(3), Strategy: fb.Strategy(r.IntN(4)),
-				MaxRestarts: r.IntN(4) - 1, Argv: argv, Port: r.IntN(2) == 0, Detached: r.IntN(6) == 0})
+			j := Job{Bundles: 1 + r.IntN(nodes), Ranks: ranks, CPUs: 1 + r.IntN(3), Strategy: fb.Strategy(r.IntN(4)),
+				MaxRestarts: r.IntN(4) - 1, Argv: argv, Port: r.IntN(2) == 0, Detached: r.IntN(6) == 0}
+			if j.Detached { // its client may go, and nobody would end it
+				j.MaxRestarts = max(j.MaxRestarts, 0)
+			}
+			c.Submit(n, j)
 		case faults == 0:
 		case k == 9:
 			faults--
