@@ -6,10 +6,11 @@ import (
 	"github.com/maniple-hpc/maniple/slurm"
 )
 
-// step describes the one srun.
+// step describes one srun.
 type step struct {
-	groups [][]string // nodes by component of a heterogeneous job; one group for an ordinary job
-	picked bool       // not all nodes of the allocation
+	nodes  []string // in the order of Slurm's task numbers
+	het    int      // component of a heterogeneous job, -1 in an ordinary one
+	picked bool     // not all nodes of the allocation
 	binary string
 	copied bool   // binary is a copy that was put on the nodes for this step
 	head   string // auto or no
@@ -28,36 +29,20 @@ const sweeper = `trap : TERM INT USR1 HUP; "$0" "$@"; code=$?; rm -f "$0"; exit 
 // task a line is from. Not --unbuffered: it would put every keeper on a terminal, and they flush each
 // line themselves.
 func (s step) argv() []string {
-	argv := []string{"srun"}
-	for i, nodes := range s.groups {
-		if i > 0 {
-			argv = append(argv, ":")
-		}
-		n := strconv.Itoa(len(nodes))
-		argv = append(argv, "-N", n, "-n", n, "--ntasks-per-node=1", "--overlap", "--mem=0", "--cpu-bind=none", "--mpi=none",
-			"--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--export=ALL", "--chdir=/", "--label", "--job-name=maniple")
-		if len(s.groups) > 1 {
-			argv = append(argv, "--het-group="+strconv.Itoa(i))
-		}
-		if s.gpus != "" {
-			argv = append(argv, s.gpus)
-		}
-		if s.picked {
-			argv = append(argv, "--nodelist="+slurm.FoldHosts(nodes))
-		}
-		if s.copied {
-			argv = append(argv, "/bin/sh", "-c", sweeper)
-		}
-		argv = append(argv, s.binary, "keeper", "--head="+s.head)
+	n := strconv.Itoa(len(s.nodes))
+	argv := []string{"srun", "-N", n, "-n", n, "--ntasks-per-node=1", "--overlap", "--mem=0", "--cpu-bind=none", "--mpi=none",
+		"--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--export=ALL", "--chdir=/", "--label", "--job-name=maniple"}
+	if s.het >= 0 {
+		argv = append(argv, "--het-group="+strconv.Itoa(s.het))
 	}
-	return argv
-}
-
-// nodes are all of the step in the order of Slurm's task numbers.
-func (s step) nodes() []string {
-	var all []string
-	for _, g := range s.groups {
-		all = append(all, g...)
+	if s.gpus != "" {
+		argv = append(argv, s.gpus)
 	}
-	return all
+	if s.picked {
+		argv = append(argv, "--nodelist="+slurm.FoldHosts(s.nodes))
+	}
+	if s.copied {
+		argv = append(argv, "/bin/sh", "-c", sweeper)
+	}
+	return append(argv, s.binary, "keeper", "--head="+s.head)
 }

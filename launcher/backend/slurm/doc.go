@@ -1,4 +1,5 @@
-// Package slurm is the backend of a Slurm allocation: one job step, one srun, one keeper on each node.
+// Package slurm is the backend of a Slurm allocation: one job step, one srun, one keeper on each node. (A
+// heterogeneous job has a step for each component.)
 //
 // Nouns. The step is everything that we run in the allocation; programs are the keepers' children, never
 // further steps. The srun is this side of the step: its standard input is broadcast to the keepers (boot

@@ -34,6 +34,7 @@ type session struct {
 	doc      []byte
 	environ  []string
 	stderrTo io.Writer
+	clocked  bool // warns of the end of the job's time: one session of a job does
 
 	events chan backend.Event
 	held   chan held     // of one srun: made by follow
@@ -88,7 +89,9 @@ func (s *session) launch() error {
 // run follows srun to its end; once more with a copy of the program if the nodes do not have it.
 func (s *session) run() {
 	var clock sync.WaitGroup
-	clock.Go(func() { s.clock() })
+	if s.clocked {
+		clock.Go(func() { s.clock() })
+	}
 	for {
 		err, again := s.follow()
 		if !again {

@@ -65,41 +65,65 @@ func (b *Backend) client() *exec.Client {
 	return &exec.Client{Environ: b.environ()}
 }
 
-// Start starts the one step of the allocation. Request.Nodes may name some of its nodes; anything else
-// about them is the keepers' to find out.
+// Start starts the one step of the allocation, or one for each component of a heterogeneous job: srun can
+// put a step over several components, but its standard input reaches only one of them. Request.Nodes may
+// name some of the nodes; anything else about them is the keepers' to find out.
 func (b *Backend) Start(ctx context.Context, req backend.Request) (backend.Session, error) {
 	env, err := b.Job()
 	if err != nil {
 		return nil, err
 	}
-	st := step{binary: req.Binary, head: "no"}
-	if req.Head {
-		st.head = "auto"
-	}
-	if st.groups, st.picked, err = choose(env, req); err != nil {
+	steps, err := choose(env, req)
+	if err != nil {
 		return nil, err
 	}
-	if st.binary == "" {
-		if st.binary, err = os.Executable(); err != nil {
+	binary := req.Binary
+	if binary == "" {
+		if binary, err = os.Executable(); err != nil {
 			return nil, fmt.Errorf("slurm: cannot find my own program: %w", err)
 		}
 	}
-	var lost string
-	st.gpus, lost = b.stepGPUs(ctx, env, st.nodes())
 	doc := *req.Doc
 	if len(doc.Expect) == 0 {
-		doc.Expect = st.nodes()
+		for _, st := range steps {
+			doc.Expect = append(doc.Expect, st.nodes...)
+		}
 	}
 	line, err := json.Marshal(&doc)
 	if err != nil {
 		return nil, fmt.Errorf("slurm: boot document: %w", err)
 	}
+	var sessions []*session
+	for i, st := range steps {
+		st.binary, st.head = binary, "no"
+		if req.Head && i == 0 {
+			st.head = "auto"
+		}
+		s, err := b.startStep(ctx, env, st, append(line, '\n'), req)
+		if err != nil {
+			for _, s := range sessions {
+				s.Stop(ctx)
+			}
+			return nil, err
+		}
+		sessions = append(sessions, s)
+	}
+	if len(sessions) == 1 {
+		return sessions[0], nil
+	}
+	return newGroup(sessions), nil
+}
+
+// startStep starts one srun and the session that follows it.
+func (b *Backend) startStep(ctx context.Context, env *slurm.Environment, st step, doc []byte, req backend.Request) (*session, error) {
 	environ := req.Env
 	if environ == nil {
 		environ = b.environ()
 	}
+	var lost string
+	st.gpus, lost = b.stepGPUs(ctx, env, st.nodes)
 	s := &session{
-		b: b, job: env, step: st, names: st.nodes(), doc: append(line, '\n'), environ: slurm.StepEnv(environ), stderrTo: req.Stderr,
+		b: b, job: env, step: st, names: st.nodes, doc: doc, environ: slurm.StepEnv(environ), stderrTo: req.Stderr, clocked: st.het <= 0,
 		events: make(chan backend.Event, 16), done: make(chan struct{}), over: make(chan struct{}), lost: map[string]bool{}, ended: map[string]bool{},
 	}
 	if err := s.launch(); err != nil {
@@ -112,43 +136,40 @@ func (b *Backend) Start(ctx context.Context, req backend.Request) (backend.Sessi
 	return s, nil
 }
 
-// choose finds the nodes of the step: by component, in Slurm's order.
-func choose(env *slurm.Environment, req backend.Request) (groups [][]string, picked bool, err error) {
+// choose finds the nodes of the steps: one for each component, in Slurm's order.
+func choose(env *slurm.Environment, req backend.Request) (steps []step, err error) {
 	want := map[string]bool{}
 	for _, n := range req.Nodes {
 		if n.Name != "" {
 			want[n.Name] = true
 		}
 	}
-	components := [][]string{env.Nodes}
+	components, first := [][]string{env.Nodes}, -1
 	if env.Het != nil {
-		components = nil
+		components, first = nil, 0
 		for _, c := range env.Het.Groups {
 			components = append(components, c.Nodes)
 		}
 	}
-	for _, nodes := range components {
+	for i, nodes := range components {
+		st := step{nodes: nodes, het: first + i}
 		if len(want) > 0 {
-			all := len(nodes)
-			nodes = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return !want[n] })
-			picked = picked || len(nodes) < all
+			st.nodes = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return !want[n] })
+			st.picked = len(st.nodes) < len(nodes)
 		}
-		for _, n := range nodes {
-			delete(want, n)
-		}
-		if len(nodes) > 0 {
-			groups = append(groups, nodes)
+		if len(st.nodes) > 0 {
+			steps = append(steps, st)
 		}
 	}
 	for _, n := range req.Nodes {
-		if want[n.Name] {
-			return nil, false, fmt.Errorf("slurm: node %s is not in job %s, which has %s", n.Name, env.FullID(), slurm.FoldHosts(env.AllNodes()))
+		if n.Name != "" && !slices.ContainsFunc(components, func(nodes []string) bool { return slices.Contains(nodes, n.Name) }) {
+			return nil, fmt.Errorf("slurm: node %s is not in job %s, which has %s", n.Name, env.FullID(), slurm.FoldHosts(env.AllNodes()))
 		}
 	}
-	if len(groups) == 0 {
-		return nil, false, fmt.Errorf("slurm: job %s has no nodes yet (SLURM_JOB_NODELIST is empty); wait until it runs", env.FullID())
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("slurm: job %s has no nodes yet (SLURM_JOB_NODELIST is empty); wait until it runs", env.FullID())
 	}
-	return groups, picked, nil
+	return steps, nil
 }
 
 // srun prepares the command with its three streams. The session's ends are returned; closeChild closes

@@ -167,17 +167,50 @@ func TestChosenNodes(t *testing.T) {
 	}
 }
 
-func TestHetJobIsOneStepOfSeveralComponents(t *testing.T) {
-	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers})
+// A heterogeneous job has a step for each component, of which the first hosts the head; together they
+// are one session.
+func TestHetJob(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers}).On("srun", slurmtest.Answer{Args: []string{"--het-group=1"}, Script: `
+read -r doc
+read -r head
+printf '%s\n' "$head" > "$SLURMTEST_DIR/head.1"
+echo '0: {"event":"ready"}'
+echo '1: {"event":"ready"}'
+cat > /dev/null
+`})
 	b := &Backend{Environ: f.Environ(append(strings.Split(slurmtest.Recorded(t, "22.05", "env.het"), "\n"), "PATH="+envOf(f)+":/usr/bin:/bin")...)}
-	s, err := b.Start(t.Context(), backend.Request{Doc: doc(), Binary: "/opt/maniple"})
+	s, err := b.Start(t.Context(), backend.Request{Doc: doc(), Binary: "/opt/maniple", Head: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Stop(t.Context())
-	args := strings.Join(f.Calls()[0].Args, " ")
-	if !strings.Contains(args, "-N 1 -n 1") || !strings.Contains(args, "--het-group=0 /opt/maniple keeper --head=no : -N 2 -n 2") || !strings.Contains(args, "--het-group=1") || len(s.Nodes()) != 3 {
-		t.Error(args, s.Nodes())
+	if !slices.Equal(s.Nodes(), []string{"n1", "n2", "n3"}) {
+		t.Error(s.Nodes())
+	}
+	next(t, s, backend.KindHead)
+	if err := s.Send(backend.HeadLine([]string{"a:1"})); err != nil {
+		t.Fatal(err)
+	}
+	ready := map[string]bool{}
+	for range 4 { // the stand-in of the first component speaks for two nodes
+		ready[next(t, s, backend.KindReady).Node] = true
+	}
+	if !ready["n1"] || !ready["n2"] || !ready["n3"] {
+		t.Error(ready)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	for i, want := range []string{"-N 1 -n 1", "-N 2 -n 2"} {
+		args := strings.Join(f.Calls()[i].Args, " ")
+		if strings.Contains(args, "--het-group=1") != (i == 1) {
+			args = strings.Join(f.Calls()[1-i].Args, " ")
+		}
+		if !strings.Contains(args, want) || strings.Contains(args, "--head=auto") != (i == 0) {
+			t.Error(args)
+		}
 	}
 }
 
