@@ -145,8 +145,16 @@ func (ep *Endpoint) Remove() {
 		return
 	}
 	os.Remove(ep.path)
-	for i, dir := 0, filepath.Dir(ep.path); i < 4 && os.Remove(dir) == nil; i++ {
-		dir = filepath.Dir(dir)
+	Tidy(ep.path)
+}
+
+// Tidy removes those directories of an endpoint's file that are empty.
+func Tidy(path string) {
+	for range 4 {
+		path = filepath.Dir(path)
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return
+		}
 	}
 }
 

@@ -110,6 +110,7 @@ func (c *call) joinStep(st *step, file string, timeout time.Duration) error {
 	defer sig.stop()
 	doc, err := readShared(ctx, file, timeout)
 	if err != nil {
+		boot.Tidy(file)
 		if stopped := exitOf(ctx); stopped != nil {
 			return stopped
 		}
@@ -120,13 +121,19 @@ func (c *call) joinStep(st *step, file string, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
+	over, failed := false, false
 	for {
 		select {
 		case ev, ok := <-session.Events():
 			switch {
+			case !ok && over:
+				return nil // how it went is task 0's to say
 			case !ok:
 				return session.Wait()
+			case ev.Kind == backend.KindEnd:
+				over = !failed
 			case ev.Kind == backend.KindError:
+				failed = true
 				c.say("demo: %s: %s", st.node, ev.Text)
 			}
 		case <-ctx.Done():
