@@ -90,15 +90,15 @@ func (c *LinkCore) take(now int64, h wire.Header, data []byte, out []LinkEffect)
 		if !p.active {
 			*p = partial{active: true, typ: h.Type, id: h.Message, corr: h.Corr}
 		}
-		p.body = double(p.body, data[:h.Body])
-		p.payload = double(p.payload, data[h.Body:])
+		p.body = grow(p.body, data[:h.Body], false)
+		p.payload = grow(p.payload, data[h.Body:], false)
 		c.got(now, h)
 		return out, nil
 	}
 	// The last one. p stays as it is until the whole is known to be good, since a failure means that
 	// this fragment will come again.
-	body := double(p.body, data[:h.Body])
-	payload := double(p.payload, data[h.Body:])
+	body := grow(p.body, data[:h.Body], true)
+	payload := grow(p.payload, data[h.Body:], true)
 	out, err := c.whole(now, h, h.Type, h.Corr, body, payload, true, out)
 	if err == nil {
 		*p = partial{}
@@ -106,12 +106,15 @@ func (c *LinkCore) take(now int64, h wire.Header, data []byte, out []LinkEffect)
 	return out, err
 }
 
-// double appends, growing by twice: append itself grows large slices by a quarter.
-func double(b, more []byte) []byte {
+// grow appends; where b must be larger it gets room for twice as much, or for no more than is needed if
+// nothing follows. append itself grows large slices by a quarter.
+func grow(b, more []byte, last bool) []byte {
 	if need := len(b) + len(more); need > cap(b) {
-		grown := make([]byte, len(b), max(2*cap(b), need))
-		copy(grown, b)
-		b = grown
+		room := need
+		if !last {
+			room = max(2*cap(b), need)
+		}
+		b = append(make([]byte, 0, room), b...)
 	}
 	return append(b, more...)
 }
