@@ -322,7 +322,7 @@ func testPeerForgot(t *testing.T, w World) {
 	s.Inbox.Take(t, 1)
 	old := s.Link
 	inbox := NewInbox()
-	s.Link = transport.NewLink(inbox.Config("dialler")) // before the dialler can come back
+	s.link(transport.NewLink(inbox.Config("dialler"))) // before the dialler can come back
 	old.Kill(nil)
 	<-old.Done()
 	d.Inbox.Wait(t, "a new session", func() bool { return len(d.Inbox.Ups) == 2 })

@@ -172,19 +172,31 @@ func (s *Site) acceptLoop() {
 
 func (s *Site) answer(conn transport.Conn) error {
 	_ = conn.SetDeadline(time.Now().Add(handshakeTime))
+	link := s.link(nil)
 	h, w, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (*fb.WelcomeT, *fb.RefuseT) {
 		if r := s.Gate.Check(h, p); r != nil {
 			return nil, r
 		}
 		w := &fb.WelcomeT{Build: "test"}
-		s.Link.Offer(h, w)
+		link.Offer(h, w)
 		return w, nil
 	})
 	if err != nil {
 		conn.Close()
 		return err
 	}
-	return s.Link.Attach(conn, w, h.Received)
+	return link.Attach(conn, w, h.Received)
+}
+
+// link is the site's link; one that is given takes its place. Whoever only reads s.Link in the test's
+// own goroutine needs it not.
+func (s *Site) link(instead *transport.Link) *transport.Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if instead != nil {
+		s.Link = instead
+	}
+	return s.Link
 }
 
 func (s *Site) note(err error) {
