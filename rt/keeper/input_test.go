@@ -200,3 +200,27 @@ func TestOutputIsClosed(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// Slurm sends TERM twice at a time limit: inside a job the programs keep the time that the first gave.
+func TestSecondTermOfSlurmChangesNothing(t *testing.T) {
+	n := boot(t, setup{doc: func(d *bootdoc.Doc) { d.Job, d.Grace = "7", 30*time.Second }})
+	a := n.agent()
+	r := a.launch(&fb.ProgramLaunchT{Stdin: true, Argv: []string{"cat"}})
+	n.cmd.Process.Signal(unix.SIGTERM)
+	a.recv("Drain")
+	n.cmd.Process.Signal(unix.SIGTERM)
+	for i := range uint32(20) { // round trips, in which the keeper could do what it should not
+		a.send(&fb.PortHoldT{Group: group, Incarnation: 2 + i})
+		a.recv("PortHeld")
+	}
+	if _, err := r.stdin().Write([]byte("still here\n")); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.lines(r.stdout(), 1); len(got) != 1 || got[0] != "still here" {
+		t.Errorf("the program said %q", got)
+	}
+	a.send(&fb.KeeperStopT{Code: 143, Reason: "drained"})
+	a.conn.Close()
+	n.link(fb.RoleHead).conn.Close()
+	n.ended(143)
+}

@@ -227,7 +227,13 @@ func (k *keeper) signalled(s unix.Signal) {
 	case unix.SIGHUP, unix.SIGPIPE: // a terminal or a launcher that went away is the end of input, or nothing
 		return
 	case unix.SIGTERM:
-		if k.terms++; k.terms > 1 || k.stop != nil {
+		k.terms++
+		if k.terms > 1 && k.doc.Job != "" {
+			// Slurm itself sends TERM twice at a time limit or a requeue (slurmctld's and srun's), and KILL
+			// when it means now.
+			return
+		}
+		if k.terms > 1 || k.stop != nil {
 			k.hard = true
 			k.end(128+int(s), "second "+unix.SignalName(s)+" to the keeper of "+k.name)
 			return
