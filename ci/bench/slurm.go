@@ -137,6 +137,9 @@ func submit(l *lab) error {
 		for line := range strings.Lines(out) {
 			if rest, found := strings.CutPrefix(strings.TrimSpace(line), "took "); found {
 				ns, err := strconv.ParseInt(rest, 10, 64)
+				if err == nil && ns <= 0 {
+					err = fmt.Errorf("the first rank left no time: %s", lastLines(out, 5))
+				}
 				return float64(ns) / 1e9, err
 			}
 		}
