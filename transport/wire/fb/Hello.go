@@ -20,6 +20,7 @@ type HelloT struct {
 	Received    uint64  `json:"received"`
 	Term        uint64  `json:"term"`
 	Ticket      uint64  `json:"ticket"`
+	To          uint32  `json:"to"`
 }
 
 func (t *HelloT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -56,6 +57,7 @@ func (t *HelloT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	HelloAddReceived(builder, t.Received)
 	HelloAddTerm(builder, t.Term)
 	HelloAddTicket(builder, t.Ticket)
+	HelloAddTo(builder, t.To)
 	return HelloEnd(builder)
 }
 
@@ -73,6 +75,7 @@ func (rcv *Hello) UnPackTo(t *HelloT) {
 	t.Received = rcv.Received()
 	t.Term = rcv.Term()
 	t.Ticket = rcv.Ticket()
+	t.To = rcv.To()
 }
 
 func (rcv *Hello) UnPack() *HelloT {
@@ -259,8 +262,20 @@ func (rcv *Hello) MutateTicket(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(28, n)
 }
 
+func (rcv *Hello) To() uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(30))
+	if o != 0 {
+		return rcv._tab.GetUint32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Hello) MutateTo(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(30, n)
+}
+
 func HelloStart(builder *flatbuffers.Builder) {
-	builder.StartObject(13)
+	builder.StartObject(14)
 }
 func HelloAddWireVersion(builder *flatbuffers.Builder, wireVersion uint16) {
 	builder.PrependUint16Slot(0, wireVersion, 0)
@@ -300,6 +315,9 @@ func HelloAddTerm(builder *flatbuffers.Builder, term uint64) {
 }
 func HelloAddTicket(builder *flatbuffers.Builder, ticket uint64) {
 	builder.PrependUint64Slot(12, ticket, 0)
+}
+func HelloAddTo(builder *flatbuffers.Builder, to uint32) {
+	builder.PrependUint32Slot(13, to, 0)
 }
 func HelloEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

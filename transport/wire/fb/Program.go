@@ -7,18 +7,19 @@ import (
 )
 
 type ProgramT struct {
-	Argv       []string `json:"argv"`
-	Env        []string `json:"env"`
-	Cwd        string   `json:"cwd"`
-	Stdin      StdinTo  `json:"stdin"`
-	Pty        bool     `json:"pty"`
-	Rows       uint16   `json:"rows"`
-	Cols       uint16   `json:"cols"`
-	Driver     bool     `json:"driver"`
-	MasterPort bool     `json:"master_port"`
-	BindCpus   bool     `json:"bind_cpus"`
-	Grace      int64    `json:"grace"`
-	SlurmEnv   string   `json:"slurm_env"`
+	Argv        []string `json:"argv"`
+	Env         []string `json:"env"`
+	Cwd         string   `json:"cwd"`
+	Stdin       StdinTo  `json:"stdin"`
+	Pty         bool     `json:"pty"`
+	Rows        uint16   `json:"rows"`
+	Cols        uint16   `json:"cols"`
+	Driver      bool     `json:"driver"`
+	MasterPort  bool     `json:"master_port"`
+	BindCpus    bool     `json:"bind_cpus"`
+	Grace       int64    `json:"grace"`
+	SlurmEnv    string   `json:"slurm_env"`
+	GpusPerRank uint32   `json:"gpus_per_rank"`
 }
 
 func (t *ProgramT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -72,6 +73,7 @@ func (t *ProgramT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ProgramAddBindCpus(builder, t.BindCpus)
 	ProgramAddGrace(builder, t.Grace)
 	ProgramAddSlurmEnv(builder, slurmEnvOffset)
+	ProgramAddGpusPerRank(builder, t.GpusPerRank)
 	return ProgramEnd(builder)
 }
 
@@ -96,6 +98,7 @@ func (rcv *Program) UnPackTo(t *ProgramT) {
 	t.BindCpus = rcv.BindCpus()
 	t.Grace = rcv.Grace()
 	t.SlurmEnv = string(rcv.SlurmEnv())
+	t.GpusPerRank = rcv.GpusPerRank()
 }
 
 func (rcv *Program) UnPack() *ProgramT {
@@ -288,8 +291,20 @@ func (rcv *Program) SlurmEnv() []byte {
 	return nil
 }
 
+func (rcv *Program) GpusPerRank() uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(28))
+	if o != 0 {
+		return rcv._tab.GetUint32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Program) MutateGpusPerRank(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(28, n)
+}
+
 func ProgramStart(builder *flatbuffers.Builder) {
-	builder.StartObject(12)
+	builder.StartObject(13)
 }
 func ProgramAddArgv(builder *flatbuffers.Builder, argv flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(argv), 0)
@@ -332,6 +347,9 @@ func ProgramAddGrace(builder *flatbuffers.Builder, grace int64) {
 }
 func ProgramAddSlurmEnv(builder *flatbuffers.Builder, slurmEnv flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(11, flatbuffers.UOffsetT(slurmEnv), 0)
+}
+func ProgramAddGpusPerRank(builder *flatbuffers.Builder, gpusPerRank uint32) {
+	builder.PrependUint32Slot(12, gpusPerRank, 0)
 }
 func ProgramEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
