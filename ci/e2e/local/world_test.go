@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 		os.Chmod(dir, 0o755)
 		wd, _ := os.Getwd()
 		top = filepath.Clean(filepath.Join(wd, "..", "..", ".."))
+		if binary = os.Getenv("MANIPLE_E2E_BINARY"); binary != "" { // a machine without Go
+			return m.Run()
+		}
 		binary = filepath.Join(dir, "maniple")
 		build := exec.Command("go", "build", "-trimpath", "-o", binary, "./launcher/cmd/maniple")
 		build.Dir, build.Env = top, append(os.Environ(), "CGO_ENABLED=0")
