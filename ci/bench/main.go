@@ -2,23 +2,12 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"os/signal"
 	"slices"
-	"strings"
+	"syscall"
+	"time"
 )
-
-// pairs is how many alternating pairs a comparison has.
-const pairs = 7
-
-// lab is where an experiment runs: the binary, a folder of its own, an environment without ours.
-type lab struct {
-	top, dir, binary string
-	env              []string
-	report           *Report
-}
 
 // experiment measures and adds results.
 type experiment struct {
@@ -30,107 +19,90 @@ var experiments = []experiment{
 	{"start", startHead},
 	{"idle", idle},
 	{"second-node", secondNode},
-	{"run-true", runTrue},
 	{"gang-64", gang64},
+	{"run-true", runTrue},
 	{"submit", submit},
+	{"forms", forms},
+	{"simulation", simulation},
+	{"demo", demo},
+	{"kills", soak("random kills", "Kills$")},
+	{"clusters", soak("100 starts of two users", "^TestHundredStartsOfTwoUsers$")},
+	{"suite", suite},
 }
 
 // issues name the experiments whose bars they set.
 var issues = map[string][]string{
-	"first-light": {"start", "idle", "second-node", "run-true", "gang-64", "submit", "simulation", "demo", "kills", "clusters"},
+	"first-light": {"start", "idle", "second-node", "gang-64", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 }
 
 func main() {
-	if err := adopt(); err != nil {
-		fail(err)
-	}
-	args := os.Args[1:]
-	title := "bench"
-	switch {
-	case len(args) == 0:
-		fail(fmt.Errorf("usage: bench all | bars NAME | EXPERIMENT [EXPERIMENT ...]"))
-	case args[0] == "all":
-		args = args[:0]
-		for _, e := range experiments {
-			args = append(args, e.name)
-		}
-	case args[0] == "bars" && len(args) == 2:
-		names, ok := issues[args[1]]
-		if !ok {
-			fail(fmt.Errorf("no bars are called %q", args[1]))
-		}
-		title, args = args[1], names
-	}
-	l, err := newLab()
+	ok, err := run(os.Args[1:])
 	if err != nil {
-		fail(err)
+		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
-	defer os.RemoveAll(l.dir)
-	for _, name := range args {
-		i := slices.IndexFunc(all(), func(e experiment) bool { return e.name == name })
-		if i < 0 {
-			fail(fmt.Errorf("no experiment is called %q", name))
-		}
-		fmt.Fprintln(os.Stderr, "measuring", name)
-		if err := all()[i].run(l); err != nil {
-			l.report.Results = append(l.report.Results, Result{Schema: 1, Name: name, Skipped: strings.ReplaceAll(err.Error(), "\n", " | ")})
-		}
-		endAll()
-	}
-	ok := l.report.print()
-	if err := l.report.save(l.top, title); err != nil {
-		fail(err)
-	}
-	if !ok {
-		os.RemoveAll(l.dir)
+	if err != nil || !ok {
 		os.Exit(1)
 	}
 }
 
-func all() []experiment { return append(experiments, suites...) }
-
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "bench:", err)
-	os.Exit(1)
-}
-
-func newLab() (*lab, error) {
-	top, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
+// run measures what the arguments name, and tells whether every bar holds.
+func run(args []string) (ok bool, err error) {
+	title, keep := "bench", false
+	switch {
+	case len(args) == 0:
+		return false, fmt.Errorf("usage: bench all | bars NAME | EXPERIMENT [EXPERIMENT ...]")
+	case args[0] == "all":
+		args, keep = args[:0], true
+		for _, e := range experiments {
+			args = append(args, e.name)
+		}
+	case args[0] == "bars" && len(args) == 2:
+		names, known := issues[args[1]]
+		if !known {
+			return false, fmt.Errorf("no bars are called %q", args[1])
+		}
+		title, args, keep = args[1], names, true
+	}
+	var list []experiment
+	for _, name := range args {
+		i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == name })
+		if i < 0 {
+			return false, fmt.Errorf("no experiment is called %q", name)
+		}
+		list = append(list, experiments[i])
+	}
+	if err := adopt(); err != nil {
+		return false, err
+	}
+	l, err := newLab(title)
 	if err != nil {
-		return nil, fmt.Errorf("not in a checkout: %w", err)
+		return false, err
 	}
-	l := &lab{top: strings.TrimSpace(string(top)), report: newReport()}
-	if l.dir, err = os.MkdirTemp("/var/tmp", "maniple-bench-"); err != nil {
-		return nil, err
-	}
-	os.Chmod(l.dir, 0o755)
-	l.binary = filepath.Join(l.dir, "maniple")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", l.binary, "./launcher/cmd/maniple")
-	build.Dir, build.Env = l.top, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build: %w: %s", err, out)
-	}
-	l.env = []string{"TMPDIR=" + l.dir, "XDG_STATE_HOME=" + filepath.Join(l.dir, "state")}
-	return l, nil
-}
+	defer l.close()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
+	go func() { // until the process ends
+		<-interrupted
+		l.close()
+		os.Exit(130)
+	}()
 
-func (l *lab) add(r Result) { l.report.Results = append(l.report.Results, r) }
-
-// alternate runs ours and theirs `pairs` times, in an order drawn by lot for each pair.
-func alternate(ours, theirs func() (float64, error)) (a, b []float64, err error) {
-	for range pairs {
-		var x, y float64
-		first, second := func() (e error) { x, e = ours(); return }, func() (e error) { y, e = theirs(); return }
-		if rand.IntN(2) == 0 {
-			first, second = second, first
+	start := time.Now()
+	for _, e := range list {
+		began := time.Now()
+		fmt.Fprintf(os.Stderr, "measuring %s\n", e.name)
+		if err := e.run(l); err != nil {
+			l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.dir, l.top)})
 		}
-		if err := first(); err != nil {
-			return nil, nil, err
-		}
-		if err := second(); err != nil {
-			return nil, nil, err
-		}
-		a, b = append(a, x), append(b, y)
+		l.sweep()
+		fmt.Fprintf(os.Stderr, "  %s took %.0f s\n", e.name, time.Since(began).Seconds())
 	}
-	return a, b, nil
+	l.report.Took = time.Since(start).Seconds()
+	l.report.print(os.Stdout)
+	if keep {
+		if err := l.report.save(l.top); err != nil {
+			return false, err
+		}
+	}
+	return l.report.holds(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,11 +50,16 @@ func descendants() []int {
 	return found
 }
 
-// endAll ends every descendant, by id: TERM, then KILL after five seconds, and reaps them.
-func endAll() {
+// others are the descendants that are not in known.
+func others(known []int) []int {
+	return slices.DeleteFunc(descendants(), func(pid int) bool { return slices.Contains(known, pid) })
+}
+
+// endAll ends every descendant that is not in spare, by id: TERM, then KILL after five seconds, and reaps them.
+func endAll(spare []int) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-			list := descendants()
+			list := others(spare)
 			reap()
 			if len(list) == 0 {
 				return
@@ -110,27 +116,36 @@ func proportional(pids []int) float64 {
 	return float64(kb) / 1024
 }
 
+// usage is what a command took: wall time, and processor time of itself and the children it waited for.
+type usage struct{ wall, cpu time.Duration }
+
 // timed runs a command to its end and returns its wall time; its output is in the error if it fails.
 func timed(env []string, argv ...string) (time.Duration, string, error) {
+	u, out, err := measured(env, argv...)
+	return u.wall, out, err
+}
+
+func measured(env []string, argv ...string) (usage, string, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
-	var out strings.Builder
 	file, err := os.CreateTemp("", "bench-*") // a pipe would be held open by the daemons that stay
 	if err != nil {
-		return 0, "", err
+		return usage{}, "", err
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
 	cmd.Stdout, cmd.Stderr = file, file
 	start := time.Now()
 	err = cmd.Run()
-	took := time.Since(start)
-	data, _ := os.ReadFile(file.Name())
-	out.Write(data)
-	if err != nil {
-		return took, out.String(), fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, lastLines(out.String(), 5))
+	u := usage{wall: time.Since(start)}
+	if s := cmd.ProcessState; s != nil {
+		u.cpu = s.UserTime() + s.SystemTime()
 	}
-	return took, out.String(), nil
+	data, _ := os.ReadFile(file.Name())
+	if err != nil {
+		return u, string(data), fmt.Errorf("%s: %w: %s", filepath.Base(argv[0])+" "+strings.Join(argv[1:], " "), err, lastLines(string(data), 5))
+	}
+	return u, string(data), nil
 }
 
 func lastLines(text string, n int) string {

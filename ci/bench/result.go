@@ -1,89 +1,98 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
+	"math"
 	"slices"
-	"strings"
-	"time"
 )
 
-// Result is one line of docs/perf/*.json (schema 1).
+// Result is one line of docs/perf/*.json (schema 2).
 type Result struct {
 	Schema  int       `json:"schema"`
 	Name    string    `json:"name"`
-	Unit    string    `json:"unit"`             // of ours and peer: s, ms, MiB, count
-	Figure  float64   `json:"figure"`           // what the bar is about
-	Of      string    `json:"of"`               // what the figure is: "median ratio", "median", "worst"
-	Low     float64   `json:"low"`              // range of the figure over the pairs or runs
-	High    float64   `json:"high"`             //
-	Limit   float64   `json:"limit,omitempty"`  // 0: reported only
-	Pass    bool      `json:"pass"`             // figure <= limit, or reported only
+	Unit    string    `json:"unit"`   // of ours and theirs: s, ms, MiB, count
+	Of      string    `json:"of"`     // what the figure is: "median", "median ratio", "median difference", "failures"
+	Figure  float64   `json:"figure"` // what the bar is about
+	Low     float64   `json:"low"`    // range of the figure over the pairs or runs
+	High    float64   `json:"high"`
+	P90     float64   `json:"p90"`
+	P99     float64   `json:"p99"`
+	Limit   float64   `json:"limit,omitempty"`  // meaningful if Bar
+	Bar     bool      `json:"bar"`              // false: reported only
+	Least   bool      `json:"least,omitempty"`  // the limit is a least value, not a most
+	Pass    bool      `json:"pass"`             // the bar holds, or there is none
 	Peer    string    `json:"peer,omitempty"`   // what ours was paired with
 	Ours    []float64 `json:"ours,omitempty"`   // per run
 	Theirs  []float64 `json:"theirs,omitempty"` // per run, in the same order
 	Note    string    `json:"note,omitempty"`
-	Skipped string    `json:"skipped,omitempty"` // why it was not measured; it then does not pass
+	Error   string    `json:"error,omitempty"`   // why it could not be measured; it then does not pass
+	Skipped string    `json:"skipped,omitempty"` // why it was left out on purpose; it neither passes nor fails
 }
 
-// Report is one run of the bench.
-type Report struct {
-	Schema  int       `json:"schema"`
-	When    time.Time `json:"when"`
-	Commit  string    `json:"commit"`
-	Machine string    `json:"machine"`
-	Results []Result  `json:"results"`
-}
-
-func newReport() *Report {
-	commit, _ := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	return &Report{Schema: 1, When: time.Now().UTC().Truncate(time.Second), Commit: strings.TrimSpace(string(commit)), Machine: machine()}
-}
-
-// machine says what the figures were measured on, without naming it.
-func machine() string {
-	model, kb := "unknown processor", 0
-	if f, err := os.Open("/proc/cpuinfo"); err == nil {
-		for s := bufio.NewScanner(f); s.Scan(); {
-			if name, found := strings.CutPrefix(s.Text(), "model name"); found {
-				model = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-				break
-			}
-		}
-		f.Close()
+// result makes a result of samples, each of which is one value of the figure.
+func result(name, unit, of string, samples []float64) Result {
+	sorted := slices.Sorted(slices.Values(samples))
+	r := Result{Schema: schema, Name: name, Unit: unit, Of: of, Pass: true}
+	if len(sorted) == 0 {
+		r.Pass, r.Error = false, "nothing was measured"
+		return r
 	}
-	if data, err := os.ReadFile("/proc/meminfo"); err == nil {
-		fmt.Sscanf(string(data), "MemTotal: %d kB", &kb)
-	}
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d x %s, %d GiB, Linux %s, %s", runtime.NumCPU(), model, kb>>20, strings.TrimSpace(string(kernel)), runtime.Version())
+	r.Figure, r.Low, r.High = median(sorted), sorted[0], sorted[len(sorted)-1]
+	r.P90, r.P99 = percentile(sorted, 90), percentile(sorted, 99)
+	return r
 }
 
 // paired makes a result of runs in pairs: the figure is the median of ours/theirs.
-func paired(name, unit, peer string, limit float64, ours, theirs []float64) Result {
-	ratios := make([]float64, len(ours))
-	for i := range ours {
-		ratios[i] = ours[i] / theirs[i]
-	}
-	r := single(name, unit, limit, ratios)
-	r.Of, r.Peer, r.Ours, r.Theirs = "median ratio", peer, ours, theirs
+func paired(name, unit, peer string, ours, theirs []float64) Result {
+	r := result(name, unit, "median ratio", each(ours, theirs, func(a, b float64) float64 { return a / b }))
+	r.Peer, r.Ours, r.Theirs = peer, ours, theirs
 	return r
 }
 
-// single makes a result of runs of ours alone: the figure is their median.
-func single(name, unit string, limit float64, runs []float64) Result {
-	sorted := slices.Sorted(slices.Values(runs))
-	r := Result{Schema: 1, Name: name, Unit: unit, Of: "median", Limit: limit, Ours: runs}
-	if len(sorted) > 0 {
-		r.Figure, r.Low, r.High = median(sorted), sorted[0], sorted[len(sorted)-1]
-	}
-	r.Pass = limit == 0 || (len(sorted) > 0 && r.Figure <= limit)
+// more makes a result of runs in pairs: the figure is the median of ours less theirs.
+func more(name, unit, peer string, ours, theirs []float64) Result {
+	r := result(name, unit, "median difference", each(ours, theirs, func(a, b float64) float64 { return a - b }))
+	r.Peer, r.Ours, r.Theirs = peer, ours, theirs
 	return r
+}
+
+// single makes a result of runs of ours alone.
+func single(name, unit string, runs []float64) Result {
+	r := result(name, unit, "median", runs)
+	r.Ours = runs
+	return r
+}
+
+// failures makes a result of things that hold or don't; one that doesn't is too many.
+func failures(name string, failed int) Result {
+	return result(name, "", "failures", []float64{float64(failed)}).most(0)
+}
+
+// most is r with a bar: of pairs the median has to be within the limit, of runs of ours alone the median
+// and nine in ten.
+func (r Result) most(limit float64) Result {
+	r.Bar, r.Limit = true, limit
+	r.Pass = r.Pass && r.Figure <= limit && (r.Peer != "" || r.P90 <= limit)
+	return r
+}
+
+// least is r with a bar from below, which every run has to reach.
+func (r Result) least(limit float64) Result {
+	r.Bar, r.Limit, r.Least = true, limit, true
+	r.Pass = r.Pass && r.Low >= limit
+	return r
+}
+
+func (r Result) noted(text string) Result {
+	r.Note = text
+	return r
+}
+
+func each(a, b []float64, f func(a, b float64) float64) []float64 {
+	out := make([]float64, min(len(a), len(b)))
+	for i := range out {
+		out[i] = f(a[i], b[i])
+	}
+	return out
 }
 
 func median(sorted []float64) float64 {
@@ -94,46 +103,7 @@ func median(sorted []float64) float64 {
 	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
-// print writes the table that `make bars-NAME` shows, and tells whether every bar holds.
-func (r *Report) print() bool {
-	fmt.Printf("\n%s, commit %s\n%s\n\n", r.When.Format(time.RFC3339), r.Commit, r.Machine)
-	fmt.Printf("%-34s %12s %21s %10s  %s\n", "bar", "figure", "range", "limit", "")
-	ok := true
-	for _, x := range r.Results {
-		verdict, limit := "pass", fmt.Sprintf("%.4g", x.Limit)
-		switch {
-		case x.Skipped != "":
-			verdict = "NOT MEASURED: " + x.Skipped
-		case x.Limit == 0:
-			verdict, limit = "reported", "-"
-		case !x.Pass:
-			verdict = "FAIL"
-		}
-		ok = ok && x.Pass && x.Skipped == ""
-		unit := x.Unit
-		if x.Of == "median ratio" {
-			unit = "x"
-			verdict += fmt.Sprintf("  (ours %.4g %s, %s %.4g %s)", median(slices.Sorted(slices.Values(x.Ours))), x.Unit, x.Peer, median(slices.Sorted(slices.Values(x.Theirs))), x.Unit)
-		}
-		if x.Note != "" {
-			verdict += "  " + x.Note
-		}
-		fmt.Printf("%-34s %10.4g %-2s %9.4g .. %-9.4g %9s  %s\n", x.Name, x.Figure, unit, x.Low, x.High, limit, verdict)
-	}
-	return ok
-}
-
-// save writes the report beside the others of docs/perf.
-func (r *Report) save(top, name string) error {
-	dir := filepath.Join(top, "docs", "perf")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, r.When.Format("2006-01-02")+"-"+name+".json")
-	fmt.Println("written:", path)
-	return os.WriteFile(path, append(data, '\n'), 0o644)
+// percentile is the smallest sample that p in a hundred samples do not exceed.
+func percentile(sorted []float64, p float64) float64 {
+	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
 }

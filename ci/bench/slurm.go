@@ -2,82 +2,85 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// testbed brings up the Slurm of ci/e2e/testbed for the length of an experiment.
-func (l *lab) testbed() (env []string, user string, down func(), err error) {
-	dir := filepath.Join("/var/tmp/maniple-e2e", fmt.Sprintf("slurm-bench-%d", os.Getpid()))
+// testbed is the Slurm of ci/e2e/testbed, one for all experiments of a run.
+type testbed struct {
+	dir, user, home, conf string
+	shared                string // a folder that all nodes and the user see, with the binary in it
+	before                []int  // its processes
+	down                  func()
+}
+
+// slurm brings the testbed up for the first experiment that asks for it.
+func (l *lab) slurm() (*testbed, error) {
+	if l.bed != nil {
+		return l.bed, nil
+	}
+	b := &testbed{dir: filepath.Join("/var/tmp/maniple-e2e", fmt.Sprintf("slurm-bench-%d", os.Getpid()))}
 	script := func(name string) *exec.Cmd {
 		cmd := exec.Command("bash", filepath.Join(l.top, "ci/e2e/testbed", name))
-		cmd.Env = append(os.Environ(), "DIR="+dir, "OWNER="+strconv.Itoa(os.Getpid()), "WIPE=1")
+		cmd.Env = append(os.Environ(), "DIR="+b.dir, "OWNER="+strconv.Itoa(os.Getpid()))
 		return cmd
 	}
-	if out, err := script("up.sh").CombinedOutput(); err != nil {
-		return nil, "", nil, fmt.Errorf("testbed: %w: %s", err, lastLines(string(out), 4))
-	}
-	down = func() { script("down.sh").Run() }
-	data, err := os.ReadFile(filepath.Join(dir, "env"))
+	out, err := script("up.sh").CombinedOutput()
 	if err != nil {
-		down()
-		return nil, "", nil, err
+		script("down.sh").Run()
+		return nil, fmt.Errorf("testbed: %w: %s", err, lastLines(string(out), 4))
+	}
+	b.down = func() { script("down.sh").Run() }
+	l.bed, b.before = b, descendants()
+	data, err := os.ReadFile(filepath.Join(b.dir, "env"))
+	if err != nil {
+		return nil, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if kv, found := strings.CutPrefix(strings.TrimSpace(line), "export "); found {
-			env = append(env, kv)
-			if name, found := strings.CutPrefix(kv, "MANIPLE_E2E_USER="); found {
-				user = name
-			}
+		name, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		switch name {
+		case "SLURM_CONF":
+			b.conf = value
+		case "MANIPLE_TESTBED_USER":
+			b.user = value
+		case "MANIPLE_TESTBED_HOME":
+			b.home = value
+		case "MANIPLE_TESTBED_SHARED":
+			b.shared = value
 		}
 	}
-	if user == "" {
-		user = "root"
+	if b.conf == "" || b.user == "" || b.home == "" || b.shared == "" {
+		return nil, fmt.Errorf("testbed: its env file lacks something: %s", data)
 	}
-	return env, user, down, nil
+	binary, err := os.ReadFile(l.binary)
+	if err != nil {
+		return nil, err
+	}
+	return b, os.WriteFile(filepath.Join(b.shared, "maniple"), binary, 0o755)
 }
 
-// shared is a folder that all nodes of the testbed see, with the binary in it.
-func (l *lab) shared(user string) (string, error) {
-	dir := filepath.Join(l.dir, "shared")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return "", err
-	}
-	os.Chmod(dir, 0o777)
-	data, err := os.ReadFile(l.binary)
+// run runs a script as the testbed's user on the login node, in a new folder that is removed again.
+func (b *testbed) run(script string) (string, error) {
+	dir, err := os.MkdirTemp(b.shared, "bench-")
 	if err != nil {
 		return "", err
 	}
-	return dir, os.WriteFile(filepath.Join(dir, "maniple"), data, 0o755)
-}
-
-func as(user string, env []string, script string) (time.Duration, string, error) {
-	argv := append([]string{"runuser", "-u", user, "--", "env"}, env...)
-	return timed(nil, append(argv, "bash", "-ec", script)...)
+	defer os.RemoveAll(dir)
+	os.Chmod(dir, 0o777)
+	_, out, err := timed(nil, "runuser", "-u", b.user, "--", "env", "-i", "-C", dir, "PATH=/usr/local/bin:/usr/bin:/bin", "HOME="+b.home, "USER="+b.user,
+		"LANG=C.UTF-8", "SLURM_CONF="+b.conf, "m="+filepath.Join(b.shared, "maniple"), "dir="+dir, "bash", "-ec", script)
+	return out, err
 }
 
 // runTrue: `maniple run -n 2 -- true` on a running cluster beside `srun -n 2 true`, inside one allocation.
-func runTrue(l *lab) error {
-	env, user, down, err := l.testbed()
-	if err != nil {
-		return err
-	}
-	defer down()
-	dir, err := l.shared(user)
-	if err != nil {
-		return err
-	}
-	// The whole comparison is one batch job: both commands on the same node, in an order by lot.
-	script := `cd ` + dir + `; export XDG_STATE_HOME=` + dir + `/state
-cat > job.sh <<'J'
+// The whole comparison is one batch job: both commands on the same node, in an order by lot.
+const runTrueJob = `cat > job.sh <<'J'
 #!/bin/bash
-#SBATCH -N 1 -n 4 -t 5 -o ` + dir + `/job.out
-m=` + dir + `/maniple
-$m up
+$m up || exit
 now() { date +%s%N; }
 ours() { t=$(now); $m run -n 2 -- true >/dev/null 2>>ours.err || echo FAILED; echo ours $(( $(now) - t )); }
 theirs() { t=$(now); srun --overlap --mem=0 -n 2 true || echo FAILED; echo theirs $(( $(now) - t )); }
@@ -85,86 +88,109 @@ ours >/dev/null; theirs >/dev/null
 for i in 1 2 3 4 5 6 7; do if [ $((RANDOM % 2)) = 0 ]; then ours; theirs; else theirs; ours; fi; done
 $m down
 J
-sbatch -W job.sh; cat job.out`
-	_, out, err := as(user, env, script)
+sbatch -Q -W -N 1 -n 4 -t 5 -o job.out job.sh || true
+cat job.out ours.err`
+
+func runTrue(l *lab) error {
+	b, err := l.slurm()
 	if err != nil {
 		return err
 	}
-	var ours, theirs []float64
+	out, err := b.run(runTrueJob)
+	if err != nil {
+		return err
+	}
+	got := map[string][]float64{}
 	for line := range strings.Lines(out) {
-		fields := strings.Fields(line)
-		if len(fields) != 2 {
-			continue
-		}
-		ns, err := strconv.ParseInt(fields[1], 10, 64)
-		if err != nil {
-			continue
-		}
-		switch fields[0] {
-		case "ours":
-			ours = append(ours, float64(ns)/1e6)
-		case "theirs":
-			theirs = append(theirs, float64(ns)/1e6)
+		if fields := strings.Fields(line); len(fields) == 2 {
+			if ns, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
+				got[fields[0]] = append(got[fields[0]], float64(ns)/1e6)
+			}
 		}
 	}
-	if len(ours) != pairs || len(theirs) != pairs || strings.Contains(out, "FAILED") {
+	if len(got["ours"]) != pairs || len(got["theirs"]) != pairs || strings.Contains(out, "FAILED") {
 		return fmt.Errorf("the job printed: %s", lastLines(out, 6))
 	}
-	l.add(paired("run -n 2 true", "ms", "srun -n 2 true", 2, ours, theirs))
+	l.add(paired("run -n 2 true", "ms", "srun -n 2 true", got["ours"], got["theirs"]).most(2))
 	return nil
+}
+
+// submitTook submits four ranks and waits for the end of the job. Each rank leaves the moment in which it
+// ran in a file of its own, and ends with 0: a rank that fails would end its gang, and with it a rank that
+// has not written yet.
+const submitTook = `cat > rank.sh <<'R'
+#!/bin/sh
+at=$(date +%s%N)
+f=$(mktemp "$dir/part.XXXXXX") && echo "$at" > "$f" && mv "$f" "$dir/at.${f##*.}"
+R
+chmod 755 rank.sh
+start=$(date +%s%N)
+id=$(START)
+for i in $(seq 600); do set -- at.*; [ $# = 4 ] && break; sleep 0.1; done
+for i in $(seq 600); do [ -z "$(squeue -h -j "$id" 2>/dev/null)" ] && break; sleep 0.1; done
+echo "start $start"; for f in at.*; do echo "at $(cat "$f")"; done
+echo "state $(scontrol show job "$id" | grep -o 'JobState=[A-Z]*')"; cat job.out`
+
+// firstRank reads what submitTook printed: the seconds from the start to the first of all four ranks.
+func firstRank(out string) (float64, error) {
+	var start, ranks int64
+	first := int64(math.MaxInt64)
+	completed := false
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		ns, err := strconv.ParseInt(value, 10, 64)
+		switch {
+		case name == "state":
+			completed = value == "JobState=COMPLETED"
+		case err != nil:
+		case name == "start":
+			start = ns
+		case name == "at":
+			ranks++
+			first = min(first, ns)
+		}
+	}
+	if ranks != 4 || start == 0 || first <= start || !completed {
+		return 0, fmt.Errorf("%d of 4 ranks left their time: %s", ranks, lastLines(out, 9))
+	}
+	return float64(first-start) / 1e9, nil
 }
 
 // submit: from `maniple submit` to the first rank running, beside sbatch with srun of the same program.
 func submit(l *lab) error {
-	env, user, down, err := l.testbed()
+	b, err := l.slurm()
 	if err != nil {
 		return err
 	}
-	defer down()
-	dir, err := l.shared(user)
-	if err != nil {
-		return err
-	}
-	stamp := filepath.Join(dir, "stamp.sh")
-	os.WriteFile(stamp, []byte("#!/bin/sh\nmkdir "+dir+"/first 2>/dev/null && date +%s%N > "+dir+"/first/at.part && mv "+dir+"/first/at.part "+dir+"/first/at\n"), 0o755)
-	until := func(start string) (float64, error) {
-		script := `cd ` + dir + `; export XDG_STATE_HOME=` + dir + `/state; rm -rf first; t=$(date +%s%N); ` + start +
-			`; for i in $(seq 3000); do [ -e first/at ] && break; sleep 0.01; done; echo took $(( $(cat first/at) - t )); for i in $(seq 3000); do [ -z "$(squeue -h)" ] && break; sleep 0.1; done`
-		_, out, err := as(user, env, script)
-		if err != nil {
-			return 0, err
-		}
-		for line := range strings.Lines(out) {
-			if rest, found := strings.CutPrefix(strings.TrimSpace(line), "took "); found {
-				ns, err := strconv.ParseInt(rest, 10, 64)
-				if err == nil && ns <= 0 {
-					err = fmt.Errorf("the first rank left no time: %s", lastLines(out, 5))
-				}
-				return float64(ns) / 1e9, err
+	side := func(start string) func() (float64, error) {
+		return func() (float64, error) {
+			out, err := b.run(strings.Replace(submitTook, "START", start, 1))
+			if err != nil {
+				return 0, err
 			}
+			return firstRank(out)
 		}
-		return 0, fmt.Errorf("no time in: %s", lastLines(out, 5))
 	}
-	ours := func() (float64, error) {
-		return until(`./maniple submit -N 2 --ntasks-per-node 2 -t 5 -o ` + dir + `/ours.out -- ` + stamp + ` >/dev/null`)
+	ours := side(`$m submit --parsable -N 2 --ntasks-per-node 2 -t 5 -o "$dir/job.out" -- ./rank.sh`)
+	theirs := side(`sbatch --parsable -N 2 --ntasks-per-node 2 -t 5 -o "$dir/job.out" --wrap "srun ./rank.sh"`)
+	for _, warm := range []func() (float64, error){ours, theirs} { // fills the caches
+		if _, err := warm(); err != nil {
+			return err
+		}
 	}
-	theirs := func() (float64, error) {
-		return until(`sbatch -N 2 --ntasks-per-node 2 -t 5 -o ` + dir + `/theirs.out --wrap "srun ` + stamp + `" >/dev/null`)
-	}
-	if _, err := ours(); err != nil { // fills the caches
-		return err
-	}
-	a, b, err := alternate(ours, theirs)
+	a, p, err := alternate(ours, theirs)
 	if err != nil {
 		return err
 	}
-	more := make([]float64, len(a))
-	for i := range a {
-		more[i] = a[i] - b[i]
-	}
-	r := single("submit to first rank, more", "s", 0.5, more)
-	r.Peer, r.Theirs, r.Ours = "sbatch + srun", b, a
-	r.Of = "median difference"
-	l.add(r)
+	l.add(more("submit to first rank, more than", "s", "sbatch + srun", a, p).most(0.5))
 	return nil
+}
+
+// forms: the same program in the three forms, on the testbed that is up.
+func forms(l *lab) error {
+	b, err := l.slurm()
+	if err != nil {
+		return err
+	}
+	return l.tests("Slurm forms", "InEveryForm$", []string{"MANIPLE_E2E_SLURM=" + b.dir}, "./ci/e2e/slurm")
 }

@@ -1,86 +1,204 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// suites are the bars that are whole test programs: they hold or they don't.
-var suites = []experiment{
-	{"demo", func(l *lab) error {
-		start := time.Now()
+var (
+	demoFirst    = regexp.MustCompile(`first step after [0-9.]+ s on (\d+) ranks`)
+	demoAccuracy = regexp.MustCompile(`held-out accuracy ([0-9.]+);`)
+)
+
+// demo: `make demo` twice. The first run may have to prepare its environment; of the second the time from
+// the command to the first training step counts.
+func demo(l *lab) error {
+	var accuracies []float64
+	var whole, first time.Duration
+	for range 2 {
 		cmd := exec.Command("make", "demo")
 		cmd.Dir = l.top
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("make demo: %w: %s", err, lastLines(string(out), 4))
+		out, in, err := os.Pipe()
+		if err != nil {
+			return err
 		}
-		r := single("make demo", "s", 0, []float64{time.Since(start).Seconds()})
-		r.Note = "accuracy over 0.95, exit code 0"
-		l.add(r)
-		return nil
-	}},
-	{"simulation", simulation},
-	{"kills", goTests("100 random kills", "TestHundredRandomKills")},
-	{"clusters", goTests("100 starts of two clusters", "TestHundredStartsOfTwoClusters")},
+		cmd.Stdout, cmd.Stderr = in, in
+		start := time.Now()
+		err = cmd.Start()
+		in.Close()
+		if err != nil {
+			out.Close()
+			return err
+		}
+		var text strings.Builder
+		first = 0
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if demoFirst.MatchString(lines.Text()) {
+				first = time.Since(start)
+			}
+			text.WriteString(lines.Text() + "\n")
+		}
+		out.Close()
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("make demo: %w: %s", err, lastLines(text.String(), 4))
+		}
+		whole = time.Since(start)
+		m := demoAccuracy.FindStringSubmatch(text.String())
+		if m == nil || first == 0 {
+			return fmt.Errorf("make demo said neither its first step nor its accuracy: %s", lastLines(text.String(), 4))
+		}
+		accuracy, _ := strconv.ParseFloat(m[1], 64)
+		accuracies = append(accuracies, accuracy)
+	}
+	if left := len(l.strangers()); left > 0 {
+		return fmt.Errorf("make demo left %d processes behind", left)
+	}
+	l.add(single("demo: held-out accuracy", "", accuracies).least(0.95).noted("exit code 0, nothing left behind"))
+	l.add(single("demo: second run, first step", "s", []float64{first.Seconds()}).most(20).noted("from `make demo` to the first training step of 4 ranks"))
+	l.add(single("demo: second run, whole", "s", []float64{whole.Seconds()}))
+	return nil
 }
 
 // simulation: 1,000 nodes join and run 300 gangs with 1% of frames lost and 20 nodes dying.
 func simulation(l *lab) error {
-	cmd := exec.Command("go", "test", "-count", "1", "-v", "-run", "^TestThousandNodes$", "./rt/sim")
-	cmd.Dir = l.top
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("TestThousandNodes: %w: %s", err, lastLines(string(out), 4))
+	var runs []float64
+	for range 3 {
+		cmd := exec.Command("go", "test", "-count", "1", "-v", "-run", "^TestThousandNodes$", "./rt/sim")
+		cmd.Dir = l.top
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("TestThousandNodes: %w: %s", err, lastLines(string(out), 4))
+		}
+		m := regexp.MustCompile(`in ([0-9.]+) s of CPU`).FindStringSubmatch(string(out))
+		if m == nil {
+			return fmt.Errorf("no figure in: %s", lastLines(string(out), 4))
+		}
+		seconds, _ := strconv.ParseFloat(m[1], 64)
+		runs = append(runs, seconds)
 	}
-	m := regexp.MustCompile(`in ([0-9.]+) s of CPU`).FindStringSubmatch(string(out))
-	if m == nil {
-		return fmt.Errorf("no figure in: %s", lastLines(string(out), 4))
-	}
-	seconds, _ := strconv.ParseFloat(m[1], 64)
-	r := single("1,000 nodes, 300 gangs", "s", 60, []float64{seconds})
-	r.Note = "CPU of the simulation"
-	l.add(r)
+	l.add(single("1,000 nodes, 300 gangs simulated", "s", runs).most(60).noted("CPU"))
 	return nil
 }
 
-// goTests counts failures of soak tests; the bar is none.
-func goTests(name, pattern string) func(*lab) error {
+// soak counts failures of the soak tests that pattern names.
+func soak(name, pattern string) func(*lab) error {
 	return func(l *lab) error {
-		cmd := exec.Command("go", "test", "-json", "-tags", "e2e,soak", "-count", "1", "-timeout", "60m", "-run", "^"+pattern+"$", "./ci/e2e/...")
-		cmd.Dir, cmd.Stderr = l.top, os.Stderr
-		out, runErr := cmd.Output()
-		passed, failed := 0, 0
-		first := ""
-		for line := range strings.Lines(string(out)) {
-			var e struct{ Action, Test string }
-			if json.Unmarshal([]byte(line), &e) != nil || e.Test == "" {
-				continue
-			}
-			switch e.Action {
-			case "pass":
-				passed++
-			case "fail":
-				failed++
-				if first == "" {
-					first = e.Test
-				}
-			}
+		return l.tests(name, pattern, nil, "./ci/e2e/...") // on a testbed of its own: nodes may die
+	}
+}
+
+// tests runs tests and counts those that fail; the bar is none. One that is skipped fails the bar, too.
+func (l *lab) tests(name, pattern string, env []string, packages string) error {
+	cmd := exec.Command("go", "test", "-json", "-tags", "e2e,soak", "-count", "1", "-timeout", "60m", "-run", pattern, packages)
+	cmd.Dir, cmd.Stderr, cmd.Env = l.top, os.Stderr, append(os.Environ(), env...)
+	out, runErr := cmd.Output()
+	count := countTests(strings.NewReader(string(out)))
+	if count.passed+len(count.failed) == 0 {
+		return fmt.Errorf("no test called %s ran: %v", pattern, runErr)
+	}
+	if runErr != nil && len(count.failed) == 0 {
+		count.failed = append(count.failed, runErr.Error())
+	}
+	note := fmt.Sprintf("%d passed, %d failed", count.passed, len(count.failed))
+	if len(count.failed) > 0 {
+		note += ": " + strings.Join(count.failed[:min(5, len(count.failed))], ", ")
+		path := filepath.Join(os.TempDir(), "maniple-bench-failed.json") // to look at; named on the terminal only
+		if os.WriteFile(path, out, 0o600) == nil {
+			fmt.Fprintln(os.Stderr, "  what failed is in", path)
 		}
-		if passed+failed == 0 {
-			return fmt.Errorf("no such test ran: %v", runErr)
+	}
+	l.add(failures(name, len(count.failed)).noted(note))
+	return nil
+}
+
+type counted struct {
+	passed int
+	failed []string
+}
+
+// countTests counts the tests of `go test -json` that have no test below them.
+func countTests(out io.Reader) (c counted) {
+	ended, parent := map[string]string{}, map[string]bool{}
+	var order []string
+	lines := bufio.NewScanner(out)
+	lines.Buffer(make([]byte, 1<<20), 64<<20)
+	for lines.Scan() {
+		var e struct{ Action, Package, Test string }
+		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Test == "" {
+			continue
 		}
-		r := single(name, "", 0, []float64{float64(failed)})
-		r.Of, r.Pass, r.Note = "failures", failed == 0, fmt.Sprintf("%d passed, %d failed %s", passed, failed, first)
-		if failed > 0 {
-			r.Limit = 0.5 // shown as a bar that fails
+		if i := strings.LastIndex(e.Test, "/"); i > 0 {
+			parent[e.Package+e.Test[:i]] = true
 		}
-		l.add(r)
+		if e.Action == "pass" || e.Action == "fail" || e.Action == "skip" {
+			ended[e.Package+e.Test] = e.Action
+			order = append(order, e.Package+" "+e.Test)
+		}
+	}
+	for _, at := range order {
+		pkg, test, _ := strings.Cut(at, " ")
+		switch action := ended[pkg+test]; {
+		case action != "pass" && (!parent[pkg+test] || !anyBelow(pkg+test, ended)):
+			c.failed = append(c.failed, test)
+		case action == "pass" && !parent[pkg+test]:
+			c.passed++
+		}
+	}
+	return c
+}
+
+// anyBelow tells whether a test below at did not pass, which then speaks for it.
+func anyBelow(at string, ended map[string]string) bool {
+	for test, action := range ended {
+		if strings.HasPrefix(test, at+"/") && action != "pass" {
+			return true
+		}
+	}
+	return false
+}
+
+// suite: `make test` in a clean clone with an empty home and empty caches, BARS_SUITE times in a row.
+func suite(l *lab) error {
+	times, _ := strconv.Atoi(os.Getenv("BARS_SUITE"))
+	if times < 1 {
+		l.add(Result{Schema: schema, Name: "make test in a clean clone", Skipped: "not asked for: BARS_SUITE=1 runs it once (some 20 min), BARS_SUITE=3 three times in a row"})
 		return nil
 	}
+	clone := filepath.Join(l.dir, "clone")
+	var took []float64
+	closing := ""
+	for i := range times {
+		home := filepath.Join(l.dir, fmt.Sprint("home", i))
+		for _, step := range [][]string{{"git", "clone", "-q", l.top, clone}, {"mkdir", home}} {
+			if _, _, err := timed(nil, step...); err != nil {
+				return err
+			}
+		}
+		cmd := exec.Command("make", "test")
+		cmd.Dir = clone
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME=", "XDG_STATE_HOME=", "GOCACHE=", "GOMODCACHE=", "GOPATH=")
+		start := time.Now()
+		out, err := cmd.CombinedOutput()
+		closing = lastLines(string(out), 1)
+		if err != nil {
+			os.WriteFile(filepath.Join(os.TempDir(), "maniple-bench-suite.log"), out, 0o600)
+			return fmt.Errorf("run %d of %d: %w: %s", i+1, times, err, lastLines(string(out), 6))
+		}
+		took = append(took, time.Since(start).Minutes())
+		for _, dir := range []string{clone, home} { // the module cache is read-only
+			exec.Command("chmod", "-R", "u+w", dir).Run()
+			os.RemoveAll(dir)
+		}
+	}
+	l.add(single("make test in a clean clone", "min", took).most(45).noted("home and caches empty; " + closing))
+	return nil
 }
