@@ -33,6 +33,7 @@ type Environment struct {
 	GPUs         string   // SLURM_JOB_GPUS of this node
 	GPUsOnNode   int      // SLURM_GPUS_ON_NODE of this node
 	GPUsPerTask  int      // --gpus-per-task
+	GPUsPerNode  int      // --gpus-per-node; not set by --gres
 	GPUsTotal    int      // --gpus
 	NodeName     string   // SLURMD_NODENAME: "" on a login node
 	TmpDir       string   // SLURM_TMPDIR, where the site makes one
@@ -104,6 +105,7 @@ func Environ(getenv func(string) string) (e *Environment, ok bool, err error) {
 		GPUs:        getenv("SLURM_JOB_GPUS"),
 		GPUsOnNode:  r.int("SLURM_GPUS_ON_NODE"),
 		GPUsPerTask: r.gpus("SLURM_GPUS_PER_TASK", "SLURM_TRES_PER_TASK"),
+		GPUsPerNode: r.gpus("SLURM_GPUS_PER_NODE"),
 		GPUsTotal:   r.gpus("SLURM_GPUS"),
 		NodeName:    getenv("SLURMD_NODENAME"),
 		TmpDir:      getenv("SLURM_TMPDIR"),
@@ -221,25 +223,47 @@ func (r *reader) memory(name string) int64 {
 	return n
 }
 
-// gpus reads a count of GPUs in the forms of sbatch's flags: "2", "h100:2", and "cpu=1,gres/gpu:h100=2" of
-// SLURM_TRES_PER_TASK.
-func (r *reader) gpus(names ...string) (n int) {
+func (r *reader) gpus(names ...string) int {
 	v := first(r.getenv, names...)
-	for _, part := range splitOutside(v) {
-		if part == "" || strings.HasPrefix(part, "cpu") || strings.HasPrefix(part, "license") || strings.HasPrefix(part, "bb/") {
-			continue
-		}
-		count := part
-		if i := strings.LastIndexAny(part, ":="); i >= 0 {
-			count = part[i+1:]
-		}
-		if c, err := parseNumber(count); err == nil && c < 1<<20 {
-			n += int(c)
-		} else {
-			r.fail(names[0], fmt.Errorf("%q is no count of GPUs", clip(v)))
-		}
+	n, err := CountGPUs(v)
+	if err != nil {
+		r.fail(names[0], err)
 	}
 	return n
+}
+
+// CountGPUs reads a count of GPUs in the forms of sbatch's flags, "2" and "h100:2", and in that of
+// SLURM_TRES_PER_TASK, which 24.11 has instead of SLURM_GPUS_PER_TASK: "cpu=1,gres/gpu:h100=2". Types are
+// added up, other resources are none.
+func CountGPUs(v string) (n int, err error) {
+	for _, part := range splitOutside(v) {
+		count := part
+		name, gres := strings.CutPrefix(part, "gres/")
+		if !gres {
+			name, gres = strings.CutPrefix(part, "gres:") // up to 23.02
+		}
+		switch {
+		case gres:
+			kind, isGPU := strings.CutPrefix(name, "gpu")
+			if !isGPU || kind != "" && kind[0] != ':' && kind[0] != '=' {
+				continue
+			}
+			if count = kind; kind == "" {
+				count = "1"
+			}
+		case part == "", strings.ContainsAny(part, "=/"): // cpu=1, license/x=1
+			continue
+		}
+		if i := strings.LastIndexAny(count, ":="); i >= 0 {
+			count = count[i+1:]
+		}
+		c, err := parseNumber(count)
+		if err != nil || c >= 1<<20 || n+int(c) >= 1<<20 {
+			return 0, fmt.Errorf("%q is no count of GPUs", clip(v))
+		}
+		n += int(c)
+	}
+	return n, nil
 }
 
 func (r *reader) hosts(names ...string) []string {

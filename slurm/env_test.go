@@ -120,6 +120,19 @@ func TestGPUsOfAJob(t *testing.T) {
 			t.Errorf("%s: %d %d %d %v", kv, e.GPUsPerTask, e.GPUsTotal, e.GPUsOnNode, err)
 		}
 	}
+	for v, want := range map[string]int{
+		"": 0, "3": 3, "a100:2": 2, "cpu=8,gres/gpu=1": 1, "gres/gpu:a100=2,cpu=1": 2, "gres:gpu:2": 2, "gres/gpu:a100=1,gres/gpu:h100=2": 3, "cpu=2": 0,
+		"cpu=1,gres/gpumem=80,gres/nvme=3,license/x=1,mem=2G": 0, "gres/gpu": 1,
+	} {
+		if n, err := CountGPUs(v); n != want || err != nil {
+			t.Errorf("CountGPUs(%q): %d %v, want %d", v, n, err, want)
+		}
+	}
+	for _, v := range []string{"x", "a100:", "gres/gpu=lots", "-1", "99999999"} {
+		if n, err := CountGPUs(v); err == nil {
+			t.Errorf("CountGPUs(%q): %d", v, n)
+		}
+	}
 	// Printed by 22.05 for `--gpus=4` on two nodes: the division is not even.
 	got, err := ParseNodeGPUs("JobId=1 JobName=x JOB_GRES=gpu:h100:4   Nodes=n1 CPU_IDs=0 Mem=500 GRES=gpu:h100:3(IDX:0-2)   Nodes=n[2-3] CPU_IDs=0 Mem=500 GRES= MinCPUsNode=1\n")
 	if err != nil || !reflect.DeepEqual(got, map[string]int{"n1": 3, "n2": 0, "n3": 0}) {

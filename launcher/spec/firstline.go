@@ -33,7 +33,17 @@ func (sh *Shape) FirstLine(node string) string {
 	if b.CPUs/ranks > 1 {
 		add(b.CPUs/ranks, "core", "cores")
 	}
-	add(b.GPUs/ranks, "GPU", "GPUs")
+	shared := ""
+	switch {
+	case sh.OwnGPUs > 0:
+		add(sh.OwnGPUs, "GPU", "GPUs")
+	case ranks == 1:
+		if add(b.GPUs, "GPU", "GPUs"); b.GPUs > 0 && sh.Nodes == 0 && sh.Ranks > 1 {
+			shared = ", seen by all ranks of a node"
+		}
+	case b.GPUs > 0:
+		shared = ", " + plural(b.GPUs, "GPU") + " on each node for all its ranks"
+	}
 	what := plural(sh.Ranks, "rank")
 	if sh.Nodes > 0 {
 		per := plural(ranks, "rank")
@@ -45,7 +55,7 @@ func (sh *Shape) FirstLine(node string) string {
 	if len(each) > 0 {
 		what += ", " + strings.Join(each, " and ") + " each"
 	}
-	return what
+	return what + shared
 }
 
 func plural(n int, what string) string {

@@ -70,6 +70,9 @@ func (s *Spec) Shape(nodes int) (*Shape, error) {
 		sh.Ranks += sh.Bundles[i].Ranks
 		sh.Bundles[i].Labels = s.Labels
 	}
+	if err := s.visibility(sh); err != nil {
+		return nil, err
+	}
 	if sh.Strategy == "" {
 		sh.Strategy = Pack
 		if n > 1 || n == 1 && !sh.Driver {
@@ -141,6 +144,30 @@ func (s *Spec) perRank(sh *Shape, tasks int) error {
 	cpus := max(s.CPUsPerTask, 1)
 	for range tasks {
 		sh.Bundles = append(sh.Bundles, Bundle{CPUs: cpus, GPUs: per, Memory: s.memory(cpus), Resources: s.Resources, Ranks: 1})
+	}
+	return nil
+}
+
+// visibility decides how many GPUs each rank sees as its own. As under srun that is --gpus-per-task; other
+// counts are the node's, of which a rank picks by its LOCAL_RANK.
+func (s *Spec) visibility(sh *Shape) error {
+	switch {
+	case sh.Driver || s.GPUVisibility == Node || s.GPUVisibility == "" && s.GPUsPerTask == 0:
+		return nil
+	case s.GPUsPerTask > 0:
+		sh.OwnGPUs = s.GPUsPerTask
+		return nil
+	}
+	for i, b := range sh.Bundles {
+		switch {
+		case b.Ranks == 0: // fewer ranks than nodes of a range
+			continue
+		case b.GPUs%b.Ranks != 0:
+			return &FlagError{"--gpu-visibility", fmt.Sprintf("%d GPUs cannot be divided among the %d ranks of a node", b.GPUs, b.Ranks), "use --gpu-visibility=node, or another number"}
+		case i > 0 && b.GPUs/b.Ranks != sh.OwnGPUs:
+			return &FlagError{"--gpu-visibility", fmt.Sprintf("nodes have %d and %d ranks for the same GPUs", sh.Bundles[0].Ranks, b.Ranks), "use --gpu-visibility=node, or as many ranks on each node"}
+		}
+		sh.OwnGPUs = b.GPUs / b.Ranks
 	}
 	return nil
 }

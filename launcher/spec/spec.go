@@ -28,6 +28,7 @@ type Spec struct {
 	GPUs               int // --gpus: total
 	GPUsPerNode        int
 	GPUsPerTask        int
+	GPUVisibility      string     // --gpu-visibility: own, node; "": own with --gpus-per-task
 	Mem                int64      // --mem: bytes per node
 	MemPerCPU          int64      // bytes
 	Resources          []Resource // --gres, --resources: custom, per node (gang of nodes) or per task (-n alone)
@@ -77,6 +78,12 @@ const (
 	StrictSpread = "strict-spread"
 )
 
+// What of a node's GPUs a rank sees.
+const (
+	Own  = "own"
+	Node = "node"
+)
+
 // Shape is a request made concrete.
 type Shape struct {
 	Bundles  []Bundle
@@ -84,6 +91,7 @@ type Shape struct {
 	Driver   bool // one program that is no rank
 	Ranks    int
 	Nodes    int // nodes asked for by name (-N); 0: as many as it takes
+	OwnGPUs  int // GPUs that each rank sees, its own; 0: it sees all that the gang has on its node
 }
 
 // FlagError says which flag is wrong, why, and what to write.

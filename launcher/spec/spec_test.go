@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +37,9 @@ func (sh *Shape) String() string {
 		}
 		parts = append(parts, s)
 	}
+	if sh.OwnGPUs > 0 {
+		parts = append(parts, fmt.Sprintf("own=%d", sh.OwnGPUs))
+	}
 	return sh.Strategy + " " + strings.Join(parts, " ")
 }
 
@@ -47,17 +51,24 @@ func TestShape(t *testing.T) {
 		{"nodes=4 gpus-per-node=8", "strict-spread 1r/1c/8g 0r/1c/8g 0r/1c/8g 0r/1c/8g", "4 nodes x 8 GPUs, 1 driver on n1 (ranks? add --ntasks-per-node 8)"},
 		{"ntasks=3", "pack 1r/1c 1r/1c 1r/1c", "3 ranks"},
 		{"ntasks=1", "pack 1r/1c", "1 rank"},
-		{"ntasks=2 cpus-per-task=4 gpus-per-task=1", "pack 1r/4c/1g 1r/4c/1g", "2 ranks, 4 cores and 1 GPU each"},
-		{"ntasks=4 gpus=8", "pack 1r/1c/2g 1r/1c/2g 1r/1c/2g 1r/1c/2g", "4 ranks, 2 GPUs each"},
+		{"ntasks=2 cpus-per-task=4 gpus-per-task=1", "pack 1r/4c/1g 1r/4c/1g own=1", "2 ranks, 4 cores and 1 GPU each"},
+		{"ntasks=4 gpus=8", "pack 1r/1c/2g 1r/1c/2g 1r/1c/2g 1r/1c/2g", "4 ranks, 2 GPUs each, seen by all ranks of a node"},
 		{"nodes=2 ntasks-per-node=2", "strict-spread 2r/2c 2r/2c", "2 nodes x 2 ranks"},
 		{"nodes=2 ntasks=5", "strict-spread 3r/3c 2r/2c", "2 nodes x 2-3 ranks"},
 		{"nodes=2 ntasks=4 ntasks-per-node=2", "strict-spread 2r/2c 2r/2c", "2 nodes x 2 ranks"},
 		{"nodes=1 ntasks=2", "strict-spread 2r/2c", "1 node x 2 ranks"},
 		{"ntasks-per-node=3", "strict-spread 3r/3c", "1 node x 3 ranks"},
 		{"ntasks=6 ntasks-per-node=3", "strict-spread 3r/3c 3r/3c", "2 nodes x 3 ranks"},
-		{"nodes=2 gpus-per-node=8 gpus-per-task=2", "strict-spread 4r/4c/8g 4r/4c/8g", "2 nodes x 4 ranks, 2 GPUs each"},
-		{"nodes=2 ntasks-per-node=4 gpus-per-node=4", "strict-spread 4r/4c/4g 4r/4c/4g", "2 nodes x 4 ranks, 1 GPU each"},
-		{"gpus=4 gpus-per-task=2", "pack 1r/1c/2g 1r/1c/2g", "2 ranks, 2 GPUs each"},
+		{"nodes=2 gpus-per-node=8 gpus-per-task=2", "strict-spread 4r/4c/8g 4r/4c/8g own=2", "2 nodes x 4 ranks, 2 GPUs each"},
+		{"nodes=2 ntasks-per-node=4 gpus-per-node=4", "strict-spread 4r/4c/4g 4r/4c/4g", "2 nodes x 4 ranks, 4 GPUs on each node for all its ranks"},
+		{"gpus=4 gpus-per-task=2", "pack 1r/1c/2g 1r/1c/2g own=2", "2 ranks, 2 GPUs each"},
+		{"nodes=2 ntasks-per-node=4 gpus-per-node=4 gpu-visibility=own", "strict-spread 4r/4c/4g 4r/4c/4g own=1", "2 nodes x 4 ranks, 1 GPU each"},
+		{"nodes=2 ntasks-per-node=2 gres=gpu:4 gpu-visibility=own", "strict-spread 2r/2c/4g 2r/2c/4g own=2", "2 nodes x 2 ranks, 2 GPUs each"},
+		{"nodes=2 ntasks-per-node=2 gpus-per-task=2 gpu-visibility=node", "strict-spread 2r/2c/4g 2r/2c/4g", "2 nodes x 2 ranks, 4 GPUs on each node for all its ranks"},
+		{"ntasks=2 gpus=2 gpu-visibility=own", "pack 1r/1c/1g 1r/1c/1g own=1", "2 ranks, 1 GPU each"},
+		{"nodes=2 ntasks-per-node=2 gpu-visibility=own", "strict-spread 2r/2c 2r/2c", "2 nodes x 2 ranks"},
+		{"nodes=1-3 ntasks=2 gpus-per-node=1 gpu-visibility=own", "strict-spread 1r/1c/1g 1r/1c/1g 0r/0c/1g own=1", "3 nodes x 0-1 ranks, 1 GPU each"},
+		{"gpus-per-node=4 gpu-visibility=own", "pack 1r/1c/4g", "1 node x 4 GPUs, 1 driver on n1 (ranks? add --ntasks-per-node 4)"},
 		{"nodes=1 ntasks=2 mem=8G", "strict-spread 2r/2c/8192M", "1 node x 2 ranks"},
 		{"ntasks=2 cpus-per-task=2 mem-per-cpu=100", "pack 1r/2c/200M 1r/2c/200M", "2 ranks, 2 cores each"},
 		{"nodes=2-4 ntasks-per-node=1", "strict-spread 1r/1c 1r/1c 1r/1c", "3 nodes x 1 rank"},
@@ -113,6 +124,9 @@ func TestErrorsNameTheFlag(t *testing.T) {
 		{"ntasks=2 gpus-per-node=1", "--gpus-per-node: --ntasks alone does not say how many nodes; add --nodes N, or use --gpus-per-task"},
 		{"gpus-per-task=1", "--gpus-per-task: it does not say how many ranks; add --ntasks N, --ntasks-per-node N or --gpus-per-node N"},
 		{"ntasks=3 gpus=4", "--gpus: 4 GPUs cannot be divided among 3 ranks; use --gpus-per-task"},
+		{"gpu-visibility=all", `--gpu-visibility: "all" is neither own nor node; write own for each rank's own GPUs, node for all that the node's ranks have`},
+		{"nodes=1 ntasks=3 gpus-per-node=4 gpu-visibility=own", "--gpu-visibility: 4 GPUs cannot be divided among the 3 ranks of a node; use --gpu-visibility=node, or another number"},
+		{"nodes=2 ntasks=5 gpus-per-node=6 gpu-visibility=own", "--gpu-visibility: nodes have 3 and 2 ranks for the same GPUs; use --gpu-visibility=node, or as many ranks on each node"},
 		{"bind=maybe", `--bind: "maybe" is neither true nor false`},
 	} {
 		s, err := parse(strings.Fields(c.flags)...)
@@ -148,15 +162,29 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// Inside a job, a request that says nothing is the job's; one that does is its own.
+// Inside a job, a request that says nothing is the job's; one that does is its own. Versions of Slurm name
+// GPUs in different ways.
 func TestInSlurm(t *testing.T) {
-	job := map[string]string{"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_CPUS_PER_TASK": "3"}
-	for _, c := range []struct{ flags, shape string }{
-		{"", "strict-spread 2r/6c 2r/6c"},
-		{"cpus-per-task=1", "strict-spread 2r/2c 2r/2c"},
-		{"ntasks=3", "pack 1r/1c 1r/1c 1r/1c"},
+	for _, c := range []struct{ flags, job, shape string }{
+		{"", "", "strict-spread 2r/6c 2r/6c"},
+		{"cpus-per-task=1", "", "strict-spread 2r/2c 2r/2c"},
+		{"ntasks=3", "", "pack 1r/1c 1r/1c 1r/1c"},
+		{"", "SLURM_GPUS_PER_TASK=1", "strict-spread 2r/6c/2g 2r/6c/2g own=1"},
+		{"", "SLURM_GPUS_PER_TASK=a100:2", "strict-spread 2r/6c/4g 2r/6c/4g own=2"},
+		{"", "SLURM_TRES_PER_TASK=cpu=3,gres/gpu=1", "strict-spread 2r/6c/2g 2r/6c/2g own=1"},
+		{"", "SLURM_TRES_PER_TASK=cpu=3,gres/gpu:a100=2", "strict-spread 2r/6c/4g 2r/6c/4g own=2"},
+		{"", "SLURM_TRES_PER_TASK=cpu=3", "strict-spread 2r/6c 2r/6c"},
+		{"", "SLURM_GPUS_PER_NODE=h100:4", "strict-spread 2r/6c/4g 2r/6c/4g"},
+		{"", "SLURM_GPUS_PER_NODE=a100:1,h100:3", "strict-spread 2r/6c/4g 2r/6c/4g"},
+		{"gpu-visibility=own", "SLURM_GPUS_PER_NODE=4", "strict-spread 2r/6c/4g 2r/6c/4g own=2"},
+		{"gpu-visibility=node", "SLURM_TRES_PER_TASK=cpu=3,gres/gpu=1", "strict-spread 2r/6c/2g 2r/6c/2g"},
+		{"ntasks=3", "SLURM_TRES_PER_TASK=cpu=3,gres/gpu=1", "pack 1r/1c 1r/1c 1r/1c"},
 	} {
 		words := strings.Fields(c.flags)
+		job := map[string]string{"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_CPUS_PER_TASK": "3"}
+		if k, v, ok := strings.Cut(c.job, "="); ok {
+			job[k] = v
+		}
 		s, err := Parse(InSlurm(func(k string) string { return job[k] }, func(name string) (string, string, bool) {
 			for _, w := range words {
 				if n, v, _ := strings.Cut(w, "="); n == name {
@@ -170,7 +198,66 @@ func TestInSlurm(t *testing.T) {
 		}
 		sh, err := s.Shape(2)
 		if err != nil || sh.String() != c.shape {
-			t.Errorf("%q: %v %v, want %s", c.flags, sh, err, c.shape)
+			t.Errorf("%q in a job with %s: %v %v, want %s", c.flags, c.job, sh, err, c.shape)
+		}
+		if len(s.Labels) > 0 {
+			t.Errorf("a job with %s: asks for labels %v, which its nodes need not have", c.job, s.Labels)
+		}
+	}
+}
+
+// A count that nobody can read is refused by the name of its variable.
+func TestInSlurmRefusesNonsense(t *testing.T) {
+	job := map[string]string{"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_TRES_PER_TASK": "gres/gpu=lots"}
+	_, err := Parse(InSlurm(func(k string) string { return job[k] }, func(string) (string, string, bool) { return "", "", false }))
+	if err == nil || !strings.Contains(err.Error(), "SLURM_TRES_PER_TASK") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The environments that real Slurms of two versions gave to one sbatch script with --gpus-per-task=1 say the same.
+func TestInSlurmByVersion(t *testing.T) {
+	for _, version := range []string{"22.05", "24.11"} {
+		data, err := os.ReadFile("../../slurm/testdata/" + version + "/env.awkward")
+		if err != nil {
+			t.Fatal(err)
+		}
+		getenv := func(name string) string {
+			for line := range strings.Lines(string(data)) {
+				if k, v, _ := strings.Cut(strings.TrimSpace(line), "="); k == name {
+					return v
+				}
+			}
+			return ""
+		}
+		none := func(string) (string, string, bool) { return "", "", false }
+		s, err := Parse(InSlurm(getenv, none))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sh, err := s.Shape(1); err != nil || sh.String() != "strict-spread 1r/8c/1g own=1" {
+			t.Errorf("%s: %v %v", version, sh, err)
+		}
+	}
+}
+
+// --gres is in no variable of salloc's shell: what the nodes have counts, unless GPUs were named.
+func TestFillGPUs(t *testing.T) {
+	for _, c := range []struct{ flags, shape string }{
+		{"nodes=2 ntasks-per-node=2", "strict-spread 2r/2c/4g 2r/2c/4g"},
+		{"nodes=2", "strict-spread 1r/1c/4g 0r/1c/4g"},
+		{"nodes=2 ntasks-per-node=2 gpus-per-task=1", "strict-spread 2r/2c/2g 2r/2c/2g own=1"},
+		{"nodes=2 ntasks-per-node=2 gpus-per-node=2", "strict-spread 2r/2c/2g 2r/2c/2g"},
+		{"nodes=2 ntasks-per-node=2 gpus=2", "strict-spread 2r/2c/1g 2r/2c/1g"},
+		{"ntasks=2", "pack 1r/1c 1r/1c"},
+	} {
+		s, err := parse(strings.Fields(c.flags)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.FillGPUs(4)
+		if sh, err := s.Shape(2); err != nil || sh.String() != c.shape {
+			t.Errorf("%s: %v %v, want %s", c.flags, sh, err, c.shape)
 		}
 	}
 }

@@ -138,6 +138,14 @@ func setStrategy(s *Spec, v string) *FlagError {
 	return nil
 }
 
+func setVisibility(s *Spec, v string) *FlagError {
+	if v != Own && v != Node {
+		return bad(quote(v)+" is neither own nor node", "write own for each rank's own GPUs, node for all that the node's ranks have")
+	}
+	s.GPUVisibility = v
+	return nil
+}
+
 func setRestarts(s *Spec, v string) *FlagError {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < -1 || n > 1<<20 {
