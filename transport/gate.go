@@ -16,6 +16,9 @@ type Gate struct {
 	Epoch   uint32 // its restart count
 	// Dead tells whether an agent number was declared dead; nil: none is.
 	Dead func(agent uint32) bool
+	// Agent is the number of the side that answers, 0: it has none (yet). Nil: a hello that means one
+	// agent is not for this side. At the address of an agent that died another one may answer.
+	Agent func() uint32
 
 	mu     sync.Mutex
 	counts [fb.RefuseCodeMalformed + 1]uint64
@@ -37,7 +40,27 @@ func (g *Gate) Check(h *fb.HelloT, p Peer) *fb.RefuseT {
 	case h.Agent != 0 && g.Dead != nil && g.Dead(h.Agent):
 		return g.Refuse(fb.RefuseCodeDead, fmt.Sprintf("agent %d was declared dead", h.Agent))
 	}
+	if h.To != 0 {
+		return g.meant(h.To)
+	}
 	return nil
+}
+
+// meant returns nil if this side is agent to, or why not.
+func (g *Gate) meant(to uint32) *fb.RefuseT {
+	var agent uint32
+	if g.Agent != nil {
+		agent = g.Agent()
+	}
+	switch {
+	case agent == to:
+		return nil
+	case agent == 0 && g.Agent != nil:
+		return g.Refuse(fb.RefuseCodeBusy, "this agent is not a member yet")
+	case agent == 0:
+		return g.Refuse(fb.RefuseCodeIdentity, fmt.Sprintf("agent %d is meant, and no agent answers here", to))
+	}
+	return g.Refuse(fb.RefuseCodeIdentity, fmt.Sprintf("agent %d is meant, and agent %d answers here: ask the head where it is", to, agent))
 }
 
 // Refuse counts one refusal and returns it; for reasons that only the owner knows.

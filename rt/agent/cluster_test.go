@@ -53,6 +53,7 @@ type node struct {
 	cmd    *exec.Cmd
 	in     *os.File
 	events chan map[string]any
+	base   string
 	dir    string
 	socket string
 	done   chan struct{}
@@ -114,7 +115,7 @@ func startNode(t *testing.T, doc *bootdoc.Doc, hosts bool) *node {
 	if hosts {
 		mode = "--head=yes"
 	}
-	n := &node{t: t, in: w, events: make(chan map[string]any, 100), done: make(chan struct{})}
+	n := &node{t: t, base: doc.Base, in: w, events: make(chan map[string]any, 100), done: make(chan struct{})}
 	n.cmd = exec.Command("/proc/self/exe", "keeper", mode)
 	n.cmd.Stdin, n.cmd.Stderr = r, os.Stderr
 	out, err := n.cmd.StdoutPipe()
@@ -152,13 +153,24 @@ func (n *node) event(kind string) map[string]any {
 			if ev["event"] == kind {
 				return ev
 			}
-			if ev["event"] == "error" {
-				n.t.Fatalf("keeper: %v", ev)
+			if ev["event"] == "error" || ev["event"] == "end" {
+				n.t.Fatalf("keeper: %v, before %s; its daemons say:\n%s", ev, kind, n.logs())
 			}
 		case <-limit:
-			n.t.Fatalf("no %s from the keeper", kind)
+			n.t.Fatalf("no %s from the keeper; its daemons say:\n%s", kind, n.logs())
 		}
 	}
+}
+
+// logs is what the daemons of all nodes of the cluster wrote, for a test that failed.
+func (n *node) logs() string {
+	var b strings.Builder
+	found, _ := filepath.Glob(filepath.Join(n.base, "*", "*", "*", "*.log"))
+	for _, path := range found {
+		data, _ := os.ReadFile(path)
+		fmt.Fprintf(&b, "-- %s\n%s", path, data)
+	}
+	return b.String()
 }
 
 // daemon gives the pid of the keeper's agent or head.

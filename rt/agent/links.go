@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,12 +151,8 @@ func (h *headLink) unwatch() {
 
 // peerLinks are the sessions with one other agent: the one that this side dialled and the one that
 // the other side did. Owned by the loop.
-//
-// A hello does not say for whom it is: a peer that knows a dead agent at this address comes here and
-// goes away again. So a session that comes in counts once it has brought something.
 type peerLinks struct {
 	out, in *transport.Link
-	unsure  []*transport.Link  // that came in and have brought nothing yet
 	stop    context.CancelFunc // of the dialler
 }
 
@@ -190,9 +185,8 @@ func (l *loop) sendPeer(ctx context.Context, e ToPeer) {
 	}
 }
 
-// peerLink makes a link to or from a peer; its events count only while it is the one in its place.
-// Those of a link that the peer dialled count from its first message on.
-func (l *loop) peerLink(ctx context.Context, peer uint32, sure bool) *transport.Link {
+// peerLink makes a link to or from a peer; its end counts only while it is the one in its place.
+func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 	var link *transport.Link
 	ups := 0
 	link = transport.NewLink(transport.LinkConfig{
@@ -200,53 +194,38 @@ func (l *loop) peerLink(ctx context.Context, peer uint32, sure bool) *transport.
 		// A connection that only seems to stand would keep this node from fencing itself (AGENT-7).
 		Core: transport.LinkCoreConfig{KeepAlive: peerAlive},
 		OnMessage: func(m transport.Msg) {
-			if !sure {
-				sure = true
-				l.post(ctx, item{do: func(ctx context.Context) { l.admitPeer(ctx, peer, link) }})
-			}
 			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
 		},
 		OnUp: func(resumed bool) {
-			if !sure {
-				return
-			}
 			if ups++; ups > 1 && !resumed {
 				l.post(ctx, item{ev: PeerDead{Peer: peer}})
 			}
 			l.post(ctx, item{ev: PeerUp{Peer: peer}})
 		},
-		OnDown: func(error) {
-			if sure {
-				l.post(ctx, item{ev: PeerDown{Peer: peer}})
-			}
-		},
+		OnDown: func(error) { l.post(ctx, item{ev: PeerDown{Peer: peer}}) },
 		OnDead: func(err error) { l.post(ctx, item{do: func(ctx context.Context) { l.peerOver(ctx, peer, link, err) }}) },
 	})
 	return link
 }
 
-// admitPeer takes a session that came in and now has brought something.
-func (l *loop) admitPeer(ctx context.Context, peer uint32, link *transport.Link) {
+// tookPeer puts a session that came in, and whose handshake is done, in the place of the one before it.
+func (l *loop) tookPeer(ctx context.Context, peer uint32, link *transport.Link) {
 	p := l.peers[peer]
-	if p == nil || !slices.Contains(p.unsure, link) {
-		return // it was dropped meanwhile
+	if p == nil {
+		p = &peerLinks{}
+		l.peers[peer] = p
 	}
-	p.unsure = slices.DeleteFunc(p.unsure, func(x *transport.Link) bool { return x == link })
 	old := p.in
 	p.in = link
 	if old != nil {
 		old.Kill(transport.ErrReplaced)
 		l.step(ctx, PeerDead{Peer: peer})
 	}
-	l.step(ctx, PeerUp{Peer: peer})
 }
 
 // peerOver: a session with a peer is over.
 func (l *loop) peerOver(ctx context.Context, peer uint32, link *transport.Link, err error) {
 	p := l.peers[peer]
-	if p != nil {
-		p.unsure = slices.DeleteFunc(p.unsure, func(x *transport.Link) bool { return x == link })
-	}
 	if p == nil || p.out != link && p.in != link {
 		return
 	}
@@ -273,7 +252,7 @@ func (l *loop) dialPeer(ctx context.Context, e PeerDial) {
 		l.later(ctx, PeerUp{Peer: e.Peer})
 		return
 	}
-	link := l.peerLink(ctx, e.Peer, true)
+	link := l.peerLink(ctx, e.Peer)
 	dialing, stop := context.WithCancel(ctx)
 	p.out, p.stop = link, stop
 	d := &transport.Dialer{
@@ -281,12 +260,10 @@ func (l *loop) dialPeer(ctx context.Context, e PeerDial) {
 		Dial: func(ctx context.Context, addr string) (transport.Conn, error) {
 			return tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleAgent, Purpose: fb.PurposeControl})
 		},
-		Hello: func() *fb.HelloT { return l.hello(fb.PurposeControl) },
-		OnWelcome: func(w *fb.WelcomeT) error {
-			if w.Agent != e.Peer {
-				return fmt.Errorf("agent: agent %d lives at %v, not agent %d", w.Agent, e.Addresses, e.Peer)
-			}
-			return nil
+		Hello: func() *fb.HelloT {
+			h := l.hello(fb.PurposeControl)
+			h.To = e.Peer
+			return h
 		},
 	}
 	l.goes(func() {
@@ -308,9 +285,6 @@ func (l *loop) dropPeer(peer uint32) {
 	}
 	if p.in != nil {
 		p.in.Kill(transport.ErrClosed)
-	}
-	for _, link := range p.unsure {
-		link.Kill(transport.ErrClosed)
 	}
 }
 
@@ -364,8 +338,9 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		}
 		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
 		var link *transport.Link
+		fresh := false
 		hello, welcome, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (w *fb.WelcomeT, r *fb.RefuseT) {
-			if !l.ask(ctx, func() { link, w, r = l.admit(ctx, m, h, p) }) {
+			if !l.ask(ctx, func() { link, fresh, w, r = l.admit(ctx, m, h, p) }) {
 				return nil, &fb.RefuseT{Code: fb.RefuseCodeBusy, Text: "the agent ends"}
 			}
 			return w, r
@@ -373,6 +348,14 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		if err != nil {
 			l.log.Warn("a connection was refused", "from", conn.Peer().Addr, "error", err)
 			_ = conn.Close()
+			if fresh { // nobody knows of its session
+				link.Kill(err)
+			}
+			return
+		}
+		if fresh && hello.Role == fb.RoleAgent && !l.ask(ctx, func() { l.tookPeer(ctx, hello.Agent, link) }) {
+			_ = conn.Close()
+			link.Kill(transport.ErrClosed)
 			return
 		}
 		_ = conn.SetDeadline(time.Time{})
@@ -385,8 +368,9 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 // greetTimeout bounds TLS and the handshake of a connection that came in.
 const greetTimeout = 5 * time.Second
 
-// admit decides about a connection; it runs on the loop.
-func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (*transport.Link, *fb.WelcomeT, *fb.RefuseT) {
+// admit decides about a connection; it runs on the loop. fresh: the link was made for it, and has no
+// place yet if it is a peer's.
+func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (link *transport.Link, fresh bool, w *fb.WelcomeT, r *fb.RefuseT) {
 	if m.Unix && h.Cluster == "" { // whoever reaches the socket means the cluster behind it
 		h.Cluster = l.doc.Cluster
 	}
@@ -394,49 +378,44 @@ func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p tra
 		h.Job, h.Epoch = l.doc.Job, l.doc.Epoch
 	}
 	if refuse := l.gate.Check(h, p); refuse != nil {
-		return nil, nil, refuse
+		return nil, false, nil, refuse
 	}
 	if h.Purpose != fb.PurposeControl {
-		return nil, nil, l.gate.Refuse(fb.RefuseCodeMalformed, "an agent answers control connections only")
+		return nil, false, nil, l.gate.Refuse(fb.RefuseCodeMalformed, "an agent answers control connections only")
 	}
 	number := l.core.Agent()
-	w := &fb.WelcomeT{Build: l.build, Agent: number, Term: l.head.term.Load()}
+	w = &fb.WelcomeT{Build: l.build, Agent: number, Term: l.head.term.Load()}
 	switch h.Role {
 	case fb.RoleClient:
-		link := l.clientLinkFor(ctx, m.Unix, h)
-		link.Offer(h, w)
-		return link, w, nil
+		link, fresh = l.clientLinkFor(ctx, m.Unix, h)
 	case fb.RoleAgent:
 		if number == 0 || h.Agent == 0 || h.Agent == number {
-			return nil, nil, l.gate.Refuse(fb.RefuseCodeBusy, "this agent is not a member yet")
+			return nil, false, nil, l.gate.Refuse(fb.RefuseCodeBusy, "this agent is not a member yet")
 		}
-		q := l.peers[h.Agent]
-		if q == nil {
-			q = &peerLinks{}
-			l.peers[h.Agent] = q
-		}
-		link := q.in
-		if link != nil {
-			if s, _ := link.Session(); s == 0 || s != h.Session {
-				link = nil // another session: it takes this one's place if it is meant for us
-			}
-		}
-		if link == nil {
-			link = l.peerLink(ctx, h.Agent, false)
-			q.unsure = append(q.unsure, link)
-		}
-		link.Offer(h, w)
-		return link, w, nil
+		link, fresh = l.peerLinkFor(ctx, h)
+	default:
+		return nil, false, nil, l.gate.Refuse(fb.RefuseCodeIdentity, "an agent answers clients and agents only")
 	}
-	return nil, nil, l.gate.Refuse(fb.RefuseCodeIdentity, "an agent answers clients and agents only")
+	link.Offer(h, w)
+	return link, fresh, w, nil
+}
+
+// peerLinkFor finds the session that a peer resumes, or makes one.
+func (l *loop) peerLinkFor(ctx context.Context, h *fb.HelloT) (link *transport.Link, fresh bool) {
+	if p := l.peers[h.Agent]; p != nil && p.in != nil && h.Session != 0 {
+		if s, _ := p.in.Session(); s == h.Session {
+			return p.in, false
+		}
+	}
+	return l.peerLink(ctx, h.Agent), true
 }
 
 // clientLinkFor finds the session that a client resumes, or makes one.
-func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) *transport.Link {
+func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) (link *transport.Link, fresh bool) {
 	if h.Session != 0 && !unix {
 		for _, c := range l.clients {
 			if s, _ := c.link.Session(); c.tcp && s == h.Session {
-				return c.link
+				return c.link, false
 			}
 		}
 	}
@@ -461,7 +440,7 @@ func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) *tran
 		},
 	})
 	l.clients[process] = c
-	return c.link
+	return c.link, true
 }
 
 // clientBudget is how much output may wait for a client that does not read: the windows of several gangs.

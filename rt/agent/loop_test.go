@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/tcp"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -278,6 +280,41 @@ func TestDrainEndsEverything(t *testing.T) {
 	for _, n := range nodes {
 		if e := n.event("end"); e["code"] != float64(0) {
 			t.Errorf("%v", e)
+		}
+	}
+}
+
+// A connection that means another agent, as that of a peer which does not know yet that this agent's
+// predecessor is dead, is refused before it counts as anything.
+func TestHelloForAnother(t *testing.T) {
+	nodes := cluster(t, "n1")
+	authority, err := tcp.NewAuthority(clusterID, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cred, err := authority.Credential(fb.RoleAgent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := "127.0.0.1:" + keeperPort(t, nodes[0])
+	const live = 1 // the first agent's number
+	for _, tc := range []struct {
+		to   uint32
+		code fb.RefuseCode
+	}{{live, fb.RefuseCodeNone}, {0, fb.RefuseCodeNone}, {live + 1, fb.RefuseCodeIdentity}} {
+		conn, err := tcp.Dial(t.Context(), addr, cred, transport.Preamble{Role: fb.RoleAgent, Purpose: fb.PurposeControl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		w, err := transport.Greet(conn, &fb.HelloT{Cluster: clusterID, Role: fb.RoleAgent, Agent: 99, NodeKey: "somebody", To: tc.to})
+		_ = conn.Close()
+		var refused *transport.RefusedError
+		switch {
+		case tc.code == fb.RefuseCodeNone && (err != nil || w.Agent != live):
+			t.Errorf("meant %d: %+v, %v", tc.to, w, err)
+		case tc.code != fb.RefuseCodeNone && (!errors.As(err, &refused) || refused.Code != tc.code || !strings.Contains(refused.Text, "agent 1 answers here")):
+			t.Errorf("meant %d: %v", tc.to, err)
 		}
 	}
 }

@@ -124,7 +124,7 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
 	}
-	l.gate.Dead = l.core.Dead
+	l.gate.Dead, l.gate.Agent = l.core.Dead, l.core.Agent
 	return l, nil
 }
 

@@ -52,6 +52,9 @@ func (c *Core) admit(e Admit) {
 	case h.Role != fb.RoleAgent || h.NodeKey == "" || len(h.NodeKey) > 64:
 		refuse(fb.RefuseCodeIdentity, "only agents, each with the key of its node, connect to the head; clients connect to their node's agent")
 		return
+	case h.To != 0:
+		refuse(fb.RefuseCodeIdentity, "agent %d is meant, and this is the head", h.To)
+		return
 	case h.Term > c.state.term:
 		refuse(fb.RefuseCodeTerm, "this head's term is %d and you have seen %d: it lost its journal or is a leftover", c.state.term, h.Term)
 		return

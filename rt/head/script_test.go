@@ -171,6 +171,7 @@ func (s *script) do(line string) {
 		h := w.hello(a)
 		h.Agent = uint32(num("agent", int(h.Agent)))
 		h.Epoch, h.Term = uint32(num("epoch", int(h.Epoch))), uint64(num("term", 0))
+		h.To = uint32(num("to", 0))
 		h.WireVersion = uint16(num("version", int(h.WireVersion)))
 		h.Role, h.Purpose = fb.Role(num("role", int(h.Role))), fb.Purpose(num("purpose", 0))
 		if o["cluster"] != "" {

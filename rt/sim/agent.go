@@ -37,7 +37,6 @@ type agentProc struct {
 type peerLinks struct {
 	agent   uint32
 	out, in *session
-	unsure  []*session      // that came in and brought nothing yet: perhaps another agent is meant
 	dial    *agent.PeerDial // set while out is wanted
 	again   backoff
 }
@@ -51,7 +50,7 @@ func (p *peerLinks) best() *session {
 
 // each calls f for every session with the peer.
 func (p *peerLinks) each(f func(*session)) {
-	for _, s := range append([]*session{p.out, p.in}, p.unsure...) {
+	for _, s := range []*session{p.out, p.in} {
 		if s != nil {
 			f(s)
 		}
@@ -259,27 +258,17 @@ func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 	cfg := linkConfig
 	cfg.LostAfter, cfg.KeepAlive = peerLost, peerAlive
 	s := a.c.session(a.host, cfg)
-	ups, sure := 0, out
+	ups := 0
 	s.onMsg = func(m transport.Msg) {
-		if !sure {
-			sure = true
-			a.admitPeer(p, s)
-		}
 		a.step(agent.FromPeer{Peer: p.agent, M: m.M, Corr: m.Corr, Payload: m.Payload})
 	}
 	s.onUp = func(resumed bool) {
-		if !sure {
-			return
-		}
 		if ups++; ups > 1 && !resumed {
 			a.step(agent.PeerDead{Peer: p.agent})
 		}
 		a.step(agent.PeerUp{Peer: p.agent})
 	}
 	s.onDown = func(error) {
-		if !sure {
-			return
-		}
 		a.step(agent.PeerDown{Peer: p.agent})
 		if out {
 			a.c.after(1e6, "redial peer", uint64(p.agent), a.host, func() { a.tryPeer(p, s) })
@@ -289,21 +278,18 @@ func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 	return s
 }
 
-// admitPeer takes a session that came in and now has brought something: it is meant for us.
-func (a *agentProc) admitPeer(p *peerLinks, s *session) {
+// tookPeer puts a session that came in in the place of the one before it.
+func (a *agentProc) tookPeer(p *peerLinks, s *session) {
 	old := p.in
 	p.in = s
-	p.unsure = slices.DeleteFunc(p.unsure, func(x *session) bool { return x == s })
 	if old != nil {
 		old.onDead = func(error) {}
 		old.kill(transport.ErrClosed)
 		a.step(agent.PeerDead{Peer: p.agent})
 	}
-	a.step(agent.PeerUp{Peer: p.agent})
 }
 
 func (a *agentProc) peerOver(p *peerLinks, s *session) {
-	p.unsure = slices.DeleteFunc(p.unsure, func(x *session) bool { return x == s })
 	if p.out != s && p.in != s || a.gone {
 		return
 	}
@@ -339,6 +325,7 @@ func (a *agentProc) tryPeer(p *peerLinks, s *session) {
 		return
 	}
 	hello := a.hello()
+	hello.To = p.agent
 	hello.Session, hello.Received = s.core.Session()
 	accept := func(e end) receiver {
 		if to.agent == nil {
@@ -350,10 +337,6 @@ func (a *agentProc) tryPeer(p *peerLinks, s *session) {
 		if a.gone || p.out != s {
 			e.close()
 			return
-		}
-		if err == nil && w.Agent != p.agent {
-			e.close()
-			err = errNobody
 		}
 		if err == nil {
 			p.again.reset()
@@ -381,6 +364,8 @@ func (a *agentProc) accept(e end) receiver {
 			e.refuse(&fb.RefuseT{Code: fb.RefuseCodeDead})
 		case a.number == 0 || h.Agent == 0 || h.Agent == a.number:
 			e.refuse(&fb.RefuseT{Code: fb.RefuseCodeBusy})
+		case h.To != 0 && h.To != a.number:
+			e.refuse(&fb.RefuseT{Code: fb.RefuseCodeIdentity})
 		default:
 			p := a.peer(h.Agent)
 			s := p.in
@@ -391,7 +376,7 @@ func (a *agentProc) accept(e end) receiver {
 			}
 			if s == nil {
 				s = a.peerSession(p, false)
-				p.unsure = append(p.unsure, s)
+				a.tookPeer(p, s)
 			}
 			w := &fb.WelcomeT{WireVersion: wire.Version, Agent: a.number, Term: a.term}
 			s.offer(h, w)
@@ -410,7 +395,7 @@ func (a *agentProc) dropPeer(number uint32) {
 		s.onDead = func(error) {}
 		s.kill(transport.ErrClosed)
 	})
-	p.out, p.in, p.unsure = nil, nil, nil
+	p.out, p.in = nil, nil
 }
 
 // stop is the end of the process: its connections break, what it knew is gone.

@@ -98,6 +98,7 @@ func testRefused(t *testing.T, w World) {
 		{"older start of the job", fb.RefuseCodeEpoch, func(h *fb.HelloT) { h.Epoch = Epoch - 1 }},
 		{"newer start of the job", fb.RefuseCodeEpoch, func(h *fb.HelloT) { h.Epoch = Epoch + 1 }},
 		{"dead number", fb.RefuseCodeDead, func(h *fb.HelloT) { h.Agent = DeadOne }},
+		{"another agent is meant", fb.RefuseCodeIdentity, func(h *fb.HelloT) { h.To = SiteAgent + 1 }},
 	}
 	for i, c := range cases {
 		conn, err := w.Dial(context.Background())
@@ -116,7 +117,7 @@ func testRefused(t *testing.T, w World) {
 			t.Errorf("%s: %d admitted", c.name, admitted)
 		}
 	}
-	for code, want := range map[fb.RefuseCode]uint64{fb.RefuseCodeCluster: 2, fb.RefuseCodeEpoch: 2, fb.RefuseCodeDead: 1} {
+	for code, want := range map[fb.RefuseCode]uint64{fb.RefuseCodeCluster: 2, fb.RefuseCodeEpoch: 2, fb.RefuseCodeDead: 1, fb.RefuseCodeIdentity: 1} {
 		if got := s.Gate.Refused(code); got != want {
 			t.Errorf("%s was counted %d times, not %d", code, got, want)
 		}

@@ -19,6 +19,8 @@ const (
 	Cluster = "c0ffee00c0ffee00c0ffee00c0ffee00"
 	Epoch   = 3
 	DeadOne = 666 // agent number that was declared dead
+
+	SiteAgent = 7 // the Site's own number
 )
 
 // handshakeTime is the deadline that a Site gives to handshakes.
@@ -29,7 +31,7 @@ const patience = 20 * time.Second
 
 // Hello is one that a Site admits.
 func Hello() *fb.HelloT {
-	return &fb.HelloT{Build: "test", Cluster: Cluster, Epoch: Epoch, Role: fb.RoleAgent, Agent: 1}
+	return &fb.HelloT{Build: "test", Cluster: Cluster, Epoch: Epoch, Role: fb.RoleAgent, Agent: 1, To: SiteAgent}
 }
 
 // Inbox collects what a link tells.
@@ -133,7 +135,8 @@ type Site struct {
 // NewSite begins to accept; everything ends with the test.
 func NewSite(t testing.TB, w World, cfg func(*transport.LinkConfig)) *Site {
 	s := &Site{W: w, Inbox: NewInbox(), changed: make(chan struct{}, 1<<16)}
-	s.Gate = transport.Gate{Cluster: Cluster, Epoch: Epoch, Dead: func(n uint32) bool { return n == DeadOne }}
+	s.Gate = transport.Gate{Cluster: Cluster, Epoch: Epoch, Dead: func(n uint32) bool { return n == DeadOne },
+		Agent: func() uint32 { return SiteAgent }}
 	c := s.Inbox.Config("dialler")
 	if cfg != nil {
 		cfg(&c)

@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/tcp"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// Whoever dials an agent says which one it means, so that another one at its address can refuse; a
+// refusal ends the try, and the core asks the head where the agent is.
+func TestDialPeerSaysWhomItMeans(t *testing.T) {
+	authority, err := tcp.NewAuthority("00112233445566778899aabbccddeeff", bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cred, err := authority.Credential(fb.RoleAgent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer port.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	l := &loop{
+		core: NewCore(Config{}), config: &fb.KeeperConfigT{NodeKey: "n"}, doc: &bootdoc.Doc{Cluster: "c"}, cred: cred, log: slog.New(slog.DiscardHandler),
+		now: func() int64 { return 1 }, inbox: make(chan item, inboxSize), head: &headLink{}, peers: map[uint32]*peerLinks{},
+	}
+	l.head.number.Store(3)
+	l.dialPeer(ctx, PeerDial{Peer: 5, Addresses: []string{port.Addr().String()}})
+	nc, err := port.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.ReadPreamble(nc); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tcp.Server(ctx, nc, cred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	hello, _, _ := transport.Answer(conn, func(*fb.HelloT, transport.Peer) (*fb.WelcomeT, *fb.RefuseT) {
+		return nil, &fb.RefuseT{Code: fb.RefuseCodeIdentity, Text: "agent 6 answers here"}
+	})
+	if hello == nil || hello.To != 5 || hello.Agent != 3 {
+		t.Errorf("said %+v", hello)
+	}
+	for l.peers[5].out != nil { // until the loop was told that the try is over
+		select {
+		case it := <-l.inbox:
+			it.do(ctx)
+		case <-ctx.Done():
+			t.Fatal("a refusal does not end the try")
+		}
+	}
+	cancel()
+	l.wait.Wait()
+}
