@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"slices"
+
 	programs "github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -22,9 +24,17 @@ func (c *Core) environ(b *fb.BundlePlaceT, p *fb.RankPlaceT, m *fb.RankStartT) (
 	for _, have := range c.cfg.Devices {
 		in.NodeDevices = append(in.NodeDevices, programs.Device{ID: have.Id, Kind: have.Kind})
 	}
-	for _, name := range b.Devices {
+	mine := b.Devices
+	if in.OwnDevices, in.OwnPlace = m.Program.GpusPerRank, p.Rank-b.FirstRank; in.OwnDevices == 0 {
+		// LOCAL_RANK counts over the bundles of a node, so its devices have to.
+		mine = nil
+		for _, beside := range c.gang(gangKey{taskOf(m.Group), m.Incarnation}).bundles {
+			mine = append(mine, beside.Devices...)
+		}
+	}
+	for i, name := range mine {
 		for _, have := range c.cfg.Devices {
-			if have.Id == name {
+			if have.Id == name && !slices.Contains(mine[:i], name) {
 				in.Devices = append(in.Devices, programs.Device{ID: have.Id, Kind: have.Kind})
 			}
 		}

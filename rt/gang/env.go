@@ -25,7 +25,9 @@ type EnvInput struct {
 	NodeKey     string   // the keeper's identity: what its sweep looks for
 	Address     string   // of the node's agent
 	Interface   string   // network interface that other nodes reach this one by; "": not known
-	Devices     []Device // of the bundle
+	Devices     []Device // that the program may use: of its bundle, or all that its gang has on this node
+	OwnDevices  uint32   // each rank sees this many of Devices, its own; 0: all
+	OwnPlace    uint32   // place of the rank among those that share Devices
 	NodeDevices []Device // of the node
 	CPUs        int      // of this program, 0: not known
 	BadHome     string   // a home directory that can't be written here; "": all is well
@@ -91,7 +93,7 @@ func Env(in EnvInput) (env, notes []string) {
 	} else {
 		e.ranks(in)
 	}
-	e.mask(in)
+	notes = e.mask(in)
 	if in.CPUs > 0 {
 		e.setUnset("OMP_NUM_THREADS", strconv.Itoa(in.CPUs))
 	}
@@ -131,24 +133,44 @@ func (e *environ) ranks(in EnvInput) {
 	e.set("SLURMD_NODENAME", in.NodeName)
 }
 
-// mask names the bundle's GPUs to the program, and hides all where it has none. On a node without GPUs
-// the user's own variables stay.
-func (e *environ) mask(in EnvInput) {
+// mask names GPUs to the program, and hides all where it has none. On a node without GPUs the user's own
+// variables stay.
+func (e *environ) mask(in EnvInput) (notes []string) {
 	if len(in.NodeDevices) == 0 {
-		return
+		return nil
 	}
-	name := maskName(in.NodeDevices[0].Kind)
-	ids := make([]string, 0, len(in.Devices))
-	for i, d := range in.Devices {
+	seen, name := in.visible(), maskName(in.NodeDevices[0].Kind)
+	ids, slices := make([]string, 0, len(seen)), 0
+	for i, d := range seen {
 		if i == 0 {
 			name = maskName(d.Kind)
 		}
 		if maskName(d.Kind) == name {
 			ids = append(ids, d.ID)
 		}
+		if d.Kind == "mig" {
+			slices++
+		}
 	}
 	e.drop(masks...)
 	e.set(name, strings.Join(ids, ","))
+	if uint32(len(seen)) < in.OwnDevices {
+		notes = append(notes, "rank "+number(in.Rank)+" should see "+number(in.OwnDevices)+" GPUs of its own, and there are "+strconv.Itoa(len(in.Devices))+" for the ranks beside it")
+	}
+	if slices > 0 && len(seen) > 1 {
+		notes = append(notes, "CUDA shows a program no more than one MIG slice, and "+strconv.Itoa(len(seen))+" GPUs are in the mask: use --gpus-per-task=1, or --gpu-visibility=own")
+	}
+	return notes
+}
+
+// visible are the devices of which the program's mask is made: all that it may use, or its part of them.
+func (in *EnvInput) visible() []Device {
+	if in.OwnDevices == 0 {
+		return in.Devices
+	}
+	n := uint64(len(in.Devices))
+	from := uint64(in.OwnPlace) * uint64(in.OwnDevices)
+	return in.Devices[min(from, n):min(from+uint64(in.OwnDevices), n)]
 }
 
 func maskName(kind string) string {

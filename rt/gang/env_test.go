@@ -32,6 +32,7 @@ func rankOf(base ...string) EnvInput {
 func TestEnv(t *testing.T) {
 	nvidia := []Device{{"GPU-a", "nvidia"}, {"GPU-b", "nvidia"}}
 	amd := []Device{{"0000:c1:00.0", "amd"}}
+	four := []Device{{"GPU-a", "nvidia"}, {"1", "nvidia"}, {"MIG-GPU-c/1/0", "mig"}, {"3", "declared"}}
 	const unset = "\x00"
 	for _, tc := range []struct {
 		name string
@@ -63,6 +64,26 @@ func TestEnv(t *testing.T) {
 		{"one mask of AMD", []string{"CUDA_VISIBLE_DEVICES=7", "HIP_VISIBLE_DEVICES=7"}, func(in *EnvInput) {
 			in.NodeDevices, in.Devices = amd, amd
 		}, map[string]string{"ROCR_VISIBLE_DEVICES": "0000:c1:00.0", "CUDA_VISIBLE_DEVICES": unset, "HIP_VISIBLE_DEVICES": unset}},
+		{"the first rank's own", nil, func(in *EnvInput) {
+			in.NodeDevices, in.Devices, in.OwnDevices = nvidia, nvidia, 1
+		}, map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-a"}},
+		{"the second rank's own", []string{"CUDA_VISIBLE_DEVICES=0,1", "HIP_VISIBLE_DEVICES=0,1"}, func(in *EnvInput) {
+			in.NodeDevices, in.Devices, in.OwnDevices, in.OwnPlace = nvidia, nvidia, 1, 1
+		}, map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-b", "ROCR_VISIBLE_DEVICES": unset, "HIP_VISIBLE_DEVICES": unset}},
+		{"two of four", nil, func(in *EnvInput) {
+			in.NodeDevices, in.OwnDevices, in.OwnPlace = four, 2, 1
+			in.Devices = four
+		}, map[string]string{"CUDA_VISIBLE_DEVICES": "MIG-GPU-c/1/0,3"}},
+		{"the whole of a bundle of one rank", nil, func(in *EnvInput) {
+			in.NodeDevices, in.Devices, in.OwnDevices = four, four[2:], 2
+		}, map[string]string{"CUDA_VISIBLE_DEVICES": "MIG-GPU-c/1/0,3"}},
+		{"a rank's own of AMD", []string{"CUDA_VISIBLE_DEVICES=0"}, func(in *EnvInput) {
+			in.NodeDevices, in.Devices, in.OwnDevices, in.OwnPlace = amd, append(amd, Device{"0000:c6:00.0", "amd"}), 1, 1
+		}, map[string]string{"ROCR_VISIBLE_DEVICES": "0000:c6:00.0", "CUDA_VISIBLE_DEVICES": unset}},
+		{"own GPUs on a node without any", []string{"CUDA_VISIBLE_DEVICES=0"}, func(in *EnvInput) { in.OwnDevices = 1 }, map[string]string{"CUDA_VISIBLE_DEVICES": "0"}},
+		{"places beyond the devices", nil, func(in *EnvInput) {
+			in.NodeDevices, in.Devices, in.OwnDevices, in.OwnPlace = nvidia, nvidia, 1<<31, 1<<31
+		}, map[string]string{"CUDA_VISIBLE_DEVICES": ""}},
 		{"GPUs that are not the bundle's are hidden", nil, func(in *EnvInput) { in.NodeDevices = nvidia }, map[string]string{"CUDA_VISIBLE_DEVICES": ""}},
 		{"a node without GPUs hides nothing", []string{"CUDA_VISIBLE_DEVICES=0"}, nil, map[string]string{"CUDA_VISIBLE_DEVICES": "0"}},
 		{"MPI's traces of our step", []string{"PMI_RANK=0", "PMI_FD=3", "PMIX_RANK=0", "PMIX_NAMESPACE=x", "PMI2_x=1", "PMIX_MCA_gds=hash", "OMPI_MCA_btl=tcp"}, nil, map[string]string{
@@ -97,6 +118,28 @@ func TestEnvSaysWhatItDidToHome(t *testing.T) {
 	}
 	if _, notes := Env(rankOf("HOME=/h")); notes != nil {
 		t.Errorf("%q", notes)
+	}
+}
+
+func TestEnvSaysWhatAMaskCanNotDo(t *testing.T) {
+	for _, tc := range []struct {
+		devices    []Device
+		own, place uint32
+		want       string
+	}{
+		{[]Device{{"GPU-a", "nvidia"}, {"GPU-b", "nvidia"}}, 0, 0, ""},
+		{[]Device{{"GPU-a", "nvidia"}, {"GPU-b", "nvidia"}}, 1, 1, ""},
+		{[]Device{{"MIG-a", "mig"}, {"MIG-b", "mig"}}, 1, 1, ""},
+		{[]Device{{"MIG-a", "mig"}, {"MIG-b", "mig"}}, 0, 1, "--gpu-visibility=own"},
+		{[]Device{{"GPU-a", "nvidia"}, {"MIG-b", "mig"}}, 2, 0, "one MIG slice"},
+		{[]Device{{"GPU-a", "nvidia"}, {"GPU-b", "nvidia"}, {"GPU-c", "nvidia"}}, 2, 1, "should see 2 GPUs"},
+	} {
+		in := rankOf()
+		in.NodeDevices, in.Devices, in.OwnDevices, in.OwnPlace = tc.devices, tc.devices, tc.own, tc.place
+		_, notes := Env(in)
+		if tc.want == "" && notes != nil || tc.want != "" && (len(notes) != 1 || !strings.Contains(notes[0], tc.want)) {
+			t.Errorf("%v own %d: %q, want %q", tc.devices, tc.own, notes, tc.want)
+		}
 	}
 }
 
