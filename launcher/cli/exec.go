@@ -7,7 +7,7 @@ import (
 )
 
 // execLess are the flags that have no meaning for a single driver.
-var execLess = []string{"nodes", "ntasks", "ntasks-per-node", "gpus-per-task", "gpus", "strategy", "max-restarts", "output", "error", "time", "signal", "bind", "slurm-env"}
+var execLess = []string{"nodes", "ntasks", "ntasks-per-node", "gpus-per-task", "gpus", "gpu-visibility", "strategy", "max-restarts", "output", "error", "time", "signal", "bind", "slurm-env"}
 
 func (a *app) execCommand() *urfave.Command {
 	flags := append(specFlags(execLess...), clusterFlag(), toggle("quiet", "Q", "no messages but errors"))

@@ -77,6 +77,7 @@ func (c *call) gangOf(s *spec.Spec, sh *spec.Shape) (gang.Spec, error) {
 		Program: &gang.Program{
 			Argv: s.Command, Env: env, Cwd: dir, Stdin: gang.StdinRankZero, Driver: sh.Driver,
 			MasterPort: !sh.Driver, BindCpus: s.Bind, Grace: int64(grace), SlurmEnv: s.SlurmEnv,
+			GpusPerRank: uint32(sh.OwnGPUs),
 		},
 	}
 	if g.Name == "" {

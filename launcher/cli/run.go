@@ -44,7 +44,7 @@ func (c *call) run() error {
 		return err
 	}
 	s.Command = c.rest()
-	return c.runSpec(s, runOptions{})
+	return c.runSpec(s, runOptions{jobsOwn: spec.JobsOwn(c.jobEnv(), c.flag)})
 }
 
 // jobEnv is the environment for the job's defaults; a rank's own `maniple run` does not take them again.
@@ -60,6 +60,7 @@ type runOptions struct {
 	needCluster bool // an error without one
 	terminal    bool // a pty if stdin is a terminal
 	noCores     bool // the driver takes none: it only waits
+	jobsOwn     bool // the request is that of the Slurm job around us
 	started     func()
 }
 
@@ -111,6 +112,11 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		}
 		nodes = reply.Cluster.Up
 	}
+	if o.jobsOwn {
+		if err := c.fillGPUs(ctx, client, s); err != nil {
+			return err
+		}
+	}
 	shape, err := s.Shape(nodes)
 	if err != nil {
 		return err
@@ -119,6 +125,18 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		shape.Bundles[0].CPUs = 0
 	}
 	return c.gang(ctx, client, sig, s, shape, o)
+}
+
+// fillGPUs gives a job's own request the GPUs that all of the job's nodes have, if it names none.
+func (c *call) fillGPUs(ctx context.Context, client *gang.Client, s *spec.Spec) error {
+	if s.GPUs > 0 || s.GPUsPerNode > 0 || s.GPUsPerTask > 0 {
+		return nil
+	}
+	reply, _, err := ask[stateNodes](ctx, c, client, "nodes", "")
+	if err == nil {
+		s.FillGPUs(reply.leastGPUs())
+	}
+	return err
 }
 
 // gang runs a shape to its end.
@@ -186,6 +204,9 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		return faultOf(c.page.name, err)
 	}
 	if report := end.Report(); report != "" {
+		if hint := end.Hint(g.Program); hint != "" {
+			report += "\n  " + hint
+		}
 		c.say("%s", report)
 	}
 	if c.on("json") {

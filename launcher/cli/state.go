@@ -28,6 +28,17 @@ type stateNodes struct {
 	Missing []string    `json:"missing"`
 }
 
+// leastGPUs is how many GPUs every node has that is up.
+func (s *stateNodes) leastGPUs() int {
+	least := -1
+	for _, n := range s.Nodes {
+		if gpus := int(n.Total["GPU"]); n.State == "up" && (least < 0 || gpus < least) {
+			least = gpus
+		}
+	}
+	return max(least, 0)
+}
+
 type stateGroup struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`

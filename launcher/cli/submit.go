@@ -44,6 +44,7 @@ func submitFlags() []urfave.Flag {
 		value("sbatch", "", "'FLAGS'", "more flags for sbatch, not looked at"),
 		value("max-restarts", "", "N", "start the gang again after a failure"),
 		rare(value("grace", "", "SECONDS", "between TERM and KILL (30)")),
+		rare(value("gpu-visibility", "", "own|node", "GPUs that a rank sees (own with --gpus-per-task)")),
 		rare(value("slurm-env", "", "MODE", "rewrite, keep or hide SLURM_* of ranks")),
 		rare(toggle("bind", "", "a set of cores of its own for each rank")),
 		rare(toggle("no-check", "", "do not look for the program here: it exists only on the nodes")),

@@ -197,16 +197,13 @@ func (j *job) script() ([]byte, error) {
 		fmt.Fprintf(&b, "#SBATCH %s\n", more)
 	}
 	b.WriteString("\nexec " + quoteShell(j.program) + " run")
-	for _, name := range []string{"max-restarts", "grace", "slurm-env"} {
+	for _, name := range []string{"max-restarts", "grace", "gpu-visibility", "slurm-env"} {
 		if v := j.own[name]; v != "" {
 			b.WriteString(" --" + name + "=" + quoteShell(v))
 		}
 	}
 	if j.own["bind"] != "" {
 		b.WriteString(" --bind")
-	}
-	if v, ok := j.value("gpus-per-task"); ok { // 24.11 does not put it into the job's environment by this name
-		b.WriteString(" --gpus-per-task=" + quoteShell(v))
 	}
 	for _, name := range []string{"output", "error"} {
 		if v, ok := j.get(name); ok && perRank(v) {

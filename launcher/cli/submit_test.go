@@ -203,11 +203,11 @@ func TestSubmitOfComponents(t *testing.T) {
 
 func TestSubmitHandsOurFlagsToRun(t *testing.T) {
 	q := newQueue(t, "22.05")
-	if _, errs, code := q.submit("-n", "2", "--max-restarts", "3", "--grace=10", "--bind", "--gpus-per-task=1", "-o", "out-%t.txt", "--sbatch=--foo --bar", "--", "./solver"); code != 0 {
+	if _, errs, code := q.submit("-n", "2", "--max-restarts", "3", "--grace=10", "--bind", "--gpus-per-task=1", "--gpu-visibility=node", "-o", "out-%t.txt", "--sbatch=--foo --bar", "--", "./solver"); code != 0 {
 		t.Fatal(errs)
 	}
 	s := q.sent()
-	if !strings.Contains(s, " run --max-restarts=3 --grace=10 --bind --gpus-per-task=1 --output=out-%t.txt -- ./solver\n") || !strings.Contains(s, "#SBATCH --foo --bar\n") || strings.Contains(s, "#SBATCH --output") {
+	if !strings.Contains(s, " run --max-restarts=3 --grace=10 --gpu-visibility=node --bind --output=out-%t.txt -- ./solver\n") || !strings.Contains(s, "#SBATCH --foo --bar\n") || strings.Contains(s, "#SBATCH --output") {
 		t.Error(s)
 	}
 }
