@@ -178,6 +178,7 @@ func (c *Core) leave(m *fb.DrainT) {
 		}
 	}
 	for _, cl := range c.relay.clients {
+		c.toClient(cl.process, &fb.DrainT{Reason: m.Reason, ExitCode: m.ExitCode, Now: true}) // with the code of what has no end of its own
 		c.toClient(cl.process, &fb.ShutdownT{Reason: m.Reason})
 	}
 }
@@ -188,6 +189,10 @@ func (c *Core) onKeeperGone() {
 		return
 	}
 	reason := "its keeper was killed"
+	for _, cl := range c.relay.clients { // first: their end must not wait for a head that hangs
+		c.toClient(cl.process, &fb.NodeLeavingT{Agent: c.agent, Reason: reason})
+		c.emit(CloseClient{Process: cl.process, Reason: reason})
+	}
 	if c.agent != 0 {
 		c.toHead(&fb.NodeLeavingT{Agent: c.agent, Reason: reason})
 		c.emit(Leave{Reason: reason})

@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 // AGENT-8
 func TestKeeperGone(t *testing.T) {
 	w := running(t)
-	w.do(KeeperGone{}).want("head NodeLeaving", "agent.Leave{Reason:its keeper was killed}", "agent.Sweep{}", "exit 4")
+	w.do(KeeperGone{}).want("client 1 NodeLeaving", "agent.CloseClient{Process:1 Reason:its keeper was killed}", "head NodeLeaving", "agent.Leave{Reason:its keeper was killed}", "agent.Sweep{}", "exit 4")
 	w.do(KeeperGone{}).want()
 	w = newWorld(t, config())
 	w.do(KeeperGone{}).want("agent.Sweep{}", "exit 4")
@@ -58,7 +58,7 @@ func TestKeeperGone(t *testing.T) {
 func TestDrainNow(t *testing.T) {
 	w := running(t)
 	w.head(&fb.DrainT{Reason: "down", Now: true, ExitCode: 5}).
-		want("keeper ProgramSignal 0 signal=9 tree=true", "client 1 Shutdown")
+		want("keeper ProgramSignal 0 signal=9 tree=true", "client 1 Drain", "client 1 Shutdown")
 	w.keeper(&fb.ProgramStateT{Group: taskT(group), Incarnation: 1, Phase: fb.RankPhaseEnded, Signal: 9}).lacks("exit")
 	w.do(ClientGone{Process: 1}).has("agent.Leave{Reason:down}", "keeper KeeperStop 5 down", "exit 0")
 	if at := slices.Index(w.said, "keeper KeeperStop 5 down"); at < slices.Index(w.said, "agent.Leave{Reason:down}") {

@@ -62,6 +62,8 @@ type Client struct {
 	queries map[uint64]*query
 	boxes   []*mailbox
 	end     string // the agent said that all ends, and why
+	endCode int    // and with which code
+	fate    string // the agent said that its node is dying, and why
 }
 
 type query struct {
@@ -158,11 +160,15 @@ func (c *Client) failed(_ string, err error) bool {
 		return true
 	}
 	away := time.Since(c.away)
-	nobody := errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-	if nobody && c.ep.Socket != "" && (!c.came || away > goneLimit) {
+	if nobody(err) && c.ep.Socket != "" && (!c.came || away > goneLimit) {
 		return true
 	}
 	return c.came && away > awayLimit
+}
+
+// nobody: no process listens on a node's socket.
+func nobody(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // why makes the error that users see of the one that ended the dialler.
@@ -175,6 +181,8 @@ func (c *Client) why(err error) error {
 		return fmt.Errorf("gang: the agent at %s refuses this client: %w", c.ep.where(), err)
 	case !c.came:
 		return fmt.Errorf("gang: no agent at %s: %w; is the cluster up? see maniple status", c.ep.where(), err)
+	case c.ep.Socket != "" && nobody(err): // the keeper listens as long as it lives
+		return &NodeDiedError{Node: c.node(), Why: "its keeper and its agent are gone"}
 	}
 	// How the last try failed (no such file, refused) is for reading: it says nothing about the caller's files.
 	return fmt.Errorf("gang: node %s is gone: its agent at %s does not come back (%v): %w", c.node(), c.ep.where(), err, transport.ErrDead)
@@ -210,12 +218,14 @@ func (c *Client) over(err error) {
 		return
 	}
 	var bye *transport.GoodbyeError
-	if errors.As(err, &bye) {
+	if c.fate != "" {
+		err = &NodeDiedError{Node: c.node(), Why: c.fate}
+	} else if errors.As(err, &bye) {
 		reason := bye.Reason
 		if c.end != "" {
 			reason = c.end
 		}
-		err = fmt.Errorf("gang: the cluster has ended: %s: %w", reason, transport.ErrDead)
+		err = &EndedError{Reason: reason, Code: c.endCode}
 	}
 	c.err = err
 	close(c.dead)
@@ -248,6 +258,10 @@ func (c *Client) onMessage(m transport.Msg) {
 		c.mu.Lock()
 		c.end = t.Reason
 		c.mu.Unlock()
+	case *fb.NodeLeavingT:
+		c.mu.Lock()
+		c.fate = t.Reason
+		c.mu.Unlock()
 	case *fb.GroupUpdateT:
 		c.sort(t.Group, m)
 	case *fb.RankOutputT:
@@ -257,7 +271,13 @@ func (c *Client) onMessage(m transport.Msg) {
 	case *fb.NoticeT:
 		c.sort(t.Group, m)
 	case *fb.DrainT:
-		c.sort(nil, m)
+		if !t.Now {
+			c.sort(nil, m)
+			break
+		}
+		c.mu.Lock()
+		c.end, c.endCode = t.Reason, int(t.ExitCode)
+		c.mu.Unlock()
 	}
 }
 

@@ -99,29 +99,67 @@ func TestReattach(t *testing.T) {
 	}
 }
 
+// GANG-5: the death of the client's own node ends the gang with a node's code; a detached gang may live on.
 func TestNodeGone(t *testing.T) {
-	a := newAgent(t)
-	_, done := begin(t, a, attachTo(t, a), ranks(1), IO{})
-	began := time.Now()
-	a.crash(false)
-	r := <-done
-	if r.err == nil || !strings.Contains(r.err.Error(), "node n1 is gone") || !errors.Is(r.err, ErrDead) || errors.Is(r.err, os.ErrNotExist) {
-		t.Errorf("%v", r.err)
-	}
-	if took := time.Since(began); took > awayLimit {
-		t.Errorf("it took %v", took)
+	for _, tc := range []struct {
+		name     string
+		said     string // by the agent, before it went
+		detached bool
+		limit    time.Duration
+		want     string
+	}{
+		{"told", "its keeper was killed", false, goneLimit, "node n1 died: its keeper was killed"},
+		{"not told", "", false, awayLimit, "node n1 died: its keeper and its agent are gone"},
+		{"detached", "its keeper was killed", true, goneLimit, "node n1 died: its keeper was killed"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := newAgent(t)
+			s := ranks(2)
+			s.Detached = tc.detached
+			g, done := begin(t, a, attachTo(t, a), s, IO{})
+			a.running(g, 1, 2)
+			began := time.Now()
+			if tc.said != "" {
+				a.send(&fb.NodeLeavingT{Agent: 7, Reason: tc.said})
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				_ = a.link.Close(ctx, tc.said)
+			} else {
+				a.crash(false)
+			}
+			r := <-done
+			if tc.detached {
+				if !errors.Is(r.err, ErrDead) || errors.Is(r.err, os.ErrNotExist) || !strings.Contains(r.err.Error(), tc.want) {
+					t.Errorf("%v", r.err)
+				}
+			} else if r.err != nil || r.end.Code != 137 || r.end.Cause != "node" || r.end.Node != "n1" || r.end.Report() != tc.want {
+				t.Errorf("%+v, %v, says %q", r.end, r.err, r.end.Report())
+			}
+			if took := time.Since(began); took > tc.limit {
+				t.Errorf("it took %v", took)
+			}
+		})
 	}
 }
 
+// What a cluster ends with is the code of a gang whose end no head could tell any more.
 func TestClusterEnds(t *testing.T) {
-	a := newAgent(t)
-	_, done := begin(t, a, attachTo(t, a), ranks(1), IO{})
-	a.send(&fb.ShutdownT{Reason: "walltime"})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	_ = a.link.Close(ctx, "leaving")
-	if r := <-done; r.err == nil || !strings.Contains(r.err.Error(), "walltime") {
-		t.Errorf("%+v", r)
+	for _, code := range []int{0, 137} {
+		a := newAgent(t)
+		_, done := begin(t, a, attachTo(t, a), ranks(1), IO{})
+		a.send(&fb.DrainT{Reason: "node n2 died", ExitCode: int32(code), Now: true})
+		a.send(&fb.ShutdownT{Reason: "node n2 died"})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_ = a.link.Close(ctx, "leaving")
+		r := <-done
+		if code == 0 {
+			if !errors.Is(r.err, ErrDead) || !strings.Contains(r.err.Error(), "node n2 died") {
+				t.Errorf("%+v", r)
+			}
+		} else if r.err != nil || r.end.Code != code || r.end.Report() != "node n2 died" {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 

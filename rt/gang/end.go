@@ -25,6 +25,37 @@ func endOf(group id.Task, u *fb.GroupUpdateT, ranks int) End {
 	return e
 }
 
+// NodeDiedError: the client's own node died, and with it all that the client knows of the cluster.
+type NodeDiedError struct {
+	Node, Why string
+}
+
+func (e *NodeDiedError) Error() string {
+	return fmt.Sprintf("node %s died: %s; see maniple status for what is left", e.Node, e.Why)
+}
+
+// Is: there will be no other session.
+func (e *NodeDiedError) Is(target error) bool { return target == ErrDead }
+
+// EndedError: the cluster ended in order, or its head's node died. Code is what it ended with.
+type EndedError struct {
+	Reason string
+	Code   int
+}
+
+func (e *EndedError) Error() string { return "gang: the cluster has ended: " + e.Reason }
+
+// Is: there will be no other session.
+func (e *EndedError) Is(target error) bool { return target == ErrDead }
+
+// end is that of a gang that dies with the client's node: as the head would say it of any other node.
+func (e *NodeDiedError) end(group id.Task, ranks int) End {
+	return End{
+		Group: group, Code: 128 + 9, Cause: "node", Rank: -1, Node: e.Node, Ranks: ranks,
+		Reason: fmt.Sprintf("node %s died: %s", e.Node, e.Why), Wall: time.Now(),
+	}
+}
+
 // Report is the line for the user: "rank 2 on n2 exited with code 3 (of 4 ranks); last lines: ...",
 // "" when all is well.
 func (e End) Report() string {

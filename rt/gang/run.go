@@ -2,6 +2,7 @@ package gang
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -221,10 +222,19 @@ func (r *run) over() bool {
 	return false
 }
 
-// lost: the client is over. An end that is known counts all the same.
+// lost: the client is over. An end that is known counts all the same; else the death of the client's node
+// is the gang's, which the head cancels for want of its owner if it is elsewhere.
 func (r *run) lost(err error) (End, error) {
 	if r.ended != nil {
 		return endOf(r.group, r.ended, r.spec.Ranks()), nil
+	}
+	var died *NodeDiedError
+	var ended *EndedError
+	switch {
+	case errors.As(err, &died) && !r.spec.Detached:
+		return died.end(r.group, r.spec.Ranks()), nil
+	case errors.As(err, &ended) && ended.Code != 0: // no head was left that could have told the gang's end
+		return End{Group: r.group, Code: ended.Code, Cause: "drained", Rank: -1, Ranks: r.spec.Ranks(), Reason: ended.Reason, Wall: time.Now()}, nil
 	}
 	return End{}, err
 }

@@ -29,6 +29,8 @@ const (
 	inboxSize  = 1024 // events that wait; whoever brings more waits
 	batchSize  = 256  // events per commit of the journal
 	compactMin = 1 << 20
+
+	farewellTime = 500 * time.Millisecond // to tell the other nodes that all is over
 )
 
 // loop is the shell around a Core: one goroutine (run) owns core, journal and maps; others bring
@@ -37,6 +39,7 @@ const (
 // In one turn it takes what waits, up to batchSize events, commits all their records with one write,
 // and only then carries out what the core wants of the outside.
 type loop struct {
+	name    string // of the node
 	core    *Core
 	journal *journal.Journal
 	ring    *ring
@@ -333,6 +336,22 @@ func (l *loop) goes(f func()) {
 		defer l.wait.Done()
 		f()
 	}()
+}
+
+// farewell ends the other nodes when this one dies: without its keeper there will be no head any more.
+func (l *loop) farewell() {
+	reason := "node " + l.name + " died: its keeper was killed"
+	l.log.Warn("the cluster is over", "reason", reason)
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
+	defer cancel()
+	var told sync.WaitGroup
+	for _, m := range l.members {
+		if m.link.Send(&fb.DrainT{Reason: reason, ExitCode: codeNodeLost, Now: true}, 0, nil) != nil {
+			continue // it is dead itself
+		}
+		told.Go(func() { _ = m.link.Close(ctx, reason) })
+	}
+	told.Wait()
 }
 
 // readKeeper brings what the keeper says, until it is gone.

@@ -88,7 +88,7 @@ func TestServes(t *testing.T) {
 	b.until("a resumed session", func() bool { return len(b.ups) > 1 && b.ups[1] })
 
 	number := a.number
-	s.stop()
+	s.crash()
 	if m, ok := s.start().(*fb.KeeperReadyT); !ok {
 		t.Fatalf("the second head does not serve: %+v", m)
 	}
@@ -125,11 +125,18 @@ func TestServes(t *testing.T) {
 	}
 }
 
+// A keeper that is killed takes its head along, and with it the cluster: the other nodes are told.
 func TestEndsWithItsKeeper(t *testing.T) {
-	s := newSite(t, t.TempDir(), nil)
+	s := newSite(t, t.TempDir(), func(d *bootdoc.Doc) { d.Node.Name = "n1" })
 	s.start()
+	a := s.agent("n2", false)
+	hear[*fb.RegisteredT](a, "Registered", nil)
 	if e := s.stop(); e.code != exitKeeperGone || e.err == nil {
 		t.Errorf("exit %d, %v", e.code, e.err)
+	}
+	d := hear(a, "Drain now", func(d *fb.DrainT) bool { return d.Now })
+	if d.ExitCode != codeNodeLost || d.Reason != "node n1 died: its keeper was killed" {
+		t.Errorf("it is told %+v", d)
 	}
 }
 
@@ -251,7 +258,7 @@ func TestDamagedJournal(t *testing.T) {
 	a := s.agent("n1", false)
 	hear[*fb.RegisteredT](a, "Registered", nil)
 	a.crash()
-	s.stop()
+	s.crash()
 	path := s.path(bootdoc.JournalName)
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -295,7 +302,7 @@ func TestRingReplays(t *testing.T) {
 	hear(a, "the gang to run", phase(fb.GroupPhaseRunning))
 	endRank(a, 1)
 	hear(a, "the restart", func(u *fb.GroupUpdateT) bool { return u.Incarnation == 2 })
-	s.stop()
+	s.crash()
 	types, bodies := readJournal(t, s.path(bootdoc.JournalName))
 	term, err := wire.Unmarshal(types[0], bodies[0])
 	if err != nil {
@@ -408,7 +415,7 @@ func fullDisk(t *testing.T, dir string) {
 	a.noticed("JOURNAL_ROOM")
 	a.say(gang(a, 2, 1, 0))
 	hear(a, "a gang with room again", func(u *fb.GroupUpdateT) bool { return u.Phase == fb.GroupPhaseReserving })
-	s.stop()
+	s.crash()
 	types, _ := readJournal(t, s.path(bootdoc.JournalName))
 	ends := 0
 	for _, typ := range types {

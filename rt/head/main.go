@@ -73,6 +73,9 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, 
 	defer cancel()
 	l.goes(func() { l.readKeeper(ctx) })
 	exit, err := l.run(ctx)
+	if errors.Is(err, errKeeperGone) {
+		l.farewell()
+	}
 	cancel()
 	for _, m := range l.members {
 		m.drop(errEnds)
@@ -125,6 +128,7 @@ func prepare(ctx context.Context, keeper *uds.FDConn, build string, log *slog.Lo
 		return nil, fmt.Errorf("head: %w", err)
 	}
 	l := newLoop(New(ConfigOf(doc, build)), keeper, cred, bootdoc.Clock(name, os.Getenv), log)
+	l.name = name
 	if err := l.openJournal(filepath.Join(kc.NodeDir, bootdoc.JournalName)); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ type site struct {
 	keeper *uds.FDConn // to the head that runs now
 	told   chan wire.Message
 	ended  chan headEnd
+	cancel context.CancelFunc // of the head
 }
 
 type headEnd struct {
@@ -59,7 +60,7 @@ func newSite(t *testing.T, dir string, change func(*bootdoc.Doc)) *site {
 	var accepting sync.WaitGroup
 	accepting.Go(s.accept)
 	t.Cleanup(func() {
-		s.stop()
+		s.crash()
 		_ = s.listen.Close()
 		accepting.Wait()
 	})
@@ -105,8 +106,9 @@ func (s *site) start() wire.Message {
 		s.t.Fatal(err)
 	}
 	told, ended := make(chan wire.Message, 16), make(chan headEnd, 1)
+	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // ends with the head
-		code, err := run(context.Background(), theirs, "test", slog.New(slog.NewTextHandler(io.Discard, nil)))
+		code, err := run(ctx, theirs, "test", slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ended <- headEnd{code, err}
 	}()
 	if err := keeper.Send(&fb.KeeperConfigT{Role: fb.RoleHead, Boot: string(boot), NodeKey: "k", NodeDir: s.dir}, 0, nil); err != nil {
@@ -123,7 +125,7 @@ func (s *site) start() wire.Message {
 		}
 	}()
 	s.mu.Lock()
-	s.keeper, s.told, s.ended = keeper, told, ended
+	s.keeper, s.told, s.ended, s.cancel = keeper, told, ended, cancel
 	s.mu.Unlock()
 	return s.next()
 }
@@ -138,6 +140,20 @@ func (s *site) next() wire.Message {
 		s.t.Fatal("the head says nothing to its keeper")
 		return nil
 	}
+}
+
+// crash ends the head without a word to any agent: another one may follow.
+func (s *site) crash() {
+	s.mu.Lock()
+	keeper, ended, cancel := s.keeper, s.ended, s.cancel
+	s.keeper = nil
+	s.mu.Unlock()
+	if keeper == nil {
+		return
+	}
+	cancel()
+	s.wait(ended)
+	_ = keeper.Close()
 }
 
 // stop is the keeper's end of the socket closing: for the head, its keeper is gone.

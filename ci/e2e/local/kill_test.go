@@ -3,7 +3,9 @@
 package local
 
 import (
+	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -163,30 +165,85 @@ func TestDaemonKilledUnderAGang(t *testing.T) {
 	}
 }
 
-// A killed keeper is a node's death.
+// A killed keeper is a node's death, whichever node it is: the exit code and the word of it are the same
+// on the node of the command, on that of the head, and on any other.
 func TestKeeperKilledIsANodesDeath(t *testing.T) {
-	w := newWorld(t)
-	program := w.file("stubborn.py", stubborn)
-	w.must("up", "--fake-nodes", "2")
-	defer w.run("down")
-	p := w.start("", "run", "-N", "2", "--ntasks-per-node", "1", "--", "python3", program, "sleep")
-	w.wait(20*time.Second, "both ranks up", func() bool { return strings.Contains(p.out.String(), "up") && len(w.ranks("sleep")) == 2 })
-	keeper := 0
-	for _, pid := range w.find("maniple keeper") {
-		if len(w.childrenOf(pid, "maniple head")) == 0 {
-			keeper = pid
-		}
+	for _, c := range []struct {
+		name   string
+		up     bool   // on a cluster of two nodes; else in one of its own
+		client string // the node of the command
+		dies   string
+	}{
+		{"of a cluster of its own", false, "", ""},
+		{"another node", true, "n1", "n2"},
+		{"own node", true, "n2", "n2"},
+		{"own node, with the head", true, "n1", "n1"},
+		{"the head's node", true, "n2", "n1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			program := w.file("stubborn.py", stubborn)
+			shape := []string{"-n", "2"}
+			if c.up {
+				shape = []string{"-N", "2", "--ntasks-per-node", "1"}
+				w.must("up", "--fake-nodes", "2")
+				defer w.run("down", "--cluster", "default") // by name: not the node that died
+				w.env = append(w.env, "MANIPLE_ADDRESS="+w.nodeDir(c.client)+"/agent.sock")
+			}
+			p := w.start("", append(append([]string{"run"}, shape...), "--", "python3", program, "sleep")...)
+			w.wait(20*time.Second, "both ranks up", func() bool {
+				return strings.Contains(p.out.String(), "up") && len(w.ranks("sleep")) == 2 || exited(p)
+			})
+			name := c.dies
+			if name == "" {
+				name = filepath.Base(filepath.Dir(w.glob("maniple-*", "*", "*", "keeper.json")))
+			}
+			start := time.Now()
+			syscall.Kill(w.keeper(name), syscall.SIGKILL)
+			if code := p.code(20 * time.Second); code != 137 {
+				t.Errorf("exit code %d, want 137\n%s", code, w.logs())
+			}
+			if took := time.Since(start); took > 5*time.Second { // a loaded machine; it is some 10 ms
+				t.Errorf("it took %s to learn of it", took)
+			}
+			if want := name + " died: its keeper was killed"; !strings.Contains(p.err.String(), want) {
+				t.Errorf("stderr does not say %q:\n%s", want, p.err.String())
+			}
+			if !c.up || c.dies == "n1" { // the cluster is over: nobody has to be asked to end it
+				w.nothingLeft()
+			}
+		})
 	}
-	if keeper == 0 {
-		t.Fatal("no keeper without the head found")
+}
+
+// nodeDir is the directory of a node of the one cluster that is up.
+func (w *world) nodeDir(name string) string {
+	w.t.Helper()
+	return filepath.Dir(w.glob("maniple-*", "*", name, "keeper.json"))
+}
+
+// glob is the one file under the cluster's temporary directory that fits.
+func (w *world) glob(parts ...string) string {
+	w.t.Helper()
+	found, _ := filepath.Glob(filepath.Join(append([]string{w.tmp}, parts...)...))
+	if len(found) != 1 {
+		w.t.Fatalf("%d files fit %v: %v", len(found), parts, found)
 	}
-	syscall.Kill(keeper, syscall.SIGKILL)
-	if code := p.code(20 * time.Second); code != 137 {
-		t.Errorf("exit code %d, want 137\n%s\n%s", code, p.err.String(), w.logs())
+	return found[0]
+}
+
+// keeper is the process that keeps a node.
+func (w *world) keeper(name string) int {
+	w.t.Helper()
+	var k struct{ PID int }
+	data, err := os.ReadFile(filepath.Join(w.nodeDir(name), "keeper.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &k)
 	}
-	if !strings.Contains(p.err.String(), "node") || !strings.Contains(p.err.String(), "died") {
-		t.Errorf("stderr does not say that a node died:\n%s", p.err.String())
+	if err != nil || k.PID == 0 {
+		w.t.Fatalf("who keeps %s: %v: %s", name, err, data)
 	}
+	return k.PID
 }
 
 // ranks are the processes of the stubborn program itself.
