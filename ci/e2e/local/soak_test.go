@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,19 +79,95 @@ func TestHundredRandomKills(t *testing.T) {
 	}
 }
 
-// 100 starts of two clusters at the same moment: neither sees the other.
-func TestHundredStartsOfTwoClusters(t *testing.T) {
+// 100 starts of two users' clusters on one node at the same moment, of one name and in one temporary
+// directory: each user sees, runs in and ends only its own, and the ports that the gangs hold differ.
+func TestHundredStartsOfTwoUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to become two users")
+	}
 	for i := range 100 {
 		w := newWorld(t)
+		users := []*tenant{w.tenant(65534), w.tenant(60000 + i)}
+		starts := make([]start, len(users))
 		var wait sync.WaitGroup
-		for _, name := range []string{"a", "b"} {
-			wait.Go(func() {
-				p := w.start("", "run", "--cluster", name+strconv.Itoa(i), "-n", "1", "--", "echo", "in", name)
-				if code := p.code(30 * time.Second); code != 0 || !strings.Contains(p.out.String(), "in "+name) {
-					t.Errorf("start %d of cluster %s: exit code %d\n%s", i, name, code, p.err.String())
-				}
-			})
+		for n, u := range users {
+			wait.Go(func() { starts[n] = u.start() })
 		}
 		wait.Wait()
+		for n, s := range starts {
+			uid := strconv.Itoa(users[n].uid)
+			switch {
+			case s.err != nil:
+				t.Errorf("start %d, user %s: %v\n%s", i, uid, s.err, s.out)
+			case strings.Count(s.out, " of user "+uid+" at") != 2 || strings.Count(s.out, " of user ") != 2:
+				t.Errorf("start %d: the ranks of user %s are not its own two:\n%s", i, uid, s.out)
+			case !strings.Contains(s.out, "clusters 1\n"):
+				t.Errorf("start %d: user %s does not see just its own cluster:\n%s", i, uid, s.out)
+			}
+		}
+		if a, b := starts[0].port(), starts[1].port(); a == "" || a == b {
+			t.Errorf("start %d: both gangs were given port %q", i, a)
+		}
+		if t.Failed() {
+			return // a hundred reports of one fault help nobody
+		}
 	}
+}
+
+// tenant is one of several ordinary users of this machine, in a world they share.
+type tenant struct {
+	w    *world
+	uid  int
+	home string
+}
+
+func (w *world) tenant(uid int) *tenant {
+	w.t.Helper()
+	os.Chmod(w.tmp, 0o777|os.ModeSticky)
+	u := &tenant{w, uid, filepath.Join(w.tmp, fmt.Sprint("home-", uid))}
+	if err := os.Mkdir(u.home, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	os.Chown(u.home, uid, uid)
+	return u
+}
+
+// meet is a folder that all users may write.
+func (w *world) meet() string {
+	dir := filepath.Join(w.tmp, "meet")
+	os.Mkdir(dir, 0o777) // the first of them
+	os.Chmod(dir, 0o777)
+	return dir
+}
+
+type start struct {
+	out string
+	err error
+}
+
+// meets is a rank that says what it has and waits until the four ranks of both users run, so that both gangs
+// hold their ports at the same time.
+const meets = `: > "$MEET/$(id -u).$RANK"; echo "rank $RANK of user $(id -u) at port $MASTER_PORT"
+for i in $(seq 500); do [ "$(ls "$MEET" | wc -l)" = 4 ] && exit 0; sleep 0.05; done; exit 3`
+
+// start brings a cluster up, runs a gang in it, looks what there is, and takes the cluster down.
+func (u *tenant) start() start {
+	cmd := exec.Command("sh", "-ec", `"$M" up >/dev/null
+"$M" run -Q -n 2 -- sh -c "$RANKS"
+echo "clusters $("$M" status | grep -c ^cluster)"
+"$M" down >/dev/null`)
+	cmd.Dir, cmd.WaitDelay = u.home, 5*time.Second
+	cmd.Env = append(slices.Clone(u.w.env), "M="+binary, "RANKS="+meets, "MEET="+u.w.meet(), "HOME="+u.home, "XDG_STATE_HOME="+filepath.Join(u.home, "state"), "PWD="+u.home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.uid)}}
+	late := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGQUIT) })
+	defer late.Stop()
+	out, err := cmd.CombinedOutput()
+	return start{string(out), err}
+}
+
+// port is the MASTER_PORT that the ranks were given.
+func (s start) port() string {
+	_, rest, _ := strings.Cut(s.out, "at port ")
+	port, _, _ := strings.Cut(rest, "\n")
+	return port
 }
