@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
-	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // Causes of a group's end (GroupEnd.cause).
@@ -87,10 +86,8 @@ func (c *Core) finish(g *group, end *fb.GroupEndT) {
 
 func (c *Core) conclude(g *group, end *fb.GroupEndT, again, counted bool) {
 	var tell []Effect
-	var last []id.Agent
 	for _, p := range g.places {
 		if !p.lost {
-			last = append(last, p.agent)
 			tell = append(tell, Send{Agent: p.agent, Msg: &fb.BundleReleaseT{Group: wireTask(g.id), Incarnation: g.incarnation}})
 		}
 	}
@@ -128,10 +125,7 @@ func (c *Core) conclude(g *group, end *fb.GroupEndT, again, counted bool) {
 		return
 	}
 	c.tell(g)
-	g.run = groupRun{last: last}
-	if n := len(c.state.ended); n > maxWithOutput {
-		c.state.ended[n-1-maxWithOutput].run.last = nil
-	}
+	g.run = groupRun{}
 	c.idleSince = c.now
 	for len(c.state.ended) > maxEnded {
 		if !c.must(&fb.RecGroupGoneT{Group: wireTask(c.state.ended[0].id)}) {

@@ -22,7 +22,7 @@ type groupRun struct {
 	watchers  []id.Agent
 	running   []bool // by rank
 	nRunning  int
-	last      []id.Agent // ended: who may still have output of it, for an owner that comes back
+	claim     *fb.RankSinkT // ended: its owner came back for its output, and wants it here
 }
 
 // placeRun is what an agent has confirmed of its place.

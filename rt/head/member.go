@@ -242,6 +242,7 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 	m.run.linked, m.run.synced, m.run.deadline = true, true, 0
 	c.unpause(m)
 	c.changed()
+	c.sinks(m, reg.Previous != 0)
 	r := &fb.RegisteredT{Node: m.node.index, Term: c.state.term, Clock: c.now}
 	if d := c.state.drain; d != nil {
 		r.DrainDeadline, r.DrainReason = d.Deadline, d.Reason

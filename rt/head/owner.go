@@ -74,13 +74,33 @@ func (c *Core) watch(m *member, w *fb.GroupWatchT) {
 		}
 	} else if w.Owner {
 		// It ended while its owner was away: what it printed last may wait at its agents.
-		for _, a := range g.run.last {
-			c.send(a, &fb.RankSinkT{Group: w.Group, SinkAgent: uint32(m.number), SinkProcess: w.OwnerProcess, Sink: c.peer(m.number), Received: w.Received})
+		g.run.claim = &fb.RankSinkT{Group: w.Group, SinkAgent: uint32(m.number), SinkProcess: w.OwnerProcess, Sink: c.peer(m.number), Received: w.Received}
+		for _, a := range g.last {
+			c.send(a, g.run.claim)
 		}
 	} else if g.phase != fb.GroupPhaseEnded && g.owner != m.number && !slices.Contains(g.run.watchers, m.number) && len(g.run.watchers) < maxWatchers {
 		g.run.watchers = append(g.run.watchers, m.number)
 	}
 	c.send(m.number, c.update(g))
+}
+
+// sinks tells an agent where the output of its programs goes, as it may not know or be mistaken: it took
+// over from another, of which it has what that one left behind; or it was away while an owner came back
+// for the output of a gang that had ended. It comes before Registered, so that an agent which has that
+// knows the sinks too, and needs not be told again.
+func (c *Core) sinks(m *member, heir bool) {
+	for _, g := range c.state.groups {
+		p := g.placeAt(m.number)
+		if !heir || p == nil || p.ranks == 0 || g.master == "" || c.state.byAgent[g.owner] == nil {
+			continue // an owner that is away names its sink when it comes back
+		}
+		c.send(m.number, &fb.RankSinkT{Group: wireTask(g.id), SinkAgent: uint32(g.owner), SinkProcess: uint32(g.process), Sink: c.peer(g.owner)})
+	}
+	for _, g := range c.state.withOutput() {
+		if g.run.claim != nil && slices.Contains(g.last, m.number) && c.state.byAgent[id.Agent(g.run.claim.SinkAgent)] != nil {
+			c.send(m.number, g.run.claim)
+		}
+	}
 }
 
 // ownerLost gives a client that lost its agent time to claim its group.

@@ -72,6 +72,7 @@ type group struct {
 	port        uint16
 	portFree    bool
 	end         *fb.GroupEndT // while Stopping: what will be; wall is then when KILL is due
+	last        []id.Agent    // ended: who may still have output of it, for an owner that comes back; only the newest
 	run         groupRun
 }
 
@@ -231,6 +232,12 @@ func (s *state) applyAgentDead(r *fb.RecAgentDeadT) error {
 			}
 		}
 	}
+	for _, g := range s.withOutput() {
+		if at := slices.Index(g.last, m.number); at >= 0 && next != nil {
+			g.last = slices.Clone(g.last)
+			g.last[at] = next.number
+		}
+	}
 	n := m.node
 	if next != nil {
 		next.node, n.agent = n, next.number
@@ -335,6 +342,13 @@ func (s *state) applyGroupState(r *fb.RecGroupStateT) error {
 	if err != nil {
 		return err
 	}
+	if r.Phase == fb.GroupPhaseEnded {
+		for _, p := range g.places {
+			if p.ranks > 0 && !p.lost {
+				g.last = append(g.last, p.agent)
+			}
+		}
+	}
 	if r.Phase == fb.GroupPhasePending || r.Phase == fb.GroupPhaseEnded {
 		s.view.Release(g.id, g.incarnation)
 		g.places, g.ranks, g.master, g.port, g.end = nil, nil, "", 0, nil
@@ -354,9 +368,15 @@ func (s *state) applyGroupState(r *fb.RecGroupStateT) error {
 		g.create = gist(g.create)
 		s.groups = slices.DeleteFunc(s.groups, func(o *group) bool { return o == g })
 		s.ended = append(s.ended, g)
+		if n := len(s.ended); n > maxWithOutput {
+			s.ended[n-1-maxWithOutput].last = nil
+		}
 	}
 	return nil
 }
+
+// withOutput are the ended groups of which agents may still hold output.
+func (s *state) withOutput() []*group { return s.ended[max(0, len(s.ended)-maxWithOutput):] }
 
 // nodeName is for messages.
 func (s *state) nodeName(index uint32) string {

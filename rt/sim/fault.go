@@ -1,6 +1,9 @@
 package sim
 
-import "github.com/maniple-hpc/maniple/transport/wire/fb"
+import (
+	"github.com/maniple-hpc/maniple/rt/agent"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
 
 // CrashAgent is kill -9 of a node's agent: its keeper starts another.
 func (c *Cluster) CrashAgent(n *Node) {
@@ -8,6 +11,13 @@ func (c *Cluster) CrashAgent(n *Node) {
 		c.logf("%s: agent %d is killed", n.host.name, a.number)
 		a.stop()
 		n.startAgent(100e6)
+	}
+}
+
+// LoseSinks makes a node's spool forget where output goes, as one does that no room was found for.
+func (c *Cluster) LoseSinks(n *Node) {
+	for _, p := range n.programs {
+		p.sink, p.known = agent.Remember{}, false
 	}
 }
 

@@ -22,7 +22,7 @@ var rewrite = flag.Bool("rewrite", false, "write what scripts print into testdat
 //	wait 3s
 //	run A on=n1 bundles=2 ranks=1 cpus=1 strategy=spread restarts=1 detached=1 wait=5s argv={run=1s out=100}
 //	cancel A mode=stop grace=1s        signal and wait as Ctrl-C does
-//	kill agent|head|keeper|client X    kill -9
+//	kill agent|head|keeper|client X    kill -9; of an agent sinks=lost: with what it left about them
 //	power-off n1, reboot n1, add       a node goes without a word, comes back, joins late
 //	cut n1, stop n1 1s, part n1, heal n1, slow n1 bandwidth=10000 latency=50ms
 //	drain n0 in=5s now=1 reason=walltime
@@ -219,6 +219,9 @@ func (s *script) kill(what string, words []string, o options) {
 		s.c.CrashHead(o.dur("down", 200*time.Millisecond))
 	case "agent":
 		s.c.CrashAgent(s.node(words[2]))
+		if o["sinks"] == "lost" {
+			s.c.LoseSinks(s.node(words[2]))
+		}
 	case "keeper":
 		s.c.CrashKeeper(s.node(words[2]))
 	case "client":
