@@ -29,7 +29,7 @@ func (a *app) order(commands []*urfave.Command, args []string) (what string, out
 		name = "version"
 	}
 	if strings.HasPrefix(name, "-") {
-		return what, nil, usage("maniple", name+" stands before a command", "write for instance `maniple run "+name+" ...`")
+		return what, nil, usage(name, "it stands before a command", "write for instance `maniple run "+name+" ...`")
 	}
 	var cmd *urfave.Command
 	for _, c := range commands {
@@ -44,7 +44,11 @@ func (a *app) order(commands []*urfave.Command, args []string) (what string, out
 				names = append(names, c.Name)
 			}
 		}
-		if near := nearest(name, names); near != "" {
+		near := otherVerbs[name]
+		if near == "" {
+			near = nearest(name, names)
+		}
+		if near != "" {
 			return what, nil, usage(name, "no such command", "did you mean `maniple "+near+"`?")
 		}
 		return what, nil, usage(name, "no such command", "`maniple help` lists them; to start a program write `maniple run -- "+name+"`")
@@ -131,6 +135,9 @@ func orderFlags(cmd *urfave.Command, args []string) (flags, rest []string, err e
 
 // shortFlags reads -N2, -N 2 and -abc. used is how many of the following arguments it took.
 func shortFlags(cmd *urfave.Command, known map[string]flagShape, letters string, next []string) (flags []string, used int, err error) {
+	if _, ok := known["ntasks"]; ok && letters == "np" {
+		return nil, 0, unknownFlag(cmd, "-np") // mpirun's: "p" is no number of tasks
+	}
 	for i := range len(letters) {
 		name := letters[i : i+1]
 		shape, ok := known[name]
@@ -176,7 +183,15 @@ func unknownFlag(cmd *urfave.Command, flag string) error {
 		}
 	}
 	do := "`maniple " + cmd.Name + " --help` lists what there is"
-	if near := nearest(strings.TrimLeft(flag, "-"), names); near != "" {
+	name := strings.TrimLeft(flag, "-")
+	near := meant(cmd, name)
+	if near == "" {
+		near = nearest(name, names)
+	}
+	switch {
+	case cmd.Name == "run" && slices.Contains(queueFlags, name):
+		do = "the queue is `maniple submit`'s; inside a job the job has it already"
+	case near != "":
 		do = "did you mean --" + near + "?"
 	}
 	if cmd.Category == categoryProgram {

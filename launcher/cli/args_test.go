@@ -36,7 +36,13 @@ func TestOrder(t *testing.T) {
 		{args: "run --json=7 true", err: "--json: it takes no value; write --json alone"},
 		{args: "runn", err: "runn: no such command; did you mean `maniple run`?"},
 		{args: "./train.py", err: "./train.py: no such command; `maniple help` lists them; to start a program write `maniple run -- ./train.py`"},
-		{args: "-n 2 run", err: "maniple: -n stands before a command; write for instance `maniple run -n ...`"},
+		{args: "ps", err: "ps: no such command; did you mean `maniple status`?"},
+		{args: "kill 1.2.3", err: "kill: no such command; did you mean `maniple cancel`?"},
+		{args: "run -np 2 true", err: "run: no flag -np; did you mean --ntasks? (flags of your program go after --)"},
+		{args: "logs --tail 3", err: "logs: no flag --tail; did you mean --lines?"},
+		{args: "up -N 2", err: "up: no flag -N; did you mean --fake-nodes?"},
+		{args: "run -p gpu true", err: "run: no flag -p; the queue is `maniple submit`'s; inside a job the job has it already (flags of your program go after --)"},
+		{args: "-n 2 run", err: "-n: it stands before a command; write for instance `maniple run -n ...`"},
 	} {
 		a, _, _ := newApp(nil)
 		_, out, err := a.order(a.commands(), append([]string{"maniple"}, strings.Fields(c.args)...))

@@ -26,7 +26,7 @@ func (a *app) cancelCommand() *urfave.Command {
 			value("grace", "", "SECONDS", "between TERM and KILL (the gang's own)"),
 			toggle("now", "", "KILL at once"),
 			toggle("all", "a", "all gangs"),
-			clusterFlag(),
+			clusterFlag(), jsonFlag(),
 		},
 		action: (*call).cancel,
 	})
@@ -63,10 +63,22 @@ func (c *call) cancel() error {
 		if err != nil {
 			return err
 		}
+		names := []string{}
 		for _, g := range targets {
+			names = append(names, g.String())
 			if err := client.Cancel(ctx, g, how); err != nil {
 				return &Fault{Name: nameOr(err, "UNREACHABLE"), What: "cancel", Why: g.String() + ": " + err.Error(), Err: err}
 			}
+		}
+		if c.on("json") {
+			return c.json(struct {
+				Version int      `json:"version"`
+				Groups  []string `json:"groups"`
+				Signal  int32    `json:"signal,omitempty"`
+			}{1, names, how.Signal})
+		}
+		if len(names) == 0 {
+			c.say("cancel: no gang is running")
 		}
 		return nil
 	})

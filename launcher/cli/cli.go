@@ -23,7 +23,7 @@ type app struct {
 
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ()}
+	a := &app{stdin: os.Stdin, stdout: &output{File: os.Stdout}, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ()}
 	return a.main(args)
 }
 
@@ -40,7 +40,13 @@ func (a *app) main(args []string) (code int) {
 	if err == nil {
 		err = a.urfave(commands).RunContext(context.Background(), args)
 	}
-	if err == nil || errors.Is(err, errHelp) {
+	if errors.Is(err, errHelp) {
+		err = nil
+	}
+	if err == nil {
+		err = a.unwritten(what)
+	}
+	if err == nil {
 		return 0
 	}
 	f := faultOf(what, err)
@@ -165,6 +171,9 @@ func (a *app) say(format string, args ...any) {
 // terminal tells whether w is one.
 func terminal(w any) bool {
 	f, ok := w.(*os.File)
+	if o, is := w.(*output); is {
+		f, ok = o.File, true
+	}
 	if !ok {
 		return false
 	}

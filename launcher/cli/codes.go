@@ -49,7 +49,7 @@ var ErrorCodes = []struct {
 	{"BUG", ExitBug, "something that should not happen", "report it with the text"},
 	{"CANNOT_CREATE", ExitCreate, "a directory, file or process cannot be made", "the message names it and the reason"},
 	{"DISK_FULL", ExitCreate, "no space left on the device that the message names", "free some, or set TMPDIR"},
-	{"CLUSTER_UP", ExitCreate, "a cluster of that name is up", "`maniple down` it, or give another --name"},
+	{"CLUSTER_UP", ExitCreate, "a cluster of that name is up", "`maniple down` it, or give another --cluster"},
 	{"JOIN_TIMEOUT", ExitRetry, "nodes are missing after --join-timeout", "look at the nodes that the message names"},
 	{"NODE_FAILED", ExitRetry, "a node ended before it joined", "the message has what it said"},
 	{"NOT_NOW", ExitRetry, "the gang could not start within --immediate", "`maniple explain`"},

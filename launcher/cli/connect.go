@@ -2,6 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/launcher/boot"
@@ -20,7 +23,59 @@ func clusterFlag() urfave.Flag {
 func jsonFlag() urfave.Flag { return toggle("json", "", "as JSON, with a version field") }
 
 // find is the cluster that the command means.
-func (c *call) find() (*boot.Endpoint, error) { return boot.Find(c.getenv, c.str("cluster")) }
+func (c *call) find() (*boot.Endpoint, error) {
+	name, err := c.clusterName()
+	if err != nil {
+		return nil, err
+	}
+	ep, err := boot.Find(c.getenv, name)
+	if errors.Is(err, boot.ErrNone) && (name != "" || c.getenv("MANIPLE_ADDRESS") == "") {
+		return nil, c.noCluster(name, err)
+	}
+	return ep, err
+}
+
+// clusterName is what --cluster says.
+func (c *call) clusterName() (string, error) {
+	name, origin, ok := c.flag("cluster")
+	if !ok {
+		return "", nil
+	}
+	if err := boot.CheckName(name); err != nil {
+		return "", usage(origin, plain(err), "")
+	}
+	return name, nil
+}
+
+// noCluster names the clusters that are up, where the one that is meant is not.
+func (c *call) noCluster(name string, err error) error {
+	f := &Fault{Name: "NO_CLUSTER", What: c.page.name, Why: plain(err), Do: "start one with `maniple up`, or name it with --cluster", Err: err}
+	start := "start one with `maniple up`"
+	var up []string
+	for _, ep := range boot.List(c.getenv) {
+		up = append(up, ep.Name)
+	}
+	if name != "" {
+		start = "start it with `maniple up --cluster " + name + "`"
+		f.Do = start
+	}
+	switch near := nearest(name, slices.Clone(up)); {
+	case len(up) == 0:
+		return f
+	case name != "" && near != "":
+		f.Do = "did you mean --cluster " + near + "?"
+	default:
+		f.Do = "name one with --cluster, or " + start
+	}
+	if name == "" {
+		name = boot.DefaultName
+		if job := boot.JobName(c.getenv); job != "" {
+			name = job
+		}
+	}
+	f.Why = "no cluster " + name + " is up, only " + strings.Join(up, ", ")
+	return f
+}
 
 // connect attaches to a cluster.
 func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, error) {

@@ -23,6 +23,7 @@ func (a *app) demoCommand() *urfave.Command {
 			value("python", "", "PROGRAM", "the Python to use (default: the active environment's)"),
 			rare(value("ntasks", "n", "N", "ranks (2; one on each node of the step under srun)")),
 			rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (60 under srun)")),
+			runJSON(),
 		},
 		notes:  []string{"The program is plain Python that imports nothing of ours; torch is used if it can be imported."},
 		action: (*call).demo,

@@ -139,8 +139,6 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 	}
 	if o.Name = c.str("cluster"); o.Name == "" {
 		o.Name = c.page.name + "-" + strconv.Itoa(os.Getpid())
-	} else {
-		c.say("%s: no cluster %s is up; started one for the time of this command", c.page.name, o.Name)
 	}
 	nodes := len(o.Nodes)
 	shape, err := s.Shape(nodes)

@@ -77,7 +77,7 @@ func classify(err error) (name, do string) {
 	case errors.Is(err, boot.ErrNone):
 		return "NO_CLUSTER", "start one with `maniple up`, or name it with --cluster"
 	case errors.Is(err, boot.ErrUp):
-		return "CLUSTER_UP", "end it with `maniple down`, or give this one another --name"
+		return "CLUSTER_UP", "end it with `maniple down`, or give this one another --cluster"
 	case errors.As(err, &join):
 		return classifyJoin(join)
 	case errors.As(err, &refused):

@@ -10,7 +10,7 @@ import (
 var execLess = []string{"nodes", "ntasks", "ntasks-per-node", "gpus-per-task", "gpus", "gpu-visibility", "strategy", "max-restarts", "output", "error", "time", "signal", "bind", "slurm-env"}
 
 func (a *app) execCommand() *urfave.Command {
-	flags := append(specFlags(execLess...), clusterFlag(), toggle("quiet", "Q", "no messages but errors"))
+	flags := append(specFlags(execLess...), clusterFlag(), toggle("quiet", "Q", "no messages but errors"), runJSON())
 	return a.newCommand(&page{
 		name: "exec", summary: "run one program on the cluster's first node, with your terminal", args: "[--] PROGRAM [ARG...]",
 		examples: []string{

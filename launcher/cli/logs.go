@@ -96,6 +96,9 @@ func (c *call) events(lines int) error {
 		if c.on("json") {
 			return c.raw(raw)
 		}
+		if len(reply.Notices) == 0 {
+			c.say("logs: nothing has happened yet; `maniple logs NODE` shows what its processes wrote")
+		}
 		for _, n := range reply.Notices[max(0, len(reply.Notices)-lines):] {
 			fmt.Fprintf(c.stdout, "%s %-7s %s\n", n.Wall.Format(time.RFC3339), n.Level, n.Text)
 		}

@@ -13,7 +13,7 @@ import (
 // executable. dir is where it would start, env its environment.
 func checkProgram(what string, argv []string, dir string, env []string) error {
 	if len(argv) == 0 || argv[0] == "" {
-		return usage(what, "no program", fmt.Sprintf("write for instance `maniple %s -n 2 -- python train.py`", what))
+		return usage(what, "no program", fmt.Sprintf("write for instance `maniple %s -- python train.py`", what))
 	}
 	name := argv[0]
 	if strings.Contains(name, "/") {
@@ -45,6 +45,9 @@ func checkProgram(what string, argv []string, dir string, env []string) error {
 		do = "write ./" + name
 	} else if _, err := os.Stat(filepath.Join(dir, name)); err == nil && strings.HasSuffix(name, ".py") {
 		do = "write python " + name
+	}
+	if path == "" {
+		return &Fault{Name: "NOT_FOUND", What: what, Why: name + " is not found: the program has no PATH", Do: "give its path, or keep PATH with --export=ALL,..."}
 	}
 	return &Fault{Name: "NOT_FOUND", What: what, Why: name + " is not in PATH", Do: do}
 }

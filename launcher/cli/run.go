@@ -21,7 +21,7 @@ func (a *app) runCommand() *urfave.Command {
 	flags = append(flags, nodeFlags()...)
 	flags = append(flags,
 		toggle("quiet", "Q", "no messages but errors"),
-		toggle("json", "", "an end record as the last line of stdout"),
+		runJSON(),
 		rare(toggle("no-prefix", "", "output as it comes, without [rank]")),
 		rare(value("open-mode", "", "append|truncate", "what to do with output files that exist (truncate)")),
 	)
@@ -36,6 +36,10 @@ func (a *app) runCommand() *urfave.Command {
 		notes: []string{"Without a cluster one is started for the time of the command. Ctrl-C asks the ranks to end, twice stops them."},
 		flags: flags, program: true, more: true, action: (*call).run,
 	})
+}
+
+func runJSON() urfave.Flag {
+	return toggle("json", "", "NDJSON on stdout: what the program prints, then an end record")
 }
 
 func (c *call) run() error {
@@ -80,7 +84,7 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	ctx, sig := watchSignals(c.ctx)
 	defer sig.stop()
 	ep, err := c.find()
-	if err != nil && (!errors.Is(err, boot.ErrNone) || o.needCluster) {
+	if err != nil && (!errors.Is(err, boot.ErrNone) || o.needCluster || c.namesOther()) {
 		return err
 	}
 	if ep == nil || ep.Kind == "local" || len(s.Command) == 0 {
@@ -139,6 +143,13 @@ func (c *call) fillGPUs(ctx context.Context, client *gang.Client, s *spec.Spec) 
 	return err
 }
 
+// namesOther tells whether the user named a cluster that `run` does not make: a typo must not start one.
+// With --fake-nodes it is the name of one of its own.
+func (c *call) namesOther() bool {
+	name := c.str("cluster")
+	return name != "" && c.str("fake-nodes") == "" && name != boot.JobName(c.jobEnv())
+}
+
 // gang runs a shape to its end.
 func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *spec.Spec, shape *spec.Shape, o runOptions) error {
 	g, err := c.gangOf(s, shape)
@@ -146,7 +157,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		return err
 	}
 	rio := gang.IO{
-		Stdin: c.input(), Stdout: c.stdout, Stderr: c.stderr,
+		Stdin: c.input(), Stdout: c.screen(c.stdout), Stderr: c.screen(c.stderr),
 		Output: s.Output, Error: s.Error, Dir: g.Program.Cwd, Job: c.getenv("SLURM_JOB_ID"), User: userName(),
 		Interrupts: sig.hand(),
 	}
@@ -158,6 +169,13 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	}
 	if c.on("no-prefix") || shape.Driver {
 		rio.Prefix = gang.PrefixNever
+	}
+	if c.on("json") {
+		o.terminal, rio.Prefix = false, gang.PrefixAlways
+		lines := records{to: c.stdout, messages: c.stderr, marked: true, driver: shape.Driver}
+		out, errs := lines, lines
+		out.stream, errs.stream = "stdout", "stderr"
+		rio.Stdout, rio.Stderr = &out, &errs
 	}
 	if s.Input != "" {
 		f, err := os.Open(s.Input)
@@ -179,7 +197,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	defer limits.stop()
 	first := true
 	rio.Started = func(u *gang.Update) {
-		if first && shape.Driver && !quiet && !g.Program.Pty {
+		if first && shape.Driver && !quiet && !o.terminal {
 			c.say("%s", shape.FirstLine(driverNode(u)))
 		}
 		if first && o.started != nil {
@@ -220,7 +238,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	return nil
 }
 
-// endRecord is the last line of stdout with --json.
+// endRecord is the last line of stdout with --json, after those of ndjson.go.
 func (c *call) endRecord(g gang.Spec, end gang.End, took time.Duration) error {
 	record := struct {
 		Version  int      `json:"version"`
@@ -240,6 +258,9 @@ func (c *call) endRecord(g gang.Spec, end gang.End, took time.Duration) error {
 		Command  []string `json:"command"`
 	}{1, "end", g.Name, groupName(end.Group), end.Code, end.Cause, end.Reason, nil, end.Node, end.Signal, end.Tail,
 		end.Ranks, end.Restarts, float64(took.Milliseconds()) / 1000, g.Program.Argv}
+	if c.page.name == "demo" {
+		record.Command = []string{g.Program.Argv[0], "demo.py"} // its text is no use here
+	}
 	if end.Rank >= 0 && end.Cause != "ok" {
 		record.Rank = &end.Rank
 	}

@@ -90,6 +90,9 @@ func (c *call) query(ctx context.Context, client *gang.Client, what, of string) 
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	data, err := client.Query(ctx, what, of)
+	if err != nil && textSays(err, "is neither a group") {
+		return nil, usage(c.page.name, fmt.Sprintf("%q is no gang, nor its name, nor a node of this cluster", of), "`maniple status --all` and `maniple nodes` list them")
+	}
 	if err != nil {
 		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: plain(err), Err: err}
 	}

@@ -31,6 +31,9 @@ func (c *call) waitJob(j *job, client *exec.Client) error {
 	var out *follower
 	if j.own["follow"] != "" {
 		out = &follower{path: j.outputPath(), to: c.stdout}
+		if j.own["json"] != "" {
+			out.to = &records{to: c.stdout, stream: "stdout"}
+		}
 		defer out.close()
 	}
 	began, asked := time.Now(), time.Now()
@@ -195,6 +198,9 @@ func (f *follower) drain(ctx context.Context) {
 }
 
 func (f *follower) close() {
+	if r, ok := f.to.(*records); ok && len(r.part) > 0 {
+		r.Write([]byte("\n")) // a last line without its end
+	}
 	if f.file != nil {
 		f.file.Close()
 	}

@@ -46,7 +46,11 @@ func (c *call) up() error {
 	if err != nil {
 		return err
 	}
-	switch name := c.str("cluster"); {
+	name, err := c.clusterName()
+	if err != nil {
+		return err
+	}
+	switch {
 	case name != "" && o.Job != "" && name != o.Name:
 		return usage("--cluster", "inside a Slurm job the cluster is called by the job's ID, "+o.Name, "leave it away, or add --fake-nodes N")
 	case name != "":

@@ -187,7 +187,7 @@ def main(epochs=8, steps=60, batch=64):
             right = (network.logits(held)[1].argmax(1) == held_labels).mean()
             print(f"epoch {epoch}/{epochs}  loss {np.mean(losses):.3f}  held-out accuracy {right:.3f}", flush=True)
     if rank == 0:
-        print(f"{world} ranks trained on {world * steps * batch} pictures in {time.time() - start:.1f} s", flush=True)
+        print(f"{world} rank{'s' * (world > 1)} trained on {world * steps * batch} pictures in {time.time() - start:.1f} s", flush=True)
         if right < 0.9:
             sys.exit("the network did not learn: accuracy under 0.9")
 
