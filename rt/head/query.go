@@ -99,7 +99,8 @@ type jsonCluster struct {
 	Term     uint64             `json:"term"`
 	Began    string             `json:"began"`
 	Now      string             `json:"now"`
-	State    string             `json:"state"` // joining, up, short, draining
+	State    string             `json:"state"`         // joining, up, short, draining
+	Why      string             `json:"why,omitempty"` // it is not up
 	Expected int                `json:"expected"`
 	Joined   int                `json:"joined"`
 	Missing  []string           `json:"missing,omitempty"`
@@ -131,6 +132,7 @@ type jsonNotice struct {
 type jsonExplain struct {
 	Kind string `json:"kind"` // group, node, cluster
 	ID   string `json:"id"`
+	Why  string `json:"why,omitempty"` // one line of text: what it waits for, or why it is not up; empty: it waits for nothing
 	Text string `json:"text"`
 }
 
@@ -160,7 +162,8 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Version int        `json:"version"`
 			Nodes   []jsonNode `json:"nodes"`
 			Missing []string   `json:"missing,omitempty"`
-		}{stateVersion, list, c.missing()}, nil
+			Why     string     `json:"why,omitempty"` // they are missing
+		}{stateVersion, list, c.missing(), c.whyMissing()}, nil
 	case "groups":
 		list := make([]jsonGroup, 0, len(c.state.groups)+len(c.state.ended))
 		for _, g := range c.state.groups {
@@ -213,23 +216,25 @@ func (c *Core) answer(what, ref string) (any, error) {
 
 func (c *Core) explain(ref string) (jsonExplain, error) {
 	if ref == "" || ref == c.cfg.Name || c.cfg.Job != "" && ref == c.cfg.Job {
-		return jsonExplain{"cluster", c.cfg.Name, c.explainCluster()}, nil
+		_, why := c.standing()
+		return jsonExplain{"cluster", c.cfg.Name, why, c.explainCluster()}, nil
 	}
 	if g := c.findGroup(ref); g != nil {
-		return jsonExplain{"group", g.id.String(), c.explainGroup(g)}, nil
+		text := c.explainGroup(g)
+		return jsonExplain{"group", g.id.String(), c.whyGroup(g, text), text}, nil
 	}
 	for _, n := range c.state.nodes {
 		if n.name == ref {
-			return jsonExplain{"node", n.name, c.explainNode(n)}, nil
+			return jsonExplain{"node", n.name, c.jsonNode(n).Why, c.explainNode(n)}, nil
 		}
 	}
 	for _, name := range c.missing() {
 		if name == ref {
-			text := fmt.Sprintf("node %s is expected and has not joined", name)
+			why := "it is expected and has not joined"
 			if !c.formed() {
-				text += fmt.Sprintf("; it has %v left", c.joinLeft())
+				why += fmt.Sprintf("; it has %v left", c.joinLeft())
 			}
-			return jsonExplain{"node", name, text}, nil
+			return jsonExplain{"node", name, why, fmt.Sprintf("node %s: %s", name, why)}, nil
 		}
 	}
 	return jsonExplain{}, fmt.Errorf("head: %q is neither a group, nor its name, nor a node of this cluster", ref)
@@ -282,7 +287,7 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	}
 	if g.phase == fb.GroupPhaseEnded {
 		e := g.end
-		j.Why, _, _ = strings.Cut(e.Reason, "\n")
+		j.Why = c.whyGroup(g, "")
 		j.End = &jsonEnd{Code: e.Code, Cause: e.Cause, Reason: e.Reason, Rank: e.Rank, Node: e.Node, Signal: e.Signal, Wall: stamp(e.Wall), Restarts: e.Restarts}
 		if whole {
 			j.End.Tail = e.Tail
@@ -304,11 +309,7 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	}
 	if g.phase != fb.GroupPhaseRunning || whole {
 		j.Explain = c.explainGroup(g)
-		j.Why = strings.TrimPrefix(j.Explain, "group "+g.title()+": ")
-		if g.phase == fb.GroupPhasePending {
-			_, j.Why, _ = strings.Cut(j.Explain, "\n") // behind how long it has waited
-		}
-		j.Why, _, _ = strings.Cut(j.Why, "\n")
+		j.Why = c.whyGroup(g, j.Explain)
 	}
 	if !whole {
 		return j
@@ -336,9 +337,48 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	return j
 }
 
+// whyGroup is the line of a group's explanation that says most: what it waits for, or why it ended.
+func (c *Core) whyGroup(g *group, explain string) string {
+	why := strings.TrimPrefix(explain, "group "+g.title()+": ")
+	switch g.phase {
+	case fb.GroupPhaseEnded:
+		why = g.end.Reason
+	case fb.GroupPhasePending:
+		_, why, _ = strings.Cut(explain, "\n") // behind how long it has waited
+	}
+	why, _, _ = strings.Cut(why, "\n")
+	return why
+}
+
+// standing is the state of the whole, and why it is not up.
+func (c *Core) standing() (state, why string) {
+	switch d := c.state.drain; {
+	case d != nil:
+		return "draining", d.Reason
+	case c.short != "":
+		return "short", c.short
+	case !c.formed():
+		return "joining", c.whyMissing()
+	}
+	return "up", ""
+}
+
+// whyMissing says that nodes have not joined, and how long they have; empty when none is missing.
+func (c *Core) whyMissing() string {
+	switch {
+	case len(c.cfg.Expect) == 0 && !c.formed():
+		return fmt.Sprintf("%d of %d nodes joined; the others have %v left", len(c.state.nodes), c.cfg.minNodes(), c.joinLeft())
+	case len(c.missing()) == 0:
+		return ""
+	case !c.joinOver:
+		return fmt.Sprintf("%s; they have %v left", c.explainJoin(), c.joinLeft())
+	}
+	return c.explainJoin() + "; their time to join is over"
+}
+
 func (c *Core) jsonCluster() jsonCluster {
 	j := jsonCluster{Name: c.cfg.Name, ID: c.cfg.Cluster, Job: c.cfg.Job, Epoch: c.cfg.Epoch, Build: c.cfg.Build, Term: c.state.term,
-		Began: stamp(c.state.began), Now: stamp(c.now), State: "up", Expected: len(c.cfg.Expect), Missing: c.missing(),
+		Began: stamp(c.state.began), Now: stamp(c.now), Expected: len(c.cfg.Expect), Missing: c.missing(),
 		Total: map[string]float64{}, Free: map[string]float64{}, Groups: map[string]int{}, Refused: c.refusals, Explain: c.explainCluster()}
 	j.Joined = len(c.state.nodes)
 	for _, n := range c.state.nodes {
@@ -361,13 +401,9 @@ func (c *Core) jsonCluster() jsonCluster {
 		j.Groups[strings.ToLower(g.phase.String())]++
 	}
 	j.Groups["ended"] = len(c.state.ended)
-	switch d := c.state.drain; {
-	case d != nil:
-		j.State, j.Drain = "draining", &jsonDrain{stamp(d.Deadline), d.Reason, d.ExitCode}
-	case c.short != "":
-		j.State = "short"
-	case !c.formed():
-		j.State = "joining"
+	j.State, j.Why = c.standing()
+	if d := c.state.drain; d != nil {
+		j.Drain = &jsonDrain{stamp(d.Deadline), d.Reason, d.ExitCode}
 	}
 	return j
 }

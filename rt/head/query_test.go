@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -56,9 +57,10 @@ func TestQueries(t *testing.T) {
 	var nodes struct {
 		Nodes   []jsonNode
 		Missing []string
+		Why     string
 	}
 	w.query("nodes", "", &nodes)
-	if len(nodes.Nodes) != 2 || len(nodes.Missing) != 1 || nodes.Missing[0] != "n3" {
+	if len(nodes.Nodes) != 2 || len(nodes.Missing) != 1 || nodes.Missing[0] != "n3" || nodes.Why != "2 of 3 nodes joined, missing n3 (2 are enough); they have 5m0s left" {
 		t.Fatalf("nodes: %+v", nodes)
 	}
 	n1, n2 := nodes.Nodes[0], nodes.Nodes[1]
@@ -110,13 +112,17 @@ func TestQueries(t *testing.T) {
 		t.Errorf("cluster: %+v", c)
 	}
 
-	for _, c := range []struct{ ref, kind, says string }{
-		{"", "cluster", "missing n3"}, {"demo", "cluster", "group next"}, {"4711", "cluster", ""}, {"n1", "node", "held by group train"},
-		{"n3", "node", "is expected and has not joined"}, {"next", "group", "waiting since"}, {"99.1.3", "group", "ended with code 3"},
+	for _, c := range []struct{ ref, kind, says, why string }{
+		{"", "cluster", "missing n3", ""}, {"demo", "cluster", "group next", ""}, {"4711", "cluster", "", ""},
+		{"n1", "node", "held by group train", ""}, {"n2", "node", "takes nothing now", "its connection to the head broke"},
+		{"n3", "node", "is expected and has not joined", "it is expected and has not joined"},
+		{"next", "group", "waiting since", "needs 6 CPU, 1 of 4 are free, held by gang train (99.1.1)"},
+		{"train", "group", "running since", "running since 0s on n[1-2], 2 ranks"},
+		{"99.1.3", "group", "ended with code 3", "rank 0 on n1 exited with code 3"},
 	} {
 		var e struct{ Explain jsonExplain }
 		w.query("explain", c.ref, &e)
-		if e.Explain.Kind != c.kind || !strings.Contains(e.Explain.Text, c.says) {
+		if e.Explain.Kind != c.kind || !strings.Contains(e.Explain.Text, c.says) || e.Explain.Why != c.why {
 			t.Errorf("explain %q: %+v", c.ref, e.Explain)
 		}
 	}
@@ -137,6 +143,35 @@ func TestQueries(t *testing.T) {
 	if n := len(log.Notices); n != maxNotices || len(log.Notices[0].Text) != maxNotices || len(log.Notices[n-1].Text) != 2*maxNotices-1 {
 		t.Errorf("log: %d notices, the first has %d letters", n, len(log.Notices[0].Text))
 	}
+}
+
+// What is not up says why, in one line, in every reply that tells of it.
+func TestWhyOfTheWhole(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2"}, JoinTimeout: time.Minute})
+	a := w.join("n1", "CPU=4", 0)
+	g := w.ask(a, 1, 1, "CPU=3", nil)
+	check := func(state, why string) {
+		t.Helper()
+		var cluster struct{ Cluster jsonCluster }
+		w.query("cluster", "", &cluster)
+		var e struct{ Explain jsonExplain }
+		w.query("explain", "", &e)
+		if c := cluster.Cluster; c.State != state || c.Why != why || e.Explain.Why != why {
+			t.Errorf("%s because %q, explained by %q; want %s, %q", c.State, c.Why, e.Explain.Why, state, why)
+		}
+	}
+	check("joining", "1 of 2 nodes joined, missing n2; they have 1m0s left")
+	var group struct{ Group jsonGroup }
+	if w.query("group", g.id.String(), &group); group.Group.Why != "1 of 2 nodes joined, missing n2" {
+		t.Errorf("the gang waits: %q", group.Group.Why)
+	}
+	w.join("n2", "CPU=4", 0)
+	w.settle()
+	check("up", "")
+	w.step(Short{"no space left on device"})
+	check("short", "no space left on device")
+	w.step(FromAgent{Agent: id.Agent(a.number), Msg: &fb.DrainT{Reason: "walltime", Deadline: w.now + 60*second}})
+	check("draining", "walltime")
 }
 
 // docs/spec/state.md names every field of the replies and every code of a notice.
