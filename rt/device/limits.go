@@ -24,16 +24,30 @@ var limits = []limit{
 	{"memlock", unix.RLIMIT_MEMLOCK, 64 << 20, Info, "RDMA can't register memory and stays off", "set memlock to unlimited (limits.conf, or LimitMEMLOCK=infinity of slurmd)"},
 }
 
+// enoughFiles bounds what nofile is raised to. Where the hard limit is a billion, as in some containers,
+// programs that close every descriptor that could be open would take minutes.
+const enoughFiles = 1 << 20
+
+// raised is the soft limit for a hard one.
+func (l limit) raised(hard uint64) uint64 {
+	if l.resource == unix.RLIMIT_NOFILE {
+		return min(hard, enoughFiles)
+	}
+	return hard
+}
+
 // RaiseLimits raises this process's soft limits to the hard ones, for itself and for what it starts, and says
-// which of them fall short all the same.
+// which of them fall short all the same. No other limit is touched: those are somebody's wish.
 func RaiseLimits() []Finding {
 	for _, l := range limits {
 		var r syscall.Rlimit
-		if syscall.Getrlimit(l.resource, &r) == nil && r.Cur < r.Max {
-			r.Cur = r.Max
-			// A failure shows as a shortfall below.
-			_ = syscall.Setrlimit(l.resource, &r)
+		if syscall.Getrlimit(l.resource, &r) != nil {
+			continue
 		}
+		// Always: what Go raised for itself when it started, it takes back from its children unless it is set.
+		// A failure shows as a shortfall below.
+		r.Cur = l.raised(r.Max)
+		_ = syscall.Setrlimit(l.resource, &r)
 	}
 	var out []Finding
 	for _, f := range limitFindings(syscall.Getrlimit) {

@@ -50,6 +50,18 @@ func TestRaiseLimits(t *testing.T) {
 	}
 }
 
+func TestRaisedStaysReasonable(t *testing.T) {
+	for _, l := range limits {
+		want := uint64(unix.RLIM_INFINITY)
+		if l.name == "nofile" {
+			want = 1 << 20
+		}
+		if got := l.raised(unix.RLIM_INFINITY); got != want || l.raised(4096) != 4096 {
+			t.Errorf("%s: unlimited becomes %d, 4096 becomes %d", l.name, got, l.raised(4096))
+		}
+	}
+}
+
 func TestList(t *testing.T) {
 	for in, want := range map[string]string{"": "", "0": "0", "0-3,8": "0-3,8", "3,1,2": "1-3", " 0-1 ": "0-1"} {
 		list, ok := parseList(in)

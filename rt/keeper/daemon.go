@@ -274,7 +274,7 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// send queues a frame; without a process it is dropped, since the next one is told everything.
+// send queues a frame; without a daemon or a process it is dropped, since the next one is told everything.
 func (d *daemon) send(m wire.Message, files ...*os.File) { d.queue(outgoing{m: m, files: files}) }
 
 func (d *daemon) queue(o outgoing) {

@@ -142,6 +142,24 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+// Where no agent can be started, the head is told by its keeper: the other nodes wait for it.
+func TestCrashLoopBesideTheHead(t *testing.T) {
+	t.Parallel()
+	n := boot(t, setup{env: []string{"KEEPER_TEST_AGENT=crash"}})
+	h := n.link(fb.RoleHead)
+	n.event("error")
+	told := time.Now()
+	d := h.recv("Drain").m.(*fb.DrainT)
+	if !d.Now || d.ExitCode != 70 || !strings.Contains(d.Reason, "out of ideas") {
+		t.Errorf("told %+v", d)
+	}
+	h.conn.Close()
+	n.ended(70)
+	if took := time.Since(told); took > 4*time.Second {
+		t.Errorf("the node took %v to end", took)
+	}
+}
+
 // KEEP-1: kill -9 of a keeper, with an agent that sweeps and without.
 func TestKeeperKilled(t *testing.T) {
 	word := unique(t)

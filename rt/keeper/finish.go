@@ -20,7 +20,9 @@ const (
 // keeper ended, directory removed, and the end told last of all.
 func (k *keeper) finish() error {
 	k.closeListeners()
-	k.agent.send(&fb.DrainT{Deadline: time.Now().UnixNano(), Reason: k.stop.reason, ExitCode: int32(k.stop.code), Now: true})
+	all := &fb.DrainT{Deadline: time.Now().UnixNano(), Reason: k.stop.reason, ExitCode: int32(k.stop.code), Now: true}
+	k.agent.send(all)
+	k.head.send(all) // by no agent's way: there may be none, and the other nodes must not wait for one
 	k.killAll(func() bool { return !k.anyTree() })
 	k.dismiss()
 	k.killAll(func() bool { return !k.anyBelow() })

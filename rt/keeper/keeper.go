@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -45,7 +46,8 @@ type keeper struct {
 	trees    trees
 	held     map[incarnation]*hold
 	oom      oomScore
-	retired  []*os.File // closed when the agent that did not read is gone
+	limits   []device.Finding // which limits stay short for programs
+	retired  []*os.File       // closed when the agent that did not read is gone
 
 	drain  *drain // asked for
 	stop   *ended // decided: the loop ends
@@ -131,6 +133,9 @@ func (k *keeper) open() (err error) {
 		return err
 	}
 	k.log = slog.New(slog.NewTextHandler(k.dir.log, nil))
+	for _, f := range k.limits {
+		k.log.Warn(f.Text, "code", f.Code, "do", f.Do)
+	}
 	k.oom = openOOMScore(k.log)
 	k.log.Info("node is up", "node", k.name, "cluster", k.doc.Name, "port", k.port, "head", k.hosts)
 	k.serve()
@@ -274,6 +279,9 @@ func (k *keeper) startDrain(reason string, code int, deadline time.Time, now boo
 		k.drain.frame = &fb.DrainT{Deadline: deadline.UnixNano(), Reason: reason, ExitCode: int32(code), Now: now}
 		k.log.Info("drain", "reason", reason, "deadline", deadline, "now", now)
 		k.agent.send(k.drain.frame)
+		if k.agent.child == nil {
+			k.head.send(k.drain.frame)
+		}
 	}
 	if k.agent.starts == 0 { // it waits for the address of a head
 		k.end(code, reason)

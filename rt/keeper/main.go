@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/device"
 )
 
 // Exit codes of a keeper that ends by itself; otherwise it is the one that the agent said.
@@ -70,7 +71,7 @@ func run(args []string, out *events) error {
 	if err := prepare(); err != nil {
 		return &fault{"PROCESS", exitOS, err}
 	}
-	k := &keeper{out: out, hosts: hosts, posts: make(chan func(), 256), done: make(chan struct{})}
+	k := &keeper{out: out, hosts: hosts, limits: device.RaiseLimits(), posts: make(chan func(), 256), done: make(chan struct{})}
 	k.signals = make(chan os.Signal, 16)
 	k.children = make(chan os.Signal, 1)
 	signal.Notify(k.signals, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGHUP, unix.SIGPIPE)

@@ -3,6 +3,7 @@ package keeper_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -276,5 +277,24 @@ func TestStoppedBeforeStart(t *testing.T) {
 	if r.state.Signal != int32(unix.SIGTERM) {
 		t.Errorf("ended as %+v", r.state)
 	}
+	a.stop()
+}
+
+// Batch systems hand on limits that are too small; whatever else is limited is somebody's wish.
+func TestProgramsGetRaisedLimits(t *testing.T) {
+	n := boot(t, setup{wrap: func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"sh", "-c", `ulimit -Sn 256 && ulimit -Hn 4321 && ulimit -St 70000 && ulimit -Sc 3 && exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+	}})
+	a := n.agent()
+	r := a.launch(sh("ulimit -Sn; ulimit -St; ulimit -Sc"))
+	if got := strings.Join(r.lines(r.stdout(), 3), " "); got != "4321 70000 3" {
+		t.Errorf("nofile, CPU time and core of a program are %s, want 4321 70000 3", got)
+	}
+	log, err := os.ReadFile(filepath.Join(n.dir(), "keeper.log"))
+	if err != nil || !strings.Contains(string(log), "ULIMIT_NOFILE") {
+		t.Errorf("the log does not say that 4321 files are few: %v\n%s", err, log)
+	}
+	r.end()
 	a.stop()
 }
