@@ -81,7 +81,11 @@ func (m *machine) granted(f *Facts, cards []card, o *Options) ([]card, error) {
 	open := slices.DeleteFunc(slices.Clone(cards), func(c card) bool { return !c.opens })
 	mask, maskName, masked := m.mask(cards)
 	if m.inSlurm() {
-		grant, name := m.env("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+		grants := []string{"SLURM_STEP_GPUS", "SLURM_JOB_GPUS"}
+		if tasks, _ := m.env("SLURM_STEP_NUM_TASKS"); tasks != "" {
+			grants = grants[:1] // the job's list is that of the batch script's node, and came along from there
+		}
+		grant, name := m.env(grants...)
 		if n, _ := m.env("SLURM_GPUS_ON_NODE"); grant == "" || n == "0" {
 			f.bound("GPU", "Slurm granted none", 0)
 			return nil, nil
@@ -108,6 +112,9 @@ func (m *machine) granted(f *Facts, cards []card, o *Options) ([]card, error) {
 			return byNumber(cards, part, maskName+"="+mask)
 		}
 		return m.byMask(f, chosen, open, mask, maskName)
+	}
+	if len(cards) == 0 {
+		return nil, nil // a mask from somebody's profile hides nothing here
 	}
 	if len(open) < len(cards) {
 		f.bound("GPU", "device files that open", float64(len(open)))
@@ -176,17 +183,26 @@ func countCards(cards []card) string {
 // a device cgroup they start at 0 again, and without one all of the node's cards open.
 func (m *machine) byMask(f *Facts, cards, open []card, mask, name string) ([]card, error) {
 	var out []card
-	if lower := strings.ToLower(mask); mask != "" && mask != "-1" && lower != "nodevfiles" && lower != "none" && lower != "void" {
+	numbers := false
+	if lower := strings.ToLower(mask); mask != "" && lower != "nodevfiles" && lower != "none" && lower != "void" {
 		for part := range strings.SplitSeq(mask, ",") {
 			part = strings.TrimSpace(part)
+			if part == "-1" {
+				break // CUDA reads no further
+			}
 			pool, at := cards, -1
 			if n, err := strconv.Atoi(part); err == nil {
 				pool = open
 				if n >= 0 && n < len(open) {
 					at = n
 				}
+				numbers = true
 			} else {
-				at = slices.IndexFunc(cards, func(c card) bool { return strings.HasPrefix(c.ID, part) })
+				named := func(c card) bool { return part != "" && strings.HasPrefix(c.ID, part) }
+				at = slices.IndexFunc(cards, named)
+				if at >= 0 && cards[at].ID != part && slices.ContainsFunc(cards[at+1:], named) {
+					return nil, fmt.Errorf("device: %s=%s: %q is the beginning of several GPUs' names; write more of it", name, mask, part)
+				}
 			}
 			if at < 0 {
 				return nil, fmt.Errorf("device: %s=%s: no GPU %q here, there are %d that may be used; unset it or correct it", name, mask, part, len(open))
@@ -198,6 +214,10 @@ func (m *machine) byMask(f *Facts, cards, open []card, mask, name string) ([]car
 				out = append(out, pool[at])
 			}
 		}
+	}
+	order, _ := m.env("CUDA_DEVICE_ORDER")
+	if numbers && name == "CUDA_VISIBLE_DEVICES" && order != "PCI_BUS_ID" && slices.ContainsFunc(open, func(c card) bool { return c.Model != open[0].Model }) {
+		f.warn("%s=%s counts the GPUs in the order of the bus, as nvidia-smi does; CUDA would count the fastest first, since they are of several models: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them", name, mask)
 	}
 	f.bound("GPU", name, float64(len(out)))
 	slices.SortStableFunc(out, func(a, b card) int { return cmp.Or(strings.Compare(a.PCI, b.PCI), cmp.Compare(a.Minor, b.Minor)) })
@@ -224,9 +244,10 @@ func (m *machine) slices(f *Facts, cards []card, mask, name string) ([]card, err
 	return out, nil
 }
 
-// open tells whether a device file opens. Reading is enough for the device cgroup to answer.
+// open tells whether a device file opens as drivers' libraries open it. The device cgroup, the file's mode and
+// a card that died all answer here.
 func (m *machine) open(name string) error {
-	file, err := os.OpenFile(m.path(name), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	file, err := os.OpenFile(m.path(name), os.O_RDWR|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ var rewrite = flag.Bool("rewrite", false, "write what is detected into testdata"
 //	env NAME=VALUE         in the environment
 //	link NAME ADDRESS...   a network interface that is up
 //	deny FILE              a device file that does not open
+//	readonly FILE          a device file that opens for reading only
 //	node KEY=VALUE         declared: name, cpus, gpus, memory, fake, label.X, resource.X
 //	interfaces GLOB...     and loopback
 //
@@ -110,6 +111,10 @@ func unpack(t *testing.T, archive string) device.Options {
 				t.Fatal(err)
 			}
 			if err := os.Symlink(filepath.Base(path), path); err != nil {
+				t.Fatal(err)
+			}
+		case "readonly": // a folder opens for reading only, for root too
+			if err := os.MkdirAll(filepath.Join(o.Root, f[1]), 0o777); err != nil {
 				t.Fatal(err)
 			}
 		case "node":
