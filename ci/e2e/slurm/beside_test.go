@@ -54,20 +54,65 @@ srun --export=ALL -n 2 -N 2 --overlap --mem=0 --gres=none sh -c 'echo "own srun 
 	if !strings.Contains(out, "own srun on n1") || !strings.Contains(out, "own srun on n2") {
 		t.Errorf("the user's own srun:\n%s", out)
 	}
-	devices := map[string]bool{}
 	for rank := range 4 {
 		v := variables(e2e.Read(filepath.Join(dir, fmt.Sprintf("env.%d", rank))))
 		if v["WORLD_SIZE"] != "4" || v["LOCAL_WORLD_SIZE"] != "2" || v["GREETING"] != "hello" || v["OMP_NUM_THREADS"] != "1" {
 			t.Errorf("rank %d: WORLD_SIZE=%s LOCAL_WORLD_SIZE=%s GREETING=%s OMP_NUM_THREADS=%s\n%s", rank, v["WORLD_SIZE"], v["LOCAL_WORLD_SIZE"], v["GREETING"], v["OMP_NUM_THREADS"], out)
 		}
-		for _, gpu := range strings.Split(v["CUDA_VISIBLE_DEVICES"], ",") {
-			devices[fmt.Sprintf("n%d:%s", rank/2+1, gpu)] = true
+		// All that the job has, though our step has one task per node, and to each rank its own.
+		if want := fmt.Sprint(rank % 2); v["CUDA_VISIBLE_DEVICES"] != want {
+			t.Errorf("rank %d sees GPU %q, want %s", rank, v["CUDA_VISIBLE_DEVICES"], want)
 		}
 	}
-	for _, gpu := range []string{"n1:0", "n1:1", "n2:0", "n2:1"} { // all that the job has, though our step has one task per node
-		if !devices[gpu] || len(devices) != 4 {
-			t.Errorf("the ranks see %v", devices)
+	c.Clean(t)
+}
+
+// With --gpus-per-task each rank sees its own GPU, with other flags all of its node, in every form. Neither
+// --gres nor --gpus is among the variables of salloc's shell, and how --gpus-per-task is depends on the version.
+func TestGPUsOfEachRank(t *testing.T) {
+	c := e2e.Slurm(t)
+	for _, ask := range []struct {
+		flag  string
+		masks [4]string
+	}{
+		{"--gpus-per-task=1", [4]string{"0", "1", "0", "1"}},
+		{"--gpus-per-node=2", [4]string{"0,1", "0,1", "0,1", "0,1"}},
+		{"--gres=gpu:2", [4]string{"0,1", "0,1", "0,1", "0,1"}},
+	} {
+		for _, f := range forms {
+			t.Run(ask.flag+" "+f.name, func(t *testing.T) {
+				dir := c.Folder(t)
+				out, code := f.run(t, c, dir, []string{"-N", "2", "--ntasks-per-node", "2", ask.flag}, filepath.Join(programs(t, c), "plain.sh"), dir)
+				if code != 0 {
+					t.Fatalf("exit %d\n%s", code, out)
+				}
+				for rank, want := range ask.masks {
+					v := variables(e2e.Read(filepath.Join(dir, fmt.Sprintf("env.%d", rank))))
+					if _, two := v["ROCR_VISIBLE_DEVICES"]; v["CUDA_VISIBLE_DEVICES"] != want || two {
+						t.Errorf("rank %d sees GPUs %q, want %s", rank, v["CUDA_VISIBLE_DEVICES"], want)
+					}
+				}
+				c.Clean(t)
+			})
 		}
+	}
+}
+
+// What Slurm told the first component of a heterogeneous job about its GPUs reaches the others' nodes by the
+// environment, where there are none.
+func TestHetJobWithGPUsOnItsFirstNode(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	script := c.Write(t, filepath.Join(dir, "job.sh"), fmt.Sprintf(`#!/bin/bash
+#SBATCH -w n1 -n 1 --gres=gpu:1 -t 10 -o %[1]s/job.out
+#SBATCH hetjob
+#SBATCH -w n3 -n 1
+%[2]s run -N 2 --ntasks-per-node 1 -- sh -c 'echo "here is $(hostname)"'
+`, dir, c.Binary), 0o755)
+	j := over(t, c, e2e.JobID(t, c.Run(t, short, dir, "sbatch", "--parsable", script)), long)
+	out := e2e.Read(filepath.Join(dir, "job.out"))
+	if j.Result() != 0 || !strings.Contains(out, "here is n1") || !strings.Contains(out, "here is n3") {
+		t.Errorf("%s, result %d\n%s", j.State, j.Result(), out)
 	}
 	c.Clean(t)
 }
