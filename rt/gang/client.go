@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -487,19 +486,3 @@ func (c *Client) Watch(ctx context.Context, group id.Task, see func(*fb.GroupUpd
 func taskT(t id.Task) *fb.TaskIDT {
 	return &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}
 }
-
-// streamConn makes a connection of a stream that has no deadlines and proves nothing: a bridge, whose
-// far end the agent's socket vouches for.
-type streamConn struct{ io.ReadWriteCloser }
-
-type streamAddr struct{}
-
-func (streamAddr) Network() string { return "stream" }
-func (streamAddr) String() string  { return "bridge" }
-
-func (*streamConn) LocalAddr() net.Addr              { return streamAddr{} }
-func (*streamConn) RemoteAddr() net.Addr             { return streamAddr{} }
-func (*streamConn) SetDeadline(time.Time) error      { return nil }
-func (*streamConn) SetReadDeadline(time.Time) error  { return nil }
-func (*streamConn) SetWriteDeadline(time.Time) error { return nil }
-func (*streamConn) Peer() transport.Peer             { return transport.Peer{UID: -1, Addr: "bridge"} }
