@@ -68,13 +68,14 @@ type Session interface {
 
 // Kinds of events. The first four are the keepers' own.
 const (
-	KindHead    = "head"    // the head serves at Addresses
-	KindReady   = "ready"   // the node's agent has registered
-	KindError   = "error"   // it can't go on: Code and Text
-	KindEnd     = "end"     // the keeper is over
-	KindText    = "text"    // a line that is no JSON, kept for messages
-	KindWarning = "warning" // the node will be taken away at Deadline
-	KindLost    = "lost"    // the node went without an end: Text says how
+	KindHead     = "head"     // the head serves at Addresses
+	KindReady    = "ready"    // the node's agent has registered
+	KindError    = "error"    // it can't go on: Code and Text
+	KindEnd      = "end"      // the keeper is over
+	KindText     = "text"     // a line that is no JSON, kept for messages
+	KindWarning  = "warning"  // the node will be taken away at Deadline
+	KindStopping = "stopping" // the site ends the session: Reason says why, if it does
+	KindLost     = "lost"     // the node went without an end: Text says how
 )
 
 // Event is one line of news about a node.

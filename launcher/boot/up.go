@@ -196,8 +196,8 @@ func (j *join) event(ev backend.Event) (done bool, err error) {
 		if text := firstOf(ev.Text, ev.Reason); j.text == "" && text != "" {
 			j.text = text
 		}
-	case backend.KindWarning:
-		fmt.Fprintf(j.o.Progress, "maniple: %s: %s\n", ev.Node, firstOf(ev.Text, ev.Reason))
+	case backend.KindWarning, backend.KindStopping:
+		fmt.Fprintln(j.o.Progress, "maniple: "+of(ev)+firstOf(ev.Text, ev.Reason))
 	}
 	if len(j.ready) == len(j.want) && len(j.addresses) > 0 {
 		return true, nil
@@ -248,6 +248,14 @@ func (j *join) progress() {
 		j.said = line
 		fmt.Fprintln(j.o.Progress, "maniple: "+line)
 	}
+}
+
+// of is the beginning of a message about an event: its node, if it is about one.
+func of(ev backend.Event) string {
+	if ev.Node == "" {
+		return ""
+	}
+	return ev.Node + ": "
 }
 
 func firstOf(list ...string) string {

@@ -108,6 +108,7 @@ type call struct {
 	*urfave.Context
 	ctx  context.Context
 	page *page
+	site *slurmEnd // of the Slurm job that a run is in
 }
 
 func (a *app) newCommand(p *page) *urfave.Command {

@@ -166,8 +166,15 @@ func (c *call) bringUp(ctx context.Context, o boot.Options) (*boot.Cluster, erro
 	}
 	if err == nil && o.Embedded {
 		cluster.Watch(func(ev backend.Event) {
-			if ev.Kind == backend.KindLost || ev.Kind == backend.KindWarning {
-				c.say("%s: node %s: %s", c.page.name, ev.Node, ev.Text)
+			switch {
+			case ev.Kind == backend.KindStopping && c.site != nil:
+				c.site.step(ev.Reason)
+			case ev.Kind == backend.KindLost || ev.Kind == backend.KindWarning || ev.Kind == backend.KindStopping:
+				what := ""
+				if ev.Node != "" {
+					what = "node " + ev.Node + ": "
+				}
+				c.say("%s: %s%s", c.page.name, what, ev.Text)
 			}
 		})
 	}

@@ -83,6 +83,9 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	}
 	ctx, sig := watchSignals(c.ctx)
 	defer sig.stop()
+	c.site = c.slurmEnd()
+	defer c.site.hold(sig.terminated) // once nothing of ours runs any more
+	sig.onTerm(c.site.ask)
 	ep, err := c.find()
 	if err != nil && (!errors.Is(err, boot.ErrNone) || o.needCluster || c.namesOther()) {
 		return err
@@ -221,11 +224,15 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	if err != nil {
 		return faultOf(c.page.name, err)
 	}
+	last := c.site.explain(&end)
 	if report := end.Report(); report != "" {
 		if hint := end.Hint(g.Program); hint != "" {
 			report += "\n  " + hint
 		}
 		c.say("%s", report)
+	}
+	if last != "" {
+		c.say("%s", last)
 	}
 	if c.on("json") {
 		if err := c.endRecord(g, end, time.Since(began)); err != nil {

@@ -24,13 +24,16 @@ type signals struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 
+	terminated chan struct{} // closed by the first SIGTERM
+
 	mu      sync.Mutex
 	running bool
+	termed  func() // called by the first SIGTERM
 }
 
 func watchSignals(ctx context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &signals{in: make(chan os.Signal, 8), out: make(chan gang.Interrupt, 8), cancel: cancel, done: make(chan struct{})}
+	s := &signals{in: make(chan os.Signal, 8), out: make(chan gang.Interrupt, 8), cancel: cancel, done: make(chan struct{}), terminated: make(chan struct{})}
 	signal.Notify(s.in, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGWINCH)
 	go func() {
 		defer close(s.done)
@@ -44,6 +47,16 @@ func watchSignals(ctx context.Context) (context.Context, *signals) {
 func (s *signals) take(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if sig == syscall.SIGTERM {
+		select {
+		case <-s.terminated:
+		default:
+			close(s.terminated)
+			if s.termed != nil {
+				s.termed()
+			}
+		}
+	}
 	what := gang.Terminated // TERM, USR1 and a terminal that went away drain
 	switch sig {
 	case syscall.SIGINT:
@@ -59,6 +72,18 @@ func (s *signals) take(sig syscall.Signal) {
 		}
 	case sig != syscall.SIGWINCH:
 		s.cancel(&interrupted{sig})
+	}
+}
+
+// onTerm has the first SIGTERM told, also if it came already. told must not wait.
+func (s *signals) onTerm(told func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.termed = told
+	select {
+	case <-s.terminated:
+		told()
+	default:
 	}
 }
 

@@ -29,7 +29,14 @@ type Client struct {
 	Timeout time.Duration // of a call; 0: DefaultTimeout
 	Cache   string        // path of the cache file; "": none
 	Now     func() time.Time
+
+	// Shielded has the programs ignore SIGTERM: for whoever asks while Slurm ends its job, which signals
+	// every process that it has.
+	Shielded bool
 }
+
+// shield runs a program that ignores SIGTERM, as what is ignored stays so over exec.
+const shield = `trap "" TERM; exec "$0" "$@"`
 
 // result is what a program printed.
 type result struct {
@@ -56,6 +63,9 @@ func (c *Client) run(ctx context.Context, op string, stdin io.Reader, dir string
 	stdout.left, stderr.left = maxOutput, 1<<20
 	cmd := osexec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Args[0] = argv[0]
+	if c.Shielded {
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", shield, path}, argv[1:]...)
+	}
 	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = readable(argv[0], environ), dir, stdin, &stdout, &stderr
 	// Its own process group, so that a wrapper script's children go too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

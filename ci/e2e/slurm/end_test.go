@@ -128,21 +128,6 @@ func TestScancel(t *testing.T) {
 	c.Clean(t)
 }
 
-// The time limit: Slurm's word is TIMEOUT, the output says why, nothing is left.
-func TestTimeLimit(t *testing.T) {
-	c := e2e.Slurm(t)
-	dir := c.Folder(t)
-	id := submit(t, c, dir, append([]string{"-t", "1"}, twoByTwo...), 4)
-	j := over(t, c, id, 3*time.Minute)
-	if j.State != slurm.Timeout || j.Result() != 143 {
-		t.Errorf("%s, result %d\n%s", j.State, j.Result(), output(dir, id))
-	}
-	if out := output(dir, id); !strings.Contains(out, "time limit") && !strings.Contains(out, "TIME LIMIT") {
-		t.Errorf("the output does not say why:\n%s", out)
-	}
-	c.Clean(t)
-}
-
 // Power loss of a node under a gang: the gang ends within seconds, long before Slurm notices; the text
 // names the node, the exit code is 137.
 func TestNodeCrash(t *testing.T) {

@@ -64,16 +64,3 @@ func (s *session) endTime() time.Time {
 	}
 	return j.End
 }
-
-// Why asks Slurm why it is ending the job that this process is in: one request, for whoever got SIGTERM.
-func (b *Backend) Why(ctx context.Context) (slurm.Cause, error) {
-	env, err := b.Job()
-	if err != nil {
-		return slurm.CauseUnknown, err
-	}
-	j, err := b.client().Job(ctx, strconv.FormatInt(env.JobID, 10))
-	if err != nil {
-		return slurm.CauseUnknown, err
-	}
-	return j.Stopping(env.Restarts, time.Now()), nil
-}

@@ -209,7 +209,7 @@ func (s *session) act(n news) {
 			s.held <- held{node, "its keeper ended: " + n.text}
 		}
 	case newsStopping:
-		s.tell(backend.Event{Kind: backend.KindWarning, Reason: string(n.cause), Text: n.text, Deadline: time.Now()})
+		s.tell(backend.Event{Kind: backend.KindStopping, Reason: string(n.cause), Text: n.text, Deadline: time.Now()})
 	case newsNoFile:
 		s.mu.Lock()
 		first := !s.noFile

@@ -300,7 +300,7 @@ func TestWarnings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ev := next(t, s, backend.KindWarning); ev.Reason != string(want) {
+		if ev := next(t, s, backend.KindStopping); ev.Reason != string(want) {
 			t.Errorf("%s: %+v", line, ev)
 		}
 		s.Stop(t.Context())
