@@ -149,6 +149,18 @@ func (x *explainer) why(n *Node, r *room, sh int) Reason {
 		} else {
 			w.Code, w.Text = "fits", fmt.Sprintf("takes %s", count(short, "bundle"))
 		}
+		if x.u.Bundle < 0 { // each fits, not all of them: whoever holds a part of this node is in the way
+			for _, name := range x.s.cols {
+				for _, h := range x.v.holders(n.Index, name) {
+					if !slices.Contains(w.Holders, h) {
+						w.Holders = append(w.Holders, h)
+					}
+				}
+			}
+			if len(w.Holders) > 0 && w.Text != "" {
+				w.Text += "; a part is held by " + names(w.Holders)
+			}
+		}
 		return w
 	case labelColumn:
 		return x.whyLabel(w, n, sh)

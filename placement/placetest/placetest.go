@@ -64,6 +64,9 @@ func node(rng *rand.Rand, size Size) placement.Node {
 	if rng.IntN(2) == 0 {
 		list = append(list, placement.Resource{Name: "lic", Amount: placement.Amount(rng.IntN(4)) * placement.One / 2})
 	}
+	if rng.IntN(4) > 0 {
+		list = append(list, placement.Resource{Name: placement.Memory, Amount: placement.Whole(int64(1+rng.IntN(8)) << 30)})
+	}
 	n.Total, _ = placement.Make(list...)
 	n.Labels = []placement.Label{{Key: "arch", Value: []string{"a", "b"}[rng.IntN(2)]}}
 	if rng.IntN(2) == 0 {
@@ -89,6 +92,9 @@ func request(rng *rand.Rand, size Size) *placement.Request {
 		}
 		if rng.IntN(4) == 0 {
 			list = append(list, placement.Resource{Name: "lic", Amount: placement.One / 2})
+		}
+		if rng.IntN(3) == 0 {
+			list = append(list, placement.Resource{Name: placement.Memory, Amount: placement.Whole(int64(1+rng.IntN(3)) << 30)})
 		}
 		shapes[i].Resources, _ = placement.Make(list...)
 		if rng.IntN(5) == 0 {
