@@ -13,6 +13,7 @@
 //	        the registries that the tree was built with (text_test.go).
 //	LINT-11: cores decide without clock, chance, goroutines and I/O (pure_test.go).
 //	LINT-12: what a core decides never hangs on the order of a map (order_test.go).
+//	LINT-13: every code that users see is in a table of docs/spec/errors.md (codes_test.go).
 //
 // A list of exceptions is part of its law: an entry that nothing needs any more fails, too.
 //

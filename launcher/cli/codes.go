@@ -52,7 +52,6 @@ var ErrorCodes = []struct {
 	{"CLUSTER_UP", ExitCreate, "a cluster of that name is up", "`maniple down` it, or give another --cluster"},
 	{"JOIN_TIMEOUT", ExitRetry, "nodes are missing after --join-timeout", "look at the nodes that the message names"},
 	{"NODE_FAILED", ExitRetry, "a node ended before it joined", "the message has what it said"},
-	{"NOT_NOW", ExitRetry, "the gang could not start within --immediate", "`maniple explain`"},
 	{"DRAINING", ExitRetry, "the cluster is going down", "bring up another"},
 	{"REFUSED", ExitRefused, "a file or directory belongs to another user, or a peer refused us", "the message names it"},
 	{"INFEASIBLE", ExitConfig, "no node, or not so many, has what is asked for", "`maniple nodes` shows what there is"},

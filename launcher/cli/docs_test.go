@@ -58,6 +58,19 @@ func errorsDoc() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", e.Name, code, e.Meaning, e.Do)
 	}
+	b.WriteString("\n## Errors of a node\n\nThe `code` of an `error` event of a keeper, and its exit code. 71: the system refused something that must work. Commands show the text, with an exit code of the table above.\n")
+	b.WriteString("\n| name | exit code | meaning | what to do |\n| --- | --- | --- | --- |\n")
+	for _, c := range NodeCodes {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", c.Name, c.Exit, c.Meaning, c.Do)
+	}
+	b.WriteString("\n## Notices\n\nWhat the head says while a cluster runs: on stderr of commands, in `maniple logs` and with `--json`.\n\n| name | meaning | what to do |\n| --- | --- | --- |\n")
+	for _, c := range NoticeCodes {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Name, c.Meaning, c.Do)
+	}
+	b.WriteString("\n## Findings\n\nThe `code` of a finding of `maniple doctor --json`. A finding says itself how bad it is and what to do.\n\n| name | about |\n| --- | --- |\n")
+	for _, c := range DoctorCodes {
+		fmt.Fprintf(&b, "| %s | %s |\n", c.Name, c.Meaning)
+	}
 	return b.String()
 }
 
