@@ -99,7 +99,7 @@ func openSpool(dir string, k Key) (*spool, error) {
 	}
 	info, err := f.Stat()
 	size := binary.NativeEndian.Uint64(head[8:])
-	if err != nil || binary.NativeEndian.Uint64(head[:]) != spoolMagic || size > 1<<30 || info.Size() != int64(spoolPage+2*size) {
+	if err != nil || binary.NativeEndian.Uint64(head[:]) != spoolMagic || size == 0 || size > 1<<30 || info.Size() != int64(spoolPage+2*size) {
 		return s, errors.Join(fmt.Errorf("agent: spool %s: not finished by whoever made it", s.path), err)
 	}
 	if err := s.mapFile(f, int(size)); err != nil {
