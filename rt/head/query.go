@@ -230,11 +230,11 @@ func (c *Core) explain(ref string) (jsonExplain, error) {
 	}
 	for _, name := range c.missing() {
 		if name == ref {
-			why := "it is expected and has not joined"
+			why := "is expected and has not joined"
 			if !c.formed() {
 				why += fmt.Sprintf("; it has %v left", c.joinLeft())
 			}
-			return jsonExplain{"node", name, why, fmt.Sprintf("node %s: %s", name, why)}, nil
+			return jsonExplain{"node", name, "it " + why, fmt.Sprintf("node %s %s", name, why)}, nil
 		}
 	}
 	return jsonExplain{}, fmt.Errorf("head: %q is neither a group, nor its name, nor a node of this cluster", ref)
