@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -28,26 +29,37 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, watchdog)
+	ctx, cancel := context.WithTimeoutCause(ctx, watchdog, fmt.Errorf("the watchdog ends the suite after %s", watchdog))
 	defer cancel()
 
 	strict := os.Args[1] == "test"
-	allowed := readAllowed(filepath.Join(top, "ci", "suite", "allowed.txt"))
+	if !runAll(ctx, os.Stdout, list, top, strict, readAllowed(filepath.Join(top, "ci", "suite", "allowed.txt"))) {
+		os.Exit(1)
+	}
+}
+
+// runAll runs the parts one after the other; what is left when ctx ends is not run and counts as failed.
+// The last line says what was counted.
+func runAll(ctx context.Context, to io.Writer, list []part, top string, strict bool, allowed map[string]bool) bool {
 	var all result
-	for _, p := range list {
+	for i, p := range list {
 		start := time.Now()
-		fmt.Printf("=== %s\n", p.name)
+		fmt.Fprintf(to, "=== %s (budget %s)\n", p.name, p.budget)
 		r := p.run(ctx, top)
 		took := time.Since(start)
 		over := ""
 		if p.budget > 0 && took > p.budget {
 			over = "  OVER ITS BUDGET"
 		}
-		fmt.Printf("--- %s: %d passed, %d failed, %d skipped in %s of %s%s\n", p.name, r.passed, r.failed, len(r.skipped), took.Round(100*time.Millisecond), p.budget, over)
+		fmt.Fprintf(to, "--- %s: %d passed, %d failed, %d skipped in %s of %s%s\n", p.name, r.passed, r.failed, len(r.skipped), took.Round(100*time.Millisecond), p.budget, over)
 		all.add(r)
 		if ctx.Err() != nil {
-			fmt.Printf("suite: stopped during %s: %v\n", p.name, context.Cause(ctx))
 			all.failed++
+			all.names = append(all.names, fmt.Sprintf("the suite was stopped during %q: %v", p.name, context.Cause(ctx)))
+			for _, rest := range list[i+1:] {
+				all.failed++
+				all.names = append(all.names, rest.name+": not run")
+			}
 			break
 		}
 	}
@@ -57,15 +69,13 @@ func main() {
 			verdict = "  (must run here)"
 			all.failed++
 		}
-		fmt.Printf("skipped: %s: %s%s\n", s.test, s.reason, verdict)
+		fmt.Fprintf(to, "skipped: %s: %s%s\n", s.test, s.reason, verdict)
 	}
 	for _, f := range all.names {
-		fmt.Println("failed:", f)
+		fmt.Fprintln(to, "failed:", f)
 	}
-	fmt.Printf("%d passed, %d failed, %d skipped\n", all.passed, all.failed, len(all.skipped))
-	if all.failed > 0 || all.passed == 0 {
-		os.Exit(1)
-	}
+	fmt.Fprintf(to, "%d passed, %d failed, %d skipped\n", all.passed, all.failed, len(all.skipped))
+	return all.failed == 0 && all.passed > 0
 }
 
 // root is the folder of go.mod above the working directory.

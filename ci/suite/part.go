@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,9 +48,13 @@ func (r *result) add(o result) {
 	r.names = append(r.names, o.names...)
 }
 
+// holders is how long the output of a part that has ended may be held open by what it left behind.
+var holders = 10 * time.Second
+
 // run starts the part in a process group of its own and waits for it. When ctx ends, Go processes
 // dump their stacks (SIGQUIT), and what is left after five seconds is killed.
 func (p part) run(ctx context.Context, dir string) result {
+	began := time.Now()
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), p.env...)
@@ -72,6 +78,8 @@ func (p part) run(ctx context.Context, dir string) result {
 			return
 		case <-ctx.Done():
 		}
+		fmt.Printf("suite: %s: %v after %s\n", p.name, context.Cause(ctx), time.Since(began).Round(time.Second))
+		dump(os.Stdout, began, logs)
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGQUIT)
 		select {
 		case <-done:
@@ -85,9 +93,12 @@ func (p part) run(ctx context.Context, dir string) result {
 	var r result
 	select {
 	case r = <-counted:
-	case <-time.After(10 * time.Second):
-		r = result{failed: 1, names: []string{p.name + ": left processes behind that hold its output"}}
+	case <-time.After(holders):
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		out.Close()
+		r = <-counted
+		r.failed++
+		r.names = append(r.names, p.name+": left processes behind that hold its output")
 	}
 	close(done)
 	watch.Wait()
@@ -121,8 +132,8 @@ func readGo(out io.Reader) result {
 	lines.Buffer(make([]byte, 1<<20), 64<<20)
 	for lines.Scan() {
 		var e struct {
-			Action, Package, Test, Output string
-			Elapsed                       float64
+			Action, Package, ImportPath, Test, Output string
+			Elapsed                                   float64
 		}
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			fmt.Println(lines.Text()) // the compiler, or go itself
@@ -133,7 +144,10 @@ func readGo(out io.Reader) result {
 			key += "." + e.Test
 		}
 		switch e.Action {
-		case "output", "build-output":
+		case "build-output": // the compiler; it speaks of an ImportPath, not of a Package
+			fmt.Print(e.Output)
+			continue
+		case "output":
 			if output[key] == nil {
 				output[key] = new(strings.Builder)
 			}
@@ -141,7 +155,8 @@ func readGo(out io.Reader) result {
 			continue
 		case "build-fail":
 			r.failed++
-			r.names = append(r.names, key+" does not build")
+			r.names = append(r.names, e.ImportPath+" does not build")
+			continue
 		case "pass":
 			if e.Test != "" {
 				r.passed++
@@ -166,6 +181,15 @@ func readGo(out io.Reader) result {
 			continue
 		}
 		delete(output, key)
+	}
+	// What never ended was killed: what it had said so far is all that there is.
+	for _, key := range slices.Sorted(maps.Keys(output)) {
+		if strings.TrimSpace(output[key].String()) == "" {
+			continue
+		}
+		fmt.Printf("did not end: %s\n%s", key, output[key])
+		r.failed++
+		r.names = append(r.names, key+" did not end")
 	}
 	return r
 }

@@ -31,6 +31,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 				check[i].budget = 5 * time.Minute
 			}
 		}
+		check = append([]part{{name: "prepare", argv: []string{"bash", "ci/suite/prepare.sh"}, budget: time.Minute}}, check...)
 		return append(check,
 			part{name: "fuzz", argv: []string{"bash", "ci/fuzz.sh", "3"}, budget: 4 * time.Minute},
 			part{name: "demo", argv: []string{"bash", "ci/demo.sh"}, env: []string{"MANIPLE_DEMO_OUT="}, budget: 5 * time.Minute},
