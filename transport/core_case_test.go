@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -291,6 +292,28 @@ func TestCoreViolations(t *testing.T) {
 			t.Error("LINK-4: more was taken than the window")
 		}
 	})
+}
+
+// TestCoreDuplicate: LINK-2: a frame that is here already is dropped, acknowledged again, and costs
+// nothing, not even the connection.
+func TestCoreDuplicate(t *testing.T) {
+	p := newCorePair(t, LinkCoreConfig{})
+	p.attach()
+	for i := range uint64(3) {
+		if err := p.send(0, note(i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = p.step(0, LinkEvent{Kind: LinkRoom, Bytes: 1 << 20})
+	frames := slices.Clone(p.way[0])
+	p.settle()
+	_ = p.step(1, LinkEvent{Kind: LinkFrame, Header: frames[1].h, Data: frames[1].data})
+	if n := p.core[1].Stats().Duplicates; len(p.got[1]) != 3 || n != 1 || !p.core[1].Attached() || p.downs[1] != 0 {
+		t.Errorf("%d messages, %d duplicates, %d times down", len(p.got[1]), n, p.downs[1])
+	}
+	if p.core[1].NextDeadline() == 0 {
+		t.Error("it is not acknowledged again")
+	}
 }
 
 func TestCoreStaleAttach(t *testing.T) {

@@ -14,6 +14,39 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
+// idleLoop is a loop that nobody runs: the test takes what comes.
+func idleLoop(cred *tcp.Credential) *loop {
+	return &loop{
+		core: NewCore(Config{}), config: &fb.KeeperConfigT{NodeKey: "n"}, doc: &bootdoc.Doc{Cluster: "c"}, cred: cred, log: slog.New(slog.DiscardHandler),
+		now: func() int64 { return 1 }, inbox: make(chan item, inboxSize), head: &headLink{}, peers: map[uint32]*peerLinks{},
+	}
+}
+
+// A session with the head that is over, however it ended, ends the agent: without one it would hold its
+// node for ever, unknown to anybody.
+func TestDeadHeadSessionEndsTheAgent(t *testing.T) {
+	for _, why := range []error{transport.ErrProtocol, &transport.GoodbyeError{Reason: "you are dead"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		l := idleLoop(nil)
+		l.dialHead(ctx)
+		l.head.link.Kill(why)
+		var got []Event
+		for len(got) < 2 {
+			select {
+			case it := <-l.inbox:
+				got = append(got, it.ev)
+			case <-ctx.Done():
+				t.Fatalf("%v: the core was told %v", why, got)
+			}
+		}
+		if r, ok := got[1].(HeadRefused); !ok || r.Code != fb.RefuseCodeDead || r.Text != why.Error() {
+			t.Errorf("%v: the core was told %v", why, got)
+		}
+		cancel()
+		l.wait.Wait()
+	}
+}
+
 // Whoever dials an agent says which one it means, so that another one at its address can refuse; a
 // refusal ends the try, and the core asks the head where the agent is.
 func TestDialPeerSaysWhomItMeans(t *testing.T) {
@@ -32,10 +65,7 @@ func TestDialPeerSaysWhomItMeans(t *testing.T) {
 	defer port.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	l := &loop{
-		core: NewCore(Config{}), config: &fb.KeeperConfigT{NodeKey: "n"}, doc: &bootdoc.Doc{Cluster: "c"}, cred: cred, log: slog.New(slog.DiscardHandler),
-		now: func() int64 { return 1 }, inbox: make(chan item, inboxSize), head: &headLink{}, peers: map[uint32]*peerLinks{},
-	}
+	l := idleLoop(cred)
 	l.head.number.Store(3)
 	l.dialPeer(ctx, PeerDial{Peer: 5, Addresses: []string{port.Addr().String()}})
 	nc, err := port.Accept()

@@ -49,11 +49,12 @@ func (l *loop) dialHead(ctx context.Context) {
 		},
 		OnDead: func(err error) {
 			h.unwatch()
-			var bye *transport.GoodbyeError
-			if errors.As(err, &bye) { // this session can't be had again, but perhaps another
-				l.post(ctx, item{ev: HeadDown{}})
-				l.post(ctx, item{ev: HeadRefused{Code: fb.RefuseCodeDead, Text: bye.Error()}})
+			if errors.Is(err, transport.ErrClosed) { // by us
+				return
 			}
+			// This session can't be had again, and nobody dials any more; but the agent after this one has another.
+			l.post(ctx, item{ev: HeadDown{}})
+			l.post(ctx, item{ev: HeadRefused{Code: fb.RefuseCodeDead, Text: err.Error()}})
 		},
 	})
 	d := &transport.Dialer{
