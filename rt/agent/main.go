@@ -143,18 +143,14 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 	if err != nil {
 		return Config{}, fmt.Errorf("agent: %w", err)
 	}
-	addresses, err := doc.Addresses(int(kc.ListenPort))
-	if err != nil {
-		return Config{}, fmt.Errorf("agent: %w", err)
-	}
 	home := os.Getenv("HOME")
 	return Config{
 		Name: name, NodeKey: kc.NodeKey, Cluster: doc.Cluster, Build: build, Grant: facts.Grant(),
 		Socket:    filepath.Join(kc.NodeDir, bootdoc.SocketName),
-		Addresses: addresses, Resources: r.Resources, Labels: r.Labels, Devices: r.Devices, CPUs: r.Cpus, Topology: r.Topology,
+		Addresses: facts.HostPorts(int(kc.ListenPort)), Resources: r.Resources, Labels: r.Labels, Devices: r.Devices, CPUs: r.Cpus, Topology: r.Topology,
 		Previous: kc.Previous, Programs: kc.Programs, Restarts: kc.Restarts,
 		HeadLocal: headLocal(doc.Head, kc.ListenPort),
-		Interface: interfaceOf(addresses), Home: home, HomeRO: home != "" && !writable(home),
+		Interface: facts.Interfaces[0].Name, Home: home, HomeRO: home != "" && !writable(home),
 		Bind: !doc.Node.Fake,
 	}, nil
 }
@@ -167,25 +163,6 @@ func headLocal(head []string, port uint16) bool {
 	host, p, err := net.SplitHostPort(head[0])
 	ip := net.ParseIP(host)
 	return err == nil && ip != nil && ip.IsLoopback() && p == strconv.Itoa(int(port))
-}
-
-// interfaceOf names the network interface that has the first of the addresses.
-func interfaceOf(addresses []string) string {
-	if len(addresses) == 0 {
-		return ""
-	}
-	host, _, _ := net.SplitHostPort(addresses[0])
-	want := net.ParseIP(host)
-	interfaces, _ := net.Interfaces()
-	for _, i := range interfaces {
-		addrs, _ := i.Addrs()
-		for _, a := range addrs {
-			if n, ok := a.(*net.IPNet); ok && want != nil && n.IP.Equal(want) {
-				return i.Name
-			}
-		}
-	}
-	return ""
 }
 
 // homePatience is how long a home directory may take to answer before it counts as fine.

@@ -32,7 +32,7 @@ type Doc struct {
 
 	Owner      string   `json:"owner,omitempty"`      // "stdin": the keeper drains when its standard input ends; "": it lives on
 	Base       string   `json:"base,omitempty"`       // parent of all clusters' directories; "": see Base
-	Interfaces []string `json:"interfaces,omitempty"` // globs in order of preference; empty: all but loopback and bridges
+	Interfaces []string `json:"interfaces,omitempty"` // globs in order of preference; empty: as rt/device finds best
 	Loopback   bool     `json:"loopback,omitempty"`   // all nodes are on this machine: listen on 127.0.0.1 only
 	PortRange  [2]int   `json:"port_range,omitempty"` // of held ports and of the node's port; zero: see the keeper
 

@@ -3,7 +3,6 @@ package bootdoc
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,38 +56,6 @@ func TestNodeName(t *testing.T) {
 	}
 	if got, _ := (&Doc{}).NodeName(); got == "c0-7" {
 		t.Error("a cluster outside Slurm takes Slurm's name for the node")
-	}
-}
-
-func TestAddresses(t *testing.T) {
-	d := sound()
-	d.Loopback = true
-	if got, err := d.Addresses(70); err != nil || len(got) != 1 || got[0] != "127.0.0.1:70" {
-		t.Errorf("loopback: %v, %v", got, err)
-	}
-	d.Loopback = false
-	all, err := d.Addresses(70)
-	if err != nil || len(all) == 0 {
-		t.Fatalf("%v, %v", all, err)
-	}
-	for _, a := range all {
-		host, port, err := net.SplitHostPort(a)
-		ip := net.ParseIP(host)
-		if err != nil || port != "70" || ip == nil || (len(all) > 1 && ip.IsLoopback()) || ip.IsLinkLocalUnicast() {
-			t.Errorf("address %s, %v", a, err)
-		}
-	}
-	d.Interfaces = []string{"lo"}
-	if got, err := d.Addresses(70); err != nil || got[0] != "127.0.0.1:70" {
-		t.Errorf("lo: %v, %v", got, err)
-	}
-	d.Interfaces = []string{"no-such-*"}
-	if got, err := d.Addresses(70); err == nil || !strings.Contains(err.Error(), "no-such-*") {
-		t.Errorf("no such: %v, %v", got, err)
-	}
-	d.Interfaces = []string{"["}
-	if got, err := d.Addresses(70); err == nil {
-		t.Errorf("bad pattern: %v", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,18 +19,33 @@ type Link struct {
 	Addrs    []netip.Addr
 }
 
-// hidden are interfaces that lead nowhere but into this machine.
-var hidden = []string{"docker*", "virbr*", "br-*", "cni*", "flannel*", "podman*", "lxcbr*", "lxdbr*", "kube*"}
+// hidden are interfaces that lead to containers, virtual machines and tunnels of this node, not to other nodes.
+var hidden = []string{"docker*", "virbr*", "veth*", "br-*", "cni*", "flannel*", "podman*", "lxc*", "lxdbr*", "kube*", "tun*", "tap*"}
 
 // fast are the names that high-speed networks have by custom; they come first.
 var fast = []string{"hsn*", "ib*", "bond-ib*", "opa*"}
 
-// detectInterfaces fills Interfaces in order of preference: as the globs say, else high-speed networks, then the
-// faster, then as the kernel has them, and bridges last. Which one really connects, others find out by trying in this order.
+// Addresses gives host:port under which others reach port of this node, in order of preference.
+func Addresses(o Options, port int) ([]string, error) {
+	f := Facts{}
+	if err := o.machine().detectInterfaces(&f, &o); err != nil {
+		return nil, err
+	}
+	return f.HostPorts(port), nil
+}
+
+// detectInterfaces fills Interfaces in order of preference: as the globs say, and no others, even the loopback
+// if they name it; else high-speed networks, then the faster, then as the kernel has them, and bridges last.
+// Which one really connects, others find out by trying in this order. It is the one rule for addresses.
 func (m *machine) detectInterfaces(f *Facts, o *Options) error {
 	if o.Loopback { // a cluster on this machine listens on this address and no other
 		f.Interfaces = []Interface{{Name: "lo", Addresses: []string{"127.0.0.1"}, NUMA: -1}}
 		return nil
+	}
+	for _, g := range o.Interfaces {
+		if _, err := path.Match(g, ""); err != nil {
+			return fmt.Errorf("device: interface pattern %q: %w; * and ? stand for any characters and any one", g, err)
+		}
 	}
 	links := o.Links
 	if links == nil {
@@ -47,19 +63,20 @@ func (m *machine) detectInterfaces(f *Facts, o *Options) error {
 	var seen []string
 	for _, l := range all {
 		c := choice{Interface: Interface{Name: l.Name, NUMA: int(m.number(path.Join("sys/class/net", l.Name, "device/numa_node"))), Speed: int(max(m.number(path.Join("sys/class/net", l.Name, "speed")), 0))}}
+		named := match(o.Interfaces, l.Name)
 		for _, a := range l.Addrs {
-			if a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsLoopback() {
+			if a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsLoopback() && named < 0 {
 				continue
 			}
 			c.Addresses = append(c.Addresses, a.String())
 		}
-		if !l.Up || len(c.Addresses) == 0 || l.Loopback {
+		if !l.Up || len(c.Addresses) == 0 || l.Loopback && named < 0 {
 			continue
 		}
 		seen = append(seen, l.Name)
 		switch {
 		case len(o.Interfaces) > 0:
-			if c.rank = match(o.Interfaces, l.Name); c.rank < 0 {
+			if c.rank = named; named < 0 {
 				continue
 			}
 		case match(hidden, l.Name) >= 0:
@@ -124,6 +141,15 @@ func (f *Facts) Addresses() []string {
 	var out []string
 	for _, i := range f.Interfaces {
 		out = append(out, i.Addresses...)
+	}
+	return out
+}
+
+// HostPorts are the node's addresses with a port.
+func (f *Facts) HostPorts(port int) []string {
+	out := f.Addresses()
+	for i, a := range out {
+		out[i] = net.JoinHostPort(a, strconv.Itoa(port))
 	}
 	return out
 }

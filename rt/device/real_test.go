@@ -2,7 +2,9 @@ package device_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/rt/device"
@@ -28,6 +30,19 @@ func TestThisMachine(t *testing.T) {
 			b.What == "memory" && b.Value < float64(f.Memory),
 			b.What == "GPU" && int(b.Value) < len(f.GPUs):
 			t.Errorf("DEVICE-1: %s says %v %s", b.Source, b.Value, b.What)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for want, o := range map[string]device.Options{
+		"127.0.0.1:70": {Loopback: true},
+		"[::1]:70":     {Interfaces: []string{"lo"}, Links: func() ([]device.Link, error) {
+			return []device.Link{{Name: "lo", Up: true, Loopback: true, Addrs: []netip.Addr{netip.IPv6Loopback()}}}, nil
+		}},
+	} {
+		if got, err := device.Addresses(o, 70); err != nil || !slices.Equal(got, []string{want}) {
+			t.Errorf("%v, %v, want %s", got, err, want)
 		}
 	}
 }

@@ -189,13 +189,9 @@ func (d *daemon) config() (*fb.KeeperConfigT, error) {
 	k := d.k
 	doc := *k.doc
 	if k.hosts { // its agent is next to it
-		addresses, err := doc.Addresses(k.port)
-		if err != nil {
-			return nil, err
-		}
 		local := fmt.Sprintf("127.0.0.1:%d", k.port)
 		doc.Head = []string{local}
-		for _, a := range addresses {
+		for _, a := range k.addresses {
 			if a != local {
 				doc.Head = append(doc.Head, a)
 			}

@@ -58,12 +58,7 @@ func (k *keeper) ready(d *daemon, m *fb.KeeperReadyT) {
 		return
 	}
 	k.served = true
-	addresses, err := k.doc.Addresses(k.port)
-	if err != nil {
-		k.fail(&fault{"ADDRESS", exitConfig, err})
-		return
-	}
-	k.out.emit(event{Event: "head", Node: k.name, Addresses: addresses})
+	k.out.emit(event{Event: "head", Node: k.name, Addresses: k.addresses})
 }
 
 func keyOf(group *fb.TaskIDT, number, rank uint32) key {

@@ -224,3 +224,21 @@ func TestSecondTermOfSlurmChangesNothing(t *testing.T) {
 	n.link(fb.RoleHead).conn.Close()
 	n.ended(143)
 }
+
+// The node's addresses are those that --interface names; without any there is no node.
+func TestInterfaces(t *testing.T) {
+	t.Parallel()
+	n := boot(t, setup{doc: func(d *bootdoc.Doc) { d.Loopback, d.Interfaces = false, []string{"lo"} }})
+	a, h := n.agent(), n.link(fb.RoleHead)
+	h.send(&fb.KeeperReadyT{Role: fb.RoleHead})
+	if got := n.event("head")["addresses"].([]any); !strings.HasPrefix(got[0].(string), "127.0.0.1:") {
+		t.Errorf("addresses %v", got)
+	}
+	n.conns <- h
+	a.stop()
+	n = boot(t, setup{doc: func(d *bootdoc.Doc) { d.Loopback, d.Interfaces = false, []string{"no-such-*"} }})
+	if ev := n.event("error"); ev["code"] != "ADDRESS" || !strings.Contains(ev["text"].(string), "no-such-*") {
+		t.Errorf("error %v", ev)
+	}
+	n.ended(78)
+}

@@ -30,15 +30,17 @@ type keeper struct {
 	done     chan struct{}  // closed when the loop is over: posts go nowhere
 	readers  sync.WaitGroup // the goroutines that end when what they read is closed
 
-	name  string // of the node
-	key   string // of the node, as long as this keeper lives
-	dir   directory
-	log   *slog.Logger
-	port  int
-	tcp   net.Listener
-	unix  net.Listener
-	agent *daemon
-	head  *daemon // nil when another node hosts it
+	name string // of the node
+	key  string // of the node, as long as this keeper lives
+	dir  directory
+	log  *slog.Logger
+	port int
+	// addresses of the port for other nodes, the best first
+	addresses []string
+	tcp       net.Listener
+	unix      net.Listener
+	agent     *daemon
+	head      *daemon // nil when another node hosts it
 
 	programs map[key]*program
 	order    []*program // by launch
@@ -125,6 +127,9 @@ func (k *keeper) open() (err error) {
 	}()
 	if k.tcp, k.port, err = listenTCP(k.doc); err != nil {
 		return &fault{"PORT", exitCreate, err}
+	}
+	if k.addresses, err = device.Addresses(device.Options{Interfaces: k.doc.Interfaces, Loopback: k.doc.Loopback}, k.port); err != nil {
+		return &fault{"ADDRESS", exitConfig, err}
 	}
 	if k.unix, err = listenUnix(filepath.Join(k.dir.path, bootdoc.SocketName)); err != nil {
 		return &fault{"SOCKET", exitCreate, err}
