@@ -37,7 +37,7 @@ func TestThisMachine(t *testing.T) {
 func TestAddresses(t *testing.T) {
 	for want, o := range map[string]device.Options{
 		"127.0.0.1:70": {Loopback: true},
-		"[::1]:70":     {Interfaces: []string{"lo"}, Links: func() ([]device.Link, error) {
+		"[::1]:70": {Interfaces: []string{"lo"}, Links: func() ([]device.Link, error) {
 			return []device.Link{{Name: "lo", Up: true, Loopback: true, Addrs: []netip.Addr{netip.IPv6Loopback()}}}, nil
 		}},
 	} {
