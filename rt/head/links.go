@@ -158,7 +158,7 @@ func (l *loop) newMember(ctx context.Context, agent id.Agent) *memberLink {
 		OnMessage: func(msg transport.Msg) {
 			l.post(ctx, item{ev: FromAgent{Agent: agent, Msg: msg.M, Corr: msg.Corr, Payload: msg.Payload}, link: link, msg: msg})
 		},
-		OnUp: func(resumed bool) { l.post(ctx, item{ev: LinkUp{agent, resumed}}) },
+		OnUp: func(resumed bool) { l.post(ctx, item{do: func() { l.linkUp(ctx, agent, m, resumed) }}) },
 		OnDown: func(err error) {
 			l.post(ctx, item{do: func() { l.linkDown(agent, m, err) }})
 		},
@@ -178,6 +178,15 @@ func (l *loop) newMember(ctx context.Context, agent id.Agent) *memberLink {
 	m.link = link
 	l.members[agent] = m
 	return m
+}
+
+// linkUp: the watch stands since this connection was admitted, but for the end of the one before, which
+// may have been told only after that.
+func (l *loop) linkUp(ctx context.Context, agent id.Agent, m *memberLink, resumed bool) {
+	if l.members[agent] == m && m.alive == nil {
+		l.watch(ctx, agent, m)
+	}
+	l.step(LinkUp{agent, resumed})
 }
 
 // linkDown: who has no connection proves nothing; the core gives it its time.
