@@ -3,6 +3,7 @@ module github.com/maniple-hpc/maniple
 go 1.26.0
 
 require (
+	github.com/BurntSushi/toml v1.6.0
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/google/flatbuffers v25.12.19+incompatible // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect

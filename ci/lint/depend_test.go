@@ -18,6 +18,7 @@ var dependencies = []struct {
 	{"golang.org/x/sys", []string{"transport", "rt", "launcher", "ci"}, false, "system calls that package syscall lacks"},
 	{"golang.org/x/term", []string{"launcher", "rt"}, false, "raw mode of a terminal"},
 	{"github.com/urfave/cli/v2", []string{"launcher"}, false, "flags and help"},
+	{"github.com/BurntSushi/toml", []string{"launcher"}, false, "configuration files"},
 	{"github.com/rogpeppe/go-internal", []string{"launcher", "ci"}, true, "command line tests as scripts"},
 }
 

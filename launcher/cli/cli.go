@@ -19,6 +19,7 @@ type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	environ        []string
+	settings       []*settings // of files, the strongest first
 }
 
 // Main runs the command line and returns the exit code.
@@ -82,9 +83,11 @@ func (a *app) commands() []*urfave.Command {
 		a.cancelCommand(),
 		a.explainCommand(),
 		a.doctorCommand(),
+		a.configCommand(),
 		a.versionCommand(),
 		a.completionCommand(),
 		a.bridgeCommand(),
+		a.completeCommand(),
 	}
 }
 
@@ -98,6 +101,7 @@ type page struct {
 	flags    []urfave.Flag
 	program  bool // what follows the flags is the user's program
 	hidden   bool
+	alone    bool // configuration files say nothing to it, and it works if they are broken
 	more     bool // flags are left out of the short help
 	action   func(*call) error
 }
@@ -117,6 +121,11 @@ func (a *app) newCommand(p *page) *urfave.Command {
 		Description: strings.Join(p.examples, "\n"), CustomHelpTemplate: p.help(false), UsageText: p.help(true),
 		Category: map[bool]string{true: categoryProgram}[p.program],
 		Action: func(c *urfave.Context) error {
+			if !p.alone && !p.hidden {
+				if err := a.readSettings(); err != nil {
+					return err
+				}
+			}
 			return p.action(&call{app: a, Context: c, ctx: c.Context, page: p})
 		},
 	}
@@ -125,8 +134,16 @@ func (a *app) newCommand(p *page) *urfave.Command {
 // categoryProgram marks commands after whose flags the user's program follows.
 const categoryProgram = "program"
 
-// flag gives a flag's value, from the command line or from MANIPLE_<FLAG>, and where it is from.
+// flag gives a flag's value, as given or from a file, and where it is from.
 func (c *call) flag(name string) (value, origin string, ok bool) {
+	if v, origin, ok := c.given(name); ok {
+		return v, origin, ok
+	}
+	return c.setting(name)
+}
+
+// given is a flag's value from the command line or from MANIPLE_<FLAG>.
+func (c *call) given(name string) (value, origin string, ok bool) {
 	if c.IsSet(name) {
 		return fmt.Sprint(c.Value(name)), "--" + name, true
 	}

@@ -55,6 +55,7 @@ var ErrorCodes = []struct {
 	{"DRAINING", ExitRetry, "the cluster is going down", "bring up another"},
 	{"REFUSED", ExitRefused, "a file or directory belongs to another user, or a peer refused us", "the message names it"},
 	{"INFEASIBLE", ExitConfig, "no node, or not so many, has what is asked for", "`maniple nodes` shows what there is"},
+	{"CONFIG", ExitConfig, "a configuration file is wrong", "the message names the file, the key and the right one"},
 	{"VERSION", ExitConfig, "another version of maniple runs there", "use the same one everywhere"},
 	{"NOT_FOUND", ExitNotFound, "the program does not exist", "give its path"},
 	{"NOT_EXECUTABLE", ExitNotExecutable, "the program is a directory or lacks the x bit", "chmod +x it, or name its interpreter"},

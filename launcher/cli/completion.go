@@ -16,6 +16,7 @@ func (a *app) completionCommand() *urfave.Command {
 			"maniple completion zsh > ~/.zfunc/_maniple",
 			"maniple completion fish > ~/.config/fish/completions/maniple.fish",
 		},
+		alone:  true,
 		action: (*call).completion,
 	})
 }
@@ -54,8 +55,31 @@ func longFlags(cmd *urfave.Command) []string {
 	for _, f := range cmd.Flags {
 		list = append(list, "--"+f.Names()[0])
 	}
+	if cmd.Name == "submit" {
+		for _, o := range basicOptions() {
+			list = append(list, "--"+o.Name)
+		}
+	}
 	return list
 }
+
+// Words that are not known before the key is pressed: `maniple complete KIND` lists them.
+
+// valueKind is what completes the value of a flag, "" for files.
+func valueKind(cmd, flag string) string {
+	switch {
+	case flag == "cluster":
+		return "clusters"
+	case cmd == "submit" && flag == "partition":
+		return "partitions"
+	case cmd == "submit" && flag == "account":
+		return "accounts"
+	}
+	return ""
+}
+
+// argKind is what completes a command's arguments.
+var argKind = map[string]string{"cancel": "running", "status": "groups", "explain": "groups nodes", "logs": "nodes groups"}
 
 // bashCompletion completes commands, then flags, then files; after "--" what the program's own would.
 func bashCompletion(commands []*urfave.Command) string {
@@ -64,9 +88,17 @@ func bashCompletion(commands []*urfave.Command) string {
 	for _, c := range commands {
 		names = append(names, c.Name)
 	}
+	var kinds strings.Builder
+	for _, verb := range sortedKeys(argKind) {
+		fmt.Fprintf(&kinds, "        %s) kind=%q ;;\n", verb, argKind[verb])
+	}
 	fmt.Fprintf(&b, `_maniple() {
-    local cur=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} i
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} me=${COMP_WORDS[0]} i kind= more=
     COMPREPLY=()
+    if [ "$cur" = = ]; then cur=; elif [ "$prev" = = ]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi
+    for ((i = 2; i < COMP_CWORD; i++)); do
+        if [ "${COMP_WORDS[i]}" = --cluster ]; then more="--cluster ${COMP_WORDS[i+1]}"; [ "${COMP_WORDS[i+1]}" = = ] && more="--cluster ${COMP_WORDS[i+2]}"; fi
+    done
     if [ "$COMP_CWORD" -eq 1 ]; then
         COMPREPLY=($(compgen -W "%s help" -- "$cur"))
         return
@@ -77,9 +109,17 @@ func bashCompletion(commands []*urfave.Command) string {
             return
         fi
     done
+    case $verb:$prev in
+    *:--cluster) kind=clusters more= ;;
+    submit:--partition | submit:-p) kind=partitions ;;
+    submit:--account | submit:-A) kind=accounts ;;
+    *) case $cur in -*) ;; *) case $verb in
+%s        esac ;; esac ;;
+    esac
+    if [ -n "$kind" ]; then COMPREPLY=($(compgen -W "$("$me" complete $more $kind 2>/dev/null)" -- "$cur")); return; fi
     case $cur in -*) ;; *) compopt -o default; [ "$verb" = completion ] && COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")); return ;; esac
     case $verb in
-`, strings.Join(names, " "))
+`, strings.Join(names, " "), kinds.String())
 	for _, c := range commands {
 		fmt.Fprintf(&b, "    %s) COMPREPLY=($(compgen -W \"%s\" -- \"$cur\")) ;;\n", c.Name, strings.Join(longFlags(c), " "))
 	}
@@ -89,7 +129,9 @@ func bashCompletion(commands []*urfave.Command) string {
 
 func zshCompletion(commands []*urfave.Command) string {
 	var b strings.Builder
-	b.WriteString("#compdef maniple\n_maniple() {\n    local -a verbs\n    verbs=(\n")
+	b.WriteString("#compdef maniple\n_maniple_words() {\n    local -a list more\n    (( $words[(I)--cluster] )) && [[ $1 != clusters ]] && more=(--cluster $words[$(( $words[(I)--cluster] + 1 ))])\n")
+	b.WriteString("    list=(${(f)\"$(_call_program words maniple complete $more $@ 2>/dev/null)\"})\n    compadd -a list\n}\n")
+	b.WriteString("_maniple() {\n    local -a verbs\n    verbs=(\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "        '%s:%s'\n", c.Name, zshText(c.Usage))
 	}
@@ -108,12 +150,33 @@ func zshCompletion(commands []*urfave.Command) string {
 			value := ""
 			if arg != "" {
 				value = ":value:_files"
+				if kind := valueKind(c.Name, long); kind != "" {
+					value = ":value: _maniple_words " + kind
+				}
 			}
 			fmt.Fprintf(&b, "        '--%s%s[%s]%s' \\\n", long, arg, zshText(help), value)
 		}
-		b.WriteString("        '*:file:_files' ;;\n")
+		if c.Name == "submit" {
+			for _, o := range basicOptions() {
+				value := ":value:_files"
+				if kind := valueKind("submit", o.Name); kind != "" {
+					value = ":value: _maniple_words " + kind
+				}
+				short := ""
+				if o.Short != "" {
+					short = fmt.Sprintf("        '-%s+[of sbatch]%s' \\\n", o.Short, value)
+				}
+				fmt.Fprintf(&b, "        '--%s=[of sbatch]%s' \\\n%s", o.Name, value, short)
+			}
+		}
+		args := "_files"
+		if kind := argKind[c.Name]; kind != "" {
+			args = " _maniple_words " + kind
+		}
+		fmt.Fprintf(&b, "        '*:argument:%s' ;;\n", args)
 	}
-	b.WriteString("    esac\n}\n_maniple \"$@\"\n")
+	// As a file of $fpath it is the function's body; read by source it only registers.
+	b.WriteString("    esac\n}\nif [ \"$funcstack[1]\" = _maniple ]; then _maniple \"$@\"; else compdef _maniple maniple; fi\n")
 	return b.String()
 }
 
@@ -124,6 +187,13 @@ func zshText(s string) string {
 
 func fishCompletion(commands []*urfave.Command) string {
 	var b strings.Builder
+	b.WriteString(`function __maniple_words
+    set -l words (commandline -opc)
+    set -l more
+    set -l at (contains -i -- --cluster $words); and test "$argv" != clusters; and set more --cluster $words[(math $at + 1)]
+    maniple complete $more $argv 2>/dev/null
+end
+`)
 	for _, c := range commands {
 		fmt.Fprintf(&b, "complete -c maniple -n __fish_use_subcommand -f -a %s -d %q\n", c.Name, c.Usage)
 		for _, f := range c.Flags {
@@ -138,7 +208,25 @@ func fishCompletion(commands []*urfave.Command) string {
 			if len(names) > 1 && len(names[1]) == 1 {
 				short = " -s " + names[1]
 			}
+			if kind := valueKind(c.Name, names[0]); kind != "" {
+				value = " -x -a '(__maniple_words " + kind + ")'"
+			}
 			fmt.Fprintf(&b, "complete -c maniple -n '__fish_seen_subcommand_from %s' -l %s%s%s -d %q\n", c.Name, names[0], short, value, help)
+		}
+		if kind := argKind[c.Name]; kind != "" {
+			fmt.Fprintf(&b, "complete -c maniple -n '__fish_seen_subcommand_from %s' -f -a '(__maniple_words %s)'\n", c.Name, kind)
+		}
+		if c.Name == "submit" {
+			for _, o := range basicOptions() {
+				value := " -r"
+				if kind := valueKind("submit", o.Name); kind != "" {
+					value = " -x -a '(__maniple_words " + kind + ")'"
+				}
+				if o.Short != "" {
+					value = " -s " + o.Short + value
+				}
+				fmt.Fprintf(&b, "complete -c maniple -n '__fish_seen_subcommand_from submit' -l %s%s -d 'of sbatch'\n", o.Name, value)
+			}
 		}
 	}
 	b.WriteString("complete -c maniple -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n")

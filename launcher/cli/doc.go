@@ -17,5 +17,9 @@
 //	CLI-4: --json prints one JSON object (or one per line) with a version field on stdout.
 //	CLI-5: a flag that does not exist is an error that names the nearest one that does.
 //
-// Limits. Configuration files are not read yet: flag, then MANIPLE_<FLAG>, then the Slurm job.
+//	CLI-6: a flag wins over MANIPLE_<FLAG>, which wins over the Slurm job, which wins over ./maniple.toml,
+//	       the user's and the site's config.toml; a key there that is no flag is an error.
+//	CLI-7: completing a word asks no controller: files, caches and agents of this node answer, or nobody.
+//
+// Limits. #MANIPLE lines and a site's [policy] are not read.
 package cli

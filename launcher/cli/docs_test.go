@@ -78,7 +78,7 @@ func cliDoc() string {
 	a, _, _ := newApp(nil)
 	var b strings.Builder
 	b.WriteString("# Commands\n\nMade from the commands' own help by `go test ./launcher/cli -run Docs -rewrite`.\n\n")
-	b.WriteString("A flag wins over the variable `MANIPLE_<FLAG>`, which wins over what a Slurm job says of itself. stdout is data, stderr is messages.\n")
+	b.WriteString("A flag wins over the variable `MANIPLE_<FLAG>`, which wins over what a Slurm job says of itself, which wins over configuration files (`maniple config`). stdout is data, stderr is messages.\n")
 	b.WriteString("After `--` everything is the user's program. Exit codes and errors: [spec/errors.md](spec/errors.md).\n\n")
 	b.WriteString("```\n" + topHelp(a.commands()) + "```\n")
 	for _, cmd := range a.commands() {

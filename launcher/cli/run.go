@@ -43,12 +43,12 @@ func runJSON() urfave.Flag {
 }
 
 func (c *call) run() error {
-	s, err := spec.Parse(spec.InSlurm(c.jobEnv(), c.flag))
+	s, err := spec.Parse(c.shaped())
 	if err != nil {
 		return err
 	}
 	s.Command = c.rest()
-	return c.runSpec(s, runOptions{jobsOwn: spec.JobsOwn(c.jobEnv(), c.flag)})
+	return c.runSpec(s, runOptions{jobsOwn: spec.JobsOwn(c.jobEnv(), c.given)})
 }
 
 // jobEnv is the environment for the job's defaults; a rank's own `maniple run` does not take them again.

@@ -76,6 +76,7 @@ func (c *call) submit() error {
 	if err != nil {
 		return err
 	}
+	c.setOwn(r)
 	job, err := c.newJob(r, options)
 	if err != nil {
 		return err

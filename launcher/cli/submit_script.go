@@ -45,6 +45,12 @@ func (c *call) newJob(r *request, options []slurm.Option) (*job, error) {
 		j.lines = directives(path)
 		j.inLines = flagsOf(j.lines, options)
 	}
+	set, err := c.setLines(j, newSubmitTable(options))
+	if err != nil {
+		return nil, err
+	}
+	j.lines = append(set, j.lines...)
+	j.inLines = append(flagsOf(set, options), j.inLines...)
 	j.name, _ = j.value("job-name")
 	if j.name == "" && len(r.command) > 0 {
 		j.name = filepath.Base(nameOfProgram(r.command))

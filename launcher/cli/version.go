@@ -41,6 +41,7 @@ func (a *app) versionCommand() *urfave.Command {
 		name: "version", summary: "say which build this is",
 		examples: []string{"maniple version", "maniple version --json"},
 		flags:    []urfave.Flag{toggle("json", "", "as JSON")},
+		alone:    true,
 		action:   (*call).version,
 	})
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/maniple-hpc/maniple/slurm"
@@ -24,15 +25,21 @@ var ofSlurm = []struct {
 // shaping are the flags with which a request stands for itself.
 var shaping = []string{"nodes", "ntasks", "ntasks-per-node", "gpus", "gpus-per-task", "gpus-per-node"}
 
+// Shapes tells whether a flag is one with which a request stands for itself.
+func Shapes(flag string) bool { return slices.Contains(shaping, flag) }
+
+// Shapeless tells whether a request says nothing of nodes, tasks and GPUs.
+func Shapeless(get func(string) (value, origin string, ok bool)) bool {
+	return !slices.ContainsFunc(shaping, func(name string) bool {
+		_, _, ok := get(name)
+		return ok
+	})
+}
+
 // JobsOwn tells whether a request is that of the Slurm job it is made in: it says nothing of nodes, tasks
 // and GPUs.
 func JobsOwn(getenv func(string) string, get func(string) (value, origin string, ok bool)) bool {
-	for _, name := range shaping {
-		if _, _, ok := get(name); ok {
-			return false
-		}
-	}
-	return getenv("SLURM_JOB_ID") != ""
+	return Shapeless(get) && getenv("SLURM_JOB_ID") != ""
 }
 
 // InSlurm extends get: inside a Slurm job a request that says nothing of nodes, tasks and GPUs is the

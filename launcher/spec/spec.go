@@ -10,8 +10,8 @@
 //	SPEC-2: without a task count there is exactly one program, the driver; with one, that many ranks.
 //	SPEC-3: a Shape's ranks add up to the task count, and its bundles to the resources asked for.
 //
-// Limits. maniple.toml and /etc/maniple/config.toml are not read yet: a flag wins over MANIPLE_<FLAG>,
-// which wins over what a Slurm job says about itself.
+// A flag wins over MANIPLE_<FLAG>, which wins over what a Slurm job says about itself, which wins over
+// configuration files: who parses says where a value is from.
 package spec
 
 import "time"
