@@ -5,12 +5,32 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
+
+// An agent that says more than its window holds is heard: the loop gives its credit back.
+func TestCreditComesBack(t *testing.T) {
+	s := newSite(t, t.TempDir(), nil)
+	s.start()
+	a := s.agent("n1", false)
+	hear[*fb.RegisteredT](a, "Registered", nil)
+	const n = 200 // of 64 KiB each; the window is 8 MiB
+	long := strings.Repeat("x", 64<<10)
+	for i := range uint64(n) {
+		if err := a.link.Send(&fb.StateQueryT{What: "cluster", Id: long}, i+1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.until("the last answer", func() bool {
+		return slices.ContainsFunc(a.heard, func(m transport.Msg) bool { _, ok := m.M.(*fb.StateReplyT); return ok && m.Corr == n })
+	})
+}
 
 // pipe is one end of a connection to nobody.
 type pipe struct{ net.Conn }
