@@ -3,6 +3,7 @@
 package local
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -170,4 +171,84 @@ func (s start) port() string {
 	_, rest, _ := strings.Cut(s.out, "at port ")
 	port, _, _ := strings.Cut(rest, "\n")
 	return port
+}
+
+// The wheel installs and works on every Python that this machine has, from the oldest that it supports to
+// the newest; an older one refuses it with the reason.
+func TestWheelOnOtherPythons(t *testing.T) {
+	w := newWorld(t)
+	wheel := wheelFor(t)
+	var tried []string
+	for minor := 7; minor <= 20; minor++ {
+		python := pythonOf(minor)
+		if python == "" {
+			continue
+		}
+		version := fmt.Sprintf("3.%d", minor)
+		tried = append(tried, version)
+		t.Run(version, func(t *testing.T) {
+			venv := filepath.Join(w.dir, "v"+version)
+			script := `"$PYTHON" -m venv "$V"; "$V/bin/pip" install -q --disable-pip-version-check --no-deps "$WHEEL"`
+			if minor >= 9 {
+				script += `; "$V/bin/maniple" version; "$V/bin/python" -m maniple version
+"$V/bin/maniple" run -Q -n 2 -- "$V/bin/python" -c 'import os, sys; print("rank", os.environ["RANK"], "on %d.%d" % sys.version_info[:2])'
+"$V/bin/pip" install -q --disable-pip-version-check numpy; "$V/bin/maniple" demo`
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "bash", "-ec", script)
+			cmd.Dir, cmd.WaitDelay = w.dir, 5*time.Second
+			cmd.Env = append(slices.Clone(w.env), "PYTHON="+python, "V="+venv, "WHEEL="+wheel)
+			out, err := cmd.CombinedOutput()
+			said := string(out)
+			if minor < 9 {
+				if err == nil || !strings.Contains(said, "requires a different Python") && !strings.Contains(said, "requires-python") && !strings.Contains(said, "No matching distribution") {
+					t.Errorf("%s: %v: not refused for its age:\n%s", python, err, said)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", python, err, said)
+			}
+			for _, want := range []string{"rank 0 on " + version, "rank 1 on " + version, "held-out accuracy 0.9"} {
+				if !strings.Contains(said, want) {
+					t.Errorf("no %q in:\n%s", want, said)
+				}
+			}
+		})
+	}
+	t.Logf("tried %s", strings.Join(tried, ", "))
+	if len(tried) < 2 {
+		t.Skipf("this machine has no Python but %v: the wheel was not tried on another", tried)
+	}
+}
+
+// wheelFor builds the wheel and gives its path.
+func wheelFor(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command("make", "wheel")
+	cmd.Dir = top
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make wheel: %v\n%s", err, out)
+	}
+	wheels, _ := filepath.Glob(filepath.Join(top, "dist/maniple-*.whl"))
+	if len(wheels) == 0 {
+		t.Fatal("no wheel in dist")
+	}
+	return wheels[len(wheels)-1]
+}
+
+// pythonOf finds a Python 3.minor that can make environments: on PATH, or one that pyenv or uv keeps.
+func pythonOf(minor int) string {
+	name := fmt.Sprintf("python3.%d", minor)
+	home, _ := os.UserHomeDir()
+	found, _ := filepath.Glob(filepath.Join(home, ".pyenv/versions", fmt.Sprintf("3.%d.*/bin/%s", minor, name)))
+	kept, _ := filepath.Glob(filepath.Join(home, ".local/share/uv/python", fmt.Sprintf("cpython-3.%d.*/bin/%s", minor, name)))
+	for _, p := range append(append(found, kept...), name) {
+		path, err := exec.LookPath(p)
+		if err == nil && exec.Command(path, "-c", "import sys, venv, ensurepip; sys.exit(sys.version_info[1] != "+strconv.Itoa(minor)+")").Run() == nil {
+			return path
+		}
+	}
+	return ""
 }
