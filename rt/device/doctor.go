@@ -188,10 +188,10 @@ func (d *doctor) shm() {
 	switch {
 	case err != nil:
 		d.say("DEV_SHM_NONE", Bad, "mount a tmpfs on /dev/shm: PyTorch's data loaders and NCCL need it", "/dev/shm: %v", err)
-	case size < 1<<30:
-		d.say("DEV_SHM_SMALL", Warn, "docker --shm-size=8g, or a larger tmpfs", "/dev/shm has %s: data loaders and NCCL die of SIGBUS when it is full", humanBytes(size))
 	case free < size/20:
 		d.say("DEV_SHM_FULL", Bad, "remove what ended jobs left there", "/dev/shm is full: %s of %s free", humanBytes(free), humanBytes(size))
+	case size < 1<<30:
+		d.say("DEV_SHM_SMALL", Warn, "docker --shm-size=8g, or a larger tmpfs", "/dev/shm has %s: data loaders and NCCL die of SIGBUS when it is full", humanBytes(size))
 	default:
 		d.say("DEV_SHM", OK, "", "/dev/shm: %s of %s free", humanBytes(free), humanBytes(size))
 	}

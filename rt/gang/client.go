@@ -159,7 +159,7 @@ func (c *Client) failed(_ string, err error) bool {
 		return true
 	}
 	away := time.Since(c.away)
-	if nobody(err) && c.ep.Socket != "" && (!c.came || away > goneLimit) {
+	if nobody(err) && c.ep.Socket != "" && (!c.came || c.end+c.fate != "" || away > goneLimit) {
 		return true
 	}
 	return c.came && away > awayLimit
@@ -217,14 +217,13 @@ func (c *Client) over(err error) {
 		return
 	}
 	var bye *transport.GoodbyeError
-	if c.fate != "" {
+	switch { // what was said counts, even if the connection then broke before the goodbye
+	case c.fate != "":
 		err = &NodeDiedError{Node: c.node(), Why: c.fate}
-	} else if errors.As(err, &bye) {
-		reason := bye.Reason
-		if c.end != "" {
-			reason = c.end
-		}
-		err = &EndedError{Reason: reason, Code: c.endCode}
+	case c.end != "":
+		err = &EndedError{Reason: c.end, Code: c.endCode}
+	case errors.As(err, &bye):
+		err = &EndedError{Reason: bye.Reason}
 	}
 	c.err = err
 	close(c.dead)

@@ -142,22 +142,32 @@ func TestNodeGone(t *testing.T) {
 	}
 }
 
-// What a cluster ends with is the code of a gang whose end no head could tell any more.
+// What a cluster ends with is the code of a gang whose end no head could tell any more, goodbye or not.
 func TestClusterEnds(t *testing.T) {
-	for _, code := range []int{0, 137} {
+	for _, tc := range []struct {
+		code    int
+		goodbye bool
+	}{{0, true}, {137, true}, {137, false}} {
 		a := newAgent(t)
-		_, done := begin(t, a, attachTo(t, a), ranks(1), IO{})
-		a.send(&fb.DrainT{Reason: "node n2 died", ExitCode: int32(code), Now: true})
+		c := attachTo(t, a)
+		_, done := begin(t, a, c, ranks(1), IO{})
+		a.send(&fb.DrainT{Reason: "node n2 died", ExitCode: int32(tc.code), Now: true})
 		a.send(&fb.ShutdownT{Reason: "node n2 died"})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_ = a.link.Close(ctx, "leaving")
+		if tc.goodbye {
+			_ = a.link.Close(ctx, "leaving")
+		} else if _, err := c.Query(ctx, "nodes", ""); err != nil { // answered after what was said before
+			t.Error(err)
+		} else {
+			a.crash(false)
+		}
 		r := <-done
-		if code == 0 {
+		if tc.code == 0 {
 			if !errors.Is(r.err, ErrDead) || !strings.Contains(r.err.Error(), "node n2 died") {
 				t.Errorf("%+v", r)
 			}
-		} else if r.err != nil || r.end.Code != code || r.end.Report() != "node n2 died" {
+		} else if r.err != nil || r.end.Code != tc.code || r.end.Report() != "node n2 died" {
 			t.Errorf("%+v", r)
 		}
 	}
