@@ -3,9 +3,11 @@ package agent
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
@@ -45,6 +47,41 @@ func TestDeadHeadSessionEndsTheAgent(t *testing.T) {
 		cancel()
 		l.wait.Wait()
 	}
+}
+
+// mutePipe is one end of a connection.
+type mutePipe struct{ net.Conn }
+
+func (mutePipe) Peer() transport.Peer { return transport.Peer{} }
+
+// AGENT-7: a connection to a peer that only seems to stand does not count for long.
+func TestMutePeerIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		l := idleLoop(nil)
+		link := l.peerLink(ctx, 5)
+		ours, theirs := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }() // takes all and says nothing; ends with ours
+		if err := link.Attach(mutePipe{ours}, &fb.WelcomeT{Session: 1}, 0); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for down := false; !down; {
+			select {
+			case it := <-l.inbox:
+				_, down = it.ev.(PeerDown)
+			case <-ctx.Done():
+				t.Error("a peer that says nothing counts as reached")
+				down = true
+			}
+		}
+		if d := time.Since(began); d > 2*peerAlive+time.Second {
+			t.Errorf("it counted as reached for %v", d)
+		}
+		link.Kill(transport.ErrClosed)
+		<-link.Done()
+	})
 }
 
 // Whoever dials an agent says which one it means, so that another one at its address can refuse; a
