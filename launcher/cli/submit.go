@@ -81,6 +81,9 @@ func (c *call) submit() error {
 	if err != nil {
 		return err
 	}
+	if err := job.checkOwn(); err != nil {
+		return err
+	}
 	if err := c.checkJob(job, client); err != nil {
 		return err
 	}

@@ -251,9 +251,21 @@ func quoteShell(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// checkOwn judges the flags that go to `maniple run` in the job, which would find out after the queue.
+func (j *job) checkOwn() error {
+	_, err := spec.Parse(func(name string) (string, string, bool) {
+		v, ours := j.own[name]
+		return v, "--" + name, ours
+	})
+	return err
+}
+
 // what is the first line: what the job will be. "" if it depends on more than the flags.
 func (j *job) what() string {
 	s, err := spec.Parse(func(name string) (string, string, bool) {
+		if v, ours := j.own[name]; ours {
+			return v, "--" + name, true
+		}
 		v, ok := j.value(name)
 		return v, "--" + name, ok
 	})

@@ -212,6 +212,26 @@ func TestSubmitHandsOurFlagsToRun(t *testing.T) {
 	}
 }
 
+// What run would refuse in the job is refused before the queue, and the first line is that of run.
+func TestSubmitJudgesOurFlags(t *testing.T) {
+	q := newQueue(t, "22.05")
+	for flag, want := range map[string]string{
+		"--gpu-visibility=all": "neither own nor node", "--slurm-env=lose": "is no mode", "--grace=soon": "is no time", "--max-restarts=many": "is not a number",
+	} {
+		if _, errs, code := q.submit("-n2", flag, "--", "./solver"); code != 64 || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d\n%s", flag, code, errs)
+		}
+	}
+	for _, call := range q.Calls() {
+		if call.Program == "sbatch" && slices.Contains(call.Args, "--parsable") {
+			t.Errorf("submitted:\n%s", call.Stdin)
+		}
+	}
+	if _, errs, code := q.submit("-N2", "--ntasks-per-node=2", "--gpus-per-node=2", "--gpu-visibility=own", "--", "./solver"); code != 0 || !strings.Contains(errs, "2 nodes x 2 ranks, 1 GPU each") {
+		t.Errorf("exit %d\n%s", code, errs)
+	}
+}
+
 func TestSubmitTakesFlagsFromTheEnvironment(t *testing.T) {
 	q := newQueue(t, "22.05")
 	q.env = append(q.env, "MANIPLE_PARTITION=short", "MANIPLE_TIME=7")
