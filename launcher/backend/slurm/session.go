@@ -51,6 +51,8 @@ type session struct {
 	failed   error
 	released bool
 	stopping bool
+	killed   bool            // srun was, and with it all that ran in the step
+	deserted bool            // it was because the rest of the nodes is dead
 	noFile   bool            // the program was not on some node
 	said     string          // the end of srun's standard error
 	lost     map[string]bool // nodes whose loss was told
@@ -98,6 +100,7 @@ func (s *session) run() {
 		err, again := s.follow()
 		if !again {
 			s.fail(err)
+			s.clean()
 			break
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -140,6 +143,9 @@ func (s *session) follow() (err error, again bool) {
 	s.stderr.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		s.killed = true
+	}
 	if err == nil || s.stopping && !s.noFile {
 		return nil, false
 	}
@@ -406,12 +412,14 @@ func (s *session) restIsDead() bool {
 func (s *session) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.deserted = true
 	s.cmd.Process.Kill()
 }
 
 // abort makes srun kill its step (two interrupts), and kills srun if it does not end by that.
 func (s *session) abort() {
 	s.mu.Lock()
+	s.killed = true
 	p := s.cmd.Process
 	s.mu.Unlock()
 	late := time.NewTimer(abortTime)

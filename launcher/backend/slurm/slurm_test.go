@@ -373,7 +373,7 @@ trap 'echo int >> "$SLURMTEST_DIR/ints"; [ $(wc -l < "$SLURMTEST_DIR/ints") -ge 
 read -r doc
 echo '0: {"event":"head","addresses":["a:1"]}'
 while :; do sleep 0.01; done
-`})
+`}).On("srun", slurmtest.Answer{Args: []string{"--head=no"}})
 	s, err := start(t, f)
 	if err != nil {
 		t.Fatal(err)
@@ -445,6 +445,29 @@ exec sleep 600
 	}
 	if d := time.Since(began); d > 10*time.Second {
 		t.Errorf("took %v", d)
+	}
+}
+
+// srun was killed, and Slurm killed its tasks for that: a second step clears up after them, one that ends
+// with its input. After nodes that died there is none.
+func TestKilledStepIsClearedUp(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Args: []string{"--head=auto"}, Script: `read -r doc; kill -KILL $$`}).
+		On("srun", slurmtest.Answer{Args: []string{"--head=no"}, Script: `cat > "$SLURMTEST_DIR/cleaned"`})
+	s, err := start(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range s.Events() {
+	}
+	if s.Wait() == nil {
+		t.Error("a killed step is no error")
+	}
+	calls := f.Calls()
+	if len(calls) != 2 || !slices.Contains(calls[1].Args, "--head=no") || !slices.Contains(calls[1].Args, "--overlap") {
+		t.Fatalf("%d calls: %v", len(calls), calls)
+	}
+	if data, err := os.ReadFile(filepath.Join(envOf(f), "cleaned")); err != nil || !strings.HasPrefix(string(data), `{"version":`) || strings.Count(string(data), "\n") != 1 {
+		t.Errorf("the second step was told %q, %v", data, err)
 	}
 }
 
