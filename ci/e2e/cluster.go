@@ -137,12 +137,12 @@ func (c *Cluster) Node(t testing.TB, args ...string) string {
 	return out
 }
 
-// Python is one with torch that the user may run.
-func (c *Cluster) Python(t testing.TB) string {
+// Python is one with torch that the user may run; with a name, one with the packages of ci/python/NAME.txt.
+func (c *Cluster) Python(t testing.TB, name ...string) string {
 	t.Helper()
-	out, err := c.script(t.Context(), "python.sh")
+	out, err := c.script(t.Context(), "python.sh", name...)
 	if err != nil {
-		t.Fatalf("no Python with torch: %v\n%s", err, out)
+		t.Fatalf("no Python: %v\n%s", err, out)
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	return lines[len(lines)-1]
