@@ -112,7 +112,9 @@ type call struct {
 	*urfave.Context
 	ctx  context.Context
 	page *page
-	site *slurmEnd // of the Slurm job that a run is in
+
+	manyNodes bool      // logs of several nodes are shown
+	site      *slurmEnd // of the Slurm job that a run is in
 }
 
 func (a *app) newCommand(p *page) *urfave.Command {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/slurm"
 )
 
 // pollLog is how often --follow looks for more.
@@ -23,9 +23,10 @@ const pollLog = 200 * time.Millisecond
 
 func (a *app) logsCommand() *urfave.Command {
 	return a.newCommand(&page{
-		name: "logs", summary: "show what happened in the cluster, or what its own processes wrote", args: "[NODE]",
+		name: "logs", summary: "show what happened in the cluster, or what its own processes wrote", args: "[GANG|NODE]",
 		examples: []string{
 			"maniple logs\twhat happened: deaths, restarts",
+			"maniple logs train\twhat happened to a gang, and its last lines",
 			"maniple logs n2\tof node n2's processes",
 			"maniple logs n2 --of agent -f\tas it comes",
 		},
@@ -44,7 +45,7 @@ var daemons = []string{"keeper", "agent", "head"}
 
 func (c *call) logs() error {
 	if len(c.rest()) > 1 {
-		return usage("logs", "one node at a time", "")
+		return usage("logs", "one gang or node at a time", "")
 	}
 	of, origin, given := c.flag("of")
 	if given && !slices.Contains(daemons, of) {
@@ -64,26 +65,84 @@ func (c *call) logs() error {
 	if err != nil {
 		return err
 	}
-	node := strings.Join(c.rest(), "")
-	if node == "" && len(ep.Nodes) > 0 {
-		node = ep.Nodes[0]
-	} else if node == "" {
-		node = filepath.Base(filepath.Dir(ep.Socket))
-	}
-	if !filepath.IsLocal(node) {
-		return usage("logs", strconv.Quote(node)+" is no node", "`maniple nodes` lists them")
-	}
-	dir := filepath.Join(ep.Dir, node)
-	if _, err := os.Stat(dir); err != nil {
-		return usage("logs", "node "+node+" of cluster "+ep.Name+" is not on this machine", "`maniple nodes` lists them; run it there")
+	here := nodesHere(ep)
+	if len(c.rest()) == 1 {
+		which := c.rest()[0]
+		if !slices.Contains(here, which) {
+			return c.gangLog(which, lines)
+		}
+		here = []string{which}
 	}
 	var files []string
-	for _, d := range daemons {
-		if of == "" || of == d {
-			files = append(files, filepath.Join(dir, d+".log"))
+	for _, node := range here {
+		for _, d := range daemons {
+			if of == "" || of == d {
+				files = append(files, filepath.Join(ep.Dir, node, d+".log"))
+			}
 		}
 	}
+	if len(files) == 0 {
+		return usage("logs", "no node of cluster "+ep.Name+" is on this machine", "log in to one of "+slurm.FoldHosts(ep.Nodes)+" and write it there")
+	}
+	c.manyNodes = len(here) > 1
 	return c.showLogs(files, lines)
+}
+
+// nodesHere are the nodes of a cluster whose logs are on this machine.
+func nodesHere(ep *boot.Endpoint) []string {
+	var list []string
+	for _, node := range ep.Nodes {
+		if info, err := os.Stat(filepath.Join(ep.Dir, node)); err == nil && info.IsDir() {
+			list = append(list, node)
+		}
+	}
+	if node := filepath.Base(filepath.Dir(ep.Socket)); len(list) == 0 && ep.Here() && ep.Socket != "" {
+		list = append(list, node)
+	}
+	return list
+}
+
+// gangLog shows what happened to a gang, and its last words: of what programs print the cluster keeps
+// no more.
+func (c *call) gangLog(which string, lines int) error {
+	return c.withClient(func(ctx context.Context, client *gang.Client, ep *boot.Endpoint) error {
+		if slices.Contains(ep.Nodes, which) {
+			return usage("logs", "node "+which+" is on another machine", "log in there and write `maniple logs "+which+"`; `maniple explain "+which+"` works from here")
+		}
+		reply, _, err := ask[stateExplain](ctx, c, client, "explain", which)
+		if err != nil {
+			return err
+		}
+		if reply.Explain.Kind != "group" { // a node that came later
+			return usage("logs", "node "+which+" is on another machine", "log in there and write `maniple logs "+which+"`")
+		}
+		group, _, err := ask[struct {
+			Group stateGroup `json:"group"`
+		}](ctx, c, client, "group", which)
+		if err != nil {
+			return err
+		}
+		happened, _, err := ask[stateLog](ctx, c, client, "log", "")
+		if err != nil {
+			return err
+		}
+		list := slices.DeleteFunc(happened.Notices, func(n stateNotice) bool { return n.Group != group.Group.ID })
+		list = list[max(0, len(list)-lines):]
+		if c.on("json") {
+			return c.json(struct {
+				Version int           `json:"version"`
+				Group   string        `json:"group"`
+				Notices []stateNotice `json:"notices"`
+				Text    string        `json:"text"`
+			}{1, group.Group.ID, append([]stateNotice{}, list...), reply.Explain.Text})
+		}
+		for _, n := range list {
+			fmt.Fprintf(c.stdout, "%s %-7s %s\n", n.Wall.Format(time.RFC3339), n.Level, n.Text)
+		}
+		fmt.Fprintln(c.stdout, strings.TrimRight(reply.Explain.Text, "\n"))
+		c.say("logs: all that it printed is where `maniple run` was started, or in the files of its -o")
+		return nil
+	})
 }
 
 // events shows what the head told of: nodes that died, processes started again, gangs restarted.
@@ -108,15 +167,19 @@ func (c *call) events(lines int) error {
 
 func (c *call) showLogs(files []string, lines int) error {
 	offsets := make([]int64, len(files))
+	empty := true
 	for i, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
 			continue // that process does not run on this node
 		}
-		offsets[i] = int64(len(data))
-		c.printLog(logName(f), lastLines(data, lines))
+		offsets[i], empty = int64(len(data)), empty && len(data) == 0
+		c.printLog(f, lastLines(data, lines))
 	}
 	if !c.on("follow") {
+		if empty {
+			c.say("logs: nothing has been written yet")
+		}
 		return nil
 	}
 	ctx, sig := watchSignals(c.ctx)
@@ -137,7 +200,7 @@ func (c *call) showLogs(files []string, lines int) error {
 				continue
 			}
 			if at := bytes.LastIndexByte(more, '\n'); at >= 0 {
-				c.printLog(logName(f), more[:at+1])
+				c.printLog(f, more[:at+1])
 				offsets[i] += int64(at + 1)
 			}
 		}
@@ -162,16 +225,21 @@ func logName(file string) string {
 }
 
 // printLog prefixes each line with its process, as JSON each line is an object.
-func (c *call) printLog(name string, data []byte) {
+func (c *call) printLog(file string, data []byte) {
+	name, node := logName(file), filepath.Base(filepath.Dir(file))
 	for line := range bytes.Lines(data) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
 		if c.on("json") {
 			c.json(struct {
 				Version int    `json:"version"`
+				Node    string `json:"node"`
 				Process string `json:"process"`
 				Line    string `json:"line"`
-			}{1, name, string(line)})
+			}{1, node, name, string(line)})
 			continue
+		}
+		if c.manyNodes {
+			fmt.Fprintf(c.stdout, "%s ", node)
 		}
 		fmt.Fprintf(c.stdout, "%s: %s\n", name, line)
 	}

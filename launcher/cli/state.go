@@ -76,13 +76,15 @@ type stateExplain struct {
 }
 
 type stateLog struct {
-	Notices []struct {
-		Wall  time.Time `json:"wall"`
-		Level string    `json:"level"`
-		Code  string    `json:"code"`
-		Text  string    `json:"text"`
-		Group string    `json:"group"`
-	} `json:"notices"`
+	Notices []stateNotice `json:"notices"`
+}
+
+type stateNotice struct {
+	Wall  time.Time `json:"wall"`
+	Level string    `json:"level"`
+	Code  string    `json:"code"`
+	Text  string    `json:"text"`
+	Group string    `json:"group,omitempty"`
 }
 
 // query asks the cluster for state.

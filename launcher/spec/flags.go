@@ -86,8 +86,11 @@ func bad(why, do string) *FlagError { return &FlagError{Why: why, Do: do} }
 func count(at func(*Spec) *int) func(*Spec, string) *FlagError {
 	return func(s *Spec, v string) *FlagError {
 		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > 1<<20 {
+		if err != nil || n < 1 {
 			return bad(quote(v)+" is not a number from 1 on", "")
+		}
+		if n > 1<<20 {
+			return bad(v+" is more than there can be", "write at most 1048576")
 		}
 		*at(s) = n
 		return nil
