@@ -73,7 +73,7 @@ func TestCommitRefuses(t *testing.T) {
 		"negative":         {Resources: placement.Resources{{Name: "CPU", Amount: -10_000}}},
 	} {
 		v := new(placement.View)
-		n := placement.Node{Name: "n0", Total: res("CPU=3,GPU=2"), Devices: []placement.Device{{ID: "a"}, {ID: "b"}}, CPUs: []placement.LogicalCPU{{ID: 0}, {ID: 1}, {ID: 2}}}
+		n := placement.Node{Name: "n0", Total: res("CPU=3,GPU=3"), Devices: []placement.Device{{ID: "a"}, {ID: "b"}, {ID: "c"}}, CPUs: []placement.LogicalCPU{{ID: 0}, {ID: 1}, {ID: 2}}}
 		if err := v.Put(n); err != nil {
 			t.Fatal(err)
 		}
