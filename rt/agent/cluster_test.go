@@ -146,7 +146,7 @@ func startNode(t *testing.T, doc *bootdoc.Doc, hosts bool) *node {
 // event waits for a keeper's line of that kind.
 func (n *node) event(kind string) map[string]any {
 	n.t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute) // two nodes are up in 10 s under the race detector at load 27
 	for {
 		select {
 		case ev := <-n.events:
