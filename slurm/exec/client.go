@@ -9,9 +9,12 @@ import (
 	"io/fs"
 	"os"
 	osexec "os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/slurm"
 )
@@ -30,13 +33,27 @@ type Client struct {
 	Cache   string        // path of the cache file; "": none
 	Now     func() time.Time
 
-	// Shielded has the programs ignore SIGTERM: for whoever asks while Slurm ends its job, which signals
+	// Shielded keeps SIGTERM from the programs: for whoever asks while Slurm ends its job, which signals
 	// every process that it has.
 	Shielded bool
 }
 
-// shield runs a program that ignores SIGTERM, as what is ignored stays so over exec.
-const shield = `trap "" TERM; exec "$0" "$@"`
+// start starts a program; a shielded one with SIGTERM blocked from its first instruction on, since the
+// thread that forks passes its mask on.
+func (c *Client) start(cmd *osexec.Cmd) error {
+	if !c.Shielded {
+		return cmd.Start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var term, before unix.Sigset_t
+	term.Val[0] = 1 << (unix.SIGTERM - 1)
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &term, &before); err != nil {
+		return err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	return cmd.Start()
+}
 
 // result is what a program printed.
 type result struct {
@@ -63,15 +80,14 @@ func (c *Client) run(ctx context.Context, op string, stdin io.Reader, dir string
 	stdout.left, stderr.left = maxOutput, 1<<20
 	cmd := osexec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Args[0] = argv[0]
-	if c.Shielded {
-		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", shield, path}, argv[1:]...)
-	}
 	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = readable(argv[0], environ), dir, stdin, &stdout, &stderr
 	// Its own process group, so that a wrapper script's children go too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	if err = c.start(cmd); err == nil {
+		err = cmd.Wait()
+	}
 	r := result{stdout.String(), stderr.String()}
 	switch {
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), slurm.ErrTooSlow):

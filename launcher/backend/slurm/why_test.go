@@ -15,8 +15,8 @@ import (
 func TestWhyOutlivesSlurmsSignal(t *testing.T) {
 	for _, version := range []string{"22.05", "24.11"} {
 		f := slurmtest.New(t)
-		f.Remove("scontrol") // a stand-in would give its script SIGTERM's default back
-		script := "#!/bin/sh\nkill -TERM $$; echo asked >> \"$SLURMTEST_DIR/asked\"; cat <<'END'\n" + slurmtest.Recorded(t, version, "stopping.requeued") + "\nEND\n"
+		f.Remove("scontrol") // a script of bash, which unlike sh leaves blocked signals blocked
+		script := "#!/bin/bash\nkill -TERM $$; echo asked >> \"$SLURMTEST_DIR/asked\"; cat <<'END'\n" + slurmtest.Recorded(t, version, "stopping.requeued") + "\nEND\n"
 		if err := os.WriteFile(filepath.Join(envOf(f), "scontrol"), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
