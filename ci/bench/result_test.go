@@ -72,7 +72,7 @@ func TestReportHolds(t *testing.T) {
 		{[]Result{good}, true},
 		{[]Result{good, skipped}, true},
 		{[]Result{good, failures("bad", 1)}, false},
-		{[]Result{good, {Name: "x", Error: "no such program"}}, false},
+		{[]Result{good, {Name: "x", Pass: true, Error: "no such program"}}, false},
 	} {
 		if got := (&Report{Results: c.list}).holds(); got != c.want {
 			t.Errorf("%+v: %v", c.list, got)

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -90,6 +91,9 @@ func TestSleepLaw(t *testing.T) {
 			func TestA(t *testing.T) { world{}.wait() }`, 1},
 		{"as a value", `var pause = time.Sleep`, 1},
 		{"in a goroutine", `func TestA(t *testing.T) { go func() { time.Sleep(1) }() }`, 1},
+		{"a timer waited for", `func TestA(t *testing.T) { <-time.After(1) }`, 1},
+		{"a timer in a bubble", `func TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) { <-time.After(1) }) }`, 0},
+		{"a deadline", `func TestA(t *testing.T) { select { case <-time.After(1): case <-done: } }`, 0},
 		{"handed to the bubble by name", `func inside(t *testing.T) { time.Sleep(1) }
 			func TestA(t *testing.T) { synctest.Test(t, inside) }`, 0},
 	} {
@@ -194,6 +198,23 @@ func TestForeignLaw(t *testing.T) {
 		}
 		if bad != c.bad {
 			t.Errorf("%q: %v, want %v", c.line, bad, c.bad)
+		}
+	}
+}
+
+func TestQuarantineLaw(t *testing.T) {
+	six := strings.Repeat("rt.TestA: waits for a port\n", 6)
+	for _, c := range []struct {
+		text string
+		n    int
+	}{
+		{"# nothing\n\n", 0},
+		{"rt.TestA: waits for a port\n", 0},
+		{"rt.TestA\n", 1},
+		{six, 1},
+	} {
+		if got := quarantine(c.text); len(got) != c.n {
+			t.Errorf("%q: %q, want %d", c.text, got, c.n)
 		}
 	}
 }

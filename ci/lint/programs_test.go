@@ -14,6 +14,8 @@ var starters = map[string]string{
 	"rt/device/nvidia.go":    "asks nvidia-smi what GPUs there are, with a deadline",
 	"rt/device/doctor.go":    "asks python3 for its version, with a deadline",
 	"launcher/backend/local": "starts keepers on this machine, which then start the programs",
+	"slurm/exec/client.go":   "asks Slurm's own programs, with a deadline",
+	"slurm/slurmtest":        "stands in for Slurm's programs in tests, and becomes the shell that they run",
 	"launcher/backend/slurm": "starts srun, whose step is one keeper per node",
 }
 
@@ -30,7 +32,7 @@ var starts = map[string][]string{
 func TestOnePathStartsPrograms(t *testing.T) {
 	allow := except(starters)
 	for _, f := range goFiles(t) {
-		if f.test || !within(f.dir, "rt", "launcher", "transport", "objstore", "placement") {
+		if f.test || !within(f.dir, "rt", "launcher", "transport", "objstore", "placement", "slurm", "yarn", "libs") {
 			continue
 		}
 		for _, how := range startsProgram(f) {

@@ -19,7 +19,7 @@ func TestNoSleepInTests(t *testing.T) {
 	}
 	for _, fs := range byPackage {
 		for _, where := range sleeps(fs) {
-			t.Errorf("%s: time.Sleep outside a synctest bubble; wait for the event itself, or use virtual time", where)
+			t.Errorf("%s: a wait for the wall clock outside a synctest bubble; wait for the event itself, or use virtual time", where)
 		}
 	}
 }
@@ -94,6 +94,19 @@ func walk(n ast.Node, in string, bubble bool, found *[]call, uses map[string][]c
 				}
 				return false
 			}
+		case *ast.CommClause:
+			if e, ok := n.Comm.(*ast.ExprStmt); ok {
+				walk(e.X, in, bubble, found, uses)
+				for _, s := range n.Body {
+					walk(s, in, bubble, found, uses)
+				}
+				return false
+			}
+		case *ast.ExprStmt: // <-time.After(d) is a sleep by another name; in a select it is a deadline
+			if after := waits(n.X); after != nil {
+				*found = append(*found, call{n.Pos(), in, bubble})
+				return false
+			}
 		case *ast.SelectorExpr:
 			if isSelector(n, "time", "Sleep") {
 				*found = append(*found, call{n.Pos(), in, bubble})
@@ -107,6 +120,19 @@ func walk(n ast.Node, in string, bubble bool, found *[]call, uses map[string][]c
 		}
 		return true
 	})
+}
+
+// waits gives the call if e is <-time.After(d) or <-time.Tick(d).
+func waits(e ast.Expr) *ast.CallExpr {
+	receive, ok := e.(*ast.UnaryExpr)
+	if !ok || receive.Op != token.ARROW {
+		return nil
+	}
+	c, ok := receive.X.(*ast.CallExpr)
+	if !ok || !isSelector(c.Fun, "time", "After") && !isSelector(c.Fun, "time", "Tick") {
+		return nil
+	}
+	return c
 }
 
 func isSelector(e ast.Expr, pkg, name string) bool {
