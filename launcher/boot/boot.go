@@ -10,7 +10,7 @@
 //
 // Guarantees.
 //
-//	BOOT-1: the secret is in memory and on the keepers' standard input, nowhere else.
+//	BOOT-1: the secret is in memory and on the keepers' standard input; Share is the one exception.
 //	BOOT-2: an endpoint file is complete or absent (written beside and renamed), 0600 in 0700 directories.
 //	BOOT-3: an endpoint whose keeper is gone is never handed out; it is removed when it is seen.
 //	BOOT-4: Up returns a cluster of which all wanted nodes joined, or an error that names those missing
