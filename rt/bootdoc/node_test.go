@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func sound() *Doc {
@@ -100,5 +102,25 @@ func TestBase(t *testing.T) {
 		if got, err := Base(env(test.m)); err != nil || got != test.want+suffix {
 			t.Errorf("%v: %s, %v", test.m, got, err)
 		}
+	}
+}
+
+// A directory on a file system that other nodes have too is no node's own: the next is taken, or none.
+func TestBaseIsLocal(t *testing.T) {
+	dir := t.TempDir()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	shared[int64(st.Type)] = "a network"
+	defer delete(shared, int64(st.Type))
+	got, err := Base(func(name string) string { return map[string]string{"TMPDIR": dir}[name] })
+	switch {
+	case err != nil:
+		if !strings.Contains(err.Error(), dir+" is on a network, which is not local to the node") || !strings.Contains(err.Error(), "set TMPDIR") {
+			t.Errorf("%v", err)
+		}
+	case strings.HasPrefix(got, dir):
+		t.Errorf("%s is taken, which is not local", got)
 	}
 }

@@ -250,18 +250,3 @@ func (w *world) keeper(name string) int {
 func (w *world) ranks(what string) []int {
 	return slices.DeleteFunc(w.find("stubborn.py", what), func(pid int) bool { return strings.HasPrefix(command(pid), binary) })
 }
-
-func (w *world) childrenOf(parent int, words string) []int {
-	var found []int
-	for _, pid := range w.find(words) {
-		data, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-		if fields[1] == itoa(parent) {
-			found = append(found, pid)
-		}
-	}
-	return found
-}
