@@ -41,7 +41,7 @@ func cudaPython(t *testing.T) string {
 	return python
 }
 
-// seen is what ci/e2e/programs/cuda.py prints per rank.
+// seen is what ci/e2e/programs/on_gpus.py prints per rank.
 type seen struct {
 	Rank, Visible int
 	Masks         map[string]string
@@ -52,7 +52,7 @@ type seen struct {
 // cuda runs the program and returns what each rank saw, by rank.
 func (w *world) cuda(t *testing.T, python string, flags ...string) []seen {
 	t.Helper()
-	program, backend := filepath.Join(top, "ci/e2e/programs/cuda.py"), "nccl"
+	program, backend := filepath.Join(top, "ci/e2e/programs/on_gpus.py"), "nccl"
 	if len(flags) > 0 && flags[0] == "gloo" {
 		backend, flags = "gloo", flags[1:]
 	}
