@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// whyLimit is how long Slurm may take to say why. Its KILL comes after KillWait, 30 s by default, and
-	// the answer has to be on the user's screen before.
-	whyLimit = 3 * time.Second
+	// whyLimit is how long Slurm may take to say why: a controller that preempts answers nobody for some
+	// seconds. Its KILL comes after KillWait, 30 s by default, and the answer has to be there before.
+	whyLimit = 10 * time.Second
+	// toldLimit is how long the question has when the step was told as much.
+	toldLimit = 2 * time.Second
 	// holdMargin is how long after the end of a preempted job's grace Slurm is waited for: it looks at
 	// such jobs only now and then.
 	holdMargin = time.Minute
@@ -68,12 +70,22 @@ func (e *slurmEnd) ask() {
 			defer close(e.known)
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(e.call.ctx), whyLimit)
 			defer cancel()
+			defer time.AfterFunc(toldLimit, func() {
+				e.mu.Lock()
+				defer e.mu.Unlock()
+				if e.told != "" && e.told != slurm.CauseCancelled {
+					cancel()
+				}
+			}).Stop()
 			ending, err := e.b.Why(ctx)
 			e.mu.Lock()
 			e.ending, e.err = ending.Told(e.told), err
 			ending = e.ending
 			e.mu.Unlock()
-			if ending.Cause != slurm.CauseUnknown {
+			switch {
+			case ending.Cause == slurm.CauseUnknown && err != nil:
+				e.call.say("Slurm ends job %s or its step; asked why, it gave no answer: %v", ending.Job, err)
+			case ending.Cause != slurm.CauseUnknown:
 				e.call.say("%s; the program is asked to end, and Slurm kills what is left (30 s later unless the site says otherwise)", ending.What())
 			}
 		}()
@@ -97,7 +109,7 @@ func (e *slurmEnd) of(end *gang.End) (ending slurmbackend.Ending, ok bool) {
 	<-e.known
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.ending, e.err == nil && e.ending.Cause != slurm.CauseUnknown
+	return e.ending, e.ending.Cause != slurm.CauseUnknown
 }
 
 // byUs says whether the ranks were ended by us and not by one of them.

@@ -14,8 +14,9 @@ type Ending struct {
 	Cause   slurm.Cause
 	Job     string        // as users write it: 12, 12_3, 12+1
 	Limit   time.Duration // of the job's time, for CauseTimeLimit
+	Asked   bool          // Slurm has answered; what follows is unknown without
 	Requeue bool          // the job may be put back into the queue
-	Until   time.Time     // by when a preempted job is over; zero if that is not known
+	Until   time.Time     // a preempted job has to stay until then to be put back into the queue; zero: it need not
 }
 
 // Why asks Slurm why it is ending the job that this process is in: one request, for whoever got SIGTERM
@@ -32,18 +33,31 @@ func (b *Backend) Why(ctx context.Context) (Ending, error) {
 	if err != nil {
 		return e, err
 	}
-	e.Cause, e.Limit, e.Requeue = j.Stopping(env.Restarts, time.Now()), j.Limit, j.Requeue
+	e.Asked, e.Cause, e.Limit, e.Requeue = true, j.Stopping(env.Restarts, time.Now()), j.Limit, j.Requeue
 	if e.Cause == slurm.CausePreempted && j.Restarts == env.Restarts {
-		e.Until = j.End // Slurm moves the end of a preempted job to the end of its partition's GraceTime
+		// In the grace time of its partition, whose end Slurm has made the job's. 24.11 puts a job back that
+		// ends before; 22.05 does not. Between them it stays: that is right for both.
+		if v, err := client.Version(ctx); err != nil || older(v, 24, 11) {
+			e.Until = j.End
+		}
 	}
 	return e, nil
 }
 
+// older says whether a version of Slurm is older than another.
+func older(version string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &a, &b); n < 2 {
+		return true
+	}
+	return a < major || a == major && b < minor
+}
+
 // Told puts in what the step itself was told, which is more exact where a preempted job is back in the
-// queue already: the question shows a requeue then.
+// queue already: the question shows a requeue then. CANCELLED alone is what a step is told at any end.
 func (e Ending) Told(cause slurm.Cause) Ending {
 	switch {
-	case e.Cause == slurm.CauseUnknown && cause != "":
+	case (e.Cause == slurm.CauseUnknown || e.Cause == "") && cause != "" && cause != slurm.CauseCancelled:
 		e.Cause = cause
 	case e.Cause == slurm.CauseRequeued && cause == slurm.CausePreempted:
 		e.Cause, e.Until = cause, time.Time{}
@@ -91,6 +105,8 @@ func (e Ending) Do() string {
 	switch {
 	case e.Cause == slurm.CauseUnknown:
 		return "somebody signalled the processes; the job itself goes on"
+	case e.Site() && !e.Asked && !e.Again():
+		return "if it may be requeued, Slurm runs it again under the same ID"
 	case e.Again():
 		return "Slurm runs it again under the same ID; a program that saved goes on from there"
 	case e.Cause == slurm.CauseCancelled:

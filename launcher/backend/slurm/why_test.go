@@ -33,11 +33,16 @@ func TestWhyOutlivesSlurmsSignal(t *testing.T) {
 // In the grace time of its partition a preempted job still runs, until the end that Slurm has set.
 func TestWhyOfAPreemptedJob(t *testing.T) {
 	until := time.Now().Add(5 * time.Second).Truncate(time.Second)
-	for requeue, again := range map[string]bool{"1": true, "0": false} {
+	for _, tt := range []struct {
+		requeue, version string
+		again, stay      bool
+	}{{"1", "22.05.8", true, true}, {"0", "22.05.8", false, true}, {"1", "24.11.5", true, false}, {"1", "", true, true}} {
+		requeue, again := tt.requeue, tt.again
 		f := slurmtest.New(t).On("scontrol", slurmtest.Answer{Stdout: "JobId=7 JobName=x JobState=RUNNING Reason=None Requeue=" + requeue + " Restarts=0 StartTime=2026-11-21T09:45:24 EndTime=" +
-			until.Format("2006-01-02T15:04:05") + " PreemptTime=2026-11-21T09:46:00 TimeLimit=UNLIMITED NodeList=n1 NumNodes=1\n"})
+			until.Format("2006-01-02T15:04:05") + " PreemptTime=2026-11-21T09:46:00 TimeLimit=UNLIMITED NodeList=n1 NumNodes=1\n"}).
+			On("sinfo", slurmtest.Answer{Args: []string{"--version"}, Stdout: "slurm-wlm " + tt.version + "\n"})
 		e, err := (&Backend{Environ: f.Environ(job...)}).Why(t.Context())
-		if err != nil || e.Cause != slurm.CausePreempted || e.Again() != again || e.Until.IsZero() || time.Until(e.Until) > time.Minute {
+		if err != nil || e.Cause != slurm.CausePreempted || e.Again() != again || e.Until.IsZero() == tt.stay || time.Until(e.Until) > time.Minute {
 			t.Errorf("%+v, %v", e, err)
 		}
 		if says := e.What() + e.Do(); !strings.Contains(says, "preempted") || strings.Contains(says, "runs it again") != again {
@@ -55,6 +60,7 @@ func TestToldCause(t *testing.T) {
 		{slurm.CauseUnknown, slurm.CauseTimeLimit, slurm.CauseTimeLimit},
 		{slurm.CausePreempted, slurm.CauseCancelled, slurm.CausePreempted}, // a step's CANCELLED says little
 		{slurm.CauseCancelled, "", slurm.CauseCancelled},
+		{slurm.CauseUnknown, slurm.CauseCancelled, slurm.CauseUnknown},
 	} {
 		if e := (Ending{Cause: tt.asked, Until: time.Now()}).Told(tt.told); e.Cause != tt.want || e.Cause != tt.asked && !e.Until.IsZero() != (tt.asked == slurm.CauseUnknown) {
 			t.Errorf("asked %s, told %s: %+v", tt.asked, tt.told, e)
@@ -64,7 +70,10 @@ func TestToldCause(t *testing.T) {
 
 func TestEveryEndHasAnAdvice(t *testing.T) {
 	for _, c := range []slurm.Cause{slurm.CauseUnknown, slurm.CauseCancelled, slurm.CauseTimeLimit, slurm.CausePreempted, slurm.CauseRequeued, slurm.CauseNodeFail} {
-		e := Ending{Cause: c, Job: "12_3", Limit: 90 * time.Minute, Requeue: true}
+		e := Ending{Cause: c, Job: "12_3", Limit: 90 * time.Minute, Asked: true, Requeue: true}
+		if told := (Ending{Job: "12_3"}).Told(c); c == slurm.CausePreempted && !strings.Contains(told.Do(), "if it may be requeued") {
+			t.Errorf("%s without an answer: %q", c, told.Do())
+		}
 		if !strings.Contains(e.What(), "12_3") || e.Do() == "" {
 			t.Errorf("%s: %q, %q", c, e.What(), e.Do())
 		}
