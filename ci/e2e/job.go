@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +26,12 @@ func (c *Cluster) Client() *exec.Client {
 // Job is what Slurm says about a job.
 func (c *Cluster) Job(t testing.TB, id string) *slurm.Job {
 	t.Helper()
-	j, err := c.Client().Job(context.WithoutCancel(t.Context()), id) // clean-ups ask too
+	ctx := context.WithoutCancel(t.Context()) // clean-ups ask too
+	j, err := c.Client().Job(ctx, id)
+	if errors.Is(err, slurm.ErrUnreachable) { // a busy controller hangs up at times
+		time.Sleep(time.Second)
+		j, err = c.Client().Job(ctx, id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,10 @@ func (c *Client) run(ctx context.Context, op string, stdin io.Reader, dir string
 			return r, fmt.Errorf("slurm: %s: start %s: %w", op, path, err)
 		}
 		e := slurm.ErrorOf(op, r.stderr)
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGPIPE {
+			// Slurm's programs leave SIGPIPE alone: whom they spoke to, munged or the controller, hung up.
+			return r, &slurm.Error{Op: op, Kind: slurm.ErrUnreachable, Text: "the other side of " + argv[0] + " hung up", Do: "the controller or munged is busy or restarting: try again"}
+		}
 		if e.Text == "" {
 			e.Text = fmt.Sprintf("%s: %v", argv[0], exit)
 		}

@@ -280,3 +280,12 @@ func TestNodeReason(t *testing.T) {
 		t.Error(state, reason, err)
 	}
 }
+
+// A program whose connection was closed dies of SIGPIPE: that is no answer, and says nothing of the job.
+func TestHungUpIsUnreachable(t *testing.T) {
+	f := slurmtest.New(t).On("scontrol", slurmtest.Answer{Script: "kill -PIPE $$"})
+	_, err := (&Client{Environ: f.Environ()}).Job(t.Context(), "1")
+	if !errors.Is(err, slurm.ErrUnreachable) || !strings.Contains(err.Error(), "try again") {
+		t.Errorf("%v", err)
+	}
+}
