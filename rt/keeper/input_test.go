@@ -2,6 +2,7 @@ package keeper_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -103,6 +104,37 @@ func TestSignalsDrain(t *testing.T) {
 			n.link(fb.RoleHead).conn.Close()
 			n.ended(int(test.code))
 		})
+	}
+}
+
+// The early warning of sbatch --signal=USR1@300 leaves programs all the time until the walltime, where that
+// is known: from Slurm's environment, or from the launcher, who hears when it is moved. A TERM may still
+// come before.
+func TestEarlyWarningLastsUntilTheWalltime(t *testing.T) {
+	t.Parallel()
+	end := time.Now().Add(5 * time.Minute).Truncate(time.Second)
+	environ := []string{fmt.Sprintf("SLURM_JOB_END_TIME=%d", end.Unix())}
+	inJob := func(d *bootdoc.Doc) { d.Job, d.Grace = "12", time.Second }
+	drain := func(n *node, a *link, sig unix.Signal) *fb.DrainT {
+		n.cmd.Process.Signal(sig)
+		return a.recv("Drain").m.(*fb.DrainT)
+	}
+
+	n := boot(t, setup{doc: inJob, env: environ})
+	a := n.agent()
+	if d := drain(n, a, unix.SIGUSR1); d.Deadline != end.UnixNano() || d.Now || d.ExitCode != 75 || !strings.Contains(d.Reason, "walltime") {
+		t.Errorf("drain %+v, the walltime ends at %d", d, end.UnixNano())
+	}
+	if d := drain(n, a, unix.SIGTERM); d.Deadline >= end.UnixNano() {
+		t.Errorf("drain %+v: KILL follows TERM before the walltime", d)
+	}
+
+	moved := end.Add(time.Minute)
+	n = boot(t, setup{doc: inJob, env: environ, args: []string{"--head=no"}})
+	n.say(map[string]any{"end_ns": moved.UnixNano()})
+	n.say(map[string]any{"head": []string{"10.0.0.1:7000"}})
+	if d := drain(n, n.agent(), unix.SIGUSR1); d.Deadline != moved.UnixNano() {
+		t.Errorf("drain %+v, the walltime was moved to %d", d, moved.UnixNano())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -51,10 +52,11 @@ type keeper struct {
 	limits   []device.Finding // which limits stay short for programs
 	retired  []*os.File       // closed when the agent that did not read is gone
 
-	drain  *drain // asked for
-	stop   *ended // decided: the loop ends
-	terms  int    // TERM signals so far
-	hard   bool   // end at once
+	ends   time.Time // when the site takes the node, zero: unknown
+	drain  *drain    // asked for
+	stop   *ended    // decided: the loop ends
+	terms  int       // TERM signals so far
+	hard   bool      // end at once
 	wake   time.Time
 	served bool // the head's event was printed
 }
@@ -112,6 +114,9 @@ func (k *keeper) open() (err error) {
 		return &fault{"BOOT_DOC", exitConfig, err}
 	}
 	k.doc.Node.Name = k.name
+	if end, err := strconv.ParseInt(os.Getenv("SLURM_JOB_END_TIME"), 10, 64); err == nil && end > 0 && k.doc.Job != "" {
+		k.ends = time.Unix(end, 0)
+	}
 	if k.key, err = newKey(); err != nil {
 		return &fault{"RANDOM", exitOS, err}
 	}
@@ -249,11 +254,15 @@ func (k *keeper) signalled(s unix.Signal) {
 			return
 		}
 	}
-	code := 128 + int(s)
-	if s == unix.SIGUSR1 {
+	code, reason, deadline := 128+int(s), fmt.Sprintf("%s to the keeper of %s", unix.SignalName(s), k.name), time.Time{}
+	if s == unix.SIGUSR1 { // a site's early warning (sbatch --signal): all that is left of the time is the program's
 		code = exitTry
+		if k.ends.After(time.Now()) {
+			deadline = k.ends
+			reason += ": the walltime ends at " + deadline.Format(time.RFC3339)
+		}
 	}
-	k.startDrain(fmt.Sprintf("%s to the keeper of %s", unix.SignalName(s), k.name), code, time.Time{}, false)
+	k.startDrain(reason, code, deadline, false)
 }
 
 // Time that a drain gets when nobody said how much, and what the keeper adds before it acts itself.
@@ -338,6 +347,7 @@ func (k *keeper) inputEnded() {
 func (k *keeper) command(line []byte) {
 	var c struct {
 		Head  []string `json:"head"`
+		End   int64    `json:"end_ns"`
 		Drain *struct {
 			Deadline int64  `json:"deadline_ns"`
 			Reason   string `json:"reason"`
@@ -351,6 +361,9 @@ func (k *keeper) command(line []byte) {
 	if len(c.Head) > 0 && !k.hosts {
 		k.doc.Head = c.Head
 		k.startDaemons()
+	}
+	if c.End > 0 {
+		k.ends = time.Unix(0, c.End)
 	}
 	if d := c.Drain; d != nil {
 		var deadline time.Time
