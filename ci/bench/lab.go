@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -76,6 +77,18 @@ func (l *lab) spared() []int {
 func (l *lab) strangers() []int { return others(l.spared()) }
 
 func (l *lab) add(r Result) { l.report.Results = append(l.report.Results, r) }
+
+// measure runs an experiment. One that fails, or gives no figure, is a result, too.
+func (l *lab) measure(e experiment) {
+	before := len(l.report.Results)
+	err := e.run(l)
+	if err == nil && len(l.report.Results) == before {
+		err = errors.New("it gave no figure")
+	}
+	if err != nil {
+		l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.dir, l.top)})
+	}
+}
 
 // maniple runs the product to its end.
 func (l *lab) maniple(args ...string) (time.Duration, error) {

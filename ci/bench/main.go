@@ -25,8 +25,8 @@ var experiments = []experiment{
 	{"forms", forms},
 	{"simulation", simulation},
 	{"demo", demo},
-	{"kills", soak("random kills", "Kills$")},
-	{"clusters", soak("100 starts of two users", "^TestHundredStartsOfTwoUsers$")},
+	{"kills", soak("random kills", "TestHundredRandomKills", "TestRandomKills")},
+	{"clusters", soak("100 starts of two users", "TestHundredStartsOfTwoUsers")},
 	{"suite", suite},
 }
 
@@ -91,9 +91,7 @@ func run(args []string) (ok bool, err error) {
 	for _, e := range list {
 		began := time.Now()
 		fmt.Fprintf(os.Stderr, "measuring %s\n", e.name)
-		if err := e.run(l); err != nil {
-			l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.dir, l.top)})
-		}
+		l.measure(e)
 		l.sweep()
 		fmt.Fprintf(os.Stderr, "  %s took %.0f s\n", e.name, time.Since(began).Seconds())
 	}

@@ -25,7 +25,7 @@ type Result struct {
 	Theirs  []float64 `json:"theirs,omitempty"` // per run, in the same order
 	Note    string    `json:"note,omitempty"`
 	Error   string    `json:"error,omitempty"`   // why it could not be measured; it then does not pass
-	Skipped string    `json:"skipped,omitempty"` // why it was left out on purpose; it neither passes nor fails
+	Skipped string    `json:"skipped,omitempty"` // why it was left out on purpose; it then does not pass
 }
 
 // result makes a result of samples, each of which is one value of the figure.

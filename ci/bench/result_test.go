@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func TestPercentiles(t *testing.T) {
 	}
 }
 
-// A run does not hold when a bar fails or could not be measured; what was left out on purpose says why.
+// A run does not hold when a bar fails, could not be measured, or was left out.
 func TestReportHolds(t *testing.T) {
 	good, skipped := failures("good", 0), Result{Name: "suite", Skipped: "not asked for"}
 	for _, c := range []struct {
@@ -70,7 +71,7 @@ func TestReportHolds(t *testing.T) {
 	}{
 		{nil, false},
 		{[]Result{good}, true},
-		{[]Result{good, skipped}, true},
+		{[]Result{good, skipped}, false},
 		{[]Result{good, failures("bad", 1)}, false},
 		{[]Result{good, {Name: "x", Pass: true, Error: "no such program"}}, false},
 	} {
@@ -90,7 +91,7 @@ func TestTableAndPage(t *testing.T) {
 	var table strings.Builder
 	r.print(&table)
 	for _, text := range []string{table.String(), r.page()} {
-		for _, want := range []string{"start", "0.05 x", "pass", "kills", "FAIL", "suite", "skipped", "not asked for", "NOT MEASURED"} {
+		for _, want := range []string{"start", "0.05 x", "pass", "kills", "FAIL", "suite", "NOT RUN", "not asked for", "NOT MEASURED"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in\n%s", want, text)
 			}
@@ -109,6 +110,47 @@ func TestTableAndPage(t *testing.T) {
 	data, err := os.ReadFile(top + "/docs/perf/0001-01-01-first-light.json")
 	if err != nil || json.Unmarshal(data, &back) != nil || len(back.Results) != 4 {
 		t.Errorf("read back: %v, %+v", err, back)
+	}
+}
+
+// An experiment that gives no figure does not hold either.
+func TestNoFigureIsAFailure(t *testing.T) {
+	for _, c := range []struct {
+		run  func(*lab) error
+		want bool
+	}{
+		{func(*lab) error { return nil }, false},
+		{func(l *lab) error { l.add(failures("x", 0)); return nil }, true},
+		{func(l *lab) error { l.add(failures("x", 0)); return errors.New("broke") }, false},
+	} {
+		l := &lab{report: &Report{}}
+		l.measure(experiment{"x", c.run})
+		if got := l.report.holds(); got != c.want {
+			t.Errorf("%+v: %v", l.report.Results, got)
+		}
+	}
+}
+
+// A bar of tests fails with one that was skipped, or that is not there any more under its name.
+func TestTestsOfABar(t *testing.T) {
+	for _, c := range []struct {
+		events string
+		passed int
+		failed string
+	}{
+		{`{"Action":"pass","Package":"p","Test":"TestA/1"}
+{"Action":"pass","Package":"p","Test":"TestA/2"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"q","Test":"TestB"}`, 3, ""},
+		{`{"Action":"skip","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"q","Test":"TestB"}`, 1, "TestA"},
+		{`{"Action":"pass","Package":"p","Test":"TestA"}`, 1, "TestB was not run"},
+		{"", 0, "TestA was not run, TestB was not run"},
+	} {
+		got := countTests(strings.NewReader(c.events), "TestA", "TestB")
+		if got.passed != c.passed || strings.Join(got.failed, ", ") != c.failed {
+			t.Errorf("%s\n%+v", c.events, got)
+		}
 	}
 }
 

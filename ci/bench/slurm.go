@@ -192,5 +192,5 @@ func forms(l *lab) error {
 	if err != nil {
 		return err
 	}
-	return l.tests("Slurm forms", "InEveryForm$", []string{"MANIPLE_E2E_SLURM=" + b.dir}, "./ci/e2e/slurm")
+	return l.tests("Slurm forms", []string{"TestPlainProgramInEveryForm", "TestDriverInEveryForm", "TestTrainingInEveryForm"}, []string{"MANIPLE_E2E_SLURM=" + b.dir}, "./ci/e2e/slurm")
 }
