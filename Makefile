@@ -10,7 +10,7 @@ help: ## this list
 build: ## the one static binary, build/maniple
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o build/maniple ./launcher/cmd/maniple
 
-demo: build ## train a network with 2 nodes x 2 ranks on this machine
+demo: ## train a network with 2 nodes x 2 ranks on this machine
 	bash ci/demo.sh
 
 check: ## lint and all tests that need no root, network or torch
@@ -23,10 +23,10 @@ soak: ## repetitions and random kills
 	$(GO) run ./ci/suite soak
 
 bench: ## beside peers; results in docs/perf
-	$(GO) run -tags bench ./ci/bench all
+	$(GO) run ./ci/bench all
 
 bars-%: ## every bar of an issue: make bars-NAME, as bars-first-light
-	$(GO) run -tags bench ./ci/bench bars $*
+	$(GO) run ./ci/bench bars $*
 
 generate: ## generated code, with flatc built from the pinned module
 	$(GO) run ./ci/gen

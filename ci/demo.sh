@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(ci/python/env.sh demo)
-[ -x build/maniple ] || CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o build/maniple ./launcher/cmd/maniple
+make --no-print-directory build
 out=${MANIPLE_DEMO_OUT-build/demo}
 if [ -z "$out" ]; then out=$(mktemp -d); trap 'rm -rf "$out"' EXIT; fi
 rm -rf "$out"; mkdir -p "$out"

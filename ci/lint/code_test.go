@@ -2,8 +2,12 @@ package lint
 
 import (
 	"bytes"
+	"go/build/constraint"
 	"go/format"
+	"maps"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -14,6 +18,43 @@ func TestGeneratedCurrent(t *testing.T) {
 
 func TestVet(t *testing.T) {
 	run(t, "go", "vet", "./...")
+}
+
+// A file that no command compiles rots: vet and staticcheck are given every tag that a file asks for, and
+// no other.
+func TestTagsAreVetted(t *testing.T) {
+	used := map[string]bool{}
+	for _, f := range goFiles(t) {
+		for _, tag := range tagsOf(f) {
+			used[tag] = true
+		}
+	}
+	want := slices.Sorted(maps.Keys(used))
+	for _, p := range []struct{ path, after string }{{"ci/suite/plan.go", `"vet", "-tags", "`}, {"ci/lint/staticcheck.sh", "-tags "}} {
+		_, rest, _ := strings.Cut(string(read(t, p.path)), p.after)
+		end := strings.IndexAny(rest+" ", "\" ")
+		if got := strings.Split(rest[:end], ","); !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+			t.Errorf("%s is given the tags %v, files ask for %v", p.path, got, want)
+		}
+	}
+}
+
+// tagsOf gives the tags of f's build constraint.
+func tagsOf(f *goFile) (tags []string) {
+	for _, group := range f.ast.Comments {
+		for _, c := range group.List {
+			if expr, err := constraint.Parse(c.Text); err == nil && c.Pos() < f.ast.Package {
+				expr.Eval(func(tag string) bool { tags = append(tags, tag); return true })
+			}
+		}
+	}
+	return tags
+}
+
+func TestTagsLaw(t *testing.T) {
+	if got := tagsOf(sample(t, "x/a_test.go", "//go:build a && (b || c)\n\npackage x\n\n//go:build d\n")); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("found %v", got)
+	}
 }
 
 func TestGofmt(t *testing.T) {

@@ -6,5 +6,5 @@ cd "$(dirname "$0")/../.."
 staticcheck=(go tool -modfile=ci/lint/tools/go.mod staticcheck)
 "${staticcheck[@]}" "${@:-./...}"
 if [ $# -eq 0 ]; then
-    "${staticcheck[@]}" -tags e2e,soak,bench ./...
+    "${staticcheck[@]}" -tags e2e,gpu,soak ./...
 fi
