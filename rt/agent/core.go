@@ -19,10 +19,8 @@ const (
 	inputWindow = 256 << 10                     // bytes of input that a client may have on the way
 	endedWait   = int64(200 * time.Millisecond) // a rank's end waits so long for the end of its output
 	fenceAfter  = int64(20 * time.Second)
-	probeAfter  = int64(5 * time.Second)  // without a head: look for peers
 	leaveAfter  = int64(time.Second)      // when all is to end: programs and clients have so long
 	lingerAfter = int64(10 * time.Second) // output of a released gang waits so long for its sink
-	askAgain    = int64(time.Minute)      // for neighbours
 	cancelAge   = int64(time.Minute)      // a cancel is repeated to a new head for so long
 	maxQueries  = 1024
 	maxPending  = 4096
@@ -53,7 +51,7 @@ type Config struct {
 	Previous  uint32              // number of the agent before this one under the same keeper
 	Programs  []*fb.ProgramStateT // what the keeper has of it
 	Restarts  uint32              // how many agents there were under this keeper
-	HeadLocal bool                // the head's keeper is this node's: being cut off from it is no reason to fence
+	HeadLocal bool                // the head's keeper is this node's: it starts the head again, so the node waits for it
 	Interface string              // network interface of Addresses[0], for gloo and NCCL; "": not set
 	Home      string              // this user's home directory
 	HomeRO    bool                // it can't be written: programs get their working directory instead
@@ -77,7 +75,7 @@ type Core struct {
 // NewCore makes the core of a new agent process. It has no number until HeadUp.
 func NewCore(cfg Config) *Core {
 	c := &Core{cfg: cfg}
-	c.member.cutSince = never
+	c.member.downSince = never
 	c.fleet.byAgent = map[uint32]*peer{}
 	c.gangs.byKey = map[gangKey]*gang{}
 	c.gangs.ranks = map[Key]*rank{}
@@ -98,8 +96,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		return out
 	}
 	c.now, c.out = now, out
-	if c.cutSince == never && !c.reached() {
-		c.cutSince = now
+	if c.downSince == never && !c.session && c.cfg.Previous != 0 {
+		c.downSince = now // the agent before this one had a head
 	}
 	switch ev := ev.(type) {
 	case Output:
@@ -124,8 +122,6 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onHeadRefused(ev)
 	case PeerUp:
 		c.onPeerUp(ev.Peer)
-	case PeerDown:
-		c.onPeerDown(ev.Peer)
 	case PeerDead:
 		c.onPeerDead(ev.Peer)
 	case ClientGone:

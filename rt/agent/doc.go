@@ -26,7 +26,8 @@
 //	         the sink names; the bytes before an acknowledged offset are never sent again.
 //	AGENT-5: the end of a rank is told after its output ended, or endedWait after the end itself.
 //	AGENT-6: what a client asked of the head is asked again after the head restarted, until it is answered.
-//	AGENT-7: an agent that reaches neither head nor peer for fenceAfter ends its programs.
+//	AGENT-7: an agent that had a head and reaches none for fenceAfter ends its programs and its node, but for
+//	         the one on the head's node, whose keeper starts the head again.
 //	AGENT-8: an agent whose keeper is gone says so to its clients and the head, ends its programs and exits.
 //
 // Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of

@@ -52,11 +52,10 @@ type FromHead struct {
 	Payload []byte
 }
 
-// PeerUp, PeerDown and PeerDead tell about the link to another agent. Down: its connection broke and may
-// be resumed. Dead: the session is over or never was; what was sent on it may be lost.
+// PeerUp and PeerDead tell about the session with another agent. Dead: it is over or never was; what was
+// sent on it may be lost. A connection that breaks is resumed, or the session dies.
 type (
 	PeerUp   struct{ Peer uint32 }
-	PeerDown struct{ Peer uint32 }
 	PeerDead struct{ Peer uint32 }
 )
 
@@ -128,7 +127,6 @@ func (HeadDown) event()     {}
 func (HeadRefused) event()  {}
 func (FromHead) event()     {}
 func (PeerUp) event()       {}
-func (PeerDown) event()     {}
 func (PeerDead) event()     {}
 func (FromPeer) event()     {}
 func (FromClient) event()   {}

@@ -192,7 +192,7 @@ func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 	ups := 0
 	link = transport.NewLink(transport.LinkConfig{
 		Name: fmt.Sprintf("agent %d", peer), Manual: true, LostAfter: peerLost,
-		// A connection that only seems to stand would keep this node from fencing itself (AGENT-7).
+		// Output would wait for ever at a connection that only seems to stand.
 		Core: transport.LinkCoreConfig{KeepAlive: peerAlive},
 		OnMessage: func(m transport.Msg) {
 			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
@@ -203,7 +203,6 @@ func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 			}
 			l.post(ctx, item{ev: PeerUp{Peer: peer}})
 		},
-		OnDown: func(error) { l.post(ctx, item{ev: PeerDown{Peer: peer}}) },
 		OnDead: func(err error) { l.post(ctx, item{do: func(ctx context.Context) { l.peerOver(ctx, peer, link, err) }}) },
 	})
 	return link

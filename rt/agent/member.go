@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -15,9 +16,7 @@ type member struct {
 	headUp      bool  // there is a connection
 	known       bool  // Registered came in this session
 	told        bool  // Registered came once: previous is done with
-	cutSince    int64 // neither head nor peer since then; never: reached
-	downSince   int64 // no head since then
-	fenced      bool
+	downSince   int64 // no head since then; never: it is there, or was never yet
 
 	drain   *fb.DrainT // asked for by the keeper, not yet passed on
 	drainAt int64      // when we end without the head, if it can't be asked
@@ -32,7 +31,7 @@ func (c *Core) onHeadUp(ev HeadUp) {
 		c.agent = ev.Agent
 	}
 	c.term = max(c.term, ev.Term)
-	c.session, c.headUp, c.cutSince, c.downSince = true, true, never, 0
+	c.session, c.headUp, c.downSince = true, true, never
 	if ev.Resumed && !first {
 		return
 	}
@@ -77,7 +76,6 @@ func (c *Core) onRegistered(m *fb.RegisteredT) {
 	}
 	c.repeatAsked()
 	c.askPeers()
-	c.askNeighbours()
 	if c.drain != nil {
 		c.toHead(c.byHeadsClock(c.drain))
 	}
@@ -88,9 +86,6 @@ func (c *Core) onHeadDown() {
 		return
 	}
 	c.headUp, c.downSince = false, c.now
-	if !c.reached() {
-		c.cutSince = c.now
-	}
 }
 
 // onHeadRefused: a number that is dead stays dead, and what runs here is not the cluster's any more: the
@@ -115,6 +110,9 @@ const (
 	ExitKeeperGone = 4
 )
 
+// codeNodeLost is the exit code of what ends with a node that is lost.
+const codeNodeLost = 137
+
 func (c *Core) exit(code int, reason string) {
 	if c.gone {
 		return
@@ -122,9 +120,6 @@ func (c *Core) exit(code int, reason string) {
 	c.gone = true
 	c.emit(Exit{Code: code, Reason: reason})
 }
-
-// reached tells whether anybody else of the cluster is in reach.
-func (c *Core) reached() bool { return c.headUp || c.cfg.HeadLocal || c.fleet.up > 0 }
 
 // askDrain passes on the keeper's wish that everything ends.
 func (c *Core) askDrain(m *fb.DrainT) {
@@ -208,6 +203,9 @@ func (c *Core) dueMember() {
 	if c.drain != nil && c.drainAt <= c.now && c.leaving == nil {
 		c.leave(c.drain)
 	}
+	if c.fenceAt() <= c.now {
+		c.leave(&fb.DrainT{Now: true, ExitCode: codeNodeLost, Reason: fmt.Sprintf("node %s reached no head for %v", c.cfg.Name, time.Duration(fenceAfter))})
+	}
 	if c.leaving != nil && (c.leaveAt <= c.now || c.idle()) {
 		m := c.leaving
 		for _, cl := range c.relay.clients {
@@ -218,25 +216,19 @@ func (c *Core) dueMember() {
 		c.exit(0, m.Reason)
 		return
 	}
-	if c.fenceAt() <= c.now {
-		c.fenced = true
-		for _, g := range c.gangs.order {
-			for _, k := range g.ranks {
-				c.kill(k)
-			}
-		}
-	}
 }
 
 // idle: no program runs and no client is attached.
 func (c *Core) idle() bool { return !c.running() && len(c.relay.clients) == 0 }
 
-// fenceAt is when programs end because nobody was reached.
+// fenceAt is when the node ends because the head was not reached: it takes the node for dead, or is so
+// itself, with its keeper. Other agents in reach are no reason to stay: they have no head either, or one
+// that starts anew what runs here. The head's own keeper starts it again, however often it dies.
 func (c *Core) fenceAt() int64 {
-	if c.fenced || c.cutSince == never || !c.running() {
+	if c.leaving != nil || c.cfg.HeadLocal || c.downSince == never {
 		return never
 	}
-	return c.cutSince + fenceAfter
+	return c.downSince + fenceAfter
 }
 
 func (c *Core) memberDeadline() int64 {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -108,63 +107,48 @@ func TestNothingStartsOnALeavingNode(t *testing.T) {
 
 // AGENT-7
 func TestFencing(t *testing.T) {
-	kills := func(w *world) bool { return strings.Contains(strings.Join(w.said, "\n"), "signal=9") }
+	const stop = "keeper KeeperStop 137 node n1 reached no head for 20s"
+	killed := &fb.ProgramStateT{Group: taskT(group), Incarnation: 1, Phase: fb.RankPhaseEnded, Signal: 9}
 	w := running(t)
 	w.do(HeadDown{})
-	if w.pass(20*sec - msec); kills(w) {
-		t.Error("ended its programs before 20 s")
-	}
-	if w.pass(msec); !kills(w) {
-		t.Error("a node that reaches nobody lets its programs run")
-	}
-	w.keeper(&fb.ProgramStateT{Group: taskT(group), Incarnation: 1, Phase: fb.RankPhaseEnded, Signal: 9})
-	w.do(eofs(0)...)
-	w.do(HeadUp{Agent: 7, Term: 2})
-	r := w.effs[0].(ToHead).M.(*fb.RegisterT).Ranks[0]
-	if !r.ByUs || r.Signal != 9 {
-		t.Errorf("registered %+v", r)
-	}
+	w.pass(20*sec - msec).lacks("keeper ProgramSignal")
+	w.pass(msec).has("keeper ProgramSignal 0 signal=9 tree=true", "client 1 Shutdown").lacks("exit")
+	w.keeper(killed)
+	w.do(ClientGone{Process: 1}).has(stop, "exit 0")
 
+	// A head that was down for a moment takes nothing with it.
 	w = running(t)
 	w.do(HeadDown{}, HeadUp{Agent: 7, Resumed: true})
-	if w.pass(60 * sec); kills(w) {
-		t.Error("ended its programs though the head came back")
-	}
+	w.pass(60 * sec).lacks("keeper").lacks("exit")
 
+	// Other agents in reach are no head: with its keeper gone, the cluster would stay for ever.
 	w = remote(t)
-	w.do(HeadDown{})
-	if w.pass(60 * sec); kills(w) {
-		t.Error("a head that is merely down stopped a program: a peer is in reach")
-	}
-	w.do(PeerDown{Peer: 9})
-	if w.pass(20 * sec); !kills(w) {
-		t.Error("neither head nor peer, and the program runs on")
-	}
+	w.do(HeadDown{}, PeerUp{Peer: 9})
+	w.pass(20 * sec).has("keeper ProgramSignal 0 signal=9 tree=true")
+	w.pass(sec).has(stop, "exit 0")
 
+	// Nothing runs: the node ends all the same.
+	w = joined(t, config())
+	w.do(HeadDown{})
+	w.pass(20*sec).has(stop, "exit 0")
+
+	// Nor does an agent stay that was started again meanwhile. One that never had a head waits for it.
 	cfg := config()
+	cfg.Previous = 3
+	w = newWorld(t, cfg)
+	w.do(Tick{})
+	w.pass(20*sec).has(stop, "exit 0")
+	w = newWorld(t, config())
+	w.do(Tick{})
+	w.pass(60 * sec).lacks("exit")
+
+	cfg = config()
 	cfg.HeadLocal = true
 	w = joined(t, cfg)
 	w.head(reserve(1, false), start(1, 0, 0))
 	w.keeper(program(0, fb.RankPhaseRunning))
 	w.do(HeadDown{})
-	if w.pass(60 * sec); kills(w) {
-		t.Error("the node of the head fenced itself")
-	}
-}
-
-func TestWithoutAHeadPeersAreAsked(t *testing.T) {
-	w := joined(t, config())
-	w.has("head PeerQuery 6", "head PeerQuery 8", "head PeerQuery 5")
-	w.head(&fb.PeerInfoT{Agent: 6, Name: "n6", Addresses: []string{"a"}}, &fb.PeerInfoT{Agent: 8})
-	w.pass(60*sec).has("head PeerQuery 8", "head PeerQuery 5")
-	w.head(reserve(1, false), start(1, 0, 0))
-	w.keeper(program(0, fb.RankPhaseRunning))
-	w.do(HeadDown{})
-	w.pass(5 * sec).has("dial 6 [a]")
-	w.do(PeerUp{Peer: 6})
-	w.pass(60 * sec).lacks("keeper ProgramSignal")
-	w.do(PeerDead{Peer: 6})
-	w.pass(5 * sec).has("dial 6 [a]")
+	w.pass(60 * sec).lacks("keeper").lacks("exit")
 }
 
 func TestDeadAgentsAreRefused(t *testing.T) {
@@ -195,7 +179,7 @@ func TestNonsense(t *testing.T) {
 		w.do(FromHead{M: m}, FromPeer{Peer: 9, M: m}, FromPeer{Peer: 0, M: m}, FromClient{Process: 1, M: m}, FromClient{Process: 3, M: m}, FromKeeper{M: m})
 	}
 	w.do(Output{Key: key(0), Stream: 7}, Output{Key: key(77), Stream: 1}, OutputEOF{Stream: 9}, InputWritten{}, Restored{Key: key(0), Stream: 1},
-		ClientGone{Process: 99}, PeerDead{Peer: 1}, PeerDown{Peer: 2}, PeerUp{}, HeadDown{}, HeadDown{})
+		ClientGone{Process: 99}, PeerDead{Peer: 1}, PeerUp{}, HeadDown{}, HeadDown{})
 	w.pass(30 * sec)
 }
 

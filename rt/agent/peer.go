@@ -6,17 +6,13 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
-const (
-	redialAfter = int64(1e9)
-	probePeers  = 3 // so many are asked whether they are there when the head is not
-)
+const redialAfter = int64(1e9)
 
 // peer is another agent.
 type peer struct {
 	agent       uint32
 	name        string
 	addresses   []string
-	up          bool // a connection stands
 	linked      bool // there is a session, or it is being dialled: messages may be given to it
 	wanted      bool // we dialled it: dial again when it dies
 	dead        bool // the head says so
@@ -32,8 +28,6 @@ func (p *peer) ready() bool { return p.linked && !p.dead }
 type fleet struct {
 	byAgent map[uint32]*peer
 	peers   []*peer
-	up      int   // how many have a connection
-	askAt   int64 // when to ask the head for neighbours again
 }
 
 func (c *Core) peer(agent uint32) *peer {
@@ -99,27 +93,10 @@ func (c *Core) onPeerUp(agent uint32) {
 		c.emit(PeerDrop{Peer: agent})
 		return
 	}
-	if !p.up {
-		p.up = true
-		c.fleet.up++
-		c.cutSince = never
-	}
 	fresh := !p.linked
 	p.linked, p.redialAt = true, never
 	if fresh {
 		c.resume(p)
-	}
-}
-
-func (c *Core) onPeerDown(agent uint32) {
-	p := c.fleet.byAgent[agent]
-	if p == nil || !p.up {
-		return
-	}
-	p.up = false
-	c.fleet.up--
-	if !c.reached() {
-		c.cutSince = c.now
 	}
 }
 
@@ -129,7 +106,6 @@ func (c *Core) onPeerDead(agent uint32) {
 	if p == nil {
 		return
 	}
-	c.onPeerDown(agent)
 	p.linked = false
 	for _, g := range c.gangs.order {
 		if g.sink.known && g.sink.agent == agent {
@@ -188,7 +164,6 @@ func (c *Core) unhold(p *peer) {
 // bury: the head declared the agent dead.
 func (c *Core) bury(p *peer) {
 	p.dead, p.wanted, p.redialAt, p.pending = true, false, never, nil
-	c.onPeerDown(p.agent)
 	if p.linked {
 		p.linked = false
 		c.emit(PeerDrop{Peer: p.agent})
@@ -234,31 +209,6 @@ func (c *Core) askPeers() {
 	}
 }
 
-// askNeighbours finds two agents with which to tell a cut-off node from a head that is down (AGENT-7).
-func (c *Core) askNeighbours() {
-	c.fleet.askAt = never
-	if c.cfg.HeadLocal || !c.known || c.neighbours() >= 2 {
-		return
-	}
-	c.fleet.askAt = c.now + askAgain
-	for _, n := range []uint32{c.agent - 1, c.agent + 1, c.agent - 2} {
-		if n != 0 && n < c.agent+2 && c.fleet.byAgent[n] == nil {
-			c.toHead(&fb.PeerQueryT{Agent: n})
-		}
-	}
-}
-
-// neighbours counts the agents that could be asked.
-func (c *Core) neighbours() int {
-	n := 0
-	for _, p := range c.fleet.peers {
-		if !p.dead && len(p.addresses) > 0 {
-			n++
-		}
-	}
-	return n
-}
-
 func (c *Core) onPeerInfo(m *fb.PeerInfoT, corr uint64) {
 	if m.Agent == 0 || m.Name == "" && !m.Dead {
 		return // nobody has that number yet
@@ -274,20 +224,6 @@ func (c *Core) duePeers() {
 	if c.peersDeadline() > c.now || c.gone {
 		return
 	}
-	if c.fleet.askAt <= c.now {
-		c.askNeighbours()
-	}
-	if c.probeAt() <= c.now { // without a head: is anybody there?
-		c.downSince = 0
-		at, _ := slices.BinarySearchFunc(c.fleet.peers, c.agent, func(p *peer, n uint32) int { return int(int64(p.agent) - int64(n)) })
-		for i, asked := 0, 0; i < len(c.fleet.peers) && asked < probePeers; i++ {
-			p := c.fleet.peers[(at+i)%len(c.fleet.peers)]
-			if !p.dead && len(p.addresses) > 0 {
-				c.reachPeer(p.agent)
-				asked++
-			}
-		}
-	}
 	for _, p := range c.fleet.peers {
 		if p.redialAt <= c.now {
 			p.redialAt = never
@@ -299,22 +235,11 @@ func (c *Core) duePeers() {
 	}
 }
 
-// probeAt is when peers are dialled because the head is away.
-func (c *Core) probeAt() int64 {
-	if c.headUp || c.downSince == 0 || c.cfg.HeadLocal {
-		return never
-	}
-	return c.downSince + probeAfter
-}
-
 func (c *Core) peersDeadline() int64 {
 	if c.gone {
 		return never
 	}
-	at := c.probeAt()
-	if c.fleet.askAt != 0 {
-		at = min(at, c.fleet.askAt)
-	}
+	at := never
 	for _, p := range c.fleet.peers {
 		at = min(at, p.redialAt)
 	}

@@ -96,7 +96,7 @@ func (c *Core) onRankStart(m *fb.RankStartT) {
 			if k.state.Phase != fb.RankPhaseStarting {
 				c.toHead(k.tell(c.now))
 			}
-		case c.leaving != nil || c.fenced:
+		case c.leaving != nil:
 			c.failStart(k, 75, "node "+c.cfg.Name+" is being shut down")
 		case g.bundle(p.Bundle) == nil || m.Program == nil:
 			c.failStart(k, 70, "no bundle is reserved for it on node "+c.cfg.Name)

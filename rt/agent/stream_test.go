@@ -87,7 +87,7 @@ func TestOutputToARemoteSink(t *testing.T) {
 	w.do(FromPeer{Peer: 9, M: outAck(0, 1, 3)}).has("acked 0.1 3")
 	w.do(out("def"))
 	// A connection that breaks and comes back loses nothing; a session that is over loses all that was not acknowledged.
-	w.do(PeerDown{Peer: 9}, PeerUp{Peer: 9}).want()
+	w.do(PeerUp{Peer: 9}).want()
 	w.do(PeerDead{Peer: 9}).lacks("peer 9")
 	w.do(out("ghi")).lacks("peer 9")
 	w.pass(sec).has("dial 9 [10.0.0.9:1]", `peer 9 RankOutput 0.1 @3 "def"`, `peer 9 RankOutput 0.1 @6 "ghi"`)

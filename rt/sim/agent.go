@@ -269,7 +269,6 @@ func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 		a.step(agent.PeerUp{Peer: p.agent})
 	}
 	s.onDown = func(error) {
-		a.step(agent.PeerDown{Peer: p.agent})
 		if out {
 			a.c.after(1e6, "redial peer", uint64(p.agent), a.host, func() { a.tryPeer(p, s) })
 		}
