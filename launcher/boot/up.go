@@ -19,7 +19,6 @@ import (
 // Cluster is a cluster that this process brought up.
 type Cluster struct {
 	Endpoint Endpoint
-	Grants   []string // what each node said about itself when it joined, if it said so
 
 	session backend.Session
 	once    sync.Once

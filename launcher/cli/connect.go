@@ -81,13 +81,7 @@ func (c *call) noCluster(name string, err error) error {
 func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	to := gang.Endpoint{Name: "maniple " + c.page.name, Build: Build()}
-	if ep.Here() {
-		to.Socket = ep.Socket
-	} else {
-		to.Addresses, to.Cluster = ep.Addresses, ep.Cluster
-		to.CA, to.Cert, to.Key = []byte(ep.CA), []byte(ep.Cert), []byte(ep.Key)
-	}
+	to := c.address(ep)
 	connect := gang.Connect
 	if !ep.Here() {
 		connect = func(ctx context.Context, to gang.Endpoint) (*gang.Client, error) { return c.reach(ctx, ep, to) }
@@ -97,6 +91,18 @@ func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, er
 		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: "cluster " + ep.Name + ": " + plain(err), Err: err}
 	}
 	return client, nil
+}
+
+// address is how this process reaches a cluster.
+func (c *call) address(ep *boot.Endpoint) gang.Endpoint {
+	to := gang.Endpoint{Name: "maniple " + c.page.name, Build: Build()}
+	if ep.Here() {
+		to.Socket = ep.Socket
+		return to
+	}
+	to.Addresses, to.Cluster = ep.Addresses, ep.Cluster
+	to.CA, to.Cert, to.Key = []byte(ep.CA), []byte(ep.Cert), []byte(ep.Key)
+	return to
 }
 
 // nameOr classifies an error that came over a connection.

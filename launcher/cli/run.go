@@ -66,6 +66,7 @@ type runOptions struct {
 	noCores     bool // the driver takes none: it only waits
 	jobsOwn     bool // the request is that of the Slurm job around us
 	started     func()
+	grants      string // of the nodes of an embedded cluster, for the start
 }
 
 // runSpec runs a request on the cluster that is up, or on one of its own.
@@ -98,7 +99,8 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	if ep != nil && c.str("fake-nodes") != "" {
 		ep = nil // nodes of its own were asked for
 	}
-	if ep == nil {
+	own := ep == nil
+	if own {
 		cluster, err := c.embed(ctx, s)
 		if err != nil {
 			return err
@@ -111,6 +113,9 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		return err
 	}
 	defer client.Close()
+	if own && !c.on("quiet") {
+		o.grants = c.grants(ctx, client)
+	}
 	nodes := len(ep.Nodes)
 	if s.NodesMin < s.NodesMax { // only a range depends on what there is
 		reply, _, err := ask[stateCluster](ctx, c, client, "cluster", "")
@@ -193,15 +198,21 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		g.Program.Rows, g.Program.Cols = windowSize(c.stdin)
 	}
 	quiet := c.on("quiet")
+	start := func(node string) {
+		c.say("%s", shape.FirstLine(node))
+		if o.grants != "" {
+			c.say("%s", o.grants)
+		}
+	}
 	if !quiet && !shape.Driver {
-		c.say("%s", shape.FirstLine(""))
+		start("")
 	}
 	limits := &limits{client: client, spec: s, say: c.say}
 	defer limits.stop()
 	first := true
 	rio.Started = func(u *gang.Update) {
 		if first && shape.Driver && !quiet && !o.terminal {
-			c.say("%s", shape.FirstLine(driverNode(u)))
+			start(driverNode(u))
 		}
 		if first && o.started != nil {
 			o.started()

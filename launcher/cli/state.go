@@ -21,6 +21,7 @@ type stateNode struct {
 	Total     map[string]float64 `json:"total"`
 	Free      map[string]float64 `json:"free"`
 	Labels    map[string]string  `json:"labels"`
+	Grant     string             `json:"grant"`
 }
 
 type stateNodes struct {

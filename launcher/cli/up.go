@@ -77,10 +77,11 @@ func (c *call) up() error {
 		c.stopEmbedded(cluster)
 		return err
 	}
+	ep := cluster.Endpoint
+	grants := c.grantsOf(ctx, &ep)
 	if err := cluster.Release(); err != nil {
 		return err
 	}
-	ep := cluster.Endpoint
 	if c.on("json") {
 		return c.json(struct {
 			Version  int      `json:"version"`
@@ -102,6 +103,9 @@ func (c *call) up() error {
 	}
 	if ep.Kind == "slurm" && !ep.Here() {
 		c.say("up: an srun stays here until the cluster ends")
+	}
+	if grants != "" {
+		c.say("%s", grants)
 	}
 	c.say("cluster %s is up: %s (%s); end it with `maniple down%s`", ep.Name, what, slurm.FoldHosts(ep.Nodes), again)
 	return nil
