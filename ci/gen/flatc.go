@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/format"
@@ -86,15 +87,16 @@ func buildFlatc(root, path string) error {
 	if _, err := exec.LookPath("cmake"); err != nil {
 		return fmt.Errorf("gen: flatc %s is not in %s and can't be built without cmake and a C++ compiler: %w", flatcVersion, path, err)
 	}
-	list := exec.Command("go", "list", "-m", "-f", "{{.Version}} {{.Dir}}", flatcModule)
-	list.Dir = root
-	out, err := list.Output()
-	if err != nil {
-		return fmt.Errorf("gen: where is the module %s: %w; run go mod download", flatcModule, err)
+	// Not `go list -m`, which gives no directory while the module is not in the cache yet.
+	download := exec.Command("go", "mod", "download", "-json", flatcModule)
+	download.Dir = root
+	out, err := download.Output()
+	var module struct{ Version, Dir, Error string }
+	if jsonErr := json.Unmarshal(out, &module); err != nil || jsonErr != nil {
+		return fmt.Errorf("gen: go mod download %s: %w: %s", flatcModule, errors.Join(err, jsonErr), module.Error)
 	}
-	version, src, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
-	if version != "v"+flatcVersion+"+incompatible" || src == "" {
-		return fmt.Errorf("gen: go.mod gives %s %q in %q, this generator is for %s; run go mod download, or change flatcVersion with go.mod", flatcModule, version, src, flatcVersion)
+	if module.Version != "v"+flatcVersion+"+incompatible" {
+		return fmt.Errorf("gen: go.mod gives %s %q, this generator is for %s; change flatcVersion with go.mod", flatcModule, module.Version, flatcVersion)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("gen: %w", err)
@@ -106,7 +108,7 @@ func buildFlatc(root, path string) error {
 	defer os.RemoveAll(build)
 	fmt.Fprintln(os.Stderr, "building flatc", flatcVersion, "(once; a minute or two)")
 	for _, args := range [][]string{
-		{"-S", src, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DFLATBUFFERS_BUILD_TESTS=OFF", "-DFLATBUFFERS_BUILD_FLATHASH=OFF", "-DFLATBUFFERS_INSTALL=OFF"},
+		{"-S", module.Dir, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DFLATBUFFERS_BUILD_TESTS=OFF", "-DFLATBUFFERS_BUILD_FLATHASH=OFF", "-DFLATBUFFERS_INSTALL=OFF"},
 		{"--build", build, "--target", "flatc", "--parallel", "2"},
 	} {
 		if out, err := exec.Command("cmake", args...).CombinedOutput(); err != nil {
