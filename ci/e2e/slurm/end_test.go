@@ -275,3 +275,37 @@ func TestNodesThatCannotStart(t *testing.T) {
 		})
 	}
 }
+
+// kill -9 of a keeper is the death of its node: the gang ends, with 137, and the node is named. That of
+// the first node has the head below it.
+func TestKillOfAKeeper(t *testing.T) {
+	c := e2e.Slurm(t)
+	for _, node := range []string{"n2", "n1"} {
+		t.Run(node, func(t *testing.T) {
+			dir := c.Folder(t)
+			id := submit(t, c, dir, append([]string{"-w", "n[1-2]"}, twoByTwo...), 4)
+			killed := 0
+			for _, p := range c.Processes() {
+				pid, args, _ := strings.Cut(p, " ")
+				if n, err := strconv.Atoi(pid); err == nil && strings.HasPrefix(args, c.Binary+" keeper ") && strings.Contains(e2e.Read("/proc/"+pid+"/environ"), "\x00SLURMD_NODENAME="+node+"\x00") {
+					if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+						t.Fatal(err)
+					}
+					killed++
+				}
+			}
+			if killed != 1 {
+				t.Fatalf("%d keepers of %s among\n%s", killed, node, strings.Join(c.Processes(), "\n"))
+			}
+			j := over(t, c, id, short)
+			out := output(dir, id)
+			if j.State != slurm.Failed || j.Result() != 137 {
+				t.Errorf("%s, result %d\n%s", j.State, j.Result(), out)
+			}
+			if !regexp.MustCompile(`\b` + node + `\b.*(died|lost|dead)|(died|lost|dead).*\b` + node + `\b`).MatchString(out) {
+				t.Errorf("the output does not name %s:\n%s", node, out)
+			}
+			c.Clean(t)
+		})
+	}
+}

@@ -4,8 +4,10 @@ package slurm
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -71,7 +73,6 @@ func TestPlainProgramInEveryForm(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			dir := c.Folder(t)
 			where := programs(t, c)
-			before := hashes(t, where)
 			out, code := f.run(t, c, dir, []string{"-N", "2", "--ntasks-per-node", "2"}, filepath.Join(where, "plain.sh"), dir)
 			if code != 0 {
 				t.Fatalf("exit %d\n%s", code, out)
@@ -112,7 +113,7 @@ func TestPlainProgramInEveryForm(t *testing.T) {
 			if len(ports) != 1 {
 				t.Errorf("the ranks meet at %v", ports)
 			}
-			same(t, before, hashes(t, where))
+			unchanged(t, c, where)
 			c.Clean(t)
 		})
 	}
@@ -148,7 +149,6 @@ func TestTrainingInEveryForm(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			dir := c.Folder(t)
 			where := programs(t, c)
-			before := hashes(t, where)
 			out, code := f.run(t, c, dir, []string{"-N", "2", "--ntasks-per-node", "2", "--mem-per-cpu", "2000"},
 				python, filepath.Join(where, "digits.py"), "--epochs", "2", "--target", "0.5", "--out", filepath.Join(dir, "out"))
 			if code != 0 {
@@ -159,44 +159,72 @@ func TestTrainingInEveryForm(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			same(t, before, hashes(t, where))
+			unchanged(t, c, where)
 			c.Clean(t)
 		})
 	}
 }
 
-// Other launchers inside of ours: a torchrun for each node, an `accelerate launch` for each rank.
+// Other launchers inside of ours, in every form: a torchrun for each node, an `accelerate launch` for each rank.
 func TestTorchrunAndAccelerate(t *testing.T) {
 	c := e2e.Slurm(t)
 	bin := filepath.Dir(c.Python(t))
-	for _, tt := range []struct{ program, perNode, line string }{
-		{"torchrun.sh", "1", "torchrun rank %d of 4 on n%d: sum 6"},
-		{"accelerate.sh", "2", "accelerate rank %d of 4 on n%d:"},
+	for _, tt := range []struct {
+		program, line     string
+		perNode, launches int // processes on each node, and launchers that start them
+	}{
+		{"torchrun.sh", "torchrun rank %d of %d on n%d: sum ", 2, 1},
+		{"accelerate.sh", "accelerate rank %d of %d on n%d:", 2, 2},
 	} {
-		t.Run(tt.program, func(t *testing.T) {
-			dir := c.Folder(t)
-			where := programs(t, c)
-			before := hashes(t, where)
-			out, code := bySubmit(t, c, dir, []string{"-N", "2", "--ntasks-per-node", tt.perNode, "--mem-per-cpu", "2000", "--export", "ALL,PATH=" + bin + ":/usr/bin:/bin"}, filepath.Join(where, tt.program))
-			if code != 0 {
-				t.Fatalf("exit %d\n%s", code, out)
-			}
-			for rank := range 4 {
-				if want := fmt.Sprintf(tt.line, rank, rank/2+1); !strings.Contains(out, want) {
-					t.Errorf("no %q in\n%s", want, out)
+		for i, f := range forms {
+			t.Run(tt.program+" "+f.name, func(t *testing.T) {
+				perNode, launches := tt.perNode, tt.launches
+				if i > 0 { // every process imports torch, for seconds
+					perNode, launches = 1, 1
 				}
-			}
-			same(t, before, hashes(t, where))
-			c.Clean(t, "/tmp/torchelastic_") // torchrun's own
-		})
+				dir := c.Folder(t)
+				where := programs(t, c)
+				flags := []string{"-N", "2", "--ntasks-per-node", strconv.Itoa(launches), "--mem-per-cpu", "2000"}
+				out, code := f.run(t, c, dir, flags, "/usr/bin/env", "PATH="+bin+":/usr/bin:/bin", "PER_NODE="+strconv.Itoa(perNode), filepath.Join(where, tt.program))
+				if code != 0 {
+					t.Fatalf("exit %d\n%s", code, out)
+				}
+				for rank := range 2 * perNode {
+					if want := fmt.Sprintf(tt.line, rank, 2*perNode, rank/perNode+1); !strings.Contains(out, want) {
+						t.Errorf("no %q in\n%s", want, out)
+					}
+				}
+				unchanged(t, c, where)
+				c.Clean(t, "/tmp/torchelastic_") // torchrun's own
+			})
+		}
 	}
 }
 
-func same(t *testing.T, before, after map[string]string) {
-	t.Helper()
-	for name, sum := range before {
-		if after[name] != sum {
-			t.Errorf("%s changed", name)
+// One gang over all four nodes, two ranks on each.
+func TestFourNodes(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	out, code := bySubmit(t, c, dir, []string{"-N", "4", "--ntasks-per-node", "2"}, filepath.Join(programs(t, c), "plain.sh"), dir)
+	if code != 0 || !strings.Contains(out, "4 nodes x 2 ranks") {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	for rank := range 8 {
+		if want := fmt.Sprintf("[%d] plain %d on n%d", rank, rank, rank/2+1); !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
 		}
+		if v := variables(e2e.Read(filepath.Join(dir, fmt.Sprintf("env.%d", rank)))); v["WORLD_SIZE"] != "8" || v["NODE_RANK"] != fmt.Sprint(rank/2) {
+			t.Errorf("rank %d: WORLD_SIZE=%s NODE_RANK=%s", rank, v["WORLD_SIZE"], v["NODE_RANK"])
+		}
+	}
+	c.Clean(t)
+}
+
+// unchanged compares the programs that ran with those of the checkout: byte for byte the same.
+func unchanged(t *testing.T, c *e2e.Cluster, where string) {
+	t.Helper()
+	want, got := hashes(t, filepath.Join(c.Top, "ci/e2e/programs")), hashes(t, where)
+	if len(want) < 8 || !maps.Equal(want, got) {
+		t.Errorf("what ran is not what is in ci/e2e/programs:\n%v\n%v", got, want)
 	}
 }

@@ -11,7 +11,7 @@ for d in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do IFS=: rea
 for ((i = 0; i < gpus; i++)); do mknod -m 666 "$dev/nvidia$i" c 1 3; done
 mkdir -p "$dev/pts" "$dev/shm"; ln -s pts/ptmx "$dev/ptmx"; ln -s /proc/self/fd "$dev/fd"
 for i in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${i%%:*}" "$dev/${i#*:}"; done
-mount --bind /dev/pts "$dev/pts"; mount --rbind "$dev" /dev
+mount -t devpts -o newinstance,mode=620,ptmxmode=666 "pts-$n" "$dev/pts"; mount --rbind "$dev" /dev
 mount -t tmpfs -o mode=1777 "shm-$n" /dev/shm
 export SLURM_CONF=$DIR/etc/slurm.conf
 cd /
