@@ -106,6 +106,11 @@ func (c *Core) conclude(g *group, end *fb.GroupEndT, again, counted bool) {
 		}
 	} else {
 		rec.Phase, rec.End = fb.GroupPhaseEnded, &final
+		for _, p := range g.places {
+			if p.ranks > 0 && !p.lost {
+				rec.Holders = append(rec.Holders, uint32(p.agent))
+			}
+		}
 	}
 	if !c.must(rec) {
 		return

@@ -49,8 +49,12 @@ func (s *state) snapshot(out []Message) []Message {
 		out = append(out, &fb.RecTermT{Term: s.term, Cluster: s.cluster, Epoch: s.epoch, Wall: s.began, NextAgent: s.nextAgent})
 	}
 	for _, g := range s.ended {
-		out = append(g.begin(out), &fb.RecGroupStateT{Group: wireTask(g.id), Incarnation: g.incarnation, Phase: fb.GroupPhaseEnded,
-			Restarts: g.restarts, End: g.end, PortFree: g.portFree, Wall: g.since})
+		end := &fb.RecGroupStateT{Group: wireTask(g.id), Incarnation: g.incarnation, Phase: fb.GroupPhaseEnded,
+			Restarts: g.restarts, End: g.end, PortFree: g.portFree, Wall: g.since}
+		for _, a := range g.last {
+			end.Holders = append(end.Holders, uint32(a))
+		}
+		out = append(g.begin(out), end)
 	}
 	for _, g := range s.groups {
 		out = g.snapshot(out)

@@ -342,13 +342,6 @@ func (s *state) applyGroupState(r *fb.RecGroupStateT) error {
 	if err != nil {
 		return err
 	}
-	if r.Phase == fb.GroupPhaseEnded {
-		for _, p := range g.places {
-			if p.ranks > 0 && !p.lost {
-				g.last = append(g.last, p.agent)
-			}
-		}
-	}
 	if r.Phase == fb.GroupPhasePending || r.Phase == fb.GroupPhaseEnded {
 		s.view.Release(g.id, g.incarnation)
 		g.places, g.ranks, g.master, g.port, g.end = nil, nil, "", 0, nil
@@ -364,6 +357,9 @@ func (s *state) applyGroupState(r *fb.RecGroupStateT) error {
 	if r.Phase == fb.GroupPhaseEnded {
 		if g.end == nil {
 			g.end = &fb.GroupEndT{Rank: -1}
+		}
+		for _, a := range r.Holders {
+			g.last = append(g.last, id.Agent(a))
 		}
 		g.create = gist(g.create)
 		s.groups = slices.DeleteFunc(s.groups, func(o *group) bool { return o == g })

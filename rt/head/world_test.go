@@ -75,6 +75,7 @@ func (w *world) open() {
 			w.t.Fatalf("replay: %v", err)
 		}
 	}
+	w.recs = w.core.Snapshot(nil) // as the loop does: the next head reads what this one left
 	out, err := w.core.Open(w.now, nil)
 	if err != nil {
 		w.t.Fatal(err)
@@ -449,7 +450,7 @@ func dump(s *state) string {
 			for _, p := range g.places {
 				fmt.Fprintf(&b, "  place agent %d node %d first %d ranks %d lost %v %s\n", p.agent, p.node, p.first, p.ranks, p.lost, j(p.bundles))
 			}
-			fmt.Fprintf(&b, "  ranks %v\n", g.ranks)
+			fmt.Fprintf(&b, "  ranks %v, last at %v\n", g.ranks, g.last)
 		}
 	}
 	return b.String()

@@ -76,8 +76,7 @@ const (
 	FrameTypeRecRankEnd     FrameType = 166
 	FrameTypeRecGroupGone   FrameType = 167
 	FrameTypeRecDrain       FrameType = 168
-	FrameTypeRecName        FrameType = 169
-	FrameTypeRecGroupOwner  FrameType = 170
+	FrameTypeRecGroupOwner  FrameType = 169
 )
 
 var EnumNamesFrameType = map[FrameType]string{
@@ -150,7 +149,6 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRecRankEnd:     "RecRankEnd",
 	FrameTypeRecGroupGone:   "RecGroupGone",
 	FrameTypeRecDrain:       "RecDrain",
-	FrameTypeRecName:        "RecName",
 	FrameTypeRecGroupOwner:  "RecGroupOwner",
 }
 
@@ -224,7 +222,6 @@ var EnumValuesFrameType = map[string]FrameType{
 	"RecRankEnd":     FrameTypeRecRankEnd,
 	"RecGroupGone":   FrameTypeRecGroupGone,
 	"RecDrain":       FrameTypeRecDrain,
-	"RecName":        FrameTypeRecName,
 	"RecGroupOwner":  FrameTypeRecGroupOwner,
 }
 

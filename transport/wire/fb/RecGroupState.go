@@ -15,8 +15,8 @@ type RecGroupStateT struct {
 	MasterAddr  string     `json:"master_addr"`
 	MasterPort  uint16     `json:"master_port"`
 	Wall        int64      `json:"wall"`
-	StopReason  string     `json:"stop_reason"`
 	PortFree    bool       `json:"port_free"`
+	Holders     []uint32   `json:"holders"`
 }
 
 func (t *RecGroupStateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -28,9 +28,14 @@ func (t *RecGroupStateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT
 	if t.MasterAddr != "" {
 		masterAddrOffset = builder.CreateString(t.MasterAddr)
 	}
-	stopReasonOffset := flatbuffers.UOffsetT(0)
-	if t.StopReason != "" {
-		stopReasonOffset = builder.CreateString(t.StopReason)
+	holdersOffset := flatbuffers.UOffsetT(0)
+	if t.Holders != nil {
+		holdersLength := len(t.Holders)
+		RecGroupStateStartHoldersVector(builder, holdersLength)
+		for j := holdersLength - 1; j >= 0; j-- {
+			builder.PrependUint32(t.Holders[j])
+		}
+		holdersOffset = builder.EndVector(holdersLength)
 	}
 	RecGroupStateStart(builder)
 	groupOffset := t.Group.Pack(builder)
@@ -42,8 +47,8 @@ func (t *RecGroupStateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT
 	RecGroupStateAddMasterAddr(builder, masterAddrOffset)
 	RecGroupStateAddMasterPort(builder, t.MasterPort)
 	RecGroupStateAddWall(builder, t.Wall)
-	RecGroupStateAddStopReason(builder, stopReasonOffset)
 	RecGroupStateAddPortFree(builder, t.PortFree)
+	RecGroupStateAddHolders(builder, holdersOffset)
 	return RecGroupStateEnd(builder)
 }
 
@@ -56,8 +61,12 @@ func (rcv *RecGroupState) UnPackTo(t *RecGroupStateT) {
 	t.MasterAddr = string(rcv.MasterAddr())
 	t.MasterPort = rcv.MasterPort()
 	t.Wall = rcv.Wall()
-	t.StopReason = string(rcv.StopReason())
 	t.PortFree = rcv.PortFree()
+	holdersLength := rcv.HoldersLength()
+	t.Holders = make([]uint32, holdersLength)
+	for j := 0; j < holdersLength; j++ {
+		t.Holders[j] = rcv.Holders(j)
+	}
 }
 
 func (rcv *RecGroupState) UnPack() *RecGroupStateT {
@@ -198,16 +207,8 @@ func (rcv *RecGroupState) MutateWall(n int64) bool {
 	return rcv._tab.MutateInt64Slot(18, n)
 }
 
-func (rcv *RecGroupState) StopReason() []byte {
-	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
-	if o != 0 {
-		return rcv._tab.ByteVector(o + rcv._tab.Pos)
-	}
-	return nil
-}
-
 func (rcv *RecGroupState) PortFree() bool {
-	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
 	if o != 0 {
 		return rcv._tab.GetBool(o + rcv._tab.Pos)
 	}
@@ -215,7 +216,33 @@ func (rcv *RecGroupState) PortFree() bool {
 }
 
 func (rcv *RecGroupState) MutatePortFree(n bool) bool {
-	return rcv._tab.MutateBoolSlot(22, n)
+	return rcv._tab.MutateBoolSlot(20, n)
+}
+
+func (rcv *RecGroupState) Holders(j int) uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.GetUint32(a + flatbuffers.UOffsetT(j*4))
+	}
+	return 0
+}
+
+func (rcv *RecGroupState) HoldersLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
+func (rcv *RecGroupState) MutateHolders(j int, n uint32) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.MutateUint32(a+flatbuffers.UOffsetT(j*4), n)
+	}
+	return false
 }
 
 func RecGroupStateStart(builder *flatbuffers.Builder) {
@@ -245,11 +272,14 @@ func RecGroupStateAddMasterPort(builder *flatbuffers.Builder, masterPort uint16)
 func RecGroupStateAddWall(builder *flatbuffers.Builder, wall int64) {
 	builder.PrependInt64Slot(7, wall, 0)
 }
-func RecGroupStateAddStopReason(builder *flatbuffers.Builder, stopReason flatbuffers.UOffsetT) {
-	builder.PrependUOffsetTSlot(8, flatbuffers.UOffsetT(stopReason), 0)
-}
 func RecGroupStateAddPortFree(builder *flatbuffers.Builder, portFree bool) {
-	builder.PrependBoolSlot(9, portFree, false)
+	builder.PrependBoolSlot(8, portFree, false)
+}
+func RecGroupStateAddHolders(builder *flatbuffers.Builder, holders flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(9, flatbuffers.UOffsetT(holders), 0)
+}
+func RecGroupStateStartHoldersVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func RecGroupStateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
