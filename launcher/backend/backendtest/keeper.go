@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -99,5 +100,7 @@ func keeper(head bool) int {
 		say(map[string]any{"event": "end", "code": 0, "reason": "its owner is gone"})
 		return 0
 	}
-	select {} // it lives on
+	for { // it lives on; a bare select would be a deadlock, which ends the process
+		time.Sleep(time.Hour)
+	}
 }
