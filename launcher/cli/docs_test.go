@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "rewrite docs/cli.md and docs/spec/errors.md from the tables")
+var rewrite = flag.Bool("rewrite", false, "write docs/cli.md and docs/spec/errors.md from the tables, and what scripts print into testdata; read the diff")
 
 // The docs are made of the same tables as the help and the errors.
 func TestDocsAreCurrent(t *testing.T) {

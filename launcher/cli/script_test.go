@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		UpdateScripts:       flag.Lookup("rewrite").Value.String() == "true", // of docs_test.go
 		Setup: func(env *testscript.Env) error {
 			for _, d := range []string{"home", "t"} {
 				if err := os.Mkdir(filepath.Join(env.WorkDir, d), 0o700); err != nil {
