@@ -49,7 +49,7 @@ func (ep *Endpoint) Gone(ctx context.Context) error {
 
 // Forget removes the endpoint files of a cluster that has ended.
 func Forget(getenv func(string) string, name string) {
-	for _, state := range stateDirs(getenv) {
+	for _, state := range StateDirs(getenv) {
 		for _, file := range []string{
 			filepath.Join(state, "jobs", "local", name+"@"+local.HostName(), "endpoint.json"),
 			filepath.Join(state, "jobs", "slurm", name, "endpoint.json"),

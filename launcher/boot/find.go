@@ -35,7 +35,7 @@ func Find(getenv func(string) string, name string) (*Endpoint, error) {
 	if ep := onThisNode(getenv, name); ep != nil {
 		return ep, nil
 	}
-	for _, state := range stateDirs(getenv) {
+	for _, state := range StateDirs(getenv) {
 		for _, file := range []string{
 			filepath.Join(state, "jobs", "local", name+"@"+local.HostName(), "endpoint.json"),
 			filepath.Join(state, "jobs", "slurm", name, "endpoint.json"),
@@ -115,7 +115,7 @@ func List(getenv func(string) string) []*Endpoint {
 			}
 		}
 	}
-	for _, state := range stateDirs(getenv) {
+	for _, state := range StateDirs(getenv) {
 		files, _ := filepath.Glob(filepath.Join(state, "jobs", "*", "*", "endpoint.json")) // the pattern is valid
 		for _, file := range files {
 			ep, err := readEndpoint(file)

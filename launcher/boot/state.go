@@ -13,7 +13,7 @@ import (
 // the Slurm job's submit directory, and this node's own directory that can be written. All but the last
 // are expected to be seen by other nodes.
 func StateDir(getenv func(string) string) (string, error) {
-	dirs := stateDirs(getenv)
+	dirs := StateDirs(getenv)
 	var why []string
 	for _, dir := range dirs {
 		if err := makePrivateBelow(dir, dir); err != nil {
@@ -25,8 +25,8 @@ func StateDir(getenv func(string) string) (string, error) {
 	return "", fmt.Errorf("boot: no directory for the cluster's address (%s); set XDG_STATE_HOME to one that you can write", strings.Join(why, "; "))
 }
 
-// stateDirs lists the candidates in order; all are searched for a cluster.
-func stateDirs(getenv func(string) string) []string {
+// StateDirs lists the candidates in order; all are searched for what was noted.
+func StateDirs(getenv func(string) string) []string {
 	var dirs []string
 	if d := getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		dirs = append(dirs, filepath.Join(d, "maniple"))
@@ -48,12 +48,4 @@ func makePrivateBelow(dir, state string) error {
 		return fmt.Errorf("boot: %w", err)
 	}
 	return bootdoc.MakePrivate(dir, filepath.Dir(state))
-}
-
-// FirstStateDir is the one that StateDir would like best.
-func FirstStateDir(getenv func(string) string) string {
-	if dirs := stateDirs(getenv); len(dirs) > 0 {
-		return dirs[0]
-	}
-	return ""
 }

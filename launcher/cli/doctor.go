@@ -73,7 +73,7 @@ func (c *call) doctorState() []device.Finding {
 	if err != nil {
 		return []device.Finding{{Code: "STATE_DIR", Level: device.Bad, Text: err.Error(), Do: "set XDG_STATE_HOME to a directory that you can write"}}
 	}
-	if first := boot.FirstStateDir(c.getenv); dir != first {
+	if dir != boot.StateDirs(c.getenv)[0] {
 		return []device.Finding{{Code: "STATE_DIR", Level: device.Warn, Text: "the home directory cannot be written: clusters are noted in " + dir,
 			Do: "set XDG_STATE_HOME to one that the nodes share, or commands elsewhere do not find them"}}
 	}

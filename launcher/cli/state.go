@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -88,13 +89,17 @@ type stateNotice struct {
 	Group string    `json:"group,omitempty"`
 }
 
+// errNoSuch means that the cluster knows nothing of that name.
+var errNoSuch = errors.New("no such gang or node")
+
 // query asks the cluster for state.
 func (c *call) query(ctx context.Context, client *gang.Client, what, of string) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	data, err := client.Query(ctx, what, of)
 	if err != nil && textSays(err, "is neither a group") {
-		return nil, usage(c.page.name, fmt.Sprintf("%q is no gang, nor its name, nor a node of this cluster", of), "`maniple status --all` and `maniple nodes` list them")
+		return nil, &Fault{Name: "USAGE", What: c.page.name, Why: fmt.Sprintf("%q is no gang, nor its name, nor a node of this cluster", of),
+			Do: "`maniple status --all` and `maniple nodes` list them", Err: errNoSuch}
 	}
 	if err != nil {
 		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: plain(err), Err: err}

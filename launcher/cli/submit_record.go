@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/launcher/boot"
@@ -54,6 +55,19 @@ func (c *call) recordJob(j *job, script []byte) (string, error) {
 		return "", err
 	}
 	return path, os.Rename(beside, path)
+}
+
+// readRecord is what `submit` left about a job; nil if nothing can be read.
+func (c *call) readRecord(id string) *jobRecord {
+	base := strings.FieldsFunc(id, func(r rune) bool { return r == '_' || r == '+' })[0]
+	for _, state := range boot.StateDirs(c.getenv) {
+		var r jobRecord
+		data, err := os.ReadFile(filepath.Join(state, "jobs", "slurm", base, "job.json"))
+		if err == nil && json.Unmarshal(data, &r) == nil && r.Version == 1 {
+			return &r
+		}
+	}
+	return nil
 }
 
 // prune drops records of jobs that were submitted long ago. What cannot be removed stays.

@@ -47,6 +47,12 @@ func newQueue(t *testing.T, version string) *queue {
 // submit runs the command and returns what it wrote and its exit code.
 func (q *queue) submit(args ...string) (stdout, stderr string, code int) {
 	q.t.Helper()
+	return q.maniple(append([]string{"submit"}, args...)...)
+}
+
+// maniple is any command.
+func (q *queue) maniple(args ...string) (stdout, stderr string, code int) {
+	q.t.Helper()
 	var out, errs bytes.Buffer
 	a := &app{stdin: os.Stdin, stdout: &out, stderr: &errs, environ: q.env, getenv: func(name string) string {
 		value := ""
@@ -57,7 +63,7 @@ func (q *queue) submit(args ...string) (stdout, stderr string, code int) {
 		}
 		return value
 	}}
-	code = a.main(append([]string{"maniple", "submit"}, args...))
+	code = a.main(append([]string{"maniple"}, args...))
 	return out.String(), errs.String(), code
 }
 
