@@ -33,6 +33,7 @@ const sharedIDs = "transport/wire/id"
 // arrows are single packages that may be imported against the directions above.
 var arrows = map[[2]string]string{}
 
+// LINT-1.
 func TestDirections(t *testing.T) {
 	used := map[[2]string]bool{}
 	for _, f := range goFiles(t) {
@@ -76,7 +77,7 @@ func orNothing(rooms []string) string {
 	return strings.Join(rooms, ", ") + " and " + sharedIDs
 }
 
-// The root package ends up in users' binaries.
+// LINT-2: the root package ends up in users' binaries.
 func TestRootPackageIsSmall(t *testing.T) {
 	deps := closure(t, "rt")
 	for dir, via := range deps {

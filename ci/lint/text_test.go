@@ -10,6 +10,7 @@ import (
 	"unicode"
 )
 
+// LINT-10.
 func TestLicence(t *testing.T) {
 	if text := string(read(t, "LICENSE")); !strings.Contains(text, "Apache License") || !strings.Contains(text, "Version 2.0") || len(text) < 10_000 {
 		t.Errorf("LICENSE (%d bytes) is not the text of the Apache License 2.0", len(text))
@@ -24,7 +25,7 @@ var (
 	marks   = strings.NewReplacer("`", "", "*", "")
 )
 
-// Links between the documents resolve, to the heading if they name one.
+// LINT-10: links between the documents resolve, to the heading if they name one.
 func TestDocLinks(t *testing.T) {
 	checked := 0
 	for _, p := range allFiles(t) {
@@ -87,6 +88,7 @@ var foreign = map[string]*regexp.Regexp{
 	"a package mirror's setting":                regexp.MustCompile(`(GOPRO` + `XY|--index` + `-url|PIP_INDEX` + `_URL)=?[ "']*http`),
 }
 
+// LINT-10.
 func TestNoForeignNames(t *testing.T) {
 	for _, p := range allFiles(t) {
 		text := read(t, p)

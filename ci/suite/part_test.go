@@ -58,7 +58,33 @@ func TestPartFailsWithItsCommand(t *testing.T) {
 	}
 }
 
-// A part that hangs is ended with all of its processes, what they said is shown, and what came after it
+// SUITE-1: of parts that all are well, of which at least one test ran, a suite is well.
+func TestSuiteHolds(t *testing.T) {
+	good, bad := part{name: "good", argv: []string{"true"}}, part{name: "bad", argv: []string{"false"}}
+	idle := part{name: "idle", argv: []string{"true"}, count: countGo} // runs no test
+	skips := part{name: "skips", argv: []string{"echo", `{"Action":"skip","Package":"p","Test":"T"}`}, count: countGo}
+	for _, c := range []struct {
+		list   []part
+		strict bool
+		want   bool
+	}{
+		{nil, false, false},
+		{[]part{idle}, false, false},
+		{[]part{skips}, false, false},
+		{[]part{good}, true, true},
+		{[]part{good, idle}, true, true},
+		{[]part{bad, good}, false, false},
+		{[]part{good, bad}, false, false},
+		{[]part{good, skips}, false, true},
+		{[]part{good, skips}, true, false},
+	} {
+		if got := runAll(t.Context(), io.Discard, c.list, ".", c.strict, nil); got != c.want {
+			t.Errorf("%v, strict %v: %v", c.list, c.strict, got)
+		}
+	}
+}
+
+// SUITE-2: a part that hangs is ended with all of its processes, what they said is shown, and what came after it
 // counts as failed.
 func TestWatchdogEndsASuite(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("the watchdog barks"))
@@ -94,7 +120,7 @@ func zombie(pid int) bool {
 	return len(data) == 0 || strings.Contains(string(data), ") Z ")
 }
 
-// Go tests that hang say where.
+// SUITE-2: Go tests that hang say where.
 func TestWatchdogDumpsStacks(t *testing.T) {
 	dir := t.TempDir()
 	os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module x\n"), 0o644)

@@ -101,7 +101,7 @@ func TestExamplesParse(t *testing.T) {
 	}
 }
 
-// A flag wins over its variable, which wins over nothing; messages name which it was.
+// CLI-6: a flag wins over its variable, which wins over nothing; messages name which it was.
 func TestFlagOrigin(t *testing.T) {
 	for _, c := range []struct {
 		args   string
