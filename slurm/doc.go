@@ -1,11 +1,11 @@
 // Package slurm is a client of a real Slurm: it reads what Slurm prints and what Slurm puts into a
 // job's environment. It imports nothing of the rest of this repository and can be used alone.
 //
-// The nouns: a Job is what squeue and scontrol show, a State one of Slurm's own words for where it
+// The nouns: a Job is what scontrol and sacct show, a State one of Slurm's own words for where it
 // is, a Partition what sinfo shows, an Environment the SLURM_* variables of a process in typed form.
 // Host lists, durations, memory sizes, generic resources (GRES) and trackable resources (TRES) have
-// a parser each. The programs themselves (sbatch, squeue, scontrol, sacct, sinfo, scancel, srun) are
-// called by the package exec below this one.
+// a parser each. The programs themselves (sbatch, scontrol, sacct, sinfo, sbcast) are called by
+// the package exec below this one.
 //
 // Everything here is a pure function of its input: no file, no clock, no process.
 //

@@ -146,9 +146,6 @@ func (e *Environment) FullID() string {
 	return strconv.FormatInt(e.JobID, 10)
 }
 
-// OnLoginNode says whether the process holds an allocation from outside it: salloc's shell.
-func (e *Environment) OnLoginNode() bool { return e.NodeName == "" }
-
 // AllNodes are the nodes of all components, the leader's first.
 func (e *Environment) AllNodes() []string {
 	if e.Het == nil {

@@ -55,7 +55,7 @@ func TestEnvironOfBatchScript(t *testing.T) {
 			t.Fatal(v, err)
 		}
 		if !reflect.DeepEqual(e.Nodes, []string{"n1", "n2"}) || e.Tasks != 3 || !reflect.DeepEqual(e.TasksPerNode, []int{2, 1}) || e.CPUsPerTask != 2 ||
-			!reflect.DeepEqual(e.CPUsPerNode, []int{4, 2}) || e.Partition != "low" || e.MemPerCPU != 500<<20 || e.NodeName != "n1" || e.OnLoginNode() {
+			!reflect.DeepEqual(e.CPUsPerNode, []int{4, 2}) || e.Partition != "low" || e.MemPerCPU != 500<<20 || e.NodeName != "n1" {
 			t.Errorf("%s: %+v", v, e)
 		}
 		if e.GPUs != "0" || e.JobName != "record" || e.Restarts != 0 || e.Array != nil || e.Het != nil {
@@ -79,7 +79,7 @@ func TestEnvironOfStep(t *testing.T) {
 func TestEnvironOfSallocOnLoginNode(t *testing.T) {
 	for _, v := range versions(t) {
 		e, _, err := Environ(getenvOf(recorded(t, v, "env.salloc")))
-		if err != nil || !e.OnLoginNode() || len(e.Nodes) != 2 {
+		if err != nil || e.NodeName != "" || len(e.Nodes) != 2 {
 			t.Errorf("%s: %+v %v", v, e, err)
 		}
 	}

@@ -163,16 +163,6 @@ func cutName(s string) name {
 	return n
 }
 
-// SortHosts sorts as people count: n2 before n10. It also drops repetitions.
-func SortHosts(hosts []string) []string {
-	names := sortedNames(hosts)
-	sorted := make([]string, len(names))
-	for i, n := range names {
-		sorted[i] = n.prefix + n.digits + n.suffix
-	}
-	return sorted
-}
-
 func sortedNames(hosts []string) []name {
 	names := make([]name, len(hosts))
 	for i, h := range hosts {

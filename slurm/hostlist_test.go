@@ -106,13 +106,6 @@ func TestTenThousandHosts(t *testing.T) {
 	}
 }
 
-func TestSortHostsCounts(t *testing.T) {
-	got := SortHosts([]string{"n10", "n2", "n1", "n2"})
-	if !slices.Equal(got, []string{"n1", "n2", "n10"}) {
-		t.Error(got)
-	}
-}
-
 func FuzzHosts(f *testing.F) {
 	for _, s := range []string{"n[1-3]", "r[0-1]n[00-03]-ib,x", "n[1-[2]]", "[1-2]", "n[1-2]3"} {
 		f.Add(s)

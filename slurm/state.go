@@ -33,9 +33,6 @@ const (
 	Signaling    State = "SIGNALING"
 	StageOut     State = "STAGE_OUT"
 	LaunchFailed State = "LAUNCH_FAILED"
-	ReconfigFail State = "RECONFIG_FAIL"
-	PowerUpNode  State = "POWER_UP_NODE"
-	UpdateDB     State = "UPDATE_DB"
 	ResvDelHold  State = "RESV_DEL_HOLD"
 )
 
@@ -66,52 +63,4 @@ func (s State) Final() bool {
 		return true
 	}
 	return false
-}
-
-// Active says whether the job holds nodes.
-func (s State) Active() bool {
-	switch s {
-	case Running, Suspended, Completing, Configuring, Resizing, Stopped, Signaling, StageOut:
-		return true
-	}
-	return false
-}
-
-// Blame says to whom the end of a job is booked. It decides what may be retried for free.
-type Blame string
-
-const (
-	BlameNobody Blame = "nobody" // not ended, or ended well
-	BlameSite   Blame = "site"   // preempted, a lost node, a boot that failed, put back by an operator: a retry is free
-	BlameUser   Blame = "user"   // the program failed, or asked for too little: the same again fails again
-	BlameLimit  Blame = "limit"  // the time limit: free only if the program got further than at its start
-	BlameCaller Blame = "caller" // somebody cancelled it: never retried
-)
-
-// Blame says to whom the state is booked.
-func (s State) Blame() Blame {
-	switch s {
-	case Preempted, NodeFail, BootFail, Requeued, RequeueFed, Revoked, LaunchFailed, ReconfigFail:
-		return BlameSite
-	case Failed, OutOfMemory, Deadline, SpecialExit, RequeueHold:
-		return BlameUser
-	case Timeout:
-		return BlameLimit
-	case Cancelled:
-		return BlameCaller
-	}
-	return BlameNobody
-}
-
-// StateOf picks the state out of Slurm's list form (24.11 prints ["RUNNING","CONFIGURING"]): the base
-// state, and the flags beside it.
-func StateOf(words []string) (base State, flags []State) {
-	for i, w := range words {
-		if s := ParseState(w); i == 0 {
-			base = s
-		} else {
-			flags = append(flags, s)
-		}
-	}
-	return base, flags
 }

@@ -23,7 +23,7 @@ import (
 // error arrives rather than ours.
 const DefaultTimeout = 30 * time.Second
 
-// maxOutput bounds what a program may print: squeue of a million jobs.
+// maxOutput bounds what a program may print: an array of a million tasks.
 const maxOutput = 256 << 20
 
 // Client calls Slurm's programs. The zero value works.
@@ -136,7 +136,7 @@ func readable(program string, environ []string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
 		case name == "SLURM_TIME_FORMAT" || name == "SLURM_JSON" || name == "SLURM_YAML" || name == "SLURM_DEBUG_FLAGS" || name == "LC_ALL":
-		case program != "sbatch" && (name == "SLURM_CLUSTERS" || hasPrefix(name, "SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_", "SCANCEL_")):
+		case program != "sbatch" && (name == "SLURM_CLUSTERS" || hasPrefix(name, "SINFO_", "SACCT_", "SCONTROL_")):
 		default:
 			kept = append(kept, kv)
 		}

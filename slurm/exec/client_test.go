@@ -74,9 +74,9 @@ func TestRefusalsKeepSlurmsWords(t *testing.T) {
 
 // EXEC-1: a program that hangs is ended with its children.
 func TestTimeLimitOfACall(t *testing.T) {
-	f := slurmtest.New(t).On("squeue", slurmtest.Answer{Hang: true})
+	f := slurmtest.New(t).On("scontrol", slurmtest.Answer{Hang: true})
 	began := time.Now()
-	_, err := (&Client{Environ: f.Environ(), Timeout: 300 * time.Millisecond}).Queue(t.Context())
+	_, err := (&Client{Environ: f.Environ(), Timeout: 300 * time.Millisecond}).Job(t.Context(), "1")
 	if !errors.Is(err, slurm.ErrTooSlow) || time.Since(began) > 5*time.Second {
 		t.Fatal(err, time.Since(began))
 	}
@@ -109,68 +109,35 @@ func members(t *testing.T, group string) (pids []string) {
 }
 
 func TestCancelledContext(t *testing.T) {
-	f := slurmtest.New(t).On("squeue", slurmtest.Answer{Hang: true})
+	f := slurmtest.New(t).On("scontrol", slurmtest.Answer{Hang: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
-	if _, err := (&Client{Environ: f.Environ()}).Queue(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := (&Client{Environ: f.Environ()}).Job(ctx, "1"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
 func TestNoSlurmHere(t *testing.T) {
-	_, err := (&Client{Environ: []string{"PATH=" + t.TempDir()}}).Queue(t.Context())
-	if !errors.Is(err, slurm.ErrMissing) || !strings.Contains(err.Error(), "squeue is not on the PATH") {
+	_, err := (&Client{Environ: []string{"PATH=" + t.TempDir()}}).Job(t.Context(), "1")
+	if !errors.Is(err, slurm.ErrMissing) || !strings.Contains(err.Error(), "scontrol is not on the PATH") {
 		t.Error(err)
 	}
 }
 
 // EXEC-3.
 func TestUsersFormatsDoNotReachThePrograms(t *testing.T) {
-	f := slurmtest.New(t).On("squeue", slurmtest.Answer{})
-	c := &Client{Environ: f.Environ("SQUEUE_STATES=PD", "SQUEUE_FORMAT=%i", "SLURM_TIME_FORMAT=relative", "LC_ALL=de_DE", "SLURM_CONF=/x")}
-	if _, err := c.Queue(t.Context()); err != nil {
+	f := slurmtest.New(t).On("sinfo", slurmtest.Answer{})
+	c := &Client{Environ: f.Environ("SINFO_FORMAT=%P", "SINFO_PARTITION=x", "SLURM_TIME_FORMAT=relative", "LC_ALL=de_DE", "SLURM_CONF=/x")}
+	if _, err := c.Partitions(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, kv := range f.Calls()[0].Env {
-		if strings.HasPrefix(kv, "SQUEUE_") || strings.HasPrefix(kv, "SLURM_TIME_FORMAT") || kv == "LC_ALL=de_DE" {
+		if strings.HasPrefix(kv, "SINFO_") || strings.HasPrefix(kv, "SLURM_TIME_FORMAT") || kv == "LC_ALL=de_DE" {
 			t.Error(kv)
 		}
 	}
 	if !slices.Contains(f.Calls()[0].Env, "SLURM_CONF=/x") {
 		t.Error("SLURM_CONF is gone")
-	}
-}
-
-func TestQueue(t *testing.T) {
-	for _, v := range recordedVersions(t) {
-		f := slurmtest.New(t).On("squeue", slurmtest.Answer{Stdout: slurmtest.Recorded(t, v, "squeue.jobs")})
-		jobs, err := (&Client{Environ: f.Environ()}).Queue(t.Context(), "1", "2")
-		if err != nil {
-			t.Fatal(v, err)
-		}
-		byName := map[string]*slurm.Job{}
-		for _, j := range jobs {
-			byName[j.Name] = j
-		}
-		if j := byName["record"]; j == nil || j.State != slurm.Running || j.Nodes != "n[1-2]" || j.Limit != 10*time.Minute || j.End.Sub(j.Started) != 10*time.Minute {
-			t.Errorf("%s: %+v", v, j)
-		}
-		if j := byName["toolong"]; j == nil || j.State != slurm.Pending || j.Reason != "PartitionTimeLimit" {
-			t.Errorf("%s: %+v", v, j)
-		}
-		if byName["a name = with State=RUNNING and | bar"] == nil {
-			t.Errorf("%s: the odd name is broken", v)
-		}
-		if args := strings.Join(f.Calls()[0].Args, " "); !strings.Contains(args, "--jobs=1,2") || !strings.Contains(args, "--local") {
-			t.Error(args)
-		}
-	}
-}
-
-func TestQueueOfAJobThatIsGoneIsEmpty(t *testing.T) {
-	f := slurmtest.New(t).On("squeue", slurmtest.Answer{Stderr: "slurm_load_jobs error: Invalid job id specified\n", Code: 1})
-	if jobs, err := (&Client{Environ: f.Environ()}).Queue(t.Context(), "9"); len(jobs) != 0 || err != nil {
-		t.Error(jobs, err)
 	}
 }
 
@@ -263,21 +230,6 @@ func TestBrokenCacheCostsAQuestionOnly(t *testing.T) {
 	}
 	if list, err := (&Client{Environ: f.Environ(), Cache: "/proc/nowhere/cache"}).Partitions(t.Context()); err != nil || len(list) != 3 {
 		t.Error(err)
-	}
-}
-
-func TestCancelOfAnEndedJobIsNoError(t *testing.T) {
-	f := slurmtest.New(t).On("scancel", slurmtest.Answer{Stderr: "scancel: error: Kill job error on job id 5: Invalid job id specified\n", Code: 1})
-	if err := (&Client{Environ: f.Environ()}).Cancel(t.Context(), "5"); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestNodeReason(t *testing.T) {
-	f := slurmtest.New(t).On("sinfo", slurmtest.Answer{Stdout: "down*|Not responding\ndown*|Not responding\n"})
-	state, reason, err := (&Client{Environ: f.Environ()}).NodeReason(t.Context(), "n3")
-	if state != "down" || reason != "Not responding" || err != nil {
-		t.Error(state, reason, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package exec
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -56,69 +55,6 @@ func (c *Client) NodeGPUs(ctx context.Context, id string) (map[string]int, error
 	return gpus, nil
 }
 
-// queueFormat has free text last, so that a | in a job's name breaks nothing.
-const queueFormat = "%A|%F|%K|%T|%r|%N|%D|%S|%e|%V|%l|%P|%u|%Z|%j"
-
-// Queue lists jobs that the controller knows: two requests (jobs, partitions) for any number of IDs (none:
-// all of this user's).
-func (c *Client) Queue(ctx context.Context, ids ...string) ([]*slurm.Job, error) {
-	argv := []string{"squeue", "--local", "-h", "--states=all", "-o", queueFormat}
-	if len(ids) > 0 {
-		argv = append(argv, "--jobs="+strings.Join(ids, ","))
-	} else {
-		argv = append(argv, "--user="+strconv.Itoa(uid()))
-	}
-	r, err := c.run(ctx, "queue", nil, "", argv...)
-	if errors.Is(err, slurm.ErrNoJob) {
-		return nil, nil // squeue fails when the only job that was asked for is gone
-	}
-	if err != nil {
-		return nil, err
-	}
-	var jobs []*slurm.Job
-	for _, line := range strings.Split(strings.TrimSpace(r.stdout), "\n") {
-		if line == "" {
-			continue
-		}
-		j, err := parseQueueLine(line)
-		if err != nil {
-			return nil, &slurm.Error{Op: "queue", Kind: slurm.ErrOutput, Text: err.Error()}
-		}
-		jobs = append(jobs, j)
-	}
-	return jobs, nil
-}
-
-func parseQueueLine(line string) (*slurm.Job, error) {
-	f := strings.SplitN(line, "|", 15)
-	if len(f) != 15 {
-		return nil, fmt.Errorf("%d fields in %q, not 15", len(f), line)
-	}
-	j := &slurm.Job{State: slurm.ParseState(f[3]), Reason: f[4], Nodes: f[5], Partition: f[11], User: f[12], WorkDir: f[13], Name: f[14]}
-	var err error
-	if j.ID, err = strconv.ParseInt(f[0], 10, 64); err != nil {
-		return nil, fmt.Errorf("job ID %q", f[0])
-	}
-	if f[2] != "N/A" {
-		j.ArrayTask = f[2]
-		j.ArrayID, _ = strconv.ParseInt(f[1], 10, 64) // checked by the next question at the latest
-	}
-	j.NumNodes, _ = strconv.Atoi(f[6]) // "1-4" while pending: unknown
-	if j.Started, err = slurm.ParseTime(f[7], time.Local); err != nil {
-		return nil, err
-	}
-	if j.End, err = slurm.ParseTime(f[8], time.Local); err != nil {
-		return nil, err
-	}
-	if j.Submitted, err = slurm.ParseTime(f[9], time.Local); err != nil {
-		return nil, err
-	}
-	if d, err := slurm.ParseDuration(f[10]); err == nil {
-		j.Limit = d
-	}
-	return j, nil
-}
-
 // Partitions lists the partitions: two requests (partitions, nodes), or none when the cache knows them.
 func (c *Client) Partitions(ctx context.Context) ([]slurm.Partition, error) {
 	cache := c.load()
@@ -170,18 +106,4 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 		return "", &slurm.Error{Op: "version", Kind: slurm.ErrOutput, Text: strconv.Quote(r.stdout)}
 	}
 	return f[len(f)-1], nil
-}
-
-// NodeReason says why a node is out of service, in the operator's or Slurm's words: two requests.
-func (c *Client) NodeReason(ctx context.Context, node string) (state, reason string, err error) {
-	r, err := c.run(ctx, "show node "+node, nil, "", "sinfo", "--local", "-h", "-N", "-n", node, "-o", "%T|%E")
-	if err != nil {
-		return "", "", err
-	}
-	line, _, _ := strings.Cut(strings.TrimSpace(r.stdout), "\n")
-	state, reason, _ = strings.Cut(line, "|")
-	if reason == "none" {
-		reason = ""
-	}
-	return strings.TrimRight(state, "*~#!%$@^-+"), reason, nil
 }

@@ -42,11 +42,3 @@ func (c *Client) Submit(ctx context.Context, s Submission) (Submitted, error) {
 	}
 	return Submitted{JobID: n, Cluster: cluster, Warning: strings.TrimSpace(r.stderr)}, nil
 }
-
-// Test asks when the job would start, without putting it into the queue: one request. The text is
-// sbatch's own.
-func (c *Client) Test(ctx context.Context, s Submission) (string, error) {
-	argv := append([]string{"sbatch", "--test-only"}, s.Args...)
-	r, err := c.run(ctx, "test", bytes.NewReader(s.Script), s.Dir, argv...)
-	return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(r.stderr), "sbatch: ")), err
-}

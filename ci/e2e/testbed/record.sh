@@ -34,9 +34,6 @@ long=$(sub -J toolong -p short -t 1000 -o /dev/null --wrap true)
 hold=$(sub -J waits -o /dev/null -N4 --exclusive -H --wrap true)
 for k in "$ok" "$odd"; do wait_for "$k" COMPLETED; done; wait_for "$bad" FAILED; wait_for "$sig" FAILED; wait_for "$can" CANCELLED
 scontrol -o show job | keep scontrol.jobs
-squeue -h --states=all -o '%A|%F|%K|%T|%r|%N|%D|%S|%e|%V|%l|%P|%u|%Z|%j' | keep squeue.jobs
-squeue --json 2>/dev/null | keep squeue.json
-sinfo -h -N -n n1 -o '%T|%E' | keep sinfo.node
 scancel "$j" "$hold" "$long"
 as salloc -Q -N2 env </dev/null 2>/dev/null | grep -E '^SLURM' | sort | keep env.salloc
 a=$(sub -J arr -a 3-5:2 -o /dev/null --wrap "env > $work/arr.\$SLURM_ARRAY_TASK_ID; sleep 3"); sleep 2.5; scontrol -o show job "$a" | keep scontrol.array; grep '^SLURM' arr.3 | sort | keep env.array
