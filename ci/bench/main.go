@@ -20,6 +20,7 @@ var experiments = []experiment{
 	{"idle", idle},
 	{"second-node", secondNode},
 	{"gang-64", gang64},
+	{"failure", firstFailure},
 	{"run-true", runTrue},
 	{"submit", submit},
 	{"forms", forms},
@@ -32,7 +33,7 @@ var experiments = []experiment{
 
 // issues name the experiments whose bars they set.
 var issues = map[string][]string{
-	"first-light": {"start", "idle", "second-node", "gang-64", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
+	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 }
 
 func main() {
