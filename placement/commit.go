@@ -48,14 +48,6 @@ func (v *View) Release(task id.Task, incarnation uint32) bool {
 	return true
 }
 
-// Held is what the holder has, nil if nothing. Read only.
-func (v *View) Held(task id.Task, incarnation uint32) *Plan {
-	if at, found := v.findHolding(task, incarnation); found {
-		return &v.held[at].plan
-	}
-	return nil
-}
-
 // Holders are all who hold something, in order of task and incarnation.
 func (v *View) Holders() []Holder {
 	out := make([]Holder, len(v.held))

@@ -1,7 +1,6 @@
 package placement_test
 
 import (
-	"math"
 	"strings"
 	"testing"
 
@@ -53,19 +52,6 @@ func TestParseResources(t *testing.T) {
 		}
 		if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("ParseResources(%q) = %v, %v, want an error with %q", c.in, got, err, c.err)
-		}
-	}
-}
-
-func TestFloat(t *testing.T) {
-	for f, want := range map[float64]placement.Amount{0: 0, 0.1: 1000, 2: 20000, 0.0001: 1, 1e9: 1e13} {
-		if got, err := placement.Float(f); err != nil || got != want || got.Float() != f {
-			t.Errorf("Float(%v) = %v, %v", f, got, err)
-		}
-	}
-	for _, f := range []float64{-1, math.NaN(), math.Inf(1), 1e-5, 1e300, 0.30000000000000004} {
-		if got, err := placement.Float(f); err == nil {
-			t.Errorf("Float(%v) = %v, no error", f, got)
 		}
 	}
 }

@@ -27,16 +27,6 @@ func (s Strategy) String() string {
 	return fmt.Sprintf("Strategy(%d)", uint8(s))
 }
 
-// ParseStrategy reads what String wrote.
-func ParseStrategy(s string) (Strategy, error) {
-	for _, k := range []Strategy{Pack, Spread, StrictPack, StrictSpread} {
-		if k.String() == s {
-			return k, nil
-		}
-	}
-	return 0, fmt.Errorf("placement: strategy %q; there are PACK, SPREAD, STRICT_PACK and STRICT_SPREAD", s)
-}
-
 // Need is what a bundle asks of a label: "v", "!v", "in(a,b)" or "!in(a,b)". All of a bundle's needs must be
 // met. A label that a node lacks has no value, so it meets only the negative ones.
 type Need struct{ Key, Expr string }

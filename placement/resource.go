@@ -32,18 +32,6 @@ func Whole(n int64) Amount {
 	return Amount(n) * One
 }
 
-// Float converts f exactly, or says why it can't.
-func Float(f float64) (Amount, error) {
-	switch {
-	case math.IsNaN(f) || math.IsInf(f, 0):
-		return 0, fmt.Errorf("placement: %v is no amount", f)
-	case f < 0:
-		return 0, fmt.Errorf("placement: %v is negative", f)
-	}
-	// The shortest decimal that reads back as f is what the user wrote.
-	return ParseAmount(strconv.FormatFloat(f, 'f', -1, 64))
-}
-
 // Float is a as a float, for display and JSON.
 func (a Amount) Float() float64 { return float64(a) / float64(One) }
 

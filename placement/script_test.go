@@ -188,11 +188,12 @@ func (s *script) node(f []string) string {
 }
 
 func request(f []string) (*placement.Request, error) {
-	strategy, err := placement.ParseStrategy(f[0])
-	if err != nil {
-		return nil, err
+	r := &placement.Request{}
+	for r.Strategy.String() != f[0] {
+		if r.Strategy++; r.Strategy > placement.StrictSpread {
+			return nil, fmt.Errorf("no strategy %s", f[0])
+		}
 	}
-	r := &placement.Request{Strategy: strategy}
 	for _, b := range f[1:] {
 		n := 1
 		if count, rest, ok := strings.Cut(b, "*"); ok {
@@ -205,6 +206,7 @@ func request(f []string) (*placement.Request, error) {
 			k, v, _ := strings.Cut(need, "=")
 			bundle.Needs = []placement.Need{{Key: k, Expr: v}}
 		}
+		var err error
 		if bundle.Resources, err = placement.ParseResources(res); err != nil {
 			return nil, err
 		}

@@ -91,22 +91,22 @@ func TestLinkPartition(t *testing.T) {
 		}
 		send(0)
 		s.Inbox.Take(t, 1)
-		n.Partition("dialler", "site")
+		n.Partition("dialler", "site", true)
 		send(1)
 		<-time.After(3 * time.Second)
 		if len(s.Inbox.Msgs) != 0 || len(d.Inbox.Downs) != 0 {
 			t.Fatalf("during the partition %d messages came, down %v", len(s.Inbox.Msgs), d.Inbox.Downs)
 		}
-		n.Heal("dialler", "site")
+		n.Partition("dialler", "site", false)
 		s.Inbox.Take(t, 1)
 
-		n.Partition("dialler", "site")
+		n.Partition("dialler", "site", true)
 		send(2)
 		<-time.After(30 * time.Second)
 		if len(d.Inbox.Downs) == 0 || !errors.Is(d.Inbox.Downs[0], transport.ErrStalled) {
 			t.Fatalf("after 30 s without an acknowledgement: %v", d.Inbox.Downs)
 		}
-		n.Heal("dialler", "site")
+		n.Partition("dialler", "site", false)
 		if got := offset(s.Inbox.Take(t, 1)[0]); got != 2 {
 			t.Errorf("message %d came", got)
 		}

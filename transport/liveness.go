@@ -183,10 +183,3 @@ func (l *Liveness) once(ctx context.Context, dial func(context.Context) (Conn, e
 	}
 	return l.Serve(ctx, conn)
 }
-
-// Silent tells for how long the peer has proved nothing.
-func (l *Liveness) Silent() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return time.Duration(l.core.Silence())
-}

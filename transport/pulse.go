@@ -39,6 +39,3 @@ func (p *PulseCore) Tick(now int64) bool {
 	p.told = true
 	return true
 }
-
-// Silence is the time counted since the peer last proved that its loop turns.
-func (p *PulseCore) Silence() int64 { return p.silence }

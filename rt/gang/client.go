@@ -336,28 +336,11 @@ func (c *Client) shut() {
 	<-c.link.Done()
 }
 
-// Node is the name of the node whose agent this is.
-func (c *Client) Node() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.node()
-}
-
 func (c *Client) node() string {
 	if c.id == nil {
 		return ""
 	}
 	return c.id.Node
-}
-
-// Cluster is the ID of the cluster.
-func (c *Client) Cluster() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.id == nil {
-		return c.ep.Cluster
-	}
-	return c.id.Cluster
 }
 
 // mint makes the ID of a new group.

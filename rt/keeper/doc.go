@@ -23,7 +23,7 @@
 //     Later ones carry none. A new agent gets one for every program that was not forgotten, the ended
 //     too: their pipes may hold unread output. KeeperConfig.programs lists the same.
 //   - The keeper holds a copy of the input's write end, so that an agent's crash is no end of input.
-//     To end the input, close the own copy and send CloseInput (ProgramSignal with signal 0, no tree).
+//     To end the input, close the own copy and send a ProgramSignal with signal 0 and no tree.
 //     A terminal is ended by its end-of-file character instead; reading one whose program is gone
 //     gives EIO, which means the end.
 //   - ProgramLaunch, PortHold are idempotent: asked again they are answered again, with descriptors.

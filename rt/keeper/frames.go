@@ -65,11 +65,6 @@ func keyOf(group *fb.TaskIDT, number, rank uint32) key {
 	return key{incarnation{*group, number}, rank}
 }
 
-// CloseInput is what an agent sends to end a program's input, after it closed its own copy.
-func CloseInput(group *fb.TaskIDT, number, rank uint32) *fb.ProgramSignalT {
-	return &fb.ProgramSignalT{Group: group, Incarnation: number, Rank: rank}
-}
-
 func (k key) String() string {
 	return fmt.Sprintf("%d.%d.%d/%d rank %d", k.group.Agent, k.group.Process, k.group.Counter, k.number, k.rank)
 }

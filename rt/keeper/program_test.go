@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/maniple-hpc/maniple/rt/keeper"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -86,7 +85,7 @@ func TestProgramInput(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	r.stdin().Close()
-	a.send(keeper.CloseInput(group, 0, 0))
+	a.send(&fb.ProgramSignalT{Group: group})
 	if end := r.end(); end.Code != 0 || end.Signal != 0 {
 		t.Errorf("ended as %+v", end)
 	}

@@ -76,16 +76,11 @@ func (n *Net) shapeLocked(from, to string) Shape {
 	return Shape{}
 }
 
-// Partition cuts a from b, in both directions, until Heal.
-func (n *Net) Partition(a, b string) { n.setSplit(a, b, true) }
-
-// Heal ends a partition.
-func (n *Net) Heal(a, b string) { n.setSplit(a, b, false) }
-
-func (n *Net) setSplit(a, b string, v bool) {
+// Partition cuts a from b, in both directions, or ends that.
+func (n *Net) Partition(a, b string, apart bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.split[[2]string{a, b}], n.split[[2]string{b, a}] = v, v
+	n.split[[2]string{a, b}], n.split[[2]string{b, a}] = apart, apart
 	n.changed.Broadcast()
 	for h := range n.open {
 		h.cond.Broadcast()

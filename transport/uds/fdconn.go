@@ -56,7 +56,7 @@ func NewFDConn(f *os.File) (*FDConn, error) {
 }
 
 // Send writes one message with descriptors, which the caller keeps and may close afterwards. It
-// blocks while the peer does not read; SetWriteDeadline bounds that. After an error the connection
+// blocks while the peer does not read. After an error the connection
 // is of no use, since a part of the message may have been written.
 func (c *FDConn) Send(m wire.Message, corr uint64, payload []byte, files ...*os.File) error {
 	body, err := wire.Marshal(nil, m)
@@ -246,9 +246,6 @@ func parseRights(oob []byte) ([]*os.File, error) {
 
 // SetReadDeadline bounds Recv.
 func (c *FDConn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(t) }
-
-// SetWriteDeadline bounds Send.
-func (c *FDConn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }
 
 // Close closes the socket; a Recv that waits returns.
 func (c *FDConn) Close() error { return c.nc.Close() }

@@ -78,8 +78,3 @@ func ParseTask(s string) (Task, error) {
 	}
 	return Task{Agent(n[0]), Process(n[1]), n[2]}, nil
 }
-
-// String is the task's form with the index behind a slash: "3.1.42/0".
-func (o Object) String() string {
-	return o.Task.String() + "/" + strconv.FormatUint(uint64(o.Index), 10)
-}
