@@ -139,8 +139,13 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	return c.gang(ctx, client, sig, s, shape, o)
 }
 
-// fillGPUs gives a job's own request the GPUs that all of the job's nodes have, if it names none.
+// fillGPUs gives a job's own request the GPUs that all of the job's nodes have, if it names none. A driver
+// gets none of its own.
 func (c *call) fillGPUs(ctx context.Context, client *gang.Client, s *spec.Spec) error {
+	if !s.Gang() {
+		s.FillGPUs(0)
+		return nil
+	}
 	if s.GPUs > 0 || s.GPUsPerNode > 0 || s.GPUsPerTask > 0 {
 		return nil
 	}

@@ -83,8 +83,13 @@ func ofJob(v string, gpus bool) string {
 }
 
 // FillGPUs completes a job's own request that names no GPUs: the job has perNode on each of its nodes all
-// the same, by --gres, --gpus or --gpus-per-socket. As a step of srun would, the programs get them.
+// the same, by --gres, --gpus or --gpus-per-socket. As a step of srun would, the ranks get them. A driver
+// sees those of its node and reserves none, so that there are some for the ranks that it starts.
 func (s *Spec) FillGPUs(perNode int) {
+	if !s.Gang() {
+		s.GPUsPerNode = 0
+		return
+	}
 	if s.NodesMin > 0 && s.GPUs == 0 && s.GPUsPerNode == 0 && s.GPUsPerTask == 0 {
 		s.GPUsPerNode = perNode
 	}

@@ -245,7 +245,8 @@ func TestInSlurmByVersion(t *testing.T) {
 func TestFillGPUs(t *testing.T) {
 	for _, c := range []struct{ flags, shape string }{
 		{"nodes=2 ntasks-per-node=2", "strict-spread 2r/2c/4g 2r/2c/4g"},
-		{"nodes=2", "strict-spread 1r/1c/4g 0r/1c/4g"},
+		{"nodes=2", "strict-spread 1r/1c 0r/1c"},
+		{"nodes=2 gpus-per-node=4", "strict-spread 1r/1c 0r/1c"},
 		{"nodes=2 ntasks-per-node=2 gpus-per-task=1", "strict-spread 2r/2c/2g 2r/2c/2g own=1"},
 		{"nodes=2 ntasks-per-node=2 gpus-per-node=2", "strict-spread 2r/2c/2g 2r/2c/2g"},
 		{"nodes=2 ntasks-per-node=2 gpus=2", "strict-spread 2r/2c/1g 2r/2c/1g"},

@@ -32,6 +32,10 @@ func (c *Core) environ(b *fb.BundlePlaceT, p *fb.RankPlaceT, m *fb.RankStartT) (
 			mine = append(mine, beside.Devices...)
 		}
 	}
+	if m.Program.Driver && len(mine) == 0 {
+		// It reserved none for itself: what it starts will. It looks at those of its node.
+		in.Devices = in.NodeDevices
+	}
 	for i, name := range mine {
 		for _, have := range c.cfg.Devices {
 			if have.Id == name && !slices.Contains(mine[:i], name) {

@@ -20,6 +20,8 @@ func TestMaskOfEachRank(t *testing.T) {
 		own     uint32
 		want    string // masks of the ranks in their order
 	}{
+		{"driver", []bundle{{1, ""}}, 0, "a,b,c,d,e"},
+		{"driver that asked", []bundle{{1, "b"}}, 0, "b"},
 		{"a bundle of the node, all see all", []bundle{{2, "a b"}}, 0, "a,b a,b"},
 		{"a bundle of the node, each its own", []bundle{{2, "a b"}}, 1, "a b"},
 		{"two for each", []bundle{{2, "a b c d"}}, 2, "a,b c,d"},
@@ -39,6 +41,7 @@ func TestMaskOfEachRank(t *testing.T) {
 			const base = 4 // ranks of other nodes come first
 			r, s := reserve(0, false), start(0, 7, 1)
 			r.Bundles = nil
+			s.Program.Driver = strings.HasPrefix(tc.name, "driver")
 			s.Program.GpusPerRank, s.Program.Env = tc.own, []string{"CUDA_VISIBLE_DEVICES=0", "ROCR_VISIBLE_DEVICES=0"}
 			for i, b := range tc.bundles {
 				first := uint32(base + len(s.Ranks))
