@@ -141,6 +141,7 @@ func FuzzValues(f *testing.F) {
 		}
 		ParseJob(s, time.UTC)
 		ParsePartitions(s)
+		ParseConf("NodeName=" + s + "\nPartitionName=p Nodes=" + s)
 		ParseOptions(s)
 		ErrorOf("x", s)
 	})

@@ -49,10 +49,9 @@ func (c *call) checkJob(j *job, client *exec.Client) error {
 		return slurmFault("submit", err)
 	}
 	err = checkPartitions(j, list)
-	if err != nil && client.Cache != "" {
-		// Before refusing anything make sure that it is not our memory that is wrong.
-		client.Forget()
-		if fresh, ferr := client.Partitions(c.ctx); ferr == nil {
+	if err != nil {
+		// Before refusing anything make sure that it is not our memory, or an old slurm.conf, that is wrong.
+		if fresh, ferr := client.AskPartitions(c.ctx); ferr == nil {
 			err = checkPartitions(j, fresh)
 		}
 	}
@@ -178,7 +177,7 @@ func fits(group []flagValue, p *slurm.Partition) error {
 	if v, ok := lastOf(group, "time"); ok {
 		d, err := slurm.ParseDuration(v)
 		if err != nil {
-			return usage("--time", strings.TrimPrefix(err.Error(), "slurm: "), "")
+			return usage("--time", strings.TrimPrefix(err.Error(), "slurm: "), "write minutes, HH:MM:SS or D-HH:MM:SS")
 		}
 		if d == 0 {
 			d = slurm.Infinite // sbatch: zero is no limit
@@ -221,7 +220,7 @@ func fits(group []flagValue, p *slurm.Partition) error {
 	if v, ok := lastOf(group, "mem"); ok {
 		n, err := slurm.ParseMemory(v)
 		if err != nil {
-			return usage("--mem", strings.TrimPrefix(err.Error(), "slurm: "), "")
+			return usage("--mem", strings.TrimPrefix(err.Error(), "slurm: "), "write megabytes, or a number with K, M, G or T")
 		}
 		if n > p.Memory {
 			return infeasible("mem", fmt.Sprintf("no node of partition %s has %s (the most is %s)", p.Name, slurm.FormatMemory(n), slurm.FormatMemory(p.Memory)), "ask for less, or for another partition")

@@ -64,13 +64,6 @@ func (c *Client) store(f *cacheFile) {
 	}
 }
 
-// Forget drops what is remembered, after an answer that contradicts it.
-func (c *Client) Forget() {
-	if c.Cache != "" {
-		os.Remove(c.Cache)
-	}
-}
-
 // clusterKey tells clusters apart that one home directory serves.
 func (c *Client) clusterKey() string {
 	var key string

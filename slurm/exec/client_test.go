@@ -209,11 +209,27 @@ func TestCache(t *testing.T) {
 		if n := len(f.Calls()); n != 5 {
 			t.Errorf("%s: %d calls for another cluster", v, n)
 		}
-		c.Forget()
-		ask()
-		if n := len(f.Calls()); n != 7 {
-			t.Errorf("%s: %d calls after Forget", v, n)
+	}
+}
+
+// Where the configuration lies on this machine the first question is none either; AskPartitions asks.
+func TestPartitionsOfTheConfiguration(t *testing.T) {
+	f := slurmtest.New(t).On("sinfo", slurmtest.Answer{Stdout: slurmtest.Recorded(t, "22.05", "sinfo.partitions")})
+	conf := filepath.Join(t.TempDir(), "slurm.conf")
+	if err := os.WriteFile(conf, []byte("NodeName=n[1-2] CPUs=4\nPartitionName=night Nodes=ALL MaxTime=5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &Client{Environ: f.Environ("SLURM_CONF=" + conf), Cache: filepath.Join(t.TempDir(), "cache.json")}
+	for range 2 {
+		if list, err := c.Partitions(t.Context()); err != nil || len(list) != 1 || list[0].Name != "night" || list[0].Nodes != 2 || len(f.Calls()) != 0 {
+			t.Fatal(list, err, f.Calls())
 		}
+	}
+	if list, err := c.AskPartitions(t.Context()); err != nil || len(list) != 3 || len(f.Calls()) != 1 {
+		t.Fatal(list, err)
+	}
+	if list, err := c.Partitions(t.Context()); err != nil || len(list) != 3 || len(f.Calls()) != 1 {
+		t.Error("the answer is not remembered:", list, err)
 	}
 }
 

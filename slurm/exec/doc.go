@@ -1,6 +1,6 @@
 // Package exec talks to Slurm through its own programs: sbatch, scontrol, sacct, sinfo and sbcast. They
-// are on every machine that can submit, need no token, and their plain output is stable where their JSON is not (--json of squeue, sinfo and sacct changed between 22.05 and 24.11, scontrol's
-// does not exist in 22.05).
+// are on every machine that can submit, need no token, and their plain output is stable where their JSON is
+// not (--json of squeue, sinfo and sacct changed between 22.05 and 24.11, scontrol's does not exist in 22.05).
 //
 // The nouns: a Client is how to call them; a Submission a job to be; a Cache the file that spares the
 // controller questions whose answers do not change.

@@ -3,6 +3,7 @@ package exec
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -55,12 +56,38 @@ func (c *Client) NodeGPUs(ctx context.Context, id string) (map[string]int, error
 	return gpus, nil
 }
 
-// Partitions lists the partitions: two requests (partitions, nodes), or none when the cache knows them.
+// Partitions lists the partitions as the cache knows them or this machine's slurm.conf, without a request;
+// else it asks. What an operator changed since is not in it, so that before anything is refused
+// AskPartitions has to say the same.
 func (c *Client) Partitions(ctx context.Context) ([]slurm.Partition, error) {
 	cache := c.load()
 	if list, ok := cache.partitions(c.now()); ok {
 		return list, nil
 	}
+	if text, err := os.ReadFile(c.confPath()); err == nil {
+		if list, err := slurm.ParseConf(string(text)); err == nil {
+			cache.Partitions, cache.PartitionsAt = list, c.now()
+			c.store(cache)
+			return list, nil
+		}
+	}
+	return c.AskPartitions(ctx)
+}
+
+// confPath is where Slurm's programs look for their configuration, unless they were built for another place.
+func (c *Client) confPath() string {
+	path := "/etc/slurm/slurm.conf"
+	for _, kv := range c.environ() {
+		if v, ok := strings.CutPrefix(kv, "SLURM_CONF="); ok && v != "" {
+			path = v
+		}
+	}
+	return path
+}
+
+// AskPartitions asks the controller for the partitions: two requests (partitions, nodes).
+func (c *Client) AskPartitions(ctx context.Context) ([]slurm.Partition, error) {
+	cache := c.load()
 	r, err := c.run(ctx, "partitions", nil, "", "sinfo", "--local", "-h", "-o", slurm.PartitionFormat)
 	if err != nil {
 		return nil, err

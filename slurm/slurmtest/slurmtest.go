@@ -93,9 +93,10 @@ func (f *Fake) write() {
 	}
 }
 
-// Environ is an environment with the stand-ins before everything else on the PATH.
+// Environ is an environment with the stand-ins before everything else on the PATH, and without the
+// configuration of a Slurm that this machine may have.
 func (f *Fake) Environ(more ...string) []string {
-	return append([]string{"PATH=" + f.dir + ":/usr/bin:/bin", variable + "=" + f.dir, "HOME=" + f.dir}, more...)
+	return append([]string{"PATH=" + f.dir + ":/usr/bin:/bin", variable + "=" + f.dir, "HOME=" + f.dir, "SLURM_CONF=" + f.dir + "/slurm.conf"}, more...)
 }
 
 // Calls lists the calls so far, in order.

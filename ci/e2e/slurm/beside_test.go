@@ -16,7 +16,7 @@ import (
 func TestOwnSrunBesideUs(t *testing.T) {
 	c := e2e.Slurm(t)
 	dir := c.Folder(t)
-	script := c.Write(t, filepath.Join(dir, "driver.sh"), "#!/bin/bash\nsrun -N2 -n4 bash -c 'echo \"task $SLURM_PROCID of $SLURM_NTASKS on $(hostname)\"'\n", 0o755)
+	script := c.Write(t, filepath.Join(dir, "driver.sh"), "#!/bin/bash\nsrun -N2 -n4 -c1 bash -c 'echo \"task $SLURM_PROCID of $SLURM_NTASKS on $(hostname)\"'\n", 0o755)
 	out, code := bySubmit(t, c, dir, []string{"-N", "2", "-c", "2"}, script)
 	if code != 0 {
 		t.Fatalf("exit %d\n%s", code, out)
@@ -115,45 +115,6 @@ func TestHetJobWithGPUsOnItsFirstNode(t *testing.T) {
 		t.Errorf("%s, result %d\n%s", j.State, j.Result(), out)
 	}
 	c.Clean(t)
-}
-
-// A launch costs three requests to the controller that we cause: the submission, srun's look-up of the
-// allocation, and the creation of its step.
-func TestRequestsOfALaunch(t *testing.T) {
-	c := e2e.Slurm(t)
-	dir := c.Folder(t)
-	where := programs(t, c)
-	argv := append(append([]string{c.Binary, "submit", "--parsable"}, twoByTwo...), "--", filepath.Join(where, "plain.sh"), dir)
-	warm := e2e.JobID(t, c.Run(t, short, dir, argv...)) // fills the cache of partitions
-	over(t, c, warm, short)
-	c.Clean(t)
-	c.ResetRequests(t)
-	id := e2e.JobID(t, c.Run(t, short, dir, argv...))
-	e2e.Until(t, short, "the job is over", func() bool { // looked for where no request is needed
-		return len(c.Processes()) == 0 && strings.Count(output(dir, id), "plain ") == 4
-	})
-	counts := c.Requests(t)
-	ours, total := map[string]bool{
-		"REQUEST_SUBMIT_BATCH_JOB": true, "REQUEST_HET_JOB_ALLOC_INFO": true, "REQUEST_JOB_ALLOCATION_INFO": true, "REQUEST_JOB_STEP_CREATE": true,
-		"REQUEST_JOB_INFO": true, "REQUEST_JOB_INFO_SINGLE": true, "REQUEST_PARTITION_INFO": true, "REQUEST_NODE_INFO": true, "REQUEST_FED_INFO": true,
-		"REQUEST_BUILD_INFO": true, "REQUEST_STEP_LAYOUT": true, "REQUEST_JOB_SBCAST_CRED": true, "REQUEST_JOB_READY": true, "REQUEST_PING": true, "REQUEST_CONFIG": true,
-	}, 0
-	theirs := map[string]bool{ // slurmd's own, whoever runs in the job
-		"MESSAGE_NODE_REGISTRATION_STATUS": true, "REQUEST_COMPLETE_PROLOG": true, "REQUEST_STEP_COMPLETE": true, "REQUEST_COMPLETE_BATCH_SCRIPT": true,
-		"MESSAGE_EPILOG_COMPLETE": true, "REQUEST_COMPLETE_JOB_ALLOCATION": true,
-	}
-	for name, n := range counts {
-		switch {
-		case ours[name]:
-			total += n
-		case !theirs[name]:
-			t.Errorf("%d requests of a kind that the docs do not list: %s", n, name)
-		}
-	}
-	t.Logf("%v", counts)
-	if total != 3 || counts["REQUEST_SUBMIT_BATCH_JOB"] != 1 || counts["REQUEST_JOB_STEP_CREATE"] != 1 {
-		t.Errorf("%d requests that we cause: %v", total, counts)
-	}
 }
 
 // The program lies where the nodes do not see it: it is sent to them, and removed.

@@ -24,7 +24,7 @@ if [ ! -e "$tree/.complete" ]; then
   touch "$tree/.complete"
 fi
 exec 9>&-
-bin=$(mktemp -d "$ROOT/modern-XXXXXX"); chmod 755 "$bin"; trap 'rm -rf "$bin"' EXIT
+bin=$(mktemp -d "$ROOT/modern-XXXXXX"); chmod 755 "$bin"; trap 'rm -rf "$bin" "$tree$bin"' EXIT
 cd "$top"
 CGO_ENABLED=0 go build -trimpath -o "$bin/maniple" ./launcher/cmd/maniple
 CGO_ENABLED=0 go test -c -tags "${TAGS:-e2e}" -o "$bin/slurm.test" ./ci/e2e/slurm
@@ -32,7 +32,8 @@ enter=$(cat <<'S'
 set -e
 tree=$1 top=$2 bin=$3; shift 3
 mount --bind "$tree" "$tree"
-cp /etc/resolv.conf "$tree/etc/"; [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$tree/etc/"
+cp /etc/resolv.conf "$tree/etc/"
+for f in /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do [ ! -e $f ] || cp $f "$tree$f"; done # how this machine reaches packages
 echo "127.0.0.1 localhost $(hostname)" > "$tree/etc/hosts"
 mount -t proc proc "$tree/proc"; mount --rbind /dev "$tree/dev"; mount -t sysfs sys "$tree/sys"
 mount -t tmpfs -o mode=755 run "$tree/run"; mount -t tmpfs -o mode=1777 tmp "$tree/tmp"
