@@ -165,7 +165,7 @@ func readEndpoint(path string) (*Endpoint, error) {
 	}
 	ep := &Endpoint{path: path}
 	if err := json.Unmarshal(data, ep); err != nil {
-		return nil, fmt.Errorf("boot: %s: %w", path, err)
+		return nil, fmt.Errorf("boot: %s: %w; it is broken, remove it", path, err)
 	}
 	if ep.Version != EndpointVersion {
 		return nil, fmt.Errorf("boot: %s: version %d, this maniple knows %d; use the maniple that brought the cluster up", path, ep.Version, EndpointVersion)

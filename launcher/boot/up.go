@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/maniple-hpc/maniple/launcher/backend"
@@ -128,7 +129,7 @@ func claim(dir string) error {
 			os.RemoveAll(gone)
 		}
 	}
-	return fmt.Errorf("boot: %s: others make and remove it at the same time; try again", dir)
+	return fmt.Errorf("boot: %s: others make and remove it at the same time: %w; try again", dir, syscall.EAGAIN)
 }
 
 // join is the wait for the nodes of one Up.

@@ -73,7 +73,7 @@ func (c *call) bridge() error {
 	}
 	conn, err := dialSocket(ep.Socket)
 	if err != nil {
-		return &Fault{Name: "UNREACHABLE", What: "bridge", Why: err.Error(), Err: err}
+		return &Fault{Name: "UNREACHABLE", What: "bridge", Why: err.Error(), Do: "its node is gone, or another user's", Err: err}
 	}
 	defer conn.Close()
 	if _, err := slurmbackend.WriteLines(c.stdout, []byte{0}); err != nil {

@@ -67,7 +67,7 @@ func (c *call) cancel() error {
 		for _, g := range targets {
 			names = append(names, g.String())
 			if err := client.Cancel(ctx, g, how); err != nil {
-				return &Fault{Name: nameOr(err, "UNREACHABLE"), What: "cancel", Why: g.String() + ": " + err.Error(), Err: err}
+				return overWire("cancel", g.String()+": ", err)
 			}
 		}
 		if c.on("json") {

@@ -20,6 +20,7 @@ type app struct {
 	getenv         func(string) string
 	environ        []string
 	settings       []*settings // of files, the strongest first
+	asJSON         bool        // the command was understood, and answers in JSON
 }
 
 // Main runs the command line and returns the exit code.
@@ -53,6 +54,9 @@ func (a *app) main(args []string) (code int) {
 	f := faultOf(what, err)
 	if !f.silent {
 		io.WriteString(a.stderr, f.line())
+		if a.asJSON {
+			a.json(f.record()) // a standard output that takes nothing was the error, or hides none
+		}
 	}
 	return f.exitCode()
 }
@@ -64,7 +68,9 @@ func (a *app) urfave(commands []*urfave.Command) *urfave.App {
 		HideHelp: true, HideVersion: true, HideHelpCommand: true,
 		Writer: a.stdout, ErrWriter: a.stderr, Reader: a.stdin,
 		ExitErrHandler: func(*urfave.Context, error) {},
-		OnUsageError:   func(_ *urfave.Context, err error, _ bool) error { return usage("maniple", err.Error(), "") },
+		OnUsageError: func(_ *urfave.Context, err error, _ bool) error {
+			return usage("maniple", err.Error(), "`maniple help` lists the commands")
+		},
 	}
 }
 
@@ -128,7 +134,9 @@ func (a *app) newCommand(p *page) *urfave.Command {
 					return err
 				}
 			}
-			return p.action(&call{app: a, Context: c, ctx: c.Context, page: p})
+			call := &call{app: a, Context: c, ctx: c.Context, page: p}
+			a.asJSON = call.on("json")
+			return p.action(call)
 		},
 	}
 }

@@ -36,7 +36,7 @@ var ExitCodes = []struct {
 	{"143", "SIGTERM"},
 }
 
-// ErrorCodes is the table of errors that users see. Name is stable and is what --json gives.
+// ErrorCodes is the table of errors that users see. Name is stable and is the code of an error with --json.
 var ErrorCodes = []struct {
 	Name    string
 	Exit    int

@@ -123,7 +123,7 @@ func (c *call) setLines(j *job, t *submitTable) ([]string, error) {
 		}
 		f := flagValue{shape.name, v, true}
 		if kind == "" || strings.ContainsAny(v, "\n\r") {
-			return nil, usage(origin, "sbatch takes no such value", "")
+			return nil, usage(origin, "sbatch takes no such value", "write it in one line")
 		}
 		if v == "true" || v == "false" {
 			if v == "false" {

@@ -42,7 +42,7 @@ func (c *call) clusterName() (string, error) {
 		return "", nil
 	}
 	if err := boot.CheckName(name); err != nil {
-		return "", usage(origin, plain(err), "")
+		return "", usage(origin, plain(err), "write for instance train-2")
 	}
 	return name, nil
 }
@@ -88,7 +88,7 @@ func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, er
 	}
 	client, err := connect(ctx, to)
 	if err != nil {
-		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: "cluster " + ep.Name + ": " + plain(err), Err: err}
+		return nil, overWire(c.page.name, "cluster "+ep.Name+": ", err)
 	}
 	return client, nil
 }
@@ -103,14 +103,6 @@ func (c *call) address(ep *boot.Endpoint) gang.Endpoint {
 	to.Addresses, to.Cluster = ep.Addresses, ep.Cluster
 	to.CA, to.Cert, to.Key = []byte(ep.CA), []byte(ep.Cert), []byte(ep.Key)
 	return to
-}
-
-// nameOr classifies an error that came over a connection.
-func nameOr(err error, otherwise string) string {
-	if name, _ := classify(err); name != "UNREACHABLE" && name != "CANNOT_CREATE" {
-		return name
-	}
-	return otherwise
 }
 
 // withClient finds, connects, and hands the client over.

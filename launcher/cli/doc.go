@@ -14,7 +14,8 @@
 //	       what is no terminal.
 //	CLI-2: every error is one line "maniple: what: why; what to do" and has an exit code of codes.go.
 //	CLI-3: after "--", or after the program's name, everything is the user's, byte for byte.
-//	CLI-4: --json prints one JSON object (or one per line) with a version field on stdout.
+//	CLI-4: --json prints one JSON object (or one per line) with a version field on stdout. The
+//	       last of a command that was understood and failed is its error, with the class's name.
 //	CLI-5: a flag that does not exist is an error that names the nearest one that does.
 //
 //	CLI-6: a flag wins over MANIPLE_<FLAG>, which wins over the Slurm job, which wins over ./maniple.toml,

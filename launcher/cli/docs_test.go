@@ -45,7 +45,7 @@ func TestErrorTable(t *testing.T) {
 func errorsDoc() string {
 	var b strings.Builder
 	b.WriteString("# Errors and exit codes\n\nMade from `launcher/cli/codes.go` by `go test ./launcher/cli -run Docs -rewrite`.\n\n")
-	b.WriteString("Messages are one line on stderr, `maniple: what: why; what to do`. Names are stable.\n\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n")
+	b.WriteString("Messages are one line on stderr, `maniple: what: why; what to do`. Names are stable. With `--json` a command that was understood and failed says so in the last line of stdout too:\n`{\"version\":1,\"event\":\"error\",\"code\":NAME,\"exit_code\",\"what\",\"why\",\"do\"}`.\n\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n")
 	for _, x := range ExitCodes {
 		fmt.Fprintf(&b, "| %s | %s |\n", x.Code, x.Meaning)
 	}

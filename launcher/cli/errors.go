@@ -2,15 +2,19 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/slurm"
 )
 
 // Fault is an error that knows its exit code and what to do about it.
@@ -67,13 +71,26 @@ func plain(err error) string {
 	return text
 }
 
+const (
+	doDoctor = "`maniple doctor` looks at it"
+	doSpace  = "free some space, or set TMPDIR to another disk"
+	doOwn    = "set TMPDIR and XDG_STATE_HOME to directories of your own"
+	doReport = "report it with the text"
+)
+
+// classify names the class of an error, and what to do if the error does not say. What is of no class is
+// our bug: whoever adds an error adds its class.
 func classify(err error) (name, do string) {
 	var flag *spec.FlagError
 	var join *boot.JoinError
 	var refused *gang.RefusedError
+	var site *slurm.Error
+	var network *net.OpError
+	var broken *json.SyntaxError
+	var system syscall.Errno
 	switch {
 	case errors.As(err, &flag):
-		return "USAGE", ""
+		return "USAGE", "see the command's --help"
 	case errors.Is(err, boot.ErrNone):
 		return "NO_CLUSTER", "start one with `maniple up`, or name it with --cluster"
 	case errors.Is(err, boot.ErrUp):
@@ -87,17 +104,43 @@ func classify(err error) (name, do string) {
 		case gang.RefusedDraining:
 			return "DRAINING", "bring up another cluster"
 		}
-		return "REFUSED", ""
+		return "REFUSED", "it is another cluster's, or another user's: `maniple status` lists yours"
+	case errors.As(err, &site):
+		return classOfSlurm(err), doDoctor
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "DISK_FULL", "free some space, or set TMPDIR to another disk"
+		return "DISK_FULL", doSpace
+	case errors.As(err, &network), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, gang.ErrDead), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "UNREACHABLE", doDoctor
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), textSays(err, "belongs to user", "is open to others", "somebody put it there"):
-		return "REFUSED", ""
-	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EMFILE):
-		return "CANNOT_CREATE", ""
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, gang.ErrDead), errors.Is(err, context.DeadlineExceeded):
-		return "UNREACHABLE", "`maniple doctor` looks at it"
+		return "REFUSED", doOwn
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EMFILE):
+		return "CANNOT_CREATE", "end other programs, or raise the limits (`ulimit -a`)"
+	case errors.As(err, &system), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), textSays(err, "boot: no directory for", "no directory for this node's files", "gang: output file"):
+		return "CANNOT_CREATE", "look at the path that it names"
+	case textSays(err, "is not the path of a socket", "not in a Slurm job"):
+		return "USAGE", doDoctor
+	case textSays(err, "this maniple knows"):
+		return "VERSION", "use the same maniple everywhere"
+	case errors.As(err, &broken), textSays(err, "can't be used as the node's name", "slurm: environment: "):
+		return "CONFIG", doDoctor
+	case textSays(err, "slurm: ", "local: ", "gang: ", "transport: "): // the rooms that start nodes and reach them
+		return "UNREACHABLE", doDoctor
 	}
-	return "UNREACHABLE", ""
+	return "BUG", doReport
+}
+
+// overWire is the fault of an exchange with a cluster: what is of no class of its own is a cluster that
+// does not answer.
+func overWire(what, of string, err error) *Fault {
+	f := &Fault{Name: "UNREACHABLE", What: what, Why: of + plain(err), Do: doDoctor, Err: err}
+	if name, do := classify(err); name != "CANNOT_CREATE" && name != "BUG" {
+		f.Name, f.Do = name, do
+	}
+	if strings.Contains(f.Why, "; ") {
+		f.Do = "" // it says so itself
+	}
+	return f
 }
 
 // classifyJoin reads what a node said: its own errors come as text.
@@ -106,11 +149,11 @@ func classifyJoin(e *boot.JoinError) (name, do string) {
 	case e.Timeout > 0:
 		return "JOIN_TIMEOUT", "look at " + e.Missing[0] + ", or give more time with --join-timeout"
 	case textSays(e, "no space left", "quota exceeded"):
-		return "DISK_FULL", "free some space, or set TMPDIR to another disk"
+		return "DISK_FULL", doSpace
 	case textSays(e, "belongs to user", "is open to others", "permission denied", "read-only file system", "somebody put it there"):
-		return "REFUSED", ""
+		return "REFUSED", doOwn
 	}
-	return "NODE_FAILED", ""
+	return "NODE_FAILED", "`maniple doctor` there says what is wrong with the node"
 }
 
 func textSays(err error, any ...string) bool {
@@ -134,6 +177,19 @@ func (f *Fault) exitCode() int {
 		}
 	}
 	return ExitBug
+}
+
+// record is the error for programs, the last line of standard output.
+func (f *Fault) record() any {
+	return struct {
+		Version int    `json:"version"`
+		Event   string `json:"event"`
+		Code    string `json:"code"`
+		Exit    int    `json:"exit_code"`
+		What    string `json:"what"`
+		Why     string `json:"why"`
+		Do      string `json:"do,omitempty"`
+	}{1, "error", f.Name, f.exitCode(), f.What, f.Why, f.Do}
 }
 
 // line is the message as printed.

@@ -45,7 +45,7 @@ var daemons = []string{"keeper", "agent", "head"}
 
 func (c *call) logs() error {
 	if len(c.rest()) > 1 {
-		return usage("logs", "one gang or node at a time", "")
+		return usage("logs", "one gang or node at a time", "write the command once for each")
 	}
 	of, origin, given := c.flag("of")
 	if given && !slices.Contains(daemons, of) {

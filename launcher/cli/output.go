@@ -26,7 +26,7 @@ func (o *output) WriteString(s string) (int, error) { return o.Write([]byte(s)) 
 // unwritten is the error of a command that went well but for its output.
 func (a *app) unwritten(what string) error {
 	if o, ok := a.stdout.(*output); ok && o.failed != nil {
-		return &Fault{Name: "CANNOT_CREATE", What: what, Why: "standard output: " + o.failed.Error(), Err: o.failed}
+		return &Fault{Name: "CANNOT_CREATE", What: what, Why: "standard output: " + o.failed.Error(), Do: "write it where there is room", Err: o.failed}
 	}
 	return nil
 }

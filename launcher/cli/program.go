@@ -85,9 +85,9 @@ func checkDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return &Fault{Name: "USAGE", What: "--chdir", Why: err.Error()}
+		return usage("--chdir", err.Error(), "give a directory that exists")
 	case !info.IsDir():
-		return usage("--chdir", dir+" is no directory", "")
+		return usage("--chdir", dir+" is no directory", "give one")
 	}
 	return nil
 }

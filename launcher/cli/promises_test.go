@@ -30,7 +30,7 @@ func shell(t *testing.T, home string, args ...string) (stdout, stderr string, co
 }
 
 // CLI-1, CLI-2: a command that fails writes messages to stderr, the last of which is its error, and nothing
-// to stdout; its exit code is the table's for that kind. Why no node can take a gang (78) is told in several
+// to stdout but, with --json, a record of that; its exit code is the table's for that kind. Why no node can take a gang (78) is told in several
 // lines.
 func TestErrorsAreLines(t *testing.T) {
 	kinds := map[int]bool{}
@@ -51,7 +51,12 @@ func TestErrorsAreLines(t *testing.T) {
 		if code != c.code || !kinds[code] {
 			t.Errorf("%s: exit code %d, want %d, which the table has: %v\n%s", c.args, code, c.code, kinds[code], stderr)
 		}
-		if stdout != "" {
+		if strings.Contains(c.args, "--json") {
+			var said struct{ Event, Code string }
+			if err := json.Unmarshal([]byte(stdout), &said); err != nil || said.Event != "error" || said.Code == "" {
+				t.Errorf("%s: %q is no record of its error", c.args, stdout)
+			}
+		} else if stdout != "" {
 			t.Errorf("%s: its error is data: %q", c.args, stdout)
 		}
 		last := ""

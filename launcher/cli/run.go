@@ -193,7 +193,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	if s.Input != "" {
 		f, err := os.Open(s.Input)
 		if err != nil {
-			return &Fault{Name: "USAGE", What: "--input", Why: err.Error(), Err: err}
+			return &Fault{Name: "USAGE", What: "--input", Why: err.Error(), Do: "give a file that can be read", Err: err}
 		}
 		defer f.Close()
 		rio.Stdin = f
@@ -238,7 +238,10 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	began := time.Now()
 	end, err := gang.Run(context.WithoutCancel(ctx), client, g, rio)
 	if err != nil {
-		return faultOf(c.page.name, err)
+		if name, _ := classify(err); name == "BUG" {
+			return overWire(c.page.name, "", err)
+		}
+		return err
 	}
 	last := c.site.explain(&end)
 	if report := end.Report(); report != "" {

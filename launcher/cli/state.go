@@ -102,7 +102,7 @@ func (c *call) query(ctx context.Context, client *gang.Client, what, of string) 
 			Do: "`maniple status --all` and `maniple nodes` list them", Err: errNoSuch}
 	}
 	if err != nil {
-		return nil, &Fault{Name: nameOr(err, "UNREACHABLE"), What: c.page.name, Why: plain(err), Err: err}
+		return nil, overWire(c.page.name, "", err)
 	}
 	return data, nil
 }
@@ -114,7 +114,7 @@ func ask[T any](ctx context.Context, c *call, client *gang.Client, what, of stri
 		return reply, nil, err
 	}
 	if err := json.Unmarshal(raw, &reply); err != nil {
-		return reply, nil, &Fault{Name: "BUG", What: c.page.name, Why: fmt.Sprintf("the head's answer to %q: %v", what, err), Err: err}
+		return reply, nil, &Fault{Name: "BUG", What: c.page.name, Why: fmt.Sprintf("the head's answer to %q: %v", what, err), Do: doReport, Err: err}
 	}
 	return reply, raw, nil
 }

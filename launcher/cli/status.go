@@ -30,7 +30,7 @@ func (a *app) statusCommand() *urfave.Command {
 
 func (c *call) status() error {
 	if len(c.rest()) > 1 {
-		return usage("status", "one gang at a time", "")
+		return usage("status", "one gang at a time", "write the command once for each")
 	}
 	if len(c.rest()) == 1 {
 		return c.statusOf(c.rest()[0])

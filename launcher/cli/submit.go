@@ -77,6 +77,7 @@ func (c *call) submit() error {
 		return err
 	}
 	c.setOwn(r)
+	c.asJSON = r.own["json"] != ""
 	job, err := c.newJob(r, options)
 	if err != nil {
 		return err
@@ -162,31 +163,46 @@ func slurmFault(what string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return exitOnly(130)
 	}
-	name := "UNREACHABLE"
-	switch {
-	case errors.Is(err, slurm.ErrNotYours):
-		name = "REFUSED"
-	case errors.Is(err, slurm.ErrRefused):
-		name = "INFEASIBLE"
-	case errors.Is(err, slurm.ErrOutput):
-		name = "BUG"
-	}
-	f := &Fault{Name: name, What: what, Why: err.Error(), Err: err}
+	f := &Fault{Name: classOfSlurm(err), What: what, Why: err.Error(), Do: doDoctor, Err: err}
 	var e *slurm.Error
 	if errors.As(err, &e) {
 		f.Why, f.Do = "Slurm: "+e.Text, e.Do
 		if e.Text == "" {
 			f.Why = "Slurm: " + e.Kind.Error()
 		}
+		if f.Do == "" {
+			f.Do = slurmAdvice[f.Name]
+		}
 	}
 	return f
+}
+
+// slurmAdvice is for texts of Slurm that package slurm has no better advice for.
+var slurmAdvice = map[string]string{
+	"UNREACHABLE": "`scontrol ping` shows the controller's state",
+	"REFUSED":     "ask the site",
+	"INFEASIBLE":  "`sinfo` and `sacctmgr show assoc user=$USER` show what there is and what you may use",
+	"BUG":         doReport,
+}
+
+// classOfSlurm names the class of an error of Slurm.
+func classOfSlurm(err error) string {
+	switch {
+	case errors.Is(err, slurm.ErrNotYours):
+		return "REFUSED"
+	case errors.Is(err, slurm.ErrRefused):
+		return "INFEASIBLE"
+	case errors.Is(err, slurm.ErrOutput):
+		return "BUG"
+	}
+	return "UNREACHABLE"
 }
 
 // ourPath is the program that the job starts: this one, by a path that survives its link.
 func ourPath() (string, error) {
 	path, err := os.Executable()
 	if err != nil {
-		return "", &Fault{Name: "BUG", What: "submit", Why: "cannot find my own program: " + err.Error()}
+		return "", &Fault{Name: "BUG", What: "submit", Why: "cannot find my own program: " + err.Error(), Do: doReport}
 	}
 	return path, nil
 }

@@ -198,7 +198,7 @@ func (j *job) script() ([]byte, error) {
 	}
 	if more := j.own["sbatch"]; more != "" {
 		if strings.ContainsAny(more, "\n\r") {
-			return nil, usage("--sbatch", "a line break in it", "")
+			return nil, usage("--sbatch", "a line break in it", "write it in one line")
 		}
 		fmt.Fprintf(&b, "#SBATCH %s\n", more)
 	}
@@ -231,7 +231,7 @@ func perRank(pattern string) bool { return strings.Contains(pattern, "%t") }
 // directiveLine writes a flag as sbatch reads it from a script, which knows quotes and backslashes.
 func directiveLine(f flagValue) (string, error) {
 	if strings.ContainsAny(f.value, "\n\r\x00") {
-		return "", usage("--"+f.name, "a line break in its value", "")
+		return "", usage("--"+f.name, "a line break in its value", "write it in one line")
 	}
 	if !f.set {
 		return "#SBATCH --" + f.name + "\n", nil

@@ -87,7 +87,7 @@ func count(at func(*Spec) *int) func(*Spec, string) *FlagError {
 	return func(s *Spec, v string) *FlagError {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 {
-			return bad(quote(v)+" is not a number from 1 on", "")
+			return bad(quote(v)+" is not a number from 1 on", "write for instance 4")
 		}
 		if n > 1<<20 {
 			return bad(v+" is more than there can be", "write at most 1048576")
@@ -117,7 +117,7 @@ func gpus(at func(*Spec) *int) func(*Spec, string) *FlagError {
 func text(at func(*Spec) *string) func(*Spec, string) *FlagError {
 	return func(s *Spec, v string) *FlagError {
 		if v == "" {
-			return bad("is empty", "")
+			return bad("is empty", "leave it away, or give it a value")
 		}
 		*at(s) = v
 		return nil

@@ -107,14 +107,14 @@ func (s *Spec) perNode(sh *Shape, n, tasks, perNode int) error {
 			ranks++
 		}
 		if perNode > 0 && ranks > perNode {
-			return &FlagError{"--ntasks-per-node", fmt.Sprintf("%d ranks on %d nodes are more than %d on a node", tasks, n, perNode), ""}
+			return &FlagError{"--ntasks-per-node", fmt.Sprintf("%d ranks on %d nodes are more than %d on a node", tasks, n, perNode), "use more --nodes, or leave one of the two away"}
 		}
 		b := Bundle{CPUs: ranks * max(s.CPUsPerTask, 1), Resources: s.Resources, Ranks: ranks}
 		switch {
 		case s.GPUsPerTask > 0:
 			b.GPUs = ranks * s.GPUsPerTask
 			if s.GPUsPerNode > 0 && b.GPUs > s.GPUsPerNode {
-				return &FlagError{"--gpus-per-task", fmt.Sprintf("%d ranks with %d each need more than --gpus-per-node %d", ranks, s.GPUsPerTask, s.GPUsPerNode), ""}
+				return &FlagError{"--gpus-per-task", fmt.Sprintf("%d ranks with %d each need more than --gpus-per-node %d", ranks, s.GPUsPerTask, s.GPUsPerNode), "leave one of the two away"}
 			}
 		case s.GPUsPerNode > 0:
 			b.GPUs = s.GPUsPerNode

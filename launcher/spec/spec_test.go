@@ -107,7 +107,7 @@ func TestErrorsNameTheFlag(t *testing.T) {
 	for _, c := range []struct{ flags, want string }{
 		{"nodes=4-2", "--nodes: the least, 4, is more than the most, 2; write 2-4"},
 		{"nodes=x", `--nodes: "x" is neither a number nor MIN-MAX; write 4 or 2-4`},
-		{"ntasks=0", `--ntasks: "0" is not a number from 1 on`},
+		{"ntasks=0", `--ntasks: "0" is not a number from 1 on; write for instance 4`},
 		{"mem=lots", `--mem: "lots" is no size; write megabytes, or a number with K, M, G or T`},
 		{"time=soon", `--time: "soon" is no time; write minutes, HH:MM:SS or D-HH:MM:SS`},
 		{"grace=-1", `--grace: "-1" is no time; write seconds, or 500ms, 2m`},
@@ -127,7 +127,7 @@ func TestErrorsNameTheFlag(t *testing.T) {
 		{"gpu-visibility=all", `--gpu-visibility: "all" is neither own nor node; write own for each rank's own GPUs, node for all that the node's ranks have`},
 		{"nodes=1 ntasks=3 gpus-per-node=4 gpu-visibility=own", "--gpu-visibility: 4 GPUs cannot be divided among the 3 ranks of a node; use --gpu-visibility=node, or another number"},
 		{"nodes=2 ntasks=5 gpus-per-node=6 gpu-visibility=own", "--gpu-visibility: nodes have 3 and 2 ranks for the same GPUs; use --gpu-visibility=node, or as many ranks on each node"},
-		{"bind=maybe", `--bind: "maybe" is neither true nor false`},
+		{"bind=maybe", `--bind: "maybe" is neither true nor false; write one of them`},
 	} {
 		s, err := parse(strings.Fields(c.flags)...)
 		if err == nil {

@@ -122,7 +122,7 @@ func setConstraint(s *Spec, v string) *FlagError {
 	for _, item := range strings.FieldsFunc(v, func(r rune) bool { return r == '&' || r == ',' }) {
 		key, value, _ := strings.Cut(item, "=")
 		if key == "" {
-			return bad(quote(v)+" has an empty label", "")
+			return bad(quote(v)+" has an empty label", "write KEY or KEY=VALUE, joined by &")
 		}
 		s.Labels = append(s.Labels, Label{Key: key, Value: value})
 	}
@@ -184,7 +184,7 @@ func setSlurmEnv(s *Spec, v string) *FlagError {
 func setBind(s *Spec, v string) *FlagError {
 	on, err := strconv.ParseBool(v)
 	if err != nil {
-		return bad(quote(v)+" is neither true nor false", "")
+		return bad(quote(v)+" is neither true nor false", "write one of them")
 	}
 	s.Bind = on
 	return nil
