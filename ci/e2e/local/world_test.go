@@ -53,19 +53,23 @@ func TestMain(m *testing.M) {
 // world is one test's surroundings: its own temporary folder, state folder and mark.
 type world struct {
 	t    testing.TB
-	dir  string // work folder of the programs
-	tmp  string // TMPDIR of the cluster
+	dir  string          // work folder of the programs
+	tmp  string          // TMPDIR of the cluster
+	shm  map[string]bool // what /dev/shm had before
 	env  []string
 	mark string
 }
 
 // newWorld gives a test its surroundings. At the end no process may carry the test's mark and no file
-// of a cluster may be left.
+// of a cluster may be left, in the state folder neither.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	var b [8]byte
 	rand.Read(b[:])
-	w := &world{t: t, mark: "MANIPLE_E2E=" + hex.EncodeToString(b[:])}
+	w := &world{t: t, mark: "MANIPLE_E2E=" + hex.EncodeToString(b[:]), shm: map[string]bool{}}
+	for _, path := range shared() {
+		w.shm[path] = true
+	}
 	root, err := os.MkdirTemp("/var/tmp", "maniple-e2e-")
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +88,7 @@ func newWorld(t testing.TB) *world {
 	}
 	w.env = append(w.env, w.mark, "TMPDIR="+w.tmp, "HOME="+filepath.Join(root, "home"), "XDG_STATE_HOME="+filepath.Join(root, "state"))
 	t.Cleanup(func() {
-		w.nothingLeft()
+		w.nothingLeft(filepath.Join(root, "state"), filepath.Join(root, "home/.local/state"))
 		for _, pid := range w.marked() {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
@@ -146,8 +150,27 @@ func (w *world) wait(limit time.Duration, what string, ok func() bool) {
 	}
 }
 
-// nothingLeft checks that neither process nor file of a cluster remains.
-func (w *world) nothingLeft() {
+// shared are the files in shared memory.
+func shared() []string {
+	paths, _ := filepath.Glob("/dev/shm/*") // the pattern is valid
+	return paths
+}
+
+// used tells whether a live process has the file open or mapped.
+func used(path string) bool {
+	maps, _ := filepath.Glob("/proc/[0-9]*/maps")
+	for _, m := range maps {
+		if data, err := os.ReadFile(m); err == nil && bytes.Contains(data, []byte(path)) {
+			return true
+		}
+	}
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	return slices.ContainsFunc(fds, func(fd string) bool { target, _ := os.Readlink(fd); return target == path })
+}
+
+// nothingLeft checks that neither process nor file of a cluster remains, and no shared memory that nobody
+// has any more; in the folders, too, no file may be.
+func (w *world) nothingLeft(folders ...string) {
 	w.t.Helper()
 	var left []string
 	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -157,13 +180,18 @@ func (w *world) nothingLeft() {
 		}
 		// What torch and others leave in TMPDIR is theirs.
 		ours, _ := filepath.Glob(filepath.Join(w.tmp, "maniple-*", "*"))
-		for _, dir := range ours {
+		for _, dir := range append(ours, folders...) {
 			filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-				if err == nil {
+				if err == nil && (!d.IsDir() || !slices.Contains(folders, dir)) {
 					left = append(left, path)
 				}
 				return nil
 			})
+		}
+		for _, path := range shared() {
+			if !w.shm[path] && !used(path) {
+				left = append(left, path)
+			}
 		}
 		if len(left) == 0 {
 			return
