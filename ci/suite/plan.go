@@ -13,7 +13,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 		{name: "vet e2e", argv: []string{"go", "vet", "-tags", "e2e,gpu,soak", "./ci/..."}, budget: time.Minute},
 		{name: "staticcheck", argv: []string{"bash", "ci/lint/staticcheck.sh"}, budget: 2 * time.Minute},
 		{name: "go", argv: []string{"go", "test", "-json", "-timeout", "10m", "./..."}, count: countGo, budget: 3 * time.Minute},
-		{name: "python", argv: pytest, count: countPytest, budget: 20 * time.Second},
+		{name: "python", argv: pytest, count: countPytest, budget: time.Minute},
 	}
 	switch name {
 	case "check":

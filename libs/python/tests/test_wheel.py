@@ -1,0 +1,42 @@
+"""The wheel says for which machine the binary in it is."""
+
+import importlib.util
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+pytest.importorskip("hatchling")
+here = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def hook():
+    spec = importlib.util.spec_from_file_location("hatch_build", here / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_architecture_without_a_wheel_is_refused(hook):
+    with pytest.raises(ValueError, match="riscv64.*amd64 and arm64"):
+        hook.tag("riscv64")
+
+
+# e_machine of an ELF file.
+@pytest.mark.parametrize("goarch,machine,elf", [("amd64", "x86_64", 62), ("arm64", "aarch64", 183)])
+def test_tag_and_binary_are_of_one_machine(tmp_path, monkeypatch, goarch, machine, elf):
+    if not shutil.which("go"):
+        pytest.skip("needs Go to build the binary")
+    monkeypatch.setenv("GOARCH", goarch)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, here], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith(f"-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.whl")
+    with zipfile.ZipFile(wheel) as files:
+        (name,) = [n for n in files.namelist() if n.endswith("/scripts/maniple")]
+        head = files.read(name)[:20]
+    assert head[:4] == b"\x7fELF" and struct.unpack_from("<H", head, 18) == (elf,)
