@@ -99,6 +99,17 @@ func (d *Doc) MakeNodeDir(getenv func(string) string, name string) (string, erro
 	return dir, MakePrivate(dir, under)
 }
 
+// RemoveEmpty removes a cluster's directory unless others use it, and then the user's above it, which the
+// last one to go takes along. Who starts meanwhile makes them again: see MakePrivate.
+func RemoveEmpty(cluster string) {
+	if err := os.Remove(cluster); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return // not empty, as a rule
+	}
+	if base := filepath.Dir(cluster); strings.HasPrefix(filepath.Base(base), "maniple-") {
+		_ = os.Remove(base)
+	}
+}
+
 // MakePrivate makes dir and those of its parents that are missing, mode 0700, and refuses any that
 // exist but are a link, belong to another user or are open to others, from `under` downwards.
 func MakePrivate(dir, under string) error {

@@ -1,7 +1,6 @@
 package bootdoc
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,29 +60,34 @@ func TestNodeName(t *testing.T) {
 	}
 }
 
-// Nodes that come and go on one machine make and remove the cluster's directory under each other.
+// Nodes that come and go on one machine make and remove the cluster's directory, and the user's above it,
+// under each other. The last one leaves none; a base that was named is not ours to remove.
 func TestMakeNodeDirConcurrently(t *testing.T) {
-	d := sound()
-	d.Base = filepath.Join(t.TempDir(), "base")
+	tmp := t.TempDir()
+	getenv := func(name string) string { return map[string]string{"TMPDIR": tmp}[name] }
+	d, named := sound(), sound()
+	named.Base = filepath.Join(tmp, "base")
 	var wait sync.WaitGroup
 	for i := range 8 {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
 			for range 200 {
-				dir, err := d.MakeNodeDir(os.Getenv, fmt.Sprintf("n%d", i))
-				if err != nil {
-					t.Error(err)
-					return
+				for _, d := range []*Doc{d, named} {
+					dir, err := d.MakeNodeDir(getenv, fmt.Sprintf("n%d", i))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_ = os.Remove(dir)
+					RemoveEmpty(filepath.Dir(dir))
 				}
-				_ = os.Remove(dir)
-				_ = os.Remove(filepath.Dir(dir))
 			}
 		}()
 	}
 	wait.Wait()
-	if _, err := os.Stat(d.Base); errors.Is(err, os.ErrNotExist) {
-		t.Error("the base is gone")
+	if left, _ := os.ReadDir(tmp); len(left) != 1 || left[0].Name() != "base" {
+		t.Errorf("left: %v, want the base that was named", left)
 	}
 }
 

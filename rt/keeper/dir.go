@@ -162,7 +162,7 @@ func cutLog(path string) error {
 func (d *directory) remove(key string) {
 	if _, err := os.Lstat(filepath.Join(d.path, bootdoc.KeeperName)); err != nil {
 		_ = os.RemoveAll(d.path)
-		_ = os.Remove(filepath.Dir(d.path))
+		bootdoc.RemoveEmpty(filepath.Dir(d.path))
 		return
 	}
 	if err := sweep.RemoveDir(d.path, key); err != nil {

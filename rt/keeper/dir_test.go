@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +49,25 @@ func TestDirectory(t *testing.T) {
 	}
 	if _, err := os.Stat(n.base); err != nil {
 		t.Errorf("a base that was named is not ours to remove: %v", err)
+	}
+}
+
+// A node that can't start leaves nothing of what it made, the user's own directory included.
+func TestFailedStartLeavesNoDirectory(t *testing.T) {
+	tmp := t.TempDir()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	n := boot(t, setup{env: []string{"TMPDIR=" + tmp, "SLURM_TMPDIR="}, doc: func(d *bootdoc.Doc) { d.Base, d.PortRange = "", [2]int{port, port} }})
+	if ev := n.event("error"); ev["code"] != "PORT" {
+		t.Errorf("error: %v", ev)
+	}
+	n.ended(73)
+	if left, _ := os.ReadDir(tmp); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -162,11 +161,7 @@ func RemoveDir(dir, nodeKey string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("sweep: remove the node's directory: %w", err)
 	}
-	// Not empty is the rule when other nodes or clusters are there.
-	cluster := filepath.Dir(dir)
-	if base := filepath.Dir(cluster); os.Remove(cluster) == nil && strings.HasPrefix(filepath.Base(base), "maniple-") {
-		_ = os.Remove(base)
-	}
+	bootdoc.RemoveEmpty(filepath.Dir(dir))
 	return nil
 }
 
