@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -31,6 +33,8 @@ func nodeFlags() []urfave.Flag {
 		rare(value("node-mem", "", "SIZE", "memory that each node has")),
 		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
+		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
+		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
 	}
 }
@@ -45,6 +49,9 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		if o.JoinTimeout, ok = spec.ParseSeconds(v); !ok || o.JoinTimeout <= 0 {
 			return o, 0, usage(origin, strconv.Quote(v)+" is no time", "write seconds, or 500ms, 2m")
 		}
+	}
+	if err = c.network(&o); err != nil {
+		return o, 0, err
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
@@ -90,6 +97,28 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		o.Nodes[0].Name = node.Name
 	}
 	return o, fake, nil
+}
+
+// network reads which ports and interfaces nodes may use.
+func (c *call) network(o *boot.Options) error {
+	if v, origin, ok := c.flag("port-range"); ok {
+		low, high, _ := strings.Cut(v, "-")
+		a, errLow := strconv.Atoi(low)
+		b, errHigh := strconv.Atoi(high)
+		if errLow != nil || errHigh != nil || a < 1 || b > 65535 || a > b {
+			return usage(origin, strconv.Quote(v)+" is no range of ports", "write for instance 20000-29999")
+		}
+		o.PortRange = [2]int{a, b}
+	}
+	if v, origin, ok := c.flag("interface"); ok {
+		o.Interfaces = strings.Split(v, ",")
+		for _, pattern := range o.Interfaces {
+			if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+				return usage(origin, strconv.Quote(v)+" is no list of interfaces", "write for instance ib0, or ib*,en*; `ip link` lists them")
+			}
+		}
+	}
+	return nil
 }
 
 // inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step.
