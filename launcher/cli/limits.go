@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -43,9 +44,12 @@ func (l *limits) keep(ctx context.Context, group id.Task, end time.Time) {
 	if !l.until(end) {
 		return
 	}
-	l.say("the time limit of %v is over", l.spec.Time)
-	l.client.Cancel(ctx, group, gang.Cancel{Mode: gang.CancelDrain, Reason: "time limit", ExitCode: 143, Grace: int64(l.spec.Grace)})
+	l.say("%s", l.reason())
+	l.client.Cancel(ctx, group, gang.Cancel{Mode: gang.CancelDrain, Reason: l.reason(), ExitCode: 143, Grace: int64(l.spec.Grace)})
 }
+
+// reason is what is said when the time is over, and what the gang's end gives as its reason.
+func (l *limits) reason() string { return fmt.Sprintf("the time limit of %v is over", l.spec.Time) }
 
 func (l *limits) until(t time.Time) bool {
 	timer := time.NewTimer(time.Until(t))

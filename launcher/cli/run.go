@@ -244,7 +244,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		return err
 	}
 	last := c.site.explain(&end)
-	if report := end.Report(); report != "" {
+	if report := end.Report(); report != "" && report != limits.reason() { // it was said when it was so
 		if hint := end.Hint(g.Program); hint != "" {
 			report += "\n  " + hint
 		}
