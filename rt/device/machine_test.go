@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -52,6 +55,57 @@ func TestMachines(t *testing.T) {
 				t.Errorf("%s: got (-rewrite writes it):\n%s\nwant:\n%s", file, got, want)
 			}
 		})
+	}
+}
+
+// DEVICE-3
+func TestDetectionStartsOneProgramAndChangesNothing(t *testing.T) {
+	limits := func() (all [16]unix.Rlimit) {
+		for i := range all {
+			_ = unix.Getrlimit(i, &all[i])
+		}
+		return all
+	}
+	before := limits()
+	for _, name := range []string{"container-gpu", "mig", "mig-slurm"} {
+		data, err := os.ReadFile("testdata/" + name + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := unpack(t, string(data))
+		started := filepath.Join(t.TempDir(), "started")
+		script := fmt.Sprintf("#!/bin/sh\necho >> %s\nexec %s \"$@\"\n", started, o.NvidiaSMI)
+		o.NvidiaSMI = filepath.Join(t.TempDir(), "nvidia-smi")
+		if err := os.WriteFile(o.NvidiaSMI, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := device.Detect(o); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n, _ := os.ReadFile(started); len(n) != 1 {
+			t.Errorf("%s: nvidia-smi was started %d times", name, len(n))
+		}
+	}
+	if after := limits(); after != before {
+		t.Errorf("limits were %v, and are %v", before, after)
+	}
+}
+
+// DEVICE-3: nvidia-smi of a broken driver hangs.
+func TestDetectionDoesNotWaitForAHungProgram(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("testdata/mig.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := unpack(t, string(data))
+	if err := os.WriteFile(o.NvidiaSMI, []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_, _ = device.Detect(o)
+	if d := time.Since(began); d > 15*time.Second {
+		t.Errorf("waited for %v", d)
 	}
 }
 

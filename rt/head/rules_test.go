@@ -32,7 +32,7 @@ func (w *world) ask(a *fakeAgent, n uint64, bundles int, each string, change fun
 	return w.core.state.byID[task(n)]
 }
 
-// The exit code and the cause, for all ways in which the first rank can end a gang of two.
+// GANG-4: the exit code and the cause, for all ways in which the first rank can end a gang of two.
 func TestFirstFailure(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -80,8 +80,64 @@ func world(t testing.TB) transporttest.World {
 	}
 }
 
+// TCP-2: its strangers are refused.
 func TestConformance(t *testing.T) {
 	transporttest.Run(t, transporttest.Carrier{New: world})
+}
+
+// TCP-1: who answers says nothing to somebody without the authority's certificate, though TLS 1.3 lets that one
+// write before its own is looked at; who dials says nothing to such a server.
+func TestNothingIsSaidBeforeBothAreProved(t *testing.T) {
+	head := credential(t, transporttest.Cluster, secret, fb.RoleHead)
+	foreign := credential(t, transporttest.Cluster, bytes.Repeat([]byte{8}, 32), fb.RoleHead)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	// serve answers one connection as c, and tells what it came to.
+	serve := func(c *tcp.Credential) (addr string, got chan error) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		got = make(chan error, 1)
+		go func() {
+			nc, err := ln.Accept()
+			if err == nil {
+				_, err = transport.ReadPreamble(nc)
+			}
+			if err == nil {
+				var conn transport.Conn
+				if conn, err = tcp.Server(ctx, nc, c); err == nil {
+					conn.Close()
+				}
+			}
+			got <- err
+		}()
+		return ln.Addr().String(), got
+	}
+
+	addr, got := serve(head)
+	conn, err := dialTLS(ctx, addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err) // TLS 1.3: its side is done
+	}
+	defer conn.Close()
+	_, _ = conn.Write([]byte("hello"))
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("somebody without a certificate was answered")
+	}
+	if err := <-got; err == nil {
+		t.Error("somebody without a certificate was taken")
+	}
+
+	addr, got = serve(foreign)
+	if c, err := tcp.Dial(ctx, addr, credential(t, transporttest.Cluster, secret, fb.RoleAgent), transport.Preamble{Role: fb.RoleHead}); err == nil {
+		c.Close()
+		t.Error("dialled a server of another authority")
+	}
+	if err := <-got; err == nil {
+		t.Error("a server of another authority got a connection to speak on")
+	}
 }
 
 type plain struct{ *tls.Conn }

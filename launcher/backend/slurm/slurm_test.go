@@ -1,10 +1,13 @@
 package slurm
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,8 +20,20 @@ import (
 	"github.com/maniple-hpc/maniple/slurm/slurmtest"
 )
 
+// ownerVariable makes this program a launcher that starts the keepers of a job and stays.
+const ownerVariable = "TEST_OWNER_OF_KEEPERS"
+
 func TestMain(m *testing.M) {
 	slurmtest.Main()
+	if os.Getenv(ownerVariable) != "" {
+		s, err := (&Backend{Environ: os.Environ()}).Start(context.Background(), backend.Request{Doc: doc(), Head: true, Binary: "/opt/maniple"})
+		if err != nil {
+			panic(err)
+		}
+		for ev := range s.Events() {
+			fmt.Println(ev.Kind)
+		}
+	}
 	os.Exit(m.Run())
 }
 
@@ -97,6 +112,9 @@ func TestStepIsWhatTheDesignSays(t *testing.T) {
 	if err := s.Wait(); err != nil {
 		t.Error(err)
 	}
+	if n := len(f.Calls()); n != 1 { // STEP-2
+		t.Errorf("%d calls of Slurm's programs; srun alone may ask the controller for a launch", n)
+	}
 	call := f.Calls()[0]
 	args := strings.Join(call.Args, " ")
 	for _, want := range []string{"-N 2 -n 2 --ntasks-per-node=1 --overlap --mem=0 --cpu-bind=none --mpi=none --no-kill", "--export=ALL", "--label", "/opt/maniple keeper --head=auto"} {
@@ -130,6 +148,37 @@ func TestStepIsWhatTheDesignSays(t *testing.T) {
 	}
 	if rest, _ := os.ReadFile(filepath.Join(envOf(f), "rest")); !strings.Contains(string(rest), `"drain"`) {
 		t.Errorf("%q", rest)
+	}
+}
+
+// STEP-3: srun's input ends with the launcher, however it ends: nobody else holds it open.
+func TestKeepersEndWithTheirLauncher(t *testing.T) {
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers + `echo > "$SLURMTEST_DIR/over"`})
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	launcher := exec.Command(exe)
+	launcher.Env = f.Environ(append(slices.Clone(job), ownerVariable+"=1")...)
+	out, err := launcher.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := launcher.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != backend.KindHead+"\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	launcher.Process.Kill()
+	launcher.Wait()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if _, err := os.Stat(filepath.Join(envOf(f), "over")); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the keepers' input goes on without their launcher")
+		}
 	}
 }
 
