@@ -289,6 +289,3 @@ func (c *Cluster) Stop(ctx context.Context) (err error) {
 	})
 	return err
 }
-
-// Wait returns when all keepers have ended.
-func (c *Cluster) Wait() error { return c.session.Wait() }

@@ -16,13 +16,6 @@ type flagValue struct {
 	set         bool
 }
 
-func (f flagValue) String() string {
-	if f.set {
-		return "--" + f.name + "=" + f.value
-	}
-	return "--" + f.name
-}
-
 // request is a command line of submit, understood.
 type request struct {
 	groups  [][]flagValue     // sbatch's flags; more than one for a heterogeneous job

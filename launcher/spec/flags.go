@@ -17,11 +17,6 @@ type Flag struct {
 	set   func(s *Spec, v string) *FlagError
 }
 
-// Env is the variable that stands for the flag.
-func (f *Flag) Env() string {
-	return "MANIPLE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-}
-
 // Flags is the table, in the order of the help.
 var Flags = []Flag{
 	{Name: "nodes", Short: "N", Arg: "MIN[-MAX]", Help: "nodes", set: setNodes},
@@ -51,16 +46,6 @@ var Flags = []Flag{
 	{Name: "signal", Arg: "SIG[@SECONDS]", Help: "signal so long before the time limit (USR1@300)", Rare: true, set: setSignal},
 	{Name: "slurm-env", Arg: "MODE", Help: "rewrite, keep or hide SLURM_* of ranks", Rare: true, set: setSlurmEnv},
 	{Name: "bind", Help: "a set of cores of its own for each rank", Rare: true, set: setBind},
-}
-
-// ByName finds a flag by its long or short name.
-func ByName(name string) (*Flag, bool) {
-	for i := range Flags {
-		if f := &Flags[i]; f.Name == name || f.Short != "" && f.Short == name {
-			return f, true
-		}
-	}
-	return nil, false
 }
 
 // Parse makes a Spec of the values that get knows, by the long names of flags. get also gives the value's
