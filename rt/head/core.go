@@ -20,6 +20,7 @@ const (
 	defaultGrace  = int64(30 * time.Second) // the same on a drain or a cancel
 	leaveGrace    = int64(2 * time.Second)  // agents may take so long to say goodbye at the end
 	overdueGrace  = int64(2 * time.Second)  // ranks may take so long to end after KILL at a drain's deadline
+	sameDrain     = int64(time.Second)      // sooner by less: the same one, by the clock of another node
 	explainEvery  = int64(time.Second)      // an owner hears at most so often why its group waits
 	defaultJoin   = int64(5 * time.Minute)
 	maxLosses     = 100 // restarts for free after lost nodes

@@ -21,7 +21,7 @@ func (c *Core) drain(d *fb.DrainT) {
 		rec.Reason = "asked to"
 	}
 	if old := c.state.drain; old != nil {
-		if rec.Deadline >= old.Deadline && (!rec.Now || old.Now) {
+		if rec.Deadline > old.Deadline-sameDrain && (!rec.Now || old.Now) {
 			return
 		}
 		rec.Reason = old.Reason // the first one is why

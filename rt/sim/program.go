@@ -39,7 +39,7 @@ type stdout struct {
 
 // plan is what a program does, read off its argv: words "run=2s", "fail=RANK:CODE" (after run) or
 // "fail=RANK:CODE@TIME", in incarnations below "until=N" only, "out=BYTES", "stubborn" (ignores TERM),
-// "missing" (can't be started).
+// "save=2s" (ends well so long after TERM), "missing" (can't be started).
 type plan struct {
 	run      int64
 	failRank int
@@ -48,6 +48,7 @@ type plan struct {
 	until    uint32
 	out      int
 	stubborn bool
+	save     int64
 	missing  bool
 }
 
@@ -74,6 +75,9 @@ func planOf(argv []string) plan {
 			p.out, _ = strconv.Atoi(v)
 		case "stubborn":
 			p.stubborn = true
+		case "save":
+			d, _ := time.ParseDuration(v)
+			p.save = int64(d)
 		case "missing":
 			p.missing = true
 		}
@@ -141,6 +145,10 @@ func (p *program) state() *fb.ProgramStateT {
 // signal is kill(2) by the keeper.
 func (p *program) signal(sig int32) {
 	if p.ended || sig != 9 && p.plan.stubborn {
+		return
+	}
+	if sig != 9 && p.plan.save > 0 {
+		p.n.c.after(p.plan.save, "saved", uint64(p.pid), p.n.host, func() { p.end(0, 0) })
 		return
 	}
 	p.n.c.after(1e6, "signal", uint64(p.pid), p.n.host, func() { p.end(0, sig) })
