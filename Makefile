@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 1
 .PHONY: help build demo check test soak bench generate wheel clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+(-NAME)?:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+%?:.*## ' $(MAKEFILE_LIST) | sed 's/%/NAME/; s/:.*## /\t/' | expand -t 14
 
 build: ## the one static binary, build/maniple
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o build/maniple ./launcher/cmd/maniple
@@ -25,7 +25,7 @@ soak: ## repetitions and random kills
 bench: ## beside peers; results in docs/perf
 	$(GO) run ./ci/bench all
 
-bars-%: ## every bar of an issue: make bars-NAME, as bars-first-light
+bars-%: ## every bar of an issue, as bars-first-light; BARS_SUITE=3 with make test three times, else that bar fails
 	$(GO) run ./ci/bench bars $*
 
 generate: ## generated code, with flatc built from the pinned module

@@ -48,7 +48,7 @@ func main() {
 
 // run measures what the arguments name, and tells whether every bar holds.
 func run(args []string) (ok bool, err error) {
-	title, keep := "bench", false
+	title, keep := everything, false
 	switch {
 	case len(args) == 0:
 		return false, fmt.Errorf("usage: bench all | bars NAME | EXPERIMENT [EXPERIMENT ...]")

@@ -15,6 +15,9 @@ import (
 
 const schema = 2
 
+// everything is the title of a run of all experiments, and the target of the Makefile that makes it.
+const everything = "bench"
+
 // Report is one run of the bench.
 type Report struct {
 	Schema  int       `json:"schema"`
@@ -154,7 +157,11 @@ func (r *Report) print(to io.Writer) {
 // page is the report as a document.
 func (r *Report) page() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Bars: %s\n\nWritten by `make bars-%s`; the samples are in the JSON file of the same name.\n\n", r.Title, r.Title)
+	target := "bars-" + r.Title
+	if r.Title == everything {
+		target = everything
+	}
+	fmt.Fprintf(&b, "# Bars: %s\n\nWritten by `make %s`; the samples are in the JSON file of the same name.\n\n", r.Title, target)
 	fmt.Fprintf(&b, "* When: %s, in %.1f min\n* Commit: %s\n* Machine: %s\n* Load average in the minute before: %.2f\n\n", r.When.Format(time.RFC3339), r.Took/60, r.Commit, r.Machine, r.Load)
 	b.WriteString("| bar | figure | range | p90 | limit | | |\n|---|---|---|---|---|---|---|\n")
 	for _, x := range r.Results {

@@ -102,6 +102,11 @@ func TestTableAndPage(t *testing.T) {
 			t.Errorf("a broken row: %s", line)
 		}
 	}
+	for title, target := range map[string]string{"first-light": "`make bars-first-light`", "bench": "`make bench`"} {
+		if page := (&Report{Title: title}).page(); !strings.Contains(page, target) {
+			t.Errorf("not written by %s: %s", target, page)
+		}
+	}
 	top := t.TempDir()
 	if err := r.save(top); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ if [ ! -e "$env/.complete" ]; then
   need=$([ "$name" = demo ] && echo 9000000 || echo 300000)
   free=$(df -Pk "$cache" | awk 'NR==2{print $4}')
   [ "$free" -ge "$need" ] || { echo "env.sh: $cache has $((free / 1024)) MiB free, the environment '$name' needs $((need / 1024)): set XDG_CACHE_HOME to a larger disk" >&2; exit 73; }
-  echo "preparing the Python environment '$name' in $env (once; torch takes some minutes)" >&2
+  echo "preparing the Python environment '$name' in $env (once; some minutes)" >&2
   rm -rf "$env"
   "$base" -m venv "$env" >&2
   "$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$list" >&2
