@@ -15,6 +15,7 @@
 //	LINT-12: what a core decides never hangs on the order of a map (order_test.go).
 //	LINT-13: every code that users see is in a table of docs/spec/errors.md (codes_test.go).
 //	LINT-14: at most five tests are in quarantine, each with its cause (quarantine_test.go).
+//	LINT-15: an invariant that a package names is cited by a test (invariants_test.go).
 //
 // A list of exceptions is part of its law: an entry that nothing needs any more fails, too.
 //

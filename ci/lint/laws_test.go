@@ -202,6 +202,19 @@ func TestForeignLaw(t *testing.T) {
 	}
 }
 
+// LINT-15.
+func TestInvariantsLaw(t *testing.T) {
+	doc := "Package x is one.\n\n\tX-1: it holds.\n\tX-2: more than KEEP-1\n\t     does.\n\nSee Y-3: not named here.\n"
+	if got := invariants(doc); !slices.Equal(got, []string{"X-1", "X-2"}) {
+		t.Errorf("named %v", got)
+	}
+	for p, want := range map[string]int{"rt/a_test.go": 2, "rt/testdata/a.txt": 2, "tests/test_a.py": 2, "rt/a.go": 0, "docs/a.md": 0} {
+		if got := citations(p, []byte("// X-1, X-2: both.")); len(got) != want {
+			t.Errorf("%s cites %v", p, got)
+		}
+	}
+}
+
 func TestQuarantineLaw(t *testing.T) {
 	six := strings.Repeat("rt.TestA: waits for a port\n", 6)
 	for _, c := range []struct {
