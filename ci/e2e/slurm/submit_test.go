@@ -114,3 +114,18 @@ func TestArray(t *testing.T) {
 	}
 	c.Clean(t)
 }
+
+// What an operator changed at run time is in no file: before submit refuses a job it asks.
+func TestPartitionChangedAtRunTime(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	c.Root(t, "scontrol", "update", "PartitionName=short", "MaxTime=120")
+	t.Cleanup(func() { c.Root(t, "scontrol", "update", "PartitionName=short", "MaxTime=10") })
+	os.Remove(filepath.Join(c.Home, ".cache/maniple/slurm.json"))
+	defer os.Remove(filepath.Join(c.Home, ".cache/maniple/slurm.json"))
+	r := c.Run(t, short, dir, c.Binary, "submit", "--parsable", "-H", "-p", "short", "-t", "60", "--", "/bin/true")
+	if r.Code != 0 {
+		t.Fatalf("exit %d: %s", r.Code, r.Stderr)
+	}
+	c.Root(t, "scancel", e2e.JobID(t, r))
+}
