@@ -128,7 +128,7 @@ func TestNoFigureIsAFailure(t *testing.T) {
 		{func(l *lab) error { l.add(failures("x", 0)); return nil }, true},
 		{func(l *lab) error { l.add(failures("x", 0)); return errors.New("broke") }, false},
 	} {
-		l := &lab{report: &Report{}}
+		l := &lab{report: &Report{Results: []Result{failures("another", 0)}}}
 		l.measure(experiment{"x", c.run})
 		if got := l.report.holds(); got != c.want {
 			t.Errorf("%+v: %v", l.report.Results, got)
