@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -57,36 +56,6 @@ func TestRunToItsEnd(t *testing.T) {
 	if last["1.1"] != OffsetBase(1)+7 || last["1.2"] != OffsetBase(1)+1 {
 		t.Errorf("acknowledged %v", last)
 	}
-}
-
-// ID-2: a client mints no ID twice, not at the same time and not under the agent after its own, which may number it anew.
-func TestIDsAreMintedOnce(t *testing.T) {
-	a := newAgent(t)
-	c := attachTo(t, a)
-	var mu sync.Mutex
-	counters := map[uint64]bool{}
-	mint := func() {
-		var all sync.WaitGroup
-		for range 8 {
-			all.Go(func() {
-				for range 100 {
-					g := c.mint()
-					mu.Lock()
-					if counters[g.Counter] || g.IsZero() {
-						t.Errorf("%v is minted again", g)
-					}
-					counters[g.Counter] = true
-					mu.Unlock()
-				}
-			})
-		}
-		all.Wait()
-	}
-	mint()
-	next[*fb.AttachT](a)
-	a.crash(true)
-	next[*fb.AttachT](a)
-	mint()
 }
 
 // GANG-2, GANG-5: the agent restarts; what it sends again is not written again.
