@@ -129,6 +129,9 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 			return err
 		}
 	}
+	if err := c.matchGPUs(ctx, client, s); err != nil {
+		return err
+	}
 	shape, err := s.Shape(nodes)
 	if err != nil {
 		return err
