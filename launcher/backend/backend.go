@@ -9,6 +9,14 @@
 // Ownership. Whoever called Start owns the session and must call Stop or Wait. The session owns its
 // goroutines; they are over when Events is closed and Wait has returned.
 //
+// Files. A node needs one file to begin, the maniple program, and bringing it there is Start's business:
+// what Request.Binary names is a file of the caller's machine. Where nodes see the same disk an adapter may
+// start it from there, once it has made sure (local: the same machine; slurm: it looks on every node, and
+// sends it with sbcast where it is not). Where they do not, the adapter ships it by what the site has: ssh
+// copies it over the connection on which the keeper is started, YARN localizes it as a resource of the
+// container, which the node caches by content. The boot document is no file (BACK-1). The user's programs
+// and data are not shipped: they are found on the nodes, or a gang ends with 127 and names the node.
+//
 // Guarantees.
 //
 //	BACK-1: the boot document (and with it the secret) travels on standard input only.
@@ -44,7 +52,7 @@ type Request struct {
 	Doc    *bootdoc.Doc
 	Nodes  []bootdoc.Node // one keeper for each; empty: the nodes that the backend has (the allocation)
 	Head   bool           // one of the keepers hosts the head; which one is up to the backend
-	Binary string         // the maniple program on the nodes; "": the running one
+	Binary string         // the maniple program, a file here that Start brings to the nodes; "": the running one
 	Env    []string       // environment of the keepers; nil: this process's
 	Stderr io.Writer      // what keepers print before their log file exists; nil: dropped
 }
