@@ -1,0 +1,50 @@
+// Package objstore decides where the values of one node live, for how long, and who may write where.
+//
+// It is pure: a [Store] is told what happened, with the time, and appends to a list of effects what is
+// to be done. It touches no memory but the inline values it was given, no clock and no descriptor;
+// package shm does what it decides, and package objstore/client is its counterpart in a program.
+//
+// # Nouns
+//
+//   - An object is a value that never changes, known by its [id.Object]. Its [Location] is a few bytes
+//     kept here (inline), or a range of an arena; other places become further kinds of location.
+//   - An arena is a large piece of shared memory, made at once and given back as a whole. A slab is a
+//     range of one, mapped for writing by one process. What of a slab its process may write is open;
+//     what a sealed object does not use is a hole, and the first thing that this process gets again,
+//     because its pages are mapped there and warm.
+//   - A process is a client of this node's agent; [Agent] is the agent itself, which writes what came
+//     from other nodes, in arenas that the kernel lets nobody else write.
+//   - A pin keeps an object where it is: one per delivery of its location to a process, dropped by a
+//     release that says how many deliveries it saw, and one per task that waits for it. The process that
+//     sealed an object has had one delivery.
+//   - An [Account] names what memory is used for. One budget is over all accounts of the node.
+//
+// # Guarantees
+//
+//	OBJ-1: the range of a sealed object is given to nobody while a reference, a pin or a primary copy is left.
+//	OBJ-2: accounts are exact: each is the sum of what it names, their total never exceeds the budget,
+//	       and with the last object, process and arena all are zero.
+//	OBJ-3: no byte is open to two processes, and none that is open belongs to an object.
+//	OBJ-4: a byte of one process's slab is lent to another only after the first returned the slab
+//	       (which it says when it has unmapped it) or died.
+//	OBJ-5: a process that died leaves its sealed objects and nothing else: no open range, slab, pin or request.
+//	OBJ-6: who wants memory gets it in the order of asking. One that does not fit waits for at most
+//	       Config.Patience and is then refused with a text that says who holds what; one that can
+//	       never fit is refused at once.
+//	OBJ-7: what a process has no right to say (seal or give back what is not open to it, release what it
+//	       was not given) is an error and changes nothing.
+//	OBJ-8: the same calls give the same effects.
+//	OBJ-9: under want, evictable copies go before anybody waits, the longest unused first, and
+//	       processes are asked for slabs that they don't use.
+//
+// # Ownership
+//
+// A Store belongs to one goroutine, the agent's loop. Slices given to PutInline belong to the Store, and are
+// read-only to everybody, from then on.
+//
+// # Limits
+//
+// Nothing is written to files yet: when memory is short and all of it is primary or pinned, puts wait, then
+// fail. Objects don't move, so an arena may hold free pieces that are too small for a request; the
+// refusal says the largest.
+package objstore

@@ -1,0 +1,43 @@
+package objstore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+var (
+	// ErrUnknown: no such object, process, slab or arena here; a message may have crossed its end.
+	ErrUnknown = errors.New("unknown here")
+	// ErrForbidden: the process has no right to that; its connection is of no use any more.
+	ErrForbidden = errors.New("not its right")
+	// ErrExists: an object has one value for ever, and it is here already.
+	ErrExists = errors.New("exists")
+)
+
+// FullError says that a request did not get memory, and who has it.
+type FullError struct {
+	Process id.Process
+	Size    int64  // bytes asked for
+	Never   bool   // no waiting would help: it is more than the store may ever hold
+	Cause   error  // what the system said when it was asked for memory; nil: it was not the system
+	Waited  int64  // nanoseconds
+	Holders string // Explanation.Text at that moment
+}
+
+func (e *FullError) Error() string {
+	who := ProcessName(e.Process)
+	switch {
+	case e.Never:
+		return fmt.Sprintf("objstore: %s wants %s: more than this node's store may ever hold: %s; make smaller objects, or give the store more memory",
+			who, Bytes(e.Size), e.Holders)
+	case e.Cause != nil:
+		return fmt.Sprintf("objstore: %s wants %s: the system gave no memory: %v: %s; lower the store's budget to what the node has",
+			who, Bytes(e.Size), e.Cause, e.Holders)
+	}
+	return fmt.Sprintf("objstore: %s wants %s: the store is full, and %.3g s made no room: %s; drop references and views, or give the store more memory",
+		who, Bytes(e.Size), float64(e.Waited)/1e9, e.Holders)
+}
+
+func (e *FullError) Unwrap() error { return e.Cause }

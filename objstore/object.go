@@ -1,0 +1,268 @@
+package objstore
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// Kind is a kind of location. Files are to come with spilling, and devices: whoever reads a location must refuse
+// a kind that it does not know.
+type Kind uint8
+
+const (
+	Nowhere  Kind = iota
+	InBytes       // Value
+	InMemory      // Size bytes at Offset of Arena
+)
+
+// Location is where a value is.
+type Location struct {
+	Kind         Kind
+	Value        []byte
+	Arena        uint64
+	Offset, Size int64
+}
+
+// Sealed is an object that a process has written whole into a slab.
+type Sealed struct {
+	Object       id.Object
+	Slab         uint64
+	Offset, Size int64 // Offset counts from the slab's start and is a multiple of Align
+	Format       uint32
+	Secondary    bool // a copy: it goes first when memory is short
+}
+
+// Info is what is known of an object.
+type Info struct {
+	Location  Location
+	Format    uint32
+	Secondary bool
+	Released  bool // only pins keep it
+	Views     int  // processes that hold it
+	Tasks     int  // tasks that wait with it
+}
+
+// object is one value here. It is in exactly one place: value, or at.
+type object struct {
+	name      id.Object
+	value     []byte
+	at        *span
+	size      int64
+	format    uint32
+	secondary bool
+	released  bool
+	views     []view // in order of the first delivery
+	tasks     int
+
+	older, newer *object // among the evictable
+	evictable    bool
+}
+
+// view is a process's hold on an object: how many deliveries of it that process has not released.
+type view struct {
+	process    *process
+	deliveries uint32
+}
+
+func (o *object) pinned() bool { return len(o.views) > 0 || o.tasks > 0 }
+
+func (o *object) location() Location {
+	if o.at == nil {
+		return Location{Kind: InBytes, Value: o.value, Size: o.size}
+	}
+	return Location{Kind: InMemory, Arena: o.at.arena.number, Offset: o.at.off, Size: o.size}
+}
+
+func compare(a, b id.Object) int {
+	if c := a.Task.Compare(b.Task); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Index, b.Index)
+}
+
+func name(o id.Object) string { return fmt.Sprintf("%s/%d", o.Task, o.Index) }
+
+// Lookup tells where an object is. A location stays true while the object is pinned.
+func (s *Store) Lookup(name id.Object) (Info, bool) {
+	o := s.objects[name]
+	if o == nil {
+		return Info{}, false
+	}
+	return Info{Location: o.location(), Format: o.format, Secondary: o.secondary, Released: o.released, Views: len(o.views), Tasks: o.tasks}, true
+}
+
+// Objects gives how many there are.
+func (s *Store) Objects() int { return len(s.objects) }
+
+// Deliver pins an object for a process that is being told its location, once more.
+func (s *Store) Deliver(p id.Process, object id.Object) (Location, error) {
+	o, proc := s.objects[object], s.processes[p]
+	if o == nil || proc == nil {
+		return Location{}, fmt.Errorf("objstore: deliver %s to %s: %w", name(object), ProcessName(p), ErrUnknown)
+	}
+	s.deliver(proc, o)
+	return o.location(), nil
+}
+
+func (s *Store) deliver(p *process, o *object) {
+	s.keep(o)
+	for i := range o.views {
+		if o.views[i].process == p {
+			o.views[i].deliveries++
+			return
+		}
+	}
+	o.views = append(o.views, view{p, 1})
+	p.viewed[o.name] = o
+	p.viewedBytes += o.size
+}
+
+// Undeliver drops what a process held by that many deliveries.
+func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries uint32, out []Effect) ([]Effect, error) {
+	o, proc := s.objects[object], s.processes[p]
+	if o == nil || proc == nil {
+		return out, fmt.Errorf("objstore: %s releases %s: %w", ProcessName(p), name(object), ErrUnknown)
+	}
+	for i := range o.views {
+		v := &o.views[i]
+		if v.process != proc {
+			continue
+		}
+		if deliveries == 0 || deliveries > v.deliveries { // OBJ-7
+			break
+		}
+		if v.deliveries -= deliveries; v.deliveries == 0 {
+			s.unview(proc, o, i)
+			s.settled(now, o)
+		}
+		return s.serve(now, out), nil
+	}
+	return out, fmt.Errorf("objstore: %s releases %d deliveries of %s, which it has not had: %w", ProcessName(p), deliveries, name(object), ErrForbidden)
+}
+
+func (s *Store) unview(p *process, o *object, i int) {
+	o.views = append(o.views[:i], o.views[i+1:]...)
+	delete(p.viewed, o.name)
+	p.viewedBytes -= o.size
+}
+
+// Await pins an object for a task that waits with it.
+func (s *Store) Await(object id.Object) error {
+	o := s.objects[object]
+	if o == nil {
+		return fmt.Errorf("objstore: await %s: %w", name(object), ErrUnknown)
+	}
+	s.keep(o)
+	o.tasks++
+	return nil
+}
+
+// Unawait undoes one Await.
+func (s *Store) Unawait(now int64, object id.Object, out []Effect) ([]Effect, error) {
+	o := s.objects[object]
+	if o == nil || o.tasks == 0 {
+		return out, fmt.Errorf("objstore: unawait %s: %w", name(object), ErrUnknown)
+	}
+	o.tasks--
+	s.settled(now, o)
+	return s.serve(now, out), nil
+}
+
+// Release says that no reference to the object is left anywhere: it goes when its last pin goes.
+func (s *Store) Release(now int64, object id.Object, out []Effect) ([]Effect, error) {
+	o := s.objects[object]
+	if o == nil || o.released {
+		return out, fmt.Errorf("objstore: release %s: %w", name(object), ErrUnknown)
+	}
+	o.released = true
+	s.settled(now, o)
+	return s.serve(now, out), nil
+}
+
+// Promote makes a copy the primary one, which is never evicted: its owner has lost the others.
+func (s *Store) Promote(now int64, object id.Object) error {
+	o := s.objects[object]
+	if o == nil {
+		return fmt.Errorf("objstore: promote %s: %w", name(object), ErrUnknown)
+	}
+	s.keep(o)
+	s.tally(o, -1)
+	o.secondary = false
+	s.tally(o, 1)
+	s.settled(now, o)
+	return nil
+}
+
+// settled looks at an object that has lost a pin or its references, and frees it if nothing keeps it.
+func (s *Store) settled(now int64, o *object) {
+	switch {
+	case o.pinned():
+	case o.released:
+		s.discard(now, o)
+	case o.secondary && !o.evictable:
+		o.evictable = true
+		o.older, o.newer = s.newest, nil
+		if s.newest != nil {
+			s.newest.newer = o
+		} else {
+			s.oldest = o
+		}
+		s.newest = o
+	}
+}
+
+// keep takes an object from the evictable.
+func (s *Store) keep(o *object) {
+	if !o.evictable {
+		return
+	}
+	if o.older != nil {
+		o.older.newer = o.newer
+	} else {
+		s.oldest = o.newer
+	}
+	if o.newer != nil {
+		o.newer.older = o.older
+	} else {
+		s.newest = o.older
+	}
+	o.older, o.newer, o.evictable = nil, nil, false
+}
+
+// discard forgets an object that nothing pins, and frees what it used.
+func (s *Store) discard(now int64, o *object) {
+	s.keep(o)
+	delete(s.objects, o.name)
+	if o.at == nil {
+		s.budget.give(Inline, int64(len(o.value))+InlineCost)
+		return
+	}
+	s.tally(o, -1)
+	sl := o.at.slab
+	if sl != nil && sl.process == nil { // returned
+		sl = nil
+	}
+	s.vacated(now, s.become(o.at, o.at.off, o.at.size, free, sl, nil))
+}
+
+// tally adds sign times the object to the sums of what arenas hold.
+func (s *Store) tally(o *object, sign int64) {
+	if o.at == nil {
+		return
+	}
+	t := &s.sealed[0]
+	if o.secondary {
+		t = &s.sealed[1]
+	}
+	t.Objects += int(sign)
+	t.Bytes += sign * o.at.size
+}
+
+// vacated notes since when an arena is empty.
+func (s *Store) vacated(now int64, sp *span) {
+	if a := sp.arena; a.empty() {
+		a.idle = now
+	}
+}
