@@ -131,6 +131,12 @@ func HeadLine(addresses []string) []byte {
 	return line
 }
 
+// EndLine tells keepers when the site takes their nodes.
+func EndLine(end time.Time) []byte {
+	line, _ := json.Marshal(map[string]int64{"end_ns": end.UnixNano()})
+	return line
+}
+
 // DrainLine asks keepers to drain until deadline; now: at once.
 func DrainLine(reason string, deadline time.Time, now bool) []byte {
 	type drain struct {

@@ -185,7 +185,7 @@ func TestJoinFails(t *testing.T) {
 				t.Fatalf("%v\nwant %s", err, c.want)
 			}
 			started.session.Wait() // all have ended, or this never returns
-			if left, _ := filepath.Glob(filepath.Join(getenv("TMPDIR"), "*/*")); len(left) > 0 {
+			if left, _ := filepath.Glob(filepath.Join(getenv("TMPDIR"), "*")); len(left) > 0 {
 				t.Errorf("left: %v", left)
 			}
 		})

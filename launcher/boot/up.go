@@ -74,7 +74,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	session, err := o.Backend.Start(ctx, backend.Request{Doc: doc, Nodes: o.Nodes, Head: true, Binary: o.Binary})
 	if err != nil {
-		os.Remove(dir)
+		bootdoc.RemoveEmpty(dir)
 		return nil, err
 	}
 	j := &join{o: o, session: session, started: time.Now(), want: session.Nodes()}
@@ -82,7 +82,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		session.Stop(stopCtx)
-		os.Remove(dir)
+		bootdoc.RemoveEmpty(dir)
 		return nil, err
 	}
 	ep, err := newEndpoint(o.Backend.Name(), doc, j)
@@ -104,13 +104,16 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 // claim makes the cluster's directory, which only one Up can; what a dead cluster left is moved away.
 func claim(dir string) error {
 	parent := filepath.Dir(dir)
-	if err := bootdoc.MakePrivate(parent, filepath.Dir(parent)); err != nil {
-		return err
-	}
 	for range 3 {
+		if err := bootdoc.MakePrivate(parent, filepath.Dir(parent)); err != nil {
+			return err
+		}
 		err := os.Mkdir(dir, 0o700)
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			continue // the last cluster to end took the empty parent along
 		}
 		if !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("boot: %w", err)

@@ -20,8 +20,10 @@ const (
 	lead = 60 * time.Second
 )
 
-// clock warns that the job's time is about to be over. Slurm tells the time limit only to those who ask
-// (22.05 does not put the end into the environment), and scontrol update can move it.
+// clock tells the keepers when the job's time is over, and warns when it is about to be. Slurm tells the
+// time limit only to those who ask (22.05 does not put the end into the environment), and scontrol update
+// can move it. Nothing is stopped before Slurm does so itself: its TERM and KillWait are what programs know,
+// and an end before it would be no TIMEOUT. Who wants more time asks for it (--signal=USR1@300).
 func (s *session) clock() {
 	end := s.job.End
 	next := firstQuestion
@@ -42,6 +44,7 @@ func (s *session) clock() {
 		} else if end.IsZero() {
 			return // no limit, or a Slurm that does not say
 		}
+		s.send(backend.EndLine(end))
 		left := time.Until(end)
 		if left <= lead {
 			s.tell(backend.Event{
