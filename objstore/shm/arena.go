@@ -1,0 +1,108 @@
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Arena is one piece of shared memory.
+type Arena struct {
+	size   int64
+	own    bool
+	rw, ro *os.File
+	bytes  []byte // all of it; for writing if own
+	lent   []slab // by start
+}
+
+const (
+	sizeSeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+	// step is how much is allocated at a time: a signal interrupts the call, which then undoes all of its work.
+	step = 16 << 20
+)
+
+// create makes an arena. It takes as long as the system needs to clear the memory.
+func create(number uint64, size int64, own bool) (_ *Arena, err error) {
+	if size <= 0 {
+		return nil, fmt.Errorf("shm: arena %d of %d bytes: %w", number, size, os.ErrInvalid)
+	}
+	a := &Arena{size: size, own: own}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("shm: arena %d of %d bytes: %w", number, size, errors.Join(err, a.close()))
+		}
+	}()
+	fd, err := memfd(fmt.Sprintf("maniple-%d", number))
+	if err != nil {
+		return nil, err
+	}
+	a.rw = os.NewFile(uintptr(fd), "arena")
+	for at := int64(0); at < size; { // SHM-1
+		err := unix.Fallocate(fd, 0, at, min(step, size-at))
+		switch {
+		case err == nil:
+			at += step
+		case !errors.Is(err, unix.EINTR):
+			return nil, fmt.Errorf("fallocate: %w", err)
+		}
+	}
+	// Who is not root can't open it for writing by /proc then; descriptors that are open are not touched.
+	if err := unix.Fchmod(fd, 0o400); err != nil {
+		return nil, fmt.Errorf("fchmod: %w", err)
+	}
+	seals, prot := sizeSeals, unix.PROT_READ
+	if own {
+		seals, prot = seals|unix.F_SEAL_FUTURE_WRITE, prot|unix.PROT_WRITE
+	}
+	if a.bytes, err = unix.Mmap(fd, 0, int(size), prot, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	// A child between fork and exec has no use for it, and a core file neither.
+	unix.Madvise(a.bytes, unix.MADV_DONTFORK)
+	unix.Madvise(a.bytes, unix.MADV_DONTDUMP)
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals|unix.F_SEAL_SEAL); err != nil { // SHM-1, SHM-4
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	ro, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0) // SHM-2
+	if err != nil {
+		return nil, fmt.Errorf("open for reading: %w", err)
+	}
+	a.ro = os.NewFile(uintptr(ro), "arena to read")
+	return a, nil
+}
+
+// memfd makes the file. Sites may forbid one that could be executed; kernels before 6.3 don't know how to say that.
+func memfd(name string) (int, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("memfd_create: %w", err)
+	}
+	return fd, nil
+}
+
+// close gives everything back that create took, in whatever state it is.
+func (a *Arena) close() error {
+	var errs []error
+	if a.bytes != nil {
+		errs = append(errs, unix.Munmap(a.bytes))
+		a.bytes = nil
+	}
+	if a.rw != nil {
+		if !a.own && a.ro != nil { // SHM-5
+			fd := int(a.rw.Fd())
+			errs = append(errs, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, a.size))
+		}
+		errs = append(errs, a.rw.Close())
+	}
+	if a.ro != nil {
+		errs = append(errs, a.ro.Close())
+	}
+	a.rw, a.ro = nil, nil
+	return errors.Join(errs...)
+}

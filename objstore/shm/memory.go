@@ -1,0 +1,188 @@
+package shm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+var (
+	// ErrUnknown: no such arena or slab here.
+	ErrUnknown = errors.New("unknown here")
+	// ErrLent: a part of that range is lent to a process that has not returned it.
+	ErrLent = errors.New("lent")
+)
+
+// Memory is the arenas of a node. The zero value is empty and ready to use.
+type Memory struct {
+	mu     sync.Mutex
+	arenas map[uint64]*Arena
+	slabs  map[uint64]uint64 // the arena of each slab that is lent
+	closed bool
+}
+
+// slab is a range that is lent.
+type slab struct {
+	number  uint64
+	start   int64
+	end     int64
+	process id.Process
+}
+
+// Make makes an arena; number is new.
+func (m *Memory) Make(number uint64, size int64, own bool) error {
+	m.mu.Lock()
+	if m.closed || m.arenas[number] != nil {
+		m.mu.Unlock()
+		return fmt.Errorf("shm: arena %d: %w", number, os.ErrExist)
+	}
+	m.mu.Unlock()
+	a, err := create(number, size, own)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || m.arenas[number] != nil {
+		return errors.Join(fmt.Errorf("shm: arena %d: %w", number, os.ErrExist), a.close())
+	}
+	if m.arenas == nil {
+		m.arenas, m.slabs = map[uint64]*Arena{}, map[uint64]uint64{}
+	}
+	m.arenas[number] = a
+	return nil
+}
+
+// Drop gives an arena back. Nothing of it may be lent.
+func (m *Memory) Drop(number uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.arenas[number]
+	switch {
+	case a == nil:
+		return fmt.Errorf("shm: drop arena %d: %w", number, ErrUnknown)
+	case len(a.lent) > 0:
+		return fmt.Errorf("shm: drop arena %d: slab %d: %w", number, a.lent[0].number, ErrLent)
+	}
+	delete(m.arenas, number)
+	return a.close()
+}
+
+// Lend notes that a process has [start, start+size) of an arena, and gives a descriptor to map it for
+// writing, which the caller sends and closes. Own arenas are lent to process 0 only, which needs none: nil.
+func (m *Memory) Lend(p id.Process, number, arena uint64, start, size int64) (*os.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fail := func(err error) (*os.File, error) {
+		return nil, fmt.Errorf("shm: lend slab %d, [%d, +%d) of arena %d, to process %d: %w", number, start, size, arena, p, err)
+	}
+	a := m.arenas[arena]
+	if a == nil {
+		return fail(ErrUnknown)
+	}
+	if _, twice := m.slabs[number]; twice {
+		return fail(ErrLent)
+	}
+	if start < 0 || size <= 0 || start > a.size || size > a.size-start || a.own != (p == 0) {
+		return fail(os.ErrInvalid)
+	}
+	at, _ := slices.BinarySearchFunc(a.lent, start, func(s slab, start int64) int { return cmp.Compare(s.start, start) })
+	if at > 0 && a.lent[at-1].end > start || at < len(a.lent) && a.lent[at].start < start+size { // SHM-3
+		return fail(ErrLent)
+	}
+	var f *os.File
+	if !a.own {
+		fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fail(err)
+		}
+		f = os.NewFile(uintptr(fd), "arena to write")
+	}
+	a.lent = slices.Insert(a.lent, at, slab{number, start, start + size, p})
+	m.slabs[number] = arena
+	return f, nil
+}
+
+// Return notes that the process of a slab has unmapped it.
+func (m *Memory) Return(number uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	arena, ok := m.slabs[number]
+	if !ok {
+		return fmt.Errorf("shm: return slab %d: %w", number, ErrUnknown)
+	}
+	delete(m.slabs, number)
+	a := m.arenas[arena]
+	a.lent = slices.DeleteFunc(a.lent, func(s slab) bool { return s.number == number })
+	return nil
+}
+
+// Died notes that a process has ended, and its mappings with it.
+func (m *Memory) Died(p id.Process) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.arenas {
+		a.lent = slices.DeleteFunc(a.lent, func(s slab) bool {
+			if s.process == p {
+				delete(m.slabs, s.number)
+			}
+			return s.process == p
+		})
+	}
+}
+
+// Reader gives an arena's descriptor for reading, to be sent; it stays the Memory's.
+func (m *Memory) Reader(number uint64) (*os.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.arenas[number]
+	if a == nil {
+		return nil, fmt.Errorf("shm: read arena %d: %w", number, ErrUnknown)
+	}
+	return a.ro, nil
+}
+
+// Bytes gives a part of an arena as this process has it mapped. Writing to one that is not its own faults.
+func (m *Memory) Bytes(number uint64, offset, size int64) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.arenas[number]
+	if a == nil {
+		return nil, fmt.Errorf("shm: arena %d: %w", number, ErrUnknown)
+	}
+	if offset < 0 || size < 0 || offset > a.size || size > a.size-offset {
+		return nil, fmt.Errorf("shm: [%d, +%d) of arena %d: %w", offset, size, number, os.ErrInvalid)
+	}
+	return a.bytes[offset : offset+size : offset+size], nil
+}
+
+// Used gives the number of arenas and their bytes.
+func (m *Memory) Used() (arenas int, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.arenas {
+		bytes += a.size
+	}
+	return len(m.arenas), bytes
+}
+
+// Close gives all arenas back, whoever has what of them. Make fails from then on.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	var errs []error
+	for _, a := range m.arenas {
+		errs = append(errs, a.close())
+	}
+	clear(m.arenas)
+	clear(m.slabs)
+	return errors.Join(errs...)
+}
