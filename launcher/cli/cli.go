@@ -11,6 +11,8 @@ import (
 
 	urfave "github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/keeper"
 )
 
 // app is one invocation.
@@ -25,6 +27,7 @@ type app struct {
 
 // Main runs the command line and returns the exit code.
 func Main(args []string) int {
+	_ = keeper.CloseOnExec() // fails only on a kernel before 5.11 that hides /proc
 	a := &app{stdin: os.Stdin, stdout: &output{File: os.Stdout}, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ()}
 	return a.main(args)
 }

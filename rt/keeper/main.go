@@ -127,24 +127,33 @@ func prepare() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("keeper: become the parent of orphans: %w", err)
 	}
-	// What the keeper inherited must reach no program: close-on-exec for all, by hand before Linux 5.11.
-	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		dir, err := os.Open("/proc/self/fd")
-		if err != nil {
-			return fmt.Errorf("keeper: %w", err)
-		}
-		names, _ := dir.Readdirnames(-1)
-		dir.Close()
-		for _, name := range names {
-			var fd int
-			if n, _ := fmt.Sscan(name, &fd); n == 1 && fd > 2 {
-				unix.CloseOnExec(fd)
-			}
-		}
+	if err := CloseOnExec(); err != nil {
+		return err
 	}
 	// A program gets the mask of this thread.
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
 		return fmt.Errorf("keeper: unblock signals: %w", err)
+	}
+	return nil
+}
+
+// CloseOnExec keeps descriptors that this process inherited from all that it starts: a lock or a pipe of the user's
+// shell would else stay open as long as the cluster.
+func CloseOnExec() error {
+	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return nil
+	}
+	dir, err := os.Open("/proc/self/fd") // by hand before Linux 5.11
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		var fd int
+		if n, _ := fmt.Sscan(name, &fd); n == 1 && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
 	}
 	return nil
 }

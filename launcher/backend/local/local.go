@@ -8,7 +8,7 @@
 // Guarantees.
 //
 //	LOCAL-1: Start returns an error only when no keeper is left running.
-//	LOCAL-2: a keeper holds no descriptor of this process but its standard streams.
+//	LOCAL-2: a keeper holds no descriptor that this process opened but its standard streams.
 //
 // Limits. A keeper's standard error is an unlinked file of which the last 4 KiB are told when it fails.
 package local
