@@ -264,6 +264,9 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	if end.Code != 0 {
 		return exitOnly(end.Code)
 	}
+	if end.Unwritten != nil {
+		return &Fault{Name: "CANNOT_CREATE", What: c.page.name, Why: "all ended well, but not all output is in its files", Do: "write it where there is room", Err: end.Unwritten}
+	}
 	return nil
 }
 

@@ -108,7 +108,7 @@ func (f *files) file(path string) (*os.File, error) {
 	}
 	h, err := os.OpenFile(path, flags, 0o666)
 	if err != nil {
-		f.failed[path] = fmt.Errorf("gang: output file: %w", err)
+		f.failed[path] = fmt.Errorf("output file: %w", err)
 		return nil, f.failed[path]
 	}
 	f.opened[path] = true
@@ -123,7 +123,7 @@ func (f *files) Write(path string, data []byte) error {
 		return err
 	}
 	if _, err := h.Write(data); err != nil {
-		f.failed[path] = fmt.Errorf("gang: output file: %w; output to it is lost from here on", err)
+		f.failed[path] = fmt.Errorf("output file: %w; output to it is lost from here on", err)
 		return f.failed[path]
 	}
 	return nil

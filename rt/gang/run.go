@@ -23,12 +23,15 @@ const (
 
 // Run creates the gang and stands for it until its end. When ctx is done the gang is stopped. The error
 // says that the end could not be learned; a gang that failed is no error but an End.
-func Run(ctx context.Context, c *Client, s Spec, rio IO) (End, error) {
+func Run(ctx context.Context, c *Client, s Spec, rio IO) (end End, err error) {
 	r, err := newRun(c, s, rio)
 	if err != nil {
 		return End{}, err
 	}
-	defer r.close()
+	defer func() {
+		r.close()
+		end.Unwritten = r.out.lost
+	}()
 	if err := c.send(r.create()); err != nil {
 		return End{}, err
 	}

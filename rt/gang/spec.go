@@ -84,4 +84,6 @@ type End struct {
 	Ranks    int
 	Restarts int
 	Wall     time.Time
+
+	Unwritten error // why not all output is in its files; nil: it is
 }

@@ -61,6 +61,7 @@ type writer struct {
 	waits  bool                    // file names depend on where ranks run
 	early  []output
 	failed map[string]bool
+	lost   error // why a file has not all of its output; read when done is closed
 
 	mu      sync.Mutex
 	queue   []output
@@ -223,6 +224,7 @@ func (w *writer) run() {
 		case <-w.quit:
 			w.work(true)
 			if err := w.files.close(); err != nil {
+				w.lost = err
 				w.complain("close", err)
 			}
 			return
@@ -339,6 +341,7 @@ func (w *writer) write(k streamKey, st *received, data []byte, now int64) {
 	switch {
 	case path != "":
 		if err := w.files.Write(path, data); err != nil {
+			w.lost = err
 			w.complain(path, err)
 		}
 	case f.plain && w.raw:
