@@ -134,9 +134,9 @@ func (d *doctor) cgroups() {
 	if all := d.m.cgroups("memory"); len(all) > 0 {
 		g := all[0]
 		if err := unix.Access(d.m.path(g.dirs[0]), unix.W_OK); err == nil {
-			d.say("CGROUP", OK, "", "cgroup v%d, writable: ranks can be confined one by one", g.version)
+			d.say("CGROUP", OK, "", "cgroup v%d, writable; ranks share its limits, none is confined alone", g.version)
 		} else {
-			d.say("CGROUP", Info, "ask for Delegate=yes where you want memory limits for each rank", "cgroup v%d, not delegated to us: ranks share the job's limits", g.version)
+			d.say("CGROUP", Info, "", "cgroup v%d, not delegated to us: ranks share its limits", g.version)
 		}
 	}
 	for _, g := range d.m.cgroups("pids") {
@@ -175,7 +175,7 @@ func (d *doctor) kernel() {
 		a, _ := strconv.Atoi(major)
 		b, _ := strconv.Atoi(minor)
 		if a < 4 || a == 4 && b < 18 {
-			d.say("KERNEL_OLD", Warn, "4.18 (RHEL 8) is the oldest that is tested", "Linux %s", v)
+			d.say("KERNEL_OLD", Warn, "4.18 (RHEL 8) is the oldest that it is written for; it may work all the same", "Linux %s", v)
 		}
 	}
 	if d.m.number("proc/sys/vm/overcommit_memory") == 2 {
