@@ -117,20 +117,32 @@ func (f *Facts) label(o *Options) {
 	maps.Copy(f.Labels, o.Node.Labels)
 }
 
-// Grant is the start line: "16 of 128 cores, 64 of 1007 GiB, 0 GPUs". A core is a logical CPU, as in Slurm.
+// Grant is the start line: what of the machine may be used, and who says so where it is not all:
+// "16 of 128 cores (SLURM_CPUS_ON_NODE), 1007 of 1007 GiB, 0 GPUs". A core is a logical CPU, as in Slurm.
 func (f *Facts) Grant() string {
-	if f.Fake {
-		return fmt.Sprintf("%s cores, %s, %d GPUs, declared", decimal(f.CPU), gib(f.Memory), len(f.GPUs))
+	gpu := fmt.Sprintf("%d GPUs", len(f.GPUs))
+	switch {
+	case len(f.GPUs) < f.HostGPUs && !f.slices() && !f.Fake:
+		gpu = fmt.Sprintf("%d of %d GPUs", len(f.GPUs), f.HostGPUs)
+	case len(f.GPUs) == 1:
+		gpu = "1 GPU"
 	}
-	cpu := fmt.Sprintf("%s of %d cores", decimal(f.CPU), f.HostCPUs)
-	gpu := fmt.Sprintf("%d of %d GPUs", len(f.GPUs), f.HostGPUs)
-	if len(f.GPUs) == f.HostGPUs || f.HostGPUs == 0 || f.slices() {
-		gpu = fmt.Sprintf("%d GPUs", len(f.GPUs))
-		if len(f.GPUs) == 1 {
-			gpu = "1 GPU"
+	if f.Fake {
+		return fmt.Sprintf("%s cores, %s, %s, declared", decimal(f.CPU), gib(f.Memory), gpu)
+	}
+	return fmt.Sprintf("%s of %d cores%s, %s of %s%s, %s%s", decimal(f.CPU), f.HostCPUs, f.by("CPU"),
+		strings.TrimSuffix(gib(f.Memory), " GiB"), gib(f.HostMemory), f.by("memory"), gpu, f.by("GPU"))
+}
+
+// by is who bounds a kind of resource, the first of several; "" if all of the machine is left.
+func (f *Facts) by(what string) string {
+	for _, b := range f.Bounds {
+		if b.What == what && b.Won && b.Source != thisMachine {
+			source, _, _ := strings.Cut(b.Source, " at ") // where in the hierarchy is for doctor
+			return " (" + source + ")"
 		}
 	}
-	return fmt.Sprintf("%s, %s of %s, %s", cpu, strings.TrimSuffix(gib(f.Memory), " GiB"), gib(f.HostMemory), gpu)
+	return ""
 }
 
 // slices tells whether the GPUs are parts of cards, so that counting them against cards says nothing.
