@@ -15,7 +15,7 @@ var dependencies = []struct {
 	why    string
 }{
 	{"github.com/google/flatbuffers", []string{"transport", "rt"}, false, "the wire's tables"},
-	{"golang.org/x/sys", []string{"transport", "rt", "launcher", "slurm", "ci"}, false, "system calls that package syscall lacks"},
+	{"golang.org/x/sys", []string{"transport", "rt", "objstore", "launcher", "slurm", "ci"}, false, "system calls that package syscall lacks"},
 	{"golang.org/x/term", []string{"launcher", "rt"}, false, "raw mode of a terminal"},
 	{"github.com/urfave/cli/v2", []string{"launcher"}, false, "flags and help"},
 	{"github.com/BurntSushi/toml", []string{"launcher"}, false, "configuration files"},

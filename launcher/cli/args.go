@@ -29,7 +29,11 @@ func (a *app) order(commands []*urfave.Command, args []string) (what string, out
 		name = "version"
 	}
 	if strings.HasPrefix(name, "-") {
-		return what, nil, usage(name, "it stands before a command", "write for instance `maniple run "+name+" ...`")
+		do := "write for instance `maniple run " + name + " ...`"
+		if word := strings.TrimLeft(name, "-"); slices.ContainsFunc(commands, func(c *urfave.Command) bool { return c.Name == word }) {
+			do = "did you mean `maniple " + word + "`?"
+		}
+		return what, nil, usage(name, "it stands before a command", do)
 	}
 	var cmd *urfave.Command
 	for _, c := range commands {

@@ -42,6 +42,7 @@ func TestOrder(t *testing.T) {
 		{args: "logs --tail 3", err: "logs: no flag --tail; did you mean --lines?"},
 		{args: "up -N 2", err: "up: no flag -N; did you mean --fake-nodes?"},
 		{args: "run -p gpu true", err: "run: no flag -p; the queue is `maniple submit`'s; inside a job the job has it already (flags of your program go after --)"},
+		{args: "--demo", err: "--demo: it stands before a command; did you mean `maniple demo`?"},
 		{args: "-n 2 run", err: "-n: it stands before a command; write for instance `maniple run -n ...`"},
 	} {
 		a, _, _ := newApp(nil)

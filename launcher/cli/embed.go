@@ -179,7 +179,8 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 			o.Nodes[i].CPUs, o.Nodes[i].Fake = max(need, o.Nodes[i].CPUs), true
 		}
 		if fake == 0 {
-			c.say("%s: %d ranks share the %d cores of this machine", c.page.name, shape.Ranks, here)
+			what := map[bool]string{true: "rank shares", false: "ranks share"}[shape.Ranks == 1]
+			c.say("%s: %d %s the %d cores of this machine", c.page.name, shape.Ranks, what, here)
 		}
 	}
 	return c.bringUp(ctx, o)

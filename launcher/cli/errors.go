@@ -116,7 +116,7 @@ func classify(err error) (name, do string) {
 		return "REFUSED", doOwn
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EMFILE):
 		return "CANNOT_CREATE", "end other programs, or raise the limits (`ulimit -a`)"
-	case errors.As(err, &system), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), textSays(err, "boot: no directory for", "no directory for this node's files", "gang: output file"):
+	case errors.As(err, &system), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), textSays(err, "boot: no directory for", "no directory for this node's files", "output file"):
 		return "CANNOT_CREATE", "look at the path that it names"
 	case textSays(err, "is not the path of a socket", "not in a Slurm job"):
 		return "USAGE", doDoctor

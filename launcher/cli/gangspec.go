@@ -98,13 +98,16 @@ func withoutEnv(env []string, name string) []string {
 	return kept
 }
 
-// parseLabels reads KEY=VALUE,... .
+// parseLabels reads KEY=VALUE,...; KEY alone is KEY=true.
 func parseLabels(origin, v string) (map[string]string, error) {
 	labels := map[string]string{}
 	for _, item := range strings.Split(v, ",") {
-		key, value, _ := strings.Cut(item, "=")
-		if key == "" {
-			return nil, usage(origin, fmt.Sprintf("%q has no name", item), "write KEY=VALUE, joined by commas")
+		key, value, valued := strings.Cut(item, "=")
+		if !valued {
+			value = "true" // as -C KEY asks for it
+		}
+		if key == "" || value == "" {
+			return nil, usage(origin, fmt.Sprintf("%q has no name or no value", item), "write KEY or KEY=VALUE, joined by commas")
 		}
 		labels[key] = value
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -250,6 +251,13 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	if report := end.Report(); report != "" && report != limits.reason() { // it was said when it was so
 		if hint := end.Hint(g.Program); hint != "" {
 			report += "\n  " + hint
+		}
+		if end.Cause == "infeasible" {
+			first, rest, _ := strings.Cut(report, "\n")
+			report = c.page.name + ": " + first + "; ask for less, or for more nodes"
+			if rest != "" {
+				report += "\n  " + strings.ReplaceAll(rest, "\n", "\n  ")
+			}
 		}
 		c.say("%s", report)
 	}

@@ -31,7 +31,7 @@ var Flags = []Flag{
 	{Name: "mem-per-cpu", Arg: "SIZE", Help: "memory for each core", Rare: true, set: memory(func(s *Spec) *int64 { return &s.MemPerCPU })},
 	{Name: "gres", Arg: "NAME[:N],...", Help: "generic resources per node", Rare: true, set: setGres},
 	{Name: "resources", Arg: "NAME=N,...", Help: "custom resources per node, without -N per rank", Rare: true, set: setResources},
-	{Name: "constraint", Short: "C", Arg: "LABEL[&LABEL]", Help: "labels that the nodes must have", Rare: true, set: setConstraint},
+	{Name: "constraint", Short: "C", Arg: "LABEL[&LABEL]", Help: "labels (KEY or KEY=VALUE) that the nodes must have", Rare: true, set: setConstraint},
 	{Name: "strategy", Arg: "NAME", Help: "pack, spread, strict-pack or strict-spread", Rare: true, set: setStrategy},
 	{Name: "time", Short: "t", Arg: "D-HH:MM:SS", Help: "end it after this time", set: setTime},
 	{Name: "immediate", Arg: "SECONDS", Help: "give up if it cannot start within this time", Rare: true, set: seconds(func(s *Spec) *time.Duration { return &s.Wait })},

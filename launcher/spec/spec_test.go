@@ -151,7 +151,7 @@ func TestValues(t *testing.T) {
 	if s.Grace != 500*time.Millisecond || s.Wait != 5*time.Second || s.MaxRestarts != -1 || !s.Bind {
 		t.Errorf("%+v", s)
 	}
-	if want := []Label{{"a", ""}, {"class", "fast"}}; !slices.Equal(s.Labels, want) {
+	if want := []Label{{"a", "true"}, {"class", "fast"}}; !slices.Equal(s.Labels, want) {
 		t.Errorf("labels %v, want %v", s.Labels, want)
 	}
 	if sig, before, ok := ParseSignal(s.Signal); !ok || sig != 10 || before != 5*time.Minute {

@@ -120,8 +120,11 @@ func setConstraint(s *Spec, v string) *FlagError {
 		return bad(quote(v)+" has alternatives or counts", "name labels that all nodes must have, joined by &")
 	}
 	for _, item := range strings.FieldsFunc(v, func(r rune) bool { return r == '&' || r == ',' }) {
-		key, value, _ := strings.Cut(item, "=")
-		if key == "" {
+		key, value, valued := strings.Cut(item, "=")
+		if !valued {
+			value = "true" // a feature: --node-labels KEY says the same
+		}
+		if key == "" || value == "" {
 			return bad(quote(v)+" has an empty label", "write KEY or KEY=VALUE, joined by &")
 		}
 		s.Labels = append(s.Labels, Label{Key: key, Value: value})
