@@ -26,8 +26,8 @@ type Config struct {
 	FirstArena, MaxArena int64
 	// Patience is how long a request waits for memory. Zero: 30 s; negative: not at all.
 	Patience time.Duration
-	// KeepWarm is how long an arena that holds nothing is kept for the next put. Zero: a minute;
-	// negative: not at all.
+	// KeepWarm is how long a slab or an arena that holds nothing is kept for the next put. Zero: a minute;
+	// it is at least a second, and what is due goes within twice that time.
 	KeepWarm time.Duration
 }
 
@@ -49,7 +49,7 @@ func (c Config) withDefaults() Config {
 	if c.KeepWarm == 0 {
 		c.KeepWarm = time.Minute
 	}
-	c.KeepWarm = max(c.KeepWarm, 0)
+	c.KeepWarm = max(c.KeepWarm, time.Second)
 	return c
 }
 

@@ -12,8 +12,8 @@
 //     range of one, mapped for writing by one process. What of a slab its process may write is open;
 //     what a sealed object does not use is a hole, and the first thing that this process gets again,
 //     because its pages are mapped there and warm.
-//   - A process is a client of this node's agent; [Agent] is the agent itself, which writes what came
-//     from other nodes, in arenas that the kernel lets nobody else write.
+//   - A process is a client of this node's agent; [Agent] is the agent itself, which writes what comes
+//     from other nodes, and is a writer like the others.
 //   - A pin keeps an object where it is: one per delivery of its location to a process, dropped by a
 //     release that says how many deliveries it saw, and one per task that waits for it. The process that
 //     sealed an object has had one delivery.
@@ -36,6 +36,18 @@
 //	OBJ-8: the same calls give the same effects.
 //	OBJ-9: under want, evictable copies go before anybody waits, the longest unused first, and
 //	       processes are asked for slabs that they don't use.
+//
+// # What the shell does
+//
+//	frame SlabWanted    Lend (0: Withdraw) effect Grow     shm Make, not in the loop; then Grown or GrowFailed
+//	frame Seal          Seal               effect Lent     frame Arena with shm Reader, the first time that the
+//	frame SlabForgo     Forgo                              process meets that arena; if New shm Lend; frame Slab
+//	frame SlabReturn    shm Return, Return effect Refused  frame Slab with the error, or an error as the object's value
+//	frame Release       Undeliver          effect Recall   frame SlabRecall
+//	location is sent    Deliver            effect Drop     shm Drop, frame ArenaGone to those who met the arena
+//	process has ended   shm Died, Died     effect Evicted  the owner hears that the copy is gone
+//
+// What shm is told comes first: a call here may lend the same bytes again. Effects are done in order.
 //
 // # Ownership
 //

@@ -9,7 +9,6 @@ type Effect interface{ effect() }
 type Grow struct {
 	Arena uint64
 	Size  int64
-	Own   bool // written by the agent alone
 }
 
 // Drop gives an arena back to the system. Nothing in it is used; processes that map it are told to unmap it.
@@ -35,7 +34,8 @@ type Refused struct {
 // Stored says that a PutInline that had to wait is done.
 type Stored struct{ Object id.Object }
 
-// Recall asks a process to return a slab as soon as it writes nothing in it; answered by Return.
+// Recall asks a process to return a slab as soon as it writes nothing in it; answered by Return. Nothing is opened
+// in it any more.
 type Recall struct {
 	Process id.Process
 	Slab    uint64

@@ -18,17 +18,20 @@ var (
 
 // FullError says that a request did not get memory, and who has it.
 type FullError struct {
-	Process id.Process
-	Size    int64  // bytes asked for
-	Never   bool   // no waiting would help: it is more than the store may ever hold
-	Cause   error  // what the system said when it was asked for memory; nil: it was not the system
-	Waited  int64  // nanoseconds
-	Holders string // Explanation.Text at that moment
+	Process   id.Process
+	Size      int64  // bytes asked for
+	Withdrawn bool   // its process does not want it any more
+	Never     bool   // no waiting would help: it is more than the store may ever hold
+	Cause     error  // what the system said when it was asked for memory; nil: it was not the system
+	Waited    int64  // nanoseconds
+	Holders   string // Explanation.Text at that moment
 }
 
 func (e *FullError) Error() string {
 	who := ProcessName(e.Process)
 	switch {
+	case e.Withdrawn:
+		return fmt.Sprintf("objstore: %s wanted %s, and does not any more", who, Bytes(e.Size))
 	case e.Never:
 		return fmt.Sprintf("objstore: %s wants %s: more than this node's store may ever hold: %s; make smaller objects, or give the store more memory",
 			who, Bytes(e.Size), e.Holders)

@@ -7,12 +7,12 @@ func (s *Store) makeRoom(now, n int64, out []Effect) []Effect {
 	if s.budget.room() >= n || n > s.budget.limit {
 		return out
 	}
-	for {
+	for coming := s.coming(); ; {
 		out = s.drop(func(*arena) bool { return s.budget.room() < n }, out)
-		if s.budget.room() >= n || s.oldest == nil {
+		if s.budget.room() >= n || s.oldest == nil || coming >= n {
 			return out
 		}
-		out = s.evict(now, out)
+		out, coming = s.evict(now, nil, coming, out)
 	}
 }
 
@@ -30,9 +30,15 @@ func (s *Store) dropEmpty(n int64, out []Effect) []Effect {
 	return s.drop(func(*arena) bool { return s.free() < n }, out)
 }
 
-// dropIdle gives back arenas that have been empty for long.
-func (s *Store) dropIdle(now int64, out []Effect) []Effect {
-	return s.drop(func(a *arena) bool { return a.idle+int64(s.cfg.KeepWarm) <= now }, out)
+// sweep gives back what has been empty for long: arenas, and slabs by asking for them.
+func (s *Store) sweep(now int64, out []Effect) []Effect {
+	since := now - int64(s.cfg.KeepWarm)
+	for _, sl := range s.lending {
+		if !sl.recalled && sl.live == 0 && sl.touched <= since {
+			out = s.callBack(sl, out)
+		}
+	}
+	return s.drop(func(a *arena) bool { return a.idle <= since }, out)
 }
 
 // drop gives back the empty arenas for which f says so.
@@ -49,59 +55,63 @@ func (s *Store) drop(f func(*arena) bool, out []Effect) []Effect {
 	return out
 }
 
-// evict discards the copy that nobody has used for longest.
-func (s *Store) evict(now int64, out []Effect) []Effect {
+// evict discards the copy that nobody has used for longest. If it lay in a slab that another process than p
+// maps, the memory comes when that is returned, which it adds to what is coming.
+func (s *Store) evict(now int64, p *process, coming int64, out []Effect) ([]Effect, int64) {
 	o := s.oldest
+	var sl *slab
+	if o.at != nil && o.at.slab != nil && o.at.slab.process != nil && o.at.slab.process != p {
+		sl = o.at.slab
+	}
 	s.discard(now, o)
-	return append(out, Evicted{o.name})
+	out = append(out, Evicted{o.name})
+	switch {
+	case sl == nil:
+	case sl.recalled:
+		coming += roundUp(o.size, Align)
+	default:
+		out = s.callBack(sl, out)
+		coming += sl.opened + sl.holes
+	}
+	return out, coming
+}
+
+// coming gives the bytes of slabs that are on their way back.
+func (s *Store) coming() (n int64) {
+	for _, sl := range s.lending {
+		if sl.recalled {
+			n += sl.opened + sl.holes
+		}
+	}
+	return n
 }
 
 // recall asks processes for slabs of which they use only a part, until n bytes are on their way. First those
 // in which nothing is open.
 func (s *Store) recall(n int64, out []Effect) []Effect {
-	var coming int64
-	for _, sl := range s.lentSlabs() {
-		if sl.recalled {
-			coming += sl.opened + sl.holes
-		}
-	}
+	coming := s.coming()
 	for _, idle := range []bool{true, false} {
-		for _, sl := range s.lentSlabs() {
+		for _, sl := range s.lending {
 			if coming >= n {
 				return out
 			}
 			if sl.recalled || sl.opened+sl.holes == 0 || idle != (sl.opened == 0) {
 				continue
 			}
-			s.withhold(sl)
 			coming += sl.opened + sl.holes
-			out = append(out, Recall{Process: sl.process.number, Slab: sl.number})
+			out = s.callBack(sl, out)
 		}
 	}
 	return out
 }
 
-// withhold keeps what is free in a slab from being opened to its process again.
-func (s *Store) withhold(sl *slab) {
+// callBack asks for a slab, and keeps what is free in it from being opened to its process again.
+func (s *Store) callBack(sl *slab, out []Effect) []Effect {
 	spans := s.holesOf(sl)
 	sl.recalled = true
 	for _, sp := range spans {
 		sp.unlist()
 		s.home(sp).push(sp)
 	}
-}
-
-// lentSlabs gives all slabs in the order of lending.
-func (s *Store) lentSlabs() []*slab {
-	all := make([]*slab, 0, len(s.slabs))
-	for _, sl := range s.slabs {
-		all = append(all, sl)
-	}
-	slices.SortFunc(all, func(a, b *slab) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return all
+	return append(out, Recall{Process: sl.process.number, Slab: sl.number})
 }

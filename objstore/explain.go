@@ -47,7 +47,7 @@ func (s *Store) Explain() Explanation {
 		e.Growing = s.growing.size
 	}
 	e.Free = s.budget.used[Arenas] - e.Growing - e.Open - e.Holes - e.Primary.Bytes - e.Secondary.Bytes
-	e.Largest = max(s.pools[0].largest(Grain), s.pools[1].largest(Grain))
+	e.Largest = s.pool.largest(Grain)
 	for _, p := range s.processes {
 		if h := (Holder{p.number, p.opened, Tally{len(p.viewed), p.viewedBytes}}); h.Open > 0 || h.Views.Objects > 0 {
 			e.Holders = append(e.Holders, h)

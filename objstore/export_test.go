@@ -6,7 +6,7 @@ import "fmt"
 func (s *Store) Check() error {
 	var arenas, inline int64
 	var sealed [2]Tally
-	opened, holes := map[*slab]int64{}, map[*slab]int64{}
+	opened, holes, lives := map[*slab]int64{}, map[*slab]int64{}, map[*slab]int64{}
 	objects := 0
 	if s.growing != nil {
 		arenas += s.growing.size
@@ -33,6 +33,7 @@ func (s *Store) Check() error {
 					return fmt.Errorf("arena %d: a live span at %d without its object", a.number, sp.off)
 				}
 				objects++
+				lives[sl] += sp.size
 				t := &sealed[0]
 				if o.secondary {
 					t = &sealed[1]
@@ -71,7 +72,7 @@ func (s *Store) Check() error {
 		}
 	}
 	for _, sl := range s.slabs {
-		if sl.opened != opened[sl] || sl.holes != holes[sl] || s.processes[sl.process.number] != sl.process {
+		if sl.opened != opened[sl] || sl.holes != holes[sl] || sl.live != lives[sl] || s.processes[sl.process.number] != sl.process {
 			return fmt.Errorf("slab %d counts %d open, %d holes, not %d, %d", sl.number, sl.opened, sl.holes, opened[sl], holes[sl])
 		}
 	}

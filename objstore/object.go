@@ -241,8 +241,10 @@ func (s *Store) discard(now int64, o *object) {
 	}
 	s.tally(o, -1)
 	sl := o.at.slab
-	if sl != nil && sl.process == nil { // returned
-		sl = nil
+	if sl != nil {
+		if sl.touched = now; sl.process == nil { // returned
+			sl = nil
+		}
 	}
 	s.vacated(now, s.become(o.at, o.at.off, o.at.size, free, sl, nil))
 }

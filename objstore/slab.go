@@ -7,7 +7,8 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-// Agent is the process that stands for the node's agent itself. It is always there.
+// Agent is the process that stands for the node's agent itself, which writes what comes from other nodes. It is
+// always there.
 const Agent id.Process = 0
 
 // process is a client as the store sees it.
@@ -39,7 +40,7 @@ func (s *Store) Attach(p id.Process) error {
 }
 
 // Died takes back all that a process had: it has ended, so nothing of it maps anything any more. A closed
-// connection alone does not say that; its mappings live as long as it does.
+// connection alone does not say that, since a program may close it and go on; a pidfd that is readable does.
 func (s *Store) Died(now int64, p id.Process, out []Effect) ([]Effect, error) {
 	proc := s.processes[p]
 	if proc == nil || p == Agent {
@@ -105,6 +106,7 @@ func (s *Store) Seal(now int64, p id.Process, x Sealed) error {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), ErrExists)
 	}
 	o := &object{name: x.Object, size: x.Size, format: x.Format, secondary: x.Secondary}
+	sp.slab.touched = now
 	o.at = s.become(sp, sp.slab.start+x.Offset, roundUp(x.Size, Align), live, sp.slab, o)
 	s.objects[x.Object] = o
 	s.tally(o, 1)
@@ -119,6 +121,7 @@ func (s *Store) Forgo(now int64, p id.Process, number uint64, offset, size int64
 		return out, fmt.Errorf("objstore: %s forgoes %w", ProcessName(p), err)
 	}
 	sl := sp.slab
+	sl.touched = now
 	s.become(sp, sl.start+offset, roundUp(size, Align), free, sl, nil)
 	return s.serve(now, out), nil
 }
@@ -144,6 +147,7 @@ func (s *Store) dissolve(now int64, sl *slab) {
 	}
 	p := sl.process
 	p.slabs = slices.DeleteFunc(p.slabs, func(x *slab) bool { return x == sl })
+	s.lending = slices.DeleteFunc(s.lending, func(x *slab) bool { return x == sl })
 	delete(s.slabs, sl.number)
 	sl.process = nil
 	s.vacated(now, sl.arena.first)

@@ -34,7 +34,6 @@ const (
 type arena struct {
 	number uint64
 	size   int64
-	own    bool
 	first  *span
 	idle   int64 // since when nothing is in it; valid while empty
 }
@@ -53,6 +52,8 @@ type slab struct {
 	open       list
 	opened     int64 // bytes open
 	holes      int64 // bytes in holes
+	live       int64 // bytes of objects
+	touched    int64 // when something in it last became open, sealed or free
 	recalled   bool
 	back       list // holes, once it is recalled
 }
@@ -134,14 +135,7 @@ func (s *Store) home(sp *span) *list {
 	case sp.slab != nil:
 		return &sp.slab.process.holes.bins[bin(sp.size)]
 	}
-	return &s.pools[which(sp.arena.own)].bins[bin(sp.size)]
-}
-
-func which(own bool) int {
-	if own {
-		return 1
-	}
-	return 0
+	return &s.pool.bins[bin(sp.size)]
 }
 
 // tally adds sign times the span's bytes to what its slab and its process know of themselves.
@@ -153,6 +147,8 @@ func (sp *span) tally(sign int64) {
 		sp.slab.process.opened += sign * sp.size
 	case sp.kind == free:
 		sp.slab.holes += sign * sp.size
+	default:
+		sp.slab.live += sign * sp.size
 	}
 }
 

@@ -14,13 +14,15 @@ type Store struct {
 	objects   map[id.Object]*object
 	processes map[id.Process]*process
 	slabs     map[uint64]*slab
+	lending   []*slab  // the same, in order of lending
 	arenas    []*arena // in order of making
-	pools     [2]pool  // free spans of lent arenas, and of the agent's own
+	pool      pool     // what is free in them, outside of slabs
 	growing   *arena   // asked for; one at a time
 	queue     []*request
 
 	oldest, newest *object // evictable, by time since the last pin
 
+	swept               int64 // when idle memory was last looked for
 	lastArena, lastSlab uint64
 	spare               *span    // linked by next
 	sealed              [2]Tally // in arenas: primary, secondary
@@ -42,25 +44,31 @@ func New(cfg Config) *Store {
 
 // PutInline keeps a value's bytes. It says whether that is done, or has to wait for memory: Stored or
 // Refused follow then. The value is charged once it is stored; until then its sender's credit bounds it.
-func (s *Store) PutInline(now int64, p id.Process, object id.Object, value []byte, format uint32, out []Effect) ([]Effect, bool, error) {
+func (s *Store) PutInline(now int64, p id.Process, key id.Object, value []byte, format uint32, out []Effect) ([]Effect, bool, error) {
 	proc := s.processes[p]
 	if proc == nil {
-		return out, false, fmt.Errorf("objstore: %s puts %s: %w", ProcessName(p), name(object), ErrUnknown)
+		return out, false, fmt.Errorf("objstore: %s puts %s: %w", ProcessName(p), name(key), ErrUnknown)
 	}
-	if s.objects[object] != nil || slices.ContainsFunc(s.queue, func(r *request) bool { return r.object != nil && r.object.name == object }) {
-		return out, false, fmt.Errorf("objstore: %s puts %s: %w", ProcessName(p), name(object), ErrExists)
+	exists, turn := s.objects[key] != nil, true
+	for _, r := range s.queue {
+		if r.object != nil {
+			exists, turn = exists || r.object.name == key, false
+		}
 	}
-	o := objectOf(object, value, format)
-	if out = s.makeRoom(now, int64(len(value))+InlineCost, out); s.store(o) {
-		return out, true, nil
+	if exists {
+		return out, false, fmt.Errorf("objstore: %s puts %s: %w", ProcessName(p), name(key), ErrExists)
 	}
-	return s.wait(now, &request{process: proc, object: o, size: int64(len(value)) + InlineCost}, out), false, nil
+	o := &object{name: key, value: value, size: int64(len(value)), format: format}
+	size := o.size + InlineCost
+	if turn {
+		if out = s.makeRoom(now, size, out); s.store(o) {
+			return out, true, nil
+		}
+	}
+	return s.wait(now, &request{process: proc, object: o, size: size}, out), false, nil
 }
 
-func objectOf(name id.Object, value []byte, format uint32) *object {
-	return &object{name: name, value: value, size: int64(len(value)), format: format}
-}
-
+// store keeps an inline value, if there is room.
 func (s *Store) store(o *object) bool {
 	if !s.budget.take(Inline, o.size+InlineCost) {
 		return false
@@ -79,6 +87,22 @@ func (s *Store) Lend(now int64, p id.Process, size int64, out []Effect) ([]Effec
 	return s.wait(now, &request{process: proc, size: size}, out), nil
 }
 
+// Withdraw refuses what p asked for first and waits for: it does not want it any more. If nothing of p waits,
+// the answer and this have crossed.
+func (s *Store) Withdraw(now int64, p id.Process, out []Effect) ([]Effect, error) {
+	if s.processes[p] == nil {
+		return out, fmt.Errorf("objstore: %s withdraws: %w", ProcessName(p), ErrUnknown)
+	}
+	for i, r := range s.queue {
+		if r.object == nil && r.process.number == p {
+			s.queue = slices.Delete(s.queue, i, i+1)
+			out = append(out, Refused{Process: p, Err: &FullError{Process: p, Size: r.size, Withdrawn: true, Waited: now - r.since}})
+			return s.serve(now, out), nil
+		}
+	}
+	return out, nil
+}
+
 // Grown answers Grow.
 func (s *Store) Grown(now int64, number uint64, out []Effect) ([]Effect, error) {
 	a := s.growing
@@ -88,6 +112,9 @@ func (s *Store) Grown(now int64, number uint64, out []Effect) ([]Effect, error) 
 	s.growing = nil
 	a.idle = now
 	a.first = &span{arena: a, size: a.size}
+	if len(s.arenas) == 0 {
+		s.swept = now
+	}
 	s.arenas = append(s.arenas, a)
 	s.settle(a.first)
 	return s.serve(now, out), nil
@@ -102,11 +129,11 @@ func (s *Store) GrowFailed(now int64, number uint64, cause error, out []Effect) 
 	s.growing = nil
 	s.budget.give(Arenas, a.size)
 	for i, r := range s.queue {
-		if r.object != nil || (r.process.number == Agent) != a.own {
+		if r.object != nil {
 			continue
 		}
 		if least := roundUp(r.size, Grain); a.size > least {
-			return s.grow(least, a.own, out), nil
+			return s.grow(least, out), nil
 		}
 		s.queue = slices.Delete(s.queue, i, i+1)
 		out = s.refuse(now, r, cause, out)
@@ -126,22 +153,21 @@ func (s *Store) Tick(now int64, out []Effect) []Effect {
 		}
 	}
 	out = s.serve(now, out)
-	return s.dropIdle(now, out)
+	if s.swept+int64(s.cfg.KeepWarm) > now {
+		return out
+	}
+	s.swept = now
+	return s.sweep(now, out)
 }
 
 // NextDeadline says when Tick is due; zero: not at all.
 func (s *Store) NextDeadline() (at int64) {
-	earlier := func(t int64) {
-		if at == 0 || t < at {
+	if len(s.arenas) > 0 {
+		at = s.swept + int64(s.cfg.KeepWarm)
+	}
+	if len(s.queue) > 0 { // the first has waited longest
+		if t := s.queue[0].since + int64(s.cfg.Patience); at == 0 || t < at {
 			at = t
-		}
-	}
-	for _, r := range s.queue {
-		earlier(r.since + int64(s.cfg.Patience))
-	}
-	for _, a := range s.arenas {
-		if a.empty() {
-			earlier(a.idle + int64(s.cfg.KeepWarm))
 		}
 	}
 	return at

@@ -77,72 +77,66 @@ func (s *Store) serve(now int64, out []Effect) []Effect {
 	return out
 }
 
-// lend tries to open r.size bytes to a process: in a hole of its own slabs, in a new slab, or, by doing
-// something about it, later.
+// lend tries to open r.size bytes to a process: in what there is, or, by doing something about it, later.
 func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
-	p := r.process
-	size := roundUp(r.size, Align)
-	sp := p.holes.find(max(size, p.next/4), Align)
-	if sp == nil {
-		sp = p.holes.find(size, Align)
-	}
-	if sp != nil {
-		sl := sp.slab
-		from, size := sp.off-sl.start, sp.size
-		s.become(sp, sp.off, sp.size, open, sl, nil)
-		return append(out, Lent{Process: p.number, Slab: sl.number, Arena: sl.arena.number,
-			Start: sl.start, Size: sl.end - sl.start, From: from, To: from + size}), true
-	}
-	own := p.number == Agent
-	pool := &s.pools[which(own)]
-	least := roundUp(r.size, Grain)
-	if p.next > s.cfg.share() { // slabs of a process don't grow past its share
-		p.next = max(s.cfg.share(), Grain)
-	}
-	want := max(least, p.next)
-	sp = pool.find(want, Grain)
-	if sp == nil {
-		sp = pool.find(least, Grain)
-		if sp != nil && s.growing == nil && s.free() >= want && s.tiny(sp, want) {
-			sp = nil // a real slab can be had
-		}
-	}
-	if sp != nil {
-		off, size := sp.usable(Grain)
-		return append(out, s.carve(p, sp, off, min(size, want))), true
+	p, least := r.process, roundUp(r.size, Grain)
+	want := max(least, min(p.next, s.cfg.share()))
+	if e, ok := s.fit(now, p, r.size, least, want); ok {
+		return append(out, e), true
 	}
 	if s.growing != nil {
 		return out, false
 	}
 	if out = s.dropEmpty(least, out); s.free() >= least {
-		return s.grow(max(least, min(s.free(), s.nextArena(want))), own, out), false
+		return s.grow(max(least, min(s.free(), s.nextArena(want))), out), false
 	}
-	for s.oldest != nil {
-		out = s.evict(now, out)
-		if sp := pool.find(least, Grain); sp != nil {
-			off, size := sp.usable(Grain)
-			return append(out, s.carve(p, sp, off, min(size, want))), true
+	coming := s.coming()
+	for s.oldest != nil && coming < least { // OBJ-9
+		out, coming = s.evict(now, p, coming, out)
+		if e, ok := s.fit(now, p, r.size, least, want); ok {
+			return append(out, e), true
 		}
 		if out = s.dropEmpty(least, out); s.free() >= least {
-			return s.grow(least, own, out), false
+			return s.grow(least, out), false
 		}
 	}
 	return s.recall(least, out), false
 }
 
-// tiny tells whether a span is so much smaller than the slab wanted that its process would be back at once.
-func (s *Store) tiny(sp *span, want int64) bool {
-	_, size := sp.usable(Grain)
-	return size < want/4
+// fit opens size bytes or more. What is best: a hole of the process's own slabs, which is warm, if it is not so small
+// that the process is back at once; a slab of want bytes; any hole; a slab of at least least bytes.
+func (s *Store) fit(now int64, p *process, size, least, want int64) (Lent, bool) {
+	size = roundUp(size, Align)
+	sp := p.holes.find(max(size, min(want/4, 8*size)), Align)
+	if sp == nil {
+		if sp = s.pool.find(want, Grain); sp == nil {
+			sp = p.holes.find(size, Align)
+		}
+	}
+	if sp == nil && (s.growing != nil || s.free() < want) { // else a whole slab can be had
+		sp = s.pool.find(least, Grain)
+	}
+	if sp == nil {
+		return Lent{}, false
+	}
+	if sl := sp.slab; sl != nil {
+		sl.touched = now
+		from, to := sp.off-sl.start, sp.off-sl.start+sp.size
+		s.become(sp, sp.off, sp.size, open, sl, nil)
+		return Lent{Process: p.number, Slab: sl.number, Arena: sl.arena.number, Start: sl.start, Size: sl.end - sl.start, From: from, To: to}, true
+	}
+	off, n := sp.usable(Grain)
+	return s.carve(now, p, sp, off, min(n, want)), true
 }
 
 // carve makes a slab.
-func (s *Store) carve(p *process, sp *span, off, size int64) Lent {
+func (s *Store) carve(now int64, p *process, sp *span, off, size int64) Lent {
 	s.lastSlab++
-	sl := &slab{number: s.lastSlab, arena: sp.arena, start: off, end: off + size, process: p}
+	sl := &slab{number: s.lastSlab, arena: sp.arena, start: off, end: off + size, process: p, touched: now}
 	s.slabs[sl.number] = sl
+	s.lending = append(s.lending, sl)
 	p.slabs = append(p.slabs, sl)
-	p.next = min(2*p.next, MaxSlab)
+	p.next = min(4*p.next, MaxSlab)
 	s.become(sp, off, size, open, sl, nil)
 	return Lent{Process: p.number, Slab: sl.number, Arena: sl.arena.number, Start: off, Size: size, To: size, New: true}
 }
@@ -160,11 +154,11 @@ func (s *Store) nextArena(want int64) int64 {
 	return roundUp(max(n, want), Grain)
 }
 
-func (s *Store) grow(size int64, own bool, out []Effect) []Effect {
+func (s *Store) grow(size int64, out []Effect) []Effect {
 	if !s.budget.take(Arenas, size) {
 		return out
 	}
 	s.lastArena++
-	s.growing = &arena{number: s.lastArena, size: size, own: own}
-	return append(out, Grow{Arena: s.lastArena, Size: size, Own: own})
+	s.growing = &arena{number: s.lastArena, size: size}
+	return append(out, Grow{Arena: s.lastArena, Size: size})
 }

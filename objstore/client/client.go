@@ -13,8 +13,10 @@ import (
 type Agent interface {
 	// WantSlab is answered by Lent or Refused, in the order of asking.
 	WantSlab(size int64) error
+	// Withdraw says that what was asked for is not wanted any more. The answer comes all the same.
+	Withdraw() error
 	// Seal says that an object lies whole in a slab.
-	Seal(object id.Object, slab uint64, offset, size int64, format uint32) error
+	Seal(object id.Object, slab uint64, offset, size int64, m Meta) error
 	// Forgo gives back a part of what is open in a slab, which stays mapped.
 	Forgo(slab uint64, offset, size int64) error
 	// ReturnSlab says that the slab is unmapped.
@@ -28,6 +30,12 @@ type Lease struct {
 	Slab, Arena uint64
 	Start, Size int64
 	From, To    int64
+}
+
+// Meta is what goes along with a value.
+type Meta struct {
+	Format uint32
+	Refs   []id.Object // references inside of it
 }
 
 // Location is where in shared memory a value lies.
@@ -65,16 +73,14 @@ func New(agent Agent) *Client {
 }
 
 // Lent takes what the agent opened. The first time that a slab is named its descriptor for writing comes
-// along, and so does an arena's for reading; both are taken over.
-func (c *Client) Lent(l Lease, write, read *os.File) error {
+// along, which is taken over.
+func (c *Client) Lent(l Lease, write *os.File) error {
 	defer closeFile(write)
-	if read != nil {
-		if err := c.Arena(l.Arena, read); err != nil {
-			return err
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.asked == nil {
+		return fmt.Errorf("objstore/client: slab %d, which was not asked for: %w", l.Slab, ErrProtocol)
+	}
 	s := c.slabs[l.Slab]
 	if l.From < 0 || l.From >= l.To || l.To > l.Size || l.From%align != 0 || (s == nil) != (write != nil) {
 		return fmt.Errorf("objstore/client: slab %d, [%d, %d) of %d: %w", l.Slab, l.From, l.To, l.Size, ErrProtocol)
@@ -86,9 +92,6 @@ func (c *Client) Lent(l Lease, write, read *os.File) error {
 		}
 		s = &slab{number: l.Slab, arena: l.Arena, start: l.Start, bytes: bytes}
 		c.slabs[l.Slab] = s
-	}
-	if c.asked == nil {
-		return fmt.Errorf("objstore/client: slab %d, which was not asked for: %w", l.Slab, ErrProtocol)
 	}
 	c.asked = nil
 	if c.closed {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/objstore/client"
-	"github.com/maniple-hpc/maniple/objstore/shm"
 )
 
 const mib = 1 << 20
@@ -29,7 +28,7 @@ func value(n uint64, size int) []byte {
 
 func put(t testing.TB, p *peer, n uint64, v []byte) {
 	t.Helper()
-	if err := p.Put(t.Context(), object(n), 1, v); err != nil {
+	if err := p.Put(t.Context(), object(n), client.Meta{Format: 1}, v); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -58,7 +57,7 @@ func TestPutAndView(t *testing.T) {
 		x := uint64(i + 1)
 		want := value(x, size)
 		cut := size / 3
-		if err := w.Put(t.Context(), object(x), 7, want[:cut], nil, want[cut:]); err != nil {
+		if err := w.Put(t.Context(), object(x), client.Meta{Format: 7}, want[:cut], nil, want[cut:]); err != nil {
 			t.Fatal(err)
 		}
 		own := view(t, w, x)
@@ -94,7 +93,7 @@ func TestSealedCannotBeWritten(t *testing.T) {
 	}
 	mine := b.Bytes()
 	copy(mine, "sealed")
-	if err := b.Seal(object(1), 0); err != nil {
+	if err := b.Seal(object(1), client.Meta{}); err != nil {
 		t.Fatal(err)
 	}
 	v := view(t, w, 1)
@@ -105,7 +104,7 @@ func TestSealedCannotBeWritten(t *testing.T) {
 	if string(v.Bytes()[:6]) != "sealed" {
 		t.Errorf("it is %q", v.Bytes()[:6])
 	}
-	if err := b.Seal(object(2), 0); !errors.Is(err, os.ErrInvalid) {
+	if err := b.Seal(object(2), client.Meta{}); !errors.Is(err, os.ErrInvalid) {
 		t.Errorf("sealed twice: %v", err)
 	}
 	// The same pages are written again once they are nobody's.
@@ -121,7 +120,7 @@ func TestSealedCannotBeWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		copy(b.Bytes(), value(x, 3*mib))
-		if err := b.Seal(object(10+x), 0); err != nil {
+		if err := b.Seal(object(10+x), client.Meta{}); err != nil {
 			t.Fatal(err)
 		}
 		w.Drop(object(10 + x))
@@ -211,7 +210,7 @@ func TestRecall(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make(chan error)
-	go func() { got <- b.Put(t.Context(), object(2), 0, value(2, 8*mib)) }()
+	go func() { got <- b.Put(t.Context(), object(2), client.Meta{}, value(2, 8*mib)) }()
 	for n.waits() == 0 {
 		n.settle()
 	}
@@ -246,11 +245,11 @@ func TestFull(t *testing.T) {
 	defer w.Close()
 	defer r.Close()
 	put(t, w, 1, value(1, 12*mib))
-	if err := r.Put(t.Context(), object(2), 0, make([]byte, 17*mib)); !errorHas(err, "more than this node's store may ever hold") {
+	if err := r.Put(t.Context(), object(2), client.Meta{}, make([]byte, 17*mib)); !errorHas(err, "more than this node's store may ever hold") {
 		t.Errorf("%v", err)
 	}
 	got := make(chan error)
-	go func() { got <- r.Put(t.Context(), object(2), 0, make([]byte, 8*mib)) }()
+	go func() { got <- r.Put(t.Context(), object(2), client.Meta{}, make([]byte, 8*mib)) }()
 	for n.waits() == 0 {
 		n.settle()
 	}
@@ -259,7 +258,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() { got <- r.Put(ctx, object(3), 0, make([]byte, 8*mib)) }()
+	go func() { got <- r.Put(ctx, object(3), client.Meta{}, make([]byte, 8*mib)) }()
 	for n.waits() == 0 {
 		n.settle()
 	}
@@ -273,7 +272,7 @@ func TestFull(t *testing.T) {
 	n.release(object(1))
 	w.Close() // its slab, too
 	n.settle()
-	if err := r.Put(t.Context(), object(4), 0, value(4, 8*mib)); err != nil {
+	if err := r.Put(t.Context(), object(4), client.Meta{}, value(4, 8*mib)); err != nil {
 		t.Error(err)
 	}
 	n.settle()
@@ -305,7 +304,7 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make(chan error)
-	go func() { got <- w.Put(t.Context(), object(2), 0, make([]byte, 29*mib)) }()
+	go func() { got <- w.Put(t.Context(), object(2), client.Meta{}, make([]byte, 29*mib)) }()
 	for n.waits() == 0 {
 		n.settle()
 	}
@@ -322,7 +321,7 @@ func TestClose(t *testing.T) {
 	if !bytes.Equal(v.Bytes(), value(1, mib)) {
 		t.Error("a view ended with Close")
 	}
-	if err := b.Seal(object(3), 0); !errors.Is(err, client.ErrClosed) {
+	if err := b.Seal(object(3), client.Meta{}); !errors.Is(err, client.ErrClosed) {
 		t.Errorf("sealed after the end: %v", err)
 	}
 	end(t, v)
@@ -335,10 +334,17 @@ func TestProtocol(t *testing.T) {
 	defer w.Close()
 	put(t, w, 1, value(1, mib))
 	n.settle()
-	var m shm.Memory
-	defer m.Close()
-	if err := m.Make(9, 4*mib, false); err != nil {
-		t.Fatal(err)
+	if err := w.Refused(errors.New("no")); !errors.Is(err, client.ErrProtocol) {
+		t.Errorf("refused what was not asked for: %v", err)
+	}
+	if err := w.Lent(client.Lease{Slab: 1, Arena: 1, Size: 2 * mib, From: mib, To: 2 * mib}, nil); !errors.Is(err, client.ErrProtocol) {
+		t.Errorf("lent what was not asked for: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error)
+	go func() { got <- w.Put(ctx, object(50), client.Meta{}, make([]byte, 59*mib+1)) }()
+	for n.waits() == 0 {
+		n.settle()
 	}
 	for _, l := range []client.Lease{
 		{Slab: 9, Arena: 9, Size: mib, From: 0, To: 0},
@@ -348,12 +354,13 @@ func TestProtocol(t *testing.T) {
 		{Slab: 9, Arena: 9, Size: mib, From: 0, To: mib}, // without a descriptor
 		{Slab: 1, Arena: 1, Size: 2 * mib, From: 0, To: mib},
 	} {
-		if err := w.Lent(l, nil, nil); !errors.Is(err, client.ErrProtocol) {
+		if err := w.Lent(l, nil); !errors.Is(err, client.ErrProtocol) {
 			t.Errorf("%+v: %v", l, err)
 		}
 	}
-	if err := w.Refused(errors.New("no")); !errors.Is(err, client.ErrProtocol) {
-		t.Errorf("refused what was not asked for: %v", err)
+	cancel()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 	plain, err := os.Open(os.Args[0])
 	if err != nil {
@@ -380,10 +387,10 @@ func TestProtocol(t *testing.T) {
 	if _, err := w.View(object(99)); !errors.Is(err, client.ErrUnknown) {
 		t.Errorf("an arena that is not here: %v", err)
 	}
-	if err := w.Put(t.Context(), object(1), 0, []byte("again")); !errors.Is(err, os.ErrExist) {
+	if err := w.Put(t.Context(), object(1), client.Meta{}, []byte("again")); !errors.Is(err, os.ErrExist) {
 		t.Errorf("put twice: %v", err)
 	}
-	if err := w.Put(t.Context(), object(2), 0); !errors.Is(err, os.ErrInvalid) {
+	if err := w.Put(t.Context(), object(2), client.Meta{}); !errors.Is(err, os.ErrInvalid) {
 		t.Errorf("put nothing: %v", err)
 	}
 }

@@ -21,8 +21,8 @@
 //	MAP-4: a slab is unmapped before the agent hears that it is returned, and never while a Buffer lies in it.
 //	MAP-5: what a program was given to write by Alloc can't be written after Seal: whole pages of
 //	       buffers of a mebibyte and more become read-only. What Put copies nobody else can reach.
-//	MAP-6: who waits for memory waits in order, until the agent answers or the context ends; what comes after
-//	       that is used by the next one.
+//	MAP-6: who waits for memory waits in order, until the agent answers or the context ends, which withdraws
+//	       the question; what comes all the same is used by the next one.
 //	MAP-7: after Close and the last Release nothing is mapped and no descriptor open.
 //
 // # Ownership

@@ -16,7 +16,10 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-func TestMain(m *testing.M) { transporttest.Main(m) }
+func TestMain(m *testing.M) {
+	runChild()
+	transporttest.Main(m)
+}
 
 // node is what an agent's shell does with a store: one goroutine, which ends with the test, takes what the
 // programs say in order, and does the store's effects. Descriptors go as they would over a socket: duplicated.
@@ -150,7 +153,7 @@ func (n *node) effects() {
 		var err error
 		switch e := e.(type) {
 		case objstore.Grow:
-			if err := n.mem.Make(e.Arena, e.Size, e.Own); err != nil {
+			if err := n.mem.Make(e.Arena, e.Size); err != nil {
 				n.out, err = n.store.GrowFailed(n.now, e.Arena, err, n.out)
 				n.must(err)
 			} else {
@@ -172,7 +175,8 @@ func (n *node) effects() {
 				write, err = n.mem.Lend(e.Process, e.Slab, e.Arena, e.Start, e.Size)
 				n.must(err)
 			}
-			err = p.Lent(client.Lease{Slab: e.Slab, Arena: e.Arena, Start: e.Start, Size: e.Size, From: e.From, To: e.To}, write, n.reader(p, e.Arena))
+			n.tell(p, e.Arena)
+			err = p.Lent(client.Lease{Slab: e.Slab, Arena: e.Arena, Start: e.Start, Size: e.Size, From: e.From, To: e.To}, write)
 		case objstore.Refused:
 			n.count(&n.refused)
 			err = n.peers[e.Process].Refused(e.Err)
@@ -184,17 +188,17 @@ func (n *node) effects() {
 	}
 }
 
-// reader gives an arena's descriptor the first time that it goes to p.
-func (n *node) reader(p *peer, arena uint64) *os.File {
+// tell gives p an arena's descriptor for reading, once.
+func (n *node) tell(p *peer, arena uint64) {
 	if p.has[arena] {
-		return nil
+		return
 	}
 	p.has[arena] = true
 	f, err := n.mem.Reader(arena)
 	n.must(err)
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	n.must(err)
-	return os.NewFile(uintptr(fd), "arena to read")
+	n.must(p.Arena(arena, os.NewFile(uintptr(fd), "arena to read")))
 }
 
 func (n *node) attach(p id.Process) *peer {
@@ -215,9 +219,7 @@ func (n *node) locate(p *peer, object id.Object) {
 			n.must(err)
 			return
 		}
-		if f := n.reader(p, l.Arena); f != nil {
-			n.must(p.Arena(l.Arena, f))
-		}
+		n.tell(p, l.Arena)
 		n.must(p.Located(object, client.Location{Arena: l.Arena, Offset: l.Offset, Size: l.Size}))
 	})
 }
@@ -265,9 +267,13 @@ func (p *peer) WantSlab(size int64) error {
 	return p.say(func() (err error) { p.n.out, err = p.n.store.Lend(p.n.now, p.p, size, p.n.out); return err })
 }
 
-func (p *peer) Seal(object id.Object, slab uint64, offset, size int64, format uint32) error {
+func (p *peer) Withdraw() error {
+	return p.say(func() (err error) { p.n.out, err = p.n.store.Withdraw(p.n.now, p.p, p.n.out); return err })
+}
+
+func (p *peer) Seal(object id.Object, slab uint64, offset, size int64, m client.Meta) error {
 	return p.say(func() error {
-		return p.n.store.Seal(p.n.now, p.p, objstore.Sealed{Object: object, Slab: slab, Offset: offset, Size: size, Format: format})
+		return p.n.store.Seal(p.n.now, p.p, objstore.Sealed{Object: object, Slab: slab, Offset: offset, Size: size, Format: m.Format})
 	})
 }
 

@@ -25,7 +25,8 @@ type slab struct {
 	bytes         []byte
 	buffers       int // neither sealed nor discarded
 	recalled      bool
-	guarded       bool // some pages are read-only
+	guarded       bool  // some pages are read-only
+	warm          int64 // up to where pages have been written by this process
 }
 
 // window is what is open of a slab and not used yet. Without a slab it is empty.
@@ -50,12 +51,13 @@ type Buffer struct {
 	slab   *slab
 	offset int64 // in the slab
 	bytes  []byte
+	cold   bool // some of its pages are not in this process's page table
 	shown  bool
 	done   bool
 }
 
 // Put copies the parts, one behind another, and seals them as one object.
-func (c *Client) Put(ctx context.Context, object id.Object, format uint32, parts ...[]byte) error {
+func (c *Client) Put(ctx context.Context, object id.Object, m Meta, parts ...[]byte) error {
 	var size int64
 	for _, p := range parts {
 		size += int64(len(p))
@@ -64,8 +66,8 @@ func (c *Client) Put(ctx context.Context, object id.Object, format uint32, parts
 	if err != nil {
 		return err
 	}
-	copyParts(b.bytes, parts)
-	return b.Seal(object, format)
+	copyParts(b.bytes, parts, b.cold)
+	return b.Seal(object, m)
 }
 
 // Alloc gives room for an object of size bytes, which hold anything. It waits, if it must, until the agent has room,
@@ -74,6 +76,9 @@ func (c *Client) Alloc(ctx context.Context, size int64) (*Buffer, error) {
 	b, err := c.alloc(ctx, size)
 	if b != nil {
 		b.shown = true
+		if b.cold {
+			populate(b.bytes)
+		}
 	}
 	return b, err
 }
@@ -108,6 +113,11 @@ func (c *Client) alloc(ctx context.Context, size int64) (*Buffer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaves(w) { // MAP-6
+		if c.asked == w {
+			if err := c.agent.Withdraw(); err != nil {
+				return nil, err
+			}
+		}
 		return nil, fmt.Errorf("objstore/client: waited for %d bytes of shared memory: %w", size, context.Cause(ctx))
 	}
 	g := <-w.done // it came meanwhile
@@ -132,7 +142,9 @@ func (c *Client) take(size int64) *Buffer {
 	s, from := c.at.slab, c.at.from
 	c.at.from += room
 	s.buffers++
-	return &Buffer{c: c, slab: s, offset: from, bytes: s.bytes[from : from+size : from+size]}
+	cold := c.at.from > s.warm
+	s.warm = max(s.warm, c.at.from)
+	return &Buffer{c: c, slab: s, offset: from, bytes: s.bytes[from : from+size : from+size], cold: cold}
 }
 
 // serve gives to those who wait what fits, and asks the agent for the first that does not.
@@ -164,7 +176,7 @@ func (c *Client) serve() error {
 func (b *Buffer) Bytes() []byte { return b.bytes }
 
 // Seal makes the object. This process holds it from then on, until Drop.
-func (b *Buffer) Seal(object id.Object, format uint32) error {
+func (b *Buffer) Seal(object id.Object, m Meta) error {
 	c := b.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,7 +195,7 @@ func (b *Buffer) Seal(object id.Object, format uint32) error {
 		b.slab.guard(b.offset, b.offset+int64(len(b.bytes))) // MAP-5
 	}
 	loc := Location{b.slab.arena, b.slab.start + b.offset, int64(len(b.bytes))}
-	if err := c.agent.Seal(object, b.slab.number, b.offset, loc.Size, format); err != nil {
+	if err := c.agent.Seal(object, b.slab.number, b.offset, loc.Size, m); err != nil {
 		return err
 	}
 	c.held[object] = &held{location: loc, deliveries: 1}

@@ -8,27 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Arena is one piece of shared memory.
-type Arena struct {
+// arena is one piece of shared memory.
+type arena struct {
 	size   int64
-	own    bool
 	rw, ro *os.File
-	bytes  []byte // all of it; for writing if own
+	bytes  []byte // all of it, to read
 	lent   []slab // by start
 }
 
-const (
-	sizeSeals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
-	// step is how much is allocated at a time: a signal interrupts the call, which then undoes all of its work.
-	step = 16 << 20
-)
+// step is how much is allocated at a time: a signal interrupts the call, which then undoes all of its work.
+const step = 16 << 20
 
 // create makes an arena. It takes as long as the system needs to clear the memory.
-func create(number uint64, size int64, own bool) (_ *Arena, err error) {
+func create(number uint64, size int64) (_ *arena, err error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("shm: arena %d of %d bytes: %w", number, size, os.ErrInvalid)
 	}
-	a := &Arena{size: size, own: own}
+	a := &arena{size: size}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("shm: arena %d of %d bytes: %w", number, size, errors.Join(err, a.close()))
@@ -52,17 +48,13 @@ func create(number uint64, size int64, own bool) (_ *Arena, err error) {
 	if err := unix.Fchmod(fd, 0o400); err != nil {
 		return nil, fmt.Errorf("fchmod: %w", err)
 	}
-	seals, prot := sizeSeals, unix.PROT_READ
-	if own {
-		seals, prot = seals|unix.F_SEAL_FUTURE_WRITE, prot|unix.PROT_WRITE
-	}
-	if a.bytes, err = unix.Mmap(fd, 0, int(size), prot, unix.MAP_SHARED); err != nil {
+	if a.bytes, err = unix.Mmap(fd, 0, int(size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	// A child between fork and exec has no use for it, and a core file neither.
 	unix.Madvise(a.bytes, unix.MADV_DONTFORK)
 	unix.Madvise(a.bytes, unix.MADV_DONTDUMP)
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals|unix.F_SEAL_SEAL); err != nil { // SHM-1, SHM-4
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil { // SHM-1
 		return nil, fmt.Errorf("seal: %w", err)
 	}
 	ro, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0) // SHM-2
@@ -87,14 +79,14 @@ func memfd(name string) (int, error) {
 }
 
 // close gives everything back that create took, in whatever state it is.
-func (a *Arena) close() error {
+func (a *arena) close() error {
 	var errs []error
 	if a.bytes != nil {
 		errs = append(errs, unix.Munmap(a.bytes))
 		a.bytes = nil
 	}
 	if a.rw != nil {
-		if !a.own && a.ro != nil { // SHM-5
+		if a.ro != nil { // SHM-4
 			fd := int(a.rw.Fd())
 			errs = append(errs, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, a.size))
 		}

@@ -4,13 +4,10 @@
 //
 // # Nouns
 //
-//   - An [Arena] is one memfd: large, whole from the start, its size sealed. It has a descriptor for
+//   - An arena is one memfd: large, whole from the start, its size sealed. It has a descriptor for
 //     writing that stays here and one for reading that goes to whoever may read.
 //   - A slab is a range of an arena that one process has for writing. It gets a duplicate of the
 //     descriptor for writing, with which it maps that range and which it closes then.
-//   - An own arena is written by this process alone, by a mapping that is older than the seal
-//     F_SEAL_FUTURE_WRITE. It holds what came from other nodes. Arenas that are lent can't have that seal: it
-//     would stop the next writer from mapping.
 //   - [Memory] is all arenas of a node, with who has which slab.
 //
 // # Guarantees
@@ -21,10 +18,8 @@
 //	       not by opening it again unless he is root.
 //	SHM-3: slabs that overlap are never lent at the same time, and a slab that is lent is not lent again
 //	       before it was returned or its process died.
-//	SHM-4: nobody but this process ever writes an own arena, not even with a descriptor for writing.
-//	SHM-5: Drop gives the memory back. In lent arenas at once, even if a reader still maps it (who
-//	       reads zeros then); in own arenas, whose seal forbids that, when the last reader has unmapped it.
-//	SHM-6: Close leaves no descriptor and no mapping.
+//	SHM-4: Drop gives the memory back at once, even if a reader still maps it (who reads zeros then).
+//	SHM-5: Close leaves no descriptor and no mapping.
 //
 // # Ownership
 //
@@ -34,7 +29,8 @@
 //
 // # Limits
 //
-// Linux 5.1 and later (F_SEAL_FUTURE_WRITE). This guards against mistakes, not against a program
-// of the same user that sets out to write: it may attach a debugger. A fork of a writing process has the writer's
-// mapping, too, unless the writer set MADV_DONTFORK, as objstore/client does.
+// F_SEAL_FUTURE_WRITE is not used: it would stop the next writer of a slab from mapping, and Drop from freeing.
+// That readers can't write is the descriptor's and the file mode's doing. This guards against mistakes, not
+// against a program of the same user that sets out to write: it may attach a debugger. A fork of a writing
+// process has the writer's mapping, too, unless the writer set MADV_DONTFORK, as objstore/client does.
 package shm

@@ -23,7 +23,7 @@ var (
 // Memory is the arenas of a node. The zero value is empty and ready to use.
 type Memory struct {
 	mu     sync.Mutex
-	arenas map[uint64]*Arena
+	arenas map[uint64]*arena
 	slabs  map[uint64]uint64 // the arena of each slab that is lent
 	closed bool
 }
@@ -37,14 +37,14 @@ type slab struct {
 }
 
 // Make makes an arena; number is new.
-func (m *Memory) Make(number uint64, size int64, own bool) error {
+func (m *Memory) Make(number uint64, size int64) error {
 	m.mu.Lock()
 	if m.closed || m.arenas[number] != nil {
 		m.mu.Unlock()
 		return fmt.Errorf("shm: arena %d: %w", number, os.ErrExist)
 	}
 	m.mu.Unlock()
-	a, err := create(number, size, own)
+	a, err := create(number, size)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (m *Memory) Make(number uint64, size int64, own bool) error {
 		return errors.Join(fmt.Errorf("shm: arena %d: %w", number, os.ErrExist), a.close())
 	}
 	if m.arenas == nil {
-		m.arenas, m.slabs = map[uint64]*Arena{}, map[uint64]uint64{}
+		m.arenas, m.slabs = map[uint64]*arena{}, map[uint64]uint64{}
 	}
 	m.arenas[number] = a
 	return nil
@@ -76,7 +76,7 @@ func (m *Memory) Drop(number uint64) error {
 }
 
 // Lend notes that a process has [start, start+size) of an arena, and gives a descriptor to map it for
-// writing, which the caller sends and closes. Own arenas are lent to process 0 only, which needs none: nil.
+// writing, which the caller sends and closes.
 func (m *Memory) Lend(p id.Process, number, arena uint64, start, size int64) (*os.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -90,24 +90,20 @@ func (m *Memory) Lend(p id.Process, number, arena uint64, start, size int64) (*o
 	if _, twice := m.slabs[number]; twice {
 		return fail(ErrLent)
 	}
-	if start < 0 || size <= 0 || start > a.size || size > a.size-start || a.own != (p == 0) {
+	if start < 0 || size <= 0 || start > a.size || size > a.size-start {
 		return fail(os.ErrInvalid)
 	}
 	at, _ := slices.BinarySearchFunc(a.lent, start, func(s slab, start int64) int { return cmp.Compare(s.start, start) })
 	if at > 0 && a.lent[at-1].end > start || at < len(a.lent) && a.lent[at].start < start+size { // SHM-3
 		return fail(ErrLent)
 	}
-	var f *os.File
-	if !a.own {
-		fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return fail(err)
-		}
-		f = os.NewFile(uintptr(fd), "arena to write")
+	fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fail(err)
 	}
 	a.lent = slices.Insert(a.lent, at, slab{number, start, start + size, p})
 	m.slabs[number] = arena
-	return f, nil
+	return os.NewFile(uintptr(fd), "arena to write"), nil
 }
 
 // Return notes that the process of a slab has unmapped it.
@@ -149,7 +145,7 @@ func (m *Memory) Reader(number uint64) (*os.File, error) {
 	return a.ro, nil
 }
 
-// Bytes gives a part of an arena as this process has it mapped. Writing to one that is not its own faults.
+// Bytes gives a part of an arena as this process has it mapped, to read. Writing there faults.
 func (m *Memory) Bytes(number uint64, offset, size int64) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -18,11 +18,11 @@ import (
 
 const arenaSize = 4 << 20
 
-func memory(t *testing.T, own bool) *shm.Memory {
+func memory(t *testing.T) *shm.Memory {
 	t.Helper()
 	leaks(t)
 	m := new(shm.Memory)
-	if err := m.Make(1, arenaSize, own); err != nil {
+	if err := m.Make(1, arenaSize); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -51,7 +51,7 @@ func unmap(t *testing.T, b []byte) {
 
 // Verifies SHM-1.
 func TestArenaIsWholeAndStaysSo(t *testing.T) {
-	m := memory(t, false)
+	m := memory(t)
 	f, err := m.Lend(7, 1, 1, 0, arenaSize)
 	if err != nil {
 		t.Fatal(err)
@@ -86,14 +86,14 @@ func TestNoMemory(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 20 << 20, Max: was.Max}); err != nil {
 		t.Fatal(err)
 	}
-	err := m.Make(1, 64<<20, false)
+	err := m.Make(1, 64<<20)
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
 		t.Fatal(err)
 	}
 	if err == nil {
 		t.Error("made an arena beyond the limit")
 	}
-	if err := m.Make(1, -1, false); !errors.Is(err, os.ErrInvalid) {
+	if err := m.Make(1, -1); !errors.Is(err, os.ErrInvalid) {
 		t.Errorf("size -1: %v", err)
 	}
 	if n, bytes := m.Used(); n != 0 || bytes != 0 {
@@ -103,35 +103,31 @@ func TestNoMemory(t *testing.T) {
 
 // Verifies SHM-2.
 func TestReadersCannotWrite(t *testing.T) {
-	for _, own := range []bool{false, true} {
-		t.Run(fmt.Sprint("own=", own), func(t *testing.T) {
-			m := memory(t, own)
-			f, err := m.Reader(1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := unix.Mmap(int(f.Fd()), 0, arenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
-				t.Error("mapped for writing")
-			}
-			if _, err := unix.Pwrite(int(f.Fd()), []byte("x"), 0); err == nil {
-				t.Error("written")
-			}
-			if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096); err == nil {
-				t.Error("punched")
-			}
-			b := mapped(t, f, unix.PROT_READ)
-			defer unmap(t, b)
-			if err := unix.Mprotect(b, unix.PROT_READ|unix.PROT_WRITE); !errors.Is(err, unix.EACCES) {
-				t.Errorf("mprotect for writing: %v", err)
-			}
-		})
+	m := memory(t)
+	f, err := m.Reader(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Mmap(int(f.Fd()), 0, arenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
+		t.Error("mapped for writing")
+	}
+	if _, err := unix.Pwrite(int(f.Fd()), []byte("x"), 0); err == nil {
+		t.Error("written")
+	}
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096); err == nil {
+		t.Error("punched")
+	}
+	b := mapped(t, f, unix.PROT_READ)
+	defer unmap(t, b)
+	if err := unix.Mprotect(b, unix.PROT_READ|unix.PROT_WRITE); !errors.Is(err, unix.EACCES) {
+		t.Errorf("mprotect for writing: %v", err)
 	}
 }
 
 // Verifies SHM-2: not even by way of /proc.
 func TestReaderCannotOpenAgain(t *testing.T) {
 	if os.Geteuid() != 0 {
-		m := memory(t, false)
+		m := memory(t)
 		f, _ := m.Reader(1)
 		if _, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR, 0); !errors.Is(err, os.ErrPermission) {
 			t.Errorf("opened for writing: %v", err)
@@ -144,7 +140,7 @@ func TestReaderCannotOpenAgain(t *testing.T) {
 		done <- asUser(65534, func() error {
 			var m shm.Memory
 			defer m.Close()
-			if err := m.Make(1, arenaSize, false); err != nil {
+			if err := m.Make(1, arenaSize); err != nil {
 				return err
 			}
 			f, err := m.Reader(1)
@@ -179,7 +175,7 @@ func asUser(uid int, f func() error) error {
 
 // Verifies SHM-3.
 func TestLending(t *testing.T) {
-	m := memory(t, false)
+	m := memory(t)
 	const mib = 1 << 20
 	lend := func(p id.Process, slab uint64, start, size int64, want error) {
 		t.Helper()
@@ -202,9 +198,6 @@ func TestLending(t *testing.T) {
 	lend(8, 3, 3*mib, mib+1, os.ErrInvalid)
 	lend(8, 3, -1, mib, os.ErrInvalid)
 	lend(8, 3, 1<<62, 1<<62, os.ErrInvalid)
-	if _, err := m.Lend(0, 3, 1, 0, mib); !errors.Is(err, os.ErrInvalid) {
-		t.Errorf("the agent got a slab of an arena that is not its own: %v", err)
-	}
 	if _, err := m.Lend(7, 3, 2, 0, mib); !errors.Is(err, shm.ErrUnknown) {
 		t.Errorf("an arena that is not there: %v", err)
 	}
@@ -236,7 +229,7 @@ func TestLending(t *testing.T) {
 
 // What a writer writes is what readers see, at once, and the agent too.
 func TestWriterAndReaders(t *testing.T) {
-	m := memory(t, false)
+	m := memory(t)
 	w, err := m.Lend(7, 1, 1, 1<<20, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -267,45 +260,8 @@ func TestWriterAndReaders(t *testing.T) {
 }
 
 // Verifies SHM-4.
-func TestOwnArena(t *testing.T) {
-	m := memory(t, true)
-	if _, err := m.Lend(7, 1, 1, 0, 1<<20); !errors.Is(err, os.ErrInvalid) {
-		t.Errorf("lent to another process: %v", err)
-	}
-	if f, err := m.Lend(0, 1, 1, 0, 1<<20); err != nil || f != nil {
-		t.Errorf("lent to the agent: %v, %v", f, err)
-	}
-	b, err := m.Bytes(1, 0, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copy(b, "mine")
-	f, _ := m.Reader(1)
-	from := mapped(t, f, unix.PROT_READ)
-	defer unmap(t, from)
-	if string(from[:4]) != "mine" {
-		t.Errorf("a reader sees %q", from[:4])
-	}
-	if os.Geteuid() != 0 {
-		t.Log("a descriptor for writing can only be opened again by root: not tried")
-		return
-	}
-	w, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if _, err := unix.Mmap(int(w.Fd()), 0, arenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); !errors.Is(err, unix.EPERM) {
-		t.Errorf("mapped for writing: %v", err)
-	}
-	if _, err := w.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EPERM) {
-		t.Errorf("written: %v", err)
-	}
-}
-
-// Verifies SHM-5.
 func TestDropGivesMemoryBack(t *testing.T) {
-	m := memory(t, false)
+	m := memory(t)
 	f, _ := m.Reader(1)
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -326,17 +282,17 @@ func TestDropGivesMemoryBack(t *testing.T) {
 	}
 }
 
-// Verifies SHM-6, and that arenas may be made while others are used.
+// Verifies SHM-5, and that arenas may be made while others are used.
 func TestClose(t *testing.T) {
 	leaks(t)
 	var m shm.Memory
 	var wg sync.WaitGroup
 	for i := range uint64(8) {
 		wg.Go(func() {
-			if err := m.Make(i, arenaSize, i%2 == 0); err != nil {
+			if err := m.Make(i, arenaSize); err != nil {
 				t.Error(err)
 			}
-			if err := m.Make(i, arenaSize, false); !errors.Is(err, os.ErrExist) {
+			if err := m.Make(i, arenaSize); !errors.Is(err, os.ErrExist) {
 				t.Errorf("made twice: %v", err)
 			}
 			f, err := m.Lend(id.Process(7*(i%2)), i, i, 0, 1<<20)
@@ -356,7 +312,7 @@ func TestClose(t *testing.T) {
 	if n, bytes := m.Used(); n != 0 || bytes != 0 {
 		t.Errorf("%d arenas of %d bytes after the end", n, bytes)
 	}
-	if err := m.Make(9, arenaSize, false); !errors.Is(err, os.ErrExist) {
+	if err := m.Make(9, arenaSize); !errors.Is(err, os.ErrExist) {
 		t.Errorf("made after the end: %v", err)
 	}
 }
