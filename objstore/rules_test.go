@@ -402,6 +402,24 @@ func TestNoRight(t *testing.T) {
 	w.seal(7, 2, 1, 128, 2*mib-128, false)
 }
 
+// Arenas that are empty make room for one that is large enough, if that is enough.
+func TestEmptyArenasGo(t *testing.T) {
+	w := newWorld(t, small, 7, 9)
+	w.lend(7, 8*mib, "grow 8 MiB, lent 7 slab 1 8 MiB new")
+	w.lend(9, 8*mib, "grow 8 MiB, lent 9 slab 2 8 MiB new")
+	w.lend(9, 4*mib, "grow 16 MiB, lent 9 slab 3 4 MiB new")
+	w.giveBack(7, 1, "")
+	w.seal(9, 1, 3, 0, 4*mib, false)
+	w.lend(9, 17*mib, "recall 9 slab 2") // the empty arena alone does not help
+	w.giveBack(9, 2, "")
+	if n := w.s.Used(objstore.Arenas); n != 32*mib {
+		t.Errorf("%s of arenas are left: what does not help was given back", objstore.Bytes(n))
+	}
+	w.undeliver(9, 1, "")
+	w.release(1, "recall 9 slab 3")
+	w.giveBack(9, 3, "drop 1, drop 2, drop 3, grow 17 MiB, lent 9 slab 4 17 MiB new")
+}
+
 // When the system has no memory, a smaller arena will do, or the request fails with the system's words.
 func TestNoMemory(t *testing.T) {
 	w := newWorld(t, small, 7, 8)
@@ -467,7 +485,7 @@ func BenchmarkPutAndRelease(b *testing.B) {
 			lent = out[0].(objstore.Lent)
 			at = lent.From
 		}
-		if err := s.Seal(0, 7, objstore.Sealed{Object: object1(i), Slab: lent.Slab, Offset: at, Size: 4000}); err != nil {
+		if err := s.Seal(0, 7, objstore.Sealed{Object: object1(i), Slab: lent.Slab, Offset: at, Size: 4090}); err != nil {
 			b.Fatal(err)
 		}
 		if i >= 2*kept && lent.To > at+4096 {

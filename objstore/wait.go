@@ -103,11 +103,14 @@ func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
 	return s.recall(least, out), false
 }
 
+// amortized is how much a question to the agent should bring: a few percent of the time in which it is written.
+const amortized = 8 << 20
+
 // fit opens size bytes or more. What is best: a hole of the process's own slabs, which is warm, if it is not so small
 // that the process is back at once; a slab of want bytes; any hole; a slab of at least least bytes.
 func (s *Store) fit(now int64, p *process, size, least, want int64) (Lent, bool) {
 	size = roundUp(size, Align)
-	sp := p.holes.find(max(size, min(want/4, 8*size)), Align)
+	sp := p.holes.find(max(size, min(want, 8*size, amortized)), Align)
 	if sp == nil {
 		if sp = s.pool.find(want, Grain); sp == nil {
 			sp = p.holes.find(size, Align)
