@@ -12,6 +12,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/objstore/client"
 )
@@ -368,6 +370,17 @@ func TestProtocol(t *testing.T) {
 	}
 	if err := w.Arena(9, plain); !errors.Is(err, client.ErrProtocol) {
 		t.Errorf("a file whose size may change: %v", err)
+	}
+	fd, err := unix.MemfdCreate("maniple-unsealed", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsealed := os.NewFile(uintptr(fd), "unsealed")
+	if err := unsealed.Truncate(mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Arena(9, unsealed); !errors.Is(err, client.ErrProtocol) {
+		t.Errorf("an arena whose size may change: %v", err)
 	}
 	for i, l := range []client.Location{{1, -1, 1}, {1, 0, 1 << 40}, {1, 1 << 40, 1}, {1, 1<<63 - 1, 1<<63 - 1}, {1, 0, -1}} {
 		x := object(uint64(100 + i))
