@@ -59,16 +59,17 @@ func (s *Store) drop(f func(*arena) bool, out []Effect) []Effect {
 // maps, the memory comes when that is returned, which it adds to what is coming.
 func (s *Store) evict(now int64, p *process, coming int64, out []Effect) ([]Effect, int64) {
 	o := s.oldest
+	name, size := o.name, roundUp(o.size, Align)
 	var sl *slab
 	if o.at != nil && o.at.slab != nil && o.at.slab.process != nil && o.at.slab.process != p {
 		sl = o.at.slab
 	}
 	s.discard(now, o)
-	out = append(out, Evicted{o.name})
+	out = append(out, Evicted{name})
 	switch {
 	case sl == nil:
 	case sl.recalled:
-		coming += roundUp(o.size, Align)
+		coming += size
 	default:
 		out = s.callBack(sl, out)
 		coming += sl.opened + sl.holes

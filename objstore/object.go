@@ -56,7 +56,7 @@ type object struct {
 	views     []view // in order of the first delivery
 	tasks     int
 
-	older, newer *object // among the evictable
+	older, newer *object // among the evictable; of those that are spare, newer is the next
 	evictable    bool
 }
 
@@ -235,8 +235,9 @@ func (s *Store) keep(o *object) {
 func (s *Store) discard(now int64, o *object) {
 	s.keep(o)
 	delete(s.objects, o.name)
+	defer s.recycle(o)
 	if o.at == nil {
-		s.budget.give(Inline, int64(len(o.value))+InlineCost)
+		s.budget.give(Inline, o.size+InlineCost)
 		return
 	}
 	s.tally(o, -1)
@@ -247,6 +248,23 @@ func (s *Store) discard(now int64, o *object) {
 		}
 	}
 	s.vacated(now, s.become(o.at, o.at.off, o.at.size, free, sl, nil))
+}
+
+// newObject gives one that was used before, if there is any, so that a put allocates nothing in the long run.
+func (s *Store) newObject(name id.Object, size int64, format uint32) *object {
+	o := s.spareObject
+	if o != nil {
+		s.spareObject = o.newer
+	} else {
+		o = new(object)
+	}
+	*o = object{name: name, size: size, format: format, views: o.views}
+	return o
+}
+
+func (s *Store) recycle(o *object) {
+	*o = object{newer: s.spareObject, views: o.views[:0]}
+	s.spareObject = o
 }
 
 // tally adds sign times the object to the sums of what arenas hold.

@@ -105,7 +105,8 @@ func (s *Store) Seal(now int64, p id.Process, x Sealed) error {
 	if s.objects[x.Object] != nil {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), ErrExists)
 	}
-	o := &object{name: x.Object, size: x.Size, format: x.Format, secondary: x.Secondary}
+	o := s.newObject(x.Object, x.Size, x.Format)
+	o.secondary = x.Secondary
 	sp.slab.touched = now
 	o.at = s.become(sp, sp.slab.start+x.Offset, roundUp(x.Size, Align), live, sp.slab, o)
 	s.objects[x.Object] = o

@@ -89,8 +89,6 @@ type pool struct{ bins [64]list }
 
 func bin(n int64) int { return bits.Len64(uint64(n)) - 1 }
 
-func (p *pool) add(s *span) { p.bins[bin(s.size)].push(s) }
-
 // find gives a span with n bytes that begin at a multiple of align, of the smallest bin that has one.
 func (p *pool) find(n, align int64) *span {
 	for i := bin(n); i < len(p.bins); i++ {

@@ -25,6 +25,7 @@ type Store struct {
 	swept               int64 // when idle memory was last looked for
 	lastArena, lastSlab uint64
 	spare               *span    // linked by next
+	spareObject         *object  // linked by newer
 	sealed              [2]Tally // in arenas: primary, secondary
 }
 
@@ -58,7 +59,8 @@ func (s *Store) PutInline(now int64, p id.Process, key id.Object, value []byte, 
 	if exists {
 		return out, false, fmt.Errorf("objstore: %s puts %s: %w", ProcessName(p), name(key), ErrExists)
 	}
-	o := &object{name: key, value: value, size: int64(len(value)), format: format}
+	o := s.newObject(key, int64(len(value)), format)
+	o.value = value
 	size := o.size + InlineCost
 	if turn {
 		if out = s.makeRoom(now, size, out); s.store(o) {

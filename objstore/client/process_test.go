@@ -174,7 +174,7 @@ func TestKilledProcesses(t *testing.T) {
 		t.Fatal("the writer ended by itself")
 	}
 	n.mem.Died(1)
-	out, err = n.store.Died(0, 1, nil)
+	_, err = n.store.Died(0, 1, nil)
 	must(err)
 	w := n.attach(3)
 	defer w.Close()

@@ -1,7 +1,6 @@
 package shm_test
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -36,7 +35,7 @@ func leaks(t *testing.T) {
 	d, m := left(t)
 	t.Cleanup(func() {
 		if d2, m2 := left(t); d2 != d || m2 != m {
-			t.Error(fmt.Sprintf("%d descriptors and %d mappings at the end, %d and %d at the beginning", d2, m2, d, m))
+			t.Errorf("%d descriptors and %d mappings at the end, %d and %d at the beginning", d2, m2, d, m)
 		}
 	})
 }
