@@ -7,8 +7,9 @@
 // a handshake: Greet on the side that dialled, Answer on the other, with a Gate that refuses and
 // counts what is stale. What follows depends on the purpose. On a control connection the two sides
 // attach a Link: a session of numbered messages that outlives its connections. On a liveness
-// connection they run a Liveness, which proves that the peer's main loop turns. A Dialer keeps a
-// Link attached to one of several addresses for as long as its context lives.
+// connection they run a Liveness, which proves that the peer's main loop turns. On a work connection
+// package work takes over, which has no sessions. A Dialer keeps a Link attached to one of several
+// addresses for as long as its context lives.
 //
 // What a Link decides is in LinkCore, a pure struct: no goroutine, clock or I/O; rt/sim runs the
 // same code on virtual time. Messages travel in four classes (wire.Class). Of all messages that

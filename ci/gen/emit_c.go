@@ -28,6 +28,13 @@ func emitC(s *schema, stamp string) ([]byte, error) {
 		p.f("    MANIPLE_%s = %d,", upper(r.name), r.number)
 	}
 	p.f("};\n")
+	for _, e := range s.otherEnums() {
+		p.f("enum maniple_%s {", snake(e.name))
+		for _, v := range e.values {
+			p.f("    MANIPLE_%s_%s = %d,%s", upper(e.name), upper(v.name), v.value, cComment(v.doc))
+		}
+		p.f("};\n")
+	}
 	p.f("/* The class that frames of a type travel in. */")
 	p.f("static inline uint8_t maniple_class_of(uint16_t type)\n{\n    switch (type) {")
 	for _, c := range s.classes.values {
@@ -74,6 +81,17 @@ func cComment(doc string) string {
 		return ""
 	}
 	return " /* " + doc + " */"
+}
+
+// otherEnums gives all enums of wire.fbs but FrameType.
+func (s *schema) otherEnums() []*enum {
+	var out []*enum
+	for _, e := range s.enums {
+		if e.name != "FrameType" {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // structs gives all structs of wire.fbs; those that others hold stand before them in the file.

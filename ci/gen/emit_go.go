@@ -66,15 +66,15 @@ func emitRegistry(s *schema, stamp string) ([]byte, error) {
 		}
 		p.f("if err := verify(t, body, verify%s); err != nil {\nreturn nil, err\n}", r.name)
 		p.f("m := fb.GetRootAs%s(body, 0).UnPack()", r.name)
-		if r.holdsID {
+		if r.fills {
 			p.f("fill%s(m)", r.name)
 		}
 		p.f("return m, nil")
 	}
 	p.f("}\nreturn nil, unknown(t)\n}\n")
 
-	p.f("// structSize is the length of a struct's body, 0 for tables.")
-	p.f("func structSize(t Type) int {\nswitch t {")
+	p.f("// StructSize is the length of the body of messages that are structs, 0 for tables and what is unknown.")
+	p.f("func StructSize(t Type) int {\nswitch t {")
 	for _, r := range s.frames {
 		if r.fixed {
 			p.f("case fb.FrameType%s:\nreturn %sSize", r.name, r.name)
@@ -82,7 +82,7 @@ func emitRegistry(s *schema, stamp string) ([]byte, error) {
 	}
 	p.f("}\nreturn 0\n}\n")
 
-	p.f("// putStruct writes m, whose type has a structSize, to b.")
+	p.f("// putStruct writes m, whose type has a StructSize, to b.")
 	p.f("func putStruct(b []byte, m Message) {\nswitch m := m.(type) {")
 	for _, r := range s.frames {
 		if r.fixed {
@@ -153,7 +153,7 @@ func emitPack(s *schema, stamp string) ([]byte, error) {
 				p.f("for i, e := range m.%s {\nif e == nil {\nreturn p.missing(%q, i)\n}", g, r.name+"."+f.name)
 				p.f("if !measure%s(p, e) {\nreturn false\n}\n}", f.typ)
 			case f.vector:
-				p.f("p.bytes += %d + %d*len(m.%s)", 4+f.scalar.size, f.scalar.size, g)
+				p.f("p.bytes += %d + %d*len(m.%s)", max(8, 4+f.scalar.size), f.scalar.size, g)
 			case f.isString():
 				p.f("p.text(m.%s)", g)
 			case f.record != nil && !f.record.fixed:
@@ -165,18 +165,21 @@ func emitPack(s *schema, stamp string) ([]byte, error) {
 	return p.gofmt()
 }
 
-// emitFill writes what puts zero structs where a body has none.
+// emitFill writes what puts zero structs where a body has none, and copies bytes, which UnPack leaves in
+// the body.
 func emitFill(s *schema, stamp string) ([]byte, error) {
 	p := goPage(stamp, fbImport)
 	for _, r := range s.records {
-		if !r.holdsID {
+		if !r.fills {
 			continue
 		}
 		p.f("func fill%s(m *fb.%sT) {", r.name, r.name)
 		for _, f := range r.fields {
 			g := f.goName()
 			switch {
-			case f.record == nil || !f.record.fixed && !f.record.holdsID:
+			case f.isBytes():
+				p.f("m.%s = append([]byte{}, m.%s...)", g, g)
+			case f.record == nil || !f.record.fixed && !f.record.fills:
 			case f.record.fixed:
 				p.f("if m.%s == nil {\nm.%s = new%s()\n}", g, g, f.typ)
 			case f.vector:

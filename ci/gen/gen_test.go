@@ -34,8 +34,11 @@ func TestLoad(t *testing.T) {
 	if ping.size != 24 || ping.align != 8 || ping.fields[1].offset != 16 || ping.number != 1 {
 		t.Errorf("Ping: %+v", ping)
 	}
-	if !part.holdsID || !hello.holdsID || part.number != 0 || part.doc[0] != "What a part is." {
+	if !part.fills || !hello.fills || part.number != 0 || part.doc[0] != "What a part is." {
 		t.Errorf("Part: %+v, Hello: %+v", part, hello)
+	}
+	if f := hello.fields[1]; f.def != "-1" || hello.fields[0].def != "" {
+		t.Errorf("Hello.n: %+v", f)
 	}
 	if f := hello.fields[2]; f.slot != 8 || !f.vector || f.record != part {
 		t.Errorf("Hello.parts: %+v", f)
@@ -52,12 +55,13 @@ func TestRefused(t *testing.T) {
 		{"union U { Part }", "only namespace, enum, struct and table"},
 		{"include \"other.fbs\";", "has no meaning"},
 		{"root_type Hello;", "only namespace"},
-		{"table A { b:[uint8]; }", "payload"},
-		{"table A { b:[bool]; }", "payload"},
+		{"table A { b:[int8]; }", "make it [uint8]"},
+		{"table A { b:[bool]; }", "make it [uint8]"},
 		{"table A { b:[TaskID]; }", "make TaskID a table"},
 		{"table A { b:Nothing; }", "not declared"},
 		{"table A { b:float; }", "not declared"},
 		{"table A { b:uint8 (deprecated); }", "attributes"},
+		{"table A { b:int8 = x; }", "a default is a number"},
 		{"struct A { b:string; }", "numbers and structs only"},
 		{"struct A { b:[uint32]; }", "numbers and structs only"},
 		{"struct A { b:uint32; c:uint64; }", "hidden padding before"},
@@ -121,11 +125,14 @@ func TestCheck(t *testing.T) {
 		{"flatc's output", func(t *testing.T, root string) { add(t, root, fbDir+"/Hello.go", "\n") }, "doc.go"},
 		{"flatc's output gone", func(t *testing.T, root string) { remove(t, root, fbDir+"/Hello.go") }, "doc.go"},
 		{"a file too many", func(t *testing.T, root string) { add(t, root, fbDir+"/Old.go", "package fb\n") }, "doc.go"},
+		{"views", func(t *testing.T, root string) { add(t, root, viewFile, "\n") }, "view_gen.go"},
 		{"output gone", func(t *testing.T, root string) { remove(t, root, wireDir+"/frames.h") }, "frames.h"},
 	} {
 		root := t.TempDir()
-		if err := os.CopyFS(filepath.Join(root, wireDir), os.DirFS(filepath.Join(repo, wireDir))); err != nil {
-			t.Fatal(err)
+		for _, dir := range []string{wireDir, filepath.Dir(viewFile)} {
+			if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(repo, dir))); err != nil {
+				t.Fatal(err)
+			}
 		}
 		c.change(t, root)
 		err := verify(root, false)

@@ -14,6 +14,7 @@ const (
 	wireFile  = wireDir + "/wire.fbs"
 	frameFile = wireDir + "/frame.fbs"
 	fbDir     = wireDir + "/fb"
+	viewFile  = "transport/work/view_gen.go"
 )
 
 func main() {
@@ -49,21 +50,20 @@ func ours(root string) (map[string][]byte, error) {
 	}
 	stamp := hash(wire, frame)
 	out := map[string][]byte{}
-	for name, emit := range map[string]func(*schema, string) ([]byte, error){
-		"limits_gen.go":   emitLimits,
-		"registry_gen.go": emitRegistry,
-		"verify_gen.go":   emitVerify,
-		"pack_gen.go":     emitPack,
-		"fill_gen.go":     emitFill,
-		"hot_gen.go":      emitHot,
-		"frames.h":        emitC,
-		"frames.py":       emitPython,
+	for path, emit := range map[string]func(*schema, string) ([]byte, error){
+		wireDir + "/limits_gen.go":   emitLimits,
+		wireDir + "/registry_gen.go": emitRegistry,
+		wireDir + "/verify_gen.go":   emitVerify,
+		wireDir + "/pack_gen.go":     emitPack,
+		wireDir + "/fill_gen.go":     emitFill,
+		wireDir + "/hot_gen.go":      emitHot,
+		wireDir + "/frames.h":        emitC,
+		wireDir + "/frames.py":       emitPython,
+		viewFile:                     emitView,
 	} {
-		text, err := emit(s, stamp)
-		if err != nil {
-			return nil, fmt.Errorf("gen: %s: %w", name, err)
+		if out[path], err = emit(s, stamp); err != nil {
+			return nil, fmt.Errorf("gen: %s: %w", path, err)
 		}
-		out[wireDir+"/"+name] = text
 	}
 	return out, nil
 }

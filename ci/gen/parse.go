@@ -226,9 +226,12 @@ func (p *parser) field() (*field, error) {
 			return nil, err
 		}
 	}
-	if p.peek() == "=" { // the default is flatc's business
+	if p.peek() == "=" {
 		p.take()
-		p.take()
+		f.def = p.take().text
+		if _, err := strconv.ParseInt(f.def, 10, 64); err != nil {
+			return nil, fmt.Errorf("%s = %q: a default is a number", f.name, f.def)
+		}
 	}
 	if p.peek() != ";" {
 		return nil, fmt.Errorf("%s: %q where \";\" belongs (attributes are not part of our schema's language)", f.name, p.peek())

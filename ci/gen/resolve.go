@@ -43,7 +43,7 @@ func (s *schema) resolve(f *file) error {
 		}
 	}
 	for _, r := range s.records {
-		r.holdsID = holdsStruct(r)
+		r.fills = fills(r)
 	}
 	return nil
 }
@@ -71,8 +71,8 @@ func (s *schema) bind(r *record, f *field) error {
 		return fmt.Errorf("%s: type %s is not declared, or not one that this generator knows", where, f.typ)
 	}
 	switch {
-	case f.vector && f.scalar != nil && f.scalar.size == 1:
-		return fmt.Errorf("%s: a vector of bytes; send them as the frame's payload", where)
+	case f.vector && f.scalar != nil && f.scalar.size == 1 && !f.isBytes():
+		return fmt.Errorf("%s: a vector of %s; make it [uint8]", where, f.typ)
 	case f.vector && f.record != nil && f.record.fixed:
 		return fmt.Errorf("%s: a vector of structs; make %s a table", where, f.typ)
 	case r.fixed && (f.vector || f.isString() || f.record != nil && !f.record.fixed):
@@ -112,12 +112,13 @@ func (s *schema) depth(r *record, above int) (int, error) {
 	return deepest + 1, nil
 }
 
-func holdsStruct(r *record) bool {
+// fills tells whether flatc's UnPack leaves something of r to fill in.
+func fills(r *record) bool {
 	if r.fixed {
 		return false
 	}
 	for _, f := range r.fields {
-		if f.record != nil && (f.record.fixed || holdsStruct(f.record)) {
+		if f.isBytes() || f.record != nil && (f.record.fixed || fills(f.record)) {
 			return true
 		}
 	}

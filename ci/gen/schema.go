@@ -32,14 +32,14 @@ type enumValue struct {
 
 // record is a table or a struct.
 type record struct {
-	name    string
-	doc     []string
-	fixed   bool // a struct
-	fields  []*field
-	number  uint64 // in FrameType, 0: part of others only
-	size    int    // struct: bytes; table: bytes of all its fields inline, an upper bound
-	align   int
-	holdsID bool // table: it has a struct field, or holds a table that does
+	name   string
+	doc    []string
+	fixed  bool // a struct
+	fields []*field
+	number uint64 // in FrameType, 0: part of others only
+	size   int    // struct: bytes; table: bytes of all its fields inline, an upper bound
+	align  int
+	fills  bool // table: a struct in it may be absent, or bytes in it lie in the input; or in a table that it holds
 }
 
 type field struct {
@@ -47,6 +47,7 @@ type field struct {
 	doc    string
 	typ    string // as written, without brackets
 	vector bool
+	def    string  // default, "" is 0
 	scalar *scalar // of scalars and enums, also as elements
 	record *record // of structs and tables, also as elements
 	offset int     // in a struct
@@ -54,6 +55,7 @@ type field struct {
 }
 
 func (f *field) isString() bool { return f.typ == "string" }
+func (f *field) isBytes() bool  { return f.vector && f.typ == "uint8" }
 
 // size and align of the field as it lies inline in its record.
 func (f *field) size() int {

@@ -188,7 +188,7 @@ func (c *FDConn) recvHeader(first bool) (wire.Header, []*os.File, error) {
 	for n := 0; n < len(b); {
 		k, oobn, flags, _, err := c.nc.ReadMsgUnix(b[n:], c.oob)
 		if oobn > 0 {
-			got, perr := parseRights(c.oob[:oobn])
+			got, perr := Rights(c.oob[:oobn])
 			files = append(files, got...)
 			if perr == nil && (flags&unix.MSG_CTRUNC != 0 || !first || n > 0) {
 				perr = fmt.Errorf("%w: descriptors where none belong, or too many", transport.ErrProtocol)
@@ -225,7 +225,9 @@ func noEOF(err error) error {
 	return err
 }
 
-func parseRights(oob []byte) ([]*os.File, error) {
+// Rights gives the descriptors in the control part of what was received. With an error, too, those that it
+// gives are the caller's to close.
+func Rights(oob []byte) ([]*os.File, error) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, err

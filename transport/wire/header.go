@@ -41,6 +41,28 @@ func PutHeader(b []byte, h Header) {
 // ParseHeader reads the header at the start of b. It refuses one that no sender of this version
 // writes; a type that this build does not know is not an error here but in Unmarshal.
 func ParseHeader(b []byte) (Header, error) {
+	return parseHeader(b, MaxFragment, FlagMore)
+}
+
+// ParseWorkHeader is ParseHeader for a work connection: its frames are never cut, belong to no session, and
+// the body of a struct has its length.
+func ParseWorkHeader(b []byte) (Header, error) {
+	h, err := parseHeader(b, MaxMessage, FlagDescriptor)
+	if err != nil {
+		return h, err
+	}
+	switch n := StructSize(h.Type); {
+	case h.Message != 0:
+		return malformed("message", uint64(h.Message), "belongs to fragments, which this connection has not")
+	case h.Seq != 0:
+		return malformed("seq", h.Seq, "belongs to a session, which this connection has not")
+	case n > 0 && h.Body != uint32(n):
+		return Header{}, wrongLength(h.Type.String(), int(h.Body), n)
+	}
+	return h, nil
+}
+
+func parseHeader(b []byte, most uint32, flags uint8) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, &DecodeError{Why: strconv.Itoa(len(b)) + " bytes are less than a header"}
 	}
@@ -54,20 +76,21 @@ func ParseHeader(b []byte) (Header, error) {
 		Seq:     binary.LittleEndian.Uint64(b[16:]),
 		Corr:    binary.LittleEndian.Uint64(b[24:]),
 	}
-	bad := func(field string, v uint64, why string) (Header, error) {
-		return Header{}, &DecodeError{Where: field, Why: strconv.FormatUint(v, 10) + " " + why}
-	}
 	switch {
-	case h.Length > MaxFragment:
-		return bad("length", uint64(h.Length), "is more than a fragment may have")
+	case h.Length > most:
+		return malformed("length", uint64(h.Length), "is more than a frame may have")
 	case h.Body > h.Length:
-		return bad("body", uint64(h.Body), "is more than the length of the frame")
+		return malformed("body", uint64(h.Body), "is more than the length of the frame")
 	case h.Type == 0:
-		return bad("type", 0, "names no message")
+		return malformed("type", 0, "names no message")
 	case h.Class >= NumClasses:
-		return bad("class", uint64(h.Class), "is no class")
-	case h.Flags&^FlagMore != 0:
-		return bad("flags", uint64(h.Flags), "has bits that mean nothing")
+		return malformed("class", uint64(h.Class), "is no class")
+	case h.Flags&^flags != 0:
+		return malformed("flags", uint64(h.Flags), "has bits that mean nothing here")
 	}
 	return h, nil
+}
+
+func malformed(field string, v uint64, why string) (Header, error) {
+	return Header{}, &DecodeError{Where: field, Why: strconv.FormatUint(v, 10) + " " + why}
 }

@@ -77,7 +77,7 @@ func TestTruncatedAndFlipped(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range len(body) {
-			if feed(t, typ, body[:n]) && structSize(typ) > 0 {
+			if feed(t, typ, body[:n]) && StructSize(typ) > 0 {
 				t.Errorf("%v: %d of %d bytes of a struct were accepted", typ, n, len(body))
 			}
 		}

@@ -38,16 +38,20 @@ func samples() []sample {
 	PutHeader(s.bytes, h)
 	out := []sample{s}
 	for _, typ := range types() {
-		if structSize(typ) == 0 {
+		if StructSize(typ) == 0 {
 			continue
 		}
 		m := full(typ)
-		s := sample{name: typ.String(), bytes: make([]byte, structSize(typ))}
+		s := sample{name: typ.String(), bytes: make([]byte, StructSize(typ))}
 		s.collect("", reflect.ValueOf(m).Elem())
 		putStruct(s.bytes, m)
 		out = append(out, s)
 	}
-	return out
+	l := &fb.LocationT{Kind: fb.LocationKindMemory, Agent: r.Uint32(), Arena: r.Uint64(), Offset: r.Uint64(), Size: r.Uint64()}
+	s = sample{name: "Location", bytes: make([]byte, LocationSize)}
+	s.collect("", reflect.ValueOf(l).Elem())
+	PutLocation(s.bytes, l)
+	return append(out, s)
 }
 
 func (s *sample) collect(prefix string, v reflect.Value) {
@@ -87,7 +91,13 @@ func compare(t *testing.T, out []byte) {
 			t.Fatal(err)
 		}
 		var back sample
-		if s.name == "Header" {
+		if s.name == "Location" {
+			var m fb.LocationT
+			if err := ReadLocation(theirs, &m); err != nil {
+				t.Error(err)
+			}
+			back.collect("", reflect.ValueOf(&m).Elem())
+		} else if s.name == "Header" {
 			h, err := ParseHeader(theirs)
 			if err != nil {
 				t.Error(err)
@@ -170,6 +180,9 @@ func TestC(t *testing.T) {
 		}
 		prog.WriteString("        puts(\"\");\n    }\n")
 	}
+	for name, n := range enums() {
+		fmt.Fprintf(&prog, "    _Static_assert(MANIPLE_%s == %d, \"%s\");\n", name, n, name)
+	}
 	prog.WriteString("    return 0;\n}\n")
 	dir := t.TempDir()
 	src, bin := filepath.Join(dir, "t.c"), filepath.Join(dir, "t")
@@ -191,17 +204,42 @@ func TestConstants(t *testing.T) {
 		"print(*[w[k] for k in 'VERSION HEADER_SIZE MAX_FRAGMENT MAX_MESSAGE MAX_TABLES MAX_DEPTH FLAG_MORE CLASS_LIVENESS CLASS_CONTROL CLASS_CALLS CLASS_DATA'.split()])\n")
 	fmt.Fprintln(&want, Version, HeaderSize, MaxFragment, MaxMessage, MaxTables, MaxDepth, FlagMore, uint8(ClassLiveness), uint8(ClassControl), uint8(ClassCalls), uint8(ClassData))
 	for _, typ := range types() {
-		upper := ""
-		for i, c := range typ.String() {
-			if i > 0 && c >= 'A' && c <= 'Z' {
-				upper += "_"
-			}
-			upper += strings.ToUpper(string(c))
-		}
-		fmt.Fprintf(&prog, "print(%q, w[%q], w['CLASS_OF'].get(%d, w['CLASS_CONTROL']))\n", typ, upper, typ)
+		fmt.Fprintf(&prog, "print(%q, w[%q], w['CLASS_OF'].get(%d, w['CLASS_CONTROL']))\n", typ, screaming(typ.String()), typ)
 		fmt.Fprintln(&want, typ, uint16(typ), uint8(ClassOf(typ)))
+	}
+	for name, n := range enums() {
+		fmt.Fprintf(&prog, "print(%q, w[%q])\n", name, name)
+		fmt.Fprintln(&want, name, n)
 	}
 	if got := string(run(t, python, "-c", prog.String())); got != want.String() {
 		t.Errorf("Python says\n%s\nGo says\n%s", got, want.String())
 	}
+}
+
+// screaming turns RankState into RANK_STATE.
+func screaming(name string) string {
+	var b strings.Builder
+	for i, c := range name {
+		if i > 0 && c >= 'A' && c <= 'Z' {
+			b.WriteByte('_')
+		}
+		b.WriteString(strings.ToUpper(string(c)))
+	}
+	return b.String()
+}
+
+// enums maps the names of the enums' values in C and Python to their numbers.
+func enums() map[string]uint64 {
+	out := map[string]uint64{}
+	for _, names := range []any{
+		fb.EnumNamesRole, fb.EnumNamesPurpose, fb.EnumNamesRefuseCode, fb.EnumNamesFormat, fb.EnumNamesResultFlag,
+		fb.EnumNamesLocationKind, fb.EnumNamesWant, fb.EnumNamesObjectState, fb.EnumNamesActorPhase, fb.EnumNamesAttachKind,
+		fb.EnumNamesLevel, fb.EnumNamesStrategy, fb.EnumNamesStdinTo, fb.EnumNamesGroupPhase, fb.EnumNamesCancelMode, fb.EnumNamesRankPhase,
+	} {
+		v := reflect.ValueOf(names)
+		for _, k := range v.MapKeys() {
+			out[screaming(k.Type().Name())+"_"+screaming(v.MapIndex(k).String())] = k.Uint()
+		}
+	}
+	return out
 }

@@ -49,7 +49,7 @@ func (p *packing) fits() bool {
 
 // marshal is Marshal for a message of type t.
 func marshal(b *flatbuffers.Builder, t Type, m Message) ([]byte, error) {
-	if n := structSize(t); n > 0 {
+	if n := StructSize(t); n > 0 {
 		out := room(b, n)
 		putStruct(out, m)
 		return out, nil

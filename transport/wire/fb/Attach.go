@@ -7,9 +7,13 @@ import (
 )
 
 type AttachT struct {
-	Name  string `json:"name"`
-	Pid   uint32 `json:"pid"`
-	Build string `json:"build"`
+	Name      string     `json:"name"`
+	Pid       uint32     `json:"pid"`
+	Build     string     `json:"build"`
+	Kind      AttachKind `json:"kind"`
+	Worker    uint64     `json:"worker"`
+	Language  string     `json:"language"`
+	JobConfig string     `json:"job_config"`
 }
 
 func (t *AttachT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -24,10 +28,22 @@ func (t *AttachT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Build != "" {
 		buildOffset = builder.CreateString(t.Build)
 	}
+	languageOffset := flatbuffers.UOffsetT(0)
+	if t.Language != "" {
+		languageOffset = builder.CreateString(t.Language)
+	}
+	jobConfigOffset := flatbuffers.UOffsetT(0)
+	if t.JobConfig != "" {
+		jobConfigOffset = builder.CreateString(t.JobConfig)
+	}
 	AttachStart(builder)
 	AttachAddName(builder, nameOffset)
 	AttachAddPid(builder, t.Pid)
 	AttachAddBuild(builder, buildOffset)
+	AttachAddKind(builder, t.Kind)
+	AttachAddWorker(builder, t.Worker)
+	AttachAddLanguage(builder, languageOffset)
+	AttachAddJobConfig(builder, jobConfigOffset)
 	return AttachEnd(builder)
 }
 
@@ -35,6 +51,10 @@ func (rcv *Attach) UnPackTo(t *AttachT) {
 	t.Name = string(rcv.Name())
 	t.Pid = rcv.Pid()
 	t.Build = string(rcv.Build())
+	t.Kind = rcv.Kind()
+	t.Worker = rcv.Worker()
+	t.Language = string(rcv.Language())
+	t.JobConfig = string(rcv.JobConfig())
 }
 
 func (rcv *Attach) UnPack() *AttachT {
@@ -109,8 +129,48 @@ func (rcv *Attach) Build() []byte {
 	return nil
 }
 
+func (rcv *Attach) Kind() AttachKind {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return AttachKind(rcv._tab.GetByte(o + rcv._tab.Pos))
+	}
+	return 0
+}
+
+func (rcv *Attach) MutateKind(n AttachKind) bool {
+	return rcv._tab.MutateByteSlot(10, byte(n))
+}
+
+func (rcv *Attach) Worker() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(12))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Attach) MutateWorker(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(12, n)
+}
+
+func (rcv *Attach) Language() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
+func (rcv *Attach) JobConfig() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func AttachStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(7)
 }
 func AttachAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(name), 0)
@@ -120,6 +180,18 @@ func AttachAddPid(builder *flatbuffers.Builder, pid uint32) {
 }
 func AttachAddBuild(builder *flatbuffers.Builder, build flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(2, flatbuffers.UOffsetT(build), 0)
+}
+func AttachAddKind(builder *flatbuffers.Builder, kind AttachKind) {
+	builder.PrependByteSlot(3, byte(kind), 0)
+}
+func AttachAddWorker(builder *flatbuffers.Builder, worker uint64) {
+	builder.PrependUint64Slot(4, worker, 0)
+}
+func AttachAddLanguage(builder *flatbuffers.Builder, language flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(5, flatbuffers.UOffsetT(language), 0)
+}
+func AttachAddJobConfig(builder *flatbuffers.Builder, jobConfig flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(jobConfig), 0)
 }
 func AttachEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

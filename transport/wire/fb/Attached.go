@@ -13,6 +13,9 @@ type AttachedT struct {
 	Cluster       string `json:"cluster"`
 	CreditBytes   uint64 `json:"credit_bytes"`
 	CreditRecords uint32 `json:"credit_records"`
+	Job           uint32 `json:"job"`
+	InlineLimit   uint32 `json:"inline_limit"`
+	Store         bool   `json:"store"`
 }
 
 func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -34,6 +37,9 @@ func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	AttachedAddCluster(builder, clusterOffset)
 	AttachedAddCreditBytes(builder, t.CreditBytes)
 	AttachedAddCreditRecords(builder, t.CreditRecords)
+	AttachedAddJob(builder, t.Job)
+	AttachedAddInlineLimit(builder, t.InlineLimit)
+	AttachedAddStore(builder, t.Store)
 	return AttachedEnd(builder)
 }
 
@@ -44,6 +50,9 @@ func (rcv *Attached) UnPackTo(t *AttachedT) {
 	t.Cluster = string(rcv.Cluster())
 	t.CreditBytes = rcv.CreditBytes()
 	t.CreditRecords = rcv.CreditRecords()
+	t.Job = rcv.Job()
+	t.InlineLimit = rcv.InlineLimit()
+	t.Store = rcv.Store()
 }
 
 func (rcv *Attached) UnPack() *AttachedT {
@@ -154,8 +163,44 @@ func (rcv *Attached) MutateCreditRecords(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(14, n)
 }
 
+func (rcv *Attached) Job() uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.GetUint32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Attached) MutateJob(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(16, n)
+}
+
+func (rcv *Attached) InlineLimit() uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(18))
+	if o != 0 {
+		return rcv._tab.GetUint32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Attached) MutateInlineLimit(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(18, n)
+}
+
+func (rcv *Attached) Store() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Attached) MutateStore(n bool) bool {
+	return rcv._tab.MutateBoolSlot(20, n)
+}
+
 func AttachedStart(builder *flatbuffers.Builder) {
-	builder.StartObject(6)
+	builder.StartObject(9)
 }
 func AttachedAddAgent(builder *flatbuffers.Builder, agent uint32) {
 	builder.PrependUint32Slot(0, agent, 0)
@@ -174,6 +219,15 @@ func AttachedAddCreditBytes(builder *flatbuffers.Builder, creditBytes uint64) {
 }
 func AttachedAddCreditRecords(builder *flatbuffers.Builder, creditRecords uint32) {
 	builder.PrependUint32Slot(5, creditRecords, 0)
+}
+func AttachedAddJob(builder *flatbuffers.Builder, job uint32) {
+	builder.PrependUint32Slot(6, job, 0)
+}
+func AttachedAddInlineLimit(builder *flatbuffers.Builder, inlineLimit uint32) {
+	builder.PrependUint32Slot(7, inlineLimit, 0)
+}
+func AttachedAddStore(builder *flatbuffers.Builder, store bool) {
+	builder.PrependBoolSlot(8, store, false)
 }
 func AttachedEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -17,13 +17,19 @@ type CallT struct {
 	Trace       uint64   `json:"trace"`
 	Method      uint32   `json:"method"`
 	Incarnation uint32   `json:"incarnation"`
+	Returns     uint32   `json:"returns"`
+	Deps        uint32   `json:"deps"`
+	Refs        uint32   `json:"refs"`
+	Shape       uint32   `json:"shape"`
+	Format      Format   `json:"format"`
+	Pad         uint32   `json:"pad"`
 }
 
 func (t *CallT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return CreateCall(builder, t.Task.Agent, t.Task.Process, t.Task.Counter, t.Parent.Agent, t.Parent.Process, t.Parent.Counter, t.Actor.Agent, t.Actor.Process, t.Actor.Counter, t.Sequence, t.Job, t.Attempt, t.Deadline, t.Trace, t.Method, t.Incarnation)
+	return CreateCall(builder, t.Task.Agent, t.Task.Process, t.Task.Counter, t.Parent.Agent, t.Parent.Process, t.Parent.Counter, t.Actor.Agent, t.Actor.Process, t.Actor.Counter, t.Sequence, t.Job, t.Attempt, t.Deadline, t.Trace, t.Method, t.Incarnation, t.Returns, t.Deps, t.Refs, t.Shape, t.Format, t.Pad)
 }
 func (rcv *Call) UnPackTo(t *CallT) {
 	t.Task = rcv.Task(nil).UnPack()
@@ -36,6 +42,12 @@ func (rcv *Call) UnPackTo(t *CallT) {
 	t.Trace = rcv.Trace()
 	t.Method = rcv.Method()
 	t.Incarnation = rcv.Incarnation()
+	t.Returns = rcv.Returns()
+	t.Deps = rcv.Deps()
+	t.Refs = rcv.Refs()
+	t.Shape = rcv.Shape()
+	t.Format = rcv.Format()
+	t.Pad = rcv.Pad()
 }
 
 func (rcv *Call) UnPack() *CallT {
@@ -130,8 +142,56 @@ func (rcv *Call) MutateIncarnation(n uint32) bool {
 	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(84), n)
 }
 
-func CreateCall(builder *flatbuffers.Builder, task_agent uint32, task_process uint32, task_counter uint64, parent_agent uint32, parent_process uint32, parent_counter uint64, actor_agent uint32, actor_process uint32, actor_counter uint64, sequence uint64, job uint32, attempt uint32, deadline uint64, trace uint64, method uint32, incarnation uint32) flatbuffers.UOffsetT {
-	builder.Prep(8, 88)
+func (rcv *Call) Returns() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(88))
+}
+func (rcv *Call) MutateReturns(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(88), n)
+}
+
+func (rcv *Call) Deps() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(92))
+}
+func (rcv *Call) MutateDeps(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(92), n)
+}
+
+func (rcv *Call) Refs() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(96))
+}
+func (rcv *Call) MutateRefs(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(96), n)
+}
+
+func (rcv *Call) Shape() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(100))
+}
+func (rcv *Call) MutateShape(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(100), n)
+}
+
+func (rcv *Call) Format() Format {
+	return Format(rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(104)))
+}
+func (rcv *Call) MutateFormat(n Format) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(104), uint32(n))
+}
+
+func (rcv *Call) Pad() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(108))
+}
+func (rcv *Call) MutatePad(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(108), n)
+}
+
+func CreateCall(builder *flatbuffers.Builder, task_agent uint32, task_process uint32, task_counter uint64, parent_agent uint32, parent_process uint32, parent_counter uint64, actor_agent uint32, actor_process uint32, actor_counter uint64, sequence uint64, job uint32, attempt uint32, deadline uint64, trace uint64, method uint32, incarnation uint32, returns uint32, deps uint32, refs uint32, shape uint32, format Format, pad uint32) flatbuffers.UOffsetT {
+	builder.Prep(8, 112)
+	builder.PrependUint32(pad)
+	builder.PrependUint32(uint32(format))
+	builder.PrependUint32(shape)
+	builder.PrependUint32(refs)
+	builder.PrependUint32(deps)
+	builder.PrependUint32(returns)
 	builder.PrependUint32(incarnation)
 	builder.PrependUint32(method)
 	builder.PrependUint64(trace)

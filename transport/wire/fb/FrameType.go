@@ -26,6 +26,10 @@ const (
 	FrameTypeUnblocked      FrameType = 23
 	FrameTypeCancel         FrameType = 24
 	FrameTypeSeal           FrameType = 25
+	FrameTypePut            FrameType = 26
+	FrameTypeRecall         FrameType = 27
+	FrameTypeRecalled       FrameType = 28
+	FrameTypeStarted        FrameType = 29
 	FrameTypeRegister       FrameType = 40
 	FrameTypeRegistered     FrameType = 41
 	FrameTypePeerQuery      FrameType = 42
@@ -33,6 +37,14 @@ const (
 	FrameTypeAgentDead      FrameType = 44
 	FrameTypeDrain          FrameType = 45
 	FrameTypeNodeLeaving    FrameType = 46
+	FrameTypeFunction       FrameType = 48
+	FrameTypeShape          FrameType = 49
+	FrameTypeCreate         FrameType = 50
+	FrameTypeMethods        FrameType = 51
+	FrameTypeActorState     FrameType = 52
+	FrameTypeFailure        FrameType = 53
+	FrameTypeFork           FrameType = 54
+	FrameTypeWorkerState    FrameType = 55
 	FrameTypeAttach         FrameType = 60
 	FrameTypeAttached       FrameType = 61
 	FrameTypeStateQuery     FrameType = 62
@@ -55,6 +67,13 @@ const (
 	FrameTypeRankOutputAck  FrameType = 94
 	FrameTypeRankInput      FrameType = 95
 	FrameTypeRankInputAck   FrameType = 96
+	FrameTypeSlabWanted     FrameType = 104
+	FrameTypeSlab           FrameType = 105
+	FrameTypeSlabForgo      FrameType = 106
+	FrameTypeSlabReturn     FrameType = 107
+	FrameTypeSlabRecall     FrameType = 108
+	FrameTypeArena          FrameType = 109
+	FrameTypeArenaGone      FrameType = 110
 	FrameTypeKeeperConfig   FrameType = 120
 	FrameTypeKeeperConn     FrameType = 121
 	FrameTypeProgramLaunch  FrameType = 122
@@ -99,6 +118,10 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeUnblocked:      "Unblocked",
 	FrameTypeCancel:         "Cancel",
 	FrameTypeSeal:           "Seal",
+	FrameTypePut:            "Put",
+	FrameTypeRecall:         "Recall",
+	FrameTypeRecalled:       "Recalled",
+	FrameTypeStarted:        "Started",
 	FrameTypeRegister:       "Register",
 	FrameTypeRegistered:     "Registered",
 	FrameTypePeerQuery:      "PeerQuery",
@@ -106,6 +129,14 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeAgentDead:      "AgentDead",
 	FrameTypeDrain:          "Drain",
 	FrameTypeNodeLeaving:    "NodeLeaving",
+	FrameTypeFunction:       "Function",
+	FrameTypeShape:          "Shape",
+	FrameTypeCreate:         "Create",
+	FrameTypeMethods:        "Methods",
+	FrameTypeActorState:     "ActorState",
+	FrameTypeFailure:        "Failure",
+	FrameTypeFork:           "Fork",
+	FrameTypeWorkerState:    "WorkerState",
 	FrameTypeAttach:         "Attach",
 	FrameTypeAttached:       "Attached",
 	FrameTypeStateQuery:     "StateQuery",
@@ -128,6 +159,13 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRankOutputAck:  "RankOutputAck",
 	FrameTypeRankInput:      "RankInput",
 	FrameTypeRankInputAck:   "RankInputAck",
+	FrameTypeSlabWanted:     "SlabWanted",
+	FrameTypeSlab:           "Slab",
+	FrameTypeSlabForgo:      "SlabForgo",
+	FrameTypeSlabReturn:     "SlabReturn",
+	FrameTypeSlabRecall:     "SlabRecall",
+	FrameTypeArena:          "Arena",
+	FrameTypeArenaGone:      "ArenaGone",
 	FrameTypeKeeperConfig:   "KeeperConfig",
 	FrameTypeKeeperConn:     "KeeperConn",
 	FrameTypeProgramLaunch:  "ProgramLaunch",
@@ -172,6 +210,10 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Unblocked":      FrameTypeUnblocked,
 	"Cancel":         FrameTypeCancel,
 	"Seal":           FrameTypeSeal,
+	"Put":            FrameTypePut,
+	"Recall":         FrameTypeRecall,
+	"Recalled":       FrameTypeRecalled,
+	"Started":        FrameTypeStarted,
 	"Register":       FrameTypeRegister,
 	"Registered":     FrameTypeRegistered,
 	"PeerQuery":      FrameTypePeerQuery,
@@ -179,6 +221,14 @@ var EnumValuesFrameType = map[string]FrameType{
 	"AgentDead":      FrameTypeAgentDead,
 	"Drain":          FrameTypeDrain,
 	"NodeLeaving":    FrameTypeNodeLeaving,
+	"Function":       FrameTypeFunction,
+	"Shape":          FrameTypeShape,
+	"Create":         FrameTypeCreate,
+	"Methods":        FrameTypeMethods,
+	"ActorState":     FrameTypeActorState,
+	"Failure":        FrameTypeFailure,
+	"Fork":           FrameTypeFork,
+	"WorkerState":    FrameTypeWorkerState,
 	"Attach":         FrameTypeAttach,
 	"Attached":       FrameTypeAttached,
 	"StateQuery":     FrameTypeStateQuery,
@@ -201,6 +251,13 @@ var EnumValuesFrameType = map[string]FrameType{
 	"RankOutputAck":  FrameTypeRankOutputAck,
 	"RankInput":      FrameTypeRankInput,
 	"RankInputAck":   FrameTypeRankInputAck,
+	"SlabWanted":     FrameTypeSlabWanted,
+	"Slab":           FrameTypeSlab,
+	"SlabForgo":      FrameTypeSlabForgo,
+	"SlabReturn":     FrameTypeSlabReturn,
+	"SlabRecall":     FrameTypeSlabRecall,
+	"Arena":          FrameTypeArena,
+	"ArenaGone":      FrameTypeArenaGone,
 	"KeeperConfig":   FrameTypeKeeperConfig,
 	"KeeperConn":     FrameTypeKeeperConn,
 	"ProgramLaunch":  FrameTypeProgramLaunch,

@@ -9,19 +9,21 @@ import (
 type GetT struct {
 	Object   *ObjectIDT `json:"object"`
 	Deadline uint64     `json:"deadline"`
-	Timeout  uint64     `json:"timeout"`
+	Want     Want       `json:"want"`
+	Pad      uint32     `json:"pad"`
 }
 
 func (t *GetT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return CreateGet(builder, t.Object.Task.Agent, t.Object.Task.Process, t.Object.Task.Counter, t.Object.Index, t.Object.Pad, t.Deadline, t.Timeout)
+	return CreateGet(builder, t.Object.Task.Agent, t.Object.Task.Process, t.Object.Task.Counter, t.Object.Index, t.Object.Pad, t.Deadline, t.Want, t.Pad)
 }
 func (rcv *Get) UnPackTo(t *GetT) {
 	t.Object = rcv.Object(nil).UnPack()
 	t.Deadline = rcv.Deadline()
-	t.Timeout = rcv.Timeout()
+	t.Want = rcv.Want()
+	t.Pad = rcv.Pad()
 }
 
 func (rcv *Get) UnPack() *GetT {
@@ -60,16 +62,24 @@ func (rcv *Get) MutateDeadline(n uint64) bool {
 	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(24), n)
 }
 
-func (rcv *Get) Timeout() uint64 {
-	return rcv._tab.GetUint64(rcv._tab.Pos + flatbuffers.UOffsetT(32))
+func (rcv *Get) Want() Want {
+	return Want(rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(32)))
 }
-func (rcv *Get) MutateTimeout(n uint64) bool {
-	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(32), n)
+func (rcv *Get) MutateWant(n Want) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(32), uint32(n))
 }
 
-func CreateGet(builder *flatbuffers.Builder, object_task_agent uint32, object_task_process uint32, object_task_counter uint64, object_index uint32, object_pad uint32, deadline uint64, timeout uint64) flatbuffers.UOffsetT {
+func (rcv *Get) Pad() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(36))
+}
+func (rcv *Get) MutatePad(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(36), n)
+}
+
+func CreateGet(builder *flatbuffers.Builder, object_task_agent uint32, object_task_process uint32, object_task_counter uint64, object_index uint32, object_pad uint32, deadline uint64, want Want, pad uint32) flatbuffers.UOffsetT {
 	builder.Prep(8, 40)
-	builder.PrependUint64(timeout)
+	builder.PrependUint32(pad)
+	builder.PrependUint32(uint32(want))
 	builder.PrependUint64(deadline)
 	builder.Prep(8, 24)
 	builder.PrependUint32(object_pad)

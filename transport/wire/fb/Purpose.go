@@ -10,18 +10,21 @@ const (
 	PurposeControl  Purpose = 0
 	PurposeLiveness Purpose = 1
 	PurposeBulk     Purpose = 2
+	PurposeWork     Purpose = 3
 )
 
 var EnumNamesPurpose = map[Purpose]string{
 	PurposeControl:  "Control",
 	PurposeLiveness: "Liveness",
 	PurposeBulk:     "Bulk",
+	PurposeWork:     "Work",
 }
 
 var EnumValuesPurpose = map[string]Purpose{
 	"Control":  PurposeControl,
 	"Liveness": PurposeLiveness,
 	"Bulk":     PurposeBulk,
+	"Work":     PurposeWork,
 }
 
 func (v Purpose) String() string {

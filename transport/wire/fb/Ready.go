@@ -7,10 +7,10 @@ import (
 )
 
 type ReadyT struct {
-	Object *ObjectIDT `json:"object"`
-	State  uint32     `json:"state"`
-	Pad    uint32     `json:"pad"`
-	Size   uint64     `json:"size"`
+	Object *ObjectIDT  `json:"object"`
+	State  ObjectState `json:"state"`
+	Pad    uint32      `json:"pad"`
+	Size   uint64      `json:"size"`
 }
 
 func (t *ReadyT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -55,11 +55,11 @@ func (rcv *Ready) Object(obj *ObjectID) *ObjectID {
 	obj.Init(rcv._tab.Bytes, rcv._tab.Pos+0)
 	return obj
 }
-func (rcv *Ready) State() uint32 {
-	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(24))
+func (rcv *Ready) State() ObjectState {
+	return ObjectState(rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(24)))
 }
-func (rcv *Ready) MutateState(n uint32) bool {
-	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(24), n)
+func (rcv *Ready) MutateState(n ObjectState) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(24), uint32(n))
 }
 
 func (rcv *Ready) Pad() uint32 {
@@ -76,11 +76,11 @@ func (rcv *Ready) MutateSize(n uint64) bool {
 	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(32), n)
 }
 
-func CreateReady(builder *flatbuffers.Builder, object_task_agent uint32, object_task_process uint32, object_task_counter uint64, object_index uint32, object_pad uint32, state uint32, pad uint32, size uint64) flatbuffers.UOffsetT {
+func CreateReady(builder *flatbuffers.Builder, object_task_agent uint32, object_task_process uint32, object_task_counter uint64, object_index uint32, object_pad uint32, state ObjectState, pad uint32, size uint64) flatbuffers.UOffsetT {
 	builder.Prep(8, 40)
 	builder.PrependUint64(size)
 	builder.PrependUint32(pad)
-	builder.PrependUint32(state)
+	builder.PrependUint32(uint32(state))
 	builder.Prep(8, 24)
 	builder.PrependUint32(object_pad)
 	builder.PrependUint32(object_index)

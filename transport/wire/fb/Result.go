@@ -11,7 +11,10 @@ type ResultT struct {
 	Index      uint32   `json:"index"`
 	Attempt    uint32   `json:"attempt"`
 	Flags      uint32   `json:"flags"`
-	Format     uint32   `json:"format"`
+	Format     Format   `json:"format"`
+	Refs       uint32   `json:"refs"`
+	Pad        uint32   `json:"pad"`
+	Size       uint64   `json:"size"`
 	PeakMemory uint64   `json:"peak_memory"`
 	CpuTime    uint64   `json:"cpu_time"`
 }
@@ -20,7 +23,7 @@ func (t *ResultT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return CreateResult(builder, t.Task.Agent, t.Task.Process, t.Task.Counter, t.Index, t.Attempt, t.Flags, t.Format, t.PeakMemory, t.CpuTime)
+	return CreateResult(builder, t.Task.Agent, t.Task.Process, t.Task.Counter, t.Index, t.Attempt, t.Flags, t.Format, t.Refs, t.Pad, t.Size, t.PeakMemory, t.CpuTime)
 }
 func (rcv *Result) UnPackTo(t *ResultT) {
 	t.Task = rcv.Task(nil).UnPack()
@@ -28,6 +31,9 @@ func (rcv *Result) UnPackTo(t *ResultT) {
 	t.Attempt = rcv.Attempt()
 	t.Flags = rcv.Flags()
 	t.Format = rcv.Format()
+	t.Refs = rcv.Refs()
+	t.Pad = rcv.Pad()
+	t.Size = rcv.Size()
 	t.PeakMemory = rcv.PeakMemory()
 	t.CpuTime = rcv.CpuTime()
 }
@@ -82,32 +88,56 @@ func (rcv *Result) MutateFlags(n uint32) bool {
 	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(24), n)
 }
 
-func (rcv *Result) Format() uint32 {
-	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(28))
+func (rcv *Result) Format() Format {
+	return Format(rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(28)))
 }
-func (rcv *Result) MutateFormat(n uint32) bool {
-	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(28), n)
-}
-
-func (rcv *Result) PeakMemory() uint64 {
-	return rcv._tab.GetUint64(rcv._tab.Pos + flatbuffers.UOffsetT(32))
-}
-func (rcv *Result) MutatePeakMemory(n uint64) bool {
-	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(32), n)
+func (rcv *Result) MutateFormat(n Format) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(28), uint32(n))
 }
 
-func (rcv *Result) CpuTime() uint64 {
+func (rcv *Result) Refs() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(32))
+}
+func (rcv *Result) MutateRefs(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(32), n)
+}
+
+func (rcv *Result) Pad() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(36))
+}
+func (rcv *Result) MutatePad(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(36), n)
+}
+
+func (rcv *Result) Size() uint64 {
 	return rcv._tab.GetUint64(rcv._tab.Pos + flatbuffers.UOffsetT(40))
 }
-func (rcv *Result) MutateCpuTime(n uint64) bool {
+func (rcv *Result) MutateSize(n uint64) bool {
 	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(40), n)
 }
 
-func CreateResult(builder *flatbuffers.Builder, task_agent uint32, task_process uint32, task_counter uint64, index uint32, attempt uint32, flags uint32, format uint32, peakMemory uint64, cpuTime uint64) flatbuffers.UOffsetT {
-	builder.Prep(8, 48)
+func (rcv *Result) PeakMemory() uint64 {
+	return rcv._tab.GetUint64(rcv._tab.Pos + flatbuffers.UOffsetT(48))
+}
+func (rcv *Result) MutatePeakMemory(n uint64) bool {
+	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(48), n)
+}
+
+func (rcv *Result) CpuTime() uint64 {
+	return rcv._tab.GetUint64(rcv._tab.Pos + flatbuffers.UOffsetT(56))
+}
+func (rcv *Result) MutateCpuTime(n uint64) bool {
+	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(56), n)
+}
+
+func CreateResult(builder *flatbuffers.Builder, task_agent uint32, task_process uint32, task_counter uint64, index uint32, attempt uint32, flags uint32, format Format, refs uint32, pad uint32, size uint64, peakMemory uint64, cpuTime uint64) flatbuffers.UOffsetT {
+	builder.Prep(8, 64)
 	builder.PrependUint64(cpuTime)
 	builder.PrependUint64(peakMemory)
-	builder.PrependUint32(format)
+	builder.PrependUint64(size)
+	builder.PrependUint32(pad)
+	builder.PrependUint32(refs)
+	builder.PrependUint32(uint32(format))
 	builder.PrependUint32(flags)
 	builder.PrependUint32(attempt)
 	builder.PrependUint32(index)

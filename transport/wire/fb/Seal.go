@@ -11,19 +11,23 @@ type SealT struct {
 	Slab   uint64     `json:"slab"`
 	Offset uint64     `json:"offset"`
 	Size   uint64     `json:"size"`
+	Format Format     `json:"format"`
+	Refs   uint32     `json:"refs"`
 }
 
 func (t *SealT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return CreateSeal(builder, t.Object.Task.Agent, t.Object.Task.Process, t.Object.Task.Counter, t.Object.Index, t.Object.Pad, t.Slab, t.Offset, t.Size)
+	return CreateSeal(builder, t.Object.Task.Agent, t.Object.Task.Process, t.Object.Task.Counter, t.Object.Index, t.Object.Pad, t.Slab, t.Offset, t.Size, t.Format, t.Refs)
 }
 func (rcv *Seal) UnPackTo(t *SealT) {
 	t.Object = rcv.Object(nil).UnPack()
 	t.Slab = rcv.Slab()
 	t.Offset = rcv.Offset()
 	t.Size = rcv.Size()
+	t.Format = rcv.Format()
+	t.Refs = rcv.Refs()
 }
 
 func (rcv *Seal) UnPack() *SealT {
@@ -76,8 +80,24 @@ func (rcv *Seal) MutateSize(n uint64) bool {
 	return rcv._tab.MutateUint64(rcv._tab.Pos+flatbuffers.UOffsetT(40), n)
 }
 
-func CreateSeal(builder *flatbuffers.Builder, object_task_agent uint32, object_task_process uint32, object_task_counter uint64, object_index uint32, object_pad uint32, slab uint64, offset uint64, size uint64) flatbuffers.UOffsetT {
-	builder.Prep(8, 48)
+func (rcv *Seal) Format() Format {
+	return Format(rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(48)))
+}
+func (rcv *Seal) MutateFormat(n Format) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(48), uint32(n))
+}
+
+func (rcv *Seal) Refs() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(52))
+}
+func (rcv *Seal) MutateRefs(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(52), n)
+}
+
+func CreateSeal(builder *flatbuffers.Builder, object_task_agent uint32, object_task_process uint32, object_task_counter uint64, object_index uint32, object_pad uint32, slab uint64, offset uint64, size uint64, format Format, refs uint32) flatbuffers.UOffsetT {
+	builder.Prep(8, 56)
+	builder.PrependUint32(refs)
+	builder.PrependUint32(uint32(format))
 	builder.PrependUint64(size)
 	builder.PrependUint64(offset)
 	builder.PrependUint64(slab)

@@ -16,13 +16,17 @@ type SubmitT struct {
 	Trace    uint64   `json:"trace"`
 	Shape    uint32   `json:"shape"`
 	Returns  uint32   `json:"returns"`
+	Deps     uint32   `json:"deps"`
+	Refs     uint32   `json:"refs"`
+	Format   Format   `json:"format"`
+	Pad      uint32   `json:"pad"`
 }
 
 func (t *SubmitT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return CreateSubmit(builder, t.Task.Agent, t.Task.Process, t.Task.Counter, t.Parent.Agent, t.Parent.Process, t.Parent.Counter, t.Function, t.Job, t.Attempt, t.Deadline, t.Trace, t.Shape, t.Returns)
+	return CreateSubmit(builder, t.Task.Agent, t.Task.Process, t.Task.Counter, t.Parent.Agent, t.Parent.Process, t.Parent.Counter, t.Function, t.Job, t.Attempt, t.Deadline, t.Trace, t.Shape, t.Returns, t.Deps, t.Refs, t.Format, t.Pad)
 }
 func (rcv *Submit) UnPackTo(t *SubmitT) {
 	t.Task = rcv.Task(nil).UnPack()
@@ -34,6 +38,10 @@ func (rcv *Submit) UnPackTo(t *SubmitT) {
 	t.Trace = rcv.Trace()
 	t.Shape = rcv.Shape()
 	t.Returns = rcv.Returns()
+	t.Deps = rcv.Deps()
+	t.Refs = rcv.Refs()
+	t.Format = rcv.Format()
+	t.Pad = rcv.Pad()
 }
 
 func (rcv *Submit) UnPack() *SubmitT {
@@ -121,8 +129,40 @@ func (rcv *Submit) MutateReturns(n uint32) bool {
 	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(68), n)
 }
 
-func CreateSubmit(builder *flatbuffers.Builder, task_agent uint32, task_process uint32, task_counter uint64, parent_agent uint32, parent_process uint32, parent_counter uint64, function uint64, job uint32, attempt uint32, deadline uint64, trace uint64, shape uint32, returns uint32) flatbuffers.UOffsetT {
-	builder.Prep(8, 72)
+func (rcv *Submit) Deps() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(72))
+}
+func (rcv *Submit) MutateDeps(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(72), n)
+}
+
+func (rcv *Submit) Refs() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(76))
+}
+func (rcv *Submit) MutateRefs(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(76), n)
+}
+
+func (rcv *Submit) Format() Format {
+	return Format(rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(80)))
+}
+func (rcv *Submit) MutateFormat(n Format) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(80), uint32(n))
+}
+
+func (rcv *Submit) Pad() uint32 {
+	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(84))
+}
+func (rcv *Submit) MutatePad(n uint32) bool {
+	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(84), n)
+}
+
+func CreateSubmit(builder *flatbuffers.Builder, task_agent uint32, task_process uint32, task_counter uint64, parent_agent uint32, parent_process uint32, parent_counter uint64, function uint64, job uint32, attempt uint32, deadline uint64, trace uint64, shape uint32, returns uint32, deps uint32, refs uint32, format Format, pad uint32) flatbuffers.UOffsetT {
+	builder.Prep(8, 88)
+	builder.PrependUint32(pad)
+	builder.PrependUint32(uint32(format))
+	builder.PrependUint32(refs)
+	builder.PrependUint32(deps)
 	builder.PrependUint32(returns)
 	builder.PrependUint32(shape)
 	builder.PrependUint64(trace)

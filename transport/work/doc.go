@@ -1,0 +1,29 @@
+// Package work moves tasks, calls and objects between a process and its node's agent: whole frames in
+// batches, over a unix socket, with neither sessions nor acknowledgements.
+//
+// A Frame is a header of 32 bytes, a body and a payload, in one piece. A Batch is frames one behind the
+// other as they came. A Conn has both directions: its reader cuts what the socket has after the last
+// whole frame and hands it over; Append puts frames behind those that wait, and Flush gives all of them to
+// the writer at once. At load batches grow by themselves; when idle a batch is one frame and waits
+// for nobody. Submit, Result and the other hot types are views of a frame's bytes, whose fields are read
+// and written where they lie.
+//
+// A connection begins as all do: transport.Answer on the agent's side, with a hello of purpose Work, then
+// New on the same connection, whose first frame is an Attach. Attach is the process's side of that.
+//
+//	WORK-1: frames come out whole, in the order in which they went in, and nothing follows what could not be read.
+//	WORK-2: a frame of a batch has the body that its type wants and all objects that it counts, whatever the peer sent.
+//	WORK-3: memory is bounded: two batches in, of 64 KiB or one frame that is larger; Config.MaxUnsent and
+//	        one frame out. What a frame claims to have is allocated only as it comes.
+//	WORK-4: neither direction allocates for a frame, once its buffers have grown.
+//	WORK-5: Append and Flush never wait for the peer.
+//	WORK-6: a descriptor comes out with the frame that it went in with, close-on-exec; none leaks.
+//	WORK-7: Finish and Close send what was appended before, unless the peer does not read it in time.
+//
+// Ownership: a Conn has a reader and a writer goroutine, which end with it. Append, Flush, Finish and Cut may be
+// called from any goroutine; Close not from the one that Config.OnBatch runs in or waits for. The bytes
+// of a batch belong to whoever got it until Release, and may be changed in place.
+//
+// Limits: Linux and the BSDs, by descriptors; order is that of one stream, so a cancel waits behind a large
+// argument; an idle connection holds 128 KiB.
+package work

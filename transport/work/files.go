@@ -1,0 +1,93 @@
+package work
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/uds"
+)
+
+// maxFiles is how many descriptors one read may bring. The kernel ends a read after bytes that carry some, so
+// an honest peer's come one by one.
+const maxFiles = 4
+
+// unixFiles is the side of a carrier that passes descriptors.
+type unixFiles struct {
+	conn unixConn
+	oob  []byte // the reader's
+}
+
+type unixConn interface {
+	net.Conn
+	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error)
+	WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error)
+}
+
+func newUnixFiles(nc net.Conn) *unixFiles {
+	if u, ok := nc.(unixConn); ok {
+		return &unixFiles{conn: u, oob: make([]byte, unix.CmsgSpace(4*maxFiles))}
+	}
+	return nil
+}
+
+// read reads once, and appends the descriptors that came along to files.
+func (u *unixFiles) read(b []byte, files *[]*os.File) (int, error) {
+	n, oobn, flags, _, err := u.conn.ReadMsgUnix(b, u.oob)
+	n = max(n, 0) // -1 with some errors
+	if oobn > 0 {
+		got, e := uds.Rights(u.oob[:oobn])
+		*files = append(*files, got...)
+		if e != nil || flags&unix.MSG_CTRUNC != 0 || len(*files) > maxFiles {
+			return n, fmt.Errorf("%w: too many descriptors", transport.ErrProtocol)
+		}
+	}
+	if n == 0 && err == nil || errors.Is(err, io.EOF) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// write writes some of b, with f along with its first byte.
+func (u *unixFiles) write(b []byte, f *os.File) (int, error) {
+	n := 0
+	err := control(f, func(fd int) (err error) {
+		n, _, err = u.conn.WriteMsgUnix(b, unix.UnixRights(fd), nil)
+		return err
+	})
+	return n, err
+}
+
+// dup gives a descriptor of the same file, close-on-exec.
+func dup(f *os.File) (*os.File, error) {
+	var own *os.File
+	err := control(f, func(fd int) error {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			own = os.NewFile(uintptr(n), f.Name())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("work: descriptor: %w", err)
+	}
+	return own, nil
+}
+
+// control calls use with the descriptor of f, which stays open meanwhile.
+func control(f *os.File, use func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var useErr error
+	if err := raw.Control(func(fd uintptr) { useErr = use(int(fd)) }); err != nil {
+		return err
+	}
+	return useErr
+}
