@@ -10,6 +10,8 @@ const (
 	// MinSlab and MaxSlab bound slabs, but for one that a larger object needs for itself.
 	MinSlab = 2 << 20
 	MaxSlab = 256 << 20
+	// MaxWaiting is how many questions of one process may wait for an answer.
+	MaxWaiting = 16
 	// InlineCost is what a value kept inline costs beside its bytes.
 	InlineCost = 128
 )

@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ type Holder struct {
 func (s *Store) Explain() Explanation {
 	e := Explanation{Limit: s.budget.limit, Total: s.budget.total, Accounts: s.budget.used,
 		Primary: s.sealed[0], Secondary: s.sealed[1], Waiting: len(s.queue)}
-	for _, sl := range s.slabs {
+	for _, sl := range s.lending {
 		e.Open += sl.opened
 		e.Holes += sl.holes
 	}
@@ -48,25 +49,21 @@ func (s *Store) Explain() Explanation {
 	}
 	e.Free = s.budget.used[Arenas] - e.Growing - e.Open - e.Holes - e.Primary.Bytes - e.Secondary.Bytes
 	e.Largest = s.pool.largest(Grain)
-	for _, p := range s.processes {
+	numbers := make([]id.Process, 0, len(s.processes))
+	for n := range s.processes {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	for _, n := range numbers {
+		p := s.processes[n]
 		if h := (Holder{p.number, p.opened, Tally{len(p.viewed), p.viewedBytes}}); h.Open > 0 || h.Views.Objects > 0 {
 			e.Holders = append(e.Holders, h)
 		}
 	}
-	slices.SortFunc(e.Holders, func(a, b Holder) int {
-		if d := (b.Open + b.Views.Bytes) - (a.Open + a.Views.Bytes); d != 0 {
-			return sign(d)
-		}
-		return int(a.Process) - int(b.Process)
+	slices.SortStableFunc(e.Holders, func(a, b Holder) int {
+		return cmp.Compare(b.Open+b.Views.Bytes, a.Open+a.Views.Bytes)
 	})
 	return e
-}
-
-func sign(n int64) int {
-	if n < 0 {
-		return -1
-	}
-	return 1
 }
 
 // named is how many holders a text names.

@@ -41,6 +41,9 @@ func (h *history) step() {
 		h.die(p)
 	case k < 20:
 		n := h.size()
+		if len(h.asked[p]) == objstore.MaxWaiting {
+			break
+		}
 		h.asked[p] = append(h.asked[p], n)
 		h.out, err = h.s.Lend(h.now, p, n, h.out)
 		h.do(fmt.Sprint("lend ", p, " ", n), err)

@@ -202,6 +202,28 @@ func TestTurns(t *testing.T) {
 	w.giveBack(7, 1, "lent 8 slab 3 24 MiB new")
 }
 
+// Nobody is refused while memory is being made, and nobody asks without end.
+func TestWhileGrowing(t *testing.T) {
+	w := newWorld(t, small, 7)
+	var err error
+	for range objstore.MaxWaiting {
+		w.out, err = w.s.Lend(w.now, 7, mib, w.out)
+		w.must(err)
+	}
+	if _, err := w.s.Lend(w.now, 7, mib, nil); !errors.Is(err, objstore.ErrForbidden) {
+		t.Errorf("one question too many: %v", err)
+	}
+	w.now += int64(time.Minute)
+	w.out = w.s.Tick(w.now, w.out)
+	if len(w.out) != 1 || w.s.NextDeadline() != 0 {
+		t.Errorf("%v, due at %d", w.out, w.s.NextDeadline())
+	}
+	w.want("grow 8 MiB, lent 7 slab 1 2 MiB new, lent 7 slab 2 2 MiB new, lent 7 slab 3 2 MiB new, lent 7 slab 4 2 MiB new, grow 8 MiB, " +
+		"lent 7 slab 5 2 MiB new, lent 7 slab 6 2 MiB new, lent 7 slab 7 2 MiB new, lent 7 slab 8 2 MiB new, grow 16 MiB, " +
+		"lent 7 slab 9 2 MiB new, lent 7 slab 10 2 MiB new, lent 7 slab 11 2 MiB new, lent 7 slab 12 2 MiB new, " +
+		"lent 7 slab 13 2 MiB new, lent 7 slab 14 2 MiB new, lent 7 slab 15 2 MiB new, lent 7 slab 16 2 MiB new")
+}
+
 // What is not wanted any more holds up nobody.
 func TestWithdraw(t *testing.T) {
 	w := newWorld(t, small, 7, 8)

@@ -86,6 +86,15 @@ func (s *Store) Lend(now int64, p id.Process, size int64, out []Effect) ([]Effec
 	if proc == nil || size <= 0 {
 		return out, fmt.Errorf("objstore: %s wants %d bytes: %w", ProcessName(p), size, ErrUnknown)
 	}
+	waiting := 0
+	for _, r := range s.queue {
+		if r.process == proc && r.object == nil {
+			waiting++
+		}
+	}
+	if waiting >= MaxWaiting {
+		return out, fmt.Errorf("objstore: %s wants %d bytes, with %d questions that wait: %w", ProcessName(p), size, waiting, ErrForbidden)
+	}
 	return s.wait(now, &request{process: proc, size: size}, out), nil
 }
 
@@ -146,7 +155,7 @@ func (s *Store) GrowFailed(now int64, number uint64, cause error, out []Effect) 
 
 // Tick refuses whoever has waited too long, and gives back what has lain idle too long.
 func (s *Store) Tick(now int64, out []Effect) []Effect {
-	for i := 0; i < len(s.queue); {
+	for i := 0; i < len(s.queue) && s.growing == nil; { // memory that is being made may be for anybody
 		if r := s.queue[i]; r.since+int64(s.cfg.Patience) <= now {
 			s.queue = slices.Delete(s.queue, i, i+1)
 			out = s.refuse(now, r, nil, out)
@@ -167,7 +176,7 @@ func (s *Store) NextDeadline() (at int64) {
 	if len(s.arenas) > 0 {
 		at = s.swept + int64(s.cfg.KeepWarm)
 	}
-	if len(s.queue) > 0 { // the first has waited longest
+	if len(s.queue) > 0 && s.growing == nil { // the first has waited longest
 		if t := s.queue[0].since + int64(s.cfg.Patience); at == 0 || t < at {
 			at = t
 		}
