@@ -1,0 +1,234 @@
+"""The life of an actor in its worker: one call after the other, on threads, or in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import Any, Dict, List, Optional
+
+from maniple import _execute
+from maniple._core import values, wire
+from maniple._core.context import running
+from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, note
+
+_GROUP_SHIFT = 24
+_DEFAULT = ""
+
+
+def live(session: Any, executor: Executor, creation: Job) -> None:
+    """Makes the actor and runs its calls until it ends."""
+    fields = creation.frame
+    groups = {g.get("name") or "": g for g in fields.get("groups") or ()}
+    by_method = {m: name for name, g in groups.items() for m in g.get("methods") or ()}
+    sizes = {_DEFAULT: fields.get("concurrency") or 1, **{name: g.get("size") or 1 for name, g in groups.items()}}
+    names = list(groups)
+
+    def group_of(job: Job) -> str:
+        chosen = job.frame.method >> _GROUP_SHIFT
+        if 0 < chosen <= len(names):
+            return names[chosen - 1]
+        number = job.frame.method & ((1 << _GROUP_SHIFT) - 1)
+        return by_method.get(executor.methods[number]["name"], _DEFAULT) if number < len(executor.methods) else _DEFAULT
+
+    if fields.get("asynchronous"):
+        asyncio.run(_Loop(session, executor, sizes, group_of).run(creation))
+    elif not _construct(session, executor, creation):
+        return
+    elif sizes[_DEFAULT] > 1 or groups:
+        _on_threads(session, executor, sizes, group_of)
+    else:
+        _one_by_one(session, executor)
+    if executor.actor is not None:
+        _shut(executor)
+
+
+def _construct(session: Any, executor: Executor, job: Job) -> bool:
+    """Runs the constructor; its end is the result of the creation. False: it failed."""
+    from maniple.actor import _methods
+
+    fields, made = job.frame, []
+    cls: Any = None
+
+    def construct(*args: Any, **kwargs: Any) -> None:
+        made.append(cls(*args, **kwargs))
+
+    executor.actor_task = job.task
+    try:
+        cls, _ = executor.target(job)
+        executor.methods = _methods(cls)
+        _execute.actor_facts.update(
+            name=fields.get("name") or "", attempt=fields.get("incarnation") or 0, function=fields.get("function") or 0,
+            groups=fields.get("groups") or (), max_pending=fields.get("max_pending", -1), max_task_retries=fields.get("max_task_retries") or 0,
+        )  # fmt: skip
+        _execute.actor_facts["class"] = f"{cls.__module__}.{cls.__qualname__}"
+        executor.target = lambda job: (construct, f"{cls.__qualname__}.__init__")  # type: ignore[method-assign]
+    except Exception as e:  # the class can't be had
+        executor.fail(job, e, executor.functions.name(fields.get("function") or 0))
+        session.ended(job)
+        return False
+    try:
+        executor.run(job, session.guard)
+    except ActorExit:
+        made.clear()
+    finally:
+        del executor.target
+    session.ended(job)
+    if made:
+        executor.actor = made[0]
+    return bool(made)
+
+
+def _one_by_one(session: Any, executor: Executor) -> None:
+    """In the order in which calls come, on the main thread."""
+    leaving = False
+    while True:
+        try:
+            if leaving and session.inbox.empty():
+                return
+            job = session.inbox.get()
+            if job is None:
+                return
+            if not session.begin(job):
+                continue
+            job.interrupt = _main_interrupt()
+            try:
+                executor.run(job, session.guard)
+            except ActorExit:
+                leaving = True
+            session.ended(job)
+        except TaskInterrupt:
+            continue
+
+
+def _main_interrupt() -> Any:
+    import signal
+    import threading
+
+    from maniple._worker import CANCEL_SIGNAL
+
+    main = threading.main_thread().ident
+    return lambda: signal.pthread_kill(main, CANCEL_SIGNAL)
+
+
+def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_of: Any) -> None:
+    """At most so many at a time in each group, each call on a thread of its group. A cancel reaches only calls that wait."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pools = {name: ThreadPoolExecutor(size, thread_name_prefix=f"maniple-{name or 'calls'}") for name, size in sizes.items()}
+
+    def run(job: Job) -> None:
+        if not session.begin(job):
+            return
+        try:
+            executor.run(job, lambda job: None)
+        except ActorExit:
+            session.inbox.put(None)
+        session.ended(job)
+
+    while True:
+        try:
+            job = session.inbox.get()
+        except TaskInterrupt:
+            continue
+        if job is None:
+            break
+        pools[group_of(job)].submit(run, job)
+    for pool in pools.values():
+        pool.shutdown(wait=True)
+
+
+class _Loop:
+    """An actor with async methods: its calls are coroutines of one event loop, on the main thread."""
+
+    def __init__(self, session: Any, executor: Executor, sizes: Dict[str, int], group_of: Any):
+        self.session, self.executor, self.group_of = session, executor, group_of
+        self._sizes, self._tasks = sizes, set()  # type: ignore[var-annotated]
+
+    async def run(self, creation: Job) -> None:
+        if not _construct(self.session, self.executor, creation):  # in the loop: what it makes may belong to it
+            return
+        loop = asyncio.get_running_loop()
+        self._limits = {name: asyncio.Semaphore(size) for name, size in self._sizes.items()}
+        self._done = loop.create_future()
+        fetcher = loop.run_in_executor(None, self._fetch, loop)
+        await self._done
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        self.session.inbox.put(None)
+        await fetcher
+
+    def _fetch(self, loop: Any) -> None:
+        """Passes what comes to the loop; the batch that is there at once."""
+        while True:
+            jobs: List[Optional[Job]] = [self.session.inbox.get()]
+            while not self.session.inbox.empty():
+                jobs.append(self.session.inbox.get())
+            loop.call_soon_threadsafe(self._start, jobs)
+            if None in jobs:
+                return
+
+    def _start(self, jobs: "List[Optional[Job]]") -> None:
+        loop = asyncio.get_running_loop()
+        for job in jobs:
+            if job is None:
+                self._leave()
+                return
+            task = loop.create_task(self._call(job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _leave(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    async def _call(self, job: Job) -> None:
+        async with self._limits[self.group_of(job)]:
+            if not self.session.begin(job):
+                return
+            me, loop = asyncio.current_task(), asyncio.get_running_loop()
+            job.interrupt = lambda: loop.call_soon_threadsafe(me.cancel)  # type: ignore[union-attr]
+            await self._run(job)
+            self.session.ended(job)
+
+    async def _run(self, job: Job) -> None:
+        executor, name, retry, index = self.executor, "the call", None, [0]
+        began = time.thread_time_ns()  # of the loop's thread: only what is between two awaits is really the call's
+        try:
+            function, name = executor.target(job)
+            context = executor.context(job, name)
+            context.blocks = False  # it would stop all other calls; see _core.waiting
+            running.set(context)
+            args, kwargs, retry = executor.arguments(job)
+            value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            if job.returns >= wire.STREAM and hasattr(value, "__aiter__"):
+                return await self._stream(job, value, index)
+            if job.returns >= wire.STREAM:
+                return executor.stream(job, value, index, began)
+            executor.succeed(job, value, 0)
+        except ActorExit:
+            executor.result(job, 0, wire.LAST, values.encode(None))
+            self._leave()
+        except BaseException as e:  # noqa: B902: errors of the user's code
+            executor.fail(job, e, name, retry, index[0])
+
+    async def _stream(self, job: Job, items: Any, index: List[int]) -> None:
+        executor, ahead = self.executor, job.returns & ~wire.STREAM
+        loop = asyncio.get_running_loop()
+        async for item in items:
+            executor.item(job, item, index)
+            if ahead and index[0] >= job.wanted + ahead:
+                await loop.run_in_executor(None, executor.wait_for_reader, job, index[0])
+        executor.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""))
+
+
+def _shut(executor: Executor) -> None:
+    """The actor's own last method, if it has one."""
+    last = getattr(executor.actor, "__ray_shutdown__", None)
+    if last is not None:
+        try:
+            last()
+        except Exception as e:
+            note(f"__ray_shutdown__ raised {type(e).__name__}: {e}")

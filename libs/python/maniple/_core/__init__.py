@@ -1,0 +1,22 @@
+"""What every call of the package goes through: frames, one connection to the node's agent, values, references.
+
+Nouns. A *session* is this process as the agent knows it; a *connection* its stream of frames; a *key* the
+20 bytes that name an object (task and index, as on the wire); the *table* what is known here of each object.
+
+Ownership. The reader thread of a connection owns what comes in and hands it to the session in batches; any
+thread may send. The table has one lock. Nothing here blocks with it held.
+
+Guarantees.
+
+- PY-1: waiting (for a value, for credit, for a full socket) ends within 0.3 s of a KeyboardInterrupt, and
+  the stream of frames is whole after it.
+- PY-2: ``__del__`` of a reference only appends to a list.
+- PY-3: after ``os.fork`` the child is disconnected: its references do nothing, what it has read stays
+  readable, and its first call connects it as a process of its own.
+- PY-4: when the connection ends, for whatever reason, everything that waits raises.
+- PY-5: no frame of an agent makes this process hang or crash: what can't be read ends the connection.
+
+Limits. A KeyboardInterrupt that comes while Python runs a ``__del__``, ours or another's, is printed and lost:
+Python's rule. Values travel inside frames, at most 64 MiB each. The lowest layer (``connection``, ``credits``,
+``references``) has no callers but ``session``, so that a C extension can take its place.
+"""

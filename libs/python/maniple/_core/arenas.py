@@ -1,0 +1,85 @@
+"""Large values where they lie: memory of the node that the agent lets this process read.
+
+Each value that is looked at gets a mapping of its own, which lives as long as anything views it; so long this
+process holds a reference to the object, so that the agent does not give its place to another.
+
+Limits. What this process makes goes inside frames: only the C extension writes into shared memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from typing import Any, Callable, Dict, Tuple
+
+from maniple._core import frames
+from maniple._core.wire import ProtocolError
+
+_LOCATION = frames.LOCATION_STRUCT
+
+
+class Descriptor:
+    """What a frame with a descriptor has for its payload. Closed unless somebody takes it."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int):
+        self.fd = fd
+
+    def take(self) -> int:
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class Place:
+    """Where a value lies."""
+
+    __slots__ = ("_fd", "_offset", "_size", "_keep")
+
+    def __init__(self, fd: Descriptor, offset: int, size: int, keep: Callable[[], Callable[[], None]]):
+        self._fd, self._offset, self._size, self._keep = fd, offset, size, keep
+
+    def view(self) -> memoryview:
+        """The value's bytes, read-only, good as long as they are viewed."""
+        begin = self._offset - self._offset % mmap.ALLOCATIONGRANULARITY
+        skip = self._offset - begin
+        mapped = mmap.mmap(self._fd.fd, skip + self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin)
+        weakref.finalize(mapped, self._keep()).atexit = False
+        return memoryview(mapped)[skip:]
+
+
+class Arenas:
+    """The arenas that the agent has named. The table's lock guards it."""
+
+    def __init__(self) -> None:
+        self._arenas: Dict[int, Tuple[Descriptor, int]] = {}
+
+    def add_locked(self, fields: Dict[str, Any], payload: Any) -> None:
+        if type(payload) is not Descriptor:
+            raise ProtocolError("an arena without its descriptor")
+        size = os.fstat(payload.fd).st_size
+        if size < (fields.get("size") or 0):
+            raise ProtocolError(f"an arena of {size} bytes that is said to have {fields.get('size')}")
+        self._arenas[fields.get("arena") or 0] = payload, size
+
+    def gone_locked(self, fields: Dict[str, Any]) -> None:
+        """Nothing in it is named any more; what is viewed stays."""
+        self._arenas.pop(fields.get("arena") or 0, None)
+
+    def place_locked(self, payload: Any, keep: Callable[[], Callable[[], None]]) -> Any:
+        """The Place that a Location means, None if this process can't reach it. keep: see Place."""
+        if len(payload) != _LOCATION.size:
+            raise ProtocolError(f"a location of {len(payload)} bytes")
+        kind, _, number, offset, size = _LOCATION.unpack(payload)
+        arena = self._arenas.get(number)
+        if kind != frames.LOCATION_KIND_MEMORY or arena is None:
+            return None
+        fd, end = arena
+        if not size or offset + size > end:
+            raise ProtocolError(f"a value of {size} bytes at {offset} of an arena of {end}")
+        return Place(fd, offset, size, keep)

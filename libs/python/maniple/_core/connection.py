@@ -1,0 +1,230 @@
+"""One connection to an agent: a thread that reads, and a writer that sends many frames at once.
+
+Frames that are sent gather until there are 64 of them, until somebody is about to wait, or for a
+millisecond. Writing is such that a KeyboardInterrupt at any bytecode leaves the stream whole (PY-1): what
+was written is noted by the same call into C that wrote it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections import deque
+from struct import Struct
+from typing import Any, Callable, List, Optional, Tuple
+
+from maniple._core import frames
+from maniple._core.arenas import Descriptor
+from maniple._core.wire import HEADER, HEADER_SIZE, ProtocolError
+
+Frame = Tuple[int, int, bytes, Any]  # type, corr, body, payload: bytes, or the descriptor that came along
+
+FLUSH_AT = 64  # frames
+FLUSH_AFTER = 0.001  # seconds that a frame nobody waits for may stay here
+PATIENCE = 20  # times FLUSH_AFTER without a frame, after which the next one has to wake the writer
+LOOK_AFTER = 0.25  # seconds after which dropped references are looked for though nothing was sent
+CHUNK = 65536  # bytes asked of the socket at once: more would be mapped and unmapped each time
+MAX_LENGTH = frames.MAX_MESSAGE
+_ROOM = socket.CMSG_SPACE(16 * 4)  # descriptors that may come with one read: the kernel gives those of one write
+
+
+class Connection:
+    """Frames over a stream socket.
+
+    batch: called on the reader thread with each list of frames that came together. closed: called once, on
+    that thread, with the reason. before: called before each write, may send. The socket is owned: close()
+    ends it.
+    """
+
+    def __init__(self, sock: socket.socket, batch: Callable[[List[Frame]], None], closed: Callable[[str], None], before: Callable[[], None]):
+        self._sock, self._batch, self._on_closed, self._before = sock, batch, closed, before
+        self._out: "deque[bytes]" = deque()
+        # Frames taken out, their bytes in one piece (None: not made yet), how many of those each write took.
+        self._state: Tuple[List[bytes], Optional[memoryview], List[int]] = ([], None, [])
+        self._files: "deque[int]" = deque()  # descriptors that came, for frames that name them
+        self._writing = threading.Lock()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._asleep = False
+        self.closed = False
+        self._reader = threading.Thread(target=self._read, name="maniple-reader", daemon=True)
+        self._pulse = threading.Thread(target=self._beat, name="maniple-writer", daemon=True)
+
+    def start(self) -> None:
+        self._reader.start()
+        self._pulse.start()
+
+    def send(self, frame: bytes) -> None:
+        """Sends a frame soon. Never blocks but for a full socket at every 64th."""
+        out = self._out
+        out.append(frame)
+        if self._asleep:
+            self._stir()
+        if len(out) >= FLUSH_AT:
+            self.flush()
+
+    def enqueue(self, frame: bytes) -> None:
+        """Sends a frame with the next flush: for what is called by flush itself."""
+        self._out.append(frame)
+
+    def _stir(self) -> None:
+        self._asleep = False
+        try:
+            self._wake.release()
+        except RuntimeError:  # another thread was faster
+            pass
+
+    def flush(self) -> None:
+        """Writes all that was sent before. Interruptible; an error of the socket is the reader's to tell."""
+        self._before()
+        with self._writing:
+            while not self.closed and self._write():
+                pass
+
+    def _write(self) -> bool:
+        """One write, or the setting up of it. False: nothing is left."""
+        taken, block, written = self._state
+        if block is None:
+            try:
+                taken.extend(iter(self._out.popleft, None))
+            except IndexError:
+                pass
+            if not taken:
+                return False
+            self._state = taken, memoryview(taken[0] if len(taken) == 1 else b"".join(taken)), written
+            return True
+        done = sum(written)
+        if done == len(block):
+            self._state = [], None, []
+            return True
+        try:
+            # One call into C: no signal handler runs between the write and its note.
+            written.extend(map(self._sock.send, (block[done:],), (socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,)))
+        except BlockingIOError:
+            _wait_writable(self._sock)
+        except OSError:
+            return False
+        return True
+
+    def _beat(self) -> None:
+        """Writes what was sent and nobody waited for. Sleeps once nothing was sent for a while."""
+        quiet = 0
+        while not self.closed:
+            if quiet < PATIENCE:
+                self._wake.acquire(timeout=FLUSH_AFTER)
+            else:
+                self.flush()  # for references that were dropped
+                self._asleep = True
+                if self._out or self._wake.acquire(timeout=LOOK_AFTER):
+                    quiet = 0
+                self._asleep = False
+            if self._out:
+                self.flush()
+                quiet = 0
+            else:
+                quiet += 1
+
+    def _read(self) -> None:
+        why = "the agent closed the connection"
+        try:
+            self._read_all()
+        except ProtocolError as e:
+            why = f"the agent sent what can't be read: {e}"
+        except OSError as e:
+            why = f"the connection to the agent broke: {os.strerror(e.errno) if e.errno else e}"
+        except Exception as e:  # PY-5
+            why = f"a frame of the agent could not be handled: {type(e).__name__}: {e}"
+        self.closed = True
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._stir()
+        while self._files:
+            os.close(self._files.popleft())
+        self._on_closed(why)
+
+    def _read_all(self) -> None:
+        parse, batch, files = HEADER.unpack_from, self._batch, self._files
+        rest = b""
+        while True:
+            data = self._receive()
+            if not data:
+                return
+            if rest:
+                data = rest + data
+            at, end, got = 0, len(data), []
+            while end - at >= HEADER_SIZE:
+                length, body, kind, class_, flags, _, _, corr = parse(data, at)
+                if body > length or length > MAX_LENGTH or flags & ~frames.FLAG_DESCRIPTOR or not kind or class_ > 3:
+                    raise ProtocolError(f"header {data[at:at + HEADER_SIZE].hex()}")
+                first = at + HEADER_SIZE
+                last = first + length
+                if flags and last <= end:
+                    if not files or body != length:
+                        raise ProtocolError("a frame whose descriptor did not come")
+                    got.append((kind, corr, data[first:last], Descriptor(files.popleft())))
+                    at = last
+                    continue
+                if last > end:
+                    if length > CHUNK:
+                        if got:
+                            batch(got)
+                            got = []
+                        batch([(kind, corr) + self._large(data[first:], length, body)])
+                        at = end
+                    break
+                got.append((kind, corr, data[first : first + body], data[first + body : last]))
+                at = last
+            if got:
+                batch(got)
+            rest = data[at:]
+
+    def _receive(self) -> bytes:
+        """Some bytes, and the descriptors that come with them."""
+        data, more, flags, _ = self._sock.recvmsg(CHUNK, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, raw in more:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._files.extend(Struct(f"{len(raw) // 4}i").unpack_from(raw))
+        if flags & socket.MSG_CTRUNC:
+            raise ProtocolError("more descriptors at once than may be")
+        return data
+
+    def _large(self, begin: bytes, length: int, body: int) -> "tuple[bytes, Any]":
+        """Reads the rest of a frame straight into its place."""
+        whole = bytearray(length)
+        whole[: len(begin)] = begin
+        view, at = memoryview(whole), len(begin)
+        while at < length:
+            n = self._sock.recv_into(view[at:])
+            if not n:
+                raise ProtocolError("it ended inside a frame")
+            at += n
+        return bytes(view[:body]), view[body:].toreadonly()
+
+    def close(self, wait: float = 1.0) -> None:
+        """Ends the connection and waits for its threads, at most so many seconds each. What was not flushed is lost."""
+        self.closed = True
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._stir()
+        for thread in (self._reader, self._pulse):
+            if thread is not threading.current_thread() and thread.ident is not None:
+                thread.join(wait)
+        if not self._reader.is_alive():
+            self._sock.close()
+
+    def forget(self) -> None:
+        """In a forked child: closes its copy of the socket and touches nothing that another thread may hold."""
+        self.closed = True
+        self._sock.close()
+
+
+def _wait_writable(sock: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    poll.poll(1000)

@@ -1,0 +1,1 @@
+../../../../transport/wire/frames.py

@@ -1,0 +1,135 @@
+"""References, and the count of them that this process holds.
+
+The agent keeps an object for this process as long as it was not released. A release says how often the
+agent had delivered a reference to that object when the last one here went, so that one in flight is not
+lost: deliveries count references inside arguments, results and answers, not the making of an object here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Generator, List, TypeVar
+
+from maniple._core.wire import INDEX, KEY_SIZE, TASK_SIZE
+
+T = TypeVar("T")
+
+
+def _forget(key: bytes) -> None:
+    """Drop of a reference that is not counted."""
+
+
+class HasReference(TypeError):
+    """A reference met a pickler that can't count it."""
+
+
+class ObjectRef:
+    """Stands for a value that a task, an actor or `put` makes.
+
+    Ask for the value with `maniple.get(ref)`, `await ref` or `ref.future()`; wait with `maniple.wait`. The
+    object lives as long as any process holds a reference to it.
+    """
+
+    __slots__ = ("_key", "_drop", "__weakref__")
+
+    def __init__(self, key: bytes, drop: Callable[[bytes], None] = _forget):
+        self._key, self._drop = key, drop
+        if drop is _forget and len(key) != KEY_SIZE:
+            raise ValueError(f"an object's key has {KEY_SIZE} bytes, not {len(key)}; references come from .remote() and put()")
+
+    def __del__(self) -> None:
+        try:
+            self._drop(self._key)  # appends to a list (PY-2)
+        except AttributeError:  # a KeyboardInterrupt in __init__
+            pass
+
+    def binary(self) -> bytes:
+        """The 20 bytes of its ID."""
+        return self._key
+
+    def hex(self) -> str:
+        """Its ID as 40 hexadecimal digits."""
+        return self._key.hex()
+
+    def task_id(self) -> str:
+        """The ID of the task that makes it, as 32 hexadecimal digits."""
+        return self._key[:TASK_SIZE].hex()
+
+    def is_nil(self) -> bool:
+        return not any(self._key)
+
+    def future(self) -> Any:
+        """A `concurrent.futures.Future` of the value."""
+        from maniple._core.session import current
+
+        return current().future(self)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        from maniple._core.session import current
+
+        return current().async_future(self).__await__()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is ObjectRef and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self._key.hex()})"
+
+    def __reduce__(self) -> Any:
+        raise HasReference(
+            "an ObjectRef can be sent inside arguments, results and put values, and captured by remote functions; "
+            "it can't be pickled by hand, where nobody would count it"
+        )
+
+    def __class_getitem__(cls, item: Any) -> type:
+        return cls
+
+
+class Held:
+    """Counts the references of this process. The table's lock guards the counts; drops come without it."""
+
+    def __init__(self) -> None:
+        self.dropped: List[bytes] = []
+        self._more: Dict[bytes, int] = {}  # references to an object beyond the first
+        self._delivered: Dict[bytes, int] = {}
+
+    def made(self, key: bytes) -> ObjectRef:
+        """The first reference to an object that this process makes."""
+        return ObjectRef(key, self.dropped.append)
+
+    def again_locked(self, key: bytes) -> ObjectRef:
+        """One more reference to an object that is held."""
+        self.count_locked(key)
+        return ObjectRef(key, self.dropped.append)
+
+    def count_locked(self, key: bytes) -> None:
+        """Something beside references holds the object: it appends the key to dropped when it goes."""
+        self._more[key] = self._more.get(key, 0) + 1
+
+    def delivered_locked(self, key: bytes, known: bool) -> ObjectRef:
+        """A reference that the agent sent. known: this process held one already."""
+        self._delivered[key] = self._delivered.get(key, 0) + 1
+        return self.again_locked(key) if known else ObjectRef(key, self.dropped.append)
+
+    def take_dropped(self) -> List[bytes]:
+        """The keys dropped since the last call, oldest first."""
+        keys = self.dropped[: len(self.dropped)]
+        del self.dropped[: len(keys)]
+        return keys
+
+    def drop_locked(self, key: bytes) -> int:
+        """One reference went. The deliveries to tell the agent if it was the last, else -1."""
+        more = self._more.get(key)
+        if more is None:
+            return self._delivered.pop(key, 0)
+        if more == 1:
+            del self._more[key]
+        else:
+            self._more[key] = more - 1
+        return -1
+
+
+def key_index(key: bytes) -> int:
+    return int(INDEX.unpack_from(key, TASK_SIZE)[0])

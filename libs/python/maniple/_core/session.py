@@ -1,0 +1,488 @@
+"""This process as its agent knows it: what it has said, what it holds, what it waits for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from functools import partial
+from struct import Struct
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from maniple import exceptions
+from maniple._core import frames, table, values, wire
+from maniple._core.arenas import Arenas
+from maniple._core.connection import Connection, Frame
+from maniple._core.context import running
+from maniple._core.credits import Credits
+from maniple._core.references import Held, ObjectRef
+from maniple._core.table import PENDING, REMOTE, State, Table, Value
+from maniple._core.wire import NO_TASK, PICKLE, ProtocolError, key_of
+from maniple._core.waiting import Waiting
+
+_COUNTER = Struct("<Q")
+_PAD = bytes(wire.OBJECT_SIZE - wire.KEY_SIZE)
+_OBJECT = wire.OBJECT_SIZE
+EMPTY = values.encode(((), {})).payload  # arguments of a call without any
+_pack_submit, _pack_call, _pack_put, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.PUT.pack, wire.RELEASE.pack
+
+
+class Session(Waiting):
+    """An attachment to an agent.
+
+    sock, attached: from dial. Any thread may call; frames are handled on the connection's reader thread,
+    with the table's lock held.
+    """
+
+    remote_state = REMOTE
+
+    def __init__(self, sock: Any, attached: Dict[str, Any], kind: int, path: str = ""):
+        self.agent, self.process, self.node = attached["agent"], attached["process"], attached.get("node") or ""
+        self.cluster, self.job = attached.get("cluster") or "", attached.get("job") or 0
+        self.inline_limit = attached.get("inline_limit") or 100 << 10
+        self.kind, self.path, self.namespace = kind, path, ""
+        self.runtime_env: Optional[Dict[str, Any]] = None
+        self.table, self.held, self.arenas = Table(), Held(), Arenas()
+        self.credits = Credits(attached.get("credit_bytes") or 0, attached.get("credit_records") or 0)
+        self.streams: Dict[bytes, Any] = {}  # by task
+        self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
+        self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
+        self.sequences: Dict[bytes, Tuple[int, int]] = {}  # of calls, by actor: incarnation, last number
+        self.on_end: Optional[Callable[[str], None]] = None
+        self._entries = self.table.entries
+        self._prefix = Struct("<II").pack(self.agent, self.process)
+        self._next = itertools.count(1).__next__
+        self._corr = itertools.count(1).__next__
+        self._answers: Dict[int, List[Any]] = {}
+        self._many: Dict[bytes, int] = {}  # tasks with several results, and how many
+        self._said: Dict[Any, int] = {}  # shapes and their numbers, code and class methods that were sent
+        self._saying = threading.Lock()
+        self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
+        self._ended: Optional[str] = None
+        self.connection = Connection(sock, self._batch, self._closed, self._release_dropped)
+
+    def start(self) -> None:
+        self.connection.start()
+
+    # What is sent.
+
+    def mint(self) -> bytes:
+        """A new task's ID."""
+        return self._prefix + _COUNTER.pack(self._next())
+
+    def submit(self, function: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any], task: bytes = b"") -> Any:
+        """Sends a task; gives its references: one, a list, None, or a stream's task. Waits only for credit."""
+        deps, refs, payload = self.arguments(args, kwargs)
+        task = task or self.mint()
+        parent = running.get()
+        if parent is None:
+            frame = _pack_submit(len(payload), 0, task, NO_TASK, function, self.job, 0, 0, 0, shape, returns, deps, refs, PICKLE)
+        else:
+            frame = _pack_submit(len(payload), 0, task, parent.task, function, parent.job, 0, parent.deadline, parent.trace, shape, returns, deps, refs, PICKLE)
+        self.spend(len(payload))
+        made = self.expect(task, returns)
+        self.connection.send(frame + payload)
+        return made
+
+    def call(self, actor: bytes, method: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+        """Sends a call of an actor's method; otherwise as submit."""
+        deps, refs, payload = self.arguments(args, kwargs)
+        task, parent = self.mint(), running.get()
+        up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
+        self.spend(len(payload))
+        with self._saying:  # numbers leave in their order
+            incarnation, sequence = self.sequences.get(actor, (0, 0))
+            self.sequences[actor] = incarnation, sequence + 1
+            made = self.expect(task, returns)
+            self.connection.send(_pack_call(len(payload), 0, task, up, actor, sequence + 1, job, 0, deadline, trace, method, incarnation, returns, deps, refs, shape, PICKLE) + payload)
+        return made
+
+    def create(self, actor: bytes, fields: Dict[str, Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> ObjectRef:
+        """Asks for an actor; fields: of its Create but for arguments. The reference is to its being: when all such are gone, so is the actor."""
+        deps, refs, payload = self.arguments(args, kwargs)
+        self.spend(len(payload))
+        ref = self.expect(actor, 1)
+        parent = running.get()
+        fields = {**fields, "actor": wire.task_fields(actor), "deps": deps, "refs": refs, "job": parent.job if parent else self.job, "format": PICKLE}
+        if parent:
+            fields["parent"] = wire.task_fields(parent.task)
+        self.connection.send(wire.table("Create", fields, payload))
+        return ref
+
+    def put(self, value: Any) -> ObjectRef:
+        """Makes an object of a value. Raises TypeError if it can't be pickled."""
+        encoded = values.encode(value)
+        key = key_of(self.mint(), 0)
+        self.put_encoded(key, encoded)
+        return self.held.made(key)
+
+    def put_encoded(self, key: bytes, encoded: values.Encoded) -> None:
+        self._deliver_promised(encoded.refs)
+        heads = b"".join([r.binary() + _PAD for r in encoded.refs])
+        size = len(heads) + len(encoded.payload)
+        self.spend(size)
+        small = len(encoded.payload) <= self.inline_limit
+        self._entries[key] = Value(8, encoded.format, tuple(encoded.refs), encoded.payload) if small else table.READY
+        self.connection.send(_pack_put(size, 0, key, encoded.format, len(encoded.refs)) + heads + encoded.payload)
+
+    def arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[int, int, bytes]:
+        """How many of them are references, how many are inside of values, and the payload."""
+        if not args and not kwargs:
+            return 0, 0, EMPTY
+        deps: Dict[ObjectRef, int] = {}
+        for value in args:
+            if type(value) is ObjectRef:
+                deps.setdefault(value, len(deps))
+        for value in kwargs.values():
+            if type(value) is ObjectRef:
+                deps.setdefault(value, len(deps))
+        if deps:
+            args = tuple([values.Dep(deps[v]) if type(v) is ObjectRef else v for v in args])
+            kwargs = {k: values.Dep(deps[v]) if type(v) is ObjectRef else v for k, v in kwargs.items()}
+        encoded = values.encode((args, kwargs), bool(deps))
+        if not deps and not encoded.refs:
+            return 0, 0, encoded.payload
+        refs = [*deps, *encoded.refs]
+        self._deliver_promised(refs)
+        return len(deps), len(encoded.refs), b"".join([r.binary() + _PAD for r in refs]) + encoded.payload
+
+    def _deliver_promised(self, refs: Sequence[ObjectRef]) -> None:
+        """Tells the agent of objects that leave this process and that it does not know."""
+        if self.promises:
+            for ref in refs:
+                promise = self.promises.pop(ref.binary(), None)
+                if promise:
+                    promise()
+
+    def spend(self, size: int) -> None:
+        if self.table.closed:
+            raise self.table.closed
+        self.credits.spend(size, self.connection.flush)
+        if self.table.closed:
+            raise self.table.closed
+
+    def expect(self, task: bytes, returns: int) -> Any:
+        """Makes the entries for what a task will give, and the references to it."""
+        entries, made = self._entries, self.held.made
+        if returns == 1 or returns == wire.DYNAMIC:
+            key = task + b"\0\0\0\0"
+            entries[key] = PENDING
+            return made(key)
+        if returns & wire.STREAM:
+            from maniple._core.streams import open_stream
+
+            return open_stream(self, task, returns & ~wire.STREAM)
+        if returns == 0:
+            return None
+        self._many[task] = returns
+        keys = [key_of(task, i) for i in range(returns)]
+        for key in keys:
+            entries[key] = PENDING
+        return [made(key) for key in keys]
+
+    def shape(self, fields: Dict[str, Any]) -> int:
+        """The number of a shape, said to the agent if it is new. fields: of Shape but for the number."""
+        name = repr(sorted(fields.items()))
+        with self._saying:
+            number = self._said.get(name)
+            if number is None:
+                number = self._said[name] = len(self._said) + 1
+                self.connection.send(wire.table("Shape", {**fields, "number": number}))
+        return number
+
+    def define(self, code: Any) -> int:
+        """The number of a function or class, whose code is sent if it is new."""
+        with self._saying:
+            if code.hash not in self._said:
+                self.connection.send(wire.table("Function", code.fields(), code.payload))
+                self._said[code.hash] = len(self._said) + 1
+        return int(code.number)
+
+    def define_methods(self, function: int, names: Sequence[str]) -> None:
+        """Says the numbers of a class's methods, if it is new."""
+        with self._saying:
+            if ("methods", function) not in self._said:
+                self._said["methods", function] = len(self._said) + 1
+                self.connection.send(wire.table("Methods", {"function": function, "names": list(names)}))
+
+    def send(self, frame: bytes) -> None:
+        self.connection.send(frame)
+
+    def _release_dropped(self) -> None:
+        held = self.held
+        if not held.dropped:
+            return
+        out = []
+        with self.table.lock:
+            for key in held.take_dropped():
+                if len(key) != wire.KEY_SIZE:
+                    from maniple._core.streams import drop_locked
+
+                    drop_locked(self, key, out)
+                    continue
+                deliveries = held.drop_locked(key)
+                if deliveries >= 0:
+                    self._entries.pop(key, None)
+                    if not (self.promises and self.promises.pop(key, None)):
+                        out.append(_pack_release(0, 0, key, deliveries))
+        for frame in out:
+            self.connection.enqueue(frame)
+
+    # What comes.
+
+    def _batch(self, batch: List[Frame]) -> None:
+        words, RESULT = wire.RESULT_WORDS.unpack_from, wire.RESULT.number
+        with self.table.lock:
+            for kind, corr, body, payload in batch:
+                if kind != RESULT:
+                    self._frame_locked(kind, corr, body, payload)
+                    continue
+                if len(body) != wire.RESULT_SIZE:
+                    raise ProtocolError(f"RESULT of {len(body)} bytes")
+                flags, format, count = words(body)
+                refs: Sequence[ObjectRef] = ()
+                if count:
+                    refs, payload = self.references_locked(count, payload)
+                self._result_locked(body[: wire.KEY_SIZE], Value(flags, format, refs, payload))
+        while self._later:
+            self._later.pop(0)()
+
+    def references_locked(self, count: int, payload: Any) -> Tuple[List[ObjectRef], Any]:
+        """The references that a payload begins with, and the rest of it."""
+        if count * _OBJECT > len(payload):
+            raise ProtocolError(f"{count} references in {len(payload)} bytes")
+        refs = []
+        for at in range(0, count * _OBJECT, _OBJECT):
+            key = bytes(payload[at : at + wire.KEY_SIZE])
+            known = key in self._entries
+            if not known:
+                self._entries[key] = REMOTE
+            refs.append(self.held.delivered_locked(key, known))
+        return refs, payload[count * _OBJECT :]
+
+    def _result_locked(self, key: bytes, value: Value) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            self.unknown_result_locked(key, value)
+        elif type(entry) is State:
+            if value.flags & wire.LOCATED:
+                value = self.located_locked(key, value)
+            if not value.flags & wire.LOCATED:
+                self.table.settle_locked(key, value)
+            elif entry in (table.ASKED, table.FETCHING):
+                self.table.settle_locked(key, exceptions.SystemFault("the agent sent the place of a value that this process can't reach"))
+            elif self.table.there_locked(key, table.READY):
+                self._entries[key] = table.FETCHING  # somebody waits for the value itself
+                self.connection.enqueue(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
+                self._later.append(self.connection.flush)
+        if value.flags & wire.LAST:
+            task = key[: wire.TASK_SIZE]
+            if task in self._many:
+                self._end_many_locked(task, value)
+            elif task in self.streams:
+                self.streams[task].end_locked(key, value)
+
+    def located_locked(self, key: bytes, value: Value) -> Value:
+        """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
+
+        def keep() -> Callable[[], None]:  # a view counts as a reference
+            with self.table.lock:
+                self.held.count_locked(key)
+            return partial(self.held.dropped.append, key)
+
+        place = self.arenas.place_locked(value.payload, keep)
+        return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
+
+    def _end_many_locked(self, task: bytes, value: Value) -> None:
+        """No more results come of this task: those that are missing have the error of the last one."""
+        error: Any = value if value.flags & wire.ERROR else exceptions.SystemFault("the task ended without this result")
+        for i in range(self._many.pop(task)):
+            if self._entries.get(key_of(task, i)) is PENDING:
+                self.table.settle_locked(key_of(task, i), error)
+
+    def unknown_result_locked(self, key: bytes, value: Value) -> None:
+        """A result that no entry waits for: of a stream, or of what was dropped meanwhile."""
+        stream = self.streams.get(key[: wire.TASK_SIZE])
+        if stream is not None:
+            stream.item_locked(key, value)
+
+    def _frame_locked(self, kind: int, corr: int, body: bytes, payload: Any) -> None:
+        handler = self.handlers.get(kind)
+        if handler is not None:  # what a newer agent may say and this side need not know is skipped
+            handler(self, corr, body, payload)
+
+    def _credit_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        credit = wire.CREDIT.read(body)
+        self.credits.grant(credit.bytes, credit.records)
+
+    def _ready_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        ready = wire.READY.read(body)
+        entry = self._entries.get(ready.object)
+        if type(entry) is not State or entry is PENDING:
+            return
+        if ready.state == wire.IS_READY or (ready.state == wire.IS_ERROR and entry is table.CHECKED):
+            self.table.there_locked(ready.object, table.FETCHING if entry in (table.ASKED, table.FETCHING) else table.READY)
+        elif ready.state in (wire.IS_ERROR, wire.IS_LOST):
+            self.table.settle_locked(ready.object, exceptions.ObjectLostError(f"the value of {ready.object.hex()} is lost; make it again"))
+        else:
+            raise ProtocolError(f"READY with state {ready.state}")
+
+    def _arena_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self.arenas.add_locked(wire.untable("Arena", body), payload)
+
+    def _arena_gone_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self.arenas.gone_locked(wire.untable("ArenaGone", body))
+
+    def _reply_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        answer = self._answers.get(corr)
+        if answer is not None:
+            answer[1:] = [wire.untable("StateReply", body), bytes(payload)]
+            answer[0].open()
+
+    def _update_locked(self, name: str, field: str) -> Callable[[bytes], None]:
+        def handle(body: bytes) -> None:
+            fields = wire.untable(name, body)
+            task = wire.task_bytes(fields.get(field))
+            for call in self.watching.get(task, ()):
+                self._later.append(lambda: call(name, fields))
+
+        return handle
+
+    def _group_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self._update_locked("GroupUpdate", "group")(body)
+
+    def _actor_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("ActorState", body)
+        actor, incarnation = wire.task_bytes(fields.get("actor")), fields.get("incarnation") or 0
+        before, _ = self.sequences.get(actor, (0, 0))
+        if incarnation > before:
+            # Calls that left for the first life of an actor that was only being made are numbered already.
+            _, sequence = self.sequences.get(actor, (0, 0))
+            self.sequences[actor] = incarnation, sequence if before == 0 else 0
+        self._update_locked("ActorState", "actor")(body)
+
+    def _notice_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("Notice", body)
+        if fields.get("text"):
+            self._later.append(lambda: _say(sys.stderr, f"maniple: {fields['text']}\n"))
+
+    def _output_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("RankOutput", body)
+        text = bytes(payload).decode("utf-8", "replace")
+        self._later.append(lambda: _say(sys.stderr if fields.get("stream") == 2 else sys.stdout, text))
+
+    def _shutdown_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self._ended = wire.untable("Shutdown", body).get("reason") or "it was shut down"
+
+    handlers: Dict[int, Callable[..., None]] = {
+        frames.CREDIT: _credit_locked,
+        frames.READY: _ready_locked,
+        frames.ARENA: _arena_locked,
+        frames.ARENA_GONE: _arena_gone_locked,
+        frames.STATE_REPLY: _reply_locked,
+        frames.GROUP_UPDATE: _group_locked,
+        frames.ACTOR_STATE: _actor_locked,
+        frames.NOTICE: _notice_locked,
+        frames.RANK_OUTPUT: _output_locked,
+        frames.SHUTDOWN: _shutdown_locked,
+    }
+
+    # Questions.
+
+    def query(self, what: str, id: str = "", timeout: Optional[float] = 30.0) -> Dict[str, Any]:
+        """Asks the agent for state (docs/spec/state.md). timeout: seconds, None for ever. Raises ValueError with the agent's error."""
+        import json
+
+        corr, answer = self._corr(), [table.Gate(1)]  # type: ignore[var-annotated]
+        self._answers[corr] = answer
+        try:
+            if self.table.closed:
+                raise self.table.closed
+            self.connection.send(wire.table("StateQuery", {"what": what, "id": id}, corr=corr))
+            self.connection.flush()
+            if not answer[0].wait(timeout):
+                raise exceptions.GetTimeoutError(f"the agent did not answer what {what} {id} is within {timeout} s")
+        finally:
+            self._answers.pop(corr, None)
+        if len(answer) == 1:
+            raise self.table.closed or exceptions.SystemFault("the connection ended")
+        if answer[1].get("error"):
+            raise ValueError(answer[1]["error"])
+        try:
+            reply = json.loads(answer[2])
+        except ValueError as e:
+            raise exceptions.SystemFault(f"the agent's answer to {what} can't be read: {e}") from e
+        if not isinstance(reply, dict):
+            raise exceptions.SystemFault(f"the agent's answer to {what} is no object")
+        return reply
+
+    # The end.
+
+    def _closed(self, why: str) -> None:
+        why = self._ended or why
+        if not self.table.closed:
+            self.table.close(exceptions.LocalAgentDiedError(f"node {self.node} does not answer any more: {why}"))
+        self.credits.close()
+        for answer in list(self._answers.values()):
+            answer[0].open()
+        if self.on_end:
+            self.on_end(why)
+
+    def close(self, reason: str = "shutdown() was called") -> None:
+        """Flushes, says goodbye, and ends the connection; who still waits gets an error."""
+        if not self.table.closed:
+            try:
+                self.connection.send(wire.table("Goodbye", {"reason": reason}))
+                self.connection.flush()
+            except (OSError, ValueError):  # gone already
+                pass
+        self.table.close(exceptions.SystemFault(f"maniple is not connected any more: {reason}; call maniple.init()"))
+        self.connection.close()
+
+
+def _say(stream: Any, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError, AttributeError):  # closed, or replaced by something that is no stream
+        pass
+
+
+_session: Optional[Session] = None
+_forked_from: Optional[Tuple[str, int, str]] = None  # address, job and namespace of the process that forked
+
+
+def current() -> Session:
+    """The session of this process; connects if there is none (PY-3)."""
+    if _session is not None:
+        return _session
+    from maniple import _init
+
+    return _init.connect_first()
+
+
+def attached() -> Optional[Session]:
+    """The session of this process, or None."""
+    return _session
+
+
+def set_current(session: Optional[Session]) -> None:
+    global _session
+    _session = session
+
+
+def forked_from() -> "Optional[Tuple[str, int, str]]":
+    return _forked_from
+
+
+def _forked() -> None:
+    """In the child: forgets the session, whose threads and locks are the parent's."""
+    global _session, _forked_from
+    if _session is not None:
+        _forked_from = _session.path, _session.job, _session.namespace
+        _session.connection.forget()
+        _session = None
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,140 @@
+"""What this process knows of each object that it has a reference to, and who waits for it.
+
+An entry is a Value (the bytes are here), an exception (it will never be), or one of the states below.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+
+class State:
+    """How far an object is that is not here."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+PENDING = State("pending")  # the result of a call from here: it comes without a question
+REMOTE = State("remote")  # another process's; nobody has asked
+CHECKED = State("checked")  # asked whether it is there
+ASKED = State("asked")  # asked for
+READY = State("ready")  # it is there, and its value is not here
+FETCHING = State("fetching")  # it is there, and asked for
+_THERE = (READY, FETCHING)
+
+
+class Value(NamedTuple):
+    """An object's bytes, as a Result brought them."""
+
+    flags: int
+    format: int
+    refs: int  # keys before the envelope
+    payload: Any  # bytes-like
+
+
+def is_ready(entry: Any) -> bool:
+    return type(entry) is not State or entry in _THERE
+
+
+class Gate:
+    """Waits until enough of some objects are here.
+
+    missing: how many. readiness: that they exist is enough, else it takes their values. early: one that
+    failed opens it.
+    """
+
+    __slots__ = ("missing", "readiness", "early", "_lock", "_open")
+
+    def __init__(self, missing: int, readiness: bool = False, early: bool = False):
+        self.missing, self.readiness, self.early = missing, readiness, early
+        self._lock, self._open = threading.Lock(), False
+        self._lock.acquire()
+
+    def arrived(self, key: bytes, failed: bool) -> None:
+        self.missing -= 1
+        if self.missing <= 0 or (failed and self.early):
+            self.open()
+
+    def open(self) -> None:
+        if not self._open:
+            self._open = True
+            self._lock.release()
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """True if it opened; False after timeout seconds (None: never). Interruptible."""
+        return self._lock.acquire() if timeout is None else self._lock.acquire(timeout=max(timeout, 0))
+
+
+class Callback:
+    """Calls once, on the reader thread, when an object's value is here."""
+
+    __slots__ = ("readiness", "_call")
+
+    def __init__(self, call: Callable[[], None], readiness: bool = False):
+        self.readiness, self._call = readiness, call
+
+    def arrived(self, key: bytes, failed: bool) -> None:
+        self._call()
+
+    def open(self) -> None:
+        self._call()
+
+
+class Table:
+    """Entries by key. The lock is held for every change but the first mention of a key that nobody can know."""
+
+    def __init__(self) -> None:
+        self.entries: Dict[bytes, Any] = {}
+        self.lock = threading.Lock()
+        self.closed: Optional[BaseException] = None  # why nothing will come any more
+        self._waiting: Dict[bytes, List[Any]] = {}
+
+    def settle_locked(self, key: bytes, entry: Any) -> None:
+        """An object that is held here has come, or will never."""
+        self.entries[key] = entry
+        gates = self._waiting.pop(key, None)
+        if gates:
+            failed = isinstance(entry, BaseException) or bool(entry.flags & 2)
+            for gate in gates:
+                gate.arrived(key, failed)
+
+    def there_locked(self, key: bytes, entry: State) -> bool:
+        """An object exists; its value is not here. Tells whether somebody waits for the value."""
+        self.entries[key] = entry
+        gates = self._waiting.get(key)
+        if not gates:
+            return False
+        for gate in [g for g in gates if g.readiness]:
+            gates.remove(gate)
+            gate.arrived(key, False)
+        return bool(gates)
+
+    def register_locked(self, gate: Any, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self._waiting.setdefault(key, []).append(gate)
+
+    def unregister(self, gate: Any, keys: Sequence[bytes]) -> None:
+        """Forgets a gate whose waiter went away."""
+        with self.lock:
+            for key in keys:
+                gates = self._waiting.get(key)
+                if gates and gate in gates:
+                    gates.remove(gate)
+                    if not gates:
+                        del self._waiting[key]
+
+    def close(self, why: BaseException) -> None:
+        """PY-4: opens every gate; whoever comes through looks at closed."""
+        with self.lock:
+            self.closed = self.closed or why
+            gates = {id(g): g for waiting in self._waiting.values() for g in waiting}
+            self._waiting.clear()
+        for gate in gates.values():
+            gate.open()

@@ -1,0 +1,259 @@
+"""Waiting for objects: get, wait, futures and coroutines."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from time import monotonic
+from typing import Any, List, Optional, Sequence, Tuple
+
+from maniple import exceptions
+from maniple._core import failures, values, wire
+from maniple._core.arenas import Place
+from maniple._core.context import running
+from maniple._core.references import ObjectRef
+from maniple._core.table import ASKED, CHECKED, FETCHING, READY, REMOTE, Callback, Gate, State, Table, Value, is_ready
+
+
+class Waiting:
+    """The part of a session that waits. A session has table, connection and inline_limit."""
+
+    table: Table
+    connection: Any
+    inline_limit: int
+    _futures: Optional[Any] = None
+
+    def get(self, refs: Sequence[ObjectRef], timeout: Optional[float] = None) -> List[Any]:
+        """The values in order; raises the first error there is. timeout: seconds, None for ever."""
+        keys = [ref._key for ref in refs]
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            missing = self._ask(keys)
+            if not missing:
+                break
+            self._wait_for(missing, deadline, timeout)
+        return [self.value(key) for key in keys]
+
+    def _ask(self, keys: Sequence[bytes]) -> List[bytes]:
+        """Asks for what nobody asked for yet. The keys whose values are not here, each once; none if one of those here is an error."""
+        entries = self.table.entries
+        missing, failed = [], False
+        for key in keys:
+            entry = entries.get(key, REMOTE)
+            if type(entry) is State:
+                missing.append(key)
+            elif type(entry) is not Value or entry.flags & wire.ERROR:
+                failed = True
+        if not missing:
+            return missing
+        if failed:
+            for key in keys:
+                if type(entries.get(key, REMOTE)) is not State:
+                    self.value(key)
+        missing = list(dict.fromkeys(missing))
+        frames = []
+        with self.table.lock:
+            for key in missing:
+                entry = entries.get(key, REMOTE)
+                if entry in (REMOTE, CHECKED, READY):
+                    entries[key] = FETCHING if entry is READY else ASKED
+                    frames.append(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
+        for frame in frames:
+            self.connection.send(frame)
+        return missing
+
+    def _wait_for(self, keys: List[bytes], deadline: Optional[float], timeout: Optional[float]) -> None:
+        """Waits until all keys have values, or one an error."""
+        gate, entries = Gate(0, early=True), self.table.entries
+        with self.table.lock:
+            self._check_open()
+            still = [key for key in keys if type(entries.get(key)) is State]
+            if len(still) < len(keys) and any(_failed(entries.get(key)) for key in keys):
+                return
+            gate.missing = len(still)
+            self.table.register_locked(gate, still)
+        if not still:
+            return
+        if not self._block(gate, deadline, still):
+            names = ", ".join(key.hex() for key in still[:3])
+            raise exceptions.GetTimeoutError(f"after {timeout} s {len(still)} of {len(keys)} objects are not there: {names}{', ...' if len(still) > 3 else ''}")
+
+    def _block(self, gate: Gate, deadline: Optional[float], keys: Sequence[bytes]) -> bool:
+        """Waits at a gate, having told the agent if a task waits here. False: the time is over."""
+        task, opened = running.get(), False
+        told = task is not None and task.blocks
+        if task is not None and not told:
+            _warn_once(f"get() and wait() in the async method {task.name} stop all other calls of its actor: await the reference instead")
+        try:
+            if told:
+                assert task is not None
+                self.connection.send(wire.BLOCKED.pack(0, 0, task.task))
+            self.connection.flush()
+            opened = gate.wait(None if deadline is None else deadline - monotonic())
+        finally:
+            if told:
+                assert task is not None
+                self.connection.send(wire.UNBLOCKED.pack(0, 0, task.task))
+            if not opened or gate.missing > 0:
+                self.table.unregister(gate, keys)
+        if opened and self.table.closed:
+            raise self.table.closed
+        return opened
+
+    def _check_open(self) -> None:
+        if self.table.closed:
+            raise self.table.closed
+
+    def value(self, key: bytes) -> Any:
+        """The value of an object that is here; raises its error."""
+        entry = self.table.entries.get(key)
+        if type(entry) is not Value:
+            if isinstance(entry, BaseException):
+                raise entry
+            raise exceptions.ObjectLostError(f"object {key.hex()} was released while somebody waited for it")
+        if entry.flags & wire.ERROR:
+            raise self._error(entry)
+        placed = type(entry.payload) is Place
+        try:
+            value = values.decode(entry.format, entry.payload.view() if placed else entry.payload, entry.refs)
+        except Exception as e:  # broken bytes, or a class whose module is not here
+            raise exceptions.SystemFault(f"the value of {key.hex()} can't be read here: {type(e).__name__}: {e}") from e
+        if not placed and len(entry.payload) > self.inline_limit and not entry.flags & wire.NOT_TASK:
+            with self.table.lock:  # the agent has it, once is enough
+                if self.table.entries.get(key) is entry:
+                    self.table.entries[key] = READY
+        return value
+
+    def _error(self, entry: Value) -> BaseException:
+        try:
+            return failures.load(entry.payload.view() if type(entry.payload) is Place else entry.payload)
+        except wire.ProtocolError as e:
+            return exceptions.SystemFault(f"an error that can't be read: {e}")
+
+    def wait(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float]) -> "Tuple[List[Any], List[Any]]":
+        """Those that are there, at most num_returns, and the others, both in order. refs: references or streams."""
+        keys = [ref._key if type(ref) is ObjectRef else ref.next_key() for ref in refs]
+        deadline = None if timeout is None else monotonic() + timeout
+        entries = self.table.entries
+        if sum(is_ready(entries.get(key, REMOTE)) for key in keys) < num_returns:
+            self._wait_ready(keys, num_returns, deadline)
+        ready: List[Any] = []
+        rest: List[Any] = []
+        for ref, key in zip(refs, keys):
+            there = len(ready) < num_returns and is_ready(entries.get(key, REMOTE))
+            (ready if there else rest).append(ref)
+        return ready, rest
+
+    def _wait_ready(self, keys: Sequence[bytes], num_returns: int, deadline: Optional[float]) -> None:
+        gate, entries, frames = Gate(num_returns, readiness=True), self.table.entries, []
+        with self.table.lock:
+            self._check_open()
+            still = [key for key in keys if not is_ready(entries.get(key, REMOTE))]
+            gate.missing -= len(keys) - len(still)
+            if gate.missing <= 0:
+                return
+            for key in still:
+                if entries.get(key, REMOTE) is REMOTE:
+                    entries[key] = CHECKED
+                    frames.append(wire.GET.pack(0, 0, key, 0, wire.WANT_READY))
+            self.table.register_locked(gate, still)
+        for frame in frames:
+            self.connection.send(frame)
+        try:
+            self._block(gate, deadline, still)
+        finally:
+            self.table.unregister(gate, still)
+
+    # Without waiting here.
+
+    def when_ready(self, ref: ObjectRef, call: Any, readiness: bool = False) -> None:
+        """Calls call() once the value is here or never will be: now, or on the reader thread with the table locked.
+
+        readiness: that it exists is enough.
+        """
+        key, entries = ref._key, self.table.entries
+        if type(entries.get(key, REMOTE)) is State and not readiness:
+            self._ask([key])
+        with self.table.lock:
+            waits = type(entries.get(key)) is State and not (readiness and is_ready(entries[key])) and not self.table.closed
+            if waits:
+                self.table.register_locked(Callback(call, readiness), [key])
+        if waits:
+            self.connection.flush()
+        else:
+            call()
+
+    def _outcome(self, ref: ObjectRef) -> Tuple[Any, Optional[BaseException]]:
+        """The value, or the error."""
+        entry = self.table.entries.get(ref._key)
+        try:
+            if type(entry) is State and self.table.closed:
+                raise self.table.closed
+            return self.value(ref._key), None
+        except BaseException as e:  # noqa: B902: also what a user's task raised as KeyboardInterrupt
+            return None, e
+
+    def async_future(self, ref: ObjectRef) -> Any:
+        """An asyncio future of the value, in the running loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def settle() -> None:
+            if not future.done():
+                value, error = self._outcome(ref)
+                _settle(future, value, error)
+
+        def arrived() -> None:
+            try:
+                loop.call_soon_threadsafe(settle)
+            except RuntimeError:  # the loop is over, and with it whoever waited
+                pass
+
+        self.when_ready(ref, arrived)
+        return future
+
+    def future(self, ref: ObjectRef) -> Any:
+        """A concurrent.futures.Future of the value; its callbacks run on a thread for that."""
+        import concurrent.futures
+        import queue
+
+        if self._futures is None:
+            self._futures = queue.SimpleQueue()
+            threading.Thread(target=_complete, args=(self._futures,), name="maniple-futures", daemon=True).start()
+        futures: Any = self._futures
+        future: Any = concurrent.futures.Future()
+        future.set_running_or_notify_cancel()
+        self.when_ready(ref, lambda: futures.put((self, ref, future)))
+        return future
+
+
+def _complete(queue: Any) -> None:
+    while True:
+        session, ref, future = queue.get()
+        _settle(future, *session._outcome(ref))
+        del session, ref, future
+
+
+def _settle(future: Any, value: Any, error: Optional[BaseException]) -> None:
+    if error is None:
+        future.set_result(value)
+    elif isinstance(error, StopIteration):  # futures refuse it
+        future.set_exception(RuntimeError(f"the task raised StopIteration: {error}"))
+    else:
+        future.set_exception(error)
+
+
+def _failed(entry: Any) -> bool:
+    return isinstance(entry, BaseException) or (type(entry) is Value and bool(entry.flags & wire.ERROR))
+
+
+_warned = False
+
+
+def _warn_once(text: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        sys.stderr.write(f"maniple: {text}\n")

@@ -1,0 +1,273 @@
+"""Running one task in a worker: its arguments, the user's code, its results."""
+
+from __future__ import annotations
+
+import inspect
+import resource
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from maniple import exceptions
+from maniple._core import code, failures, values, wire
+from maniple._core.arenas import Place
+from maniple._core.context import Running, running
+from maniple._core.references import ObjectRef
+from maniple.remote_function import RETRY_TYPES
+
+_PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
+_METHOD_BITS = (1 << 24) - 1
+
+# What the code that runs here may ask about its actor.
+actor_facts: Dict[str, Any] = {}
+
+
+class TaskInterrupt(KeyboardInterrupt):
+    """The task was cancelled. Not an Exception, so that `except Exception` does not swallow it."""
+
+
+class ActorExit(SystemExit):
+    """exit_actor() was called."""
+
+
+class Job:
+    """A task that was given to this worker: a frame, its arguments as bytes, and what came before it.
+
+    frame: a Submit or Call, or the fields of a Create. deps: the values of arguments that are references.
+    """
+
+    __slots__ = ("task", "frame", "kind", "format", "payload", "refs", "deps", "dep_keys", "behind", "cancelled", "started", "interrupt", "wanted", "gate")
+
+    def __init__(self, task: bytes, frame: Any, kind: int, format: int, payload: Any, refs: Sequence[Any], deps: Sequence[Any], dep_keys: Sequence[bytes], behind: bool):
+        self.task, self.frame, self.kind, self.format, self.payload, self.refs = task, frame, kind, format, payload, refs
+        self.deps, self.dep_keys, self.behind = deps, dep_keys, behind
+        self.cancelled = self.started = False
+        self.interrupt: Optional[Callable[[], None]] = None  # how to reach its code while it runs
+        self.wanted = 0  # a stream: the index that its reader waits for
+        self.gate: Optional[threading.Event] = None  # a stream that waits for its reader
+
+    @property
+    def returns(self) -> int:
+        return 1 if isinstance(self.frame, dict) else int(self.frame.returns)
+
+    @property
+    def attempt(self) -> int:
+        return 0 if isinstance(self.frame, dict) else int(self.frame.attempt)
+
+
+class Functions:
+    """Code that the agent sent, read at its first use."""
+
+    def __init__(self) -> None:
+        self._payloads: Dict[int, Tuple[str, bytes, str]] = {}
+        self._loaded: Dict[int, Any] = {}
+
+    def add(self, fields: Dict[str, Any], payload: Any) -> None:
+        number = int.from_bytes(bytes(fields.get("hash") or b"")[:8], "little")
+        self._payloads[number] = fields.get("name") or "", bytes(payload), fields.get("language") or ""
+
+    def name(self, number: int) -> str:
+        return self._payloads.get(number, ("", b"", ""))[0]
+
+    def get(self, number: int) -> Any:
+        """The function or class. Raises what its imports raise; SystemFault if it was not sent."""
+        loaded = self._loaded.get(number)
+        if loaded is None:
+            if number not in self._payloads:
+                raise exceptions.SystemFault(f"the agent did not send the code of function {number:016x}")
+            name, payload, language = self._payloads[number]
+            if language != "python":
+                raise exceptions.SystemFault(f"{name} is of language {language!r}, and this worker runs Python")
+            loaded = self._loaded[number] = code.load(payload)
+        return loaded
+
+
+class Executor:
+    """Runs jobs and sends what comes of them. Any thread may run one."""
+
+    def __init__(self, session: Any):
+        self.session, self.functions = session, Functions()
+        self.actor: Any = None  # the user's object
+        self.actor_task: Optional[bytes] = None
+        self.methods: List[Dict[str, Any]] = []
+
+    def context(self, job: Job, name: str) -> Running:
+        f = job.frame
+        if isinstance(f, dict):
+            return Running(job.task, f.get("job") or 0, wire.NO_TASK, name, job.task, True)
+        shape = self.session.shapes.get(f.shape)
+        return Running(job.task, f.job, f.parent, name, self.actor_task, True, f.attempt, f.trace, f.deadline, shape)
+
+    def arguments(self, job: Job) -> Tuple[Tuple[Any, ...], Dict[str, Any], Any]:
+        """args, kwargs, and the types that may be tried again (None: not said). Raises the error of an argument."""
+        deps = []
+        for dep in job.deps:
+            if dep is None:
+                raise exceptions.SystemFault("the agent did not send the value of an argument")
+            if isinstance(dep, BaseException):
+                raise dep
+            if dep.flags & wire.ERROR:
+                raise ArgumentError(dep.payload)
+            # Of shared memory a copy: nothing but the task keeps it there, and what the user makes of it may live longer.
+            payload = bytes(dep.payload.view()) if type(dep.payload) is Place else dep.payload
+            deps.append(values.decode(dep.format, payload, dep.refs))
+        if job.format != wire.PICKLE:
+            raise exceptions.SystemFault(f"arguments of format {job.format} are not for Python")
+        args, kwargs = values.load_pickle(job.payload, job.refs, deps)
+        retry = kwargs.pop(RETRY_TYPES, None)
+        return args, kwargs, retry
+
+    def target(self, job: Job) -> Tuple[Callable[..., Any], str]:
+        """What to call, and its name."""
+        f = job.frame
+        if isinstance(f, dict):
+            number = f.get("function") or 0
+            return self.functions.get(number), self.functions.name(number) + ".__init__"
+        if self.actor_task is None:
+            return self.functions.get(f.function), self.functions.name(f.function)
+        number = f.method & _METHOD_BITS
+        if self.actor is None or number >= len(self.methods):
+            raise exceptions.SystemFault(f"the actor has no method of number {number}")
+        name = self.methods[number]["name"]
+        if name == "__ray_ready__":
+            return _nothing, name
+        if name == "__ray_terminate__":
+            return _terminate, name
+        return getattr(self.actor, name), f"{type(self.actor).__qualname__}.{name}"
+
+    # What is sent.
+
+    def result(self, job: Job, index: int, flags: int, encoded: values.Encoded, cpu: int = 0) -> None:
+        heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if cpu > _PEAK_AFTER else 0
+        size = len(heads) + len(encoded.payload)
+        frame = wire.RESULT.pack(size, 0, wire.key_of(job.task, index), job.attempt, flags, encoded.format, len(encoded.refs), len(encoded.payload), peak, cpu)
+        self.session.send(frame + heads + encoded.payload)
+
+    def fail(self, job: Job, error: BaseException, name: str, retry: Any = None, index: int = 0, cpu: int = 0) -> None:
+        """Sends what went wrong, as the last result."""
+        flags = wire.LAST | wire.ERROR
+        if isinstance(error, ArgumentError):
+            payload = bytes(error.payload)
+        elif job.cancelled or isinstance(error, TaskInterrupt):
+            payload, flags = failures.plain("CANCELLED", f"{name} was cancelled", job.task), flags | wire.FINAL
+        elif isinstance(error, exceptions.ManipleError) and not isinstance(error, exceptions.TaskError):
+            payload = failures.plain(error.code, str(error), job.task)
+        else:
+            payload = failures.of_user(error, name, job.task, self.session.node)
+            cause = error.cause if isinstance(error, exceptions.TaskError) else error
+            if retry is not None and not isinstance(cause, tuple(retry)):
+                flags |= wire.FINAL
+        self.result(job, index, flags, values.Encoded(wire.FAILURE, [], payload), cpu)
+
+    def succeed(self, job: Job, value: Any, cpu: int) -> None:
+        """Sends the values that a task returned. Raises TypeError or ValueError if they can't be sent, or are not so many."""
+        returns = job.returns
+        if returns == 1:
+            return self.result(job, 0, wire.LAST, values.encode(value), cpu)
+        if returns == 0:
+            return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), cpu)
+        if not isinstance(value, (tuple, list)) or len(value) != returns:
+            got = len(value) if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
+            raise ValueError(f"the task is declared with num_returns={returns} and returned {got}")
+        encoded = [values.encode(v) for v in value]
+        for i, e in enumerate(encoded):
+            self.result(job, i, wire.LAST if i == returns - 1 else 0, e, cpu)
+
+    # Running.
+
+    def run(self, job: Job, guard: Callable[[Optional[Job]], None]) -> None:
+        """Runs a job on this thread to its last result. guard: told the job while user code runs, then None."""
+        name, retry, began, index = "", None, time.thread_time_ns(), [0]
+        token = None
+        try:
+            token = running.set(self.context(job, ""))
+            guard(job)
+            try:
+                if job.cancelled:  # before the guard was there
+                    raise TaskInterrupt
+                function, name = self.target(job)
+                running.get().name = name  # type: ignore[union-attr]
+                args, kwargs, retry = self.arguments(job)
+                value = function(*args, **kwargs)
+                if job.returns >= wire.STREAM:
+                    self.stream(job, value, index, began)
+                    return
+                if inspect.iscoroutine(value):
+                    value.close()
+                    raise TypeError(f"{name} is async, and this actor was not made as one")
+            finally:
+                guard(None)
+            if job.cancelled:
+                raise TaskInterrupt
+            self.succeed(job, value, time.thread_time_ns() - began)
+        except ActorExit:
+            self.result(job, 0, wire.LAST, values.encode(None))
+            raise
+        except BaseException as e:  # noqa: B902: SystemExit and KeyboardInterrupt of the user's code are its errors
+            self.fail(job, e, name or "the task", retry, index[0], time.thread_time_ns() - began)
+        finally:
+            if token is not None:
+                running.reset(token)
+            job.payload, job.refs, job.deps = None, (), ()
+
+    def stream(self, job: Job, items: Any, index: List[int], began: int) -> None:
+        """Sends what a generator yields, item by item. index[0]: that of the next one."""
+        if job.returns == wire.DYNAMIC:
+            refs = [self.session.put(item) for item in items]
+            from maniple._core.streams import DynamicObjectRefGenerator
+
+            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), time.thread_time_ns() - began)
+        for item in items:
+            self.item(job, item, index)
+            self.wait_for_reader(job, index[0])
+        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), time.thread_time_ns() - began)
+
+    def item(self, job: Job, item: Any, index: List[int]) -> None:
+        self.result(job, index[0], 0, values.encode(item))
+        index[0] += 1
+
+    def wait_for_reader(self, job: Job, index: int) -> None:
+        """Waits until the item of this index may be made."""
+        ahead = job.returns & ~wire.STREAM
+        while ahead and index >= job.wanted + ahead and not job.cancelled:
+            gate = job.gate = threading.Event()
+            if index < job.wanted + ahead:
+                break
+            self.session.connection.flush()
+            gate.wait()
+        if job.cancelled:
+            raise TaskInterrupt
+
+
+class ArgumentError(Exception):
+    """An argument's task failed; payload: its Failure, which becomes that of this task."""
+
+    def __init__(self, payload: Any):
+        super().__init__("an argument is an error")
+        self.payload = payload
+
+
+def _nothing() -> None:
+    """What __ray_ready__ does."""
+
+
+def _terminate() -> None:
+    raise ActorExit
+
+
+def own_handle(session: Any) -> Any:
+    """A handle to the actor that this worker is."""
+    from maniple.actor import ActorHandle, _unspell
+
+    executor = session.executor
+    ref = ObjectRef(wire.key_of(executor.actor_task, 0))  # not counted: an actor does not keep itself alive
+    methods = tuple({**_unspell(m["name"]), "generator": m["generator"], "options": m["options"]} for m in executor.methods)
+    facts = actor_facts
+    return ActorHandle(ref, facts["function"], facts["class"], methods, tuple(g.get("name") for g in facts.get("groups") or ()), facts.get("max_pending", -1), facts.get("max_task_retries", 0))
+
+
+def note(text: str) -> None:
+    """A line of ours among the worker's own."""
+    sys.stderr.write(f"maniple: {text}\n")

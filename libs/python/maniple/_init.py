@@ -1,0 +1,198 @@
+"""init, shutdown and is_initialized: this process becomes a driver of a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import Any, Dict, Iterator, List, Optional
+
+from maniple import _local
+from maniple._core import dial, session as _session
+from maniple._core.session import Session
+
+_lock = threading.RLock()
+_guard: Optional[_local.Guard] = None  # of the cluster that this process started
+
+# Arguments of Ray's init that mean nothing here, and are taken.
+_UNUSED = {
+    "configure_logging", "logging_config", "logging_format", "logging_level", "log_to_driver", "include_dashboard", "dashboard_host",
+    "dashboard_port", "job_config", "object_store_memory", "_temp_dir", "_system_config", "_metrics_export_port", "_node_ip_address",
+    "_driver_object_store_memory", "_memory", "_redis_username", "_redis_password", "_node_name", "_enable_object_reconstruction", "_tracing_startup_hook",
+}  # fmt: skip
+_ONLY_NEW = ("num_cpus", "num_gpus", "resources", "labels")
+
+
+class Context:
+    """What init gives: facts about the cluster, as attributes of `address_info`; `with init():` shuts down at the end."""
+
+    def __init__(self, session: Session):
+        self.address_info: Dict[str, Any] = {"address": session.path, "node_id": session.node, "cluster": session.cluster, "job_id": session.job}
+        self.dashboard_url = ""
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __enter__(self) -> "Context":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        shutdown()
+
+    def disconnect(self) -> None:
+        shutdown()
+
+    def __repr__(self) -> str:
+        return f"Context({self.address_info})"
+
+
+def init(
+    address: Optional[str] = None,
+    *,
+    num_cpus: Optional[int] = None,
+    num_gpus: Optional[int] = None,
+    resources: Optional[Dict[str, float]] = None,
+    labels: Optional[Dict[str, str]] = None,
+    namespace: Optional[str] = None,
+    runtime_env: Optional[Dict[str, Any]] = None,
+    ignore_reinit_error: bool = False,
+    local_mode: bool = False,
+    **other: Any,
+) -> Context:
+    """Joins a cluster, or starts one of this machine that ends with this process.
+
+    address: None (default): the cluster of MANIPLE_ADDRESS, else this user's on this machine or in this
+    Slurm job, else a new one; "auto": as None, but never a new one; "local": always a new one; the name of a
+    cluster; or the path of an agent's socket.
+    num_cpus, num_gpus, resources, labels: what a new cluster's node has (default: what this machine has);
+    an error when joining one.
+    namespace: of named actors (default: one of its own). runtime_env: for all tasks and actors of this driver.
+    ignore_reinit_error: a second init does nothing (default: RuntimeError).
+
+    Raises ConnectionError if there is no such cluster, RuntimeError for unknown arguments.
+    """
+    global _guard
+    unknown = sorted(set(other) - _UNUSED)
+    if unknown:
+        raise RuntimeError(f"init() has no argument {', '.join(unknown)}")
+    if local_mode:
+        raise RuntimeError("local_mode is not there: use a debugger in the function, or call the plain function")
+    if namespace is not None and not (isinstance(namespace, str) and namespace):
+        raise ValueError(f"a namespace is a text that is not empty, not {namespace!r}")
+    new = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "labels": labels}
+    with _lock:
+        session = _session.attached()
+        if session is not None and not session.table.closed:
+            if ignore_reinit_error:
+                return Context(session)
+            raise RuntimeError("maniple.init() was called already: call maniple.shutdown() before, or give ignore_reinit_error=True")
+        if session is not None:
+            shutdown()
+        path = None if address == "local" else _local.find(address)
+        if path is not None and any(value is not None for value in new.values()):
+            given = ", ".join(k for k, v in new.items() if v is not None)
+            raise ValueError(f"{given} can't be given when joining a cluster that is up (at {path}); address=\"local\" starts another")
+        guard = None
+        if path is None:
+            path, guard = _local.start(new)
+        try:
+            session = attach(path, dial.DRIVER, namespace or os.urandom(8).hex(), runtime_env)
+        except BaseException:
+            if guard is not None:
+                guard.end()
+            raise
+        _guard = guard
+        return Context(session)
+
+
+def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str, Any]], job: int = 0) -> Session:
+    """Attaches this process to the agent at path and makes that its session."""
+    from maniple import __version__
+
+    config: Dict[str, Any] = {"namespace": namespace, "argv": sys.argv[:8], "cwd": os.getcwd(), "sys_path": _sys_path()}
+    if runtime_env:
+        config["runtime_env"] = runtime_env
+    if job:
+        config["job"] = job
+    fields = {
+        "name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python", "pid": os.getpid(), "build": __version__,
+        "kind": kind, "language": "python", "job_config": json.dumps(config),
+    }  # fmt: skip
+    sock = dial.dial(path)
+    try:
+        attached = dial.attach(sock, __version__, fields)
+    except BaseException:
+        sock.close()
+        raise
+    session = Session(sock, attached, kind, path)
+    session.namespace, session.runtime_env = namespace, runtime_env
+    session.job = session.job or job
+    session.start()
+    _session.set_current(session)
+    return session
+
+
+def _sys_path() -> List[str]:
+    """Where this program's own modules are: its directory, for workers to look in, too."""
+    first = sys.path[0] if sys.path else ""
+    return [os.path.abspath(first)]
+
+
+def connect_first() -> Session:
+    """The session for a call without init: a forked child joins its parent's cluster, all others call init."""
+    with _lock:
+        session = _session.attached()
+        if session is None:
+            parent = _session.forked_from()
+            if parent is None:
+                init()
+            else:
+                attach(parent[0], dial.CLIENT, parent[2], None, parent[1])
+            session = _session.attached()
+        assert session is not None
+        return session
+
+
+def is_initialized() -> bool:
+    """This process is connected to a cluster."""
+    session = _session.attached()
+    return session is not None and not session.table.closed
+
+
+def shutdown(_exiting_interpreter: bool = False) -> None:
+    """Disconnects, and ends the cluster if init started it. Does nothing without a session. References become useless."""
+    global _guard
+    with _lock:
+        session = _session.attached()
+        _session.set_current(None)
+        if session is not None:
+            session.close()
+        guard, _guard = _guard, None
+        if guard is not None:
+            guard.end()
+
+
+def _forked() -> None:
+    global _guard, _lock
+    _lock = threading.RLock()
+    if _guard is not None:
+        _guard.forget()
+        _guard = None
+
+
+def _at_exit() -> None:
+    shutdown(True)
+
+
+def _register() -> None:
+    import atexit
+
+    atexit.register(_at_exit)
+    os.register_at_fork(after_in_child=_forked)
+
+
+_register()

@@ -1,0 +1,151 @@
+"""Finding the cluster on this machine, and starting one that ends with this process."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import socket
+import subprocess
+from typing import Any, Dict, List, Optional, Tuple
+
+from maniple._core import dial
+
+_SOCKET = "agent.sock"
+_EVERYWHERE = ("/tmp",)  # where keepers make their directories, after SLURM_TMPDIR and TMPDIR
+_START_TIMEOUT = 330.0  # seconds: 300 for nodes to join, and the rest
+_END_TIMEOUT = 15.0  # seconds
+
+
+def find(address: Optional[str]) -> Optional[str]:
+    """The socket of the agent to use; None if a cluster has to be started. address: as in init.
+
+    Raises ConnectionError if the cluster that is meant is not there, ValueError for an address of another kind.
+    """
+    given = address if address not in (None, "auto") else os.environ.get("MANIPLE_ADDRESS")
+    if given:
+        path = given[5:] if given.startswith("unix:") else given
+        if path.startswith("//"):
+            path = path[2:]
+        if os.path.isabs(path):
+            return path
+        if "://" in given or ":" in given:
+            raise ValueError(f"{given} is no address from here: drivers join on a node of the cluster; `maniple exec -- python ...` starts one there")
+        found = _on_this_node(given)
+        if found is None:
+            raise ConnectionError(f"no cluster {given} is up on this machine; `maniple status` shows which are, `maniple up --cluster {given}` starts it")
+        return found
+    job = os.environ.get("SLURM_JOB_ID")
+    found = _on_this_node(job or "default")
+    if found is not None:
+        return found
+    if job and not os.environ.get("SLURMD_NODENAME") and not _in_allocation():
+        raise ConnectionError(f"this host is not a node of the Slurm job {job}: `maniple up`, then `maniple exec -- python ...` runs the program on its first node")
+    if address == "auto":
+        raise ConnectionError("no cluster is up on this machine; `maniple up` starts one, and so does init() without an address")
+    return None
+
+
+def _in_allocation() -> bool:
+    """This host is in the job's list of nodes, which may be folded."""
+    names = os.environ.get("SLURM_JOB_NODELIST", "")
+    host = socket.gethostname().split(".")[0]
+    if "[" not in names:
+        return host in [n.split(".")[0] for n in names.split(",")]
+    try:
+        unfolded = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, timeout=10).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return host in [n.split(".")[0] for n in unfolded]
+
+
+def _on_this_node(name: str) -> Optional[str]:
+    """The socket of a live agent of this user's cluster of that name, by the directories that keepers make."""
+    host = socket.gethostname().split(".")[0]
+    for base in dict.fromkeys([os.environ.get("SLURM_TMPDIR"), os.environ.get("TMPDIR"), *_EVERYWHERE]):
+        if not base:
+            continue
+        top = os.path.join(base, f"maniple-{os.getuid()}", name)
+        try:
+            if os.lstat(top).st_uid != os.getuid():
+                continue
+        except OSError:
+            continue
+        paths = glob.glob(os.path.join(glob.escape(top), "*", _SOCKET))
+        for path in sorted(paths, key=lambda p: (os.path.basename(os.path.dirname(p)) != host, p)):
+            try:
+                dial.dial(path).close()
+                return path
+            except ConnectionError:  # what a dead cluster left
+                continue
+    return None
+
+
+class Guard:
+    """Ends a cluster when this process does, by whatever death: a shell that waits for the end of a pipe."""
+
+    def __init__(self, binary: str, cluster: str):
+        self._shell: Any = subprocess.Popen(
+            ["/bin/sh", "-c", 'read nothing; exec "$0" down --now --cluster "$1" >/dev/null 2>&1', binary, cluster],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """Ends the cluster; waits for it."""
+        self._shell.stdin.close()
+        try:
+            self._shell.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pass
+
+    def forget(self) -> None:
+        """In a forked child: lets go of the pipe, so that it does not keep the parent's cluster."""
+        os.close(self._shell.stdin.fileno())
+        self._shell.returncode = 0  # not this process's child
+
+
+def start(node: Dict[str, Any]) -> Tuple[str, Guard]:
+    """Brings up a cluster of this machine, or of the Slurm job that this runs in. node: what init was given.
+
+    Raises ConnectionError with what the command said, FileNotFoundError without the binary.
+    """
+    from maniple._binary import find_binary
+
+    binary = find_binary()
+    name = os.environ.get("SLURM_JOB_ID") or f"python-{os.getpid()}"
+    argv = [binary, "up", "--json", "--idle", "never", *_node_flags(node)]
+    if not os.environ.get("SLURM_JOB_ID") or "--fake-nodes" in argv:
+        name = f"python-{os.getpid()}"
+        argv += ["--cluster", name]
+    guard = Guard(binary, name)
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=_START_TIMEOUT)
+        if done.returncode != 0:
+            raise ConnectionError(f"no cluster could be started: {done.stderr.strip() or done.returncode}")
+        socket_path = json.loads(done.stdout.strip().splitlines()[-1]).get("socket")
+        if not socket_path:
+            raise ConnectionError("the cluster has no node on this machine: `maniple exec -- python ...` runs the program on one")
+        return socket_path, guard
+    except (ValueError, IndexError, subprocess.TimeoutExpired) as e:
+        guard.end()
+        raise ConnectionError(f"no cluster could be started: {' '.join(argv[1:])}: {e}") from e
+    except BaseException:
+        guard.end()
+        raise
+
+
+def _node_flags(node: Dict[str, Any]) -> List[str]:
+    """What a node is said to have; more than this machine has makes it a fake one."""
+    flags: List[str] = []
+    cpus, gpus = node.get("num_cpus"), node.get("num_gpus")
+    if gpus or (cpus or 0) > (os.cpu_count() or 1):
+        flags += ["--fake-nodes", "1"]
+    if cpus is not None:
+        flags += ["--cpus", str(int(cpus))]
+    if gpus:
+        flags += ["--node-gpus", str(int(gpus))]
+    if node.get("resources"):
+        flags += ["--node-resources", ",".join(f"{k}={v}" for k, v in node["resources"].items())]
+    if node.get("labels"):
+        flags += ["--node-labels", ",".join(f"{k}={v}" for k, v in node["labels"].items())]
+    return flags

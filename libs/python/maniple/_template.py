@@ -1,0 +1,255 @@
+"""The warm process that workers are forked from.
+
+    python -m maniple._template [MODULE...]
+
+It imports, checks itself, attaches, and forks a worker for each Fork frame. It never uses what it imported: a
+library that had started its threads here would hang in the child. A module that leaves more than imports
+behind (a thread, a socket, a GPU) is named on stderr, and the process starts again without it.
+
+It has one thread, and tells the agent, which is not their parent, when its children end.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import select
+import signal
+import sys
+from importlib import import_module
+from typing import Any, Dict, List, Optional, Sequence, Set
+
+from maniple._core import dial, frames, wire
+from maniple._core.wire import HEADER, HEADER_SIZE
+
+# Pools that libraries have from their import on and that are whole in a child: threads by module.
+KNOWN_THREADS = {"pyarrow": 1}
+_DEVICES = ("/dev/nvidia", "/dev/infiniband", "/dev/kfd", "/dev/dri", "/dev/cxi", "/dev/hfi", "/dev/ipath", "/dev/shm/psm")
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_WITHOUT = "--without="
+_RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
+# What every worker needs.
+_OWN = ("maniple._worker", "maniple._actor_host", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
+
+
+def threads() -> int:
+    """How many threads this process has."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def descriptors() -> Dict[int, str]:
+    """What each open descriptor is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # that of the listing
+            pass
+    return found
+
+
+def unfit(before: Set[int], allowed_threads: int) -> Optional[str]:
+    """What makes this process unfit to fork from; None if nothing does. before: descriptors that it began with."""
+    count = threads()
+    if count > allowed_threads:
+        return f"{count - 1} threads run"
+    for fd, what in descriptors().items():
+        if fd in before:
+            continue
+        if what.startswith("socket:") or what == "anon_inode:[eventpoll]":
+            return f"descriptor {fd} is {what}"
+        if what.startswith(_DEVICES):
+            return f"{what} is open"
+    return None
+
+
+def warm(modules: Sequence[str], without: Set[str]) -> Optional[str]:
+    """Imports what it can of modules. The one that made this process unfit, None if none did."""
+    before, allowed = set(descriptors()), threads()
+    for name in [*_OWN, *modules]:
+        if name in without:
+            continue
+        try:
+            import_module(name)
+        except Exception as e:  # whatever an import raises: the worker that needs it will say it too
+            _say(f"{name} can't be imported here ({type(e).__name__}: {e}): workers start without it")
+            continue
+        allowed += KNOWN_THREADS.get(name, 0)
+        why = unfit(before, allowed)
+        if why:
+            _say(f"after importing {name} {why}: workers import it themselves")
+            return name
+    return None
+
+
+def reseed() -> None:
+    """Makes what would be the same in all children their own."""
+    random.seed()
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None:
+        numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
+    if torch is not None:
+        torch.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process().authkey = os.urandom(32)
+
+
+def set_threads() -> None:
+    """Thread counts by the libraries' own calls: OMP_NUM_THREADS is not read after an import."""
+    try:
+        count = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    except ValueError:
+        return
+    if count < 1:
+        return
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(count)
+    if "numpy" in sys.modules or "scipy" in sys.modules:
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            return
+        threadpool_limits(count)
+
+
+def set_environment(pairs: Sequence[str]) -> None:
+    """K=V, over what the template had; K without a value goes away."""
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if equals:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+
+
+def child(path: str, fields: Dict[str, Any]) -> None:
+    """The life of a forked worker. Does not return."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        gc.enable()
+        set_environment(fields.get("env") or ())
+        reseed()
+        set_threads()
+        from maniple import _worker
+
+        code = _worker.run(path, fields.get("key") or 0, os.environ.get("MANIPLE_JOB_CONFIG", ""))
+        _worker.finish(code)
+    except ConnectionError as e:
+        _say(str(e))
+    except SystemExit:
+        code = 0
+    except BaseException as e:  # noqa: B902: nothing may come back into the template's loop
+        import traceback
+
+        traceback.print_exception(type(e), e, e.__traceback__)
+    finally:
+        os._exit(code)
+
+
+def serve(path: str) -> None:
+    """Forks on demand, and tells of its children's ends, until the agent closes the connection."""
+    from maniple import __version__
+
+    sock = dial.dial(path)
+    build, key = str(__version__), int(os.environ.get("MANIPLE_WORKER", "0"))
+    dial.attach(sock, build, {"name": "template", "pid": os.getpid(), "build": build, "kind": dial.TEMPLATE, "worker": key, "language": "python", "job_config": ""})
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    children: Dict[int, int] = {}  # keys by pid
+    gc.collect()
+    gc.freeze()
+    try:
+        while _turn(sock, woken, path, children, (woken, wake)):
+            pass
+    except ConnectionError:  # the agent is gone, and that is no error of ours
+        pass
+
+
+def _turn(sock: Any, woken: int, path: str, children: Dict[int, int], pipe: Sequence[int]) -> bool:
+    """Waits for one thing and does it. False: it was the word to end."""
+    readable, _, _ = select.select([sock, woken], [], [])
+    if woken in readable:
+        os.read(woken, 4096)
+        _reap(sock, children)
+    if sock not in readable:
+        return True
+    length, body, kind, _, _, _, _, _ = HEADER.unpack(dial.exactly(sock, HEADER_SIZE))
+    if length > frames.MAX_MESSAGE or body > length:
+        raise wire.ProtocolError(f"a frame of {length} bytes")
+    data = dial.exactly(sock, length)
+    if kind == frames.FORK:
+        _fork(sock, path, wire.untable("Fork", data[:body]), children, pipe)
+    return bool(kind != frames.SHUTDOWN)
+
+
+def _fork(sock: Any, path: str, fields: Dict[str, Any], children: Dict[int, int], pipe: Sequence[int]) -> None:
+    key = fields.get("key") or 0
+    try:
+        pid = os.fork()
+    except OSError as e:
+        sock.sendall(wire.table("WorkerState", {"key": key, "phase": _ENDED, "error": f"no process could be forked: {e.strerror}"}))
+        return
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        sock.close()
+        for fd in pipe:
+            os.close(fd)
+        child(path, fields)
+    children[pid] = key
+    sock.sendall(wire.table("WorkerState", {"key": key, "phase": _RUNNING, "pid": pid}))
+
+
+def _reap(sock: Any, children: Dict[int, int]) -> None:
+    """Tells the agent of each child that has ended."""
+    while children:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid in children:
+            by_signal = os.WIFSIGNALED(status)
+            fields = {
+                "key": children.pop(pid), "phase": _ENDED, "pid": pid, "code": 0 if by_signal else os.WEXITSTATUS(status),
+                "signal": os.WTERMSIG(status) if by_signal else 0, "max_rss": usage.ru_maxrss << 10, "cpu_time": int((usage.ru_utime + usage.ru_stime) * 1e9),
+            }  # fmt: skip
+            sock.sendall(wire.table("WorkerState", fields))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"maniple: template: {text}\n")
+    sys.stderr.flush()
+
+
+def main(argv: List[str]) -> None:
+    path = os.environ.get("MANIPLE_ADDRESS")
+    if not path:
+        sys.exit("maniple: a template is started by its agent: MANIPLE_ADDRESS is not set")
+    without = {arg[len(_WITHOUT) :] for arg in argv if arg.startswith(_WITHOUT)}
+    modules = [arg for arg in argv if not arg.startswith(_WITHOUT)]
+    for name in _ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    gc.disable()
+    from maniple import _worker
+
+    _worker.start_here()
+    bad = warm(modules, without)
+    if bad is not None and bad not in _OWN:
+        os.execv(sys.executable, [sys.executable, "-m", "maniple._template", *argv, _WITHOUT + bad])
+    try:
+        serve(path)
+    except (ConnectionError, wire.ProtocolError) as e:
+        sys.exit(str(e))
+
+
+if __name__ == "__main__":
+    from maniple._template import main as _main
+
+    _main(sys.argv[1:])

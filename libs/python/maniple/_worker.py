@@ -1,0 +1,318 @@
+"""A worker process: takes tasks or one actor from its agent, and runs them.
+
+Started by the agent as `python -m maniple._worker` with MANIPLE_ADDRESS and MANIPLE_WORKER (its key), or
+forked from a template (`python -m maniple._template`). Tasks run on the main thread; the reader thread
+answers recalls and cancels meanwhile. When the socket closes the process ends within a second.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import Any, Dict, List, Optional
+
+
+from maniple._core import dial, failures, frames, session as _session, values, wire
+from maniple._core.session import Session
+from maniple._core.table import State, Value
+from maniple._core.wire import ProtocolError
+from maniple._execute import ActorExit, Executor, Job, TaskInterrupt
+
+# Users' programs own USR1 and USR2 in practice; the C library keeps the first real-time signals.
+CANCEL_SIGNAL = signal.SIGRTMIN + 10
+_LAST_WORDS = 0.5  # seconds for flushing standard output when the agent is gone
+_OBJECT = wire.OBJECT_SIZE
+
+
+class WorkerSession(Session):
+    """The session of a worker: also takes work."""
+
+    def __init__(self, sock: Any, attached: Dict[str, Any], path: str):
+        super().__init__(sock, attached, dial.WORKER, path)
+        self.inbox: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+        self.jobs: Dict[bytes, Job] = {}  # given and not ended, by task
+        self.shapes: Dict[int, Dict[str, Any]] = {}
+        self.executor = Executor(self)
+        self.guarded: Optional[Job] = None  # whose code the main thread runs
+        self._deps: Dict[bytes, List[Any]] = {}  # value and number of jobs that use it, by key
+
+    # What comes, on the reader thread with the table locked.
+
+    def unknown_result_locked(self, key: bytes, value: Value) -> None:
+        if key[: wire.TASK_SIZE] in self.streams:
+            super().unknown_result_locked(key, value)
+        else:
+            if value.flags & wire.LOCATED:
+                value = self.located_locked(key, value)
+            # An argument of a task that comes next; or what a dropped reference was to, which nobody claims.
+            self._deps.setdefault(key, [value, 0])[0] = value
+
+    def _take_locked(self, task: bytes, frame: Any, format: int, deps: int, refs: int, kind: int, payload: Any) -> None:
+        if (deps + refs) * _OBJECT > len(payload):
+            raise ProtocolError(f"{deps} arguments and {refs} references in {len(payload)} bytes")
+        keys = [bytes(payload[at : at + wire.KEY_SIZE]) for at in range(0, deps * _OBJECT, _OBJECT)]
+        found = []
+        for key in keys:
+            dep = self._deps.get(key)
+            if dep is not None:
+                dep[1] += 1
+                found.append(dep[0])
+            else:
+                entry = self._entries.get(key)
+                found.append(None if entry is None or type(entry) is State else entry)
+        for key in [k for k, dep in self._deps.items() if not dep[1] and k.startswith(self._prefix)]:
+            del self._deps[key]
+        held, envelope = self.references_locked(refs, payload[deps * _OBJECT :])
+        job = Job(task, frame, kind, format, envelope, held, found, keys, bool(self.jobs))
+        self.jobs[task] = job
+        self.inbox.put(job)
+
+    def _submit_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        f = wire.SUBMIT.read(body)
+        self._take_locked(f.task, f, f.format, f.deps, f.refs, wire.SUBMIT.number, payload)
+
+    def _call_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        f = wire.CALL.read(body)
+        self._take_locked(f.task, f, f.format, f.deps, f.refs, wire.CALL.number, payload)
+
+    def _create_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        f = wire.untable("Create", body)
+        self._take_locked(wire.task_bytes(f.get("actor")), f, f.get("format") or 0, f.get("deps") or 0, f.get("refs") or 0, frames.CREATE, payload)
+
+    def _function_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self.executor.functions.add(wire.untable("Function", body), payload)
+
+    def _shape_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("Shape", body)
+        self.shapes[fields.get("number") or 0] = fields
+
+    def _recall_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        task = wire.RECALL.read(body).task
+        if task == wire.NO_TASK:
+            for waiting in [t for t, job in self.jobs.items() if not job.started]:
+                self._give_back_locked(waiting)
+        elif task in self.jobs and not self.jobs[task].started:
+            self._give_back_locked(task)
+        else:
+            self.connection.enqueue(wire.RECALLED.pack(0, 0, task, 1))
+        self._later.append(self.connection.flush)
+
+    def _give_back_locked(self, task: bytes) -> None:
+        self._forget_locked(self.jobs[task])
+        self.connection.enqueue(wire.RECALLED.pack(0, 0, task, 0))
+
+    def _cancel_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        job = self.jobs.get(wire.CANCEL.read(body).task)
+        if job is None:
+            return
+        job.cancelled = True
+        if not job.started:
+            self._forget_locked(job)
+            self._later.append(lambda: self._say_cancelled(job))
+            return
+        if job.gate is not None:
+            job.gate.set()
+        if job.interrupt is not None:
+            self._later.append(job.interrupt)
+
+    def _say_cancelled(self, job: Job) -> None:
+        payload = failures.plain("CANCELLED", "the task was cancelled before it began", job.task)
+        self.executor.result(job, 0, wire.LAST | wire.ERROR | wire.FINAL, values.Encoded(wire.FAILURE, [], payload))
+        self.connection.flush()
+
+    def _get_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        """A stream's reader waits for the item of this index."""
+        key = wire.GET.read(body).object
+        job = self.jobs.get(key[: wire.TASK_SIZE])
+        if job is not None:
+            job.wanted = max(job.wanted, wire.INDEX.unpack_from(key, wire.TASK_SIZE)[0])
+            if job.gate is not None:
+                job.gate.set()
+
+    def _leave_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self.inbox.put(None)
+
+    handlers = {
+        **Session.handlers,
+        frames.SUBMIT: _submit_locked,
+        frames.CALL: _call_locked,
+        frames.CREATE: _create_locked,
+        frames.FUNCTION: _function_locked,
+        frames.SHAPE: _shape_locked,
+        frames.RECALL: _recall_locked,
+        frames.CANCEL: _cancel_locked,
+        frames.GET: _get_locked,
+        frames.SHUTDOWN: _leave_locked,
+    }
+
+    # Jobs.
+
+    def begin(self, job: Job) -> bool:
+        """A job's turn has come. False: it was given back or cancelled."""
+        with self.table.lock:
+            if self.jobs.get(job.task) is not job:
+                return False
+            job.started = True
+        if job.behind and job.kind == wire.SUBMIT.number:
+            self.connection.send(wire.STARTED.pack(0, 0, job.task))
+        return True
+
+    def ended(self, job: Job) -> None:
+        """A job has sent its last result."""
+        with self.table.lock:
+            self._forget_locked(job)
+        if self.inbox.empty():
+            self.connection.flush()
+
+    def _forget_locked(self, job: Job) -> None:
+        if self.jobs.get(job.task) is job:
+            del self.jobs[job.task]
+        for key in job.dep_keys:
+            dep = self._deps.get(key)
+            if dep is not None:
+                dep[1] -= 1
+                if dep[1] <= 0:
+                    del self._deps[key]
+        job.dep_keys = ()
+
+    def guard(self, job: Optional[Job]) -> None:
+        """Which job's code the main thread runs: the one that a cancel may interrupt."""
+        self.guarded = job
+
+    def interrupted(self, signum: int, frame: Any) -> None:
+        """Handler of CANCEL_SIGNAL, on the main thread."""
+        job = self.guarded
+        if job is not None and job.cancelled:
+            self.guarded = None  # once
+            raise TaskInterrupt("the task was cancelled")
+
+
+def work(session: WorkerSession) -> None:
+    """Runs what comes on this thread, the main one, until the agent says that it is enough."""
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        signal.pthread_kill(main, CANCEL_SIGNAL)
+
+    executor = session.executor
+    while True:
+        try:
+            job = session.inbox.get()
+            if job is None:
+                return
+            if not session.begin(job):
+                continue
+            job.interrupt = interrupt
+            if job.kind == frames.CREATE:
+                from maniple import _actor_host
+
+                _actor_host.live(session, executor, job)
+                return
+            executor.run(job, session.guard)
+            session.ended(job)
+            del job
+        except TaskInterrupt:  # it came when the job's code was over
+            continue
+
+
+def run(path: str, key: int, job_config: str = "") -> int:
+    """Attaches as the worker of this key, and works. Gives the exit code."""
+    sock = dial.dial(path)
+    fields = {"name": "worker", "pid": os.getpid(), "build": _build(), "kind": dial.WORKER, "worker": key, "language": "python", "job_config": ""}
+    attached = dial.attach(sock, _build(), fields)
+    session = WorkerSession(sock, attached, path)
+    _configure(session, job_config)
+    session.on_end = _agent_gone
+    signal.signal(CANCEL_SIGNAL, session.interrupted)
+    _session.set_current(session)
+    session.start()
+    work(session)
+    session.on_end = None
+    session.close("the worker is done")
+    return 0
+
+
+def _configure(session: Session, text: str) -> None:
+    """Takes over what the driver said of its job."""
+    import json
+
+    try:
+        config = json.loads(text) if text else {}
+    except ValueError:
+        config = {}
+    session.namespace = config.get("namespace") or ""
+    session.runtime_env = config.get("runtime_env")
+    for path in config.get("sys_path") or ():
+        if path not in sys.path:
+            sys.path.append(path)
+
+
+def _build() -> str:
+    from maniple import __version__
+
+    return str(__version__)
+
+
+def _agent_gone(why: str) -> None:
+    """The fate rule: a worker does not outlive its agent."""
+
+    def last_words() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass
+
+    thread = threading.Thread(target=last_words, daemon=True)
+    thread.start()
+    thread.join(_LAST_WORDS)
+    os._exit(1)
+
+
+def start_here() -> None:
+    """What a process that is not the user's own does first: nothing to read, lines as they come, no Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the driver
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        except (AttributeError, ValueError):
+            pass
+
+
+def finish(code: int) -> None:
+    """Ends the process without waiting for threads that users left behind."""
+    import atexit
+
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    path, key = os.environ.get("MANIPLE_ADDRESS"), os.environ.get("MANIPLE_WORKER")
+    if not path or not key:
+        sys.exit("maniple: a worker is started by its agent: MANIPLE_ADDRESS and MANIPLE_WORKER are not set")
+    start_here()
+    try:
+        code = run(path, int(key), os.environ.get("MANIPLE_JOB_CONFIG", ""))
+    except ConnectionError as e:
+        sys.exit(str(e))
+    except ActorExit:
+        code = 0
+    finish(code)
+
+
+if __name__ == "__main__":
+    # Under its own name: what it defines must be the same as what others import.
+    from maniple._worker import main as _main
+
+    _main()

@@ -1,0 +1,307 @@
+"""Actors: classes that live in a process of their own, and handles to call them by."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from maniple import _options, exceptions
+from maniple._core import session as _session
+from maniple._core import wire
+from maniple._core.references import ObjectRef
+from maniple._core.table import PENDING
+from maniple.remote_function import RETRY_TYPES
+
+OPTIONS = "__maniple_options__"  # attribute of a method that has some
+# Methods that every actor has.
+READY, TERMINATE = "__ray_ready__", "__ray_terminate__"
+_HIDDEN = 24  # bit of a method's number above which its concurrency group is: 0 is the method's own
+
+
+def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
+    """Decorator of a method with options: num_returns, max_task_retries, retry_exceptions, concurrency_group, ...
+
+    Raises ValueError for an unknown option, or without any.
+    """
+    if args or not options:
+        raise ValueError("@method needs options in parentheses, as in @method(num_returns=2)")
+    _options.check("actor methods", _options.METHOD, options)
+
+    def decorate(function: Any) -> Any:
+        is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        _options.check_returns(options.get("num_returns"), is_generator, function.__qualname__)
+        setattr(function, OPTIONS, options)
+        return function
+
+    return decorate
+
+
+class ActorClass:
+    """What @maniple.remote makes of a class: `C.remote(...)` gives a handle to a new actor at once."""
+
+    def __init__(self, cls: type, options: Dict[str, Any]):
+        _options.check("actors", _options.ACTOR, options)
+        self._class, self._options = cls, options
+        self._name = f"{cls.__module__}.{cls.__qualname__}"
+        self._methods = _methods(cls)
+        self._groups = _groups(options.get("concurrency_groups"), self._methods)
+        self._code: Any = None
+        self.__name__, self.__doc__, self.__module__ = cls.__name__, cls.__doc__, cls.__module__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"actors are not made directly: write {self._class.__name__}.remote() in place of {self._class.__name__}()")
+
+    def __mro_entries__(self, bases: Any) -> Any:
+        raise TypeError(f"{self._class.__name__} is an actor class, which can't be inherited from: inherit from the plain class, and decorate each")
+
+    def options(self, **options: Any) -> "_Creation":
+        """The class with these options over those of the decorator. Raises ValueError or TypeError for wrong ones."""
+        _options.check("actors", _options.ACTOR, options, before=self._options)
+        return _Creation(self, {**self._options, **options})
+
+    def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
+        """Makes an actor; its constructor runs later, with these arguments."""
+        return _Creation(self, self._options).remote(*args, **kwargs)
+
+    def code(self) -> Any:
+        if self._code is None:
+            from maniple._core.code import Code
+
+            self._code = Code(self._class, self._name, is_class=True)
+        return self._code
+
+    def __reduce__(self) -> Any:
+        return ActorClass, (self._class, self._options)
+
+
+class _Creation:
+    """An actor class with all options settled."""
+
+    def __init__(self, actor: ActorClass, options: Dict[str, Any]):
+        self._actor, self._options = actor, options
+
+    def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
+        session, o, actor = _session.current(), self._options, self._actor
+        name, namespace = o.get("name"), o.get("namespace")
+        if name == "":
+            raise ValueError("an actor's name can't be empty")
+        if namespace == "":
+            raise ValueError('"" is no namespace: leave it away for the job\'s own')
+        if o.get("get_if_exists"):
+            try:
+                return find(session, name, namespace)
+            except ValueError:
+                pass
+        number = session.define(actor.code())
+        session.define_methods(number, [_spell(m) for m in actor._methods])
+        shape = _options.shape_of({"max_task_retries": 0, **o}, None, session.runtime_env)
+        asynchronous = any(m["async"] for m in actor._methods)
+        fields = {
+            "function": number,
+            "shape": session.shape(shape),
+            "max_restarts": o.get("max_restarts") or 0,
+            "max_task_retries": o.get("max_task_retries") or 0,
+            "name": name or "",
+            "namespace_": namespace or session.namespace,
+            "detached": o.get("lifetime") == "detached",
+            "concurrency": o.get("max_concurrency") or (1000 if asynchronous else 1),
+            "asynchronous": asynchronous,
+            "groups": actor._groups,
+            "max_pending": -1 if o.get("max_pending_calls") is None else o["max_pending_calls"],
+            "out_of_order": bool(o.get("allow_out_of_order_execution")),
+        }
+        task = session.mint()
+        ref = session.create(task, fields, args, kwargs)
+        handle = ActorHandle(ref, number, actor._name, tuple(actor._methods), tuple(g["name"] for g in actor._groups), fields["max_pending"], fields["max_task_retries"])
+        if o.get("get_if_exists"):  # another may have taken the name in between
+            return _settle_name(session, handle, name, namespace)
+        return handle
+
+
+def _settle_name(session: Any, handle: "ActorHandle", name: Any, namespace: Any) -> "ActorHandle":
+    try:
+        return find(session, name, namespace)
+    except ValueError:
+        return handle
+
+
+def _methods(cls: type) -> "List[Dict[str, Any]]":
+    """What handles have to know of each method; its number is its place here."""
+    found: List[Dict[str, Any]] = [_method(READY, None), _method(TERMINATE, None)]
+    for name, value in sorted(inspect.getmembers(cls, callable)):
+        if name in (READY, TERMINATE) or isinstance(value, type) or (name.startswith("__") and name.endswith("__") and name not in _own(cls)):
+            continue
+        if name in ("__init__", "__new__", "__init_subclass__", "__class_getitem__", "__ray_shutdown__"):
+            continue
+        found.append(_method(name, value))
+    return found
+
+
+def _own(cls: type) -> "set[str]":
+    """Names that the user's classes define, not object."""
+    return {name for base in cls.__mro__[:-1] for name in vars(base)}
+
+
+def _method(name: str, value: Any) -> Dict[str, Any]:
+    is_async = inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
+    is_generator = inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)
+    return {"name": name, "async": is_async, "generator": is_generator, "options": getattr(value, OPTIONS, {})}
+
+
+def _groups(given: Any, methods: Sequence[Dict[str, Any]]) -> "List[Dict[str, Any]]":
+    """The tables of concurrency groups. Raises ValueError for a method's group that is not defined."""
+    sizes = {g["name"]: g["max_concurrency"] for g in given} if isinstance(given, (list, tuple)) else dict(given or {})
+    groups = []
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"the concurrency group {name} needs a size of at least 1, not {size!r}")
+        groups.append({"name": name, "size": size, "methods": [m["name"] for m in methods if m["options"].get("concurrency_group") == name]})
+    for m in methods:
+        group = m["options"].get("concurrency_group")
+        if group is not None and group not in sizes:
+            raise ValueError(f"{m['name']} is in the concurrency group {group}, which concurrency_groups does not have")
+    return groups
+
+
+def _spell(m: Dict[str, Any]) -> str:
+    """A method in the table Methods: its name, and behind a tab what a handle has to know beside it."""
+    more = {k: v for k, v in m["options"].items() if k in ("num_returns", "max_task_retries", "_generator_backpressure_num_objects", "concurrency_group")}
+    if m["generator"]:
+        more["generator"] = True
+    return m["name"] + ("\t" + json.dumps(more, sort_keys=True) if more else "")
+
+
+def _unspell(text: str) -> Dict[str, Any]:
+    name, _, more = text.partition("\t")
+    options = json.loads(more) if more else {}
+    return {"name": name, "async": False, "generator": options.pop("generator", False), "options": options}
+
+
+class ActorHandle:
+    """Calls an actor: `handle.method.remote(...)`. While any process has a handle, the actor lives (unless it is detached)."""
+
+    def __init__(self, ref: ObjectRef, function: int, class_name: str, methods: Tuple[Dict[str, Any], ...], groups: Tuple[str, ...] = (), max_pending: int = -1, max_task_retries: int = 0):
+        state = self.__dict__
+        state["_ref"], state["_id"], state["_class_name"] = ref, ref.binary()[: wire.TASK_SIZE], class_name
+        state["_parts"] = function, methods, groups, max_pending, max_task_retries
+        state["_numbers"] = {m["name"]: i for i, m in enumerate(methods)}
+        state["_pending"] = []
+
+    def __getattr__(self, name: str) -> "ActorMethod":
+        number = self.__dict__["_numbers"].get(name)
+        if number is None:
+            raise AttributeError(f"the actor class {self._class_name} has no method {name}")
+        made = ActorMethod(self, number, self._parts[1][number]["options"])
+        self.__dict__[name] = made
+        return made
+
+    @property
+    def _actor_id(self) -> str:
+        return self._id.hex()
+
+    def _count_pending(self, session: Any) -> None:
+        """Raises PendingCallsLimitExceeded if this process has too many calls out."""
+        entries = session.table.entries
+        self._pending[:] = [key for key in self._pending if entries.get(key) is PENDING]
+        if len(self._pending) >= self._parts[3]:
+            raise exceptions.PendingCallsLimitExceeded(f"{len(self._pending)} calls wait at the actor, as many as its max_pending_calls")
+
+    def __reduce__(self) -> Any:
+        return ActorHandle, (self._ref, self._parts[0], self._class_name, *self._parts[1:])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._class_name}, {self._id.hex()})"
+
+
+class ActorMethod:
+    """A method of an actor: `.remote(...)` sends a call, `.options(...)` changes how."""
+
+    def __init__(self, handle: ActorHandle, number: int, options: Dict[str, Any]):
+        function, methods, groups, max_pending, retries = handle._parts
+        info = methods[number]
+        self._handle, self._number, self._info, self._options = handle, number, info, options
+        self._returns = _options.returns_of(options.get("num_returns"), info["generator"], options.get("_generator_backpressure_num_objects"))
+        self._limited = max_pending >= 0
+        group = options.get("concurrency_group")
+        self._method = number
+        if group is not None and group != info["options"].get("concurrency_group"):
+            if group not in groups:
+                raise ValueError(f"the actor has no concurrency group {group}: {', '.join(groups) or 'it has none'}")
+            self._method |= (groups.index(group) + 1) << _HIDDEN
+        self._retries = options.get("max_task_retries")
+        if self._retries is None:
+            self._retries = retries
+        self._retry = options.get("retry_exceptions") or False
+        self._known: Any = None
+        self._shape = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"actor methods are not called directly: write .{self._info['name']}.remote() in place of .{self._info['name']}()")
+
+    def options(self, **options: Any) -> "ActorMethod":
+        """The method with other options: num_returns, concurrency_group, name, max_task_retries, retry_exceptions."""
+        _options.check("actor methods", _options.METHOD, options)
+        _options.check_returns(options.get("num_returns"), self._info["generator"], self._info["name"])
+        return ActorMethod(self._handle, self._number, {**self._options, **options})
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the method. Gives what RemoteFunction.remote gives. Calls of one process run in their order."""
+        session = _session._session or _session.current()
+        if session is not self._known:
+            self._introduce(session)
+        if self._limited:
+            self._handle._count_pending(session)
+        if self._retry and not isinstance(self._retry, bool):
+            kwargs = {**kwargs, RETRY_TYPES: tuple(self._retry)}
+        made = session.call(self._handle._id, self._method, self._shape, self._returns, args, kwargs)
+        if self._limited and isinstance(made, ObjectRef):
+            self._handle._pending.append(made.binary())
+        return made
+
+    def _introduce(self, session: Any) -> None:
+        shape: Dict[str, Any] = {"retries": self._retries, "retry_exceptions": bool(self._retry), "bundle": -1, "name": self._options.get("name") or ""}
+        if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
+            shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
+        self._shape = session.shape(shape)
+        self._known = session
+
+
+def find(session: Any, name: Optional[str], namespace: Optional[str] = None) -> ActorHandle:
+    """The handle of a named actor. Raises ValueError if there is none."""
+    if not name:
+        raise ValueError("get_actor needs a name")
+    if namespace is not None and not (isinstance(namespace, str) and namespace):
+        raise ValueError(f"a namespace is a text that is not empty, not {namespace!r}")
+    namespace = namespace or session.namespace
+    try:
+        found = session.query("actor", f"{namespace}/{name}")["actor"]
+        key = wire.key_of(wire.task_of_text(found["id"]), 0)
+        methods = tuple(_unspell(m) for m in found["methods"])
+        function, groups = int(found["function"]), tuple(g["name"] for g in found.get("groups") or ())
+    except ValueError as e:
+        raise ValueError(f"no actor {name!r} in the namespace {namespace!r}: it is not there yet, is dead, or has another namespace ({e})") from e
+    except (KeyError, TypeError) as e:
+        raise exceptions.SystemFault(f"the agent's answer about the actor {name} can't be read: {e!r}") from e
+    with session.table.lock:
+        known = key in session.table.entries
+        session.table.entries.setdefault(key, session.remote_state)
+        ref = session.held.delivered_locked(key, known)
+    return ActorHandle(ref, function, found.get("class") or name, methods, groups, found.get("max_pending", -1), found.get("max_task_retries", 0))
+
+
+def exit_actor() -> None:
+    """Ends the actor that this runs in, after what is queued; it is not restarted. Raises TypeError outside of one."""
+    from maniple._core.context import running
+    from maniple._execute import ActorExit
+
+    task = running.get()
+    if task is None or task.actor is None:
+        raise TypeError("exit_actor() works only inside of an actor")
+    raise ActorExit

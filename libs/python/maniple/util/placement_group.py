@@ -1,0 +1,253 @@
+"""Placement groups: bundles of resources that are reserved together, on all their nodes or on none."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+from types import ModuleType
+from typing import Any, Dict, List, Optional, Sequence
+
+from maniple import _options, exceptions
+from maniple._core import session as _session
+from maniple._core import frames, table, values, wire
+from maniple._core.references import ObjectRef
+
+STRATEGIES = {name: getattr(frames, "STRATEGY_" + name) for name in ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")}
+_CREATED, _ENDED = frames.GROUP_PHASE_CREATED, frames.GROUP_PHASE_ENDED  # phases: from created on the bundles are there, ended is for good
+_STATES = {"pending": "PENDING", "reserving": "PREPARED", "created": "CREATED", "ended": "REMOVED", "stopping": "REMOVED"}
+
+
+class PlacementGroup:
+    """A group of bundles. Made by placement_group(); may be sent to tasks and actors."""
+
+    def __init__(self, id: str, bundles: Sequence[Dict[str, float]]):
+        self.id, self.bundle_specs = id, [dict(b) for b in bundles]
+
+    @property
+    def bundle_count(self) -> int:
+        return len(self.bundle_specs)
+
+    def table_id(self) -> Any:
+        return wire.task_fields(wire.task_of_text(self.id))
+
+    def ready(self) -> ObjectRef:
+        """A reference whose value is this group, once all bundles are there; its error, if they never will be."""
+        session = _session.current()
+        key, watch = wire.key_of(session.mint(), 0), _watch(session, self.id)
+        session.table.entries[key] = table.PENDING
+        ref = session.held.made(key)
+
+        def settle() -> None:
+            entry = _entry(self, watch)
+            with session.table.lock:
+                if key in session.table.entries:
+                    session.table.settle_locked(key, entry)
+
+        def leave() -> None:  # the reference goes to another process
+            watch.wait(None)
+            error = watch.error()
+            if error is not None:
+                raise error
+            session.put_encoded(key, values.encode(self))
+
+        session.promises[key] = leave
+        watch.when_known(settle)
+        return ref
+
+    def wait(self, timeout_seconds: Optional[float] = 30) -> bool:
+        """Waits for the bundles. False after timeout_seconds (default 30; None: no end), or if it is removed."""
+        watch = _watch(_session.current(), self.id)
+        return watch.wait(timeout_seconds) and watch.error() is None
+
+    def explain(self) -> str:
+        """What the group waits for, in words."""
+        return str((_session.current().query("explain", self.id).get("explain") or {}).get("text") or "")
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.bundle_specs
+
+    def __reduce__(self) -> Any:
+        return PlacementGroup, (self.id, self.bundle_specs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlacementGroup) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"PlacementGroup({self.id}, {self.bundle_count} bundles)"
+
+
+class _Watch:
+    """What this process was told of a group. Updates come on the reader thread."""
+
+    def __init__(self, session: Any, group: str):
+        self._session, self._group, self._last, self._known = session, group, {}, False  # type: ignore[var-annotated]
+        self._gates: List[table.Gate] = []
+        self._calls: List[Any] = []
+
+    def update(self, name: str, fields: Dict[str, Any]) -> None:
+        self._last = fields
+        if (fields.get("phase") or 0) >= _CREATED:
+            self._known = True
+            calls, self._calls = self._calls, []
+            gates, self._gates = self._gates, []
+            for gate in gates:
+                gate.open()
+            for call in calls:
+                call()
+
+    def when_known(self, call: Any) -> None:
+        self._calls.append(call)
+        if self._known and call in self._calls:
+            self._calls.remove(call)
+            call()
+
+    def wait(self, timeout: Optional[float]) -> bool:
+        deadline = None if timeout is None else monotonic() + timeout
+        gate = table.Gate(1)
+        self._gates.append(gate)
+        while not self._known:
+            self._session.connection.flush()
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return False
+            # A closed connection opens no gate of ours: look once in a while.
+            gate.wait(0.2 if left is None else min(left, 0.2))
+            if self._session.table.closed:
+                raise self._session.table.closed
+        return True
+
+    def error(self) -> Optional[BaseException]:
+        """Why the group is not there; None if it is."""
+        if (self._last.get("phase") or 0) < _ENDED:
+            return None
+        end = self._last.get("end") or {}
+        return exceptions.TaskPlacementGroupRemoved(f"placement group {self._group}: {end.get('reason') or end.get('cause') or 'it was removed'}")
+
+
+def _watch(session: Any, group: str) -> _Watch:
+    """The watch of a group, which is asked for if this process has not made the group."""
+    watches = session.__dict__.setdefault("_groups", {})
+    watch = watches.get(group)
+    if watch is None:
+        watch = watches[group] = _Watch(session, group)
+        session.watching.setdefault(wire.task_of_text(group), []).append(watch.update)
+        session.send(wire.table("GroupWatch", {"group": wire.task_fields(wire.task_of_text(group))}))
+    return watch
+
+
+def _entry(group: PlacementGroup, watch: _Watch) -> Any:
+    encoded = values.encode(group)
+    return watch.error() or table.Value(wire.NOT_TASK, encoded.format, (), encoded.payload)
+
+
+def placement_group(
+    bundles: List[Dict[str, float]], strategy: str = "PACK", name: str = "", lifetime: Optional[str] = None,
+    _soft_target_node_id: Optional[str] = None, bundle_label_selector: Optional[List[Dict[str, str]]] = None,
+) -> PlacementGroup:  # fmt: skip
+    """Asks for a group of bundles; gives it at once. Wait with .wait() or get(.ready()).
+
+    bundles: resources of each. strategy: PACK (default: few nodes, if it can), SPREAD, STRICT_PACK (one node),
+    STRICT_SPREAD (a node each). lifetime: None (default: ends with this driver) or "detached".
+    bundle_label_selector: labels of each bundle's node.
+    Raises ValueError or TypeError for what can't be a group.
+    """
+    _check(bundles, strategy, lifetime, bundle_label_selector)
+    session = _session.current()
+    task = session.mint()
+    group = PlacementGroup(wire.task_text(task), bundles)
+    watch = _Watch(session, group.id)
+    session.__dict__.setdefault("_groups", {})[group.id] = watch
+    session.watching.setdefault(task, []).append(watch.update)
+    selectors = bundle_label_selector or [{}] * len(bundles)
+    tables = [
+        {
+            "resources": [{"name": k, "amount": int(round(v * _options.UNIT))} for k, v in bundle.items() if v],
+            "labels": [{"key": k, "value": v} for k, v in selector.items()],
+        }
+        for bundle, selector in zip(bundles, selectors)
+    ]
+    fields = {"group": wire.task_fields(task), "name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}
+    session.send(wire.table("GroupCreate", fields))
+    return group
+
+
+def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> None:
+    if not isinstance(bundles, list) or not bundles:
+        raise ValueError("a placement group needs a list of at least one bundle")
+    for bundle in bundles:
+        if not isinstance(bundle, dict) or not any(bundle.values()):
+            raise ValueError(f"a bundle is a dict of resources with an amount above 0, not {bundle!r}")
+        for resource, amount in bundle.items():
+            problem = check_bundle_amount(resource, amount)
+            if problem:
+                raise ValueError(f"bundle {bundle}: {problem}")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    if lifetime not in (None, "detached"):
+        raise ValueError(f'lifetime must be None or "detached", not {lifetime!r}')
+    if selectors is not None and (not isinstance(selectors, list) or len(selectors) != len(bundles)):
+        raise ValueError("bundle_label_selector needs one dict for each bundle")
+
+
+def check_bundle_amount(resource: Any, amount: Any) -> Optional[str]:
+    if not isinstance(resource, str) or not isinstance(amount, (int, float)) or isinstance(amount, bool):
+        return f"{resource!r}: {amount!r} is no resource and amount"
+    return _options.check_amount(resource, amount)
+
+
+def remove_placement_group(placement_group: PlacementGroup) -> None:
+    """Gives a group's resources back and kills what runs on them. May be called again."""
+    session = _session.current()
+    session.send(wire.table("GroupCancel", {"group": placement_group.table_id(), "mode": frames.CANCEL_MODE_STOP, "reason": "removed by its owner"}))
+    session.connection.flush()
+
+
+def get_placement_group(placement_group_name: str) -> PlacementGroup:
+    """The group of that name. Raises ValueError if there is none."""
+    if not placement_group_name:
+        raise ValueError("get_placement_group needs a name")
+    for group in _session.current().query("groups").get("groups") or []:
+        if group.get("name") == placement_group_name and group.get("phase") != "ended":
+            return PlacementGroup(group["id"], [{}] * int(group.get("bundles") or 0))
+    raise ValueError(f"there is no placement group {placement_group_name!r}: it is not there yet, or was removed")
+
+
+def get_current_placement_group() -> Optional[PlacementGroup]:
+    """The group that this task or actor runs in, None outside of any."""
+    from maniple._core.context import running
+
+    task = running.get()
+    group = ((task.shape if task else None) or {}).get("group")
+    text = wire.task_text(wire.task_bytes(group))
+    return None if text == "0.0.0" else PlacementGroup(text, [{}])
+
+
+def placement_group_table(placement_group: Optional[PlacementGroup] = None) -> Dict[str, Any]:
+    """Facts about a group, or about all groups by ID."""
+    session = _session.current()
+    if placement_group is not None:
+        return _facts(session.query("group", placement_group.id).get("group") or {})
+    return {g["id"]: _facts(g) for g in session.query("groups").get("groups") or []}
+
+
+def _facts(group: Dict[str, Any]) -> Dict[str, Any]:
+    names = {"strictpack": "STRICT_PACK", "strictspread": "STRICT_SPREAD"}
+    strategy = group.get("strategy") or ""
+    return {
+        "placement_group_id": group.get("id"), "name": group.get("name") or "", "state": _STATES.get(group.get("phase") or "", "PENDING"),
+        "strategy": names.get(strategy, strategy.upper()), "bundles": group.get("bundles"), "nodes": group.get("nodes") or [], "why": group.get("why") or "",
+    }  # fmt: skip
+
+
+class _Callable(ModuleType):
+    """`maniple.util.placement_group` is this module as well as the function in it, whichever was asked for first."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> PlacementGroup:
+        return placement_group(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,235 @@
+"""Actors and groups as an agent sees them."""
+
+import gc
+import json
+import threading
+
+import pytest
+
+import maniple
+from maniple import exceptions
+from maniple._core import values, wire
+from maniple.util import get_placement_group, placement_group, remove_placement_group
+from scripted import arguments
+
+
+@maniple.remote(max_restarts=2, max_task_retries=1, name="counter", concurrency_groups={"io": 3}, max_pending_calls=2)
+class Counter:
+    def __init__(self, start):
+        self.n = start
+
+    def add(self, n=1):
+        self.n += n
+        return self.n
+
+    @maniple.method(num_returns=2)
+    def two(self):
+        return 1, 2
+
+    @maniple.method(concurrency_group="io")
+    def read(self):
+        return self.n
+
+    def items(self):
+        yield 1
+
+
+@maniple.remote
+class Async:
+    async def f(self):
+        pass
+
+
+def test_an_actor_is_a_create_and_its_calls_are_numbered(driver):
+    a = Counter.options(max_pending_calls=7).remote(5)
+    calls = [a.add.remote(), a.add.remote(n=3), a.two.remote()]
+    function, methods, create = driver.take("FUNCTION"), driver.take("METHODS"), driver.take("CREATE")
+    fields = create.fields
+    assert function.fields["class_"] and fields["function"] == methods.fields["function"]
+    assert (fields["max_restarts"], fields["max_task_retries"], fields["name"], fields["namespace_"], fields["max_pending"]) == (2, 1, "counter", "test", 7)
+    assert [(g["name"], g["size"], g["methods"]) for g in fields["groups"]] == [("io", 3, ["read"])]
+    assert (fields["concurrency"], fields["asynchronous"], bool(fields["detached"])) == (1, False, False)
+    assert values.load_pickle(create.payload) == ((5,), {})
+    got = [driver.take("CALL") for _ in calls]
+    names = [n.partition("\t")[0] for n in methods.fields["names"]]
+    assert [names[c.fields.method] for c in got] == ["add", "add", "two"]
+    assert [c.fields.sequence for c in got] == [1, 2, 3] and got[2].fields.returns == 2
+    assert arguments(got[1]) == ((), {"n": 3}) and got[0].fields.actor == a._id
+    driver.result(got[0].fields.task, 6)
+    assert maniple.get(calls[0]) == 6
+
+
+def test_async_classes_take_a_thousand_calls_at_a_time(driver):
+    Async.remote()
+    assert driver.take("CREATE").fields["concurrency"] == 1000
+    Async.options(max_concurrency=5).remote()
+    fields = driver.take("CREATE").fields
+    assert fields["concurrency"] == 5 and fields["asynchronous"]
+
+
+def test_numbers_begin_anew_with_an_actor_s_next_life(driver):
+    a = Counter.remote(0)
+    a.add.remote()
+    driver.take("CREATE")
+    assert driver.take("CALL").fields.sequence == 1
+    for incarnation in (1, 2):
+        driver.table("ActorState", {"actor": wire.task_fields(a._id), "phase": 1, "incarnation": incarnation, "reason": "", "node": "n1"})
+    answer(driver, {})
+    maniple.cluster_resources()  # its answer comes behind the states
+    a.add.remote()
+    fields = driver.take("CALL").fields
+    assert (fields.sequence, fields.incarnation) == (1, 2)
+
+
+def test_a_call_of_another_group_and_of_none(driver):
+    a = Counter.options(max_pending_calls=-1).remote(0)
+    a.add.options(concurrency_group="io").remote()
+    a.read.remote()
+    first, second = driver.take("CALL").fields, driver.take("CALL").fields
+    assert first.method >> 24 == 1 and second.method >> 24 == 0
+    with pytest.raises(ValueError, match="no concurrency group nope"):
+        a.add.options(concurrency_group="nope")
+    with pytest.raises(AttributeError, match="no method sub"):
+        a.sub
+    with pytest.raises(TypeError, match=r"add\.remote\(\)"):
+        a.add()
+    with pytest.raises(ValueError, match="no option"):
+        a.add.options(num_cpus=1)
+    with pytest.raises(ValueError, match="generator"):
+        a.add.options(num_returns="streaming")
+
+
+def test_too_many_calls(driver):
+    a = Counter.remote(0)
+    first = a.add.remote()
+    a.add.remote()
+    with pytest.raises(exceptions.PendingCallsLimitExceeded):
+        a.add.remote()
+    driver.result(first.binary()[:16], 1)
+    maniple.get(first)
+    a.add.remote()
+
+
+def test_the_last_handle_releases_the_actor(driver):
+    a = Counter.remote(0)
+    task = a._id
+    ref = maniple.put([a])
+    assert driver.take("PUT").fields.refs == 1
+    b = maniple.get(ref)[0]
+    assert b == a and b is not a
+    b.add.remote()
+    assert driver.take("CALL").fields.actor == task
+    del a, b, ref
+    gc.collect()
+    while driver.take("RELEASE").fields.object != wire.key_of(task, 0):
+        pass
+
+
+def test_kill(driver):
+    a = Counter.remote(0)
+    maniple.kill(a)
+    assert driver.take("CANCEL").fields == (a._id, 1, 0)
+    maniple.kill(a, no_restart=False)
+    assert driver.take("CANCEL").fields == (a._id, 2, 0)
+    ref = a.add.remote()
+    driver.fail(ref.binary()[:16], "ACTOR_DIED", "it was killed")
+    with pytest.raises(exceptions.ActorDiedError) as e:
+        maniple.get(ref)
+    assert isinstance(e.value, exceptions.RayActorError)
+
+
+def answer(driver, reply, error=""):
+    def run():
+        frame = driver.take("STATE_QUERY")
+        seen.append((frame.fields["what"], frame.fields["id"]))
+        driver.table("StateReply", {"error": error}, json.dumps(reply).encode(), frame.corr)
+
+    seen = []
+    threading.Thread(target=run).start()
+    return seen
+
+
+def test_named_actors(driver):
+    methods = ["__ray_ready__", "__ray_terminate__", "add", 'two\t{"num_returns": 2}', 'items\t{"generator": true}']
+    seen = answer(driver, {"actor": {"id": "7.8.9", "function": 5, "methods": methods}})
+    a = maniple.get_actor("counter")
+    assert seen == [("actor", "test/counter")]
+    a.add.remote(), a.two.remote(), a.items.remote()
+    calls = [driver.take("CALL").fields for _ in range(3)]
+    assert [c.method for c in calls] == [2, 3, 4] and [c.returns for c in calls] == [1, 2, wire.STREAM] and calls[0].actor == wire.TASK.pack(7, 8, 9)
+    seen = answer(driver, {}, "there is none")
+    with pytest.raises(ValueError, match="no actor 'who' in the namespace 'other'"):
+        maniple.get_actor("who", namespace="other")
+    assert seen == [("actor", "other/who")]
+
+
+def test_get_if_exists(driver):
+    seen = answer(driver, {"actor": {"id": "7.8.9", "function": 5, "methods": ["add"]}})
+    a = Counter.options(get_if_exists=True).remote(1)
+    assert a._id == wire.TASK.pack(7, 8, 9) and seen
+    driver.none_of("CREATE")
+
+
+def test_nodes_and_resources(driver):
+    answer(driver, {"nodes": [{"name": "n1", "state": "up", "addresses": ["10.0.0.1:99"], "total": {"CPU": 4}, "labels": {"a": "b"}}, {"name": "n2", "state": "dead"}]})
+    first, second = maniple.nodes()
+    assert (first["NodeID"], first["Alive"], first["Resources"], first["NodeManagerAddress"], first["Labels"]) == ("n1", True, {"CPU": 4}, "10.0.0.1", {"a": "b"})
+    assert second["Alive"] is False and second["Resources"] == {}
+    answer(driver, {"cluster": {"total": {"CPU": 4, "GPU": 1}, "free": {"CPU": 0, "GPU": 1}}})
+    assert maniple.cluster_resources() == {"CPU": 4, "GPU": 1}
+    answer(driver, {"cluster": {"total": {"CPU": 4, "GPU": 1}, "free": {"CPU": 0, "GPU": 1}}})
+    assert maniple.available_resources() == {"GPU": 1}
+
+
+def test_groups(driver):
+    group = placement_group([{"CPU": 1}, {"GPU": 0.5, "CPU": 2}], strategy="STRICT_SPREAD", name="g", lifetime="detached")
+    ready = group.ready()
+    create = driver.take("GROUP_CREATE").fields
+    assert (int(create["strategy"]), create["name"], create["detached"]) == (3, "g", True)
+    assert [{r["name"]: r["amount"] for r in b["resources"]} for b in create["bundles"]] == [{"CPU": 10_000}, {"GPU": 5000, "CPU": 20_000}]
+    assert group.wait(0.01) is False and maniple.wait([ready], timeout=0) == ([], [ready])
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 2, "incarnation": 1})
+    assert maniple.get(ready) == group and group.wait() is True
+    assert maniple.get(maniple.put(group)) == group
+    remove_placement_group(group)
+    cancel = driver.take("GROUP_CANCEL").fields
+    assert wire.task_bytes(cancel["group"]) == wire.task_bytes(create["group"]) and int(cancel["mode"]) == 1
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 6, "end": {"cause": "cancelled", "reason": "removed"}})
+    with pytest.raises(exceptions.TaskPlacementGroupRemoved, match="removed"):
+        maniple.get(group.ready())
+    assert group.wait(5) is False
+
+
+def test_a_group_s_reference_leaves_as_an_object(driver):
+    group = placement_group([{"CPU": 1}])
+    ref = group.ready()
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 2})
+    maniple.remote(lambda g: None).remote(ref)
+    assert driver.take("PUT").fields.object == ref.binary()
+    assert driver.take("SUBMIT").fields.deps == 1
+
+
+def test_a_group_of_another_process(driver):
+    answer(driver, {"groups": [{"id": "1.2.3", "name": "g", "bundles": 2, "phase": "created"}, {"id": "1.2.2", "name": "old", "phase": "ended"}]})
+    group = get_placement_group("g")
+    assert (group.id, group.bundle_count) == ("1.2.3", 2)
+    ready = group.ready()
+    assert wire.task_bytes(driver.take("GROUP_WATCH").fields["group"]) == wire.TASK.pack(1, 2, 3)
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 4})
+    assert maniple.get(ready) == group
+    answer(driver, {"groups": []})
+    with pytest.raises(ValueError, match="'none'"):
+        get_placement_group("none")
+
+
+def test_notices_and_prints_reach_the_terminal(driver, capsys):
+    driver.table("Notice", {"level": 1, "code": "NODE_DIED", "text": "n2 died"})
+    driver.table("RankOutput", {"stream": 1}, b"(f pid=3) hello\n")
+    driver.table("RankOutput", {"stream": 2}, b"(f pid=3) oh\n")
+    ref = maniple.remote(lambda: None).remote()
+    driver.result(driver.take("SUBMIT").fields.task)
+    maniple.get(ref)
+    answer(driver, {"cluster": {}})
+    maniple.cluster_resources()
+    out = capsys.readouterr()
+    assert out.out == "(f pid=3) hello\n" and out.err == "maniple: n2 died\n(f pid=3) oh\n"

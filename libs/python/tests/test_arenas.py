@@ -1,0 +1,93 @@
+"""Values in shared memory, as an agent names them."""
+
+import gc
+import os
+import socket
+
+import pytest
+
+import maniple
+from maniple import exceptions
+from maniple._core import frames, values, wire
+from test_driver import double
+
+SIZE = 1 << 20
+
+
+def say_arena(driver, fd, size=SIZE, number=5):
+    body = frames.pack("Arena", {"arena": number, "size": size})
+    head = wire.HEADER.pack(len(body), len(body), frames.ARENA, frames.CLASS_OF.get(frames.ARENA, 1), frames.FLAG_DESCRIPTOR, 0, 0, 0)
+    socket.send_fds(driver.sock, [head + body], [fd])
+
+
+def locate(driver, task, offset, size, number=5):
+    location = frames.LOCATION_STRUCT.pack(frames.LOCATION_KIND_MEMORY, 7, number, offset, size)
+    driver.raw_result(task, wire.PICKLE, location, flags=wire.LAST | wire.LOCATED)
+
+
+@pytest.fixture
+def arena():
+    fd = os.memfd_create("arena")
+    os.ftruncate(fd, SIZE)
+    yield fd
+    os.close(fd)
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_value_is_read_where_it_lies_and_held_as_long_as_it_is_viewed(driver, arena):
+    np = pytest.importorskip("numpy")
+    payload = values.encode(np.arange(1000.0)).payload
+    os.pwrite(arena, payload, 64 * 77)
+    say_arena(driver, arena)
+    ref = double.remote(1)
+    locate(driver, driver.take("SUBMIT").fields.task, 64 * 77, len(payload))
+    array = maniple.get(ref)
+    assert (array == np.arange(1000.0)).all() and array.flags.aligned
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1
+    key = ref.binary()
+    part = array[5:9]
+    del ref, array
+    gc.collect()
+    other = double.remote(2)
+    driver.result(driver.take("SUBMIT").fields.task, "behind")
+    assert maniple.get(other) == "behind"
+    driver.none_of("RELEASE")
+    assert part.tolist() == [5, 6, 7, 8]
+    del part
+    gc.collect()
+    assert driver.take("RELEASE").fields.object == key
+
+
+def test_an_arena_that_is_gone_stays_for_those_who_look(driver, arena):
+    before = descriptors()
+    os.pwrite(arena, values.encode([1, 2]).payload, 4096)
+    say_arena(driver, arena)
+    ref, late = double.remote(1), double.remote(2)
+    locate(driver, ref.binary()[:16], 4096, 100)
+    maniple.wait([ref])
+    driver.table("ArenaGone", {"arena": 5})
+    driver.result(late.binary()[:16], 0)
+    assert maniple.get(late) == 0 and maniple.get(ref) == [1, 2]
+    del ref
+    gc.collect()
+    driver.take("RELEASE")
+    assert descriptors() <= before
+
+
+@pytest.mark.parametrize("offset,size", [(SIZE, 64), (0, SIZE + 1), (0, 0), (1 << 63, 1 << 63)])
+def test_a_place_that_is_none_ends_the_connection(driver, arena, offset, size):
+    say_arena(driver, arena)
+    ref = double.remote(1)
+    locate(driver, ref.binary()[:16], offset, size)
+    with pytest.raises(exceptions.LocalAgentDiedError, match="can't be read"):
+        maniple.get(ref)
+
+
+def test_an_arena_that_is_smaller_than_it_is_said_to_be(driver, arena):
+    say_arena(driver, arena, size=SIZE * 2)
+    with pytest.raises(exceptions.LocalAgentDiedError, match="can't be read"):
+        maniple.get(double.remote(1))

@@ -1,0 +1,229 @@
+"""Ctrl-C in everything that waits, and forks in the middle of it all."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+import maniple
+from maniple import exceptions
+from maniple._core import values
+from scripted import PATIENCE, Agent
+from test_driver import double
+
+SOON = 0.3  # seconds: PY-1
+
+
+def interrupted(call):
+    """Runs call, sends this process a SIGINT while it waits, and gives the seconds until it raised."""
+    main, sent = threading.main_thread().ident, []
+
+    def send():
+        deadline = time.monotonic() + PATIENCE
+        waiting = ("wait", "acquire", "_wait_writable", "spend")
+        while time.monotonic() < deadline:  # until the main thread is really inside
+            frame = sys._current_frames()[main]
+            if frame.f_code.co_name in waiting and "maniple" in frame.f_code.co_filename:
+                break
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    took = time.monotonic() - sent[0]
+    thread.join()
+    return took
+
+
+def test_get_is_interrupted(driver):  # PY-1
+    ref = double.remote(1)
+    assert interrupted(lambda: maniple.get(ref)) < SOON
+    driver.result(ref.binary()[:16], 2)
+    assert maniple.get(ref) == 2
+
+
+def test_wait_is_interrupted(driver):  # PY-1
+    refs = [double.remote(1), double.remote(2)]
+    assert interrupted(lambda: maniple.wait(refs, num_returns=2)) < SOON
+
+
+@pytest.mark.parametrize("credit", [(1 << 20, 3), (100, 1000)], ids=["records", "bytes"])
+def test_a_wait_for_credit_is_interrupted(tmp_path, credit, cloudpickle):  # PY-1
+    agent = Agent(tmp_path, credit=credit)
+    try:
+        maniple.init(agent.path)
+        peer = agent.peer()
+        size = len(values.encode(((0,), {})).payload)
+        fits = min(credit[1], credit[0] // size)
+        refs = [double.remote(0) for _ in range(fits)]
+        assert interrupted(lambda: double.remote(0)) < SOON
+        for _ in range(fits):  # what had been sent before is on its way all the same
+            peer.take("SUBMIT")
+        peer.credit(size, 1)
+        refs.append(double.remote(0))
+        peer.take("SUBMIT")
+    finally:
+        maniple.shutdown()
+        agent.close()
+
+
+def test_the_stream_of_frames_is_whole_after_many_interrupts(tmp_path, cloudpickle):  # PY-1
+    """A script that is interrupted at random while it submits; the agent reads every frame of it."""
+    agent = Agent(tmp_path)
+    code = textwrap.dedent("""
+        import maniple, signal, sys
+        armed = False
+        def interrupt(number, frame):
+            if armed:
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, interrupt)
+        @maniple.remote
+        def f(x):
+            pass
+        maniple.init(sys.argv[1])
+        f.remote(b"x")
+        maniple.put(b"ready")
+        interrupts = 0
+        while interrupts < 300:
+            try:
+                armed = True
+                while True:
+                    f.remote(b"x" * 20000)
+                    maniple.put(b"y" * 300)
+            except KeyboardInterrupt:
+                armed = False
+                interrupts += 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        maniple.put(b"the end")
+        maniple.shutdown()
+    """)
+    counts = {"SUBMIT": 0, "PUT": 0}
+    ended, ready = threading.Event(), threading.Event()
+
+    def see(peer):
+        def handle(frame):
+            if frame.name in counts:
+                counts[frame.name] += 1
+                assert set(frame.payload) <= set(b"y") or frame.name == "SUBMIT" or frame.payload in (b"ready", b"the end")
+                peer.credit(len(frame.payload), 1)
+                ready.set()
+                if frame.payload == b"the end":
+                    ended.set()
+
+        peer.handler = handle
+
+    agent.on_attach = see
+    script = subprocess.Popen([sys.executable, "-c", code, agent.path], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        assert ready.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while not ended.wait(0.003) and time.monotonic() < deadline and script.poll() is None:
+            script.send_signal(signal.SIGINT)
+        assert ended.is_set() and counts["SUBMIT"] >= 300 and script.wait(PATIENCE) == 0, (counts, script.poll())
+    finally:
+        script.kill()
+        script.wait()
+        agent.close()
+
+
+def in_child(code):
+    """Forks, runs code there, gives what it returned; the child ends without pytest's exit."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, repr(code()).encode())
+        except BaseException as e:
+            os.write(write, f"child: {e!r}".encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as f:
+        said = f.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+def test_a_forked_child_drops_references_without_the_agent(driver):  # PY-2, PY-3
+    refs = [double.remote(i) for i in range(10)]
+    view = maniple.put([1, 2])
+    kept = maniple.get(view)
+    for _ in refs:
+        driver.take("SUBMIT")
+
+    def child():
+        del refs[:]
+        return kept, maniple.is_initialized()
+
+    assert in_child(child) == "([1, 2], False)"
+    driver.none_of("RELEASE", "GOODBYE")
+    driver.result(refs[0].binary()[:16], 1)
+    assert maniple.get(refs[0]) == 1
+
+
+def test_a_forked_child_is_a_process_of_its_own_at_its_first_call(driver, agent):  # PY-3
+    ref = maniple.put("from the parent")
+    told = []
+
+    def serve():
+        peer = agent.peer()
+        told.append((int(peer.attach["kind"]), peer.attach["job_config"]))
+        get = peer.take("GET")
+        told.append(get.fields.object)
+        peer.result(get.fields.object[:16], "over the wire")
+        told.append(peer.take("PUT").fields.object[:8])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert in_child(lambda: (maniple.get(ref), maniple.put(1) and 1, maniple.shutdown())) == "('over the wire', 1, None)"
+    thread.join(PATIENCE)
+    assert told[0][0] == 0 and '"job": 1' in told[0][1] and told[1] == ref.binary()
+    assert told[2] != ref.binary()[:8]  # IDs of its own
+    assert maniple.get(ref) == "from the parent"
+
+
+def test_forks_while_other_threads_wait(driver):  # PY-3
+    refs = [double.remote(i) for i in range(50)]
+    got = []
+    thread = threading.Thread(target=lambda: got.extend(maniple.get(refs)))
+    thread.start()
+    for i, ref in enumerate(refs):
+        if i % 5 == 0:
+            assert in_child(lambda: len(refs)) == "50"
+        driver.result(ref.binary()[:16], i)
+    thread.join(PATIENCE)
+    assert got == list(range(50))
+
+
+def test_everything_that_waits_ends_with_the_connection(driver):  # PY-4
+    ref = double.remote(1)
+    future = ref.future()
+    errors = []
+
+    def waits(call):
+        try:
+            call()
+        except exceptions.LocalAgentDiedError as e:
+            errors.append(str(e))
+
+    calls = [lambda: maniple.get(ref), lambda: maniple.wait([ref]), lambda: maniple.nodes(), lambda: maniple.util.placement_group([{"CPU": 1}]).wait(None)]
+    threads = [threading.Thread(target=waits, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    driver.take("SUBMIT"), driver.take("STATE_QUERY"), driver.take("GROUP_CREATE")
+    driver.table("Shutdown", {"reason": "the head said so"})
+    driver.close()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(errors) == 4 and all("the head said so" in e for e in errors)
+    assert isinstance(future.exception(PATIENCE), exceptions.LocalAgentDiedError)
+    with pytest.raises(exceptions.LocalAgentDiedError):
+        double.remote(1)
+    assert not maniple.is_initialized()

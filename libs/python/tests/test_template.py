@@ -1,0 +1,136 @@
+"""The template process: what it imports, what it refuses, what it forks."""
+
+import glob
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from maniple import _template
+from relay import ROOT
+from scripted import PATIENCE, Agent
+
+
+def start(agent, directory, *arguments, **environment):
+    env = {**os.environ, "MANIPLE_ADDRESS": agent.path, "MANIPLE_WORKER": "3", "PYTHONPATH": os.pathsep.join([ROOT, str(directory), os.environ.get("PYTHONPATH", "")]), **environment}
+    return subprocess.Popen([sys.executable, "-m", "maniple._template", *arguments], env=env, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def agent(tmp_path):
+    made = Agent(tmp_path)
+    yield made
+    made.close()
+
+
+def test_it_forks_tells_and_ends(agent, tmp_path):
+    process = start(agent, tmp_path)
+    try:
+        template = agent.peer()
+        assert (int(template.attach["kind"]), template.attach["worker"], template.attach["pid"]) == (3, 3, process.pid)
+        template.table("Fork", {"key": 11, "env": ["MANIPLE_X=1", "PATH"]})
+        worker = agent.peer()
+        assert (int(worker.attach["kind"]), worker.attach["worker"]) == (2, 11)
+        state = template.take("WORKER_STATE").fields
+        assert (state["key"], int(state["phase"]), state["pid"]) == (11, 1, worker.attach["pid"])
+        with open(f"/proc/{state['pid']}/stat") as f:
+            assert f.read().rpartition(") ")[2].split()[1] == str(process.pid)
+        os.kill(state["pid"], signal.SIGKILL)
+        ended = template.take("WORKER_STATE").fields
+        assert (ended["key"], int(ended["phase"]), ended["signal"]) == (11, 2, 9) and ended["max_rss"] > 0
+        template.close()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("what,words", [
+    ("import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "threads run"),
+    ("import socket; keep = socket.socket()", "socket"),
+    ("raise RuntimeError('not here')", "not here"),
+])  # fmt: skip
+def test_a_module_that_leaves_more_than_imports_is_named_and_left_out(agent, tmp_path, what, words):
+    (tmp_path / "dirty.py").write_text(what + "\n")
+    (tmp_path / "clean.py").write_text("import os\nopen(os.environ['MARK'], 'a').write('clean ')\n")
+    process = start(agent, tmp_path, "dirty", "clean", MARK=str(tmp_path / "mark"))
+    try:
+        template = agent.peer()
+        assert "clean" in (tmp_path / "mark").read_text()
+        template.table("Fork", {"key": 1, "env": []})
+        agent.peer().close()  # the worker has the same stderr
+        template.close()
+        assert process.wait(PATIENCE) == 0
+        said = process.stderr.read()
+        assert "template: " in said and "dirty" in said and words in said and "clean" not in said
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def in_fresh(code, python=sys.executable):
+    return subprocess.run([python, "-c", textwrap.dedent(code)], env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True, timeout=60)
+
+
+def test_children_get_their_own_randomness():
+    pytest.importorskip("numpy")
+    done = in_fresh("""
+        import multiprocessing.process, os, random
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        import numpy
+        from maniple import _template
+        def child():
+            read, write = os.pipe()
+            if os.fork() == 0:
+                _template.reseed()
+                os.write(write, repr((random.random(), numpy.random.rand(), multiprocessing.process.current_process().authkey)).encode())
+                os._exit(0)
+            os.close(write)
+            return eval(os.fdopen(read, "rb").read())
+        a, b = child(), child()
+        assert all(x != y for x, y in zip(a, b)), (a, b)
+    """)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def python_with_torch():
+    """This Python, or that of the environment in which the demo's ranks run; None if neither has torch."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    for python in [sys.executable, *glob.glob(os.path.join(cache, "maniple", "python-demo-*", "bin", "python"))]:
+        if subprocess.run([python, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"]).returncode == 0:
+            return python
+    return None
+
+
+def test_a_two_thread_matmul_in_a_child_of_torch():
+    python = python_with_torch()
+    if python is None:
+        pytest.skip("needs torch")
+    done = in_fresh("""
+        import os, signal
+        os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+        import torch
+        from maniple import _template
+        assert _template.unfit(set(_template.descriptors()), 1) is None
+        if os.fork() == 0:
+            signal.alarm(10)
+            os.environ["OMP_NUM_THREADS"] = "2"
+            _template.reseed(), _template.set_threads()
+            assert torch.get_num_threads() == 2
+            torch.rand(500, 500) @ torch.rand(500, 500)
+            os._exit(0)
+        assert os.wait()[1] == 0
+    """, python)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_environment_of_a_child(monkeypatch):
+    monkeypatch.setenv("GOES", "1")
+    monkeypatch.setenv("STAYS", "1")
+    _template.set_environment(["GOES", "A=b=c", "EMPTY="])
+    assert "GOES" not in os.environ and (os.environ["A"], os.environ["EMPTY"], os.environ["STAYS"]) == ("b=c", "", "1")
+    monkeypatch.delenv("A")
+    monkeypatch.delenv("EMPTY")

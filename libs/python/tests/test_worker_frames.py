@@ -1,0 +1,179 @@
+"""A worker as its agent sees it: recalls, cancels, its end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from maniple._core import code, values, wire
+from scripted import PATIENCE, Agent
+from relay import ROOT
+
+
+class Worker:
+    """A worker process, started as an agent starts one, and its peer."""
+
+    def __init__(self, agent, functions):
+        env = {**os.environ, "MANIPLE_ADDRESS": agent.path, "MANIPLE_WORKER": "5", "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])}
+        self.process = subprocess.Popen([sys.executable, "-m", "maniple._worker"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.peer, self.numbers, self.count = agent.peer(), {}, 0
+        for name, function in functions.items():
+            made = code.Code(function, name)
+            self.numbers[name] = made.number
+            self.peer.table("Function", made.fields(), made.payload)
+
+    def submit(self, name, *args, deps=(), returns=1):
+        self.count += 1
+        task = wire.TASK.pack(7, 99, self.count)
+        payload = b"".join(key + b"\0\0\0\0" for key in deps)
+        if deps:
+            payload += values.encode((tuple(values.Dep(i) for i in range(len(deps))), {}), True).payload
+        else:
+            payload += values.encode((args, {})).payload
+        self.peer.send(wire.SUBMIT.pack(len(payload), 0, task, wire.NO_TASK, self.numbers[name], 1, 0, 0, 0, 1, returns, len(deps), 0, wire.PICKLE) + payload)
+        return task
+
+    def end(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def _own(function):
+    """The function as if it were the script's: sent by value."""
+    function.__module__ = "__main__"
+    return function
+
+
+def hold(path):
+    import time
+
+    open(path, "w").close()
+    time.sleep(60)
+
+
+def say(x=None):
+    print("said", x)
+    return x
+
+
+def _worker(directory):
+    agent = Agent(directory)
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say)})
+    yield made
+    made.end()
+    agent.close()
+
+
+@pytest.fixture
+def worker(tmp_path, cloudpickle):
+    """One that the test may end."""
+    yield from _worker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, cloudpickle):
+    """One for all tests that leave it idle."""
+    yield from _worker(tmp_path_factory.mktemp("worker"))
+
+
+def started(path):
+    deadline = time.monotonic() + PATIENCE
+    while not os.path.exists(path):
+        assert time.monotonic() < deadline
+
+
+def test_it_attaches_with_its_key(shared):
+    assert (int(shared.peer.attach["kind"]), shared.peer.attach["worker"], shared.peer.attach["pid"]) == (2, 5, shared.process.pid)
+
+
+def test_recall_gives_back_what_has_not_begun(shared, tmp_path):
+    path = str(tmp_path / "held")
+    first = shared.submit("hold", path)
+    others = [shared.submit("say", i) for i in range(4)]
+    started(path)
+    shared.peer.send(wire.RECALL.pack(0, 0, others[1]))
+    assert shared.peer.take("RECALLED").fields == (others[1], 0)
+    shared.peer.send(wire.RECALL.pack(0, 0, wire.NO_TASK))
+    assert {shared.peer.take("RECALLED").fields.task for _ in range(3)} == {others[0], others[2], others[3]}
+    shared.peer.send(wire.RECALL.pack(0, 0, first))
+    assert shared.peer.take("RECALLED").fields == (first, 1)
+    again = shared.submit("say", "again")  # what was given back may come again
+    shared.peer.send(wire.CANCEL.pack(0, 0, first, 0, 0))
+    assert shared.peer.take("RESULT").fields.object == wire.key_of(first, 0)
+    assert shared.peer.take("STARTED").fields.task == again
+    assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload) == "again"
+
+
+def test_cancel_reaches_tasks_that_wait_and_that_run(shared, tmp_path):
+    path = str(tmp_path / "held")
+    first, second, third = shared.submit("hold", path), shared.submit("say", 2), shared.submit("say", 3)
+    started(path)
+    shared.peer.send(wire.CANCEL.pack(0, 0, second, 0, 0))
+    result = shared.peer.take("RESULT").fields
+    assert (result.object, result.flags) == (wire.key_of(second, 0), wire.LAST | wire.ERROR | wire.FINAL)
+    began = time.monotonic()
+    shared.peer.send(wire.CANCEL.pack(0, 0, first, 0, 0))
+    result = shared.peer.take("RESULT").fields
+    assert result.object == wire.key_of(first, 0) and result.flags & wire.FINAL and time.monotonic() - began < 1
+    assert shared.peer.take("RESULT").fields.object == wire.key_of(third, 0)
+    shared.peer.send(wire.CANCEL.pack(0, 0, third, 0, 0))  # too late: nothing happens
+    shared.submit("say", 4)
+    assert shared.peer.take("RESULT").fields.flags == wire.LAST
+
+
+def test_an_argument_s_value_is_kept_as_long_as_its_task(shared, tmp_path):
+    path = str(tmp_path / "held")
+    first, dep = shared.submit("hold", path), wire.key_of(wire.TASK.pack(7, 1, 1), 0)
+    tasks = []
+    for _ in range(2):
+        shared.peer.result(dep[:16], "value")
+        tasks.append(shared.submit("say", deps=[dep]))
+    started(path)
+    shared.peer.send(wire.CANCEL.pack(0, 0, first, 0, 0))
+    shared.peer.take("RESULT")
+    for task in tasks:
+        frame = shared.peer.take("RESULT")
+        assert frame.fields.object == wire.key_of(task, 0) and values.decode(wire.PICKLE, frame.payload) == "value"
+    shared.submit("say", deps=[dep])
+    frame = shared.peer.take("RESULT")
+    assert frame.fields.flags & wire.ERROR and frame.fields.format == wire.FAILURE
+
+
+def test_a_task_of_unknown_code(shared):
+    shared.numbers["none"] = 12345
+    shared.submit("none")
+    assert shared.peer.take("RESULT").fields.flags & wire.ERROR
+    shared.submit("say")
+    assert shared.peer.take("RESULT").fields.flags == wire.LAST
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_it_ends_within_a_second_when_its_agent_is_gone(worker, tmp_path, busy):
+    if busy:
+        worker.submit("hold", str(tmp_path / "held"))
+        started(str(tmp_path / "held"))
+    began = time.monotonic()
+    worker.peer.close()
+    assert worker.process.wait(PATIENCE) == 1 and time.monotonic() - began < 1
+
+
+def test_it_leaves_when_it_is_told(worker):
+    worker.submit("say")
+    worker.peer.take("RESULT")
+    worker.peer.table("Shutdown", {"reason": "idle"})
+    assert worker.peer.take("GOODBYE") and worker.process.wait(PATIENCE) == 0
+    assert worker.process.stdout.read() == b"said None\n"
+
+
+def test_a_terminal_s_interrupt_is_not_for_workers(worker):
+    worker.process.send_signal(signal.SIGINT)
+    worker.submit("say", 1)
+    assert worker.peer.take("RESULT").fields.flags == wire.LAST
+
+
+def test_hostile_work_ends_the_worker(worker):
+    worker.peer.send(wire.SUBMIT.pack(0, 0, bytes(16), bytes(16), 0, 0, 0, 0, 0, 0, 1, 1000, 1000, wire.PICKLE))
+    assert worker.process.wait(PATIENCE) == 1

@@ -1,0 +1,312 @@
+"""Real workers, forked from a real template, and the driver: what a user sees."""
+
+import os
+import threading
+import time
+
+import pytest
+
+import maniple
+import programs
+from maniple import exceptions
+from maniple._core import wire
+from maniple.util import ActorPool, Queue
+from scripted import PATIENCE
+
+get = maniple.get
+
+
+def written(path, words=""):
+    """Waits for a file to be there and to have the words."""
+    deadline = time.monotonic() + PATIENCE
+    while not (path.exists() and words in path.read_text()):
+        assert time.monotonic() < deadline, f"{path} is not written"
+        threading.Event().wait(0.005)
+
+
+def test_results_and_arguments(cluster):
+    a = programs.add.remote(1, b=2)
+    assert get(programs.add.remote(a, b=maniple.put(10))) == 13
+    assert get([programs.add.remote(i) for i in range(20)]) == list(range(20))
+    assert get(programs.add.remote("a" * 300_000, "b")) == "a" * 300_000 + "b"
+
+
+def test_references_inside_of_arguments_stay_references(cluster):
+    a = programs.add.remote(1)
+    assert get(programs.look.remote([a, maniple.put(5)])) == (["ObjectRef", "ObjectRef"], [1, 5])
+
+
+def test_captured_values_and_references(cluster):
+    ref, n = maniple.put(40), 2
+
+    @maniple.remote
+    def captures():
+        return maniple.get(ref) + n
+
+    assert get(captures.remote()) == 42
+
+
+def test_nested_tasks_unblock(cluster):
+    assert get(programs.nested.remote(5)) == 5
+    assert cluster.seen["BLOCKED"] >= 5 and cluster.seen["BLOCKED"] == cluster.seen["UNBLOCKED"]
+
+
+def test_several_results_and_none(cluster):
+    assert get(programs.pair.remote(1, "b")) == [1, "b"]
+    assert programs.nothing.remote() is None
+    for ref in programs.pair.remote(1, 2, 3):
+        with pytest.raises(ValueError, match="num_returns=2"):
+            get(ref)
+
+
+def test_errors_are_the_user_s(cluster):
+    with pytest.raises(ValueError, match="no") as e:
+        get(programs.fail.remote())
+    assert isinstance(e.value, exceptions.TaskError) and "programs.py" in str(e.value) and e.value.pid != os.getpid()
+    assert "_execute.py" not in str(e.value)
+    with pytest.raises(ValueError, match="no"):  # through a task that depends on it
+        get(programs.add.remote(programs.fail.remote()))
+    with pytest.raises(exceptions.TaskError, match="1 2") as e:  # an exception that pickle can't make again
+        get(programs.strange.remote())
+    assert e.value.cause is None and "Strange" in e.value.type_name
+    with pytest.raises(TypeError, match="lock"):
+        get(programs.unpicklable.remote())
+    with pytest.raises(KeyboardInterrupt):
+        get(programs.interrupt.remote())
+    with pytest.raises(exceptions.TaskError, match="SystemExit"):
+        try:
+            get(programs.leave.remote("exit"))
+        except SystemExit as e:
+            raise exceptions.TaskError(type_name="SystemExit", message=str(e)) from None
+
+
+def test_a_worker_that_dies(cluster):
+    with pytest.raises(exceptions.WorkerCrashedError):
+        get(programs.leave.remote("die"))
+    assert get(programs.add.remote(1)) == 1
+
+
+def test_generators(cluster):
+    assert [get(r) for r in programs.count.remote(4)] == [0, 1, 2, 3]
+    items = programs.count.remote(3, bad_at=2)
+    assert [get(next(items)), get(next(items))] == [0, 1]
+    with pytest.raises(KeyError):
+        get(next(items))
+    with pytest.raises(StopIteration):
+        next(items)
+    assert get(list(get(programs.dynamic.remote(3)))) == [0, 1, 2]
+
+
+def test_a_generator_that_is_held_back(cluster, tmp_path):
+    @maniple.remote(_generator_backpressure_num_objects=1)
+    def writes(path):
+        for i in range(3):
+            with open(path, "a") as f:
+                f.write(str(i))
+            yield i
+
+    path = tmp_path / "out"
+    items = writes.remote(str(path))
+    first = next(items)
+    assert get(first) == 0
+    assert get(programs.add.remote(1)) == 1 and path.read_text() == "0"
+    assert [get(r) for r in items] == [1, 2] and path.read_text() == "012"
+
+
+def test_cancel_of_a_running_task(cluster, tmp_path):
+    path = tmp_path / "held"
+    ref = programs.hold.remote(str(path))
+    written(path)
+    began = time.monotonic()
+    maniple.cancel(ref)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(ref)
+    assert time.monotonic() - began < 5 and "interrupted" in path.read_text()
+    path.unlink()
+    ref = programs.spin.remote(str(path))
+    written(path)
+    maniple.cancel(ref)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(ref)
+
+
+def test_cancel_by_force(cluster, tmp_path):
+    path = tmp_path / "held"
+    ref = programs.hold.remote(str(path))
+    written(path)
+    pid = int(path.read_text())
+    maniple.cancel(ref, force=True)
+    with pytest.raises(exceptions.WorkerCrashedError):
+        get(ref)
+    deadline = time.monotonic() + PATIENCE
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline
+
+
+def test_the_context_of_a_task(cluster):
+    (facts, name, pid, initialized) = get(programs.context.remote())
+    assert facts["job_id"] == "1" and facts["node_id"] == "n1" and len(facts["task_id"]) == 32 and "actor_id" not in facts
+    assert facts["namespace"] == "test" and name == "programs.context" and pid != os.getpid() and initialized
+    assert maniple.get_runtime_context().get_task_id() is None
+
+
+def test_forked_workers_are_not_alike(cluster, tmp_path):
+    paths = [tmp_path / str(i) for i in range(2)]
+    held = [programs.hold.remote(str(p)) for p in paths]  # so that two others have to be forked
+    for p in paths:
+        written(p)
+    seen = {}
+    for _ in range(20):
+        first, second, pid = get(programs.randoms.remote())
+        seen.setdefault(pid, (first, second))
+    for ref in held:
+        maniple.cancel(ref)
+    values = list(seen.values())
+    assert len({v[0] for v in values}) == len(values)
+
+
+def test_forks_inside_of_tasks_and_actors(cluster):  # PY-3
+    refs, view = [maniple.put(1), maniple.put(2)], [1, 2, 3]
+    assert get(programs.forks.remote(refs, view, 4)) == ([0] * 4, [1, 2])
+    a = programs.Counter.remote()
+    assert get(a.forks.remote(refs, view, 4)) == ([0] * 4, [1, 2])
+
+
+def test_actors(cluster):
+    a = programs.Counter.remote(10)
+    assert get([a.add.remote() for _ in range(50)]) == list(range(11, 61))
+    with pytest.raises(ValueError, match="of the actor"):
+        get(a.fail.remote())
+    assert [get(r) for r in a.items.remote(3)] == [0, 1, 2]
+    assert get(a.pid.remote()) != os.getpid()
+    assert get(a.__ray_ready__.remote()) is None
+
+    @maniple.remote
+    def uses(handle):
+        return maniple.get(handle.add.remote(100))
+
+    assert get(uses.remote(a)) == 160
+    assert get(get(a.me.remote()).add.remote()) == 161
+
+
+def test_actors_end(cluster, tmp_path):
+    broken = programs.Broken.remote()
+    with pytest.raises(exceptions.ActorDiedError):
+        get(broken.f.remote())
+    a = programs.Counter.remote()
+    path = tmp_path / "held"
+    held, pid = a.hold.remote(str(path)), get(programs.Counter.remote().pid.remote())
+    written(path)
+    maniple.kill(a)
+    with pytest.raises(exceptions.ActorDiedError):
+        get(held)
+    with pytest.raises(exceptions.ActorDiedError, match="killed"):
+        get(a.add.remote())
+    b = programs.Counter.remote()
+    last, after = b.leave.remote(), b.add.remote()
+    assert get(last) is None and get(after) == 1 and pid
+    with pytest.raises(exceptions.ActorDiedError):
+        while True:
+            get(b.add.remote())
+
+
+def test_cancel_of_an_actor_s_call(cluster, tmp_path):
+    a, path = programs.Counter.remote(), tmp_path / "held"
+    ref = a.hold.remote(str(path))
+    written(path)
+    maniple.cancel(ref)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(ref)
+    assert get(a.add.remote()) == 1
+
+
+def test_async_actors(cluster, tmp_path):
+    a = programs.Async.remote()
+    waits = [a.wait.remote() for _ in range(20)]
+    deadline = time.monotonic() + PATIENCE
+    first = get(a.go.remote())
+    assert 1 <= first <= 20 and time.monotonic() < deadline
+    assert len(set(get(waits))) == 20  # each knows its own task
+    assert [get(r) for r in a.items.remote(3)] == [0, 1, 2]
+    assert get(a.passes_on.remote([maniple.put("x")])) == "x"
+    path = tmp_path / "held"
+    held = a.hold.remote(str(path))
+    written(path)
+    maniple.cancel(held)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(held)
+
+
+def test_concurrency_groups(cluster):
+    a = programs.Grouped.remote()
+    assert get([a.meet.remote(), a.meet.remote(), a.alone.remote(), a.plain.remote()]) == [True] * 4
+    assert get([a.plain.options(concurrency_group="one").remote()]) == [True]
+    threaded = programs.Counter.options(max_concurrency=4).remote()
+    assert sorted(get([threaded.add.remote() for _ in range(10)]))[-1] == 10
+
+
+def test_named_actors_across_processes(cluster):
+    a = programs.Counter.options(name="shared").remote(5)
+    get(a.add.remote())
+
+    @maniple.remote
+    def finds():
+        return maniple.get(maniple.get_actor("shared").add.remote())
+
+    assert get(finds.remote()) == 7
+    same = programs.Counter.options(name="shared", get_if_exists=True).remote(100)
+    assert same == a and get(same.add.remote()) == 8
+
+
+def test_pool(cluster):
+    pool = ActorPool([programs.Counter.remote(i) for i in (0, 0)])
+    assert list(pool.map(lambda a, v: a.add.remote(v - v), range(5))) == [0] * 5
+    assert sorted(pool.map_unordered(lambda a, v: a.add.remote(0), range(4))) == [0] * 4
+    pool.submit(lambda a, v: a.fail.remote(), 1)
+    with pytest.raises(ValueError, match="of the actor"):
+        pool.get_next()
+    assert pool.has_free() and not pool.has_next()
+    one = pool.pop_idle()
+    with pytest.raises(ValueError, match="already"):
+        pool.push(pool._idle[0])
+    pool.push(one)
+    with pytest.raises(StopIteration):
+        pool.get_next()
+
+
+def test_queue(cluster):
+    from queue import Empty, Full
+
+    queue = Queue(maxsize=2)
+    queue.put(1)
+    queue.put_nowait("b")
+    assert (len(queue), queue.full(), queue.empty()) == (2, True, False)
+    with pytest.raises(Full):
+        queue.put(3, timeout=0.01)
+    with pytest.raises(Full):
+        queue.put_nowait_batch([3])
+    assert queue.get() == 1 and queue.get_nowait_batch(1) == ["b"]
+    with pytest.raises(Empty):
+        queue.get(timeout=0.01)
+    with pytest.raises(Empty):
+        queue.get_nowait()
+
+    @maniple.remote
+    def fills(q):
+        q.put("from a task")
+
+    fills.remote(queue)
+    assert queue.get(timeout=PATIENCE) == "from a task"
+    queue.shutdown()
+
+
+def test_retries_are_for_the_types_that_were_named(cluster):
+    named = programs.fail.options(retry_exceptions=[KeyError])
+    ref = named.remote()
+    with pytest.raises(ValueError):
+        get(ref)
+    assert cluster.objects[ref.binary()][0] & wire.FINAL
+    ref = programs.fail.options(retry_exceptions=[ValueError]).remote()
+    with pytest.raises(ValueError):
+        get(ref)
+    assert not cluster.objects[ref.binary()][0] & wire.FINAL
