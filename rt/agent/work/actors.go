@@ -1,0 +1,256 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// actor is a class of a user that lives in a worker of its own.
+type actor struct {
+	entry       *entry
+	job         *job
+	class       *class
+	function    *function
+	create      *task // its construction, for as long as it may be done again
+	phase       fb.ActorPhase
+	worker      *worker
+	incarnation uint32
+	restarts    int32
+	table       *fb.CreateT
+	groups      []callGroup // the first one is for methods that are in none
+	method      []uint8     // group of each method
+	lanes       []*lane
+	byCaller    map[laneKey]*lane
+	flying      int
+	turn        int // lane that is next
+	pumping     bool
+	detached    bool
+	named       bool
+	ending      bool   // nobody has a handle: it ends when it has done what was asked
+	pinned      bool   // detached
+	code        string // of the error that its calls get when it is dead
+	reason      string
+}
+
+// callGroup are methods that share so many calls at a time.
+type callGroup struct {
+	name   string
+	size   int
+	flying int
+}
+
+// lane are the calls of one process to one actor, or to one group of its methods.
+type lane struct {
+	process *process
+	group   int
+	queue   list // in the order in which they go
+	n       int  // calls of the process that have no outcome, in any group of this lane
+}
+
+type laneKey struct {
+	process *process
+	group   int
+}
+
+// ordered tells whether calls of a process have to arrive in their order, even if an argument of one is missing.
+func (a *actor) ordered() bool { return !a.table.OutOfOrder && !a.parallel() }
+
+// parallel tells whether the actor does several calls at a time.
+func (a *actor) parallel() bool {
+	return a.table.Asynchronous || a.groups[0].size > 1 || len(a.groups) > 1
+}
+
+func (a *actor) id() id.Task { return a.entry.id }
+
+func (a *actor) title() string {
+	if a.table.Name != "" {
+		return fmt.Sprintf("%s %q (%v)", a.function.name, a.table.Name, a.id())
+	}
+	return fmt.Sprintf("%s (%v)", a.function.name, a.id())
+}
+
+func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
+	fn := p.job.functions[m.Function]
+	if fn == nil {
+		c.refuse(p, "created an actor of a class that was not defined")
+		return
+	}
+	cl := c.class(p, m.Shape, fn.language)
+	if cl == nil {
+		c.refuse(p, "created an actor of a shape that it did not define")
+		return
+	}
+	if len(m.Groups) > 200 {
+		c.refuse(p, "created an actor with more than 200 groups of methods")
+		return
+	}
+	t := c.accept(p, f, taskOf(m.Actor), taskOf(m.Parent), m.Job, m.Deps, m.Refs, 1)
+	if t == nil {
+		return
+	}
+	c.giveBack(p, t.cost)
+	a := &actor{entry: t.entry, job: p.job, class: cl, function: fn, create: t, incarnation: 1, table: m, detached: m.Detached, byCaller: map[laneKey]*lane{}}
+	t.kind, t.class, t.function, t.actor = create, cl, fn, a
+	t.entry.actor = a
+	c.actors = append(c.actors, a)
+	p.job.actors++
+	a.limits()
+	// To workers it goes with the agent's number of its shape.
+	table := *m
+	table.Shape = cl.number
+	if frame := c.encode(&table, 0, f.payload); frame != nil {
+		c.memory.give(t.frame)
+		t.frame, t.argsAt = frame, uint32(len(frame)-len(f.payload))
+	}
+	if a.detached {
+		a.pinned = true
+		a.entry.first.pins++
+	}
+	if m.Name != "" {
+		if other := c.named(a.job, m.Namespace_, m.Name); other != nil {
+			c.endActorWith(a, "NAME_TAKEN", fmt.Sprintf("an actor named %q lives in namespace %q: %s; take another name, or get that one", m.Name, m.Namespace_, other.title()))
+			return
+		}
+		a.named = true
+	}
+	c.begin(t)
+}
+
+// limits works out how many calls each group of methods may have at a time.
+func (a *actor) limits() {
+	size := max(int(a.table.Concurrency), 1)
+	if a.table.Asynchronous && a.table.Concurrency == 0 {
+		size = 1000
+	}
+	a.groups = []callGroup{{"", size, 0}}
+	a.method = make([]uint8, len(a.function.names))
+	for _, g := range a.table.Groups {
+		a.groups = append(a.groups, callGroup{g.Name, max(int(g.Size), 1), 0})
+		for _, name := range g.Methods {
+			if i := slices.Index(a.function.names, name); i >= 0 {
+				a.method[i] = uint8(len(a.groups) - 1)
+			}
+		}
+	}
+}
+
+// named finds a living actor by its name.
+func (c *Core) named(j *job, space, name string) *actor {
+	for _, a := range c.actors {
+		if a.named && a.phase != fb.ActorPhaseDead && a.table.Name == name && a.table.Namespace_ == space {
+			return a
+		}
+	}
+	return nil
+}
+
+// settleIn gives an actor its worker.
+func (c *Core) settleIn(a *actor, w *worker) {
+	a.worker, w.actor = w, a
+	c.stick(w, 1)
+	if a.create.in != nil {
+		a.create.in.remove(a.create)
+	}
+	a.create.state = taskGiven
+}
+
+// construct has the worker make the actor.
+func (c *Core) construct(a *actor) {
+	w, t := a.worker, a.create
+	if w.process == nil || w.process.gone {
+		return
+	}
+	c.introduce(w, a.function, a.class)
+	if a.function.methods != nil {
+		c.forward(w.process, a.function.methods)
+	}
+	c.table(w.process, &fb.ActorStateT{Actor: taskT(a.id()), Phase: a.phase, Incarnation: a.incarnation, Node: c.cfg.Node}, 0, nil)
+	c.give(t, w)
+}
+
+// constructed: the constructor has ended. What its worker holds stays held.
+func (c *Core) constructed(a *actor, failed bool, payload []byte) {
+	t := a.create
+	w := a.worker
+	c.leave(t)
+	t.state = taskBuilt
+	if failed {
+		text := "its constructor failed"
+		if m, err := wire.Unmarshal(fb.FrameTypeFailure, payload); err == nil {
+			e := m.(*fb.FailureT)
+			text += fmt.Sprintf(": %s: %s", e.Type, e.Message)
+			if e.Traceback != "" {
+				text += "\n" + e.Traceback
+			}
+		}
+		w.killed = "its actor's constructor failed"
+		c.endActor(a, text, false)
+		return
+	}
+	a.phase = fb.ActorPhaseAlive
+	c.tell(a)
+	if a.table.MaxRestarts == 0 {
+		c.unpinArgs(t)
+	}
+	c.wantPump(a)
+	if a.ending {
+		c.endGently(a)
+	}
+}
+
+// unpinArgs lets go of what the constructor was given, once it can't run again.
+func (c *Core) unpinArgs(t *task) {
+	for i := range int(t.deps + t.refs) {
+		c.unpin(c.lookup(objectAt(t.args(), i)))
+	}
+	t.deps, t.refs = 0, 0
+}
+
+// tell tells an actor's state to all who have a handle.
+func (c *Core) tell(a *actor) {
+	if o := a.entry.first; o != nil {
+		for h := o.holders; h != nil; h = h.next {
+			c.tellOne(a, h.process)
+		}
+	}
+}
+
+func (c *Core) tellOne(a *actor, p *process) {
+	c.table(p, &fb.ActorStateT{Actor: taskT(a.id()), Phase: a.phase, Incarnation: a.incarnation, Reason: a.reason, Node: c.cfg.Node}, 0, nil)
+}
+
+// actorLost: its worker is over. It is made again, if it may be.
+func (c *Core) actorLost(a *actor, why string) {
+	switch {
+	case a.phase == fb.ActorPhaseDead:
+	case !a.returns():
+		c.endActor(a, "its worker died: "+why, false)
+	default:
+		a.restarts++
+		a.incarnation++
+		c.restart(a)
+	}
+}
+
+// returns tells whether the actor would be made again if its worker died now.
+func (a *actor) returns() bool {
+	limit := a.table.MaxRestarts
+	return a.phase != fb.ActorPhaseDead && !a.ending && (limit < 0 || a.restarts < limit)
+}
+
+// restart queues an actor's construction.
+func (c *Core) restart(a *actor) {
+	if a.incarnation > 1 {
+		a.phase = fb.ActorPhaseRestarting
+		c.tell(a)
+	}
+	t := a.create
+	if t.worker != nil {
+		c.leave(t)
+	}
+	c.enqueue(t)
+}

@@ -1,0 +1,151 @@
+package work
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// mill is a driver and workers that do nothing but go through the motions: it measures the core alone,
+// with batches as a socket would give them.
+type mill struct {
+	core    *Core
+	now     int64
+	effects []Effect
+	driver  []byte // frames of the driver for the next turn
+	workers [][]byte
+	batch   Frames
+	submit  []byte
+	result  []byte
+	release []byte
+	next    uint64
+	needs   []uint64
+	done    int
+}
+
+const millWorkers = 2
+
+func newMill(tb testing.TB) *mill {
+	w := newWorld(tb, Config{})
+	w.auto = true
+	w.step(Grant{Resources: []Amount{{"CPU", millWorkers * one}}})
+	w.attach("d", Driver, 1, 0)
+	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, []byte("code"))
+	w.send("d", &fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Retries: 3, Bundle: -1}, nil)
+	m := &mill{core: w.core, now: w.now, workers: make([][]byte, 16)}
+	args := make([]byte, 40)
+	m.submit = frameOf(tb, &fb.SubmitT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}, Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1}, args)
+	m.result = frameOf(tb, &fb.ResultT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}, Flags: 1}, args)
+	m.release = frameOf(tb, &fb.ReleaseT{Object: &fb.ObjectIDT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}}}, nil)
+	// The workers come up, and the function is known to be short.
+	for range 200 {
+		m.add(64)
+		m.turn()
+		for _, key := range m.needs {
+			w.last++
+			m.step(ProcessUp{Process: w.last, Kind: Worker, Key: key})
+		}
+		m.needs = m.needs[:0]
+	}
+	return m
+}
+
+// add has the driver submit so many tasks with the next turn.
+func (m *mill) add(n int) {
+	for range n {
+		m.next++
+		at := len(m.driver)
+		m.driver = append(m.driver, m.submit...)
+		binary.LittleEndian.PutUint64(m.driver[at+wire.HeaderSize+8:], m.next)
+	}
+}
+
+func (m *mill) step(ev Event) {
+	m.now += 1000
+	m.effects = m.core.Step(m.now, ev, m.effects[:0])
+	for _, e := range m.effects {
+		if e.Do == NeedWorker {
+			m.needs = append(m.needs, e.Key)
+		}
+		for b := e.Bytes; e.Do == Append && len(b) > 0; {
+			f, rest, _ := cut(b)
+			b = rest
+			switch {
+			case f.kind == fb.FrameTypeSubmit:
+				m.workers[e.Process] = m.reply(m.workers[e.Process], m.result, f)
+			case f.kind == fb.FrameTypeResult && e.Process == 1:
+				m.driver = m.reply(m.driver, m.release, f)
+				m.done++
+			}
+		}
+	}
+}
+
+// reply appends a frame about the task of f.
+func (m *mill) reply(to, frame []byte, f frame) []byte {
+	at := len(to)
+	to = append(to, frame...)
+	copy(to[at+wire.HeaderSize:at+wire.HeaderSize+wire.TaskIDSize], f.body)
+	return to
+}
+
+// turn lets everybody send what it has.
+func (m *mill) turn() {
+	send := func(p int, b []byte) []byte {
+		m.batch.Process, m.batch.Bytes = 1, b
+		if p > 0 {
+			m.batch.Process = m.core.processes[p].id
+		}
+		m.step(&m.batch)
+		return b[:0]
+	}
+	if len(m.driver) > 0 {
+		b := m.driver
+		m.driver = spare
+		spare = send(0, b)
+	}
+	for p := 1; p < len(m.core.processes); p++ {
+		i := m.core.processes[p].id
+		if b := m.workers[i]; len(b) > 0 {
+			m.workers[i] = spare
+			spare = send(p, b)
+		}
+	}
+}
+
+var spare []byte
+
+// BenchmarkTask is one task through all turns of the core: submit, give to a worker, result, release.
+func BenchmarkTask(b *testing.B) {
+	m := newMill(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	begin := m.done
+	for m.done-begin < b.N {
+		m.add(64)
+		m.turn()
+	}
+}
+
+// A core at work allocates nothing.
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	m := newMill(t)
+	before := m.done
+	const turns = 2000
+	allocs := testing.AllocsPerRun(turns, func() {
+		m.add(64)
+		m.turn()
+	})
+	tasks := float64(m.done-before) / turns
+	if tasks < 60 {
+		t.Fatalf("%v tasks a turn: the mill stands still", tasks)
+	}
+	if allocs/tasks > 0.01 {
+		t.Errorf("%v allocations a task, want none", allocs/tasks)
+	}
+	if err := check(m.core); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,276 @@
+package work
+
+import (
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+func (c *Core) onCall(p *process, f frame) {
+	m := c.read.call
+	if wire.ReadCall(f.body, m) != nil {
+		c.refuse(p, "sent a Call that can't be read")
+		return
+	}
+	e := c.entries[taskOf(m.Actor)]
+	if e == nil || e.actor == nil || e.first == nil || c.holderOf(p, e.first) == nil {
+		c.refuse(p, "called an actor that it has no handle of")
+		return
+	}
+	a := e.actor
+	cl := c.class(p, m.Shape, a.function.language)
+	switch {
+	case cl == nil:
+		c.refuse(p, "called with a shape that it did not define")
+		return
+	case m.Incarnation > a.incarnation:
+		c.refuse(p, "called an actor's incarnation that was not yet")
+		return
+	}
+	t := c.accept(p, f, taskOf(m.Task), taskOf(m.Parent), m.Job, m.Deps, m.Refs, m.Returns)
+	if t == nil {
+		return
+	}
+	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
+	t.deadline = int64(min(m.Deadline, 1<<62))
+	if t.retries = cl.table.Retries; t.retries == 0 {
+		t.retries = a.table.MaxTaskRetries
+	}
+	m.Shape, m.Attempt, m.Incarnation = cl.number, 0, a.incarnation
+	t.stamped = a.incarnation
+	wire.PutCall(t.frame[wire.HeaderSize:], m)
+	e.first.pins++
+	t.lane = a.laneOf(p, m.Method)
+	t.lane.n++
+	if limit := a.table.MaxPending; limit >= 0 && t.lane.n > int(limit) {
+		c.fail(t, "PENDING_CALLS", "the actor has as many calls of this process waiting as its max_pending_calls allows")
+		return
+	}
+	if a.phase == fb.ActorPhaseDead {
+		c.failCall(t)
+		return
+	}
+	c.begin(t)
+}
+
+// laneOf gives the lane of a process for a method.
+func (a *actor) laneOf(p *process, method uint32) *lane {
+	group := 0
+	if int(method) < len(a.method) {
+		group = int(a.method[method])
+	}
+	k := laneKey{p, group}
+	l := a.byCaller[k]
+	if l == nil {
+		l = &lane{process: p, group: group}
+		a.byCaller[k] = l
+		a.lanes = append(a.lanes, l)
+	}
+	return l
+}
+
+// closeLanes drops the lanes of a process that is gone, but for those with calls on their way.
+func (a *actor) closeLanes(p *process) {
+	a.lanes = slices.DeleteFunc(a.lanes, func(l *lane) bool {
+		if l.process != p || l.n > 0 {
+			return false
+		}
+		delete(a.byCaller, laneKey{p, l.group})
+		return true
+	})
+}
+
+// line puts a call in its place. In actors that keep the order, it has it from the beginning.
+func (c *Core) line(t *task) {
+	a := t.actor
+	switch {
+	case a.phase == fb.ActorPhaseDead:
+		c.failCall(t)
+		return
+	case t.in == nil && (t.missing == 0 || a.ordered()):
+		t.lane.queue.push(t)
+	}
+	c.wantPump(a)
+}
+
+// unline counts a call that has its outcome.
+func (c *Core) unline(t *task) {
+	l := t.lane
+	if l == nil {
+		return
+	}
+	t.lane = nil
+	if l.n--; l.n == 0 && l.process.gone {
+		t.actor.closeLanes(l.process)
+	}
+}
+
+func (c *Core) wantPump(a *actor) {
+	if !a.pumping {
+		a.pumping = true
+		c.pumping = append(c.pumping, a)
+	}
+}
+
+// pump sends calls to actors that have room, one of each caller in turn.
+func (c *Core) pump() {
+	for i := 0; i < len(c.pumping); i++ {
+		a := c.pumping[i]
+		a.pumping = false
+		w := a.worker
+		if a.phase != fb.ActorPhaseAlive || w == nil || w.process == nil || w.shutting {
+			continue
+		}
+		for idle := 0; idle < len(a.lanes); {
+			a.turn = (a.turn + 1) % len(a.lanes)
+			l := a.lanes[a.turn]
+			g := &a.groups[l.group]
+			t := l.queue.head
+			if t == nil || t.state != taskQueued || g.flying >= g.size+callsAhead {
+				idle++
+				continue
+			}
+			idle = 0
+			g.flying++
+			a.flying++
+			if t.stamped != a.incarnation {
+				t.stamped = a.incarnation
+				c.stamp(t)
+			}
+			c.give(t, w)
+		}
+	}
+	c.pumping = c.pumping[:0]
+}
+
+// gone: a call has left the actor's worker.
+func (a *actor) gone(t *task) {
+	a.groups[t.lane.group].flying--
+	a.flying--
+}
+
+// callsLost: the worker of an actor is over with calls on it. Those that may be tried again wait for its
+// next life; of the others nobody knows whether they ran.
+func (c *Core) callsLost(a *actor, w *worker, why string) {
+	if !a.returns() && a.reason == "" {
+		a.reason = "its worker died: " + why
+	}
+	for t := w.flight.head; t != nil; {
+		next := t.listed
+		switch {
+		case t.kind == create:
+			c.leave(t)
+		case t.cancelled:
+			c.fail(t, "CANCELLED", "it was cancelled; "+why)
+		case !a.returns():
+			c.failCall(t)
+		case !t.retry():
+			c.fail(t, "ACTOR_UNAVAILABLE", "actor "+a.title()+": its worker died ("+why+") and it is being made again; the call may have run")
+		}
+		t = next
+	}
+	for t := w.flight.tail; t != nil; t = w.flight.tail {
+		c.again(t)
+	}
+}
+
+// failCall ends a call to an actor that is dead.
+func (c *Core) failCall(t *task) {
+	a := t.actor
+	code := a.code
+	if code == "" {
+		code = "ACTOR_DIED"
+	}
+	c.fail(t, code, "actor "+a.title()+" is dead: "+a.reason)
+}
+
+// killActor does what a process asks: 0 ends the actor once it has done what was asked, 1 at once, 2 ends
+// its worker, after which it is made again if it may.
+func (c *Core) killActor(a *actor, force uint32) {
+	switch {
+	case a.phase == fb.ActorPhaseDead:
+	case force == 0:
+		c.endGently(a)
+	case force == 2 && a.returns():
+		if a.worker != nil {
+			c.kill(a.worker, "it was killed")
+		}
+	default:
+		c.endActor(a, "it was killed", false)
+	}
+}
+
+// endGently asks an actor's worker to end; it may take 30 s for that.
+func (c *Core) endGently(a *actor) {
+	a.ending = true
+	if a.worker == nil {
+		c.endActor(a, "nobody had a handle of it any more", false)
+		return
+	}
+	if a.phase != fb.ActorPhaseAlive {
+		return // once it is made
+	}
+	c.table(a.worker.process, &fb.ShutdownT{Reason: "nobody has a handle of the actor any more"}, 0, nil)
+	c.at(c.now+endAfter, timerActor, a.id(), 0, 0)
+}
+
+// unnamed: nobody has a handle of an actor any more, and no call is on its way.
+func (c *Core) unnamed(a *actor) {
+	if a.phase == fb.ActorPhaseDead {
+		a.entry.actor = nil
+		c.tidy(a.entry)
+		return
+	}
+	if !a.ending {
+		c.endGently(a)
+	}
+}
+
+// endActor ends an actor for good.
+func (c *Core) endActor(a *actor, why string, evicted bool) {
+	code := "ACTOR_DIED"
+	if evicted {
+		code = "ACTOR_GROUP_REMOVED"
+	}
+	c.endActorWith(a, code, why)
+}
+
+func (c *Core) endActorWith(a *actor, code, why string) {
+	if a.phase == fb.ActorPhaseDead {
+		return
+	}
+	a.phase, a.code, a.reason = fb.ActorPhaseDead, code, why
+	c.actors = slices.DeleteFunc(c.actors, func(b *actor) bool { return b == a })
+	c.tell(a)
+	t, e := a.create, a.entry
+	if o := e.first; o != nil && o.state == objectPending {
+		frame := c.resultFrame(o.id(), 0, fb.ResultFlagError|fb.ResultFlagLast, fb.FormatError, 0, c.failure(code, "actor "+a.title()+": "+why, a.id()))
+		if c.holderOf(t.owner, o) != nil {
+			m, payload := c.readResult(frame)
+			c.push(t.owner, frame, m, payload)
+		}
+		c.settle(o, frame)
+	}
+	for _, l := range slices.Clone(a.lanes) {
+		for k := l.queue.head; k != nil; k = l.queue.head {
+			c.failCall(k)
+		}
+	}
+	if a.worker != nil {
+		c.kill(a.worker, why)
+	}
+	a.create = nil
+	job := a.job
+	job.actors--
+	c.finish(t)
+	if a.pinned {
+		a.pinned = false
+		c.unpin(e.first)
+	}
+	if e.first == nil && e.actor == a {
+		e.actor = nil
+		c.tidy(e)
+	}
+	c.forget(job)
+}

@@ -1,0 +1,197 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A task that waits gives its CPUs back, and nothing else. So one that waits for a task which needs
+// what it, or an ancestor, holds, would wait for ever. That is found when a task begins to wait, when one
+// is queued under it, and when one of those that it may wait for ends.
+
+// checkChain fails what can't ever start because of up and its ancestors, all of which wait (WORK-9).
+func (c *Core) checkChain(up *task) {
+	if c.checking {
+		return
+	}
+	c.checking = true
+	for ; up != nil && up.blocked && up.worker != nil && (up.chained || up.worker.class.need.sticks); up = up.parent {
+		var stuck []*task
+		for k := up.child; k != nil; k = k.elder {
+			if k.state == taskQueued && k.kind != call && c.starved(k) {
+				stuck = append(stuck, k)
+			}
+		}
+		if len(stuck) == 0 || c.progress(eldest(up)) {
+			continue
+		}
+		slices.Reverse(stuck)
+		for _, k := range stuck {
+			c.failChain(k)
+		}
+	}
+	c.checking = false
+}
+
+// eldest is the ancestor furthest up that waits.
+func eldest(t *task) *task {
+	for t.parent != nil && t.parent.blocked {
+		t = t.parent
+	}
+	return t
+}
+
+// held is how much of a resource of a grant the waiting ancestors of t hold.
+func held(t *task, g *grant, resource int) (amount int64) {
+	var seen []*worker
+	for a := t.parent; a != nil; a = a.parent {
+		if !a.blocked || a.worker == nil || a.worker.grant != g || !a.worker.held || slices.Contains(seen, a.worker) {
+			continue
+		}
+		seen = append(seen, a.worker)
+		for _, p := range a.worker.class.need.parts {
+			if p.resource == resource {
+				amount += p.amount
+			}
+		}
+	}
+	return amount
+}
+
+// lackOf gives the resource of a grant that t can't have as long as its ancestors wait, and how much of
+// it they hold; -1 if there is none.
+func lackOf(t *task, g *grant) (resource int, amount int64) {
+	for _, p := range t.class.need.parts {
+		if p.resource == resCPU {
+			continue
+		}
+		if kept := held(t, g, p.resource); kept > 0 && get(g.total, p.resource)-kept < p.amount {
+			return p.resource, kept
+		}
+	}
+	return -1, 0
+}
+
+// starved tells whether no grant can have room for t as long as its ancestors wait.
+func (c *Core) starved(t *task) bool {
+	n := 0
+	for _, g := range c.grants {
+		if !t.class.mayUse(g) || g.tooSmall(&t.class.need) >= 0 {
+			continue
+		}
+		if r, _ := lackOf(t, g); r < 0 {
+			return false
+		}
+		n++
+	}
+	return n > 0
+}
+
+// progress tells whether anything below t may still happen by itself.
+func (c *Core) progress(t *task) bool {
+	for k := t.child; k != nil; k = k.elder {
+		switch k.state {
+		case taskGiven:
+			if !k.blocked || c.progress(k) {
+				return true
+			}
+		case taskQueued:
+			if k.kind == call {
+				if m := k.actor.create; m == nil || m.state != taskQueued || !c.starved(m) {
+					return true
+				}
+			} else if !c.starved(k) {
+				return true
+			}
+		case taskWaiting:
+			for i := range int(k.deps) {
+				o := c.lookup(objectAt(k.args(), i))
+				if o != nil && o.state == objectPending && o.entry.task != nil && !below(o.entry.task, t) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func below(t, top *task) bool {
+	for ; t != nil; t = t.parent {
+		if t == top {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Core) failChain(t *task) {
+	text := "it can never start: "
+	for _, g := range c.grants {
+		if r, amount := lackOf(t, g); t.class.mayUse(g) && r >= 0 {
+			text += fmt.Sprintf("it needs %s, and of %s its ancestors, which wait, hold %s; ", amountOf(t.class.need.get(r), c.names[r]), amountOf(get(g.total, r), c.names[r]), amountOf(amount, c.names[r]))
+			break
+		}
+	}
+	text += "the chain is " + chainOf(t) + "; ask for less, or get results before asking for more"
+	if t.kind == create {
+		c.endActor(t.actor, text, false)
+		return
+	}
+	c.fail(t, "DEADLOCK", text)
+}
+
+// chainOf names a task's ancestors and itself, the first one first.
+func chainOf(t *task) string {
+	var names []string
+	for a := t; a != nil; a = a.parent {
+		names = append(names, a.name())
+	}
+	slices.Reverse(names)
+	if n := len(names); n > 9 {
+		names = slices.Concat(names[:4], []string{fmt.Sprintf("%d more", n-8)}, names[n-4:])
+	}
+	return strings.Join(names, " -> ")
+}
+
+func (d *demand) get(resource int) int64 {
+	for _, p := range d.parts {
+		if p.resource == resource {
+			return p.amount
+		}
+	}
+	return 0
+}
+
+// checkStuck fails what waits for a process when there can be no more, and all that there are wait or
+// belong to actors.
+func (c *Core) checkStuck() {
+	if len(c.workers) < c.cfg.Processes || c.checking {
+		return
+	}
+	waits := 0
+	for _, w := range c.workers {
+		switch {
+		case w.blocked > 0:
+			waits++
+		case w.actor == nil, w.flight.n > 0, w.process == nil, w.shutting:
+			return // something is going on
+		}
+	}
+	if waits == 0 {
+		return
+	}
+	c.checking = true
+	for _, j := range c.jobs {
+		for _, cl := range j.active {
+			for t := cl.queue.head; t != nil; {
+				next := t.listed
+				if t.parent != nil && t.parent.blocked && t.kind == plain {
+					c.fail(t, "DEADLOCK", fmt.Sprintf("it can never start: the node may have %d workers, and all of them wait or are actors; the chain is %s; recurse less deeply, or let the node have more", c.cfg.Processes, chainOf(t)))
+				}
+				t = next
+			}
+		}
+	}
+	c.checking = false
+}

@@ -1,0 +1,271 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// check recounts all that a core counts, and tells what does not agree.
+func check(c *Core) error {
+	if len(c.dying)+len(c.failing)+len(c.touched)+len(c.pumping)+len(c.dirty) > 0 {
+		return fmt.Errorf("the turn left work: %d dying, %d failing, %d touched, %d to pump", len(c.dying), len(c.failing), len(c.touched), len(c.pumping))
+	}
+	if err := checkObjects(c); err != nil {
+		return err
+	}
+	if err := checkTasks(c); err != nil {
+		return err
+	}
+	return checkGrants(c)
+}
+
+func checkObjects(c *Core) error {
+	pins := map[*object]uint32{}
+	pin := func(name id.Object) error {
+		o := c.lookup(name)
+		if o == nil {
+			return fmt.Errorf("REF-1: object %v is needed and gone", name)
+		}
+		pins[o]++
+		return nil
+	}
+	objects, holders, waiters := 0, 0, 0
+	for name, e := range c.entries {
+		if e.id != name || e.live == 0 && e.task == nil && e.actor == nil {
+			return fmt.Errorf("entry %v is empty", name)
+		}
+		live := 0
+		for i := range len(e.more) + 1 {
+			o := e.object(uint32(i))
+			if o == nil {
+				continue
+			}
+			live++
+			if o.entry != e || int(o.index) != i {
+				return fmt.Errorf("object %v[%d] does not know its place", name, i)
+			}
+			if o.state != objectPending {
+				if o.waiting != nil {
+					return fmt.Errorf("object %v[%d] is there and waited for", name, i)
+				}
+				m, payload := c.readResult(o.value)
+				for k := range int(m.Refs) {
+					if err := pin(objectAt(payload, k)); err != nil {
+						return err
+					}
+				}
+			}
+			for h := o.holders; h != nil; h = h.next {
+				holders++
+				if h.process.gone {
+					return fmt.Errorf("REF-4: process %d is gone and holds %v[%d]", h.process.id, name, i)
+				}
+				if h.object != o || !h.made && h.deliveries == 0 {
+					return fmt.Errorf("REF-2: a hold of nothing on %v[%d]", name, i)
+				}
+			}
+			for x := o.waiting; x != nil; x = x.next {
+				waiters++
+				if x.process != nil && (x.process.gone || c.holderOf(x.process, o) == nil) {
+					return fmt.Errorf("REF-3: %v[%d] is waited for by who does not hold it", name, i)
+				}
+				if x.next == nil && o.last != x {
+					return fmt.Errorf("the waiters of %v[%d] have no end", name, i)
+				}
+			}
+		}
+		if live != e.live {
+			return fmt.Errorf("entry %v has %d objects and counts %d", name, live, e.live)
+		}
+		objects += live
+		if t := e.task; t != nil {
+			for k := range int(t.deps + t.refs) {
+				if err := pin(objectAt(t.args(), k)); err != nil {
+					return err
+				}
+			}
+			if t.kind == call {
+				pins[t.actor.entry.first]++
+			}
+		}
+		if e.actor != nil && e.actor.pinned {
+			pins[e.first]++
+		}
+	}
+	for name, e := range c.entries {
+		for i := range len(e.more) + 1 {
+			o := e.object(uint32(i))
+			if o == nil {
+				continue
+			}
+			if o.pins != pins[o] {
+				return fmt.Errorf("REF-1: object %v[%d] has %d pins and counts %d", name, i, pins[o], o.pins)
+			}
+			if o.holders == nil && o.pins == 0 {
+				return fmt.Errorf("REF-1: object %v[%d] is of no use and there", name, i)
+			}
+		}
+	}
+	listed := 0
+	for _, p := range c.processes {
+		var before *holder
+		for h := p.held; h != nil; h = h.after {
+			listed++
+			if h.process != p || h.before != before {
+				return fmt.Errorf("the holds of process %d are no list", p.id)
+			}
+			before = h
+		}
+	}
+	if listed != holders || c.holdRec.used != holders || c.objRec.used != objects || c.waitRec.used != waiters || c.entRec.used != len(c.entries) {
+		return fmt.Errorf("records: %d/%d/%d holders, %d/%d objects, %d/%d waiters, %d/%d entries", listed, holders, c.holdRec.used, objects, c.objRec.used,
+			waiters, c.waitRec.used, len(c.entries), c.entRec.used)
+	}
+	return nil
+}
+
+func checkTasks(c *Core) error {
+	seen := map[*task]bool{}
+	for _, p := range c.submitters() {
+		n := 0
+		for t := p.tasks.head; t != nil; t = t.ownedAfter {
+			n++
+			if seen[t] || t.owner != p || t.entry.task != t {
+				return fmt.Errorf("WORK-1: task %v is listed twice, or elsewhere", t.id())
+			}
+			seen[t] = true
+			switch {
+			case (t.state == taskGiven) != (t.worker != nil) && t.kind != create:
+				return fmt.Errorf("WORK-3: task %v, state %d, has worker %v", t.id(), t.state, t.worker != nil)
+			case t.worker != nil && t.in != &t.worker.flight:
+				return fmt.Errorf("WORK-3: task %v has a worker and is elsewhere", t.id())
+			case t.worker == nil && t.in != nil && t.kind == plain && t.in != &t.class.queue:
+				return fmt.Errorf("task %v is in a strange list", t.id())
+			case t.state == taskQueued && t.in == nil:
+				return fmt.Errorf("WORK-4: task %v is queued nowhere", t.id())
+			case t.state == taskWaiting && t.missing == 0:
+				return fmt.Errorf("task %v waits for nothing", t.id())
+			}
+		}
+		if n != p.tasks.n {
+			return fmt.Errorf("process %d has %d tasks and counts %d", p.id, n, p.tasks.n)
+		}
+	}
+	if c.taskRec.used != len(seen) {
+		return fmt.Errorf("%d records of %d tasks", c.taskRec.used, len(seen))
+	}
+	flying := map[*class]int{}
+	deep := 0
+	for _, w := range c.workers {
+		n, blocked := 0, 0
+		for t := w.flight.head; t != nil; t = t.listed {
+			n++
+			if t.worker != w || t.in != &w.flight || !seen[t] {
+				return fmt.Errorf("WORK-3: worker %d has task %v, which is elsewhere", w.key, t.id())
+			}
+			if t.blocked {
+				blocked++
+			}
+			if w.actor == nil {
+				flying[t.class]++
+			}
+		}
+		if n != w.flight.n || blocked != w.blocked {
+			return fmt.Errorf("worker %d: %d tasks, counts %d; %d wait, counts %d", w.key, n, w.flight.n, blocked, w.blocked)
+		}
+		if w.deep {
+			deep++
+		}
+		if idle := slices.Contains(w.job.idle, w); idle && (w.held || w.flight.n > 0 || w.shutting) {
+			return fmt.Errorf("worker %d is idle and is not", w.key)
+		}
+		if w.actor == nil && w.held && !w.shutting && !slices.Contains(w.class.leased, w) {
+			return fmt.Errorf("worker %d has a lease that its class does not know", w.key)
+		}
+		if w.actor == nil && w.held && !w.shutting && w.process != nil && w.flight.n == 0 {
+			return fmt.Errorf("WORK-2: worker %d has a lease and nothing to do", w.key)
+		}
+	}
+	if deep != c.deep {
+		return fmt.Errorf("%d deep workers, counts %d", deep, c.deep)
+	}
+	for _, j := range c.jobs {
+		for _, cl := range j.classes {
+			starting := 0
+			for _, w := range cl.leased {
+				if w.class != cl || !w.held || w.shutting {
+					return fmt.Errorf("class %d lists worker %d, which has no lease for it", cl.number, w.key)
+				}
+				if w.process == nil {
+					starting++
+				}
+			}
+			if cl.flying != flying[cl] || cl.starting != starting {
+				return fmt.Errorf("class %d: %d tasks flying, counts %d; %d starting, counts %d", cl.number, flying[cl], cl.flying, starting, cl.starting)
+			}
+			if cl.queue.n > 0 && !cl.active {
+				return fmt.Errorf("class %d has tasks and is not looked at", cl.number)
+			}
+		}
+	}
+	for _, a := range c.actors {
+		n := 0
+		for _, l := range a.lanes {
+			n += l.n
+			if l.queue.n > l.n {
+				return fmt.Errorf("a lane of %v has more than it counts", a.id())
+			}
+		}
+		sum := 0
+		for _, g := range a.groups {
+			sum += g.flying
+		}
+		if sum != a.flying || a.flying > n {
+			return fmt.Errorf("actor %v: %d calls flying, counts %d, of %d", a.id(), sum, a.flying, n)
+		}
+	}
+	return nil
+}
+
+// checkGrants: what is held and what is free add up (WORK-2).
+func checkGrants(c *Core) error {
+	for _, g := range c.grants {
+		used, sticky := make([]int64, len(c.names)), make([]int64, len(c.names))
+		shares := map[string]int64{}
+		for _, w := range c.workers {
+			if !w.held || w.grant != g {
+				continue
+			}
+			for _, p := range w.class.need.parts {
+				if p.resource != resCPU || !w.lent {
+					used[p.resource] += p.amount
+				}
+				if w.actor != nil || w.lent {
+					sticky[p.resource] += p.amount
+				}
+			}
+			for _, d := range w.devices {
+				shares[d] += w.share()
+			}
+		}
+		for i := range c.names {
+			if get(g.total, i) != get(g.free, i)+used[i] {
+				return fmt.Errorf("WORK-2: %s: of %d, %d are free and %d held", c.names[i], get(g.total, i), get(g.free, i), used[i])
+			}
+			if get(g.free, i) < 0 && i != resCPU {
+				return fmt.Errorf("WORK-2: %s: %d free", c.names[i], g.free[i])
+			}
+			if get(g.sticky, i) != sticky[i] {
+				return fmt.Errorf("%s: %d sticky, counts %d", c.names[i], sticky[i], get(g.sticky, i))
+			}
+		}
+		for _, d := range g.devices {
+			if d.free+shares[d.id] != one || d.free < 0 {
+				return fmt.Errorf("WORK-2: device %s: %d free, %d held", d.id, d.free, shares[d.id])
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,223 @@
+package work
+
+import (
+	"math"
+	"time"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// Durations and bounds of the core.
+const (
+	depthTime   = int64(time.Millisecond)       // so much work a worker may have queued
+	depthMax    = 64                            // and so many tasks
+	shortTask   = int64(200 * time.Microsecond) // tasks over it, by their function's mean, are given out one by one
+	recallAfter = int64(5 * time.Millisecond)   // a task that has run so long does not keep others waiting behind it
+	patience    = int64(200 * time.Millisecond) // a class that has waited so long gets what becomes free before smaller ones
+	idleAfter   = int64(5 * time.Second)        // workers beyond the number of CPUs end when idle for so long
+	endAfter    = int64(30 * time.Second)       // an actor that nobody has a handle of has so long to end
+	callsAhead  = 63                            // calls that may wait at an actor's worker
+	maxShapes   = 1 << 16                       // numbers of shapes on a connection
+	maxReturns  = 1 << 20                       // results of one task
+	maxRestarts = 3                             // workers of a class that may fail to start in a row
+	never       = int64(math.MaxInt64)
+)
+
+// Config is what a core is told. Zero values of sizes mean the defaults named.
+type Config struct {
+	Agent       id.Agent
+	Node        string
+	Cluster     string
+	Records     uint32 // credit of a process in records; 32768
+	Bytes       uint64 // and in bytes; 64 MiB
+	InlineLimit uint32 // results up to so many bytes are pushed with their value; 100 KiB
+	Processes   int    // cap of workers; 1024
+}
+
+// Core decides for one node. Use: New, then Step with every event in order; do the effects in order;
+// Step(Tick) when NextDeadline has come.
+type Core struct {
+	cfg Config
+	now int64
+	out []Effect
+
+	memory  memory
+	taskRec records[task]
+	entRec  records[entry]
+	objRec  records[object]
+	holdRec records[holder]
+	waitRec records[waiter]
+
+	byProcess map[id.Process]*process
+	processes []*process // alive, in the order of attachment
+	dirty     []*process // with bytes to be sent
+	sent      []*process // whose buffers went with the last Step
+	jobs      []*job
+	turn      int // job that is next
+	entries   map[id.Task]*entry
+	dying     []*object
+	failing   []id.Task // with an argument that failed
+
+	grants    []*grant
+	names     []string // of resources, by index
+	workers   []*worker
+	nextKey   uint64
+	touched   []*worker // to be filled again at the end of the turn
+	restless  bool      // something happened by which a task might start
+	hungry    int       // classes that found no room in the last pass
+	hasty     bool      // a class waits for workers of its own that will be free soon
+	checking  bool      // a chain is looked at
+	deep      int       // workers with tasks queued behind one that runs
+	calm      int64     // when idle workers are looked at, 0: no need
+	nextClass uint32
+
+	actors  []*actor // alive or to be
+	pumping []*actor
+	ending  int // actors asked to end
+	timers  timers
+	strays  uint64 // frames dropped because they were late
+	refused uint64 // frames that none may send
+
+	read    scratch
+	builder *flatbuffers.Builder
+}
+
+// scratch are structs that frames are read into.
+type scratch struct {
+	submit   *fb.SubmitT
+	call     *fb.CallT
+	result   *fb.ResultT
+	put      *fb.PutT
+	release  *fb.ReleaseT
+	get      *fb.GetT
+	cancel   *fb.CancelT
+	recalled *fb.RecalledT
+	task     *fb.BlockedT
+	write    *fb.ResultT
+	ready    *fb.ReadyT
+	object   *fb.ObjectIDT
+}
+
+// New makes a core without processes, and with nothing granted.
+func New(cfg Config) *Core {
+	if cfg.Records == 0 {
+		cfg.Records = 32768
+	}
+	if cfg.Bytes == 0 {
+		cfg.Bytes = 64 << 20
+	}
+	if cfg.InlineLimit == 0 {
+		cfg.InlineLimit = 100 << 10
+	}
+	if cfg.Processes == 0 {
+		cfg.Processes = 1024
+	}
+	c := &Core{
+		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{},
+		names: []string{"CPU", "GPU", "memory"}, builder: flatbuffers.NewBuilder(1024),
+	}
+	c.read = scratch{
+		submit:   wire.New(fb.FrameTypeSubmit).(*fb.SubmitT),
+		call:     wire.New(fb.FrameTypeCall).(*fb.CallT),
+		result:   wire.New(fb.FrameTypeResult).(*fb.ResultT),
+		put:      wire.New(fb.FrameTypePut).(*fb.PutT),
+		release:  wire.New(fb.FrameTypeRelease).(*fb.ReleaseT),
+		get:      wire.New(fb.FrameTypeGet).(*fb.GetT),
+		cancel:   wire.New(fb.FrameTypeCancel).(*fb.CancelT),
+		recalled: wire.New(fb.FrameTypeRecalled).(*fb.RecalledT),
+		task:     wire.New(fb.FrameTypeBlocked).(*fb.BlockedT),
+		write:    wire.New(fb.FrameTypeResult).(*fb.ResultT),
+		ready:    wire.New(fb.FrameTypeReady).(*fb.ReadyT),
+		object:   &fb.ObjectIDT{Task: &fb.TaskIDT{}},
+	}
+	return c
+}
+
+// Step takes in one event at time now (wall, ns) and appends what is to be done to out.
+func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
+	c.now, c.out = now, out
+	for _, p := range c.sent {
+		p.out, p.mark = p.out[:0], 0
+	}
+	c.sent = c.sent[:0]
+	switch ev := ev.(type) {
+	case *Frames:
+		if p := c.byProcess[ev.Process]; p != nil && !p.closing {
+			c.walk(p, ev.Bytes)
+		}
+	case ProcessUp:
+		c.onUp(ev)
+	case ProcessGone:
+		if p := c.byProcess[ev.Process]; p != nil {
+			c.onGone(p, ev.Why)
+		}
+	case WorkerFailed:
+		c.onFailed(ev)
+	case Grant:
+		c.onGrant(ev)
+	case Tick:
+		c.tick()
+	}
+	c.settleTurn()
+	out, c.out = c.out, nil
+	return out
+}
+
+// settleTurn does what the frames of a turn left to be done once: free objects, start tasks, send.
+func (c *Core) settleTurn() {
+	for more := true; more; {
+		c.failPoisoned()
+		c.reap()
+		c.pump()
+		c.dispatch()
+		more = len(c.failing) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
+	}
+	for _, p := range c.dirty {
+		c.flush(p)
+		p.dirty = false
+		c.sent = append(c.sent, p)
+	}
+	c.dirty = c.dirty[:0]
+}
+
+// NextDeadline is the time at which a Tick is due; math.MaxInt64: none.
+func (c *Core) NextDeadline() int64 {
+	next := c.timers.next()
+	if c.deep > 0 || c.hasty {
+		next = min(next, c.now+recallAfter/2)
+	}
+	if c.calm != 0 {
+		next = min(next, c.calm)
+	}
+	return next
+}
+
+func (c *Core) tick() {
+	if c.deep > 0 {
+		c.recallOverdue()
+	}
+	if c.calm != 0 && c.now >= c.calm {
+		c.endIdle()
+	}
+	c.dueTimers()
+	c.restless = true
+}
+
+func taskOf(t *fb.TaskIDT) id.Task {
+	if t == nil {
+		return id.Task{}
+	}
+	return id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}
+}
+
+func setTask(to *fb.TaskIDT, t id.Task) {
+	to.Agent, to.Process, to.Counter = uint32(t.Agent), uint32(t.Process), t.Counter
+}
+
+func taskT(t id.Task) *fb.TaskIDT {
+	return &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}
+}

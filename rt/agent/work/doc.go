@@ -1,0 +1,43 @@
+// Package work decides how the tasks, the actors and the objects of one node's programs go: what
+// waits, what runs where, who holds what. It is the part of an agent that every call of a program
+// goes through, beside the core of package agent for members and gangs.
+//
+// The nouns. A process is a driver or a worker at the other end of a work connection. A job is a driver
+// and all that it started; its number comes with the driver. A task is a Submit, a Call or the
+// construction of an actor, from its frame to its last result. An object is one result or one put; an
+// entry is what is known under one minted ID: the task, the actor, the objects of it. A class is a shape
+// as all of a job say it; its queue holds the tasks whose arguments are here. A grant is what may be
+// used, of the node or of a bundle of a group; a lease is the part of it that a worker holds, for one
+// class at a time. A lane holds the calls of one process to one actor.
+//
+// Ownership. A Core belongs to one goroutine. It keeps none of an event's bytes: what it has to keep it
+// copies into memory of its own, which it uses again. Bytes in an effect are the core's, good until the
+// next Step.
+//
+// What goes in and out. Frames pass through as the bytes in which they came, but for the numbers that
+// mean something on one connection only (shape) or that the agent decides (attempt, incarnation).
+//
+// Invariants:
+//
+//	REF-1: an object is there as long as a process holds it, a task waits for it, or an object that is
+//	       there contains it; with the last of these it goes, and so does what it alone contained.
+//	REF-2: a release ends a hold only if it has seen every delivery; one under way keeps the object.
+//	REF-3: nobody names an object that it does not hold: not as an argument, in a value, nor to get it.
+//	REF-4: a process that died holds nothing.
+//	WORK-1: a task that was accepted has one outcome, told once to the process that submitted it.
+//	WORK-2: what leases hold and what is free of a grant add up to the grant; only one who wakes up from
+//	        waiting takes more CPUs than there are, and no device is ever shared beyond its whole.
+//	WORK-3: a task is given to one worker at a time; one that must not be retried is never given out twice.
+//	WORK-4: tasks of a class start in the order in which their arguments became complete, those given back first.
+//	WORK-5: calls of a process to an actor reach it in the order in which they were sent, in every
+//	        incarnation, unless it was created to take them out of order, or with several at a time.
+//	WORK-6: between jobs the next lease goes around.
+//	WORK-7: what a process has spent it gets back, once: for a put at once, for a task with its outcome.
+//	WORK-8: no frame of a process makes the core fail, or touch what is another job's; what none may
+//	        say is counted and said once, and its connection ends.
+//	WORK-9: a task that its own ancestors keep from ever starting fails with the chain of their names.
+//	WORK-10: what explain says a task waits for is the test that keeps it from starting.
+//
+// Limits: one node, and values inside frames. A label of a shape is not looked at. Names of actors are
+// known on this node only. Results that contain one another in a circle are never freed.
+package work

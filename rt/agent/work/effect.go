@@ -1,0 +1,44 @@
+package work
+
+import "github.com/maniple-hpc/maniple/transport/wire/id"
+
+// Do says what an Effect wants.
+type Do uint8
+
+// What there is to do.
+const (
+	// Append sends Bytes to Process, after all that was appended before.
+	Append Do = iota + 1
+	// NeedWorker starts a process for Need; answered by ProcessUp with its key, or WorkerFailed.
+	NeedWorker
+	// KillWorker ends the worker of Key at once; answered by ProcessGone, or by WorkerFailed if it had not attached.
+	KillWorker
+	// CloseProcess closes the connection to Process once what was appended is sent. A worker ends by that.
+	CloseProcess
+	// Say tells users Text, under the stable name Code. Process: whom it concerns, 0: everybody.
+	Say
+	// Pass hands on Bytes, a frame of Process that is not about work (groups, the cluster's state).
+	Pass
+)
+
+// Effect is what a Core wants done, in order. It is one struct and no interface: a turn has thousands.
+type Effect struct {
+	Do      Do
+	Process id.Process
+	Key     uint64
+	Bytes   []byte // good until the next Step
+	Code    string
+	Text    string // Say; why, of KillWorker and CloseProcess
+	Need    *Need
+}
+
+// Need describes a worker.
+type Need struct {
+	Key         uint64
+	Job         uint32
+	Environment string
+	Language    string
+	Devices     []string // the only ones that it may see
+	Actor       bool     // it is for an actor
+	CPUs        int64    // in 1/10,000, for the number of threads
+}

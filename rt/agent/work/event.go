@@ -1,0 +1,70 @@
+package work
+
+import "github.com/maniple-hpc/maniple/transport/wire/id"
+
+// Event is what happens to a Core: one of the types below.
+type Event interface{ event() }
+
+// Frames are whole frames that came together from one process. It is a pointer, so that the shell can
+// use the same one again.
+type Frames struct {
+	Process id.Process
+	Bytes   []byte
+}
+
+// Kind is what a process is.
+type Kind uint8
+
+// The kinds of processes.
+const (
+	Driver Kind = iota + 1 // a job of its own, or another one's as a second process (after a fork)
+	Worker
+)
+
+// ProcessUp: a process has attached. The shell numbers processes 1, 2, ... and uses no number twice.
+type ProcessUp struct {
+	Process id.Process
+	Kind    Kind
+	Job     uint32 // driver: its number, as the head gave it
+	Key     uint64 // worker: that of NeedWorker
+	PID     uint32
+}
+
+// ProcessGone: its connection is closed, and the process over. Why is for messages: "killed by signal 9".
+type ProcessGone struct {
+	Process id.Process
+	Why     string
+}
+
+// WorkerFailed: what NeedWorker asked for can't be had. Final: it would not be had the next time either
+// (an environment that can't be made).
+type WorkerFailed struct {
+	Key   uint64
+	Why   string
+	Final bool
+}
+
+// Grant is what may be used from now on, of the node or of a bundle of a group. One without anything
+// takes it back, and ends what runs on it.
+type Grant struct {
+	Group     id.Task // zero: the node
+	Bundle    int32
+	Resources []Amount
+	Devices   []string // as many as Resources has of GPU
+}
+
+// Amount of a resource, in 1/10,000.
+type Amount struct {
+	Name   string
+	Amount int64
+}
+
+// Tick: the time of NextDeadline has come (one that comes early does nothing).
+type Tick struct{}
+
+func (*Frames) event()      {}
+func (ProcessUp) event()    {}
+func (ProcessGone) event()  {}
+func (WorkerFailed) event() {}
+func (Grant) event()        {}
+func (Tick) event()         {}

@@ -1,0 +1,179 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// amountOf writes an amount with its resource: "2 CPU", "0.5 GPU", "4GiB memory" as bytes.
+func amountOf(n int64, name string) string {
+	if name == "memory" {
+		return fmt.Sprintf("%v bytes of memory", placement.Amount(n))
+	}
+	return placement.Amount(n).String() + " " + name
+}
+
+// impossible says why a class can never start, whatever is granted; "" if it may.
+func (c *Core) impossible(cl *class) string {
+	if node := cl.table.Node; node != "" && node != c.cfg.Node && node != fmt.Sprint(c.cfg.Agent) && !cl.table.Soft {
+		return fmt.Sprintf("it is to run on node %q and this is %q", node, c.cfg.Node)
+	}
+	return ""
+}
+
+// explainTask says what a task waits for, by the tests that keep it from going on (WORK-10).
+func (c *Core) explainTask(t *task) string {
+	switch t.state {
+	case taskWaiting:
+		return c.explainArgs(t)
+	case taskGiven:
+		if t.worker == nil || t.worker.process == nil {
+			return "its worker, which starts"
+		}
+		if t != t.worker.flight.head && t.worker.actor == nil {
+			return fmt.Sprintf("task %s, which runs before it in process %d", t.worker.flight.head.name(), t.worker.process.id)
+		}
+		if t.blocked {
+			return "objects: it runs and waits in get or wait"
+		}
+		return fmt.Sprintf("nothing: it runs in process %d", t.worker.process.id)
+	case taskBuilt:
+		return "nothing: it is alive"
+	}
+	if t.kind == call {
+		return c.explainCall(t)
+	}
+	return c.explainClass(t)
+}
+
+func (c *Core) explainArgs(t *task) string {
+	var names []string
+	n := 0
+	for i := range int(t.deps) {
+		o := c.lookup(objectAt(t.args(), i))
+		if o == nil || o.state != objectPending {
+			continue
+		}
+		if n++; n > 3 {
+			continue
+		}
+		name := fmt.Sprintf("%v[%d]", o.entry.id, o.index)
+		if m := o.entry.task; m != nil {
+			name = fmt.Sprintf("the result of %s, which waits for %s", m.name(), c.explainShort(m))
+		}
+		names = append(names, name)
+	}
+	if n > 3 {
+		names = append(names, fmt.Sprintf("%d more", n-3))
+	}
+	return fmt.Sprintf("%d of its %d arguments: %s", n, t.deps, strings.Join(names, "; "))
+}
+
+// explainShort is explainTask without what other tasks wait for in turn.
+func (c *Core) explainShort(t *task) string {
+	if t.state == taskWaiting {
+		return "arguments of its own"
+	}
+	return c.explainTask(t)
+}
+
+func (c *Core) explainCall(t *task) string {
+	a := t.actor
+	switch {
+	case a.phase == fb.ActorPhasePending && a.create != nil, a.phase == fb.ActorPhaseRestarting && a.create != nil:
+		return fmt.Sprintf("actor %s, which is %s and waits for %s", a.title(), strings.ToLower(a.phase.String()), c.explainTask(a.create))
+	case t.lane.queue.head != t && t.lane.queue.head.state == taskWaiting:
+		return fmt.Sprintf("an earlier call of the same process, %s, which waits for %s", t.lane.queue.head.name(), c.explainArgs(t.lane.queue.head))
+	}
+	return fmt.Sprintf("its turn: actor %s has %d calls before it", a.title(), a.flying)
+}
+
+// explainClass says what keeps the next task of a class from starting.
+func (c *Core) explainClass(t *task) string {
+	cl := t.class
+	ahead := 0
+	for k := cl.queue.head; k != nil && k != t; k = k.listed {
+		ahead++
+	}
+	behind := ""
+	if ahead > 0 {
+		behind = fmt.Sprintf("; %d tasks are before it", ahead)
+	}
+	if cl.starting > ahead {
+		return "its worker, which starts" + behind
+	}
+	var why []string
+	for _, g := range c.grants {
+		if !cl.mayUse(g) {
+			continue
+		}
+		if r := g.tooSmall(&cl.need); r >= 0 {
+			why = append(why, fmt.Sprintf("%s: %s has %s at all", amountOf(cl.need.get(r), c.names[r]), g.name(), amountOf(get(g.total, r), c.names[r])))
+			continue
+		}
+		if r := g.lacks(&cl.need); r >= 0 {
+			why = append(why, fmt.Sprintf("%s: %s of %s are free, %s", amountOf(cl.need.get(r), c.names[r]),
+				placement.Amount(max(get(g.free, r), 0)), amountOf(get(g.total, r), c.names[r]), c.holders(g, r)))
+			continue
+		}
+		if other := c.before(cl, g); other != nil {
+			why = append(why, fmt.Sprintf("%s, which has waited for %v and gets what becomes free first", other.queue.head.name(), time.Duration(c.now-other.since).Round(time.Millisecond)))
+			continue
+		}
+		if c.soon(cl) {
+			return "a worker of its kind, which will be free soon" + behind
+		}
+		if len(c.workers) >= c.cfg.Processes {
+			return fmt.Sprintf("a process: the node has %d workers, which is its cap%s", len(c.workers), behind)
+		}
+		return "its turn" + behind
+	}
+	if len(why) == 0 {
+		if cl.group != (id.Task{}) {
+			return fmt.Sprintf("group %v, of which no bundle that it may use is here", cl.group)
+		}
+		return "resources: nothing is granted to this node yet"
+	}
+	return strings.Join(why, "; ") + behind
+}
+
+func (g *grant) name() string {
+	if g.group == (id.Task{}) {
+		return "the node"
+	}
+	return fmt.Sprintf("bundle %d of group %v", g.bundle, g.group)
+}
+
+// holders names who holds a resource of a grant.
+func (c *Core) holders(g *grant, resource int) string {
+	var names []string
+	n := 0
+	for _, w := range c.workers {
+		if !w.held || w.grant != g || w.class.need.get(resource) == 0 || resource == resCPU && w.lent {
+			continue
+		}
+		n++
+		name := ""
+		switch {
+		case w.actor != nil:
+			name = "actor " + w.actor.title()
+		case w.flight.head != nil:
+			name = w.flight.head.name()
+		default:
+			name = fmt.Sprintf("a worker of job %d that starts or ends", w.job.number)
+		}
+		if !slices.Contains(names, name) && len(names) < 4 {
+			names = append(names, name)
+		}
+	}
+	if n > len(names) {
+		names = append(names, fmt.Sprintf("%d more", n-len(names)))
+	}
+	return "held by " + strings.Join(names, ", ")
+}

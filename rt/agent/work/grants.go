@@ -1,0 +1,332 @@
+package work
+
+import (
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// Indices of the resources that mean something here. All others are counted and no more.
+const (
+	resCPU = iota
+	resGPU
+	resMemory
+)
+
+// one is one CPU or one GPU.
+const one = 10_000
+
+// grant is what may be used, of the node or of one bundle of a group.
+type grant struct {
+	group   id.Task
+	bundle  int32
+	total   []int64 // by index of the resource
+	free    []int64 // less than zero: processes woke up from waiting and run beside others
+	sticky  []int64 // of what is leased: held by actors and by workers that wait
+	devices []device
+}
+
+type device struct {
+	id   string
+	free int64
+}
+
+// demand is what a class needs.
+type demand struct {
+	parts  []part // sorted by resource
+	cpu    int64
+	gpu    int64
+	sticks bool // it needs what waiting does not give back
+	named  bool // CPUs were asked for, be it none
+}
+
+type part struct {
+	resource int
+	amount   int64
+}
+
+// index gives the number of a resource's name.
+func (c *Core) index(name string) int {
+	if i := slices.Index(c.names, name); i >= 0 {
+		return i
+	}
+	c.names = append(c.names, name)
+	return len(c.names) - 1
+}
+
+func (c *Core) demand(resources []*fb.ResourceT) demand {
+	var d demand
+	for _, r := range resources {
+		i := c.index(r.Name)
+		if i == resCPU {
+			d.named = true
+		}
+		if r.Amount == 0 {
+			continue
+		}
+		at := slices.IndexFunc(d.parts, func(p part) bool { return p.resource == i })
+		if at < 0 {
+			d.parts = append(d.parts, part{i, r.Amount})
+		} else {
+			d.parts[at].amount = addUp(d.parts[at].amount, r.Amount)
+		}
+	}
+	slices.SortFunc(d.parts, func(a, b part) int { return a.resource - b.resource })
+	for _, p := range d.parts {
+		switch p.resource {
+		case resCPU:
+			d.cpu = p.amount
+		case resGPU:
+			d.gpu = p.amount
+			d.sticks = true
+		default:
+			d.sticks = true
+		}
+	}
+	return d
+}
+
+// addUp adds and saturates.
+func addUp(a, b int64) int64 {
+	if a > never-b {
+		return never
+	}
+	return a + b
+}
+
+func get(v []int64, i int) int64 {
+	if i < len(v) {
+		return v[i]
+	}
+	return 0
+}
+
+func add(v []int64, i int, n int64) []int64 {
+	for len(v) <= i {
+		v = append(v, 0)
+	}
+	v[i] += n
+	return v
+}
+
+// onGrant takes what may be used from now on. What leases hold stays theirs; if less was granted, it is
+// free again only when they end.
+func (c *Core) onGrant(ev Grant) {
+	c.restless = true
+	at := slices.IndexFunc(c.grants, func(g *grant) bool { return g.group == ev.Group && g.bundle == ev.Bundle })
+	if len(ev.Resources) == 0 {
+		if at >= 0 {
+			g := c.grants[at]
+			c.grants = slices.Delete(c.grants, at, at+1)
+			c.evict(g)
+		}
+		return
+	}
+	if at < 0 {
+		at = len(c.grants)
+		c.grants = append(c.grants, &grant{group: ev.Group, bundle: ev.Bundle})
+	}
+	g := c.grants[at]
+	total := make([]int64, len(c.names))
+	for _, r := range ev.Resources {
+		total = add(total, c.index(r.Name), r.Amount)
+	}
+	for i := range max(len(total), len(g.total)) {
+		g.free = add(g.free, i, get(total, i)-get(g.total, i))
+	}
+	g.total = total
+	old := g.devices
+	g.devices = nil
+	for _, name := range ev.Devices {
+		d := device{id: name, free: one}
+		if k := slices.IndexFunc(old, func(o device) bool { return o.id == name }); k >= 0 {
+			d = old[k]
+		} else {
+			for _, w := range c.workers { // a device that went and came back while it was used
+				if w.held && w.grant == g && slices.Contains(w.devices, name) {
+					d.free -= w.share()
+				}
+			}
+		}
+		g.devices = append(g.devices, d)
+	}
+}
+
+// evict ends what runs on a grant that was taken back.
+func (c *Core) evict(g *grant) {
+	for _, w := range slices.Clone(c.workers) {
+		if w.held && w.grant == g {
+			if w.actor != nil {
+				c.endActor(w.actor, "the group that it lived in was removed", true)
+			} else {
+				w.evicted = true
+				c.kill(w, "the group that it ran in was removed")
+			}
+		}
+	}
+	if g.group == (id.Task{}) {
+		return
+	}
+	for _, j := range c.jobs {
+		for _, cl := range slices.Clone(j.active) {
+			if cl.group != g.group || c.grantsOf(cl) > 0 {
+				continue
+			}
+			for t := cl.queue.head; t != nil; t = cl.queue.head {
+				code := "TASK_GROUP_REMOVED"
+				if t.kind == create {
+					code = "ACTOR_GROUP_REMOVED"
+				}
+				c.unschedulable(t, code, "the group that it was to run in was removed")
+			}
+		}
+	}
+}
+
+// onGrants tells whether a class may use a grant.
+func (cl *class) mayUse(g *grant) bool {
+	return g.group == cl.group && (g.group == (id.Task{}) || cl.table.Bundle < 0 || cl.table.Bundle == g.bundle)
+}
+
+func (c *Core) grantsOf(cl *class) (n int) {
+	for _, g := range c.grants {
+		if cl.mayUse(g) {
+			n++
+		}
+	}
+	return n
+}
+
+// lacks gives the first resource of which a grant has too little free for a demand, -1 if none (WORK-10:
+// explain asks here, too).
+func (g *grant) lacks(d *demand) int {
+	for _, p := range d.parts {
+		if get(g.free, p.resource) < p.amount {
+			return p.resource
+		}
+	}
+	if d.gpu > 0 && !g.hasDevices(d.gpu) {
+		return resGPU
+	}
+	return -1
+}
+
+// tooSmall gives the first resource of which a grant could never have enough, -1 if none.
+func (g *grant) tooSmall(d *demand) int {
+	for _, p := range d.parts {
+		if get(g.total, p.resource) < p.amount {
+			return p.resource
+		}
+	}
+	return -1
+}
+
+// hasDevices tells whether there are devices for an amount: one with such a part free, or as many whole ones.
+func (g *grant) hasDevices(amount int64) bool {
+	if len(g.devices) == 0 {
+		return true // devices without identity: counted only
+	}
+	whole := int64(0)
+	for _, d := range g.devices {
+		if amount < one && d.free >= amount {
+			return true
+		}
+		if d.free == one {
+			whole++
+		}
+	}
+	return amount >= one && whole*one >= amount
+}
+
+// pick takes devices for an amount: a part of the fullest that has it, or whole ones in their order.
+func (g *grant) pick(amount int64) []string {
+	if amount == 0 || len(g.devices) == 0 {
+		return nil
+	}
+	if amount < one {
+		best := -1
+		for i, d := range g.devices {
+			if d.free >= amount && (best < 0 || d.free < g.devices[best].free) {
+				best = i
+			}
+		}
+		g.devices[best].free -= amount
+		return []string{g.devices[best].id}
+	}
+	var out []string
+	for i := range g.devices {
+		if d := &g.devices[i]; d.free == one && int64(len(out))*one < amount {
+			d.free = 0
+			out = append(out, d.id)
+		}
+	}
+	return out
+}
+
+// lease gives a worker what its class needs of a grant.
+func (c *Core) lease(w *worker, cl *class, g *grant, devices []string) {
+	w.class, w.grant, w.held, w.devices, w.fresh = cl, g, true, devices, true
+	for _, p := range cl.need.parts {
+		g.free = add(g.free, p.resource, -p.amount)
+	}
+}
+
+// share is the part of each of its devices that a worker has.
+func (w *worker) share() int64 { return min(w.class.need.gpu, one) }
+
+// release gives back what a worker held.
+func (c *Core) release(w *worker) {
+	if !w.held {
+		return
+	}
+	if w.lent {
+		c.takeCPU(w)
+	}
+	g := w.grant
+	if w.actor != nil {
+		c.stick(w, -1)
+	}
+	for _, p := range w.class.need.parts {
+		g.free = add(g.free, p.resource, p.amount)
+	}
+	for i := range g.devices {
+		if slices.Contains(w.devices, g.devices[i].id) {
+			g.devices[i].free += w.share()
+		}
+	}
+	w.held = false
+	c.restless = true
+}
+
+// stick counts what a worker holds for as long as it lives, or waits.
+func (c *Core) stick(w *worker, sign int64) {
+	for _, p := range w.class.need.parts {
+		w.grant.sticky = add(w.grant.sticky, p.resource, sign*p.amount)
+	}
+}
+
+// lendCPU frees the CPUs of a worker that waits. What else it holds it keeps.
+func (c *Core) lendCPU(w *worker) {
+	if w.lent || !w.held {
+		return
+	}
+	w.lent = true
+	if w.actor == nil {
+		c.stick(w, 1)
+	}
+	w.grant.free = add(w.grant.free, resCPU, w.class.need.cpu)
+	c.restless = true
+}
+
+// takeCPU takes them again, at once, be they free or not.
+func (c *Core) takeCPU(w *worker) {
+	if !w.lent {
+		return
+	}
+	w.lent = false
+	if w.actor == nil {
+		c.stick(w, -1)
+	}
+	w.grant.free = add(w.grant.free, resCPU, -w.class.need.cpu)
+}

@@ -1,0 +1,210 @@
+package work
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// job is a driver and what it started. It is kept while a process or a detached actor of it is there.
+type job struct {
+	number    uint32
+	processes int
+	over      bool // its driver is gone; only what is detached goes on
+	functions map[uint64]*function
+	classes   map[string]*class
+	active    []*class // with tasks in their queues, in the order in which they came to have some
+	turn      int      // class that is next
+	idle      []*worker
+	home      *process // submitter of what outlived its own; nothing is sent to it
+	actors    int      // that live
+}
+
+// function is code of a job, and how long it takes.
+type function struct {
+	number   uint64
+	name     string
+	language string
+	frame    []byte // as it came, for workers
+	methods  []byte
+	names    []string // of methods
+	mean     int64    // of its tasks, ns; 0: unknown
+}
+
+// took notes that a task of the function took so long. The mean goes down slowly and up at once to a
+// long one: putting a task behind a long one is dearer than a round trip.
+func (f *function) took(d int64) {
+	switch {
+	case f.mean == 0 || d > 4*f.mean && d > shortTask:
+		f.mean = max(d, 1)
+	default:
+		f.mean = max(f.mean+(d-f.mean)/8, 1)
+	}
+}
+
+// shape is what a process calls a class by; the class depends on the language of the function, too.
+type shape struct {
+	table   *fb.ShapeT
+	key     string
+	classes []*class
+}
+
+// class is a shape that all processes of a job share: tasks that can stand in for one another as far
+// as a worker and its resources are concerned.
+type class struct {
+	number   uint32 // on connections to workers
+	job      *job
+	language string
+	frame    []byte // Shape with that number
+	table    *fb.ShapeT
+	group    id.Task
+	need     demand
+	queue    list
+	leased   []*worker // that hold a lease for it, actors not among them
+	starting int       // of these, not attached yet
+	flying   int       // tasks of it that workers have
+	active   bool
+	hungry   bool   // no room in the last pass
+	since    int64  // hungry since
+	failed   int    // workers in a row that did not start
+	why      string // of the last of them
+}
+
+func (c *Core) jobOf(number uint32) *job {
+	for _, j := range c.jobs {
+		if j.number == number && !j.over {
+			return j
+		}
+	}
+	j := &job{number: number, functions: map[uint64]*function{}, classes: map[string]*class{}}
+	j.home = &process{job: j, gone: true, closing: true}
+	c.jobs = append(c.jobs, j)
+	return j
+}
+
+// forget drops a job of which nothing is left.
+func (c *Core) forget(j *job) {
+	if j.over && j.processes == 0 && j.actors == 0 && j.home.tasks.n == 0 {
+		c.jobs = slices.DeleteFunc(c.jobs, func(k *job) bool { return k == j })
+	}
+}
+
+// endJob ends what a driver started, now that it is gone: tasks, actors that aren't detached, and the
+// workers of both.
+func (c *Core) endJob(j *job, driver *process) {
+	j.over = true
+	for _, a := range slices.Clone(c.actors) {
+		if a.job == j && !a.detached {
+			c.endActor(a, "its driver ended", false)
+		}
+	}
+	for _, p := range c.processes {
+		if p.job == j && p.worker != nil && p.worker.actor == nil {
+			c.dropTasks(p)
+		}
+	}
+	c.dropTasks(driver)
+	c.dropTasks(j.home)
+	for _, w := range slices.Clone(c.workers) {
+		if w.job == j && w.actor == nil {
+			c.kill(w, "its driver ended")
+		}
+	}
+	c.forget(j)
+}
+
+// dropTasks cancels what a process submitted. Those that run end with their workers.
+func (c *Core) dropTasks(p *process) {
+	for t := p.tasks.head; t != nil; {
+		next := t.ownedAfter
+		if t.kind != create {
+			t.cancelled = true
+			if t.worker == nil {
+				c.fail(t, "CANCELLED", "the driver of its job ended")
+				next = p.tasks.head // what waited for it may have failed, too
+			}
+		}
+		t = next
+	}
+}
+
+func (c *Core) onFunction(p *process, m *fb.FunctionT, f frame) {
+	if len(m.Hash) != 32 || m.Language == "" {
+		c.refuse(p, "sent a function without its hash or language")
+		return
+	}
+	number := binary.LittleEndian.Uint64(m.Hash)
+	if p.job.functions[number] != nil {
+		return // said by another process
+	}
+	p.job.functions[number] = &function{number: number, name: m.Name, language: m.Language, frame: slices.Clone(f.whole)}
+}
+
+func (c *Core) onMethods(p *process, m *fb.MethodsT, f frame) {
+	fn := p.job.functions[m.Function]
+	if fn == nil {
+		c.refuse(p, "named methods of a class that it did not define")
+		return
+	}
+	if fn.methods == nil {
+		fn.methods, fn.names = slices.Clone(f.whole), m.Names
+	}
+}
+
+func (c *Core) onShape(p *process, m *fb.ShapeT) {
+	if m.Number >= maxShapes {
+		c.refuse(p, "numbered a shape beyond 65535")
+		return
+	}
+	for int(m.Number) >= len(p.shapes) {
+		p.shapes = append(p.shapes, nil)
+	}
+	if p.shapes[m.Number] != nil {
+		c.refuse(p, "gave two shapes one number")
+		return
+	}
+	for _, r := range m.Resources {
+		if r == nil || r.Amount < 0 || r.Name == "" {
+			c.refuse(p, "sent a shape with a negative or nameless resource")
+			return
+		}
+	}
+	number := m.Number
+	m.Number = 0
+	body, err := wire.Marshal(c.builder, m)
+	if err != nil {
+		c.refuse(p, "sent a shape that can't be kept")
+		return
+	}
+	p.shapes[number] = &shape{table: m, key: string(body)}
+}
+
+// class gives the class of a shape by its number on p's connection, for code in a language; nil if
+// there is no such number.
+func (c *Core) class(p *process, number uint32, language string) *class {
+	if int(number) >= len(p.shapes) || p.shapes[number] == nil {
+		return nil
+	}
+	s := p.shapes[number]
+	for _, cl := range s.classes {
+		if cl.language == language {
+			return cl
+		}
+	}
+	key := language + "\x00" + s.key
+	cl := p.job.classes[key]
+	if cl == nil {
+		c.nextClass++
+		table := *s.table
+		table.Number = c.nextClass
+		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, group: taskOf(table.Group)}
+		cl.frame = c.encode(&table, 0, nil)
+		cl.need = c.demand(table.Resources)
+		p.job.classes[key] = cl
+	}
+	s.classes = append(s.classes, cl)
+	return cl
+}

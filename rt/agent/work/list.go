@@ -1,0 +1,279 @@
+package work
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// stateVersion is the version of the replies.
+const stateVersion = 1
+
+// listed is the most that a reply names of anything; the count is of all.
+const listLimit = 10_000
+
+type jsonReply struct {
+	Version int          `json:"version"`
+	Count   int          `json:"count"`
+	Tasks   []jsonTask   `json:"tasks,omitempty"`
+	Actors  []jsonActor  `json:"actors,omitempty"`
+	Objects []jsonObject `json:"objects,omitempty"`
+	Workers []jsonWorker `json:"workers,omitempty"`
+	Actor   *jsonActor   `json:"actor,omitempty"`
+	Text    string       `json:"text,omitempty"`
+}
+
+type jsonTask struct {
+	ID      string  `json:"id"`
+	Name    string  `json:"name"`
+	State   string  `json:"state"` // waiting, queued, given, running, blocked
+	Job     uint32  `json:"job"`
+	Parent  string  `json:"parent,omitempty"`
+	Attempt uint32  `json:"attempt,omitempty"`
+	Process uint32  `json:"process,omitempty"` // that it runs in
+	PID     uint32  `json:"pid,omitempty"`
+	Seconds float64 `json:"seconds"` // in this state
+	Waits   string  `json:"waits,omitempty"`
+}
+
+type jsonActor struct {
+	ID          string   `json:"id"`
+	Class       string   `json:"class"`
+	Name        string   `json:"name,omitempty"`
+	Namespace   string   `json:"namespace,omitempty"`
+	State       string   `json:"state"`
+	Reason      string   `json:"reason,omitempty"`
+	Incarnation uint32   `json:"incarnation"`
+	Job         uint32   `json:"job"`
+	PID         uint32   `json:"pid,omitempty"`
+	Calls       int      `json:"calls"`             // given to its worker
+	Queued      int      `json:"queued"`            // waiting here
+	Function    string   `json:"function"`          // number of its class, as in Call
+	Methods     []string `json:"methods,omitempty"` // by number
+	Detached    bool     `json:"detached,omitempty"`
+}
+
+type jsonObject struct {
+	ID         string `json:"id"`
+	State      string `json:"state"` // pending, there, error
+	Size       int    `json:"size"`
+	Process    uint32 `json:"process"` // that holds it
+	PID        uint32 `json:"pid"`
+	Made       bool   `json:"made,omitempty"`       // of its own call or put
+	Deliveries uint32 `json:"deliveries,omitempty"` // references that it was sent
+	Pins       uint32 `json:"pins,omitempty"`       // tasks that need it and objects that contain it
+}
+
+type jsonWorker struct {
+	Process     uint32   `json:"process,omitempty"`
+	PID         uint32   `json:"pid,omitempty"`
+	Job         uint32   `json:"job"`
+	State       string   `json:"state"` // starting, idle, busy, blocked, actor, ending
+	Tasks       int      `json:"tasks"`
+	Environment string   `json:"environment,omitempty"`
+	Devices     []string `json:"devices,omitempty"`
+}
+
+// onQuery answers what is asked about work, and passes on the rest.
+func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
+	var r jsonReply
+	var err error
+	switch m.What {
+	case "tasks":
+		r.Tasks, r.Count = c.listTasks()
+	case "actors":
+		r.Actors, r.Count = c.listActors()
+	case "objects":
+		r.Objects, r.Count = c.listObjects()
+	case "workers":
+		r.Workers, r.Count = c.listWorkers()
+	case "actor":
+		r.Actor, err = c.getActor(p, m.Id)
+	case "explain":
+		if r.Text, err = c.explain(m.Id); err != nil {
+			c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole}) // a group, for all that is known here
+			return
+		}
+	default:
+		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
+		return
+	}
+	r.Version = stateVersion
+	reply := &fb.StateReplyT{}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(&r)
+	}
+	if err != nil {
+		reply.Error, text = err.Error(), nil
+	}
+	c.table(p, reply, f.corr, text)
+}
+
+// getActor finds an actor by NAMESPACE/NAME and gives p a handle of it, as if it had made it.
+func (c *Core) getActor(p *process, ref string) (*jsonActor, error) {
+	space, name, found := strings.Cut(ref, "/")
+	if !found {
+		space, name = "", ref
+	}
+	a := c.named(p.job, space, name)
+	if a == nil || a.entry.first == nil {
+		return nil, fmt.Errorf("work: no actor named %q lives in namespace %q: it was not created, or is dead", name, space)
+	}
+	h := c.hold(p, a.entry.first)
+	h.made = true
+	c.tellOne(a, p)
+	j := c.showActor(a)
+	return &j, nil
+}
+
+// explain says what the task, the actor or the object of that ID waits for.
+func (c *Core) explain(ref string) (string, error) {
+	name, index, isObject := strings.Cut(strings.TrimSuffix(ref, "]"), "[")
+	t, err := id.ParseTask(name)
+	if err != nil {
+		return "", err
+	}
+	e := c.entries[t]
+	if e == nil {
+		return "", fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
+	}
+	switch {
+	case e.actor != nil && e.actor.create == nil:
+		return fmt.Sprintf("actor %s is dead: %s", e.actor.title(), e.actor.reason), nil
+	case e.actor != nil:
+		return fmt.Sprintf("actor %s waits for %s", e.actor.title(), c.explainTask(e.actor.create)), nil
+	case e.task != nil:
+		return fmt.Sprintf("task %s waits for %s", e.task.name(), c.explainTask(e.task)), nil
+	}
+	n := uint64(0)
+	if isObject {
+		if n, err = strconv.ParseUint(index, 10, 32); err != nil {
+			return "", fmt.Errorf("work: %q names no object: it is of the form agent.process.counter[index]", ref)
+		}
+	}
+	if o := e.object(uint32(n)); o != nil && o.state == objectFailed {
+		return fmt.Sprintf("object %s is there: an error", ref), nil
+	}
+	return fmt.Sprintf("object %s is there", ref), nil
+}
+
+// submitters are all processes that have tasks, those of the jobs' own last.
+func (c *Core) submitters() []*process {
+	out := append([]*process{}, c.processes...)
+	for _, j := range c.jobs {
+		out = append(out, j.home)
+	}
+	return out
+}
+
+func (c *Core) listTasks() (out []jsonTask, n int) {
+	for _, p := range c.submitters() {
+		for t := p.tasks.head; t != nil; t = t.ownedAfter {
+			if t.kind == create {
+				continue
+			}
+			if n++; n > listLimit {
+				continue
+			}
+			j := jsonTask{ID: t.id().String(), Name: t.name(), Job: t.class.job.number, Attempt: t.attempt, Seconds: float64(c.now-t.since) / 1e9}
+			switch t.state {
+			case taskWaiting:
+				j.State = "waiting"
+			case taskQueued:
+				j.State = "queued"
+			case taskGiven:
+				j.State = "running"
+				if t.blocked {
+					j.State = "blocked"
+				} else if t.worker.actor == nil && t != t.worker.flight.head {
+					j.State = "given"
+				}
+				if p := t.worker.process; p != nil {
+					j.Process, j.PID = uint32(p.id), p.pid
+				}
+			}
+			if t.parent != nil {
+				j.Parent = t.parent.id().String()
+			}
+			if n <= 100 && t.state != taskGiven {
+				j.Waits = c.explainTask(t)
+			}
+			out = append(out, j)
+		}
+	}
+	return out, n
+}
+
+func (c *Core) showActor(a *actor) jsonActor {
+	j := jsonActor{ID: a.id().String(), Class: a.function.name, Name: a.table.Name, Namespace: a.table.Namespace_, State: strings.ToLower(a.phase.String()),
+		Reason: a.reason, Incarnation: a.incarnation, Job: a.job.number, Calls: a.flying, Function: strconv.FormatUint(a.function.number, 10),
+		Methods: a.function.names, Detached: a.detached}
+	if a.worker != nil && a.worker.process != nil {
+		j.PID = a.worker.process.pid
+	}
+	for _, l := range a.lanes {
+		j.Queued += l.queue.n
+	}
+	return j
+}
+
+func (c *Core) listActors() (out []jsonActor, n int) {
+	for _, a := range c.actors {
+		if n++; n <= listLimit {
+			out = append(out, c.showActor(a))
+		}
+	}
+	return out, n
+}
+
+func (c *Core) listObjects() (out []jsonObject, n int) {
+	for _, p := range c.processes {
+		for h := p.held; h != nil; h = h.after {
+			if n++; n > listLimit {
+				continue
+			}
+			o := h.object
+			j := jsonObject{ID: fmt.Sprintf("%v[%d]", o.entry.id, o.index), Size: len(o.value), Process: uint32(p.id), PID: p.pid,
+				Made: h.made, Deliveries: h.deliveries, Pins: o.pins, State: "pending"}
+			switch o.state {
+			case objectThere:
+				j.State = "there"
+			case objectFailed:
+				j.State = "error"
+			}
+			out = append(out, j)
+		}
+	}
+	return out, n
+}
+
+func (c *Core) listWorkers() (out []jsonWorker, n int) {
+	for _, w := range c.workers {
+		if n++; n > listLimit {
+			continue
+		}
+		j := jsonWorker{Job: w.job.number, State: "busy", Tasks: w.flight.n, Environment: w.environment, Devices: w.devices}
+		switch {
+		case w.process == nil:
+			j.State = "starting"
+		case w.shutting:
+			j.State = "ending"
+		case w.actor != nil:
+			j.State = "actor"
+		case w.blocked > 0:
+			j.State = "blocked"
+		case !w.held:
+			j.State = "idle"
+		}
+		if w.process != nil {
+			j.Process, j.PID = uint32(w.process.id), w.process.pid
+		}
+		out = append(out, j)
+	}
+	return out, n
+}

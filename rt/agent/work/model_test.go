@@ -1,0 +1,445 @@
+package work
+
+import (
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// peer is a process as an honest SDK makes it: what it has sent and the core has not read, what the
+// core has sent and it has not read, and its own count of references.
+type peer struct {
+	h      *history
+	id     id.Process
+	kind   Kind
+	job    uint32
+	next   uint64
+	out    []byte
+	in     [][]byte
+	held   map[id.Object]*refs
+	before map[id.Object]*refs // what was held
+	keys   []id.Object         // of held, in the order in which they came
+	dead   bool
+	doomed bool // the core wants it to end
+
+	inbox   []*job1
+	running []*job1
+	actor   *fb.CreateT
+	inc     uint32
+	last    map[id.Process]uint64 // of calls, by caller: the counter of the last
+	calls   map[id.Task]int       // calls on their way or done, by actor
+	shapes  bool
+}
+
+// refs is what a process counts for one object.
+type refs struct {
+	n, seen   uint32
+	own       bool // result of its own task, or its own put
+	came      int  // values that came
+	asked     int
+	gets      int // readiness asked
+	readies   int
+	unsettled bool
+}
+
+// job1 is a task in a worker.
+type job1 struct {
+	id      id.Task
+	kind    taskKind
+	attempt uint32
+	returns uint32
+	args    []id.Object
+	blocked bool
+	cancel  bool
+	once    bool
+}
+
+func (p *peer) send(m wire.Message, payload []byte) {
+	p.out = append(p.out, frameOf(p.h.t, m, payload)...)
+}
+
+func (p *peer) ref(o id.Object) *refs {
+	r := p.held[o]
+	if r == nil {
+		r = &refs{}
+		if old := p.before[o]; old != nil {
+			*r = refs{own: old.own, came: old.came, asked: old.asked, gets: old.gets, readies: old.readies}
+		}
+		p.held[o] = r
+		p.keys = append(p.keys, o)
+	}
+	return r
+}
+
+func (p *peer) delivered(o id.Object) {
+	r := p.ref(o)
+	r.n++
+	r.seen++
+}
+
+// drop ends one reference; the last one is told.
+func (p *peer) drop(o id.Object) {
+	r := p.held[o]
+	if r == nil || r.n == 0 {
+		p.h.t.Fatalf("seed %d: the model dropped %v twice", p.h.seed, o)
+	}
+	if r.n--; r.n > 0 {
+		return
+	}
+	delete(p.held, o)
+	p.before[o] = r // an answer may be under way
+	p.keys = slices.DeleteFunc(p.keys, func(k id.Object) bool { return k == o })
+	p.send(&fb.ReleaseT{Object: objectT(o), Deliveries: r.seen}, nil)
+}
+
+func (p *peer) mint() id.Task {
+	p.next++
+	return id.Task{Agent: agentNumber, Process: p.id, Counter: p.next}
+}
+
+// define says the function, the shapes and the class, once.
+func (p *peer) define() {
+	if p.shapes {
+		return
+	}
+	p.shapes = true
+	for _, name := range []string{"f", "g", "C"} {
+		p.send(&fb.FunctionT{Hash: hashOf(name), Name: name, Language: "python"}, []byte("code"))
+	}
+	p.send(&fb.MethodsT{Function: numberOf("C"), Names: []string{"a", "b"}}, nil)
+	for i, s := range modelShapes {
+		m := &fb.ShapeT{Number: uint32(i + 1), Retries: s.retries, RetryExceptions: s.exceptions, MaxCalls: s.calls, Bundle: -1, Environment: s.env}
+		m.Resources = amounts(p.h.t, s.need)
+		p.send(m, nil)
+	}
+}
+
+var modelShapes = []struct {
+	need       string
+	retries    int32
+	exceptions bool
+	calls      uint32
+	env        string
+}{
+	{"CPU:1", 3, false, 0, ""},
+	{"CPU:1", 0, false, 0, ""},
+	{"CPU:2", 1, true, 0, ""},
+	{"CPU:1,GPU:0.5", 3, false, 1, ""},
+	{"CPU:0.5,lic:1", 3, false, 0, "e"},
+	{"", 0, false, 0, ""},
+}
+
+// some gives up to n of what p holds.
+func (p *peer) some(n int) (list []id.Object) {
+	for range p.h.rng.IntN(n + 1) {
+		if len(p.keys) > 0 {
+			o := p.keys[p.h.rng.IntN(len(p.keys))]
+			if !slices.Contains(list, o) {
+				list = append(list, o)
+			}
+		}
+	}
+	return list
+}
+
+func (p *peer) submit(parent id.Task) {
+	p.define()
+	rng := p.h.rng
+	deps, in := p.some(2), p.some(2)
+	t := p.mint()
+	shape := 1 + rng.IntN(len(modelShapes)-1)
+	if rng.IntN(2) == 0 {
+		shape = 1
+	}
+	returns := uint32(1)
+	if rng.IntN(6) == 0 {
+		returns = uint32(rng.IntN(4))
+	}
+	name := "f"
+	if rng.IntN(3) == 0 {
+		name = "g"
+	}
+	p.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(parent), Function: numberOf(name), Job: p.job, Shape: uint32(shape), Returns: returns,
+		Deps: uint32(len(deps)), Refs: uint32(len(in))}, objectBytes(append(deps, in...)...))
+	p.expect(t, returns)
+	if shape == 2 {
+		p.h.once[t] = true
+	}
+	p.h.submitted++
+}
+
+func (p *peer) expect(t id.Task, returns uint32) {
+	for i := range returns {
+		r := p.ref(id.Object{Task: t, Index: i})
+		r.n, r.own, r.unsettled = 1, true, true
+	}
+}
+
+func (p *peer) create() {
+	p.define()
+	t := p.mint()
+	m := &fb.CreateT{Actor: taskT(t), Function: numberOf("C"), Job: p.job, Shape: 6, MaxRestarts: int32(p.h.rng.IntN(3) - 1), MaxTaskRetries: int32(p.h.rng.IntN(2)),
+		MaxPending: -1, Concurrency: uint32(p.h.rng.IntN(3)), OutOfOrder: p.h.rng.IntN(5) == 0}
+	deps := p.some(1)
+	m.Deps = uint32(len(deps))
+	if p.h.rng.IntN(3) == 0 {
+		m.Shape = 4
+	}
+	p.send(m, objectBytes(deps...))
+	p.expect(t, 1)
+	p.h.actors[t] = m
+}
+
+func (p *peer) call() {
+	for _, o := range p.keys {
+		if p.h.actors[o.Task] == nil || p.h.rng.IntN(2) == 0 {
+			continue
+		}
+		p.define()
+		deps := p.some(1)
+		t := p.mint()
+		p.send(&fb.CallT{Task: taskT(t), Actor: taskT(o.Task), Parent: &fb.TaskIDT{}, Job: p.job, Shape: 6, Method: uint32(p.h.rng.IntN(2)), Returns: 1, Deps: uint32(len(deps))}, objectBytes(deps...))
+		p.expect(t, 1)
+		p.h.submitted++
+		return
+	}
+}
+
+// there is some that has a value: what contains only such is in no cycle, which counting never finds.
+func (p *peer) there(n int) []id.Object {
+	return slices.DeleteFunc(p.some(n), func(o id.Object) bool {
+		x := p.h.core.lookup(o)
+		return x == nil || x.state == objectPending
+	})
+}
+
+func (p *peer) put() {
+	in := p.there(2)
+	t := p.mint()
+	p.send(&fb.PutT{Object: objectT(id.Object{Task: t}), Refs: uint32(len(in))}, append(objectBytes(in...), "value"...))
+	r := p.ref(id.Object{Task: t})
+	r.n, r.own = 1, true
+}
+
+func (p *peer) get() {
+	for _, o := range p.some(1) {
+		want := fb.WantValue
+		if r := p.held[o]; p.h.rng.IntN(3) == 0 {
+			want = fb.WantReadiness
+			r.gets++
+		} else {
+			r.asked++
+		}
+		p.send(&fb.GetT{Object: objectT(o), Want: want}, nil)
+	}
+}
+
+// read takes in what the core has sent at once.
+func (p *peer) read(chunk []byte) {
+	var values []*fb.ResultT
+	var bodies [][]byte
+	for b := chunk; len(b) > 0; {
+		f, rest, _ := cut(b)
+		b = rest
+		m, err := wire.Unmarshal(f.kind, f.body)
+		if err != nil {
+			p.h.t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *fb.ResultT:
+			values, bodies = append(values, m), append(bodies, f.payload)
+		case *fb.SubmitT:
+			values, bodies = p.given(&job1{id: taskOf(m.Task), attempt: m.Attempt, returns: m.Returns, once: p.h.once[taskOf(m.Task)]}, m.Deps, m.Refs, f.payload, values, bodies)
+		case *fb.CallT:
+			values, bodies = p.given(&job1{id: taskOf(m.Task), kind: call, attempt: m.Attempt, returns: m.Returns}, m.Deps, m.Refs, f.payload, values, bodies)
+			p.inOrder(m)
+		case *fb.CreateT:
+			p.actor = m
+			values, bodies = p.given(&job1{id: taskOf(m.Actor), kind: create, returns: 1}, m.Deps, m.Refs, f.payload, values, bodies)
+		case *fb.ReadyT:
+			if r := p.held[objectOf(m.Object)]; r != nil {
+				r.readies++
+				if r.readies > r.gets {
+					p.h.t.Fatalf("seed %d: process %d: more Ready than was asked", p.h.seed, p.id)
+				}
+			}
+		case *fb.CancelT:
+			for _, j := range append(slices.Clone(p.inbox), p.running...) {
+				j.cancel = j.cancel || j.id == taskOf(m.Task)
+			}
+		case *fb.RecallT:
+			p.recall(taskOf(m.Task))
+		case *fb.ShutdownT:
+			p.doomed = true
+		}
+	}
+	for i, m := range values {
+		p.result(m, bodies[i])
+	}
+}
+
+// result is a value that was pushed or asked for.
+func (p *peer) result(m *fb.ResultT, payload []byte) {
+	for i := range int(m.Refs) {
+		p.delivered(objectAt(payload, i))
+	}
+	o := id.Object{Task: taskOf(m.Task), Index: m.Index}
+	if r := p.held[o]; r != nil {
+		limit := r.asked
+		if r.own {
+			limit++
+		}
+		if r.came++; r.came > limit {
+			p.h.t.Fatalf("seed %d: WORK-1: process %d got %v %d times", p.h.seed, p.id, o, r.came)
+		}
+		r.unsettled = false
+	}
+	if m.Flags&uint32(fb.ResultFlagLast) != 0 && m.Flags&uint32(fb.ResultFlagError) != 0 && o.Task.Process == p.id {
+		for i := range uint32(4) { // the others of the task have this error, too
+			if s := p.held[id.Object{Task: o.Task, Index: i}]; s != nil {
+				s.unsettled = false
+			}
+		}
+	}
+	for i := range int(m.Refs) { // the value is read and forgotten, at times
+		if p.h.rng.IntN(2) == 0 {
+			p.drop(objectAt(payload, i))
+		}
+	}
+}
+
+// given puts a task into the inbox; the last of the values before it are its arguments.
+func (p *peer) given(j *job1, deps, in uint32, payload []byte, values []*fb.ResultT, bodies [][]byte) ([]*fb.ResultT, [][]byte) {
+	if int(deps) > len(values) {
+		p.h.t.Fatalf("seed %d: task %v came without its arguments", p.h.seed, j.id)
+	}
+	first := len(values) - int(deps)
+	for i := range int(deps) {
+		m := values[first+i]
+		if (id.Object{Task: taskOf(m.Task), Index: m.Index}) != objectAt(payload, i) {
+			p.h.t.Fatalf("seed %d: argument %d of %v is another object", p.h.seed, i, j.id)
+		}
+		for k := range int(m.Refs) {
+			o := objectAt(bodies[first+i], k)
+			p.delivered(o)
+			j.args = append(j.args, o)
+		}
+	}
+	for i := range int(in) {
+		o := objectAt(payload, int(deps)+i)
+		p.delivered(o)
+		j.args = append(j.args, o)
+	}
+	p.inbox = append(p.inbox, j)
+	return values[:first], bodies[:first]
+}
+
+// inOrder: WORK-5.
+func (p *peer) inOrder(m *fb.CallT) {
+	if p.actor.OutOfOrder || p.actor.Concurrency > 1 || m.Attempt > 0 {
+		return
+	}
+	who, n := id.Process(m.Task.Process), m.Task.Counter
+	if n <= p.last[who] {
+		p.h.t.Fatalf("seed %d: WORK-5: call %d of process %d came after %d", p.h.seed, n, who, p.last[who])
+	}
+	p.last[who] = n
+}
+
+func (p *peer) recall(one id.Task) {
+	keep := p.inbox[:0]
+	for i, j := range p.inbox {
+		// Of what is not started all but what would start now.
+		if (one == (id.Task{}) && (i > 0 || len(p.running) > 0) || j.id == one) && j.kind == plain {
+			p.release(j)
+			p.send(&fb.RecalledT{Task: taskT(j.id)}, nil)
+			continue
+		}
+		keep = append(keep, j)
+	}
+	p.inbox = keep
+	for _, j := range p.running {
+		if j.id == one {
+			p.send(&fb.RecalledT{Task: taskT(one), Started: 1}, nil)
+		}
+	}
+}
+
+func (p *peer) release(j *job1) {
+	for _, o := range j.args {
+		p.drop(o)
+	}
+	j.args = nil
+}
+
+// work lets a worker go on with something.
+func (p *peer) work() {
+	rng := p.h.rng
+	width := 1
+	if p.actor != nil {
+		width = max(int(p.actor.Concurrency), 1)
+	}
+	if len(p.inbox) > 0 && len(p.running) < width {
+		j := p.inbox[0]
+		p.inbox = p.inbox[1:]
+		p.running = append(p.running, j)
+		if w := p.h.runs[j.id]; w != nil && !w.dead && w != p {
+			p.h.t.Fatalf("seed %d: WORK-3: task %v runs in two workers", p.h.seed, j.id)
+		}
+		if j.once && p.h.starts[j.id] > 0 {
+			p.h.t.Fatalf("seed %d: WORK-3: task %v must not run twice", p.h.seed, j.id)
+		}
+		p.h.runs[j.id] = p
+		p.h.starts[j.id]++
+		return
+	}
+	if len(p.running) == 0 {
+		return
+	}
+	j := p.running[rng.IntN(len(p.running))]
+	switch k := rng.IntN(10); {
+	case p.h.calm && j.blocked, !p.h.calm && k == 0 && !j.blocked && j.kind != create, j.blocked && k < 4:
+		j.blocked = !j.blocked
+		if j.blocked {
+			p.send(&fb.BlockedT{Task: taskT(j.id)}, nil)
+		} else {
+			p.send(&fb.UnblockedT{Task: taskT(j.id)}, nil)
+		}
+	case j.blocked:
+	case !p.h.calm && k < 3 && j.kind != create:
+		p.submit(j.id)
+	case !p.h.calm && k == 3:
+		p.put()
+	case !p.h.calm && k == 4:
+		p.get()
+	default:
+		p.finish(j)
+	}
+}
+
+func (p *peer) finish(j *job1) {
+	rng := p.h.rng
+	failed := j.cancel || rng.IntN(8) == 0 && j.kind != create
+	n := max(j.returns, 1)
+	if failed {
+		n = 1
+	}
+	for i := range n {
+		in := p.there(2)
+		m := &fb.ResultT{Task: taskT(j.id), Index: i, Attempt: j.attempt, Refs: uint32(len(in))}
+		payload := append(objectBytes(in...), "result"...)
+		if i == n-1 {
+			m.Flags = uint32(fb.ResultFlagLast)
+		}
+		if failed {
+			m.Flags, m.Format, m.Refs = uint32(fb.ResultFlagLast|fb.ResultFlagError), fb.FormatError, 0
+			payload, _ = wire.Marshal(nil, &fb.FailureT{Code: "USER", Type: "E", Message: "no"})
+		}
+		p.send(m, payload)
+	}
+	p.running = slices.DeleteFunc(p.running, func(k *job1) bool { return k == j })
+	delete(p.h.runs, j.id)
+	p.release(j)
+}

@@ -1,0 +1,285 @@
+package work
+
+import (
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// entry is what is known under one minted ID. It is there while its task, its actor or one of its objects is.
+type entry struct {
+	id    id.Task
+	task  *task  // without outcome yet
+	actor *actor // alive or to be, or dead and still named by a handle
+	first *object
+	more  []*object // index 1 and on
+	live  int       // objects
+}
+
+type objectState uint8
+
+const (
+	objectPending objectState = iota
+	objectThere
+	objectFailed
+)
+
+// object is one result or one put.
+type object struct {
+	entry   *entry
+	index   uint32
+	state   objectState
+	dying   bool
+	pins    uint32  // tasks that wait for it or run with it, objects that contain it
+	value   []byte  // its Result frame
+	holders *holder // processes that have a reference
+	waiting *waiter // who asked for it, the first one first
+	last    *waiter
+}
+
+// waiter is a task whose argument an object is, or a process that asked for it.
+type waiter struct {
+	task    *task
+	process *process
+	corr    uint64
+	want    fb.Want
+	until   int64 // 0: for ever
+	next    *waiter
+}
+
+func (o *object) id() id.Object { return id.Object{Task: o.entry.id, Index: o.index} }
+
+func (e *entry) object(index uint32) *object {
+	switch {
+	case index == 0:
+		return e.first
+	case int64(index) <= int64(len(e.more)):
+		return e.more[index-1]
+	}
+	return nil
+}
+
+// lookup finds an object, nil if it is not there.
+func (c *Core) lookup(o id.Object) *object {
+	if e := c.entries[o.Task]; e != nil {
+		return e.object(o.Index)
+	}
+	return nil
+}
+
+func (c *Core) newEntry(t id.Task) *entry {
+	e := c.entRec.take()
+	e.id = t
+	c.entries[t] = e
+	return e
+}
+
+func (c *Core) newObject(e *entry, index uint32) *object {
+	o := c.objRec.take()
+	o.entry, o.index = e, index
+	if index == 0 {
+		e.first = o
+	} else {
+		for len(e.more) < int(index) {
+			e.more = append(e.more, nil)
+		}
+		e.more[index-1] = o
+	}
+	e.live++
+	return o
+}
+
+// tidy forgets an entry of which nothing is left.
+func (c *Core) tidy(e *entry) {
+	if e.live == 0 && e.task == nil && e.actor == nil {
+		delete(c.entries, e.id)
+		c.entRec.give(e)
+	}
+}
+
+// minted tells whether an ID is one that p may mint, and a new one.
+func (c *Core) minted(p *process, t id.Task) bool {
+	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entries[t] == nil
+}
+
+func (c *Core) onPut(p *process, f frame) {
+	m := c.read.put
+	if wire.ReadPut(f.body, m) != nil {
+		c.refuse(p, "sent a Put that can't be read")
+		return
+	}
+	o := objectOf(m.Object)
+	if !c.minted(p, o.Task) || o.Index != 0 {
+		c.refuse(p, "put an object under an ID that is not its own, or is used")
+		return
+	}
+	if !c.holdsAll(p, f.payload, 0, m.Refs) {
+		return
+	}
+	made := c.newObject(c.newEntry(o.Task), 0)
+	c.hold(p, made).made = true
+	c.keep(made, fb.ResultFlagNotTask|fb.ResultFlagLast, m.Format, m.Refs, f.payload)
+	c.giveBack(p, uint32(len(f.payload)))
+}
+
+// keep makes a value of payload and gives it to an object.
+func (c *Core) keep(o *object, flags fb.ResultFlag, format fb.Format, refs uint32, payload []byte) {
+	c.settle(o, c.resultFrame(o.id(), 0, flags, format, refs, payload))
+}
+
+// settle gives an object its value, a Result frame that is the core's own. What the value names is held
+// by the object from now on. Whoever waits for it is told.
+func (c *Core) settle(o *object, value []byte) {
+	m, payload := c.readResult(value)
+	o.value, o.state = value, objectThere
+	if m.Flags&uint32(fb.ResultFlagError) != 0 {
+		o.state = objectFailed
+	}
+	for i := range int(m.Refs) {
+		if in := c.lookup(objectAt(payload, i)); in != nil {
+			in.pins++
+		}
+	}
+	c.wake(o)
+}
+
+// wake answers all who wait for an object.
+func (c *Core) wake(o *object) {
+	for o.waiting != nil {
+		w := o.waiting
+		if o.waiting = w.next; o.waiting == nil {
+			o.last = nil
+		}
+		x := *w
+		c.waitRec.give(w)
+		if x.task != nil {
+			c.arrived(x.task, o)
+		} else {
+			c.answer(x.process, o, x.want, x.corr)
+		}
+	}
+}
+
+func (c *Core) await(o *object, w waiter) {
+	x := c.waitRec.take()
+	*x = w
+	if o.last == nil {
+		o.waiting = x
+	} else {
+		o.last.next = x
+	}
+	o.last = x
+}
+
+// unwait removes those for which gone is true from who waits for an object.
+func (c *Core) unwait(o *object, gone func(*waiter) bool) {
+	var kept, last *waiter
+	for w := o.waiting; w != nil; {
+		next := w.next
+		if gone(w) {
+			c.waitRec.give(w)
+		} else {
+			w.next = nil
+			if last == nil {
+				kept = w
+			} else {
+				last.next = w
+			}
+			last = w
+		}
+		w = next
+	}
+	o.waiting, o.last = kept, last
+}
+
+func (c *Core) onGet(p *process, f frame) {
+	m := c.read.get
+	if wire.ReadGet(f.body, m) != nil || m.Want != fb.WantValue && m.Want != fb.WantReadiness {
+		c.refuse(p, "sent a Get that can't be read")
+		return
+	}
+	name := objectOf(m.Object)
+	o := c.lookup(name)
+	if o == nil || c.holderOf(p, o) == nil {
+		c.getUnheld(p, name, f)
+		return
+	}
+	if o.state != objectPending {
+		c.answer(p, o, m.Want, f.corr)
+		return
+	}
+	until := int64(min(m.Deadline, 1<<62))
+	c.await(o, waiter{process: p, corr: f.corr, want: m.Want, until: until})
+	if until != 0 {
+		c.at(until, timerGet, name.Task, name.Index, p.id)
+	}
+}
+
+// getUnheld is a Get of what p has no reference to: the next item of its own stream, which tells the
+// worker how far the reader is, or an error of p's (REF-3).
+func (c *Core) getUnheld(p *process, name id.Object, f frame) {
+	if e := c.entries[name.Task]; e != nil && e.task != nil && e.task.owner == p && e.task.streams() {
+		if w := e.task.worker; w != nil && w.process != nil {
+			c.forward(w.process, f.whole)
+		}
+		return
+	}
+	if name.Task.Process == p.id && name.Task.Agent == c.cfg.Agent {
+		c.strays++ // an end of a stream that has come meanwhile
+		return
+	}
+	c.refuse(p, "asked for an object that it has no reference to")
+}
+
+// stopWaiting answers those of p who wait for o past their deadline: not there.
+func (c *Core) stopWaiting(o *object, who id.Process) {
+	c.unwait(o, func(w *waiter) bool {
+		if w.process == nil || w.process.id != who || w.until == 0 || w.until > c.now {
+			return false
+		}
+		c.ready(w.process, o, fb.ObjectStateNone, w.corr)
+		return true
+	})
+}
+
+// answer tells p of an object that has a value or failed.
+func (c *Core) answer(p *process, o *object, want fb.Want, corr uint64) {
+	if p.gone {
+		return
+	}
+	if want == fb.WantReadiness {
+		state := fb.ObjectStateThere
+		if o.state == objectFailed {
+			state = fb.ObjectStateError
+		}
+		c.ready(p, o, state, corr)
+		return
+	}
+	c.sendValue(p, o)
+}
+
+func (c *Core) ready(p *process, o *object, state fb.ObjectState, corr uint64) {
+	if p.gone {
+		return
+	}
+	m := c.read.ready
+	size := uint64(0)
+	if o.value != nil {
+		size = uint64(len(o.value) - wire.HeaderSize - wire.ResultSize)
+	}
+	*m = fb.ReadyT{Object: m.Object, State: state, Size: size}
+	setTask(m.Object.Task, o.entry.id)
+	m.Object.Index = o.index
+	b := c.start(p, fb.FrameTypeReady, wire.ReadySize, 0)
+	wire.PutReady(b, m)
+}
+
+// sendValue sends an object's value. What it names is thereby delivered.
+func (c *Core) sendValue(p *process, o *object) {
+	m, payload := c.readResult(o.value)
+	refs := int(m.Refs)
+	for i := range refs {
+		c.deliver(p, objectAt(payload, i))
+	}
+	c.forward(p, o.value)
+}

@@ -1,0 +1,216 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// process is what is known of the other end of a work connection.
+type process struct {
+	id      id.Process
+	kind    Kind
+	pid     uint32
+	job     *job
+	worker  *worker // of a worker
+	gone    bool
+	closing bool // nothing more is taken from it
+	goodbye bool // it said that it ends
+	shapes  []*shape
+	held    *holder // what it holds
+	tasks   owned   // what it submitted and has no outcome yet
+	spent   credit  // to be given back
+	last    *function
+
+	out   []byte // frames of this turn
+	mark  int    // what of them has an effect
+	dirty bool
+}
+
+// owned is a list of tasks of one submitter.
+type owned struct {
+	head, tail *task
+	n          int
+}
+
+func (l *owned) add(t *task) {
+	t.ownedBefore, t.ownedAfter = l.tail, nil
+	if l.tail == nil {
+		l.head = t
+	} else {
+		l.tail.ownedAfter = t
+	}
+	l.tail = t
+	l.n++
+}
+
+func (l *owned) remove(t *task) {
+	if t.ownedBefore == nil {
+		l.head = t.ownedAfter
+	} else {
+		t.ownedBefore.ownedAfter = t.ownedAfter
+	}
+	if t.ownedAfter == nil {
+		l.tail = t.ownedBefore
+	} else {
+		t.ownedAfter.ownedBefore = t.ownedBefore
+	}
+	t.ownedBefore, t.ownedAfter = nil, nil
+	l.n--
+}
+
+// walk takes in the frames of a batch.
+func (c *Core) walk(p *process, b []byte) {
+	for len(b) > 0 && !p.closing {
+		f, rest, ok := cut(b)
+		if !ok {
+			c.refuse(p, "sent bytes that are no frames")
+			return
+		}
+		b = rest
+		c.frame(p, f)
+	}
+}
+
+// frame takes in one frame. The hot ones come first.
+func (c *Core) frame(p *process, f frame) {
+	switch f.kind {
+	case fb.FrameTypeSubmit:
+		c.onSubmit(p, f)
+	case fb.FrameTypeResult:
+		c.onResult(p, f)
+	case fb.FrameTypeRelease:
+		c.onRelease(p, f)
+	case fb.FrameTypeCall:
+		c.onCall(p, f)
+	case fb.FrameTypePut:
+		c.onPut(p, f)
+	case fb.FrameTypeGet:
+		c.onGet(p, f)
+	case fb.FrameTypeBlocked, fb.FrameTypeUnblocked, fb.FrameTypeStarted:
+		c.onState(p, f)
+	case fb.FrameTypeRecalled:
+		c.onRecalled(p, f)
+	case fb.FrameTypeCancel:
+		c.onCancel(p, f)
+	case fb.FrameTypeFunction, fb.FrameTypeShape, fb.FrameTypeMethods, fb.FrameTypeCreate, fb.FrameTypeStateQuery, fb.FrameTypeGoodbye:
+		c.onTable(p, f)
+	default:
+		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
+	}
+}
+
+// onTable takes in what is said seldom.
+func (c *Core) onTable(p *process, f frame) {
+	m, err := wire.Unmarshal(f.kind, f.body)
+	if err != nil {
+		c.refuse(p, "sent a "+f.kind.String()+" that can't be read")
+		return
+	}
+	switch m := m.(type) {
+	case *fb.FunctionT:
+		c.onFunction(p, m, f)
+	case *fb.ShapeT:
+		c.onShape(p, m)
+	case *fb.MethodsT:
+		c.onMethods(p, m, f)
+	case *fb.CreateT:
+		c.onCreate(p, m, f)
+	case *fb.StateQueryT:
+		c.onQuery(p, m, f)
+	case *fb.GoodbyeT:
+		p.goodbye = true
+	}
+}
+
+// refuse ends the connection of a process that sent what none may send (WORK-8).
+func (c *Core) refuse(p *process, what string) {
+	if p.closing {
+		return
+	}
+	c.refused++
+	text := fmt.Sprintf("process %d (pid %d) %s", p.id, p.pid, what)
+	c.out = append(c.out, Effect{Do: Say, Process: p.id, Code: "WORK_REFUSED", Text: text})
+	c.end(p, what)
+}
+
+// end closes a connection. What belongs to the process goes when it is gone.
+func (c *Core) end(p *process, why string) {
+	if p.closing {
+		return
+	}
+	p.closing = true
+	if p.worker != nil {
+		c.shut(p.worker)
+	}
+	c.flush(p)
+	c.out = append(c.out, Effect{Do: CloseProcess, Process: p.id, Text: why})
+}
+
+func (c *Core) onUp(ev ProcessUp) {
+	if c.byProcess[ev.Process] != nil {
+		return
+	}
+	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID}
+	var w *worker
+	if ev.Kind == Worker {
+		if w = c.workerOf(ev.Key); w == nil || w.process != nil {
+			c.out = append(c.out, Effect{Do: CloseProcess, Process: ev.Process, Text: "no worker of that key is waited for"})
+			return
+		}
+		p.worker, p.job, w.process = w, w.job, p
+	} else {
+		p.job = c.jobOf(ev.Job)
+	}
+	p.job.processes++
+	c.byProcess[ev.Process] = p
+	c.processes = append(c.processes, p)
+	c.table(p, &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(p.id), Node: c.cfg.Node, Cluster: c.cfg.Cluster,
+		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: p.job.number, InlineLimit: c.cfg.InlineLimit}, 0, nil)
+	if w != nil {
+		c.workerUp(w)
+	}
+}
+
+// onGone ends all that a process was (REF-4): what it holds, what it ran, and what it alone wanted.
+func (c *Core) onGone(p *process, why string) {
+	p.gone, p.closing = true, true
+	delete(c.byProcess, p.id)
+	c.processes = slices.DeleteFunc(c.processes, func(q *process) bool { return q == p })
+	c.dirty = slices.DeleteFunc(c.dirty, func(q *process) bool { return q == p })
+	p.job.processes--
+	if p.worker != nil {
+		c.workerGone(p.worker, why)
+	}
+	for p.held != nil {
+		c.unhold(p.held)
+	}
+	for _, a := range c.actors {
+		a.closeLanes(p)
+	}
+	last := p.kind == Driver
+	for _, q := range c.processes {
+		last = last && (q.job != p.job || q.kind != Driver)
+	}
+	if last {
+		c.endJob(p.job, p)
+	}
+	c.orphan(p)
+	c.forget(p.job)
+}
+
+// orphan lets go of the tasks of a process that is gone: those whose results nobody waits for end, the
+// others go on without it.
+func (c *Core) orphan(p *process) {
+	for t := p.tasks.head; t != nil; t = p.tasks.head {
+		p.tasks.remove(t)
+		t.owner = p.job.home
+		t.owner.tasks.add(t)
+		if t.kind != create && !t.wanted() {
+			c.cancelTask(t, false, false)
+		}
+	}
+}

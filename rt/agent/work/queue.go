@@ -1,0 +1,237 @@
+package work
+
+import (
+	"slices"
+)
+
+// activate puts a class with tasks to start among those that are looked at.
+func (c *Core) activate(cl *class) {
+	c.restless = true
+	if !cl.active {
+		cl.active = true
+		cl.job.active = append(cl.job.active, cl)
+	}
+}
+
+// dispatch gives tasks to workers: first to those that have a lease and room, then, if anything changed
+// by which more could start, new leases, one for each job in turn (WORK-6).
+func (c *Core) dispatch() {
+	for i := 0; i < len(c.touched); i++ {
+		w := c.touched[i]
+		w.touched = false
+		c.refill(w)
+	}
+	c.touched = c.touched[:0]
+	if !c.restless {
+		return
+	}
+	c.restless, c.hasty = false, false
+	for _, j := range c.jobs {
+		j.active = slices.DeleteFunc(j.active, func(cl *class) bool {
+			cl.active = cl.queue.n > 0
+			if !cl.active {
+				cl.hungry = false
+			}
+			return !cl.active
+		})
+	}
+	for c.startNext() {
+	}
+	c.hungry = 0
+	for _, j := range c.jobs {
+		for _, cl := range j.active {
+			if cl.hungry {
+				c.hungry++
+			}
+		}
+	}
+	c.checkStuck()
+}
+
+// startNext gives one more lease to the next job that can have one, counted from the last that had.
+func (c *Core) startNext() bool {
+	for k := range c.jobs {
+		i := (c.turn + 1 + k) % len(c.jobs)
+		if c.startOne(c.jobs[i]) {
+			c.turn = i
+			return true
+		}
+	}
+	return false
+}
+
+// startOne gives one more lease to the next class of a job that can have one.
+func (c *Core) startOne(j *job) bool {
+	for k := range j.active {
+		i := (j.turn + 1 + k) % len(j.active)
+		if c.startClass(j.active[i]) {
+			j.turn = i
+			return true
+		}
+	}
+	return false
+}
+
+// startClass leases what a class needs, for tasks that nobody works on yet.
+func (c *Core) startClass(cl *class) bool {
+	// Workers that have a lease take what they can first.
+	if cl.queue.n > 0 && len(cl.leased) > 0 {
+		for i := len(cl.leased) - 1; i >= 0; i-- { // one that has nothing to do leaves the list
+			c.refill(cl.leased[i])
+		}
+	}
+	if cl.queue.n > cl.starting && c.soon(cl) {
+		c.hasty = true
+		cl.setHungry(false, 0)
+		return false
+	}
+	if cl.queue.n <= cl.starting {
+		cl.setHungry(false, 0)
+		return false
+	}
+	g := c.fit(cl)
+	if g == nil {
+		cl.setHungry(true, c.now)
+		return false
+	}
+	cl.setHungry(false, 0)
+	t := cl.queue.head
+	devices := g.pick(cl.need.gpu)
+	if w := c.idleFor(cl, devices); w != nil {
+		c.lease(w, cl, g, devices)
+		if t.kind == create {
+			c.settleIn(t.actor, w)
+			c.construct(t.actor)
+		} else {
+			cl.leased = append(cl.leased, w)
+			c.refill(w)
+		}
+		return true
+	}
+	var a *actor
+	if t.kind == create {
+		a = t.actor
+	}
+	if c.hire(cl, g, devices, a) {
+		return true
+	}
+	for i := range g.devices { // not now
+		if slices.Contains(devices, g.devices[i].id) {
+			g.devices[i].free += min(cl.need.gpu, one)
+		}
+	}
+	return false
+}
+
+func (cl *class) setHungry(hungry bool, now int64) {
+	if hungry && !cl.hungry {
+		cl.since = now
+	}
+	cl.hungry = hungry
+}
+
+// soon tells whether what waits is so little that the workers of the class have done it before another
+// process could start.
+func (c *Core) soon(cl *class) bool {
+	t := cl.queue.head
+	if t.kind != plain || len(cl.leased) == 0 || t.function.mean == 0 || t.function.mean > shortTask {
+		return false
+	}
+	for _, w := range cl.leased {
+		if w.blocked == 0 && w.process != nil && c.now-w.since < recallAfter {
+			return int64(cl.queue.n)*t.function.mean < 2*depthTime*int64(len(cl.leased))
+		}
+	}
+	return false
+}
+
+// fit finds a grant with room for one more lease of a class.
+func (c *Core) fit(cl *class) *grant {
+	for _, g := range c.grants {
+		if cl.mayUse(g) && g.lacks(&cl.need) < 0 && c.before(cl, g) == nil {
+			return g
+		}
+	}
+	return nil
+}
+
+// before gives the class for which what is free of a grant is kept: one that has waited for long, needs
+// something that this one needs, too, and will have it once what runs now has ended.
+func (c *Core) before(cl *class, g *grant) *class {
+	if c.hungry == 0 {
+		return nil
+	}
+	for _, j := range c.jobs {
+		for _, other := range j.active {
+			if other == cl || !other.hungry || other.queue.n == 0 || c.now-other.since < patience || !other.mayUse(g) {
+				continue
+			}
+			if cl.hungry && (cl.since < other.since || cl.since == other.since && cl.number < other.number) {
+				continue // this one has waited longer
+			}
+			if other.contests(cl) && g.comes(&other.need) {
+				return other
+			}
+		}
+	}
+	return nil
+}
+
+// contests tells whether two classes need a resource in common.
+func (cl *class) contests(other *class) bool {
+	for _, p := range cl.need.parts {
+		for _, q := range other.need.parts {
+			if p.resource == q.resource {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// comes tells whether a grant will have room for a demand without anything ending that waits or stays.
+func (g *grant) comes(d *demand) bool {
+	for _, p := range d.parts {
+		kept := get(g.sticky, p.resource)
+		if get(g.total, p.resource)-kept < p.amount {
+			return false
+		}
+	}
+	return true
+}
+
+// refill gives a worker with a lease what it may have, or ends the lease. If other classes wait for
+// room, a worker gets more only when its lease is fresh: so leases go around.
+func (c *Core) refill(w *worker) {
+	if w.actor != nil || w.shutting || w.process == nil || !w.held || w.blocked > 0 {
+		return
+	}
+	cl := w.class
+	if w.fresh || c.hungry == 0 || c.hungry == 1 && cl.hungry {
+		for t := cl.queue.head; t != nil && t.kind != create && w.flight.n < c.depth(w, t); t = cl.queue.head {
+			cl.flying++
+			w.fresh = false
+			c.give(t, w)
+		}
+		c.setDeep(w, w.flight.n > 1)
+	}
+	if w.flight.n == 0 {
+		c.rest(w)
+	}
+}
+
+// depth is how many tasks a worker may have, of which the last would be t.
+func (c *Core) depth(w *worker, t *task) int {
+	if t.retries == 0 || w.flight.n == 0 || w.calls > 0 || t.class.table.MaxCalls > 0 {
+		return 1 // one that must not run twice, and might have begun when its worker dies
+	}
+	if t.parent != nil && t.parent.worker == w {
+		return 1 // its parent will most likely wait for it
+	}
+	mean := max(t.function.mean, w.flight.tail.function.mean)
+	if t.function.mean == 0 || w.flight.tail.function.mean == 0 || mean > shortTask || c.now-w.since >= recallAfter {
+		return 1
+	}
+	share := (t.class.queue.n + t.class.flying + len(t.class.leased) - 1) / max(len(t.class.leased), 1)
+	return int(min(depthTime/mean, depthMax, int64(max(share, 1))))
+}

@@ -1,0 +1,208 @@
+package work
+
+import (
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// holder is a process that has references to an object.
+type holder struct {
+	object     *object
+	process    *process
+	deliveries uint32 // times that a reference was sent to it
+	made       bool   // it made one itself: of its own call or put
+	next       *holder
+	before     *holder // of the process
+	after      *holder
+}
+
+func (c *Core) holderOf(p *process, o *object) *holder {
+	for h := o.holders; h != nil; h = h.next {
+		if h.process == p {
+			return h
+		}
+	}
+	return nil
+}
+
+// hold gives p's hold on o, a new one if there is none.
+func (c *Core) hold(p *process, o *object) *holder {
+	if h := c.holderOf(p, o); h != nil {
+		return h
+	}
+	h := c.holdRec.take()
+	h.object, h.process = o, p
+	h.next, o.holders = o.holders, h
+	h.after = p.held
+	if p.held != nil {
+		p.held.before = h
+	}
+	p.held = h
+	return h
+}
+
+// unhold ends a hold.
+func (c *Core) unhold(h *holder) {
+	o, p := h.object, h.process
+	for at := &o.holders; *at != nil; at = &(*at).next {
+		if *at == h {
+			*at = h.next
+			break
+		}
+	}
+	if h.before == nil {
+		p.held = h.after
+	} else {
+		h.before.after = h.after
+	}
+	if h.after != nil {
+		h.after.before = h.before
+	}
+	c.holdRec.give(h)
+	if o.waiting != nil {
+		c.unwait(o, func(w *waiter) bool { return w.process == p })
+	}
+	c.drop(o)
+}
+
+// deliver counts a reference that is being sent to p.
+func (c *Core) deliver(p *process, name id.Object) {
+	o := c.lookup(name)
+	if o == nil || p.gone {
+		return
+	}
+	h := c.holderOf(p, o)
+	if h == nil {
+		h = c.hold(p, o)
+		if a := o.entry.actor; a != nil && o.index == 0 {
+			c.tellOne(a, p) // before the first call that it may send
+		}
+	}
+	h.deliveries++
+}
+
+// onRelease ends p's hold on an object, if the release has seen all that was delivered (REF-2). Else one
+// is under way, and p will release that, too.
+func (c *Core) onRelease(p *process, f frame) {
+	m := c.read.release
+	if wire.ReadRelease(f.body, m) != nil {
+		c.refuse(p, "sent a Release that can't be read")
+		return
+	}
+	name := objectOf(m.Object)
+	o := c.lookup(name)
+	var h *holder
+	if o != nil {
+		h = c.holderOf(p, o)
+	}
+	switch {
+	case h == nil && name.Task.Agent == c.cfg.Agent && name.Task.Process == p.id && m.Deliveries == 0:
+		c.strays++ // of a stream's item that never came
+		return
+	case h == nil:
+		c.refuse(p, "released an object that it does not hold")
+		return
+	case m.Deliveries > h.deliveries:
+		c.refuse(p, "released more references than it was sent")
+		return
+	}
+	h.made = false
+	h.deliveries -= m.Deliveries
+	if h.deliveries == 0 {
+		c.unhold(h)
+	}
+}
+
+// drop looks whether an object is still of use. It goes at the end of the turn, in reap, so that nobody
+// who works with it loses it.
+func (c *Core) drop(o *object) {
+	if o.holders == nil && o.pins == 0 && !o.dying {
+		o.dying = true
+		c.dying = append(c.dying, o)
+	}
+}
+
+func (c *Core) unpin(o *object) {
+	if o != nil && o.pins > 0 {
+		o.pins--
+		c.drop(o)
+	}
+}
+
+// reap frees what nobody needs, and what that alone contained (REF-1).
+func (c *Core) reap() {
+	for len(c.dying) > 0 {
+		last := len(c.dying) - 1
+		o := c.dying[last]
+		c.dying = c.dying[:last]
+		o.dying = false
+		if o.holders == nil && o.pins == 0 {
+			c.free(o)
+		}
+	}
+}
+
+func (c *Core) free(o *object) {
+	if o.value != nil {
+		m, payload := c.readResult(o.value)
+		for i := range int(m.Refs) {
+			c.unpin(c.lookup(objectAt(payload, i)))
+		}
+		c.memory.give(o.value)
+	}
+	e := o.entry
+	if o.index == 0 {
+		e.first = nil
+	} else {
+		e.more[o.index-1] = nil
+	}
+	e.live--
+	c.objRec.give(o)
+	if a := e.actor; a != nil && e.first == nil {
+		c.unnamed(a)
+		return
+	}
+	c.tidy(e)
+}
+
+// holdsAll looks whether p may name the objects at the beginning of a payload, deps and refs together.
+// If not, its connection ends (REF-3).
+func (c *Core) holdsAll(p *process, payload []byte, deps, refs uint32) bool {
+	n := uint64(deps) + uint64(refs)
+	if n*objectSize > uint64(len(payload)) {
+		c.refuse(p, "named more objects than its frame has")
+		return false
+	}
+	for i := range int(n) {
+		o := c.lookup(objectAt(payload, i))
+		if o == nil || c.holderOf(p, o) == nil {
+			c.refuse(p, "named an object that it has no reference to")
+			return false
+		}
+	}
+	return true
+}
+
+// push tells the submitter of a result that it has come, with the value if that is small.
+func (c *Core) push(p *process, whole []byte, m *fb.ResultT, payload []byte) {
+	if p.gone {
+		return
+	}
+	if m.Flags&uint32(fb.ResultFlagError) != 0 || len(payload) <= int(c.cfg.InlineLimit) {
+		for i := range int(m.Refs) {
+			c.deliver(p, objectAt(payload, i))
+		}
+		copy(c.room(p, len(whole)), whole)
+		return
+	}
+	b := c.start(p, fb.FrameTypeResult, wire.ResultSize, 0)
+	w := c.read.write
+	task := w.Task
+	*w = *m
+	w.Task = task
+	setTask(task, taskOf(m.Task))
+	w.Flags |= uint32(fb.ResultFlagLocated) // in the agent: a get brings it
+	w.Refs = 0
+	wire.PutResult(b, w)
+}

@@ -1,0 +1,285 @@
+package work
+
+import (
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// running finds a task that a worker has; nil if it has none of that name.
+func (c *Core) running(w *worker, name id.Task) *task {
+	if w == nil {
+		return nil
+	}
+	if t := w.flight.head; t != nil && t.entry.id == name {
+		return t
+	}
+	if e := c.entries[name]; e != nil && e.task != nil && e.task.worker == w && e.task.in == &w.flight {
+		return e.task
+	}
+	return nil
+}
+
+// onResult takes in a result of a task from the worker that has it.
+func (c *Core) onResult(p *process, f frame) {
+	m := c.read.result
+	if wire.ReadResult(f.body, m) != nil {
+		c.refuse(p, "sent a Result that can't be read")
+		return
+	}
+	t := c.running(p.worker, taskOf(m.Task))
+	switch {
+	case t == nil || t.attempt != m.Attempt:
+		c.refuse(p, "sent a result of a task that it was not given")
+		return
+	case m.Flags&uint32(fb.ResultFlagLocated) != 0:
+		c.refuse(p, "sent the place of a value: this agent takes values only")
+		return
+	case m.Refs != 0 && !c.holdsAll(p, f.payload, 0, m.Refs):
+		return
+	}
+	m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
+	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError)
+	last, failed := m.Flags&uint32(fb.ResultFlagLast) != 0, m.Flags&uint32(fb.ResultFlagError) != 0
+	if failed && last && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {
+		c.again(t)
+		return
+	}
+	if !c.take(t, m, f, failed, last) {
+		c.refuse(p, "sent a result that its task does not have")
+		return
+	}
+	if !last {
+		return
+	}
+	if t.kind == create {
+		c.constructed(t.actor, failed, f.payload)
+		return
+	}
+	c.complete(t, m, failed, f.payload)
+}
+
+// take gives one result to its object and to the submitter. false: the task has none of that index.
+func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
+	var o *object
+	switch {
+	case t.streams() && m.Index == t.items && last && !failed: // the end, no item
+		wire.PutResult(f.body, m)
+		c.push(t.owner, f.whole, m, f.payload)
+		return true
+	case t.streams() && m.Index == t.items:
+		o = c.newItem(t)
+	case t.returns == 0 && t.kind != create && m.Index == 0:
+		return true
+	case m.Index >= t.count() && t.kind != create || t.kind == create && m.Index != 0:
+		return false
+	default:
+		o = t.entry.object(m.Index)
+	}
+	if o != nil && o.state != objectPending {
+		c.strays++ // an item that the attempt before has brought, or an actor that was made again
+		return true
+	}
+	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
+	wire.PutResult(f.body, m)
+	if last && t.count() > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil {
+		c.push(t.owner, f.whole, m, f.payload)
+	}
+	if o != nil {
+		c.settle(o, c.memory.copy(f.whole))
+	}
+	return true
+}
+
+// complete ends a task whose last result has come. Results that did not come have its error.
+func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
+	format, refs := m.Format, m.Refs
+	for i := range t.count() {
+		o := t.entry.object(i)
+		if o == nil || o.state != objectPending {
+			continue
+		}
+		if !failed {
+			payload = slices.Clone(c.failure("SYSTEM", "task "+t.name()+" ended without this result", t.id()))
+			format, refs, failed = fb.FormatError, 0, true
+		}
+		c.keep(o, fb.ResultFlagError|fb.ResultFlagLast, format, refs, payload)
+	}
+	w := t.worker
+	if w.actor == nil && t.state == taskGiven {
+		t.function.took(c.now - max(w.since, t.since))
+	}
+	if limit := t.class.table.MaxCalls; limit > 0 && t.kind == plain {
+		if w.calls++; w.calls >= limit {
+			c.retire(w, "it has done its max_calls")
+		}
+	}
+	c.finish(t)
+}
+
+// retry tells whether the task may be tried once more, and counts it.
+func (t *task) retry() bool {
+	if t.cancelled || t.retries >= 0 && t.tried >= t.retries {
+		return false
+	}
+	t.tried++
+	return true
+}
+
+// again takes a task from its worker and gives it its next attempt, before those that wait.
+func (c *Core) again(t *task) {
+	if t.worker != nil {
+		c.leave(t)
+	}
+	t.attempt++
+	c.stamp(t)
+	c.requeue(t)
+}
+
+// requeue puts a task that was given to a worker back at the head of where it waited.
+func (c *Core) requeue(t *task) {
+	t.state, t.since, t.recalled = taskQueued, c.now, false
+	if t.kind == call {
+		t.lane.queue.pushFirst(t)
+		c.wantPump(t.actor)
+		return
+	}
+	t.class.queue.pushFirst(t)
+	c.activate(t.class)
+}
+
+// stamp writes what the agent decides into the task's frame.
+func (c *Core) stamp(t *task) {
+	body := t.frame[wire.HeaderSize:]
+	switch t.kind {
+	case plain:
+		m := c.read.submit
+		if wire.ReadSubmit(body[:wire.SubmitSize], m) == nil {
+			m.Attempt = t.attempt
+			wire.PutSubmit(body, m)
+		}
+	case call:
+		m := c.read.call
+		if wire.ReadCall(body[:wire.CallSize], m) == nil {
+			m.Attempt, m.Incarnation, m.Shape = t.attempt, t.actor.incarnation, t.class.number
+			wire.PutCall(body, m)
+		}
+	}
+}
+
+// onState takes in Blocked, Unblocked and Started. A task that ended meanwhile is nobody's.
+func (c *Core) onState(p *process, f frame) {
+	m := c.read.task
+	if len(f.body) != wire.BlockedSize || wire.ReadBlocked(f.body, m) != nil {
+		c.refuse(p, "sent a "+f.kind.String()+" that can't be read")
+		return
+	}
+	t := c.running(p.worker, taskOf(m.Task))
+	if t == nil {
+		c.strays++
+		return
+	}
+	w := p.worker
+	switch {
+	case f.kind == fb.FrameTypeStarted:
+		if w.actor == nil {
+			w.since = c.now
+		}
+	case f.kind == fb.FrameTypeBlocked && !t.blocked:
+		t.blocked = true
+		w.blocked++
+		c.lendCPU(w)
+		if w.actor == nil {
+			c.recall(w)
+		}
+		c.checkChain(t)
+	case f.kind == fb.FrameTypeUnblocked && t.blocked:
+		c.unblock(t)
+	}
+}
+
+func (c *Core) unblock(t *task) {
+	t.blocked = false
+	w := t.worker
+	if w.blocked--; w.blocked == 0 {
+		c.takeCPU(w)
+		c.touch(w)
+	}
+}
+
+// recall asks a worker for what it has not started.
+func (c *Core) recall(w *worker) {
+	if w.flight.n < 2 || w.process == nil || w.process.gone {
+		return
+	}
+	asked := false
+	for t := w.flight.head.listed; t != nil; t = t.listed {
+		asked = asked || !t.recalled
+		t.recalled = true
+	}
+	if asked {
+		b := c.start(w.process, fb.FrameTypeRecall, wire.RecallSize, 0)
+		clear(b[:wire.RecallSize])
+	}
+}
+
+// recallOne asks a worker for one task, if it has not started.
+func (c *Core) recallOne(t *task) {
+	t.recalled = true
+	b := c.start(t.worker.process, fb.FrameTypeRecall, wire.RecallSize, 0)
+	wire.PutRecall(b, &fb.RecallT{Task: taskT(t.id())})
+}
+
+// onRecalled takes back a task that a worker had not started, or learns that it had.
+func (c *Core) onRecalled(p *process, f frame) {
+	m := c.read.recalled
+	if wire.ReadRecalled(f.body, m) != nil {
+		c.refuse(p, "sent a Recalled that can't be read")
+		return
+	}
+	t := c.running(p.worker, taskOf(m.Task))
+	if t == nil || !t.recalled {
+		c.strays++
+		return
+	}
+	if m.Started != 0 {
+		t.recalled = false
+		if t.cancelled {
+			c.sendCancel(t)
+		}
+		return
+	}
+	w := t.worker
+	c.leave(t)
+	if t.cancelled {
+		c.fail(t, "CANCELLED", "it was cancelled before it started")
+		return
+	}
+	// Those given back come in order; each goes behind those before it.
+	t.state, t.since, t.recalled = taskQueued, c.now, false
+	if t.kind == call {
+		t.lane.queue.pushFirst(t)
+		c.wantPump(t.actor)
+		return
+	}
+	if e := c.entries[w.returned]; e != nil && e.task != nil && e.task.in == &t.class.queue && e.task.since == c.now {
+		t.class.queue.pushAfter(e.task, t)
+	} else {
+		t.class.queue.pushFirst(t)
+	}
+	w.returned = t.id()
+	c.activate(t.class)
+}
+
+func (l *list) pushAfter(at, t *task) {
+	if at.listed == nil {
+		l.push(t)
+		return
+	}
+	t.in, t.listBefore, t.listed = l, at, at.listed
+	at.listed.listBefore = t
+	at.listed = t
+	l.n++
+}

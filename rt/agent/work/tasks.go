@@ -1,0 +1,455 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// Submit.returns of tasks that don't say how many results they have: a stream has the upper bit; a
+// dynamic one has a single result that names all.
+const (
+	stream  = 1 << 31
+	dynamic = 1<<32 - 1
+)
+
+type taskKind uint8
+
+const (
+	plain taskKind = iota
+	call
+	create
+)
+
+type taskState uint8
+
+const (
+	taskWaiting taskState = iota // for arguments
+	taskQueued                   // for its turn: in its class's queue, or in its lane
+	taskGiven                    // to a worker
+	taskBuilt                    // of an actor that lives: its construction is over
+)
+
+// task is a Submit, a Call, or the construction of an actor.
+type task struct {
+	entry    *entry
+	owner    *process // that submitted it
+	class    *class
+	function *function
+	frame    []byte // as it goes to a worker
+	kind     taskKind
+	state    taskState
+	worker   *worker
+	actor    *actor // call, create
+	lane     *lane
+	method   uint32
+	stamped  uint32 // incarnation in the frame of a call
+
+	missing    uint32 // arguments that are not there
+	deps, refs uint32
+	argsAt     uint32 // where in frame the payload begins
+	returns    uint32
+	items      uint32 // of a stream, that came
+	attempt    uint32
+	tried      int32 // retries used up
+	retries    int32 // -1: no bound
+	cost       uint32
+	deadline   int64
+	since      int64 // in its state
+
+	cancelled, forced, recursive bool
+	blocked                      bool
+	recalled                     bool // asked back
+	chained                      bool // it or an ancestor holds what waiting does not free
+
+	parent             *task
+	child              *task // the youngest
+	elder, younger     *task
+	ownedBefore        *task
+	ownedAfter         *task
+	listBefore, listed *task
+	in                 *list
+}
+
+// list is a queue of tasks. A task is in one at most.
+type list struct {
+	head, tail *task
+	n          int
+}
+
+func (l *list) push(t *task) {
+	t.in, t.listBefore, t.listed = l, l.tail, nil
+	if l.tail == nil {
+		l.head = t
+	} else {
+		l.tail.listed = t
+	}
+	l.tail = t
+	l.n++
+}
+
+func (l *list) pushFirst(t *task) {
+	t.in, t.listBefore, t.listed = l, nil, l.head
+	if l.head == nil {
+		l.tail = t
+	} else {
+		l.head.listBefore = t
+	}
+	l.head = t
+	l.n++
+}
+
+func (l *list) remove(t *task) {
+	if t.listBefore == nil {
+		l.head = t.listed
+	} else {
+		t.listBefore.listed = t.listed
+	}
+	if t.listed == nil {
+		l.tail = t.listBefore
+	} else {
+		t.listed.listBefore = t.listBefore
+	}
+	t.in, t.listBefore, t.listed = nil, nil, nil
+	l.n--
+}
+
+func (t *task) id() id.Task   { return t.entry.id }
+func (t *task) streams() bool { return t.returns != dynamic && t.returns&stream != 0 }
+
+// count is how many results the task is known to have.
+func (t *task) count() uint32 {
+	switch {
+	case t.returns == dynamic:
+		return 1
+	case t.streams():
+		return t.items
+	}
+	return t.returns
+}
+
+// args are the IDs that the task's payload begins with: deps, then refs.
+func (t *task) args() []byte { return t.frame[t.argsAt:] }
+
+// wanted tells whether anybody has use for a result of the task.
+func (t *task) wanted() bool {
+	for i := range t.count() {
+		if o := t.entry.object(i); o != nil && (o.holders != nil || o.pins > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// name is what messages call the task.
+func (t *task) name() string {
+	name := ""
+	switch {
+	case t.kind == call:
+		name = t.actor.function.name + "."
+		if int(t.method) < len(t.actor.function.names) {
+			name += t.actor.function.names[t.method]
+		}
+	case t.class.table.Name != "":
+		name = t.class.table.Name
+	case t.function != nil:
+		name = t.function.name
+	}
+	return fmt.Sprintf("%s (%v)", name, t.id())
+}
+
+func (c *Core) onSubmit(p *process, f frame) {
+	m := c.read.submit
+	if wire.ReadSubmit(f.body, m) != nil {
+		c.refuse(p, "sent a Submit that can't be read")
+		return
+	}
+	fn := p.last
+	if fn == nil || fn.number != m.Function {
+		if fn = p.job.functions[m.Function]; fn == nil {
+			c.refuse(p, "submitted a function that was not defined")
+			return
+		}
+		p.last = fn
+	}
+	cl := c.class(p, m.Shape, fn.language)
+	if cl == nil {
+		c.refuse(p, "submitted a task of a shape that it did not define")
+		return
+	}
+	t := c.accept(p, f, taskOf(m.Task), taskOf(m.Parent), m.Job, m.Deps, m.Refs, m.Returns)
+	if t == nil {
+		return
+	}
+	t.class, t.function, t.retries = cl, fn, cl.table.Retries
+	t.deadline = int64(min(m.Deadline, 1<<62))
+	m.Shape, m.Attempt = cl.number, 0
+	wire.PutSubmit(t.frame[wire.HeaderSize:], m)
+	c.begin(t)
+}
+
+// accept checks what all kinds of tasks have in common, and makes the task. nil: it was refused.
+func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs, returns uint32) *task {
+	switch {
+	case !c.minted(p, name):
+		c.refuse(p, "submitted a task under an ID that is not its own, or is used")
+		return nil
+	case job != p.job.number:
+		c.refuse(p, "submitted a task for another job")
+		return nil
+	case returns > maxReturns && returns&stream == 0:
+		c.refuse(p, "submitted a task with more than 1048576 results")
+		return nil
+	}
+	up := c.entries[parent]
+	if up != nil && up.task != nil && (p.worker == nil || up.task.worker != p.worker) {
+		c.refuse(p, "named a parent that does not run in it")
+		return nil
+	}
+	if deps|refs != 0 && !c.holdsAll(p, f.payload, deps, refs) {
+		return nil
+	}
+	e := c.newEntry(name)
+	t := c.taskRec.take()
+	t.entry, t.owner, t.frame, t.returns, t.deps, t.refs = e, p, c.memory.copy(f.whole), returns, deps, refs
+	t.argsAt, t.cost, t.since = uint32(len(f.whole)-len(f.payload)), uint32(len(f.payload)), c.now
+	e.task = t
+	p.tasks.add(t)
+	if up != nil && up.task != nil {
+		c.adopt(up.task, t)
+	}
+	for i := range t.count() {
+		c.hold(p, c.newObject(e, i)).made = true
+	}
+	for i := range int(deps + refs) {
+		c.lookup(objectAt(t.args(), i)).pins++
+	}
+	return t
+}
+
+// adopt makes t a child of up.
+func (c *Core) adopt(up, t *task) {
+	t.parent, t.elder = up, up.child
+	if up.child != nil {
+		up.child.younger = t
+	}
+	up.child = t
+	t.chained = up.chained || up.worker != nil && up.worker.class != nil && up.worker.class.need.sticks
+	t.recursive = up.recursive
+}
+
+// begin lets a new task wait for its arguments, or queues it.
+func (c *Core) begin(t *task) {
+	if t.deadline != 0 {
+		c.at(t.deadline, timerTask, t.id(), 0, 0)
+	}
+	if t.parent != nil && t.parent.cancelled && t.recursive {
+		c.cancelTask(t, false, true)
+		return
+	}
+	if t.owner.job.over && !(t.owner.worker != nil && t.owner.worker.actor != nil) {
+		c.fail(t, "CANCELLED", "the driver of its job ended")
+		return
+	}
+	failed := false
+	for i := range int(t.deps) {
+		switch o := c.lookup(objectAt(t.args(), i)); o.state {
+		case objectPending:
+			t.missing++
+			c.await(o, waiter{task: t})
+		case objectFailed:
+			failed = true
+		}
+	}
+	switch {
+	case failed:
+		c.failing = append(c.failing, t.id())
+	case t.missing == 0:
+		c.enqueue(t)
+	case t.kind == call:
+		c.line(t) // it keeps its place
+	}
+}
+
+// arrived: an argument has a value now, or failed.
+func (c *Core) arrived(t *task, o *object) {
+	t.missing--
+	if o.state == objectFailed {
+		c.failing = append(c.failing, t.id())
+		return
+	}
+	if t.missing == 0 {
+		c.enqueue(t)
+	}
+}
+
+// failPoisoned ends tasks whose arguments failed: with the argument's error.
+func (c *Core) failPoisoned() {
+	for len(c.failing) > 0 {
+		name := c.failing[len(c.failing)-1]
+		c.failing = c.failing[:len(c.failing)-1]
+		e := c.entries[name]
+		if e == nil || e.task == nil {
+			continue
+		}
+		t := e.task
+		for i := range int(t.deps) {
+			o := c.lookup(objectAt(t.args(), i))
+			if o == nil || o.state != objectFailed {
+				continue
+			}
+			m, payload := c.readResult(o.value)
+			if t.kind == create {
+				c.endActor(t.actor, "an argument of its constructor failed", false)
+			} else {
+				c.failWith(t, m.Format, m.Refs, payload)
+			}
+			break
+		}
+	}
+}
+
+// enqueue puts a task whose arguments are here where it waits for its turn.
+func (c *Core) enqueue(t *task) {
+	t.state, t.since = taskQueued, c.now
+	if t.kind == call {
+		c.line(t)
+		return
+	}
+	if why := c.impossible(t.class); why != "" {
+		code := "TASK_UNSCHEDULABLE"
+		if t.kind == create {
+			code = "ACTOR_UNSCHEDULABLE"
+		}
+		c.unschedulable(t, code, why)
+		return
+	}
+	cl := t.class
+	cl.queue.push(t)
+	c.activate(cl)
+	if t.parent != nil && t.parent.blocked && t.chained {
+		c.checkChain(t.parent)
+	}
+}
+
+func (c *Core) unschedulable(t *task, code, why string) {
+	if t.kind == create {
+		c.endActor(t.actor, why, false)
+		return
+	}
+	c.fail(t, code, why)
+}
+
+// fail ends a task with an error of the runtime.
+func (c *Core) fail(t *task, code, text string) {
+	c.failWith(t, fb.FormatError, 0, c.failure(code, fmt.Sprintf("task %s: %s", t.name(), text), t.id()))
+}
+
+// failWith ends a task: all its results that have not come have this error. Payload may be an object's.
+func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) {
+	first, n := uint32(0), t.count()
+	if t.streams() {
+		first, n = t.items, t.items+1
+		c.newItem(t)
+	}
+	if n-first > 1 {
+		payload = slices.Clone(payload) // what one wakes may write where it is
+	}
+	told := false
+	for i := first; i < n; i++ {
+		o := t.entry.object(i)
+		if o != nil && o.state != objectPending {
+			continue
+		}
+		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, fb.ResultFlagError|fb.ResultFlagLast, format, refs, payload)
+		if !told && (n-first > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil) {
+			told = true
+			m, body := c.readResult(frame)
+			c.push(t.owner, frame, m, body)
+		}
+		if o == nil {
+			c.memory.give(frame)
+			continue
+		}
+		c.settle(o, frame)
+	}
+	c.finish(t)
+}
+
+// newItem makes the object of a stream's next item.
+func (c *Core) newItem(t *task) *object {
+	o := c.newObject(t.entry, t.items)
+	t.items++
+	if t.owner.gone {
+		c.drop(o)
+	} else {
+		c.hold(t.owner, o).made = true
+	}
+	return o
+}
+
+// finish forgets a task that has its outcome.
+func (c *Core) finish(t *task) {
+	for i := range int(t.deps) {
+		if o := c.lookup(objectAt(t.args(), i)); o != nil && t.missing > 0 {
+			c.unwait(o, func(w *waiter) bool { return w.task == t })
+		}
+	}
+	for i := range int(t.deps + t.refs) {
+		c.unpin(c.lookup(objectAt(t.args(), i)))
+	}
+	if t.worker != nil {
+		c.leave(t)
+	}
+	if t.in != nil {
+		t.in.remove(t)
+		c.restless = true // those behind it may go now
+		if t.kind == call {
+			c.wantPump(t.actor)
+		}
+	}
+	if t.kind == call {
+		c.unline(t)
+		c.unpin(t.actor.entry.first)
+	}
+	t.owner.tasks.remove(t)
+	if t.kind != create {
+		c.giveBack(t.owner, t.cost)
+	}
+	if t.owner.id == 0 && t.owner.tasks.n == 0 {
+		c.forget(t.owner.job)
+	}
+	up := t.parent
+	c.leaveFamily(t)
+	e := t.entry
+	e.task = nil
+	c.memory.give(t.frame)
+	c.taskRec.give(t)
+	c.tidy(e)
+	if up != nil && up.blocked && up.child != nil && up.child.chained {
+		c.checkChain(up)
+	}
+}
+
+func (c *Core) leaveFamily(t *task) {
+	for k := t.child; k != nil; {
+		next := k.elder
+		k.parent, k.elder, k.younger = nil, nil, nil
+		k = next
+	}
+	if t.parent != nil {
+		if t.parent.child == t {
+			t.parent.child = t.elder
+		}
+		if t.elder != nil {
+			t.elder.younger = t.younger
+		}
+		if t.younger != nil {
+			t.younger.elder = t.elder
+		}
+	}
+	t.parent, t.child, t.elder, t.younger = nil, nil, nil, nil
+}

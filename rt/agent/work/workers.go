@@ -1,0 +1,392 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// worker is a process that runs tasks, or will once it has started.
+type worker struct {
+	key         uint64
+	process     *process // nil: it starts
+	job         *job
+	environment string
+	language    string
+	devices     []string // that it sees; fixed when it starts
+	masked      bool     // it was started with such a set
+	actor       *actor
+
+	class  *class // lease
+	grant  *grant
+	held   bool // it holds what its class needs
+	lent   bool // but for the CPUs: it waits
+	fresh  bool // its lease has given it nothing yet
+	flight list // tasks given to it, the first one runs
+	since  int64
+
+	blocked  int
+	calls    uint32 // tasks with a max_calls
+	touched  bool
+	deep     bool
+	shutting bool // takes nothing more
+	killed   string
+	evicted  bool
+	idleAt   int64
+	returned id.Task // the last task that it gave back
+	known    map[*function]bool
+	shapes   map[*class]bool
+	last     *function
+}
+
+func (c *Core) workerOf(key uint64) *worker {
+	for _, w := range c.workers {
+		if w.key == key {
+			return w
+		}
+	}
+	return nil
+}
+
+// touch has a worker looked at at the end of the turn.
+func (c *Core) touch(w *worker) {
+	if !w.touched && w.actor == nil {
+		w.touched = true
+		c.touched = append(c.touched, w)
+	}
+}
+
+// idleFor finds an idle worker for a class and the devices it would get: the one used last.
+func (c *Core) idleFor(cl *class, devices []string) *worker {
+	idle := cl.job.idle
+	for i := len(idle) - 1; i >= 0; i-- {
+		w := idle[i]
+		if w.environment == cl.table.Environment && w.language == cl.language && slices.Equal(w.devices, devices) {
+			cl.job.idle = slices.Delete(idle, i, i+1)
+			return w
+		}
+	}
+	return nil
+}
+
+// hire asks for a new worker, which holds its lease from now on. At the cap, an idle one has to go first:
+// false says that there is none.
+func (c *Core) hire(cl *class, g *grant, devices []string, forActor *actor) bool {
+	if len(c.workers) >= c.cfg.Processes {
+		c.endOneIdle()
+		return false
+	}
+	c.nextKey++
+	w := &worker{key: c.nextKey, job: cl.job, environment: cl.table.Environment, language: cl.language, known: map[*function]bool{}, shapes: map[*class]bool{}}
+	c.workers = append(c.workers, w)
+	c.lease(w, cl, g, devices)
+	c.out = append(c.out, Effect{Do: NeedWorker, Key: w.key, Need: &Need{Key: w.key, Job: cl.job.number, Environment: w.environment,
+		Language: w.language, Devices: devices, Actor: forActor != nil, CPUs: cl.need.cpu}})
+	if forActor != nil {
+		c.settleIn(forActor, w)
+	} else {
+		cl.leased = append(cl.leased, w)
+		cl.starting++
+	}
+	return true
+}
+
+// endOneIdle makes room for another worker: the one longest idle goes.
+func (c *Core) endOneIdle() {
+	var oldest *worker
+	for _, j := range c.jobs {
+		for _, w := range j.idle {
+			if oldest == nil || w.idleAt < oldest.idleAt {
+				oldest = w
+			}
+		}
+	}
+	if oldest != nil {
+		c.retire(oldest, "its place is needed")
+	}
+}
+
+// workerUp: a worker that was asked for has attached.
+func (c *Core) workerUp(w *worker) {
+	if w.killed != "" {
+		c.out = append(c.out, Effect{Do: KillWorker, Key: w.key, Process: w.process.id, Text: w.killed})
+		return
+	}
+	w.class.failed = 0
+	if w.actor != nil {
+		c.construct(w.actor)
+		return
+	}
+	w.class.starting--
+	c.touch(w)
+	c.restless = true
+}
+
+// onFailed: a worker could not be started. Its class gives up after the third in a row, or at once if
+// it is for good.
+func (c *Core) onFailed(ev WorkerFailed) {
+	w := c.workerOf(ev.Key)
+	if w == nil || w.process != nil {
+		return
+	}
+	cl, a := w.class, w.actor
+	cl.failed++
+	cl.why = ev.Why
+	c.remove(w)
+	if a != nil {
+		a.worker = nil
+	}
+	if w.killed != "" && !ev.Final {
+		cl.failed--
+		if a != nil {
+			c.actorLost(a, w.killed)
+		}
+		return
+	}
+	if !ev.Final && cl.failed < maxRestarts {
+		if a != nil {
+			c.restart(a)
+		}
+		return
+	}
+	cl.failed = 0
+	if a != nil {
+		c.endActor(a, "no worker could be started for it: "+ev.Why, false)
+	}
+	for t := cl.queue.head; t != nil; t = cl.queue.head {
+		if t.kind == create {
+			c.endActor(t.actor, "no worker could be started for it: "+ev.Why, false)
+		} else {
+			c.fail(t, "ENVIRONMENT", "no worker could be started for it: "+ev.Why)
+		}
+	}
+}
+
+// shut lets a worker take nothing more.
+func (c *Core) shut(w *worker) {
+	if w.shutting {
+		return
+	}
+	w.shutting = true
+	if i := slices.Index(w.job.idle, w); i >= 0 {
+		w.job.idle = slices.Delete(w.job.idle, i, i+1)
+	}
+	if w.class != nil && w.actor == nil {
+		c.unlease(w)
+	}
+}
+
+// unlease takes a worker off its class's list; what it holds stays held.
+func (c *Core) unlease(w *worker) {
+	if i := slices.Index(w.class.leased, w); i >= 0 {
+		w.class.leased = slices.Delete(w.class.leased, i, i+1)
+		if w.process == nil {
+			w.class.starting--
+		}
+	}
+}
+
+// retire ends a worker once it has nothing to do. It holds what it has until it is gone, because devices
+// and memory are in use until then.
+func (c *Core) retire(w *worker, why string) {
+	c.shut(w)
+	c.recall(w)
+	w.killed = why
+	if w.flight.n == 0 && w.process != nil {
+		c.end(w.process, why)
+	}
+}
+
+// kill ends a worker at once.
+func (c *Core) kill(w *worker, why string) {
+	if w == nil {
+		return
+	}
+	c.shut(w)
+	w.killed = why
+	e := Effect{Do: KillWorker, Key: w.key, Text: why}
+	if w.process != nil {
+		e.Process = w.process.id
+		w.process.closing = true
+		c.flush(w.process)
+	}
+	c.out = append(c.out, e)
+}
+
+// remove forgets a worker.
+func (c *Core) remove(w *worker) {
+	c.shut(w)
+	if w.class != nil {
+		c.release(w)
+	}
+	c.setDeep(w, false)
+	c.workers = slices.DeleteFunc(c.workers, func(v *worker) bool { return v == w })
+	c.touched = slices.DeleteFunc(c.touched, func(v *worker) bool { return v == w })
+	c.restless = true
+}
+
+// workerGone: a worker is over. What it ran is tried again or fails; what it had not started goes back.
+func (c *Core) workerGone(w *worker, why string) {
+	if w.killed != "" {
+		why = w.killed
+	}
+	a := w.actor
+	exited := a != nil && w.killed == "" && w.process.goodbye
+	if exited {
+		why = "it ended by itself"
+		a.ending, a.reason = true, why
+	}
+	if a != nil {
+		c.callsLost(a, w, why)
+	}
+	for t := w.flight.tail; t != nil && a == nil; t = w.flight.tail {
+		runs := t == w.flight.head
+		c.leave(t)
+		switch {
+		case t.cancelled:
+			c.fail(t, "CANCELLED", "it was cancelled; "+why)
+		case !runs:
+			c.requeue(t)
+		case w.evicted:
+			c.fail(t, "TASK_GROUP_REMOVED", why)
+		case t.retry():
+			c.again(t)
+		default:
+			c.fail(t, "WORKER_DIED", "its worker died: "+why+triedText(t))
+		}
+	}
+	c.remove(w)
+	if a == nil {
+		return
+	}
+	a.worker = nil
+	if exited || a.ending && w.killed == "" {
+		c.endActor(a, why, false)
+	} else {
+		c.actorLost(a, why)
+	}
+}
+
+func triedText(t *task) string {
+	if t.tried == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (try %d of %d)", t.tried+1, t.retries+1)
+}
+
+// leave takes a task from the worker that has it.
+func (c *Core) leave(t *task) {
+	w := t.worker
+	if t.blocked {
+		c.unblock(t)
+	}
+	first := t == w.flight.head
+	w.flight.remove(t)
+	t.worker = nil
+	if w.actor != nil {
+		if t.kind == call {
+			w.actor.gone(t)
+			c.wantPump(w.actor)
+		}
+		return
+	}
+	t.class.flying--
+	if first {
+		w.since = c.now
+	}
+	c.setDeep(w, w.flight.n > 1)
+	if w.killed != "" && w.shutting && w.flight.n == 0 && w.process != nil && !w.process.closing {
+		c.end(w.process, w.killed)
+		return
+	}
+	c.touch(w)
+}
+
+func (c *Core) setDeep(w *worker, deep bool) {
+	if w.deep != deep {
+		w.deep = deep
+		if deep {
+			c.deep++
+		} else {
+			c.deep--
+		}
+	}
+}
+
+// recallOverdue has workers give back what waits behind a task that runs too long.
+func (c *Core) recallOverdue() {
+	for _, w := range c.workers {
+		if w.deep && c.now-w.since >= recallAfter {
+			c.recall(w)
+		}
+	}
+}
+
+// give sends a task to a worker, with what it needs to know first.
+func (c *Core) give(t *task, w *worker) {
+	p := w.process
+	c.introduce(w, t.function, t.class)
+	for i := range int(t.deps) {
+		c.sendValue(p, c.lookup(objectAt(t.args(), i)))
+	}
+	for i := int(t.deps); i < int(t.deps+t.refs); i++ {
+		c.deliver(p, objectAt(t.args(), i))
+	}
+	if t.in != nil {
+		t.in.remove(t)
+	}
+	if w.flight.n == 0 {
+		w.since = c.now
+	}
+	w.flight.push(t)
+	t.worker, t.state, t.since = w, taskGiven, c.now
+	c.forward(p, t.frame)
+}
+
+// introduce tells a worker of a function and a class, unless it knows them.
+func (c *Core) introduce(w *worker, fn *function, cl *class) {
+	if fn != nil && fn != w.last && !w.known[fn] {
+		w.known[fn] = true
+		c.forward(w.process, fn.frame)
+	}
+	w.last = fn
+	if !w.shapes[cl] {
+		w.shapes[cl] = true
+		c.forward(w.process, cl.frame)
+	}
+}
+
+// rest ends a lease whose worker has nothing to do.
+func (c *Core) rest(w *worker) {
+	c.unlease(w)
+	c.release(w)
+	w.idleAt = c.now
+	w.job.idle = append(w.job.idle, w)
+	if c.calm == 0 {
+		c.calm = c.now + idleAfter
+	}
+	c.restless = true
+}
+
+// endIdle ends workers that were idle for long, but for as many as there are CPUs.
+func (c *Core) endIdle() {
+	cpus := 0
+	for _, g := range c.grants {
+		cpus += int(get(g.total, resCPU) / one)
+	}
+	n := 0
+	for _, j := range c.jobs {
+		n += len(j.idle)
+	}
+	for _, j := range c.jobs {
+		for n > cpus && len(j.idle) > 0 && c.now-j.idle[0].idleAt >= idleAfter {
+			c.retire(j.idle[0], "it was idle")
+			n--
+		}
+	}
+	c.calm = 0
+	if n > cpus {
+		c.calm = c.now + idleAfter
+	}
+}
