@@ -20,7 +20,7 @@ def live(session: Any, executor: Executor, creation: Job) -> None:
     """Makes the actor and runs its calls until it ends."""
     fields = creation.frame
     groups = {g.get("name") or "": g for g in fields.get("groups") or ()}
-    by_method = {m: name for name, g in groups.items() for m in g.get("methods") or ()}
+    by_method = {m.partition("\t")[0]: name for name, g in groups.items() for m in g.get("methods") or ()}
     sizes = {_DEFAULT: fields.get("concurrency") or 1, **{name: g.get("size") or 1 for name, g in groups.items()}}
     names = list(groups)
 
@@ -58,7 +58,7 @@ def _construct(session: Any, executor: Executor, job: Job) -> bool:
         cls, _ = executor.target(job)
         executor.methods = _methods(cls)
         _execute.actor_facts.update(
-            name=fields.get("name") or "", attempt=fields.get("incarnation") or 0, function=fields.get("function") or 0,
+            name=fields.get("name") or "", function=fields.get("function") or 0,
             groups=fields.get("groups") or (), max_pending=fields.get("max_pending", -1), max_task_retries=fields.get("max_task_retries") or 0,
         )  # fmt: skip
         _execute.actor_facts["class"] = f"{cls.__module__}.{cls.__qualname__}"

@@ -59,7 +59,8 @@ class Job:
 class Functions:
     """Code that the agent sent, read at its first use."""
 
-    def __init__(self) -> None:
+    def __init__(self, captured: Callable[[bytes], ObjectRef]) -> None:
+        self._captured = captured
         self._payloads: Dict[int, Tuple[str, bytes, str]] = {}
         self._loaded: Dict[int, Any] = {}
 
@@ -79,7 +80,7 @@ class Functions:
             name, payload, language = self._payloads[number]
             if language != "python":
                 raise exceptions.SystemFault(f"{name} is of language {language!r}, and this worker runs Python")
-            loaded = self._loaded[number] = code.load(payload)
+            loaded = self._loaded[number] = code.load(payload, self._captured)
         return loaded
 
 
@@ -87,7 +88,7 @@ class Executor:
     """Runs jobs and sends what comes of them. Any thread may run one."""
 
     def __init__(self, session: Any):
-        self.session, self.functions = session, Functions()
+        self.session, self.functions = session, Functions(session.captured)
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
         self.methods: List[Dict[str, Any]] = []

@@ -112,7 +112,7 @@ class _Creation:
             "out_of_order": bool(o.get("allow_out_of_order_execution")),
         }
         task = session.mint()
-        ref = session.create(task, fields, args, kwargs)
+        ref = session.create(task, actor.code(), fields, args, kwargs)
         handle = ActorHandle(ref, number, actor._name, tuple(actor._methods), tuple(g["name"] for g in actor._groups), fields["max_pending"], fields["max_task_retries"])
         if o.get("get_if_exists"):  # another may have taken the name in between
             return _settle_name(session, handle, name, namespace)
@@ -156,7 +156,7 @@ def _groups(given: Any, methods: Sequence[Dict[str, Any]]) -> "List[Dict[str, An
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"the concurrency group {name} needs a size of at least 1, not {size!r}")
-        groups.append({"name": name, "size": size, "methods": [m["name"] for m in methods if m["options"].get("concurrency_group") == name]})
+        groups.append({"name": name, "size": size, "methods": [_spell(m) for m in methods if m["options"].get("concurrency_group") == name]})
     for m in methods:
         group = m["options"].get("concurrency_group")
         if group is not None and group not in sizes:
@@ -289,10 +289,7 @@ def find(session: Any, name: Optional[str], namespace: Optional[str] = None) -> 
         raise ValueError(f"no actor {name!r} in the namespace {namespace!r}: it is not there yet, is dead, or has another namespace ({e})") from e
     except (KeyError, TypeError) as e:
         raise exceptions.SystemFault(f"the agent's answer about the actor {name} can't be read: {e!r}") from e
-    with session.table.lock:
-        known = key in session.table.entries
-        session.table.entries.setdefault(key, session.remote_state)
-        ref = session.held.delivered_locked(key, known)
+    ref = session.hold(key)
     return ActorHandle(ref, function, found.get("class") or name, methods, groups, found.get("max_pending", -1), found.get("max_task_retries", 0))
 
 

@@ -64,8 +64,9 @@ class _Call:
         retry = options.get("retry_exceptions")
         if retry and not isinstance(retry, bool):
             self._retry_types = tuple(retry)
-        self._known: Any = None  # the session that the numbers below are for
-        self._number = self._shape = 0
+        self._known: Any = None  # the session to which code and shape were said
+        self._code: Any = None
+        self._shape = 0
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submits a task. Gives its reference; a list for num_returns over 1, None for 0, a generator for a stream.
@@ -77,14 +78,15 @@ class _Call:
             self._introduce(session)
         if self._retry_types is not None:
             kwargs = {**kwargs, RETRY_TYPES: self._retry_types}
-        return session.submit(self._number, self._shape, self._returns, args, kwargs)
+        return session.submit(self._code, self._shape, self._returns, args, kwargs)
 
     def _introduce(self, session: Any) -> None:
         """Says code and shape to the agent."""
         shape = _options.shape_of(self._options, 1, session.runtime_env)
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
-        self._number = session.define(self._function.code())
+        self._code = self._function.code()
+        session.define(self._code)
         self._shape = session.shape(shape)
         self._known = session
 

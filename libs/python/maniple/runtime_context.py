@@ -54,11 +54,10 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """This actor was restarted. Raises RuntimeError outside of one."""
-        from maniple import _execute
-
-        if self.get_actor_id() is None:
+        task = running.get()
+        if task is None or task.actor is None:
             raise RuntimeError("was_current_actor_reconstructed is only for actors")
-        return bool(_execute.actor_facts.get("attempt", 0))
+        return _session.current().sequences.get(task.actor, (0, 0))[0] > 1
 
     @property
     def current_actor(self) -> Any:

@@ -45,5 +45,7 @@ def cluster(relay):
     maniple.init(relay.path, namespace="test")
     yield relay
     maniple.shutdown()
+    wrong, relay.wrong = relay.wrong, []
+    assert not wrong
     assert _session.attached() is None
 

@@ -1,7 +1,8 @@
 """A small agent for tests that passes work from drivers to real workers, forked from a real template.
 
-One node, no limits, nothing is ever freed: just enough for the two ends of the SDK to meet. What it must
-not hide, it checks: numbers that were not said before, and arguments that never came.
+One node, no limits, nothing is ever freed: just enough for the two ends of the SDK to meet. What a real agent
+cuts a process off for, it notes in `wrong`: numbers that were not said before, objects that are named and not
+held, releases of what is not held or of more deliveries than there were.
 """
 
 import collections
@@ -47,6 +48,7 @@ class Relay(Agent):
         self.functions, self.methods, self.objects, self.owners = {}, {}, {}, {}
         self.waiting, self.actors, self.by_task = collections.defaultdict(list), {}, {}
         self.seen = collections.Counter()
+        self.holds, self.wrong = {}, []  # deliveries by process and key
         self.extra_env = ["MANIPLE_JOB_CONFIG=" + json.dumps({"sys_path": [os.path.dirname(os.path.abspath(__file__))], "namespace": "test"})]
         self.on_attach, self.on_gone = self.came, self.went
 
@@ -159,7 +161,10 @@ class Relay(Agent):
             self.tell(worker.peer, key)
         work.worker = worker
         worker.running.append(work)
+        deps, refs = (frame.fields["deps"] or 0, frame.fields["refs"] or 0) if frame.name == "CREATE" else (frame.fields.deps, frame.fields.refs)
+        self.deliver(worker.peer, frame.payload, deps, refs)
         if frame.name == "CREATE":
+            self.holds[worker.peer, wire.key_of(work.task, 0)] = 0  # an actor may name itself
             worker.peer.table("Create", frame.fields, frame.payload)
         else:
             hot = getattr(wire, frame.name)
@@ -169,6 +174,7 @@ class Relay(Agent):
         with self.lock:
             if frame.name == "RESULT":
                 f = frame.fields
+                self.holds_all(worker.peer, frame, f.refs)
                 self.settle(f.object, (f.flags, f.format, f.refs, frame.payload))
                 if f.flags & wire.LAST:
                     done = [w for w in worker.running if w.task == f.object[:16]]
@@ -180,6 +186,30 @@ class Relay(Agent):
                 worker.actor.dead = frame.fields["reason"]
             else:
                 self.from_client(worker.peer, frame)
+
+    # Who holds what.
+
+    def holds_all(self, peer, frame, count):
+        for key in keys(frame, count):
+            if (peer, key) not in self.holds:
+                self.wrong.append(f"{frame.name} of {peer.attach['name']} names {key.hex()}, which it does not hold")
+
+    def on_release(self, peer, frame):
+        key, deliveries = frame.fields
+        held = self.holds.get((peer, key))
+        if held is None:
+            if not (key[4:8] == peer.number.to_bytes(4, "little") and deliveries == 0):
+                self.wrong.append(f"{peer.attach['name']} releases {key.hex()}, which it does not hold")
+        elif deliveries > held:
+            self.wrong.append(f"{peer.attach['name']} releases {deliveries} of {held} deliveries of {key.hex()}")
+        elif deliveries == held:
+            del self.holds[peer, key]
+        else:
+            self.holds[peer, key] = held - deliveries
+
+    def made(self, peer, task, returns):
+        for index in range(returns if returns < wire.STREAM else 1):
+            self.holds.setdefault((peer, wire.key_of(task, index)), 0)
 
     # Clients, and workers as clients.
 
@@ -197,6 +227,8 @@ class Relay(Agent):
 
     def on_submit(self, peer, frame):
         assert frame.fields.function in self.functions
+        self.holds_all(peer, frame, frame.fields.deps + frame.fields.refs)
+        self.made(peer, frame.fields.task, frame.fields.returns)
         work = Work(frame, peer, frame.fields.task, keys(frame, frame.fields.deps))
         self.by_task[work.task] = work
         self.owners[work.task] = peer
@@ -206,6 +238,8 @@ class Relay(Agent):
 
     def on_create(self, peer, frame):
         task = wire.task_bytes(frame.fields["actor"])
+        self.holds_all(peer, frame, (frame.fields["deps"] or 0) + (frame.fields["refs"] or 0))
+        self.made(peer, task, 1)
         actor = self.actors[task] = Actor(frame.fields, peer)
         actor.worker = self.new_worker()
         actor.worker.actor = actor
@@ -217,6 +251,10 @@ class Relay(Agent):
 
     def on_call(self, peer, frame):
         f = frame.fields
+        self.holds_all(peer, frame, f.deps + f.refs)
+        self.made(peer, f.task, f.returns)
+        if (peer, wire.key_of(f.actor, 0)) not in self.holds:
+            self.wrong.append(f"{peer.attach['name']} calls an actor that it has no handle of")
         work = Work(frame, peer, f.task, keys(frame, f.deps))
         self.by_task[work.task] = work
         self.owners[work.task] = peer
@@ -230,6 +268,8 @@ class Relay(Agent):
 
     def on_put(self, peer, frame):
         f = frame.fields
+        self.holds_all(peer, frame, f.refs)
+        self.made(peer, f.object[:16], 1)
         peer.credit(len(frame.payload), 1)
         self.settle(f.object, (wire.NOT_TASK, f.format, f.refs, frame.payload))
 
@@ -239,6 +279,8 @@ class Relay(Agent):
         if f.want == wire.WANT_READY and work and work.worker and work.frame.name != "CREATE" and work.frame.fields.returns & wire.STREAM:
             work.worker.peer.send(wire.GET.pack(0, 0, *f))
             return
+        if (peer, f.object) not in self.holds:
+            self.wrong.append(f"{peer.attach['name']} asks for {f.object.hex()}, which it does not hold")
         self.waiting[f.object].append((peer, f.want))
         if f.object in self.objects:
             self.answer(f.object)
@@ -271,6 +313,7 @@ class Relay(Agent):
             found = [(t, a) for t, a in self.actors.items() if not a.dead and f"{a.fields.get('namespace_')}/{a.fields.get('name')}" == id]
             if found:
                 task, actor = found[0]
+                self.holds.setdefault((peer, wire.key_of(task, 0)), 0)
                 reply = {"actor": {"id": wire.task_text(task), "function": actor.fields["function"], "methods": list(self.methods[actor.fields["function"]]), "groups": []}}
             else:
                 error = "there is none"
@@ -303,7 +346,15 @@ class Relay(Agent):
 
     def tell(self, peer, key):
         flags, format, refs, payload = self.objects[key]
+        self.deliver(peer, payload, 0, refs)
+        if flags & wire.NOT_TASK == 0 and self.owners.get(key[:16]) is peer:
+            self.holds.setdefault((peer, key), 0)  # an item of a stream
         peer.send(wire.RESULT.pack(len(payload), 0, key, 0, flags, format, refs, len(payload) - 24 * refs, 0, 0) + payload)
+
+    def deliver(self, peer, payload, begin, refs):
+        for at in range(24 * begin, 24 * (begin + refs), 24):
+            key = bytes(payload[at : at + 20])
+            self.holds[peer, key] = self.holds.get((peer, key), 0) + 1
 
     def close(self):
         super().close()

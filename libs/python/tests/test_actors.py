@@ -47,7 +47,7 @@ def test_an_actor_is_a_create_and_its_calls_are_numbered(driver):
     fields = create.fields
     assert function.fields["class_"] and fields["function"] == methods.fields["function"]
     assert (fields["max_restarts"], fields["max_task_retries"], fields["name"], fields["namespace_"], fields["max_pending"]) == (2, 1, "counter", "test", 7)
-    assert [(g["name"], g["size"], g["methods"]) for g in fields["groups"]] == [("io", 3, ["read"])]
+    assert [(g["name"], g["size"], g["methods"]) for g in fields["groups"]] == [("io", 3, ['read\t{"concurrency_group": "io"}'])]
     assert (fields["concurrency"], fields["asynchronous"], bool(fields["detached"])) == (1, False, False)
     assert values.load_pickle(create.payload) == ((5,), {})
     got = [driver.take("CALL") for _ in calls]
@@ -157,6 +157,13 @@ def test_named_actors(driver):
     a.add.remote(), a.two.remote(), a.items.remote()
     calls = [driver.take("CALL").fields for _ in range(3)]
     assert [c.method for c in calls] == [2, 3, 4] and [c.returns for c in calls] == [1, 2, wire.STREAM] and calls[0].actor == wire.TASK.pack(7, 8, 9)
+    del a
+    gc.collect()
+    while True:  # a handle that was asked for is no delivery
+        released = driver.take("RELEASE").fields
+        if released.object[:16] == wire.TASK.pack(7, 8, 9):
+            assert released.deliveries == 0
+            break
     seen = answer(driver, {}, "there is none")
     with pytest.raises(ValueError, match="no actor 'who' in the namespace 'other'"):
         maniple.get_actor("who", namespace="other")

@@ -8,7 +8,7 @@ import pytest
 
 import maniple
 from maniple import _local, exceptions
-from maniple._core import wire
+from maniple._core import table, wire
 from scripted import Agent, arguments, keys
 
 
@@ -103,6 +103,45 @@ def test_references_are_released_with_the_deliveries_that_were_seen(driver):
     assert driver.take("RELEASE").fields == (other, 1)
 
 
+def test_large_results_are_fetched_when_they_are_wanted(driver):
+    ref = double.remote(1)
+    task = driver.take("SUBMIT").fields.task
+    driver.raw_result(task, wire.PICKLE, b"", flags=wire.LAST | wire.LOCATED)
+    assert maniple.wait([ref]) == ([ref], [])
+    driver.none_of("GET")
+    thread = threading.Thread(target=lambda: (driver.take("GET"), driver.result(task, "large")))
+    thread.start()
+    assert maniple.get(ref) == "large"
+    thread.join()
+    early = double.remote(2)
+    task = driver.take("SUBMIT").fields.task
+    thread = threading.Thread(target=lambda: (driver.raw_result(task, wire.PICKLE, b"", flags=wire.LAST | wire.LOCATED), driver.take("GET"), driver.result(task, "wanted before")))
+    thread.start()
+    assert maniple.get(early) == "wanted before"
+    thread.join()
+
+
+def test_references_that_code_captured_go_along_with_its_tasks(driver):
+    ref = maniple.put("captured")
+
+    @maniple.remote
+    def captures():
+        return ref
+
+    captures.remote()
+    frame = driver.take("SUBMIT")
+    assert frame.fields.refs == 1 and keys(frame) == [ref.binary()]
+
+
+def test_references_of_another_life_say_so(driver, agent):
+    ref = maniple.put(1)
+    maniple.shutdown()
+    maniple.init(agent.path)
+    for use in (lambda: maniple.get(ref), lambda: maniple.wait([ref])):
+        with pytest.raises(exceptions.ObjectLostError, match="before a fork or a shutdown"):
+            use()
+
+
 def test_get_with_a_timeout(driver):
     ref = double.remote(1)
     with pytest.raises(exceptions.GetTimeoutError) as e:
@@ -135,8 +174,17 @@ def test_wait_keeps_the_order_and_gives_no_more_than_asked_for(driver):
     assert maniple.wait(refs, num_returns=3)[0] == [refs[0], refs[1], refs[3]]
 
 
+def others():
+    """A reference to an object of another process, as one that came in a value."""
+    session = maniple._core.session.current()
+    key = wire.key_of(wire.TASK.pack(9, 9, 9), 0)
+    with session.table.lock:
+        session.table.entries[key] = table.REMOTE
+        return session.held.delivered_locked(key, False)
+
+
 def test_wait_asks_only_whether_others_objects_are_there(driver):
-    ref = maniple.ObjectRef(wire.key_of(wire.TASK.pack(9, 9, 9), 0))
+    ref = others()
     seen = []
 
     def answer():
@@ -154,7 +202,7 @@ def test_wait_asks_only_whether_others_objects_are_there(driver):
 
 
 def test_a_lost_object_is_an_error(driver):
-    ref = maniple.ObjectRef(wire.key_of(wire.TASK.pack(9, 9, 9), 0))
+    ref = others()
     thread = threading.Thread(target=lambda: (driver.take("GET"), driver.ready(ref.binary(), wire.IS_LOST)))
     thread.start()
     with pytest.raises(exceptions.ObjectLostError, match=ref.hex()):

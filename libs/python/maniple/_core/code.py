@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from maniple._core import values
 from maniple._core.references import ObjectRef
@@ -21,7 +21,7 @@ class Code:
 
         self.name, self.is_class = name, is_class
         self.payload, self.pinned = _dump(target, name)
-        self.hash = hashlib.sha256(self.payload).digest()
+        self.hash = hashlib.sha256(b"python\0" + name.encode() + b"\0" + self.payload).digest()
         self.number = int.from_bytes(self.hash[:8], "little")
 
     def fields(self) -> Dict[str, Any]:
@@ -54,10 +54,14 @@ def _dump(target: Any, name: str) -> Tuple[bytes, List[ObjectRef]]:
 
 
 class _Unpickler(pickle.Unpickler):
+    captured: Callable[[bytes], ObjectRef]
+
     def persistent_load(self, pid: Any) -> Any:
-        return ObjectRef(pid[1])  # not counted: whoever defined the code holds it
+        return self.captured(pid[1])
 
 
-def load(payload: bytes) -> Any:
-    """The function or class. Raises what its modules raise when they are imported."""
-    return _Unpickler(io.BytesIO(payload)).load()
+def load(payload: bytes, captured: Callable[[bytes], ObjectRef] = ObjectRef) -> Any:
+    """The function or class. captured: makes the references in it. Raises what its modules raise when they are imported."""
+    unpickler = _Unpickler(io.BytesIO(payload))
+    unpickler.captured = captured
+    return unpickler.load()

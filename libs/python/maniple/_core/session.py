@@ -8,7 +8,7 @@ import sys
 import threading
 from functools import partial
 from struct import Struct
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from maniple import exceptions
 from maniple._core import frames, table, values, wire
@@ -24,6 +24,7 @@ from maniple._core.waiting import Waiting
 _COUNTER = Struct("<Q")
 _PAD = bytes(wire.OBJECT_SIZE - wire.KEY_SIZE)
 _OBJECT = wire.OBJECT_SIZE
+_MAX_SHAPES = 65_000  # the agent takes 65,535
 EMPTY = values.encode(((), {})).payload  # arguments of a call without any
 _pack_submit, _pack_call, _pack_put, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.PUT.pack, wire.RELEASE.pack
 
@@ -34,8 +35,6 @@ class Session(Waiting):
     sock, attached: from dial. Any thread may call; frames are handled on the connection's reader thread,
     with the table's lock held.
     """
-
-    remote_state = REMOTE
 
     def __init__(self, sock: Any, attached: Dict[str, Any], kind: int, path: str = ""):
         self.agent, self.process, self.node = attached["agent"], attached["process"], attached.get("node") or ""
@@ -56,7 +55,8 @@ class Session(Waiting):
         self._corr = itertools.count(1).__next__
         self._answers: Dict[int, List[Any]] = {}
         self._many: Dict[bytes, int] = {}  # tasks with several results, and how many
-        self._said: Dict[Any, int] = {}  # shapes and their numbers, code and class methods that were sent
+        self._shapes: Dict[str, int] = {}  # those that were said, and their numbers
+        self._said: Set[Any] = set()  # code and methods of classes that were sent
         self._saying = threading.Lock()
         self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
         self._ended: Optional[str] = None
@@ -71,10 +71,10 @@ class Session(Waiting):
         """A new task's ID."""
         return self._prefix + _COUNTER.pack(self._next())
 
-    def submit(self, function: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any], task: bytes = b"") -> Any:
-        """Sends a task; gives its references: one, a list, None, or a stream's task. Waits only for credit."""
-        deps, refs, payload = self.arguments(args, kwargs)
-        task = task or self.mint()
+    def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+        """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit."""
+        deps, refs, payload = self.arguments(args, kwargs, code.pinned)
+        task, function = self.mint(), code.number
         parent = running.get()
         if parent is None:
             frame = _pack_submit(len(payload), 0, task, NO_TASK, function, self.job, 0, 0, 0, shape, returns, deps, refs, PICKLE)
@@ -98,9 +98,9 @@ class Session(Waiting):
             self.connection.send(_pack_call(len(payload), 0, task, up, actor, sequence + 1, job, 0, deadline, trace, method, incarnation, returns, deps, refs, shape, PICKLE) + payload)
         return made
 
-    def create(self, actor: bytes, fields: Dict[str, Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> ObjectRef:
+    def create(self, actor: bytes, code: Any, fields: Dict[str, Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> ObjectRef:
         """Asks for an actor; fields: of its Create but for arguments. The reference is to its being: when all such are gone, so is the actor."""
-        deps, refs, payload = self.arguments(args, kwargs)
+        deps, refs, payload = self.arguments(args, kwargs, code.pinned)
         self.spend(len(payload))
         ref = self.expect(actor, 1)
         parent = running.get()
@@ -126,9 +126,12 @@ class Session(Waiting):
         self._entries[key] = Value(8, encoded.format, tuple(encoded.refs), encoded.payload) if small else table.READY
         self.connection.send(_pack_put(size, 0, key, encoded.format, len(encoded.refs)) + heads + encoded.payload)
 
-    def arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[int, int, bytes]:
-        """How many of them are references, how many are inside of values, and the payload."""
-        if not args and not kwargs:
+    def arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any], pinned: Sequence[ObjectRef] = ()) -> Tuple[int, int, bytes]:
+        """How many of them are references, how many are inside of values, and the payload.
+
+        pinned: references that the code captured; they go along as if they were inside of an argument.
+        """
+        if not args and not kwargs and not pinned:
             return 0, 0, EMPTY
         deps: Dict[ObjectRef, int] = {}
         for value in args:
@@ -141,11 +144,11 @@ class Session(Waiting):
             args = tuple([values.Dep(deps[v]) if type(v) is ObjectRef else v for v in args])
             kwargs = {k: values.Dep(deps[v]) if type(v) is ObjectRef else v for k, v in kwargs.items()}
         encoded = values.encode((args, kwargs), bool(deps))
-        if not deps and not encoded.refs:
+        refs = [*deps, *encoded.refs, *pinned]
+        if not refs:
             return 0, 0, encoded.payload
-        refs = [*deps, *encoded.refs]
         self._deliver_promised(refs)
-        return len(deps), len(encoded.refs), b"".join([r.binary() + _PAD for r in refs]) + encoded.payload
+        return len(deps), len(refs) - len(deps), b"".join([r.binary() + _PAD for r in refs]) + encoded.payload
 
     def _deliver_promised(self, refs: Sequence[ObjectRef]) -> None:
         """Tells the agent of objects that leave this process and that it does not know."""
@@ -185,9 +188,11 @@ class Session(Waiting):
         """The number of a shape, said to the agent if it is new. fields: of Shape but for the number."""
         name = repr(sorted(fields.items()))
         with self._saying:
-            number = self._said.get(name)
+            number = self._shapes.get(name)
             if number is None:
-                number = self._said[name] = len(self._said) + 1
+                number = self._shapes[name] = len(self._shapes) + 1
+                if number > _MAX_SHAPES:
+                    raise ValueError(f"this process has used {_MAX_SHAPES} combinations of options: a name for each call belongs into its arguments")
                 self.connection.send(wire.table("Shape", {**fields, "number": number}))
         return number
 
@@ -196,14 +201,14 @@ class Session(Waiting):
         with self._saying:
             if code.hash not in self._said:
                 self.connection.send(wire.table("Function", code.fields(), code.payload))
-                self._said[code.hash] = len(self._said) + 1
+                self._said.add(code.hash)
         return int(code.number)
 
     def define_methods(self, function: int, names: Sequence[str]) -> None:
         """Says the numbers of a class's methods, if it is new."""
         with self._saying:
             if ("methods", function) not in self._said:
-                self._said["methods", function] = len(self._said) + 1
+                self._said.add(("methods", function))
                 self.connection.send(wire.table("Methods", {"function": function, "names": list(names)}))
 
     def send(self, frame: bytes) -> None:
@@ -261,6 +266,19 @@ class Session(Waiting):
             refs.append(self.held.delivered_locked(key, known))
         return refs, payload[count * _OBJECT :]
 
+    def hold(self, key: bytes) -> ObjectRef:
+        """A reference to an object that the agent says this process holds from now on."""
+        with self.table.lock:
+            if key in self._entries:
+                return self.held.again_locked(key)
+            self._entries[key] = REMOTE
+        return self.held.made(key)
+
+    def captured(self, key: bytes) -> ObjectRef:
+        """A reference that code captured: held if this process holds it, since it came along."""
+        with self.table.lock:
+            return self.held.again_locked(key) if key in self._entries else ObjectRef(key)
+
     def _result_locked(self, key: bytes, value: Value) -> None:
         entry = self._entries.get(key)
         if entry is None:
@@ -291,7 +309,7 @@ class Session(Waiting):
                 self.held.count_locked(key)
             return partial(self.held.dropped.append, key)
 
-        place = self.arenas.place_locked(value.payload, keep)
+        place = self.arenas.place_locked(value.payload, keep) if value.payload else None  # none: a Get brings it
         return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
 
     def _end_many_locked(self, task: bytes, value: Value) -> None:

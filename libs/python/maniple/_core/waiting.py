@@ -39,22 +39,24 @@ class Waiting:
         entries = self.table.entries
         missing, failed = [], False
         for key in keys:
-            entry = entries.get(key, REMOTE)
+            entry = entries.get(key)
             if type(entry) is State:
                 missing.append(key)
+            elif entry is None:
+                raise _not_held(key)
             elif type(entry) is not Value or entry.flags & wire.ERROR:
                 failed = True
         if not missing:
             return missing
         if failed:
             for key in keys:
-                if type(entries.get(key, REMOTE)) is not State:
+                if type(entries[key]) is not State:
                     self.value(key)
         missing = list(dict.fromkeys(missing))
         frames = []
         with self.table.lock:
             for key in missing:
-                entry = entries.get(key, REMOTE)
+                entry = entries.get(key)
                 if entry in (REMOTE, CHECKED, READY):
                     entries[key] = FETCHING if entry is READY else ASKED
                     frames.append(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
@@ -135,6 +137,9 @@ class Waiting:
         keys = [ref._key if type(ref) is ObjectRef else ref.next_key() for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
         entries = self.table.entries
+        for key in keys:
+            if key not in entries:
+                raise _not_held(key)
         if sum(is_ready(entries.get(key, REMOTE)) for key in keys) < num_returns:
             self._wait_ready(keys, num_returns, deadline)
         ready: List[Any] = []
@@ -243,6 +248,12 @@ def _settle(future: Any, value: Any, error: Optional[BaseException]) -> None:
         future.set_exception(RuntimeError(f"the task raised StopIteration: {error}"))
     else:
         future.set_exception(error)
+
+
+def _not_held(key: bytes) -> BaseException:
+    return exceptions.ObjectLostError(
+        f"this process holds no reference to object {key.hex()}: one from before a fork or a shutdown is of no use after it; pass it as an argument, or put the value again"
+    )
 
 
 def _failed(entry: Any) -> bool:
