@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"time"
 )
@@ -62,8 +61,8 @@ type Conn struct {
 	mu        sync.Mutex
 	cond      *sync.Cond // flush, finishing, err
 	err       error      // first reason of the end
-	fill      []byte     // what was appended since the last swap
-	files     []outFile  // descriptors of fill
+	fill      []*chunk   // what was appended since the last swap
+	filled    int        // bytes of fill
 	sending   int        // bytes that the writer has and has not written
 	flush     bool       // fill is to be sent
 	full      bool       // Append refused; OnRoom is due
@@ -105,9 +104,10 @@ func (c *Conn) failLocked(err error) {
 		return
 	}
 	c.err = err
-	c.fill = nil
-	closeOut(c.files)
-	c.files = nil
+	for _, k := range c.fill {
+		k.recycle()
+	}
+	c.fill, c.filled = nil, 0
 	close(c.dead)
 	c.nc.Close() // ends a Read and a Write that wait
 	c.cond.Broadcast()
@@ -145,18 +145,6 @@ func (c *Conn) Close() error {
 		return err
 	}
 	return nil
-}
-
-// outFile is a descriptor that goes along with the byte at that place of a buffer.
-type outFile struct {
-	at   int
-	file *os.File
-}
-
-func closeOut(files []outFile) {
-	for _, f := range files {
-		f.file.Close()
-	}
 }
 
 func wrap(what string, err error) error { return fmt.Errorf("work: %s: %w", what, err) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -12,8 +13,11 @@ import (
 
 const (
 	readSize  = 64 << 10  // of a read, and of a batch unless one frame is larger
-	firstSize = 256 << 10 // what a larger frame gets before any of it is there
+	firstSize = 256 << 10 // what a larger frame gets before all of it is there
 )
+
+// firsts are buffers for larger frames, shared by all connections.
+var firsts = sync.Pool{New: func() any { return new([firstSize]byte) }}
 
 // Batch is whole frames in the order in which they came.
 type Batch struct {
@@ -22,10 +26,16 @@ type Batch struct {
 
 	conn   *Conn
 	buffer []byte
+	first  *[firstSize]byte // nil: the frames lie in buffer, or in memory of their own
 }
 
 // Release gives the bytes back; no frame of the batch may be used any more.
-func (b Batch) Release() { b.conn.free <- b.buffer }
+func (b Batch) Release() {
+	if b.first != nil {
+		firsts.Put(b.first)
+	}
+	b.conn.free <- b.buffer
+}
 
 // reading is what the reader's goroutine holds.
 type reading struct {
@@ -55,7 +65,7 @@ func (c *Conn) read() error {
 		}
 		rest = buffer[whole:n]
 		if whole > 0 {
-			if e := r.deliver(buffer[:whole:whole], buffer, len(rest)); e != nil {
+			if e := r.deliver(Batch{Bytes: buffer[:whole:whole], conn: c, buffer: buffer}, len(rest)); e != nil {
 				return e
 			}
 		}
@@ -95,10 +105,9 @@ func (r *reading) cut(b []byte, err error) (int, error) {
 	return whole, err
 }
 
-// deliver hands over frames in buffer, with their descriptors; behind is how many bytes of the next frame are here.
-func (r *reading) deliver(frames, buffer []byte, behind int) error {
-	batch := Batch{Bytes: frames, conn: r.Conn, buffer: buffer}
-	if left := len(r.received) - r.with; left > 1 || left > behind { // WORK-6
+// deliver hands over a batch, with its descriptors; behind is how many bytes of the next frame are here.
+func (r *reading) deliver(batch Batch, behind int) error {
+	if left := len(r.received) - r.with; left > 1 || left > behind { // BATCH-6
 		return fmt.Errorf("work: %w: %d descriptors for %d frames that have one", transport.ErrProtocol, len(r.received), r.with)
 	}
 	if r.with > 0 {
@@ -110,10 +119,11 @@ func (r *reading) deliver(frames, buffer []byte, behind int) error {
 }
 
 // large reads on a frame that is longer than the buffer in which it begins, and hands it over. Room is made as the
-// bytes come (WORK-3).
+// bytes come (BATCH-3).
 func (r *reading) large(buffer []byte) error {
 	size := wire.HeaderSize + int(binary.LittleEndian.Uint32(buffer))
-	frame := append(make([]byte, 0, min(size, firstSize)), buffer...)
+	first := firsts.Get().(*[firstSize]byte)
+	frame := append(first[:0], buffer...)
 	for len(frame) < size {
 		if len(frame) == cap(frame) {
 			grown := make([]byte, len(frame), min(size, 2*cap(frame)))
@@ -132,7 +142,11 @@ func (r *reading) large(buffer []byte) error {
 	if _, err := r.cut(frame, nil); err != nil {
 		return err
 	}
-	return r.deliver(frame, buffer, 0)
+	if size > firstSize { // it was outgrown
+		firsts.Put(first)
+		first = nil
+	}
+	return r.deliver(Batch{Bytes: frame[:size:size], conn: r.Conn, buffer: buffer, first: first}, 0)
 }
 
 // more reads once, and takes what descriptors come along.

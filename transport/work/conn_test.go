@@ -14,7 +14,7 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire"
 )
 
-// WORK-1: wherever the stream is cut, the same frames come out, and none before it is whole.
+// BATCH-1: wherever the stream is cut, the same frames come out, and none before it is whole.
 func TestSplitAtEveryByte(t *testing.T) {
 	frames := some(t)
 	all := join(frames)
@@ -95,7 +95,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// WORK-3: a frame that is announced and does not come costs nothing.
+// BATCH-3: a frame that is announced and does not come costs nothing.
 func TestAnnounced(t *testing.T) {
 	a, b := pair(t)
 	in := newInbox()
@@ -160,7 +160,7 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// WORK-3: while nobody releases, nothing more is read.
+// BATCH-3: while nobody releases, nothing more is read.
 func TestUnreleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -196,7 +196,7 @@ func TestUnreleased(t *testing.T) {
 	})
 }
 
-// WORK-5: a peer that does not read costs MaxUnsent and one frame, and nobody waits for it.
+// BATCH-5: a peer that does not read costs MaxUnsent and one frame, and nobody waits for it.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -262,7 +262,7 @@ func TestLargerThanUnsent(t *testing.T) {
 	p.Close()
 }
 
-// WORK-7: what was appended arrives, flushed or not; nothing is taken afterwards.
+// BATCH-7: what was appended arrives, flushed or not; nothing is taken afterwards.
 func TestCloseFlushes(t *testing.T) {
 	a, b := pair(t)
 	in, peer := newInbox(), newInbox()
@@ -292,7 +292,7 @@ func TestCloseFlushes(t *testing.T) {
 	<-p.Done()
 }
 
-// WORK-7, its other half: a peer that does not read holds up the end no longer than agreed.
+// BATCH-7, its other half: a peer that does not read holds up the end no longer than agreed.
 func TestCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -348,7 +348,7 @@ func TestManyAppend(t *testing.T) {
 	p.Close()
 }
 
-// WORK-4.
+// BATCH-4.
 func TestNoAllocationPerFrame(t *testing.T) {
 	a, b := pair(t)
 	in := newInbox()

@@ -3,12 +3,29 @@ package work
 import (
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 )
 
-// keepOut is up to how many bytes a buffer of the writer is kept for the next swap.
-const keepOut = 256 << 10
+// chunkSize is what goes into one call of the kernel at most.
+const chunkSize = 64 << 10
+
+// chunk is a part of what waits to be sent. Chunks are shared by all connections, so one that is idle has none.
+type chunk struct {
+	b    []byte
+	file *os.File // goes along with the first byte
+}
+
+var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, chunkSize)} }}
+
+func (k *chunk) recycle() {
+	if k.file != nil {
+		k.file.Close()
+	}
+	k.b, k.file = k.b[:0], nil
+	chunks.Put(k)
+}
 
 // Append puts a frame, or frames, behind those that wait; parts are copied one behind the other. It is sent with
 // the next Flush. The error is ErrFull, or why the connection ended.
@@ -19,9 +36,24 @@ func (c *Conn) Append(parts ...[]byte) error {
 		return err
 	}
 	for _, p := range parts {
-		c.fill = append(c.fill, p...)
+		c.appendLocked(p)
 	}
 	return nil
+}
+
+func (c *Conn) appendLocked(b []byte) {
+	c.filled += len(b)
+	for len(b) > 0 {
+		n := len(c.fill)
+		if n == 0 || len(c.fill[n-1].b) == chunkSize {
+			c.fill = append(c.fill, chunks.Get().(*chunk))
+			n++
+		}
+		k := c.fill[n-1]
+		part := min(len(b), chunkSize-len(k.b))
+		k.b = append(k.b, b[:part]...)
+		b = b[part:]
+	}
 }
 
 // AppendFile appends one frame with a descriptor, which stays the caller's and may be closed at once.
@@ -39,10 +71,11 @@ func (c *Conn) AppendFile(f *os.File, frame []byte) error {
 		own.Close()
 		return err
 	}
-	at := len(c.fill)
-	c.files = append(c.files, outFile{at, own})
-	c.fill = append(c.fill, frame...)
-	c.fill[at+11] |= wire.FlagDescriptor
+	k := chunks.Get().(*chunk)
+	k.file = own
+	c.fill = append(c.fill, k)
+	c.appendLocked(frame)
+	k.b[11] |= wire.FlagDescriptor
 	return nil
 }
 
@@ -64,7 +97,7 @@ func (c *Conn) roomLocked() error {
 		return c.err
 	case c.finishing:
 		return ErrClosed
-	case len(c.fill)+c.sending >= c.cfg.MaxUnsent:
+	case c.filled+c.sending >= c.cfg.MaxUnsent:
 		c.full = true
 		return ErrFull
 	}
@@ -75,7 +108,7 @@ func (c *Conn) roomLocked() error {
 func (c *Conn) Flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.fill) > 0 && !c.flush {
+	if c.filled > 0 && !c.flush {
 		c.flush = true
 		c.cond.Signal()
 	}
@@ -85,82 +118,71 @@ func (c *Conn) Flush() {
 func (c *Conn) Unsent() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.fill) + c.sending
+	return c.filled + c.sending
 }
 
-// write is the writer's goroutine: it swaps its buffer for the filled one and writes that, until the connection
-// ends.
+// write is the writer's goroutine: it swaps its empty list for the filled one and writes that, until the
+// connection ends.
 func (c *Conn) write() {
-	var out []byte
-	var files []outFile
+	var out []*chunk
 	for {
 		c.mu.Lock()
-		room := c.sentLocked()
-		for !room && !c.flush && !c.finishing && c.err == nil {
+		for !c.flush && !c.finishing && c.err == nil {
 			c.cond.Wait()
 		}
 		if c.err != nil {
 			c.mu.Unlock()
 			return
 		}
-		if cap(out) > keepOut {
-			out = nil
-		}
 		out, c.fill = c.fill, out[:0]
-		files, c.files = c.files, files[:0]
-		c.sending, c.flush = len(out), false
+		c.sending, c.filled, c.flush = c.filled, 0, false
 		last := c.finishing
 		c.mu.Unlock()
-		if room {
-			c.cfg.OnRoom()
+		err := c.writeAll(out)
+		if err == nil && last { // nothing was appended since
+			err = ErrClosed
 		}
-		err := c.writeAll(out, files)
-		closeOut(files)
 		if err != nil {
-			c.fail(wrap("write", err))
-			return
-		}
-		if last { // nothing was appended since
-			c.fail(ErrClosed)
+			c.fail(err)
 			return
 		}
 	}
 }
 
-// sentLocked takes note that the writer has written what it had, and tells whether OnRoom is due.
-func (c *Conn) sentLocked() bool {
-	c.sending = 0
-	if !c.full || len(c.fill) > c.cfg.MaxUnsent/2 {
-		return false
-	}
-	c.full = false
-	return true
-}
-
-// writeAll writes b, and each descriptor with the byte that it belongs to.
-func (c *Conn) writeAll(b []byte, files []outFile) error {
-	at := 0
-	for i, f := range files {
-		if err := c.writeBytes(b[at:f.at]); err != nil {
-			return err
+// writeAll writes and recycles chunks.
+func (c *Conn) writeAll(out []*chunk) error {
+	var err error
+	for i, k := range out {
+		if err == nil {
+			err = c.writeChunk(k)
 		}
-		end := len(b)
-		if i+1 < len(files) {
-			end = files[i+1].at
-		}
-		n, err := c.unix.write(b[f.at:end], f.file)
-		if err != nil {
-			return err
-		}
-		at = f.at + n
+		k.recycle()
+		out[i] = nil
 	}
-	return c.writeBytes(b[at:])
-}
-
-func (c *Conn) writeBytes(b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
-	_, err := c.nc.Write(b)
 	return err
+}
+
+func (c *Conn) writeChunk(k *chunk) error {
+	b := k.b
+	if k.file != nil {
+		n, err := c.unix.write(b, k.file)
+		if err != nil {
+			return wrap("write", err)
+		}
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		if _, err := c.nc.Write(b); err != nil {
+			return wrap("write", err)
+		}
+	}
+	c.mu.Lock()
+	c.sending -= len(k.b)
+	room := c.full && c.filled+c.sending <= c.cfg.MaxUnsent/2
+	c.full = c.full && !room
+	c.mu.Unlock()
+	if room {
+		c.cfg.OnRoom()
+	}
+	return nil
 }

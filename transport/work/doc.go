@@ -11,19 +11,19 @@
 // A connection begins as all do: transport.Answer on the agent's side, with a hello of purpose Work, then
 // New on the same connection, whose first frame is an Attach. Attach is the process's side of that.
 //
-//	WORK-1: frames come out whole, in the order in which they went in, and nothing follows what could not be read.
-//	WORK-2: a frame of a batch has the body that its type wants and all objects that it counts, whatever the peer sent.
-//	WORK-3: memory is bounded: two batches in, of 64 KiB or one frame that is larger; Config.MaxUnsent and
-//	        one frame out. What a frame claims to have is allocated only as it comes.
-//	WORK-4: neither direction allocates for a frame, once its buffers have grown.
-//	WORK-5: Append and Flush never wait for the peer.
-//	WORK-6: a descriptor comes out with the frame that it went in with, close-on-exec; none leaks.
-//	WORK-7: Finish and Close send what was appended before, unless the peer does not read it in time.
+//	BATCH-1: frames come out whole, in the order in which they went in, and nothing follows what could not be read.
+//	BATCH-2: a frame of a batch has the body that its type wants and all objects that it counts, whatever the peer sent.
+//	BATCH-3: memory is bounded: two batches in, of 64 KiB or one frame that is larger; Config.MaxUnsent and
+//	        one frame out. Of what a frame claims to have, more than 256 KiB is allocated only as it comes.
+//	BATCH-4: neither direction allocates for a frame, once its buffers have grown.
+//	BATCH-5: Append and Flush never wait for the peer.
+//	BATCH-6: a descriptor comes out with the frame that it went in with, close-on-exec; none leaks.
+//	BATCH-7: Finish and Close send what was appended before, unless the peer does not read it in time.
 //
 // Ownership: a Conn has a reader and a writer goroutine, which end with it. Append, Flush, Finish and Cut may be
 // called from any goroutine; Close not from the one that Config.OnBatch runs in or waits for. The bytes
 // of a batch belong to whoever got it until Release, and may be changed in place.
 //
 // Limits: Linux and the BSDs, by descriptors; order is that of one stream, so a cancel waits behind a large
-// argument; an idle connection holds 128 KiB.
+// argument; an idle connection holds up to 128 KiB, for reading.
 package work

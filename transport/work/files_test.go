@@ -36,7 +36,7 @@ func named(t *testing.T, text string) *os.File {
 	return f
 }
 
-// WORK-6: each descriptor comes with its frame, whatever surrounds it.
+// BATCH-6: each descriptor comes with its frame, whatever surrounds it.
 func TestDescriptors(t *testing.T) {
 	before := descriptors(t)
 	a, b := pair(t)

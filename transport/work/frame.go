@@ -67,7 +67,7 @@ func cut(b []byte, descriptors int) (whole, taken int, err error) {
 		if n > len(b)-whole {
 			break
 		}
-		if want := objects(Frame(b[whole:whole+n]), h.Type); want*ObjectSize > uint64(h.Length-h.Body) { // WORK-2
+		if want := objects(Frame(b[whole:whole+n]), h.Type); want*ObjectSize > uint64(h.Length-h.Body) { // BATCH-2
 			return whole, taken, fmt.Errorf("work: %w: %s with a payload of %d bytes names %d objects", transport.ErrProtocol, h.Type, h.Length-h.Body, want)
 		}
 		if h.Flags&wire.FlagDescriptor != 0 {

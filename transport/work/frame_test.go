@@ -125,7 +125,7 @@ func TestExtend(t *testing.T) {
 	}
 }
 
-// WORK-2: each rule of a frame, on one that breaks it, behind one that is whole.
+// BATCH-2: each rule of a frame, on one that breaks it, behind one that is whole.
 func TestCheckRules(t *testing.T) {
 	u32 := binary.LittleEndian.PutUint32
 	objects := func(f Frame, deps, refs uint32) {

@@ -10,13 +10,13 @@ import (
 	"github.com/maniple-hpc/maniple/transport"
 )
 
-// chunks is a connection that gives bytes in pieces whose lengths come from the bytes of sizes.
-type chunks struct {
+// pieces is a connection that gives bytes in pieces whose lengths come from the bytes of sizes.
+type pieces struct {
 	net.Conn
 	b, sizes []byte
 }
 
-func (c *chunks) Read(b []byte) (int, error) {
+func (c *pieces) Read(b []byte) (int, error) {
 	if len(c.b) == 0 {
 		return 0, io.EOF
 	}
@@ -30,8 +30,8 @@ func (c *chunks) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func (c *chunks) Close() error                     { return nil }
-func (c *chunks) SetWriteDeadline(time.Time) error { return nil }
+func (c *pieces) Close() error                     { return nil }
+func (c *pieces) SetWriteDeadline(time.Time) error { return nil }
 
 // FuzzReader reads any bytes in any pieces: what comes out is what Check finds whole (without descriptors, which
 // this carrier has not), in order, and then the error that Check gives, or what the end of the stream means.
@@ -45,7 +45,7 @@ func FuzzReader(f *testing.F) {
 		want, _, wantErr := cut(b, 0)
 		var got []byte
 		var end error
-		c := New(&chunks{b: b, sizes: sizes}, Config{
+		c := New(&pieces{b: b, sizes: sizes}, Config{
 			OnBatch: func(b Batch) {
 				n := 0
 				for f := range Frames(b.Bytes) {
