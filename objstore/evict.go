@@ -2,14 +2,17 @@ package objstore
 
 import "slices"
 
-// makeRoom tries to have n bytes free in the budget for what is not in arenas.
+// makeRoom tries to have n bytes free in the budget for what is not in arenas. It gives nothing back that does not help:
+// a slab that waits would ask for it again at once.
 func (s *Store) makeRoom(now, n int64, out []Effect) []Effect {
 	if s.budget.room() >= n || n > s.budget.limit {
 		return out
 	}
 	for coming := s.coming(); ; {
-		out = s.drop(func(*arena) bool { return s.budget.room() < n }, out)
-		if s.budget.room() >= n || s.oldest == nil || coming >= n {
+		if s.budget.room()+s.empty() >= n {
+			return s.drop(func(*arena) bool { return s.budget.room() < n }, out)
+		}
+		if s.oldest == nil || coming >= n {
 			return out
 		}
 		out, coming = s.evict(now, nil, coming, out)
@@ -18,16 +21,20 @@ func (s *Store) makeRoom(now, n int64, out []Effect) []Effect {
 
 // dropEmpty gives empty arenas back until a new one of n bytes may be made, if that helps at all.
 func (s *Store) dropEmpty(n int64, out []Effect) []Effect {
-	could := s.free()
-	for _, a := range s.arenas {
-		if a.empty() {
-			could += a.size
-		}
-	}
-	if could < n {
+	if s.free()+s.empty() < n {
 		return out
 	}
 	return s.drop(func(*arena) bool { return s.free() < n }, out)
+}
+
+// empty gives the bytes of arenas in which nothing is.
+func (s *Store) empty() (n int64) {
+	for _, a := range s.arenas {
+		if a.empty() {
+			n += a.size
+		}
+	}
+	return n
 }
 
 // sweep gives back what has been empty for long: arenas, and slabs by asking for them.

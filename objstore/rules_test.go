@@ -44,6 +44,9 @@ func (w *world) effects() string {
 	w.t.Helper()
 	var lines []string
 	for i := 0; i < len(w.out); i++ {
+		if i > 1000 {
+			w.t.Fatalf("no end of %v", lines[len(lines)-10:])
+		}
 		switch e := w.out[i].(type) {
 		case objstore.Grow:
 			var err error
@@ -222,6 +225,21 @@ func TestWhileGrowing(t *testing.T) {
 		"lent 7 slab 5 2 MiB new, lent 7 slab 6 2 MiB new, lent 7 slab 7 2 MiB new, lent 7 slab 8 2 MiB new, grow 16 MiB, " +
 		"lent 7 slab 9 2 MiB new, lent 7 slab 10 2 MiB new, lent 7 slab 11 2 MiB new, lent 7 slab 12 2 MiB new, " +
 		"lent 7 slab 13 2 MiB new, lent 7 slab 14 2 MiB new, lent 7 slab 15 2 MiB new, lent 7 slab 16 2 MiB new")
+}
+
+// An arena that was made for a slab is not given back for a value that it does not make room for, which would
+// have it made again without end.
+func TestSlabAndValueWait(t *testing.T) {
+	w := newWorld(t, small, 7, 8)
+	w.lend(7, 31*mib, "grow 31 MiB, lent 7 slab 1 31 MiB new")
+	w.seal(7, 1, 1, 0, 31*mib, false)
+	var err error
+	w.out, _, err = w.s.PutInline(w.now, 8, object1(2), make([]byte, 2*mib), 0, w.out)
+	w.must(err)
+	w.lend(8, 1000, "grow 1 MiB, lent 8 slab 2 1 MiB new")
+	w.undeliver(7, 1, "recall 8 slab 2")
+	w.release(1, "recall 7 slab 1")
+	w.giveBack(7, 1, "drop 1, stored 2")
 }
 
 // What is not wanted any more holds up nobody.
