@@ -250,8 +250,10 @@ func (h *history) end() {
 		h.die(h.procs[1])
 	}
 	h.now += int64(2 * time.Second)
-	for len(h.grows) > 0 {
-		h.grown(true)
+	for i := 0; len(h.grows) > 0; i++ {
+		if h.grown(true); i > 1000 {
+			h.fatalf("arenas without end")
+		}
 	}
 	h.out = h.s.Tick(h.now, h.out)
 	h.do("tick", nil)

@@ -330,47 +330,6 @@ func TestInlineValues(t *testing.T) {
 	w.release(2, "stored 5")
 }
 
-// Verifies OBJ-9.
-func TestCopiesGoFirst(t *testing.T) {
-	w := newWorld(t, small, 7)
-	w.lend(objstore.Agent, 8*mib, "grow 8 MiB, lent 0 slab 1 8 MiB new")
-	for n := range uint64(8) {
-		w.seal(objstore.Agent, n, 1, int64(n)*mib, mib, n != 3)
-	}
-	w.giveBack(objstore.Agent, 1, "")
-	for n := range uint64(8) {
-		w.undeliver(objstore.Agent, n, "")
-	}
-	if err := w.s.Await(object1(1)); err != nil { // used again, and pinned
-		t.Fatal(err)
-	}
-	w.lend(7, 24*mib, "grow 24 MiB, lent 7 slab 2 24 MiB new")
-	w.lend(7, 2*mib, "evicted 0, evicted 2, evicted 4, evicted 5, lent 7 slab 3 2 MiB new")
-	if err := w.s.Promote(w.now, object1(6)); err != nil {
-		t.Fatal(err)
-	}
-	w.lend(7, 3*mib, "evicted 7, recall 7 slab 2")
-	w.out, _ = w.s.Unawait(w.now, object1(1), w.out)
-	w.want("")
-	if i, ok := w.s.Lookup(object1(1)); !ok || !i.Secondary {
-		t.Errorf("%+v, %v", i, ok)
-	}
-}
-
-// Verifies OBJ-9: a copy in a slab that its writer still maps frees memory when the slab comes back, and no
-// more copies go than that.
-func TestCopiesInSlabs(t *testing.T) {
-	w := newWorld(t, small, 7)
-	w.lend(objstore.Agent, 16*mib, "grow 16 MiB, lent 0 slab 1 16 MiB new")
-	w.lend(objstore.Agent, 16*mib, "grow 16 MiB, lent 0 slab 2 16 MiB new")
-	for n := range uint64(16) {
-		w.seal(objstore.Agent, n, 1+n/8, int64(n%8)*2*mib, 2*mib, true)
-		w.undeliver(objstore.Agent, n, "")
-	}
-	w.lend(7, 2*mib, "evicted 0, recall 0 slab 1")
-	w.giveBack(objstore.Agent, 1, "lent 7 slab 3 2 MiB new")
-}
-
 // Verifies OBJ-7.
 func TestNoRight(t *testing.T) {
 	w := newWorld(t, small, 7, 9)
@@ -440,71 +399,4 @@ func TestNoRight(t *testing.T) {
 	}
 	// Nothing of that changed anything: the rest of the slab is sealed as it should be.
 	w.seal(7, 2, 1, 128, 2*mib-128, false)
-}
-
-// Arenas that are empty make room for one that is large enough, if that is enough.
-func TestEmptyArenasGo(t *testing.T) {
-	w := newWorld(t, small, 7, 9)
-	w.lend(7, 8*mib, "grow 8 MiB, lent 7 slab 1 8 MiB new")
-	w.lend(9, 8*mib, "grow 8 MiB, lent 9 slab 2 8 MiB new")
-	w.lend(9, 4*mib, "grow 16 MiB, lent 9 slab 3 4 MiB new")
-	w.giveBack(7, 1, "")
-	w.seal(9, 1, 3, 0, 4*mib, false)
-	w.lend(9, 17*mib, "recall 9 slab 2") // the empty arena alone does not help
-	w.giveBack(9, 2, "")
-	if n := w.s.Used(objstore.Arenas); n != 32*mib {
-		t.Errorf("%s of arenas are left: what does not help was given back", objstore.Bytes(n))
-	}
-	w.undeliver(9, 1, "")
-	w.release(1, "recall 9 slab 3")
-	w.giveBack(9, 3, "drop 1, drop 2, drop 3, grow 17 MiB, lent 9 slab 4 17 MiB new")
-}
-
-// When the system has no memory, a smaller arena will do, or the request fails with the system's words.
-func TestNoMemory(t *testing.T) {
-	w := newWorld(t, small, 7, 8)
-	cause := errors.New("cannot allocate memory")
-	var err error
-	w.out, err = w.s.Lend(w.now, 7, mib, w.out)
-	w.must(err)
-	w.out, err = w.s.GrowFailed(w.now, 1, cause, w.out[1:])
-	w.must(err)
-	if g := w.out[0].(objstore.Grow); g.Size != mib {
-		t.Errorf("%+v", g)
-	}
-	w.out, err = w.s.GrowFailed(w.now, 2, cause, w.out[1:])
-	w.must(err)
-	r, ok := w.out[0].(objstore.Refused)
-	if !ok || !errors.Is(r.Err, cause) || !strings.Contains(r.Err.Error(), "the system gave no memory: cannot allocate memory") {
-		t.Fatalf("%v", w.out)
-	}
-	if w.s.Total() != 0 {
-		t.Errorf("%d bytes are charged", w.s.Total())
-	}
-	if _, err := w.s.Grown(w.now, 2, nil); !errors.Is(err, objstore.ErrUnknown) {
-		t.Errorf("an arena that failed was made: %v", err)
-	}
-}
-
-// What nobody uses goes back to the system within twice KeepWarm, at the cost of a tick per KeepWarm.
-func TestIdleMemory(t *testing.T) {
-	w := newWorld(t, objstore.Config{Budget: 64 * mib, FirstArena: 8 * mib, KeepWarm: time.Minute}, 7)
-	if at := w.s.NextDeadline(); at != 0 {
-		t.Errorf("due at %v with nothing in the store", at)
-	}
-	w.lend(7, mib, "grow 8 MiB, lent 7 slab 1 2 MiB new")
-	w.seal(7, 1, 1, 0, mib, false)
-	w.tick(2*time.Minute, "")
-	w.undeliver(7, 1, "")
-	w.release(1, "")
-	w.tick(30*time.Second, "")
-	w.tick(30*time.Second, "recall 7 slab 1")
-	if at := w.s.NextDeadline(); at != w.now+int64(time.Minute) {
-		t.Errorf("due in %v", time.Duration(at-w.now))
-	}
-	w.giveBack(7, 1, "")
-	w.tick(time.Minute, "drop 1")
-	if w.s.Total() != 0 || w.s.NextDeadline() != 0 {
-		t.Errorf("%d bytes are left", w.s.Total())
-	}
 }
