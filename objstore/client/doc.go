@@ -25,6 +25,14 @@
 //	       the question; what comes all the same is used by the next one.
 //	MAP-7: after Close and the last Release nothing is mapped and no descriptor open.
 //
+// # Frames
+//
+//	WantSlab, Withdraw  SlabWanted (0: Withdraw)   Slab            Lent, or Refused if it has an error
+//	Seal                Seal                       SlabRecall      Recall
+//	Forgo               SlabForgo                  Arena           Arena
+//	ReturnSlab          SlabReturn                 ArenaGone       Gone
+//	Release             Release                    a Location      Located
+//
 // # Ownership
 //
 // A Client may be used by several goroutines. Copies are made outside of its lock; from 8 MiB a second goroutine
