@@ -7,6 +7,13 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
+// Call.method is the method's number, and above it that of a group which the call has chosen (counted
+// from 1), if not the method's own.
+const (
+	groupShift = 24
+	methodMask = 1<<groupShift - 1
+)
+
 func (c *Core) onCall(p *process, f frame) {
 	m := c.read.call
 	if wire.ReadCall(f.body, m) != nil {
@@ -34,9 +41,7 @@ func (c *Core) onCall(p *process, f frame) {
 	}
 	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
 	t.deadline = int64(min(m.Deadline, 1<<62))
-	if t.retries = cl.table.Retries; t.retries == 0 {
-		t.retries = a.table.MaxTaskRetries
-	}
+	t.retries = cl.table.Retries
 	m.Shape, m.Attempt, m.Incarnation = cl.number, 0, a.incarnation
 	t.stamped = a.incarnation
 	wire.PutCall(t.frame[wire.HeaderSize:], m)
@@ -56,9 +61,13 @@ func (c *Core) onCall(p *process, f frame) {
 
 // laneOf gives the lane of a process for a method.
 func (a *actor) laneOf(p *process, method uint32) *lane {
-	group := 0
-	if int(method) < len(a.method) {
-		group = int(a.method[method])
+	group := int(method >> groupShift)
+	switch number := int(method & methodMask); {
+	case group > 0 && group < len(a.groups):
+	case number < len(a.method):
+		group = int(a.method[number])
+	default:
+		group = 0
 	}
 	k := laneKey{p, group}
 	l := a.byCaller[k]

@@ -18,13 +18,21 @@ const listLimit = 10_000
 
 type jsonReply struct {
 	Version int          `json:"version"`
-	Count   int          `json:"count"`
+	Count   int          `json:"count,omitempty"`
 	Tasks   []jsonTask   `json:"tasks,omitempty"`
 	Actors  []jsonActor  `json:"actors,omitempty"`
 	Objects []jsonObject `json:"objects,omitempty"`
 	Workers []jsonWorker `json:"workers,omitempty"`
 	Actor   *jsonActor   `json:"actor,omitempty"`
-	Text    string       `json:"text,omitempty"`
+	Explain *jsonExplain `json:"explain,omitempty"`
+}
+
+// jsonExplain is what the head answers for groups and nodes, too.
+type jsonExplain struct {
+	Kind string `json:"kind"` // task, actor, object
+	ID   string `json:"id"`
+	Why  string `json:"why,omitempty"` // what it waits for; empty: for nothing
+	Text string `json:"text"`
 }
 
 type jsonTask struct {
@@ -41,20 +49,28 @@ type jsonTask struct {
 }
 
 type jsonActor struct {
-	ID          string   `json:"id"`
-	Class       string   `json:"class"`
-	Name        string   `json:"name,omitempty"`
-	Namespace   string   `json:"namespace,omitempty"`
-	State       string   `json:"state"`
-	Reason      string   `json:"reason,omitempty"`
-	Incarnation uint32   `json:"incarnation"`
-	Job         uint32   `json:"job"`
-	PID         uint32   `json:"pid,omitempty"`
-	Calls       int      `json:"calls"`             // given to its worker
-	Queued      int      `json:"queued"`            // waiting here
-	Function    string   `json:"function"`          // number of its class, as in Call
-	Methods     []string `json:"methods,omitempty"` // by number
-	Detached    bool     `json:"detached,omitempty"`
+	ID          string      `json:"id"`
+	Class       string      `json:"class"`
+	Name        string      `json:"name,omitempty"`
+	Namespace   string      `json:"namespace,omitempty"`
+	State       string      `json:"state"`
+	Reason      string      `json:"reason,omitempty"`
+	Incarnation uint32      `json:"incarnation"`
+	Job         uint32      `json:"job"`
+	PID         uint32      `json:"pid,omitempty"`
+	Calls       int         `json:"calls"`             // given to its worker
+	Queued      int         `json:"queued"`            // waiting here
+	Function    string      `json:"function"`          // number of its class, as in Call
+	Methods     []string    `json:"methods,omitempty"` // by number
+	Detached    bool        `json:"detached,omitempty"`
+	Groups      []jsonGroup `json:"groups,omitempty"` // of methods that have a number of calls of their own
+	MaxPending  int32       `json:"max_pending"`
+	MaxRetries  int32       `json:"max_task_retries"`
+}
+
+type jsonGroup struct {
+	Name string `json:"name"`
+	Size int    `json:"size"`
 }
 
 type jsonObject struct {
@@ -94,10 +110,12 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 	case "actor":
 		r.Actor, err = c.getActor(p, m.Id)
 	case "explain":
-		if r.Text, err = c.explain(m.Id); err != nil {
+		var e jsonExplain
+		if e, err = c.explain(m.Id); err != nil {
 			c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole}) // a group, for all that is known here
 			return
 		}
+		r.Explain = &e
 	default:
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
 		return
@@ -132,34 +150,38 @@ func (c *Core) getActor(p *process, ref string) (*jsonActor, error) {
 }
 
 // explain says what the task, the actor or the object of that ID waits for.
-func (c *Core) explain(ref string) (string, error) {
-	name, index, isObject := strings.Cut(strings.TrimSuffix(ref, "]"), "[")
-	t, err := id.ParseTask(name)
+func (c *Core) explain(ref string) (jsonExplain, error) {
+	none := jsonExplain{}
+	name, index, _ := strings.Cut(strings.TrimSuffix(ref, "]"), "[")
+	id, err := id.ParseTask(name)
 	if err != nil {
-		return "", err
-	}
-	e := c.entries[t]
-	if e == nil {
-		return "", fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
-	}
-	switch {
-	case e.actor != nil && e.actor.create == nil:
-		return fmt.Sprintf("actor %s is dead: %s", e.actor.title(), e.actor.reason), nil
-	case e.actor != nil:
-		return fmt.Sprintf("actor %s waits for %s", e.actor.title(), c.explainTask(e.actor.create)), nil
-	case e.task != nil:
-		return fmt.Sprintf("task %s waits for %s", e.task.name(), c.explainTask(e.task)), nil
+		return none, err
 	}
 	n := uint64(0)
-	if isObject {
+	if index != "" {
 		if n, err = strconv.ParseUint(index, 10, 32); err != nil {
-			return "", fmt.Errorf("work: %q names no object: it is of the form agent.process.counter[index]", ref)
+			return none, fmt.Errorf("work: %q names no object: it is of the form agent.process.counter[index]", ref)
 		}
 	}
-	if o := e.object(uint32(n)); o != nil && o.state == objectFailed {
-		return fmt.Sprintf("object %s is there: an error", ref), nil
+	e := c.entries[id]
+	switch {
+	case e == nil:
+		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
+	case e.actor != nil && e.actor.create == nil:
+		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is dead: %s", e.actor.title(), e.actor.reason)}, nil
+	case e.actor != nil:
+		why := c.explainTask(e.actor.create)
+		return jsonExplain{"actor", ref, why, fmt.Sprintf("actor %s waits for %s", e.actor.title(), why)}, nil
+	case e.task != nil:
+		why := c.explainTask(e.task)
+		return jsonExplain{"task", ref, why, fmt.Sprintf("task %s waits for %s", e.task.name(), why)}, nil
 	}
-	return fmt.Sprintf("object %s is there", ref), nil
+	if o := e.object(uint32(n)); o == nil {
+		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds it", ref)
+	} else if o.state == objectFailed {
+		return jsonExplain{"object", ref, "", fmt.Sprintf("object %s is there: an error", ref)}, nil
+	}
+	return jsonExplain{"object", ref, "", fmt.Sprintf("object %s is there", ref)}, nil
 }
 
 // submitters are all processes that have tasks, those of the jobs' own last.
@@ -212,7 +234,10 @@ func (c *Core) listTasks() (out []jsonTask, n int) {
 func (c *Core) showActor(a *actor) jsonActor {
 	j := jsonActor{ID: a.id().String(), Class: a.function.name, Name: a.table.Name, Namespace: a.table.Namespace_, State: strings.ToLower(a.phase.String()),
 		Reason: a.reason, Incarnation: a.incarnation, Job: a.job.number, Calls: a.flying, Function: strconv.FormatUint(a.function.number, 10),
-		Methods: a.function.names, Detached: a.detached}
+		Methods: a.function.names, Detached: a.detached, MaxPending: a.table.MaxPending, MaxRetries: a.table.MaxTaskRetries}
+	for _, g := range a.groups[1:] {
+		j.Groups = append(j.Groups, jsonGroup{g.name, g.size})
+	}
 	if a.worker != nil && a.worker.process != nil {
 		j.PID = a.worker.process.pid
 	}

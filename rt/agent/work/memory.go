@@ -7,8 +7,8 @@ type memory struct {
 }
 
 const (
-	grain   = 64 // sizes are multiples of it up to 1 KiB, then powers of two
-	fine    = 16
+	grain   = 32 // sizes are multiples of it up to 1 KiB, then powers of two
+	fine    = 32
 	sizes   = fine + 6
 	largest = 1 << 16 // beyond it, memory is the garbage collector's and never used again
 )

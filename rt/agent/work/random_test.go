@@ -308,11 +308,11 @@ func (h *history) quiesce(what string) {
 }
 
 func (h *history) explain(t id.Task) string {
-	text, err := h.core.explain(t.String())
+	e, err := h.core.explain(t.String())
 	if err != nil {
 		return err.Error()
 	}
-	return text
+	return e.Text
 }
 
 // left names what is left in the core.

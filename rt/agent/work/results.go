@@ -8,6 +8,10 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
+// resultFinal is a flag of a worker's Result with an error: the error is not one of those that the task is
+// to be tried again for.
+const resultFinal = 16
+
 // running finds a task that a worker has; nil if it has none of that name.
 func (c *Core) running(w *worker, name id.Task) *task {
 	if w == nil {
@@ -40,10 +44,11 @@ func (c *Core) onResult(p *process, f frame) {
 	case m.Refs != 0 && !c.holdsAll(p, f.payload, 0, m.Refs):
 		return
 	}
+	final := m.Flags&resultFinal != 0
 	m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
 	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError)
 	last, failed := m.Flags&uint32(fb.ResultFlagLast) != 0, m.Flags&uint32(fb.ResultFlagError) != 0
-	if failed && last && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {
+	if failed && last && !final && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {
 		c.again(t)
 		return
 	}

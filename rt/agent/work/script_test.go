@@ -120,6 +120,16 @@ func amounts(t testing.TB, text string) (out []*fb.ResourceT) {
 	return out
 }
 
+// groupsOf reads "io:2:get,put cpu:1:sum".
+func groupsOf(text string) (out []*fb.ConcurrencyGroupT) {
+	for _, g := range strings.Fields(text) {
+		p := strings.Split(g, ":")
+		n, _ := strconv.Atoi(p[1])
+		out = append(out, &fb.ConcurrencyGroupT{Name: p[0], Size: uint32(n), Methods: strings.Split(p[2], ",")})
+	}
+	return out
+}
+
 func (s *script) do(line string) {
 	words, o := args(line)
 	t, w := s.t, s.w
@@ -211,7 +221,7 @@ func (s *script) do(line string) {
 		name := w.mint(p, words[2])
 		w.send(p, &fb.CreateT{Actor: taskT(name), Parent: parent(), Function: numberOf(words[3]), Job: job(p), Shape: uint32(num("shape", 2)), MaxRestarts: int32(num("restarts", 0)),
 			MaxTaskRetries: int32(num("retries", 0)), Name: o["name"], Namespace_: o["space"], Detached: has("detached"), Concurrency: uint32(num("concurrency", 0)),
-			Asynchronous: has("async"), MaxPending: int32(num("pending", -1)), OutOfOrder: has("unordered"), Deps: uint32(len(deps)), Refs: uint32(len(refs))}, load)
+			Asynchronous: has("async"), MaxPending: int32(num("pending", -1)), Groups: groupsOf(o["groups"]), OutOfOrder: has("unordered"), Deps: uint32(len(deps)), Refs: uint32(len(refs))}, load)
 	case "call": // call PROCESS NAME ACTOR METHOD
 		p := words[1]
 		method, _ := strconv.Atoi(words[4])
@@ -227,6 +237,9 @@ func (s *script) do(line string) {
 		}
 		if has("error") {
 			m.Flags |= uint32(fb.ResultFlagError)
+			if has("final") {
+				m.Flags |= resultFinal
+			}
 			m.Format = fb.FormatError
 			body, err := wire.Marshal(nil, &fb.FailureT{Code: "USER", Type: "ValueError", Message: o["value"]})
 			if err != nil {
@@ -281,11 +294,11 @@ func (s *script) do(line string) {
 		}
 	case "explain":
 		w.core.now = w.now
-		text, err := w.core.explain(w.task(words[1]).String())
+		e, err := w.core.explain(w.task(words[1]).String())
 		if err != nil {
-			text = err.Error()
+			e.Text = err.Error()
 		}
-		w.say("%s", text)
+		w.say("%s", e.Text)
 	case "counts":
 		w.say("%d entries, %d tasks, %d objects, %d holds, %d workers, %d jobs, %d refused", len(w.core.entries), w.core.taskRec.used, w.core.objRec.used, w.core.holdRec.used,
 			len(w.core.workers), len(w.core.jobs), w.core.refused)

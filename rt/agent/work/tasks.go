@@ -3,6 +3,7 @@ package work
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -150,8 +151,9 @@ func (t *task) name() string {
 	switch {
 	case t.kind == call:
 		name = t.actor.function.name + "."
-		if int(t.method) < len(t.actor.function.names) {
-			name += t.actor.function.names[t.method]
+		if n := int(t.method & methodMask); n < len(t.actor.function.names) {
+			method, _, _ := strings.Cut(t.actor.function.names[n], "\t") // behind it, what handles have to know
+			name += method
 		}
 	case t.class.table.Name != "":
 		name = t.class.table.Name
