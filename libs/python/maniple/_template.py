@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import os
-import random
 import select
 import signal
 import sys
@@ -84,8 +83,7 @@ def warm(modules: Sequence[str], without: Set[str]) -> Optional[str]:
 
 
 def reseed() -> None:
-    """Makes what would be the same in all children their own."""
-    random.seed()
+    """Makes what would be the same in all children their own; the module random has seen to itself."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None:
         numpy.random.seed(int.from_bytes(os.urandom(4), "little"))

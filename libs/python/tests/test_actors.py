@@ -202,6 +202,8 @@ def test_groups(driver):
     cancel = driver.take("GROUP_CANCEL").fields
     assert wire.task_bytes(cancel["group"]) == wire.task_bytes(create["group"]) and int(cancel["mode"]) == 1
     driver.table("GroupUpdate", {"group": group.table_id(), "phase": 6, "end": {"cause": "cancelled", "reason": "removed"}})
+    answer(driver, {})
+    maniple.cluster_resources()  # its answer comes behind the update
     with pytest.raises(exceptions.TaskPlacementGroupRemoved, match="removed"):
         maniple.get(group.ready())
     assert group.wait(5) is False

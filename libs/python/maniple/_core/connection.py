@@ -227,4 +227,4 @@ class Connection:
 def _wait_writable(sock: socket.socket) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
-    poll.poll(1000)
+    poll.poll(200)  # milliseconds; see patience

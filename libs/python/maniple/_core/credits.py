@@ -5,6 +5,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import Callable, List
 
+from maniple._core.patience import acquire
+
 
 class Credits:
     """Bytes and records that the agent has granted and that are not spent.
@@ -36,7 +38,7 @@ class Credits:
                 self._waiting.append(gate)
             try:
                 before_waiting()
-                gate.acquire()
+                acquire(gate)
             finally:
                 with self._lock:
                     if gate in self._waiting:

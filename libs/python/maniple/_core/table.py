@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
+from maniple._core.patience import acquire
+
 
 class State:
     """How far an object is that is not here."""
@@ -69,7 +71,7 @@ class Gate:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """True if it opened; False after timeout seconds (None: never). Interruptible."""
-        return self._lock.acquire() if timeout is None else self._lock.acquire(timeout=max(timeout, 0))
+        return acquire(self._lock, timeout)
 
 
 class Callback:
