@@ -103,14 +103,14 @@ func TestAnnounced(t *testing.T) {
 	var before, after runtime.MemStats
 	f := submit(1, wire.MaxMessage-wire.SubmitSize)
 	runtime.ReadMemStats(&before)
-	write(t, a, f[:readSize+10])
+	write(t, a, f[:firstSize+10])
 	a.Close()
 	if err := <-in.end; !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Error(err)
 	}
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
-		t.Errorf("a frame of which 64 KiB came took %d bytes", n)
+		t.Errorf("a frame of which 256 KiB came took %d bytes", n)
 	}
 }
 
@@ -233,6 +233,10 @@ func TestSlowReader(t *testing.T) {
 		}
 		c.Flush()
 		same(t, <-peer.frames, submit(n, 500))
+		synctest.Wait()
+		if len(in.room) > 0 {
+			t.Error("OnRoom though nothing was refused since")
+		}
 		c.Close()
 		p.Close()
 	})
