@@ -11,6 +11,19 @@ type credit struct {
 	bytes   uint64
 }
 
+// spend takes one record and so many bytes of what p was granted; if it had not so much left, its
+// connection ends. A message of more than seven eighths of the grant may go when so much is there.
+func (c *Core) spend(p *process, bytes uint32) bool {
+	left := int64(c.cfg.Bytes) - int64(p.owed.bytes)
+	if p.owed.records >= c.cfg.Records || left < int64(min(uint64(bytes), c.cfg.Bytes-c.cfg.Bytes/8)) {
+		c.refuse(p, "spent more than its credit")
+		return false
+	}
+	p.owed.records++
+	p.owed.bytes += uint64(bytes)
+	return true
+}
+
 // giveBack returns what a submit, call, create or put has spent. It is told in eighths of the grant, so
 // that its frames are few.
 func (c *Core) giveBack(p *process, bytes uint32) {
@@ -24,5 +37,7 @@ func (c *Core) giveBack(p *process, bytes uint32) {
 	}
 	b := c.start(p, fb.FrameTypeCredit, wire.CreditSize, 0)
 	wire.PutCredit(b, &fb.CreditT{Bytes: p.spent.bytes, Records: p.spent.records})
+	p.owed.records -= p.spent.records
+	p.owed.bytes -= p.spent.bytes
 	p.spent = credit{}
 }

@@ -74,7 +74,7 @@ func TestMemoryOfQueuedTasks(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	const n = 32768
+	const n = 30_000
 	m.add(n)
 	m.batch.Process, m.batch.Bytes = 1, m.driver
 	m.step(&m.batch)

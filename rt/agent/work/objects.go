@@ -113,7 +113,7 @@ func (c *Core) onPut(p *process, f frame) {
 		c.refuse(p, "put an object under an ID that is not its own, or is used")
 		return
 	}
-	if !c.holdsAll(p, f.payload, 0, m.Refs) {
+	if !c.holdsAll(p, f.payload, 0, m.Refs) || !c.spend(p, uint32(len(f.payload))) {
 		return
 	}
 	made := c.newObject(c.newEntry(o.Task), 0)

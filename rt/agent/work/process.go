@@ -22,7 +22,8 @@ type process struct {
 	shapes  []*shape
 	held    *holder // what it holds
 	tasks   owned   // what it submitted and has no outcome yet
-	spent   credit  // to be given back
+	owed    credit  // spent and not given back
+	spent   credit  // of it, to be given back
 	last    *function
 
 	out   []byte // frames of this turn

@@ -211,7 +211,7 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 		c.refuse(p, "named a parent that does not run in it")
 		return nil
 	}
-	if deps|refs != 0 && !c.holdsAll(p, f.payload, deps, refs) {
+	if deps|refs != 0 && !c.holdsAll(p, f.payload, deps, refs) || !c.spend(p, uint32(len(f.payload))) {
 		return nil
 	}
 	e := c.newEntry(name)
