@@ -103,6 +103,28 @@ def test_references_are_released_with_the_deliveries_that_were_seen(driver):
     assert driver.take("RELEASE").fields == (other, 1)
 
 
+def test_an_object_is_released_once_with_its_last_reference(driver):
+    ref, behind = double.remote(0), []
+    task = driver.take("SUBMIT").fields.task
+    other = wire.key_of(wire.TASK.pack(9, 9, 9), 0)
+    payload = maniple._core.values.encode([maniple.ObjectRef(other)]).payload
+    driver.raw_result(task, wire.PICKLE, payload, refs=[other])
+    (first,) = maniple.get(ref)
+    again = double.remote(0)
+    driver.raw_result(driver.take("SUBMIT").fields.task, wire.PICKLE, payload, refs=[other])
+    (second,) = maniple.get(again)
+    assert first == second and first is not second
+    del ref, first
+    gc.collect()
+    while driver.take("RELEASE").fields.object != task + b"\0\0\0\0":
+        behind.append("released early")
+    driver.none_of("RELEASE")
+    del again, second
+    gc.collect()
+    released = [driver.take("RELEASE").fields for _ in range(2)]
+    assert (other, 2) in released and not behind
+
+
 def test_large_results_are_fetched_when_they_are_wanted(driver):
     ref = double.remote(1)
     task = driver.take("SUBMIT").fields.task
@@ -272,8 +294,8 @@ def test_streams_come_item_by_item(driver):
     def count(n):
         yield from range(n)
 
-    items = count.remote(3)
-    task = None
+    items, task = count.remote(3), None
+    whole = items.completed()
 
     def send():
         nonlocal task
@@ -288,7 +310,7 @@ def test_streams_come_item_by_item(driver):
     thread.join()
     assert maniple.get(refs) == [0, 10, 20]
     assert items.is_finished() and next(items, None) is None
-    assert maniple.get(items.completed()) is None
+    assert maniple.get([whole, items.completed()]) == [None, None]
 
 
 def test_a_stream_s_error_is_its_last_item(driver):

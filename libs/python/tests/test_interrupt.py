@@ -1,5 +1,6 @@
 """Ctrl-C in everything that waits, and forks in the middle of it all."""
 
+import _thread
 import os
 import signal
 import subprocess
@@ -46,6 +47,21 @@ def test_get_is_interrupted(driver):  # PY-1
     assert interrupted(lambda: maniple.get(ref)) < SOON
     driver.result(ref.binary()[:16], 2)
     assert maniple.get(ref) == 2
+
+
+def test_an_interrupt_that_wakes_nobody_is_not_overlooked(driver):  # PY-1
+    """As one that comes just before the kernel's wait: Python's note of it is there, and nothing ends the wait."""
+    ref, began = double.remote(1), []
+
+    def note():
+        driver.take("SUBMIT")
+        began.append(time.monotonic())
+        _thread.interrupt_main()
+
+    threading.Thread(target=note).start()
+    with pytest.raises(KeyboardInterrupt):
+        maniple.get(ref)
+    assert time.monotonic() - began[0] < SOON + 0.2
 
 
 def test_wait_is_interrupted(driver):  # PY-1
