@@ -112,7 +112,7 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 	}
 	if m.Name != "" {
 		if other := c.named(a.job, m.Namespace_, m.Name); other != nil {
-			c.endActorWith(a, "NAME_TAKEN", fmt.Sprintf("an actor named %q lives in namespace %q: %s; take another name, or get that one", m.Name, m.Namespace_, other.title()))
+			c.endActorWith(a, codeNameTaken, fmt.Sprintf("an actor named %q lives in namespace %q: %s; take another name, or get that one", m.Name, m.Namespace_, other.title()))
 			return
 		}
 		a.named = true

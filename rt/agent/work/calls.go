@@ -49,7 +49,7 @@ func (c *Core) onCall(p *process, f frame) {
 	t.lane = a.laneOf(p, m.Method)
 	t.lane.n++
 	if limit := a.table.MaxPending; limit >= 0 && t.lane.n > int(limit) {
-		c.fail(t, "PENDING_CALLS", "the actor has as many calls of this process waiting as its max_pending_calls allows")
+		c.fail(t, codePending, "the actor has as many calls of this process waiting as its max_pending_calls allows")
 		return
 	}
 	if a.phase == fb.ActorPhaseDead {
@@ -171,11 +171,11 @@ func (c *Core) callsLost(a *actor, w *worker, why string) {
 		case t.kind == create:
 			c.leave(t)
 		case t.cancelled:
-			c.fail(t, "CANCELLED", "it was cancelled; "+why)
+			c.fail(t, codeCancelled, "it was cancelled; "+why)
 		case !a.returns():
 			c.failCall(t)
 		case !t.retry():
-			c.fail(t, "ACTOR_UNAVAILABLE", "actor "+a.title()+": its worker died ("+why+") and it is being made again; the call may have run")
+			c.fail(t, codeActorAway, "actor "+a.title()+": its worker died ("+why+") and it is being made again; the call may have run")
 		}
 		t = next
 	}
@@ -189,7 +189,7 @@ func (c *Core) failCall(t *task) {
 	a := t.actor
 	code := a.code
 	if code == "" {
-		code = "ACTOR_DIED"
+		code = codeActorDied
 	}
 	c.fail(t, code, "actor "+a.title()+" is dead: "+a.reason)
 }
@@ -238,9 +238,9 @@ func (c *Core) unnamed(a *actor) {
 
 // endActor ends an actor for good.
 func (c *Core) endActor(a *actor, why string, evicted bool) {
-	code := "ACTOR_DIED"
+	code := codeActorDied
 	if evicted {
-		code = "ACTOR_GROUP_REMOVED"
+		code = codeActorGroup
 	}
 	c.endActorWith(a, code, why)
 }

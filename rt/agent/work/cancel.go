@@ -72,7 +72,7 @@ func (c *Core) cancelTask(t *task, force, recursive bool) {
 	t.cancelled = true
 	switch {
 	case t.state == taskWaiting, t.state == taskQueued:
-		c.fail(t, "CANCELLED", "it was cancelled before it started")
+		c.fail(t, codeCancelled, "it was cancelled before it started")
 	case force && t.kind == plain && !t.forced:
 		t.forced = true
 		c.kill(t.worker, "its task was cancelled by force")
@@ -105,5 +105,5 @@ func (c *Core) overdue(t *task) {
 		c.cancelTask(t, false, true)
 		return
 	}
-	c.fail(t, "TIMEOUT", "its deadline passed before it started: it waited for "+c.explainTask(t))
+	c.fail(t, codeTimeout, "its deadline passed before it started: it waited for "+c.explainTask(t))
 }

@@ -138,7 +138,7 @@ func (c *Core) failChain(t *task) {
 		c.endActor(t.actor, text, false)
 		return
 	}
-	c.fail(t, "DEADLOCK", text)
+	c.fail(t, codeDeadlock, text)
 }
 
 // chainOf names a task's ancestors and itself, the first one first.
@@ -187,7 +187,7 @@ func (c *Core) checkStuck() {
 			for t := cl.queue.head; t != nil; {
 				next := t.listed
 				if t.parent != nil && t.parent.blocked && t.kind == plain {
-					c.fail(t, "DEADLOCK", fmt.Sprintf("it can never start: the node may have %d workers, and all of them wait or are actors; the chain is %s; recurse less deeply, or let the node have more", c.cfg.Processes, chainOf(t)))
+					c.fail(t, codeDeadlock, fmt.Sprintf("it can never start: the node may have %d workers, and all of them wait or are actors; the chain is %s; recurse less deeply, or let the node have more", c.cfg.Processes, chainOf(t)))
 				}
 				t = next
 			}

@@ -174,9 +174,9 @@ func (c *Core) evict(g *grant) {
 				continue
 			}
 			for t := cl.queue.head; t != nil; t = cl.queue.head {
-				code := "TASK_GROUP_REMOVED"
+				code := codeGroupRemoved
 				if t.kind == create {
-					code = "ACTOR_GROUP_REMOVED"
+					code = codeActorGroup
 				}
 				c.unschedulable(t, code, "the group that it was to run in was removed")
 			}

@@ -123,7 +123,7 @@ func (c *Core) dropTasks(p *process) {
 		if t.kind != create {
 			t.cancelled = true
 			if t.worker == nil {
-				c.fail(t, "CANCELLED", "the driver of its job ended")
+				c.fail(t, codeCancelled, "the driver of its job ended")
 				next = p.tasks.head // what waited for it may have failed, too
 			}
 		}

@@ -134,7 +134,7 @@ func (c *Core) refuse(p *process, what string) {
 	}
 	c.refused++
 	text := fmt.Sprintf("process %d (pid %d) %s", p.id, p.pid, what)
-	c.out = append(c.out, Effect{Do: Say, Process: p.id, Code: "WORK_REFUSED", Text: text})
+	c.out = append(c.out, Effect{Do: Say, Process: p.id, Code: codeRefused, Text: text})
 	c.end(p, what)
 }
 

@@ -107,7 +107,7 @@ func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 			continue
 		}
 		if !failed {
-			payload = slices.Clone(c.failure("SYSTEM", "task "+t.name()+" ended without this result", t.id()))
+			payload = slices.Clone(c.failure(codeSystem, "task "+t.name()+" ended without this result", t.id()))
 			format, refs, failed = fb.FormatError, 0, true
 		}
 		c.keep(o, fb.ResultFlagError|fb.ResultFlagLast, format, refs, payload)
@@ -259,7 +259,7 @@ func (c *Core) onRecalled(p *process, f frame) {
 	w := t.worker
 	c.leave(t)
 	if t.cancelled {
-		c.fail(t, "CANCELLED", "it was cancelled before it started")
+		c.fail(t, codeCancelled, "it was cancelled before it started")
 		return
 	}
 	// Those given back come in order; each goes behind those before it.

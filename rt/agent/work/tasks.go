@@ -253,7 +253,7 @@ func (c *Core) begin(t *task) {
 		return
 	}
 	if t.owner.job.over && !(t.owner.worker != nil && t.owner.worker.actor != nil) {
-		c.fail(t, "CANCELLED", "the driver of its job ended")
+		c.fail(t, codeCancelled, "the driver of its job ended")
 		return
 	}
 	failed := false
@@ -322,9 +322,9 @@ func (c *Core) enqueue(t *task) {
 		return
 	}
 	if why := c.impossible(t.class); why != "" {
-		code := "TASK_UNSCHEDULABLE"
+		code := codeUnschedulable
 		if t.kind == create {
-			code = "ACTOR_UNSCHEDULABLE"
+			code = codeActorNowhere
 		}
 		c.unschedulable(t, code, why)
 		return

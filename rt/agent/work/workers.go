@@ -158,7 +158,7 @@ func (c *Core) onFailed(ev WorkerFailed) {
 		if t.kind == create {
 			c.endActor(t.actor, "no worker could be started for it: "+ev.Why, false)
 		} else {
-			c.fail(t, "ENVIRONMENT", "no worker could be started for it: "+ev.Why)
+			c.fail(t, codeEnvironment, "no worker could be started for it: "+ev.Why)
 		}
 	}
 }
@@ -245,15 +245,15 @@ func (c *Core) workerGone(w *worker, why string) {
 		c.leave(t)
 		switch {
 		case t.cancelled:
-			c.fail(t, "CANCELLED", "it was cancelled; "+why)
+			c.fail(t, codeCancelled, "it was cancelled; "+why)
 		case !runs:
 			c.requeue(t)
 		case w.evicted:
-			c.fail(t, "TASK_GROUP_REMOVED", why)
+			c.fail(t, codeGroupRemoved, why)
 		case t.retry():
 			c.again(t)
 		default:
-			c.fail(t, "WORKER_DIED", "its worker died: "+why+triedText(t))
+			c.fail(t, codeWorkerDied, "its worker died: "+why+triedText(t))
 		}
 	}
 	c.remove(w)

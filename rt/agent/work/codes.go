@@ -1,0 +1,23 @@
+package work
+
+// Codes of the errors that the runtime itself gives to tasks and calls, in Failure.code. SDKs make their
+// exceptions of them.
+const (
+	codeCancelled     = "CANCELLED"           // it was cancelled, or its driver ended
+	codeTimeout       = "TIMEOUT"             // its deadline passed before it started
+	codeWorkerDied    = "WORKER_DIED"         // the process that ran it died, and its retries are used up
+	codeEnvironment   = "ENVIRONMENT"         // no process could be started for it
+	codeDeadlock      = "DEADLOCK"            // its ancestors keep from it what it needs (WORK-9)
+	codeUnschedulable = "TASK_UNSCHEDULABLE"  // it may run on no node
+	codeGroupRemoved  = "TASK_GROUP_REMOVED"  // the group that it was to run in is gone
+	codeSystem        = "SYSTEM"              // the worker broke its word
+	codeActorDied     = "ACTOR_DIED"          // the actor is dead for good
+	codeActorAway     = "ACTOR_UNAVAILABLE"   // its worker died and it is being made again; the call may have run
+	codeActorNowhere  = "ACTOR_UNSCHEDULABLE" // it may live on no node
+	codeActorGroup    = "ACTOR_GROUP_REMOVED" // the group that it lived in is gone
+	codePending       = "PENDING_CALLS"       // max_pending_calls
+	codeNameTaken     = "NAME_TAKEN"          // an actor of that name lives
+)
+
+// codeRefused is that of Say, for a process that sent what none may send (WORK-8).
+const codeRefused = "WORK_REFUSED"
