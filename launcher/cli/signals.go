@@ -28,6 +28,7 @@ type signals struct {
 
 	mu      sync.Mutex
 	running bool
+	asked   bool   // to end what runs
 	termed  func() // called by the first SIGTERM
 }
 
@@ -64,6 +65,7 @@ func (s *signals) take(sig syscall.Signal) {
 	case syscall.SIGWINCH:
 		what = gang.Resized
 	}
+	s.asked = s.asked || what != gang.Resized
 	switch {
 	case s.running:
 		select {
@@ -93,6 +95,15 @@ func (s *signals) hand() <-chan gang.Interrupt {
 	defer s.mu.Unlock()
 	s.running = true
 	return s.out
+}
+
+// back takes the interrupts back when the run is over: from now on they cancel the context. It tells
+// whether nobody has asked for the end so far.
+func (s *signals) back() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = false
+	return !s.asked
 }
 
 func (s *signals) stop() {

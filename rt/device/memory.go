@@ -43,10 +43,14 @@ func (m *machine) meminfo(key string) uint64 {
 	return 0
 }
 
+// GrantPrefix stands before the names of Slurm's variables that describe the job's memory where Slurm's own
+// are not handed on.
+const GrantPrefix = "MANIPLE_"
+
 // slurmMemory is the job's memory on this node in bytes; 0 if Slurm doesn't say, or says 0, which means all.
 func (m *machine) slurmMemory() (uint64, string, error) {
 	number := func(name string) (uint64, error) {
-		s, _ := m.env(name)
+		s, _ := m.env(name, GrantPrefix+name)
 		if s == "" {
 			return 0, nil
 		}

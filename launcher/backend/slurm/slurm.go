@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/slurm"
 	"github.com/maniple-hpc/maniple/slurm/exec"
 )
@@ -123,7 +124,7 @@ func (b *Backend) startStep(ctx context.Context, env *slurm.Environment, st step
 	var lost string
 	st.gpus, lost = b.stepGPUs(ctx, env, st.nodes)
 	s := &session{
-		b: b, job: env, step: st, names: st.nodes, doc: doc, environ: slurm.StepEnv(environ), stderrTo: req.Stderr, clocked: st.het <= 0,
+		b: b, job: env, step: st, names: st.nodes, doc: doc, environ: append(slurm.StepEnv(environ), granted(environ)...), stderrTo: req.Stderr, clocked: st.het <= 0,
 		events: make(chan backend.Event, 16), done: make(chan struct{}), over: make(chan struct{}), lost: map[string]bool{}, ended: map[string]bool{},
 	}
 	if err := s.launch(); err != nil {
@@ -170,6 +171,17 @@ func choose(env *slurm.Environment, req backend.Request) (steps []step, err erro
 		return nil, fmt.Errorf("slurm: job %s has no nodes yet (SLURM_JOB_NODELIST is empty); wait until it runs", env.FullID())
 	}
 	return steps, nil
+}
+
+// granted is the job's memory for the keepers, which look for it under these names: under Slurm's own srun
+// would take it for what the step asks for.
+func granted(environ []string) (kept []string) {
+	for _, kv := range environ {
+		if strings.HasPrefix(kv, "SLURM_MEM_PER_NODE=") || strings.HasPrefix(kv, "SLURM_MEM_PER_CPU=") {
+			kept = append(kept, device.GrantPrefix+kv)
+		}
+	}
+	return kept
 }
 
 // srun prepares the command with its three streams. The session's ends are returned; closeChild closes

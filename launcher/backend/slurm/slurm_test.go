@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // job is the environment of a batch script on two nodes.
-var job = []string{"SLURM_JOB_ID=7", "SLURM_JOB_NODELIST=n[1-2]", "SLURMD_NODENAME=n1", "SLURM_CPUS_PER_TASK=8", "SLURM_EXPORT_ENV=NONE", "SLURM_GPU_BIND=single:1", "FLAVOUR=vanilla"}
+var job = []string{"SLURM_JOB_ID=7", "SLURM_MEM_PER_NODE=1024", "SLURM_JOB_NODELIST=n[1-2]", "SLURMD_NODENAME=n1", "SLURM_CPUS_PER_TASK=8", "SLURM_EXPORT_ENV=NONE", "SLURM_GPU_BIND=single:1", "FLAVOUR=vanilla"}
 
 func doc() *bootdoc.Doc {
 	return &bootdoc.Doc{Version: bootdoc.Version, Cluster: strings.Repeat("ab", 16), Secret: []byte(strings.Repeat("s", 32)), Name: "7", Owner: "stdin"}
@@ -124,7 +124,7 @@ func TestStepIsWhatTheDesignSays(t *testing.T) {
 		t.Error(args)
 	}
 	for _, kv := range call.Env { // STEP-1
-		for _, bad := range []string{"SLURM_CPUS_PER_TASK=", "SLURM_EXPORT_ENV=", "SLURM_GPU_BIND="} {
+		for _, bad := range []string{"SLURM_CPUS_PER_TASK=", "SLURM_EXPORT_ENV=", "SLURM_GPU_BIND=", "SLURM_MEM_PER_NODE="} {
 			if strings.HasPrefix(kv, bad) {
 				t.Error(kv)
 			}
@@ -135,6 +135,9 @@ func TestStepIsWhatTheDesignSays(t *testing.T) {
 	}
 	if !slices.Contains(call.Env, "FLAVOUR=vanilla") || !slices.Contains(call.Env, "SLURM_JOB_ID=7") {
 		t.Error("the user's environment is not handed on")
+	}
+	if !slices.Contains(call.Env, "MANIPLE_SLURM_MEM_PER_NODE=1024") {
+		t.Error("the keepers are not told the job's memory")
 	}
 	var d bootdoc.Doc
 	data, _ := os.ReadFile(filepath.Join(envOf(f), "doc"))
