@@ -29,7 +29,7 @@ type mill struct {
 
 const millWorkers = 2
 
-func newMill(tb testing.TB) *mill {
+func newMill(tb testing.TB, calls bool) *mill {
 	w := newWorld(tb, Config{})
 	w.auto = true
 	w.step(Grant{Resources: []Amount{{"CPU", millWorkers * one}}})
@@ -41,6 +41,15 @@ func newMill(tb testing.TB) *mill {
 	m.submit = frameOf(tb, &fb.SubmitT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}, Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1}, args)
 	m.result = frameOf(tb, &fb.ResultT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}, Flags: 1}, args)
 	m.release = frameOf(tb, &fb.ReleaseT{Object: &fb.ObjectIDT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}}}, nil)
+	if calls {
+		w.send("d", &fb.FunctionT{Hash: hashOf("C"), Name: "C", Language: "python", Class_: true}, []byte("code"))
+		w.send("d", &fb.ShapeT{Number: 2, Bundle: -1}, nil)
+		a := w.mint("d", "a")
+		w.send("d", &fb.CreateT{Actor: taskT(a), Parent: &fb.TaskIDT{}, Function: numberOf("C"), Job: 1, Shape: 2, MaxPending: -1}, nil)
+		w.send("w1", &fb.ResultT{Task: taskT(a), Flags: 1}, nil)
+		m.submit = frameOf(tb, &fb.CallT{Task: &fb.TaskIDT{Agent: agentNumber, Process: 1}, Parent: &fb.TaskIDT{}, Actor: taskT(a), Job: 1, Shape: 2, Returns: 1}, args)
+		m.next, m.now = w.next[1], w.now
+	}
 	// The workers come up, and the function is known to be short.
 	for range 200 {
 		m.add(64)
@@ -75,7 +84,7 @@ func (m *mill) step(ev Event) {
 			f, rest, _ := cut(b)
 			b = rest
 			switch {
-			case f.kind == fb.FrameTypeSubmit:
+			case f.kind == fb.FrameTypeSubmit, f.kind == fb.FrameTypeCall:
 				m.workers[e.Process] = m.reply(m.workers[e.Process], m.result, f)
 			case f.kind == fb.FrameTypeResult && e.Process == 1:
 				if !m.keep {
@@ -122,8 +131,12 @@ func (m *mill) turn() {
 var spare []byte
 
 // BenchmarkTask is one task through all turns of the core: submit, give to a worker, result, release.
-func BenchmarkTask(b *testing.B) {
-	m := newMill(b)
+func BenchmarkTask(b *testing.B) { grind(b, newMill(b, false)) }
+
+// BenchmarkCall is one call of an actor, likewise.
+func BenchmarkCall(b *testing.B) { grind(b, newMill(b, true)) }
+
+func grind(b *testing.B, m *mill) {
 	b.ReportAllocs()
 	var before, after syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
@@ -140,21 +153,23 @@ func BenchmarkTask(b *testing.B) {
 
 // A core at work allocates nothing.
 func TestSteadyStateAllocatesNothing(t *testing.T) {
-	m := newMill(t)
-	before := m.done
-	const turns = 2000
-	allocs := testing.AllocsPerRun(turns, func() {
-		m.add(64)
-		m.turn()
-	})
-	tasks := float64(m.done-before) / turns
-	if tasks < 60 {
-		t.Fatalf("%v tasks a turn: the mill stands still", tasks)
-	}
-	if allocs/tasks > 0.01 {
-		t.Errorf("%v allocations a task, want none", allocs/tasks)
-	}
-	if err := check(m.core); err != nil {
-		t.Error(err)
+	for _, calls := range []bool{false, true} {
+		m := newMill(t, calls)
+		before := m.done
+		const turns = 2000
+		allocs := testing.AllocsPerRun(turns, func() {
+			m.add(64)
+			m.turn()
+		})
+		tasks := float64(m.done-before) / turns
+		if tasks < 60 {
+			t.Fatalf("%v tasks a turn: the mill stands still", tasks)
+		}
+		if allocs/tasks > 0.01 {
+			t.Errorf("%v allocations a task (calls: %v), want none", allocs/tasks, calls)
+		}
+		if err := check(m.core); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -48,7 +48,7 @@ func TestRecursionOnOneCPU(t *testing.T) {
 
 // Results that a driver holds, a million of them, are what its memory is for: 400 bytes each, all told.
 func TestMemoryOfHeldResults(t *testing.T) {
-	m := newMill(t)
+	m := newMill(t, false)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -70,7 +70,7 @@ func TestMemoryOfHeldResults(t *testing.T) {
 
 // Tasks that wait for their turn: as many as the credit allows, and then the memory is used again.
 func TestMemoryOfQueuedTasks(t *testing.T) {
-	m := newMill(t)
+	m := newMill(t, false)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -68,11 +68,17 @@ func (c *Core) onResult(p *process, f frame) {
 
 // take gives one result to its object and to the submitter. false: the task has none of that index.
 func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
+	if last {
+		t.moveOn(m, failed)
+	}
 	var o *object
 	switch {
 	case t.streams() && m.Index == t.items && last && !failed: // the end, no item
 		wire.PutResult(f.body, m)
 		c.push(t.owner, f.whole, m, f.payload)
+		return true
+	case t.streams() && m.Index < t.items:
+		c.strays++ // the attempt before has brought it, and it may be read and gone
 		return true
 	case t.streams() && m.Index == t.items:
 		o = c.newItem(t)
@@ -96,6 +102,26 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 		c.settle(o, c.memory.copy(f.whole))
 	}
 	return true
+}
+
+// moveOn gives the last result of an attempt the place where the attempt before it ended: an error goes
+// to the first result that has not come, and a stream ends behind what came of it.
+func (t *task) moveOn(m *fb.ResultT, failed bool) {
+	if t.streams() {
+		if m.Index < t.items {
+			m.Index = t.items
+		}
+		return
+	}
+	if o := t.entry.object(m.Index); !failed || o == nil || o.state == objectPending {
+		return
+	}
+	for i := range t.count() {
+		if o := t.entry.object(i); o != nil && o.state == objectPending {
+			m.Index = i
+			return
+		}
+	}
 }
 
 // complete ends a task whose last result has come. Results that did not come have its error.
