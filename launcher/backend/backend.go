@@ -74,6 +74,12 @@ type Session interface {
 	Stop(ctx context.Context) error
 }
 
+// Anchored is a Session that hangs on a process of this machine, Slurm's srun: when that has ended the
+// session is over, wherever the keepers are.
+type Anchored interface {
+	Anchor() (pid int)
+}
+
 // Kinds of events. The first four are the keepers' own.
 const (
 	KindHead     = "head"     // the head serves at Addresses

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/maniple-hpc/maniple/launcher/backend"
 	"github.com/maniple-hpc/maniple/launcher/backend/local"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
 )
 
 // EndpointVersion is the version of the endpoint file.
@@ -28,7 +30,7 @@ type Endpoint struct {
 	Nodes     []string  `json:"nodes"`             // in the order of ranks
 	Host      string    `json:"host,omitempty"`    // where Socket and Pid are
 	Boot      string    `json:"boot_id,omitempty"` // of Host: a pid means nothing after a restart
-	Pid       int       `json:"pid,omitempty"`     // of the first node's keeper
+	Pid       int       `json:"pid,omitempty"`     // of the first node's keeper, else of what the cluster hangs on
 	Start     uint64    `json:"start,omitempty"`   // clock ticks after boot at which it started
 	Since     time.Time `json:"since"`
 	CA        string    `json:"ca,omitempty"`
@@ -57,6 +59,11 @@ func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
 			if pid, start := keeperOf(ev.Dir); ep.Socket == "" && pid != 0 {
 				ep.Socket, ep.Host, ep.Boot, ep.Pid, ep.Start = ev.Socket, local.HostName(), bootID(), pid, start
 			}
+		}
+	}
+	if a, ok := j.session.(backend.Anchored); ok && ep.Pid == 0 {
+		if p, err := sweep.Read(a.Anchor()); err == nil {
+			ep.Host, ep.Boot, ep.Pid, ep.Start = local.HostName(), bootID(), p.PID, p.Started
 		}
 	}
 	return ep, nil

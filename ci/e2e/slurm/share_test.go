@@ -41,3 +41,17 @@ echo more $?
 	}
 	c.Clean(t)
 }
+
+// An allocation that ends takes its cluster along, and what was noted of it: nobody has to clean up.
+func TestAllocationEndsWithACluster(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	if r := c.Run(t, long, dir, "salloc", "-Q", "-N", "2", "-t", "5", c.Binary, "up"); r.Code != 0 {
+		t.Fatalf("exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	e2e.Until(t, long, "status lists nothing", func() bool {
+		r := c.Run(t, short, dir, c.Binary, "status")
+		return r.Code == 0 && strings.Contains(r.Stderr, "no cluster is up") && r.Stdout == ""
+	})
+	c.Clean(t)
+}

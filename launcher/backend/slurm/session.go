@@ -339,6 +339,9 @@ func (s *session) Release() error {
 	return nil
 }
 
+// Anchor is srun.
+func (s *session) Anchor() int { return s.cmd.Process.Pid }
+
 func (s *session) Wait() error {
 	<-s.done
 	s.mu.Lock()
