@@ -77,7 +77,6 @@ type Core struct {
 
 	actors  []*actor // alive or to be
 	pumping []*actor
-	ending  int // actors asked to end
 	timers  timers
 	strays  uint64 // frames dropped because they were late
 	refused uint64 // frames that none may send

@@ -27,7 +27,6 @@ type peer struct {
 	inbox   []*job1
 	running []*job1
 	actor   *fb.CreateT
-	inc     uint32
 	last    map[id.Process]uint64 // of calls, by caller: the counter of the last
 	calls   map[id.Task]int       // calls on their way or done, by actor
 	shapes  bool

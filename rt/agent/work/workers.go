@@ -15,7 +15,6 @@ type worker struct {
 	environment string
 	language    string
 	devices     []string // that it sees; fixed when it starts
-	masked      bool     // it was started with such a set
 	actor       *actor
 
 	class  *class // lease

@@ -29,7 +29,6 @@ type world struct {
 	needs []uint64
 	count int
 	last  id.Process
-	quiet bool
 }
 
 const agentNumber = 7
