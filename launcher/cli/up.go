@@ -58,6 +58,11 @@ func (c *call) up() error {
 	case o.Name == "":
 		o.Name = boot.DefaultName
 	}
+	if o.Job != "" { // before Slurm is asked for a step
+		if ep, err := boot.Find(c.getenv, o.Name); err == nil {
+			return fmt.Errorf("boot: %s: %w (%s)", ep.Name, boot.ErrUp, slurm.FoldHosts(ep.Nodes))
+		}
+	}
 	o.Idle = idleDefault
 	if v, origin, ok := c.flag("idle"); ok && v == "never" {
 		o.Idle = 0

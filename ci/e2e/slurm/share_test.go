@@ -46,7 +46,8 @@ echo more $?
 func TestAllocationEndsWithACluster(t *testing.T) {
 	c := e2e.Slurm(t)
 	dir := c.Folder(t)
-	if r := c.Run(t, long, dir, "salloc", "-Q", "-N", "2", "-t", "5", c.Binary, "up"); r.Code != 0 {
+	r := c.Run(t, long, dir, "salloc", "-Q", "-N", "2", "-t", "5", "sh", "-c", "$MANIPLE up && { $MANIPLE up; echo again $?; }")
+	if r.Code != 0 || r.Stdout != "again 73\n" || !strings.Contains(r.Stderr, "a cluster of this name is up (n[1-2]); end it with `maniple down`") {
 		t.Fatalf("exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	e2e.Until(t, long, "status lists nothing", func() bool {
