@@ -121,7 +121,7 @@ func TestCheck(t *testing.T) {
 		{"schema", func(t *testing.T, root string) { add(t, root, wireFile, "\ntable Added { x:uint8; }\n") }, "doc.go"},
 		{"frame schema", func(t *testing.T, root string) { add(t, root, frameFile, "\nenum Added : uint8 { A }\n") }, "limits_gen.go"},
 		{"our output", func(t *testing.T, root string) { add(t, root, wireDir+"/verify_gen.go", "\n") }, "verify_gen.go"},
-		{"template", func(t *testing.T, root string) { add(t, root, wireDir+"/frames.py", "\n") }, "frames.py"},
+		{"template", func(t *testing.T, root string) { add(t, root, pythonFile, "\n") }, "frames.py"},
 		{"flatc's output", func(t *testing.T, root string) { add(t, root, fbDir+"/Hello.go", "\n") }, "doc.go"},
 		{"flatc's output gone", func(t *testing.T, root string) { remove(t, root, fbDir+"/Hello.go") }, "doc.go"},
 		{"a file too many", func(t *testing.T, root string) { add(t, root, fbDir+"/Old.go", "package fb\n") }, "doc.go"},
@@ -129,7 +129,7 @@ func TestCheck(t *testing.T) {
 		{"output gone", func(t *testing.T, root string) { remove(t, root, wireDir+"/frames.h") }, "frames.h"},
 	} {
 		root := t.TempDir()
-		for _, dir := range []string{wireDir, filepath.Dir(viewFile)} {
+		for _, dir := range []string{wireDir, filepath.Dir(viewFile), filepath.Dir(pythonFile)} {
 			if err := os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join(repo, dir))); err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,8 @@ const (
 	frameFile = wireDir + "/frame.fbs"
 	fbDir     = wireDir + "/fb"
 	viewFile  = "transport/work/view_gen.go"
+
+	pythonFile = "libs/python/maniple/_core/frames.py"
 )
 
 func main() {
@@ -58,7 +60,7 @@ func ours(root string) (map[string][]byte, error) {
 		wireDir + "/fill_gen.go":     emitFill,
 		wireDir + "/hot_gen.go":      emitHot,
 		wireDir + "/frames.h":        emitC,
-		wireDir + "/frames.py":       emitPython,
+		pythonFile:                   emitPython,
 		viewFile:                     emitView,
 	} {
 		if out[path], err = emit(s, stamp); err != nil {

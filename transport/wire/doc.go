@@ -6,8 +6,8 @@
 // frames: a Header of 32 bytes, a part of the body (a flatbuffer table, or a struct of fixed
 // length for the hot frames) and a part of the payload, raw bytes that are never copied into the
 // flatbuffer. docs/spec/wire.md is the normative text; wire.fbs is the schema; package fb, the
-// verifier, the registry and the templates for C (frames.h) and Python (frames.py) are made from
-// it by "make generate".
+// verifier, the registry and the templates for C (frames.h) and Python (frames.py in libs/python) are
+// made from it by "make generate".
 //
 // Everything here is a pure function of its arguments: no state, no goroutine, no I/O. Values are
 // owned by the caller; Unmarshal copies what it keeps, so the bytes may be used again at once.

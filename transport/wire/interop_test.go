@@ -136,7 +136,7 @@ func TestPython(t *testing.T) {
 		t.Skip("no python3 on PATH")
 	}
 	var prog strings.Builder
-	prog.WriteString("import sys, runpy\nsys.dont_write_bytecode = True\nw = runpy.run_path('frames.py')\n")
+	prog.WriteString("import sys, runpy\nsys.dont_write_bytecode = True\nw = runpy.run_path('../../libs/python/maniple/_core/frames.py')\n")
 	prog.WriteString("def say(name, values, theirs):\n" +
 		"    upper = ''.join('_' + c if c.isupper() and i else c for i, c in enumerate(name)).upper()\n" +
 		"    kind, struct = w[name], w[upper + '_STRUCT']\n" +
@@ -200,7 +200,7 @@ func TestConstants(t *testing.T) {
 		t.Skip("no python3 on PATH")
 	}
 	var prog, want strings.Builder
-	prog.WriteString("import runpy\nw = runpy.run_path('frames.py')\n" +
+	prog.WriteString("import runpy\nw = runpy.run_path('../../libs/python/maniple/_core/frames.py')\n" +
 		"print(*[w[k] for k in 'VERSION HEADER_SIZE MAX_FRAGMENT MAX_MESSAGE MAX_TABLES MAX_DEPTH FLAG_MORE CLASS_LIVENESS CLASS_CONTROL CLASS_CALLS CLASS_DATA'.split()])\n")
 	fmt.Fprintln(&want, Version, HeaderSize, MaxFragment, MaxMessage, MaxTables, MaxDepth, FlagMore, uint8(ClassLiveness), uint8(ClassControl), uint8(ClassCalls), uint8(ClassData))
 	for _, typ := range types() {

@@ -19,7 +19,7 @@ import (
 const tablesProgram = `
 import json, runpy, sys
 sys.dont_write_bytecode = True
-w = runpy.run_path("frames.py")
+w = runpy.run_path("../../libs/python/maniple/_core/frames.py")
 def plain(v):
     if isinstance(v, dict):
         return {k: plain(x) for k, x in v.items()}
@@ -219,7 +219,7 @@ func TestPythonPackRefuses(t *testing.T) {
 	run(t, python, "-c", `
 import runpy, sys
 sys.dont_write_bytecode = True
-w = runpy.run_path("frames.py")
+w = runpy.run_path("../../libs/python/maniple/_core/frames.py")
 big = "x" * (w["MAX_MESSAGE"] + 1)
 w["pack"].__globals__["MAX_TABLES"] = 100
 for name, value, why in [

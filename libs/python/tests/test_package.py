@@ -62,10 +62,3 @@ def test_compact_structs_are_the_same_bytes():
             layout, struct = frames.STRUCTS[hot.number]
             zeroed = struct.pack(*struct.unpack(raw))
             assert hot.pack(0, 0, *hot.read(raw))[wire.HEADER_SIZE :] == zeroed
-
-
-def test_the_wheel_s_frames_are_those_of_the_wire():
-    own = os.path.join(os.path.dirname(maniple.__file__), "_core", "frames.py")
-    wire_py = os.path.join(TOP, "..", "..", "transport", "wire", "frames.py")
-    if os.path.exists(wire_py):
-        assert open(own).read() == open(wire_py).read()
