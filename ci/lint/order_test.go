@@ -17,7 +17,7 @@ import (
 
 // ordered are the packages whose results must be the same for the same input: cores, and what runs
 // them in the simulator. In them a file without impurities is part of the core.
-var ordered = []string{"placement", "rt/head", "rt/agent", "rt/sim", "transport"}
+var ordered = []string{"placement", "rt/head", "rt/agent", "rt/agent/work", "rt/sim", "transport", "objstore"}
 
 // LINT-12: nothing is decided in the order of a map. Go changes it with each run, so a seed would
 // not replay, and a head that reads its journal would not decide as the one before it.

@@ -18,10 +18,13 @@ var impure = map[string][]string{
 	"time": {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"},
 }
 
-// isCore tells whether the law is for f: files called core.go or core_x.go, and the whole of placement.
+// pure are the packages that are a core as a whole.
+var pure = []string{"placement", "rt/agent/work", "objstore"}
+
+// isCore tells whether the law is for f: files called core.go or core_x.go, and the packages that are pure.
 func isCore(f *goFile) bool {
 	name := strings.TrimSuffix(path.Base(f.path), ".go")
-	return !f.test && (name == "core" || strings.HasPrefix(name, "core_") || f.dir == "placement")
+	return !f.test && (name == "core" || strings.HasPrefix(name, "core_") || slices.Contains(pure, f.dir))
 }
 
 // LINT-11: a core gets time as an argument and says what is to be done, so that the simulator can

@@ -13,11 +13,11 @@ func plan(name string) ([]part, time.Duration, bool) {
 		{name: "vet e2e", argv: []string{"go", "vet", "-tags", "e2e,gpu,soak", "./ci/..."}, budget: time.Minute},
 		{name: "staticcheck", argv: []string{"bash", "ci/lint/staticcheck.sh"}, budget: 2 * time.Minute},
 		{name: "go", argv: []string{"go", "test", "-json", "-timeout", "10m", "./..."}, count: countGo, budget: 3 * time.Minute},
-		{name: "python", argv: pytest, count: countPytest, budget: time.Minute},
 	}
+	python := part{name: "python", argv: pytest, count: countPytest, budget: time.Minute}
 	switch name {
 	case "check":
-		return check, 15 * time.Minute, true
+		return append(check, python), 15 * time.Minute, true
 	case "test":
 		for i := range check {
 			if check[i].name == "go" {
@@ -34,6 +34,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 		return append(check,
 			part{name: "fuzz", argv: []string{"bash", "ci/fuzz.sh", "3"}, budget: 4 * time.Minute},
 			part{name: "demo", argv: []string{"bash", "ci/demo.sh"}, env: []string{"MANIPLE_DEMO_OUT="}, budget: 5 * time.Minute},
+			python, // after the demo, whose environment has torch
 			part{name: "end to end", argv: []string{"go", "test", "-json", "-tags", "e2e", "-count", "1", "-timeout", "40m", "./ci/e2e/..."}, count: countGo, budget: 15 * time.Minute},
 		), 75 * time.Minute, true
 	case "soak":

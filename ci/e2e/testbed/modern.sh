@@ -12,11 +12,11 @@ mkdir -p "$ROOT"; chmod 755 "$ROOT"
 exec 9>"$ROOT/.$RELEASE"; flock 9
 if [ ! -e "$tree/.complete" ]; then
   command -v debootstrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends debootstrap; } >"$ROOT/$RELEASE.log" 2>&1
-  # The archive that this machine's own apt is set to.
+  # The archive that this machine's own apt is set to, else debootstrap's own.
   mirror=$(sed -n "s/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p" /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
   say "making $tree (minutes)"
   rm -rf --one-file-system "$tree"
-  debootstrap --variant=minbase --include=ca-certificates,procps "$RELEASE" "$tree" "${mirror:-http://deb.debian.org/debian}" >"$ROOT/$RELEASE.log" 2>&1
+  debootstrap --variant=minbase --include=ca-certificates,procps "$RELEASE" "$tree" ${mirror:+"$mirror"} >"$ROOT/$RELEASE.log" 2>&1
   cp /etc/resolv.conf "$tree/etc/"; cp -n /etc/apt/apt.conf.d/* "$tree/etc/apt/apt.conf.d/" 2>/dev/null || true
   printf '#!/bin/sh\nexit 101\n' > "$tree/usr/sbin/policy-rc.d"; chmod 755 "$tree/usr/sbin/policy-rc.d" # no package starts its daemon
   chroot "$tree" env PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update && apt-get install -y --no-install-recommends \
