@@ -351,6 +351,13 @@ func (c *Client) mint() id.Task {
 	return id.Task{Agent: id.Agent(c.id.Agent), Process: id.Process(c.id.Process), Counter: c.counter}
 }
 
+// named is a group's ID that no other cluster has: "3f9a1c20.1.2.1".
+func (c *Client) named(group id.Task) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id.Cluster[:min(8, len(c.id.Cluster))] + "." + group.String()
+}
+
 // Query asks for state; what is "nodes", "groups", "group", "explain", "cluster" or "log" (docs/spec/state.md).
 func (c *Client) Query(ctx context.Context, what, id string) (json.RawMessage, error) {
 	q := &query{m: &fb.StateQueryT{What: what, Id: id}, reply: make(chan transport.Msg, 1)}

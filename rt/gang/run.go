@@ -71,6 +71,9 @@ func newRun(c *Client, s Spec, rio IO) (*run, error) {
 		rio.Stderr = io.Discard
 	}
 	r := &run{c: c, spec: s, io: rio, group: c.mint(), nodes: map[uint32]string{}}
+	if rio.Job == "" {
+		rio.Job = c.named(r.group)
+	}
 	out, err := newWriter(s, rio, r.ack)
 	if err != nil {
 		return nil, err

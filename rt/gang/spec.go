@@ -51,7 +51,7 @@ type IO struct {
 	Error  string // pattern of files for stderr; "": as Output, or Stderr
 	Append bool   // to files that exist; else they are truncated, but never by a restart of the gang
 	Dir    string // that relative patterns start from; "": the working directory
-	Job    string // for %j
+	Job    string // for %j; "": the beginning of the cluster's ID and the group's, since other clusters have a group of that ID too
 	User   string // for %u
 
 	Prefix     Prefix
