@@ -18,6 +18,7 @@ import (
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/slurm"
 )
 
@@ -55,6 +56,13 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
+	}
+	// Nodes on this machine talk over its loopback whatever the networks. A site's setting is for the machines
+	// that have them; who types one is told that it is not here.
+	if c.IsSet("interface") {
+		if _, err := device.Addresses(device.Options{Interfaces: o.Interfaces}, 0); err != nil {
+			return o, 0, usage("--interface", strings.TrimPrefix(err.Error(), "device: "), "")
+		}
 	}
 	var node bootdoc.Node
 	if node.CPUs, err = c.number("cpus", 1, 1<<20); err != nil {

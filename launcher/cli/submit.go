@@ -136,11 +136,7 @@ func (c *call) tellSubmitted(job *job, record string) error {
 		fmt.Fprintln(c.stdout, job.id)
 	default:
 		fmt.Fprintf(c.stdout, "Submitted batch job %d\n", job.id)
-		what := job.what()
-		if what != "" {
-			what += "; "
-		}
-		c.say("submit: %soutput in %s", what, job.outputPath())
+		c.say("submit: %s; output in %s", job.what(), job.outputPath())
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func fits(group []flagValue, p *slurm.Partition) error {
 	if v, ok := lastOf(group, "time"); ok {
 		d, err := slurm.ParseDuration(v)
 		if err != nil {
-			return usage("--time", strings.TrimPrefix(err.Error(), "slurm: "), "write minutes, HH:MM:SS or D-HH:MM:SS")
+			return usage("--time", strings.TrimPrefix(err.Error(), "slurm: "), "") // which says what to write
 		}
 		if d == 0 {
 			d = slurm.Infinite // sbatch: zero is no limit
@@ -220,7 +220,7 @@ func fits(group []flagValue, p *slurm.Partition) error {
 	if v, ok := lastOf(group, "mem"); ok {
 		n, err := slurm.ParseMemory(v)
 		if err != nil {
-			return usage("--mem", strings.TrimPrefix(err.Error(), "slurm: "), "write megabytes, or a number with K, M, G or T")
+			return usage("--mem", strings.TrimPrefix(err.Error(), "slurm: "), "")
 		}
 		if n > p.Memory {
 			return infeasible("mem", fmt.Sprintf("no node of partition %s has %s (the most is %s)", p.Name, slurm.FormatMemory(n), slurm.FormatMemory(p.Memory)), "ask for less, or for another partition")

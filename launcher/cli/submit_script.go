@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/maniple-hpc/maniple/launcher/spec"
@@ -260,24 +261,33 @@ func (j *job) checkOwn() error {
 	return err
 }
 
-// what is the first line: what the job will be. "" if it depends on more than the flags.
+// what is the first line: what the job will be. How many nodes it gets may be the queue's to say, and with
+// it what memory and GPUs of a node mean for a rank: that is left out then.
 func (j *job) what() string {
-	s, err := spec.Parse(func(name string) (string, string, bool) {
-		if v, ours := j.own[name]; ours {
-			return v, "--" + name, true
+	if n := len(j.groups); n > 1 {
+		return fmt.Sprintf("%d components", n)
+	}
+	for _, known := range [][]string{nil, {"nodes", "ntasks", "ntasks-per-node", "cpus-per-task", "gpus-per-task"}} {
+		s, err := spec.Parse(func(name string) (string, string, bool) {
+			v, ok := j.own[name]
+			if !ok {
+				v, ok = j.value(name)
+			}
+			return v, "--" + name, ok && (known == nil || slices.Contains(known, name))
+		})
+		if err != nil {
+			continue
 		}
-		v, ok := j.value(name)
-		return v, "--" + name, ok
-	})
-	if err != nil {
-		return ""
+		if sh, err := s.Shape(max(s.NodesMin, 1)); err == nil {
+			return sh.FirstLine("")
+		}
 	}
-	s.Command = j.command
-	sh, err := s.Shape(max(s.NodesMin, 1))
-	if err != nil || len(j.groups) > 1 {
-		return ""
+	for _, name := range []string{"ntasks", "ntasks-per-node", "gpus-per-task"} {
+		if _, ok := j.value(name); ok {
+			return "ranks, as many as Slurm gives it"
+		}
 	}
-	return sh.FirstLine("")
+	return "1 driver"
 }
 
 // outputPath is the file that Slurm writes the job's output to; a pattern while the ID is not known.

@@ -153,7 +153,7 @@ func TestSubmitRefusesBeforeTheQueue(t *testing.T) {
 	} {
 		before := len(q.Calls())
 		out, errs, code := q.submit(strings.Fields(tt.args)...)
-		if code != tt.code || !strings.Contains(errs, tt.says) || code != 0 && (out != "" || strings.Count(errs, "\n") != 1) {
+		if code != tt.code || !strings.Contains(errs, tt.says) || code != 0 && (out != "" || strings.Count(errs, "\n") != 1 || strings.Count(errs, "write ") > 1) {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", tt.args, code, out, errs)
 		}
 		submitted := slices.ContainsFunc(q.Calls()[before:], func(c slurmtest.Call) bool { return slices.Contains(c.Args, "--parsable") })
@@ -235,6 +235,25 @@ func TestSubmitJudgesOurFlags(t *testing.T) {
 	}
 	if _, errs, code := q.submit("-N2", "--ntasks-per-node=2", "--gpus-per-node=2", "--gpu-visibility=own", "--", "./solver"); code != 0 || !strings.Contains(errs, "2 nodes x 2 ranks, 1 GPU each") {
 		t.Errorf("exit %d\n%s", code, errs)
+	}
+}
+
+// The first line says ranks or driver, whatever else is asked for.
+func TestSubmitSaysWhatItBecomes(t *testing.T) {
+	q := newQueue(t, "22.05")
+	for args, want := range map[string]string{
+		"-n4 --mem=4G":                   "4 ranks; ",
+		"-n4 --gres=gpu:2":               "4 ranks; ",
+		"-n4 --gpus-per-node=2":          "4 ranks; ",
+		"-n4 --gpus-per-task=1 --mem=4G": "4 ranks, 1 GPU each; ",
+		"-N2 --gpus-per-task=1":          "ranks, as many as Slurm gives it; ",
+		"-N2 --gres=gpu:h100:4 --mem=4G": "2 nodes x 4 GPUs, 1 driver on node 0",
+		"--mem=4G --constraint=a|b":      "1 driver on node 0",
+		"-N1 : -N2":                      "2 components; ",
+	} {
+		if _, errs, code := q.submit(append(strings.Fields(args), "--", "./solver")...); code != 0 || !strings.HasPrefix(errs, "maniple: submit: "+want) {
+			t.Errorf("%s: exit %d, %s", args, code, errs)
+		}
 	}
 }
 
