@@ -89,7 +89,7 @@ const (
 	KindText     = "text"     // a line that is no JSON, kept for messages
 	KindWarning  = "warning"  // the node will be taken away at Deadline
 	KindStopping = "stopping" // the site ends the session: Reason says why, if it does
-	KindLost     = "lost"     // the node went without an end: Text says how
+	KindLost     = "lost"     // the node went without an end: Text is what it or the site said of it, Reason how it ended
 )
 
 // Event is one line of news about a node.

@@ -207,7 +207,7 @@ func (c *call) bringUp(ctx context.Context, o boot.Options) (*boot.Cluster, erro
 			switch {
 			case ev.Kind == backend.KindStopping && c.site != nil:
 				c.site.step(ev.Reason)
-			case ev.Kind == backend.KindLost || ev.Kind == backend.KindWarning || ev.Kind == backend.KindStopping:
+			case ev.Kind == backend.KindLost && ev.Text != "" || ev.Kind == backend.KindWarning || ev.Kind == backend.KindStopping:
 				what := ""
 				if ev.Node != "" {
 					what = "node " + ev.Node + ": "

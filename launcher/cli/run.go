@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -258,9 +259,11 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		first = false
 		limits.start(ctx, u)
 	}
+	var said []string
 	rio.Notice = func(n *gang.Notice) {
 		if !quiet || n.Level != gang.LevelInfo {
 			c.say("%s%s", n.Text, codeOf(n))
+			said = append(said, n.Text)
 		}
 	}
 	rio.Explain = func(why string) {
@@ -277,7 +280,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		return err
 	}
 	last := c.site.explain(&end)
-	if report := end.Report(); report != "" && report != limits.reason() { // it was said when it was so
+	if report := end.Report(); report != "" && report != limits.reason() && !slices.Contains(said, report) { // it was said when it was so
 		if hint := end.Hint(g.Program); hint != "" {
 			report += "\n  " + hint
 		}

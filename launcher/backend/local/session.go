@@ -60,12 +60,14 @@ func (s *session) follow(k *keeper) {
 	if err == nil {
 		return
 	}
-	text := describe(err)
+	lost := backend.Event{Kind: backend.KindLost, Node: k.node, Reason: describe(err)}
+	text := lost.Reason
 	if said := k.said(); said != "" {
 		text += ": " + said
+		lost.Text = text
 	}
 	if !k.ended {
-		s.tell(backend.Event{Kind: backend.KindLost, Node: k.node, Text: text})
+		s.tell(lost)
 	}
 	s.mu.Lock()
 	if s.failed == nil {
