@@ -52,6 +52,11 @@ func usable(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
+	return CheckLocal(dir)
+}
+
+// CheckLocal refuses a directory that other nodes have too.
+func CheckLocal(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)

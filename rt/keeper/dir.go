@@ -35,13 +35,11 @@ func openDirectory(doc *bootdoc.Doc, name string) (d directory, err error) {
 		if d.path, err = doc.MakeNodeDir(os.Getenv, name); err != nil {
 			return d, explainDir(err)
 		}
-		d.lock, err = sweep.Lock(d.path)
-		if err == nil && samePlace(d.lock, d.path) {
+		if d.lock, err = sweep.Lock(d.path); err == nil {
 			break
 		}
-		if d.lock != nil { // removed between our two steps: make it again
-			d.lock.Close()
-		} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, sweep.ErrHeld) {
+		// Removed between our two steps: make it again.
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, sweep.ErrHeld) {
 			return d, explainDir(err)
 		}
 		if time.Now().After(deadline) {
@@ -60,20 +58,10 @@ func openDirectory(doc *bootdoc.Doc, name string) (d directory, err error) {
 	return d, nil
 }
 
-// samePlace tells whether path still leads to the directory that is locked.
-func samePlace(lock *os.File, path string) bool {
-	a, err := lock.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Lstat(path)
-	return err == nil && os.SameFile(a, b)
-}
-
 // clear ends what the keeper that had the directory left, and empties it.
 func (d *directory) clear() error {
 	if dead, err := sweep.ReadKeeper(d.path); err == nil {
-		if _, err := sweep.Sweep(dead.NodeKey, ""); err != nil {
+		if _, err := dead.End(); err != nil {
 			return err
 		}
 	}
@@ -91,11 +79,11 @@ func (d *directory) clear() error {
 
 // claim writes keeper.json: whose directory this is.
 func (d *directory) claim(key string, port int) error {
-	self, err := sweep.Read(os.Getpid())
+	self, err := sweep.Self(key, port)
 	if err != nil {
-		return fmt.Errorf("keeper: read own start time: %w", err)
+		return err
 	}
-	data, err := json.Marshal(sweep.Keeper{PID: os.Getpid(), Started: self.Started, NodeKey: key, Port: port})
+	data, err := json.Marshal(self)
 	if err != nil {
 		return err
 	}

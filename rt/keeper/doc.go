@@ -46,7 +46,7 @@
 //	KEEP-2: a daemon's death ends no program, loses no end of a program, and no output that is in a pipe.
 //	KEEP-3: a tree that is stopped is gone when grace is over: processes that left the session, were
 //	        orphaned, ignore TERM or keep forking included. No process outside the keeper's own
-//	        descendants is ever signalled while the keeper lives.
+//	        descendants is ever signalled while the keeper lives, but for what a dead node left (sweep).
 //	KEEP-4: a program has no descriptor but 0, 1, 2, and default signals.
 //	KEEP-5: no two keepers of a machine hold the same port at the same time, whoever runs them.
 //	KEEP-6: nothing is left when the keeper has printed its end: process, directory, socket.

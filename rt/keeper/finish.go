@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,10 +55,11 @@ func (k *keeper) finish() error {
 	return k.stop
 }
 
-// killAll kills all trees and strays until over says so, within killTime.
+// killAll kills all trees and strays until over says so, or until nothing has ended for killTime.
 func (k *keeper) killAll(over func() bool) {
 	now := time.Now()
-	for deadline := now.Add(killTime); !over(); now = time.Now() {
+	deadline, fewest := now.Add(killTime), math.MaxInt
+	for ; !over(); now = time.Now() {
 		if now.After(deadline) {
 			found, _, err := k.look()
 			n := 0
@@ -81,6 +83,9 @@ func (k *keeper) killAll(over func() bool) {
 		}
 		k.trees.strays.killAt = now
 		k.treesWork(now, 0)
+		if k.trees.living < fewest {
+			fewest, deadline = k.trees.living, time.Now().Add(killTime)
+		}
 		if !over() {
 			k.turn(now.Add(killRetry))
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -96,10 +97,14 @@ func (k *keeper) run(lines <-chan []byte) error {
 		return err
 	}
 	defer k.dir.close()
-	k.readers.Add(1)
+	k.readers.Add(2)
 	go func() {
 		defer k.readers.Done()
 		k.relayLines(lines)
+	}()
+	go func() {
+		defer k.readers.Done()
+		k.sweepLeftovers()
 	}()
 	k.startDaemons()
 	for k.stop == nil {
@@ -150,6 +155,14 @@ func (k *keeper) open() (err error) {
 	k.log.Info("node is up", "node", k.name, "cluster", k.doc.Name, "port", k.port, "head", k.hosts)
 	k.serve()
 	return nil
+}
+
+// sweepLeftovers does for dead nodes of this user what nobody was left to do: their keeper and agent were
+// killed at once. It has nothing to do with this node, and goes on beside it.
+func (k *keeper) sweepLeftovers() {
+	sweep.Leftovers(filepath.Dir(filepath.Dir(k.dir.path)), func(dir string, ended int, err error) {
+		k.log.Warn("swept what a dead node left", "dir", dir, "processes", ended, "error", err)
+	})
 }
 
 func (k *keeper) closeListeners() {

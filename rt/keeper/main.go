@@ -198,5 +198,5 @@ const (
 	helloTime   = 5 * time.Second  // for a preamble
 	waitingTime = 5 * time.Second  // of a connection for its daemon's restart
 	lookupTime  = 10 * time.Second // for the file system to show a program
-	killTime    = 10 * time.Second // for KILL to work, before the keeper goes on without
+	killTime    = 10 * time.Second // in which KILL ends something, before the keeper goes on without
 )

@@ -32,17 +32,18 @@ const patience = 20 * time.Second
 
 // node is a keeper under test.
 type node struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	stdout io.Closer
-	stderr *bytes.Buffer
-	base   string
-	name   string
-	hosts  bool
-	events chan map[string]any
-	conns  chan *link
-	over   chan struct{}
+	t       *testing.T
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	stdout  io.Closer
+	stderr  *bytes.Buffer
+	base    string
+	name    string
+	cluster string
+	hosts   bool
+	events  chan map[string]any
+	conns   chan *link
+	over    chan struct{}
 
 	mu    sync.Mutex
 	lines []string
@@ -101,6 +102,7 @@ func boot(t *testing.T, s setup) *node {
 	if n.name = doc.Node.Name; n.name == ".." {
 		n.name = "n1"
 	}
+	n.cluster = doc.Name
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +223,7 @@ func (n *node) cleanup() {
 	}
 }
 
-func (n *node) dir() string { return filepath.Join(n.base, "test", n.name) }
+func (n *node) dir() string { return filepath.Join(n.base, n.cluster, n.name) }
 
 func (n *node) say(line any) {
 	n.t.Helper()

@@ -19,6 +19,7 @@ type trees struct {
 	retryAt time.Time // KILL did not work at once
 	since   time.Time // since when
 	told    bool      // that it does not
+	living  int       // processes that the last look found
 	table   sweep.Table
 }
 
@@ -287,6 +288,7 @@ func (k *keeper) look() ([]owned, []sweep.Process, error) {
 		below[p.Parent] = append(below[p.Parent], p)
 	}
 	var found []owned
+	k.trees.living = 0
 	owners := make(map[procID]*program)
 	var walk func(parent int, of *program)
 	walk = func(parent int, of *program) {
@@ -299,6 +301,9 @@ func (k *keeper) look() ([]owned, []sweep.Process, error) {
 				owners[procID{p.PID, p.Started}] = whose
 			}
 			found = append(found, owned{p, whose})
+			if !p.Dead() {
+				k.trees.living++
+			}
 			walk(p.PID, whose)
 		}
 	}

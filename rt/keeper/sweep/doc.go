@@ -8,7 +8,10 @@
 // Functions only; nothing is owned or kept.
 //
 //	SWEEP-1: a signal goes to the process that was looked at, never to a later one with its number.
-//	SWEEP-2: Sweep touches no process without the node's mark, none that a marked one did not start,
-//	         and none of another Slurm job (a job that a rank submitted inherits the rank's environment).
+//	SWEEP-2: Sweep touches no process without the node's mark, none that a marked one did not start, no
+//	         other user's mark, and none of another Slurm job than the node's (a job that a rank submitted
+//	         inherits the rank's environment).
 //	SWEEP-3: Sweep removes a directory only if it is still the dead keeper's.
+//	SWEEP-4: Leftovers touches nothing of a keeper that lives, that is just starting, that is stopped, or
+//	         that ran on another host, before the host's last start or in another pid namespace.
 package sweep

@@ -15,6 +15,7 @@ type Process struct {
 	PID, Parent, Group, Session int
 	Started                     uint64 // clock ticks since boot
 	State                       byte   // as in ps: R, S, D, T, Z, ...
+	Own                         bool   // runs as this process's user; only a Table tells
 }
 
 // Dead tells whether nothing of the process runs any more; its number is only not yet waited for.
@@ -98,28 +99,85 @@ func readFile(path string, buf []byte) (int, error) {
 
 // Table is a view of all processes that can be brought up to date cheaply. The zero Table is ready.
 type Table struct {
-	seen map[int]bool
+	seen   map[int]bool
+	others map[int]other // of other users, as they were when they were looked at
+	before map[int]other // at the All before this one
+}
+
+// other is a process of another user. As long as its entry in /proc is the same one and its parent is
+// there, which is another's too, it is no closer to us than it was: it is not read again. So a look costs
+// what our own processes cost, and little for those of others, of which a shared node has many.
+type other struct {
+	inode uint64
+	Process
+}
+
+// entry is a process in the list of /proc.
+type entry struct {
+	name  string
+	pid   int
+	inode uint64
+	own   bool
 }
 
 // All looks at every process of the node. One that starts or ends meanwhile may be missing.
 func (t *Table) All() ([]Process, error) {
 	t.seen = make(map[int]bool)
+	t.before, t.others = t.others, make(map[int]other, len(t.others))
 	return t.New()
 }
 
 // New looks at those processes only whose numbers All and New did not meet before.
 func (t *Table) New() ([]Process, error) {
+	entries, err := t.list()
+	if err != nil {
+		return nil, err
+	}
+	same := make(map[int]bool) // others that were looked at before
+	for _, e := range entries {
+		o, met := t.before[e.pid]
+		same[e.pid] = met && !e.own && o.inode == e.inode
+	}
+	var found []Process
+	var buf [1024]byte
+	for _, e := range entries {
+		o := t.before[e.pid]
+		if !same[e.pid] || !same[o.Parent] {
+			o.inode = e.inode
+			o.Process, err = readStat("/proc/"+e.name+"/stat", buf[:])
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			o.Own = e.own
+		}
+		if !o.Own {
+			t.others[e.pid] = o
+		}
+		t.seen[e.pid] = true
+		found = append(found, o.Process)
+	}
+	return found, nil
+}
+
+// list names the processes that were not seen yet, and whose they are.
+func (t *Table) list() ([]entry, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("sweep: list processes: %w", err)
 	}
+	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	dir.Close()
 	if err != nil {
 		return nil, fmt.Errorf("sweep: list processes: %w", err)
 	}
-	var found []Process
-	var buf [1024]byte
+	if t.seen == nil {
+		t.seen, t.others = make(map[int]bool), make(map[int]other)
+	}
+	fd, user := int(dir.Fd()), uint32(os.Geteuid())
+	entries := make([]entry, 0, len(names))
 	for _, name := range names {
 		if name[0] < '1' || name[0] > '9' {
 			continue
@@ -128,20 +186,12 @@ func (t *Table) New() ([]Process, error) {
 		if err != nil || t.seen[pid] {
 			continue
 		}
-		p, err := readStat("/proc/"+name+"/stat", buf[:])
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		var st unix.Stat_t
+		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil { // else it has ended
+			entries = append(entries, entry{name, pid, st.Ino, st.Uid == user})
 		}
-		if err != nil {
-			return nil, err
-		}
-		if t.seen == nil {
-			t.seen = make(map[int]bool)
-		}
-		t.seen[pid] = true
-		found = append(found, p)
 	}
-	return found, nil
+	return entries, nil
 }
 
 // Signal sends sig to p and to no later process with its number. It is no error that p is gone.

@@ -19,6 +19,17 @@ type Keeper struct {
 	Started uint64 `json:"started"`
 	NodeKey string `json:"node_key"`
 	Port    int    `json:"port"`
+	Job     string `json:"job,omitempty"` // the site's, as the environment of its programs names it
+	Place
+}
+
+// Self is the record of this process as the keeper of a node.
+func Self(nodeKey string, port int) (Keeper, error) {
+	p, err := Read(os.Getpid())
+	if err != nil {
+		return Keeper{}, fmt.Errorf("sweep: own start time: %w", err)
+	}
+	return Keeper{PID: p.PID, Started: p.Started, NodeKey: nodeKey, Port: port, Job: os.Getenv(envJob), Place: here()}, nil
 }
 
 // Alive tells whether that keeper still runs.
@@ -40,7 +51,7 @@ func ReadKeeper(dir string) (Keeper, error) {
 	return k, nil
 }
 
-// patience bounds Sweep: what KILL has not ended by then hangs in the kernel.
+// patience bounds Sweep: when so long nothing has ended by KILL, what is left hangs in the kernel.
 const patience = 5 * time.Second
 
 // Sweep ends what the dead keeper with nodeKey left: every process with its mark and what descends from
@@ -48,23 +59,25 @@ const patience = 5 * time.Second
 // programs as the keeper told of them: their sessions count as marked, for what cleared its environment.
 // The number of processes ended is returned; an error names what could not be ended or removed.
 func Sweep(nodeKey, dir string, known ...Process) (ended int, err error) {
-	if nodeKey == "" {
-		return 0, errors.New("sweep: no node key")
-	}
-	ended, err = endMarked(nodeKey, known)
+	ended, err = Keeper{NodeKey: nodeKey, Job: os.Getenv(envJob)}.End(known...)
 	if dir != "" {
 		err = errors.Join(err, RemoveDir(dir, nodeKey))
 	}
 	return ended, err
 }
 
-func endMarked(nodeKey string, known []Process) (int, error) {
-	own, job := os.Getpid(), os.Getenv(envJob)
+// End ends the processes that k left; it is Sweep without the directory.
+func (k Keeper) End(known ...Process) (int, error) {
+	if k.NodeKey == "" {
+		return 0, errors.New("sweep: no node key")
+	}
+	own := os.Getpid()
 	started := make(map[int]uint64, len(known))
 	for _, p := range known {
 		started[p.PID] = p.Started
 	}
 	leaders := make(map[int]uint64)
+	bears := make(map[Process]bool) // the mark
 	marked := func(p Process) bool {
 		if from, ok := started[p.Session]; ok && from <= p.Started {
 			// A leader that is there tells whether the session's number was given out again.
@@ -72,14 +85,23 @@ func endMarked(nodeKey string, known []Process) (int, error) {
 				return true
 			}
 		}
-		m, ok := ReadMark(p.PID)
-		return ok && m.NodeKey == nodeKey && m.job == job
+		if !p.Own {
+			return false
+		}
+		id := Process{PID: p.PID, Started: p.Started}
+		is, looked := bears[id]
+		if !looked {
+			m, ok := ReadMark(p.PID)
+			is = ok && m.NodeKey == k.NodeKey && m.job == k.Job
+			bears[id] = is
+		}
+		return is
 	}
 	skip := func(p Process) bool { return p.PID == own }
 	met := make(map[Process]bool)
-	deadline := time.Now().Add(patience)
-	for {
-		var t Table
+	var t Table
+	var deadline time.Time
+	for fewest := -1; ; {
 		all, err := t.All()
 		if err != nil {
 			return len(met), err
@@ -100,8 +122,10 @@ func endMarked(nodeKey string, known []Process) (int, error) {
 		if len(live) == 0 {
 			return len(met), nil
 		}
-		if time.Now().After(deadline) {
-			return len(met), fmt.Errorf("sweep: %d processes of node %s do not end, the first is %d (state %c): it hangs in the kernel; look at its /proc/%d/stack as root", len(live), nodeKey, live[0].PID, live[0].State, live[0].PID)
+		if now := time.Now(); fewest < 0 || len(live) < fewest {
+			fewest, deadline = len(live), now.Add(patience)
+		} else if now.After(deadline) {
+			return len(met), fmt.Errorf("sweep: %d processes of node %s do not end, the first is %d (state %c): it hangs in the kernel; look at its /proc/%d/stack as root", len(live), k.NodeKey, live[0].PID, live[0].State, live[0].PID)
 		}
 		_ = Kill(live, all) // what fails is still there in the next round, and is named at the end
 		for _, p := range live {
@@ -158,29 +182,23 @@ func RemoveDir(dir, nodeKey string) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	return remove(dir)
+}
+
+// remove takes keeper.json away last: who dies over it leaves a directory that is known for a dead one's.
+func remove(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != bootdoc.KeeperName {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
 		return fmt.Errorf("sweep: remove the node's directory: %w", err)
 	}
 	bootdoc.RemoveEmpty(filepath.Dir(dir))
 	return nil
-}
-
-// ErrHeld: another living process holds the directory.
-var ErrHeld = errors.New("sweep: the directory is held by a living keeper")
-
-// Lock takes a node's directory for this process until the file is closed. The kernel lets go of it
-// when the process dies, in whatever pid namespace it ran.
-func Lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, fmt.Errorf("sweep: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, fmt.Errorf("%s: %w", dir, ErrHeld)
-		}
-		return nil, fmt.Errorf("sweep: lock %s: %w", dir, err)
-	}
-	return f, nil
 }

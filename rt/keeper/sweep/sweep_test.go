@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -135,6 +136,13 @@ func TestSweep(t *testing.T) {
 		run("sleep 600"),
 		run("sleep 600", append(mark.Strings(), "SLURM_JOB_ID=99123")...),
 	}
+	if os.Geteuid() == 0 { // who may signal it
+		other := exec.Command("sleep", "600")
+		other.Env = mark.Strings()
+		other.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+		start(t, other)
+		spared = append(spared, other)
+	}
 	known, err := Read(session.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +169,68 @@ func TestSweep(t *testing.T) {
 	if _, err := Sweep("", ""); err == nil {
 		t.Error("without a key everything would be meant")
 	}
+}
+
+// A Table reads again what may have changed: own processes always, others' when one is new under its number
+// or lost its parent.
+func TestTableBesideOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to start another user's processes")
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	own, other := exec.Command("sleep", "600"), exec.Command("sh", "-c", `sh -c 'sleep 600 & wait' & wait`)
+	other.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	start(t, own)
+	start(t, other)
+	var table Table
+	find := func(pid int) (is Process) {
+		t.Helper()
+		all, err := table.All()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range all {
+			if p.PID == pid {
+				is = p
+			}
+		}
+		return is
+	}
+	child := func(of int) (pid int) {
+		t.Helper()
+		waitFor(t, func() bool {
+			all, err := table.All()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range all {
+				if p.Parent == of {
+					pid = p.PID
+				}
+			}
+			return pid != 0
+		})
+		return pid
+	}
+	middle := child(other.Process.Pid)
+	last := child(middle)
+	defer unix.Kill(last, unix.SIGKILL)
+	if !find(own.Process.Pid).Own || find(last).Own {
+		t.Error("whose they are")
+	}
+	known := table.others[last]
+	known.State = '?'
+	table.others[last] = known
+	if find(last).State != '?' {
+		t.Error("another's is read at every look")
+	}
+	if err := unix.Kill(middle, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return find(last).Parent == os.Getpid() })
 }
 
 // SWEEP-3.
