@@ -2,6 +2,7 @@ package gang
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,8 +12,9 @@ import (
 	"testing"
 )
 
-// TestFold runs the scripts in testdata/fold: lines of "ms rank text", then what is written when. With
-// -rewrite in MANIPLE_DEBUG_REWRITE the expectations are written anew.
+var rewrite = flag.Bool("rewrite", false, "write what scripts print into testdata; read the diff")
+
+// TestFold runs the scripts in testdata/fold: lines of "ms rank text", then what is written when.
 func TestFold(t *testing.T) {
 	files, _ := filepath.Glob("testdata/fold/*.txt")
 	if len(files) == 0 {
@@ -26,7 +28,7 @@ func TestFold(t *testing.T) {
 			}
 			script, want, _ := strings.Cut(string(data), "----\n")
 			got := runFold(t, script)
-			if os.Getenv("MANIPLE_DEBUG_REWRITE") != "" {
+			if *rewrite {
 				if err := os.WriteFile(file, []byte(script+"----\n"+got), 0o644); err != nil {
 					t.Fatal(err)
 				}

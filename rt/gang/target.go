@@ -29,7 +29,7 @@ func (w *writer) resolve(k streamKey) (*folder, string) {
 		return f, ""
 	}
 	path := w.path(pattern, k)
-	if w.world <= 1 || !w.isShared(pattern, path, k) {
+	if w.world <= 1 || !w.isShared(pattern, path, k.incarnation) {
 		return nil, path
 	}
 	if f = w.shared[path]; f == nil {
@@ -49,16 +49,44 @@ func (w *writer) path(pattern string, k streamKey) string {
 }
 
 // isShared tells whether another rank writes to the same file.
-func (w *writer) isShared(pattern, path string, k streamKey) bool {
+func (w *writer) isShared(pattern, path string, incarnation uint32) bool {
 	if _, have := w.shared[path]; have {
 		return true
 	}
-	for r := range uint32(w.world) {
-		if r != k.rank && w.path(pattern, streamKey{k.incarnation, r, k.stream}) == path {
-			return true
+	of := written{pattern, incarnation}
+	if w.writes[of] == nil {
+		w.writes[of] = make(map[string]int, w.world)
+		for r := range uint32(w.world) {
+			w.writes[of][w.path(pattern, streamKey{incarnation: incarnation, rank: r})]++
 		}
 	}
-	return false
+	return w.writes[of][path] > 1
+}
+
+// written names the files of an incarnation by one pattern.
+type written struct {
+	pattern     string
+	incarnation uint32
+}
+
+// create makes the files of an incarnation's ranks before they write: of those that never will, too.
+func (w *writer) create(incarnation uint32) {
+	for r := range uint32(w.world) {
+		for s := uint8(1); s <= 2; s++ {
+			f, path := w.target(streamKey{incarnation, r, s})
+			if f != nil {
+				shared, _ := f.w.(pathWriter)
+				path = shared.path
+			}
+			if path == "" {
+				continue
+			}
+			if _, err := w.files.file(path); err != nil {
+				w.lost = err
+				w.complain(path, err)
+			}
+		}
+	}
 }
 
 func (w *writer) names(incarnation, rank uint32) names {

@@ -41,6 +41,7 @@ type output struct {
 	m    *fb.RankOutputT
 	data []byte
 	text string // a message of ours
+	from uint32 // the incarnation that begins
 }
 
 // writer puts output where it belongs. One goroutine owns all but what mu guards; it may wait for a
@@ -56,9 +57,10 @@ type writer struct {
 	stderr *folder // the same one if both are terminals
 	shared map[string]*folder
 	goes   map[streamKey]target
-	parted map[streamKey]*received // streams with a line that has no end yet
-	raw    bool                    // bytes as they come: a single rank without marks
-	waits  bool                    // file names depend on where ranks run
+	writes map[written]map[string]int // how many ranks write to a file
+	parted map[streamKey]*received    // streams with a line that has no end yet
+	raw    bool                       // bytes as they come: a single rank without marks
+	waits  bool                       // file names depend on where ranks run
 	early  []output
 	failed map[string]bool
 	lost   error // why a file has not all of its output; read when done is closed
@@ -80,7 +82,7 @@ type writer struct {
 func newWriter(s Spec, rio IO, ack func(*fb.RankOutputAckT)) (*writer, error) {
 	w := &writer{
 		io: rio, spec: s, world: s.Ranks(), ack: ack, files: newFiles(rio.Append), shared: map[string]*folder{},
-		goes: map[streamKey]target{}, parted: map[streamKey]*received{},
+		goes: map[streamKey]target{}, writes: map[written]map[string]int{}, parted: map[streamKey]*received{},
 		failed: map[string]bool{}, streams: map[streamKey]*received{}, expect: map[uint32]bool{}, node: map[[2]uint32]names{},
 		ready: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), last: time.Now(),
 	}
@@ -136,6 +138,9 @@ func (w *writer) poke() {
 // placed says where the ranks of an incarnation run.
 func (w *writer) placed(incarnation uint32, places []*fb.RankPlaceT, nodes map[uint32]string) {
 	w.mu.Lock()
+	if !w.expect[incarnation] {
+		w.queue = append(w.queue, output{from: incarnation})
+	}
 	w.expect[incarnation] = true
 	w.current = max(w.current, incarnation)
 	w.ranks = w.ranks[:0]
@@ -251,6 +256,8 @@ func (w *writer) work(last bool) {
 	var acks []*fb.RankOutputAckT
 	for _, o := range batch {
 		switch {
+		case o.from != 0:
+			w.create(o.from)
 		case o.m == nil:
 			w.line(w.stderr, o.text)
 		case w.waits && !w.isPlaced(o.m.Incarnation) && !last:

@@ -223,6 +223,45 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// Every rank has its file from the gang's start on, as with srun: one that prints nothing an empty one, also
+// where an earlier run left something. A restart empties none.
+func TestSilentRanksHaveFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"o-1", "e-n2", "all"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("of an earlier run\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(want map[string]string) {
+		t.Helper()
+		left, _ := os.ReadDir(dir)
+		for name, text := range want {
+			if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != text {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+		}
+		if len(left) != len(want) {
+			t.Errorf("files: %v, want %d", left, len(want))
+		}
+	}
+	f := newFeed(t, 3, IO{Output: "o-%t", Error: "e-%N", Dir: dir})
+	f.say(1, 0, 1, "first\n")
+	f.place(2, 3)
+	f.w.close()
+	check(map[string]string{"o-0": "first\n", "o-1": "", "o-2": "", "e-n1": "", "e-n2": "", "all": "of an earlier run\n"})
+
+	f = newFeed(t, 3, IO{Output: "o-%t", Dir: dir, Append: true})
+	f.w.close()
+	check(map[string]string{"o-0": "first\n", "o-1": "", "o-2": "", "e-n1": "", "e-n2": "", "all": "of an earlier run\n"})
+
+	var errs bytes.Buffer
+	f = newFeed(t, 2, IO{Output: "%t/o", Dir: dir, Stderr: &errs})
+	f.w.close()
+	if f.w.lost == nil || strings.Count(errs.String(), "no such file") != 2 {
+		t.Errorf("files that can't be made: %v, %q", f.w.lost, errs.String())
+	}
+}
+
 // A restart of the gang goes on where the files are.
 func TestRestartTruncatesNothing(t *testing.T) {
 	dir := t.TempDir()
