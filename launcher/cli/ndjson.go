@@ -17,6 +17,7 @@ type outputRecord struct {
 	Event   string `json:"event"`           // output
 	Ranks   []int  `json:"ranks,omitempty"` // who printed it, within a moment; absent for a driver or a batch job
 	Count   int    `json:"count,omitempty"` // how many, where the ranks are too scattered to be named
+	Task    string `json:"task,omitempty"`  // of a batch job's array
 	Stream  string `json:"stream"`          // stdout, stderr
 	Text    string `json:"text"`            // without its end; bytes that are no UTF-8 are replaced
 }
@@ -25,7 +26,7 @@ type outputRecord struct {
 // mark is a message of ours and goes where messages go.
 type records struct {
 	to, messages io.Writer
-	stream       string
+	stream, task string
 	marked       bool // lines begin with "[ranks] "
 	driver       bool // whose rank 0 is no rank
 	part         []byte
@@ -38,7 +39,7 @@ func (r *records) Write(p []byte) (int, error) {
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	for line := range bytes.Lines(r.part[:end]) {
-		rec := outputRecord{Version: 1, Event: "output", Stream: r.stream, Text: string(line[:len(line)-1])}
+		rec := outputRecord{Version: 1, Event: "output", Task: r.task, Stream: r.stream, Text: string(line[:len(line)-1])}
 		if r.marked && !r.mark(&rec) {
 			if _, err := r.messages.Write(line); err != nil {
 				return 0, err

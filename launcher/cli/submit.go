@@ -39,7 +39,7 @@ func submitFlags() []urfave.Flag {
 		toggle("dry-run", "", "print the batch script and submit nothing"),
 		toggle("wait", "W", "wait for the end; exit as the job did"),
 		toggle("follow", "f", "print the job's output as it grows; implies --wait"),
-		toggle("json", "", "print a record of the job"),
+		toggle("json", "", "print a record of the job, with --wait another of its end"),
 		toggle("parsable", "", "print the job's ID alone"),
 		value("sbatch", "", "'FLAGS'", "more flags for sbatch, not looked at"),
 		value("max-restarts", "", "N", "start the gang again after a failure"),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -290,16 +291,45 @@ func (j *job) what() string {
 	return "1 driver"
 }
 
-// outputPath is the file that Slurm writes the job's output to; a pattern while the ID is not known.
+// outputPath is the file that Slurm writes the job's output to; a pattern while the ID is not known, and of an array.
 func (j *job) outputPath() string {
-	pattern := "slurm-%j.out"
-	if _, array := j.value("array"); array {
-		pattern = "slurm-%A_%a.out"
+	return j.expand("%j", j.idText())
+}
+
+// pathOf is the file of one task of an array, as the controller says it or as the pattern does.
+func (j *job) pathOf(task *slurm.Job) string {
+	if path := task.StdOut; path != "" && !strings.Contains(path, "%") {
+		return path
 	}
+	id := fmt.Sprint(task.ID)
+	return j.expand("%a", task.ArrayTask, "%j", id, "%J", id)
+}
+
+// ofTask is what makes a pattern's file one task's own.
+var ofTask = regexp.MustCompile(`%[0-9]*[ajJ]`)
+
+// ownFiles tells whether each task of an array has a file of its own.
+func (j *job) ownFiles() bool { return j.array() && ofTask.MatchString(j.outputPattern()) }
+
+func (j *job) array() bool {
+	_, array := j.value("array")
+	return array
+}
+
+func (j *job) outputPattern() string {
 	if v, ok := j.value("output"); ok && !perRank(v) {
-		pattern = v
+		return v
 	}
-	path := strings.NewReplacer("%j", j.idText(), "%J", j.idText(), "%A", j.idText(), "%x", j.name, "%u", userName(), "%%", "%").Replace(pattern)
+	if j.array() {
+		return "slurm-%A_%a.out"
+	}
+	return "slurm-%j.out"
+}
+
+// expand replaces letters of the output's pattern, and those that are the same for all tasks.
+func (j *job) expand(letters ...string) string {
+	all := append(letters, "%J", j.idText(), "%A", j.idText(), "%x", j.name, "%u", userName(), "%%", "%")
+	path := strings.NewReplacer(all...).Replace(j.outputPattern())
 	if filepath.IsAbs(path) {
 		return path
 	}

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -27,44 +28,35 @@ const (
 func (c *call) waitJob(j *job, client *exec.Client) error {
 	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	w := &jobWatch{call: c, job: j, client: client}
-	var out *follower
-	if j.own["follow"] != "" {
-		out = &follower{path: j.outputPath(), to: c.stdout}
-		if j.own["json"] != "" {
-			out.to = &records{to: c.stdout, stream: "stdout"}
-		}
-		defer out.close()
-	}
-	began, asked := time.Now(), time.Now()
+	w := &jobWatch{call: c, job: j, client: client, began: time.Now()}
+	out := newOutputs(j, c.stdout)
+	defer out.close()
+	asked, over := w.began, false
 	tick := time.NewTicker(readEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			if over {
+				return w.end() // what was to be read still is not there
+			}
 			c.say("submit: job %d goes on; `scancel %d` ends it", j.id, j.id)
 			return exitOnly(130)
 		case <-tick.C:
 		}
-		if out != nil {
-			out.copy()
+		if left := out.copy(); over && !left {
+			return w.end()
 		}
-		if time.Since(asked) < min(max(pollLeast, time.Since(began)/10), pollMost) {
+		if over || time.Since(asked) < min(max(pollLeast, time.Since(w.began)/10), pollMost) {
 			continue
 		}
-		over, err := w.ask(ctx)
-		if err != nil && ctx.Err() == nil {
+		var err error
+		if over, err = w.ask(ctx); err != nil && ctx.Err() == nil {
 			return slurmFault("submit", err)
 		}
 		asked = time.Now()
-		if over {
-			break
-		}
+		out.see(w.seen)
 	}
-	if out != nil {
-		out.drain(ctx)
-	}
-	return w.end()
 }
 
 // jobWatch follows a job's state.
@@ -72,9 +64,10 @@ type jobWatch struct {
 	*call
 	job    *job
 	client *exec.Client
+	began  time.Time
 	said   string
-	seen   []*slurm.Job
-	silent time.Time // since when the controller gives no answer
+	seen   []*slurm.Job // by task; those that the controller has forgotten are among them
+	silent time.Time    // since when the controller gives no answer
 }
 
 // ask looks at the job (all tasks of an array), tells what changed, and says whether it is over.
@@ -98,12 +91,12 @@ func (w *jobWatch) ask(ctx context.Context) (over bool, err error) {
 		return false, err
 	}
 	w.silent = time.Time{}
-	w.seen = jobs
+	w.seen = joined(w.seen, jobs)
 	over = true
-	for _, j := range jobs {
+	for _, j := range w.seen {
 		over = over && j.Over()
 	}
-	if line := describeJobs(jobs); line != w.said && !over {
+	if line := describeJobs(w.seen); line != w.said && !over {
 		w.said = line
 		w.say("submit: job %s: %s", id, line)
 	}
@@ -131,77 +124,99 @@ func describeJobs(jobs []*slurm.Job) string {
 	return strings.Join(parts, ", ")
 }
 
-// end gives the job's exit code; of an array that of the first task that failed.
-func (w *jobWatch) end() error {
-	code, failed := 0, (*slurm.Job)(nil)
-	for _, j := range w.seen {
-		if r := j.Result(); r != 0 && failed == nil {
-			code, failed = r, j
+// joined is what is known of a job's tasks: what the controller says now, and the ends of those that it has forgotten
+// since. In the order of the tasks, so that which one failed first is the same each time.
+func joined(before, now []*slurm.Job) []*slurm.Job {
+	same := func(a, b *slurm.Job) bool {
+		return a.ArrayTask == b.ArrayTask && (a.ArrayTask != "" || a.ID == b.ID)
+	}
+	all := slices.Clone(now)
+	for _, j := range before {
+		if j.Over() && !slices.ContainsFunc(now, func(k *slurm.Job) bool { return same(j, k) }) {
+			all = append(all, j)
 		}
 	}
-	if failed == nil {
+	slices.SortStableFunc(all, func(a, b *slurm.Job) int {
+		n, _ := strconv.Atoi(a.ArrayTask) // "4-9" of those that wait: they come first, and have not failed
+		m, _ := strconv.Atoi(b.ArrayTask)
+		return n - m
+	})
+	return all
+}
+
+// end gives the job's exit code; of an array that of the first task that failed.
+func (w *jobWatch) end() error {
+	last := w.seen[0]
+	for _, j := range slices.Backward(w.seen) {
+		if j.Result() != 0 {
+			last = j
+		}
+	}
+	code := last.Result()
+	if w.job.own["json"] != "" {
+		if err := w.endRecord(last); err != nil {
+			return err
+		}
+	}
+	if code == 0 {
 		return nil
 	}
-	why := string(failed.State)
+	why := string(last.State)
 	switch {
-	case failed.State == slurm.Failed && failed.Signal != 0:
-		why += fmt.Sprintf(", signal %d", failed.Signal)
-	case failed.State == slurm.Failed:
-		why += fmt.Sprintf(", exit code %d", failed.ExitCode)
-	case failed.Reason != "":
-		why += " (" + failed.Reason + ")"
+	case last.State == slurm.Failed && last.Signal != 0:
+		why += fmt.Sprintf(", signal %d", last.Signal)
+	case last.State == slurm.Failed:
+		why += fmt.Sprintf(", exit code %d", last.ExitCode)
+	case last.Reason != "":
+		why += " (" + last.Reason + ")"
 	}
-	if failed.Nodes != "" {
-		why += " on " + failed.Nodes
+	if last.Nodes != "" {
+		why += " on " + last.Nodes
 	}
-	w.say("submit: job %d: %s; output in %s", failed.ID, why, w.job.outputPath())
+	name, path := fmt.Sprint(last.ID), w.job.outputPath()
+	if w.job.array() && last.ArrayTask != "" {
+		name, path = fmt.Sprintf("%d_%s", w.job.id, last.ArrayTask), w.job.pathOf(last)
+	}
+	w.say("submit: job %s: %s; output in %s", name, why, path)
 	return exitOnly(code)
 }
 
-// follower prints a file as it grows.
-type follower struct {
-	path string
-	to   io.Writer
-	file *os.File
-	read int64
+// taskEnd is how a task of an array ended.
+type taskEnd struct {
+	Task   string `json:"task"`
+	State  string `json:"state"`
+	Code   int    `json:"code"`
+	Reason string `json:"reason,omitempty"` // Slurm's word
+	Node   string `json:"node,omitempty"`
+	Signal int    `json:"signal,omitempty"`
 }
 
-func (f *follower) copy() (n int64) {
-	if f.file == nil {
-		file, err := os.Open(f.path)
-		if err != nil {
-			return 0 // not there yet
-		}
-		f.file = file
-	}
-	if info, err := f.file.Stat(); err == nil && info.Size() < f.read {
-		f.file.Seek(0, io.SeekStart) // a requeued job began it anew
-		f.read = 0
-	}
-	n, _ = io.Copy(f.to, f.file) // what cannot be read now is read the next time
-	f.read += n
-	return n
+func endOfTask(j *slurm.Job) taskEnd {
+	return taskEnd{j.ArrayTask, string(j.State), j.Result(), j.Reason, j.Nodes, j.Signal}
 }
 
-// drain reads on until the file has not grown for a moment: its last lines may come late over a network.
-func (f *follower) drain(ctx context.Context) {
-	for range 4 {
-		if f.copy() == 0 && f.file != nil {
-			return
+// endRecord is the last line of stdout with --json, as that of `run`: how the job ended, of an array the first task
+// that failed, and each of them.
+func (w *jobWatch) endRecord(last *slurm.Job) error {
+	record := struct {
+		Version int    `json:"version"`
+		Event   string `json:"event"`
+		Name    string `json:"name"`
+		JobID   string `json:"job_id"`
+		Cluster string `json:"cluster,omitempty"`
+		taskEnd
+		Task    string    `json:"task,omitempty"`
+		Seconds float64   `json:"seconds"`
+		Command []string  `json:"command"`
+		Tasks   []taskEnd `json:"tasks,omitempty"`
+	}{1, "end", w.job.name, fmt.Sprint(w.job.id), w.job.cluster, endOfTask(last), "", float64(time.Since(w.began).Milliseconds()) / 1000, w.job.command, nil}
+	if w.job.array() {
+		for _, j := range w.seen {
+			record.Tasks = append(record.Tasks, endOfTask(j))
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(readEvery):
+		if record.Code != 0 {
+			record.Task = last.ArrayTask
 		}
 	}
-}
-
-func (f *follower) close() {
-	if r, ok := f.to.(*records); ok && len(r.part) > 0 {
-		r.Write([]byte("\n")) // a last line without its end
-	}
-	if f.file != nil {
-		f.file.Close()
-	}
+	return w.json(record)
 }
