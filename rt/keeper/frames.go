@@ -47,8 +47,9 @@ func (k *keeper) told(d *daemon, m wire.Message) {
 	}
 }
 
-// ready: the daemon serves. Launchers wait for this.
+// ready: the daemon serves. Launchers wait for this; what it says of itself is for the log.
 func (k *keeper) ready(d *daemon, m *fb.KeeperReadyT) {
+	k.log.Info("serves", "daemon", d.name, "agent", m.Agent, "says", m.Text)
 	if d.role == fb.RoleAgent {
 		d.number = m.Agent
 		k.out.emit(event{Event: "ready", Node: k.name, Agent: m.Agent, Dir: k.dir.path, Socket: filepath.Join(k.dir.path, bootdoc.SocketName)})

@@ -227,13 +227,19 @@ func (w *world) glob(parts ...string) string {
 // keeper is the process that keeps a node.
 func (w *world) keeper(name string) int {
 	w.t.Helper()
+	return w.keeperOf(w.nodeDir(name))
+}
+
+// keeperOf is the process that keeps the node in dir.
+func (w *world) keeperOf(dir string) int {
+	w.t.Helper()
 	var k struct{ PID int }
-	data, err := os.ReadFile(filepath.Join(w.nodeDir(name), "keeper.json"))
+	data, err := os.ReadFile(filepath.Join(dir, "keeper.json"))
 	if err == nil {
 		err = json.Unmarshal(data, &k)
 	}
 	if err != nil || k.PID == 0 {
-		w.t.Fatalf("who keeps %s: %v: %s", name, err, data)
+		w.t.Fatalf("who keeps %s: %v: %s", dir, err, data)
 	}
 	return k.PID
 }

@@ -3,6 +3,7 @@ package sweep
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,9 @@ func TestLeftovers(t *testing.T) {
 	at := here()
 	if at == (Place{}) {
 		t.Fatal("this kernel tells no boot or pid namespace")
+	}
+	if link, err := os.Readlink("/proc/self/ns/pid"); err != nil || link != fmt.Sprintf("pid:[%d]", at.PIDs) || len(at.Boot) < 32 {
+		t.Errorf("%+v, but the namespace is %s, %v", at, link, err)
 	}
 	self, err := Self("own", 1)
 	if err != nil || self.Place != at || !self.Alive() {
