@@ -1,11 +1,11 @@
 package keeper
 
 import (
-	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -57,23 +57,9 @@ func (k *keeper) finish() error {
 
 // killAll kills all trees and strays until over says so, or until nothing has ended for killTime.
 func (k *keeper) killAll(over func() bool) {
-	now := time.Now()
-	deadline, fewest := now.Add(killTime), math.MaxInt
-	for ; !over(); now = time.Now() {
-		if now.After(deadline) {
-			found, _, err := k.look()
-			n := 0
-			for _, q := range found {
-				if !q.Dead() {
-					n++
-					k.log.Error("left: it does not end", "pid", q.PID, "state", string(q.State), "error", err)
-				}
-			}
-			if n > 0 {
-				k.out.emit(event{Event: "error", Node: k.name, Code: "LEFT", Text: "keeper: processes of this node do not end even by KILL: they hang in the kernel, or are another user's"})
-			}
-			return
-		}
+	effort := sweep.Effort{Patience: killTime}
+	for !over() {
+		now := time.Now()
 		for _, p := range k.all() {
 			if p.phase == fb.RankPhaseStarting {
 				k.refuse(p, codeNoExec, "keeper: the node "+k.name+" ends: "+k.stop.reason)
@@ -83,12 +69,29 @@ func (k *keeper) killAll(over func() bool) {
 		}
 		k.trees.strays.killAt = now
 		k.treesWork(now, 0)
-		if k.trees.living < fewest {
-			fewest, deadline = k.trees.living, time.Now().Add(killTime)
+		if over() {
+			return
 		}
-		if !over() {
-			k.turn(now.Add(killRetry))
+		if effort.Over(time.Now(), k.trees.living) {
+			k.left()
+			return
 		}
+		k.turn(now.Add(killRetry))
+	}
+}
+
+// left tells what does not end.
+func (k *keeper) left() {
+	found, _, err := k.look()
+	n := 0
+	for _, q := range found {
+		if !q.Dead() {
+			n++
+			k.log.Error("left: it does not end", "pid", q.PID, "state", string(q.State), "error", err)
+		}
+	}
+	if n > 0 {
+		k.out.emit(event{Event: "error", Node: k.name, Code: "LEFT", Text: "keeper: processes of this node do not end even by KILL: they hang in the kernel, or are another user's"})
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 func TestLeftoversAreSweptByTheNextStart(t *testing.T) {
 	w := newWorld(t)
 	w.must("up", "--cluster", "beside")
+	defer w.run("down", "--cluster", "beside")
 	living := w.nodeDirOf("beside")
 	p := w.up("sleep")
 	var dead string

@@ -1,6 +1,8 @@
 package sweep
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -64,4 +66,20 @@ func Closure(all []Process, pick, skip func(Process) bool) []Process {
 		}
 	}
 	return found
+}
+
+// Effort bounds killing. It is over when nothing has ended for as long as Patience says: as long as it
+// helps it goes on, however many there are and however long it takes to look at them.
+type Effort struct {
+	Patience time.Duration
+	fewest   int // that were ever left
+	until    time.Time
+}
+
+// Over is asked after each round, with how many are left.
+func (e *Effort) Over(now time.Time, left int) bool {
+	if e.until.IsZero() || left < e.fewest {
+		e.fewest, e.until = left, now.Add(e.Patience)
+	}
+	return now.After(e.until)
 }

@@ -49,6 +49,7 @@ func TestLeftovers(t *testing.T) {
 	}{
 		{name: "dead", keeper: Keeper{Place: at}, swept: true},
 		{name: "dead of a job", keeper: Keeper{Place: at, Job: "4711"}, env: []string{"SLURM_JOB_ID=4711"}, swept: true},
+		{name: "dead of a job that it hides", keeper: Keeper{Place: at, Job: "4711"}, swept: true},
 		{name: "held", keeper: Keeper{Place: at}, locked: true},
 		{name: "alive without a lock", keeper: Keeper{Place: at, PID: self.PID, Started: self.Started}},
 		{name: "before the last boot", keeper: Keeper{Place: rebooted}},

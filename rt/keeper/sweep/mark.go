@@ -28,14 +28,20 @@ const maxEnviron = 256 << 10
 
 // ReadMark reads the mark of a process. False: it has none, it is gone, or it can't be looked at.
 func ReadMark(pid int) (Mark, bool) {
+	return parseMark(readEnviron(pid))
+}
+
+// readEnviron reads a process's environment. One that is about to become another program has none for a
+// moment.
+func readEnviron(pid int) []byte {
 	buf := make([]byte, 4096)
 	for {
 		n, err := readFile("/proc/"+strconv.Itoa(pid)+"/environ", buf)
 		if err != nil {
-			return Mark{}, false
+			return nil
 		}
 		if n < len(buf) || len(buf) >= maxEnviron {
-			return parseMark(buf[:n])
+			return buf[:n]
 		}
 		buf = make([]byte, 8*len(buf))
 	}

@@ -90,9 +90,13 @@ func (k Keeper) End(known ...Process) (int, error) {
 		}
 		id := Process{PID: p.PID, Started: p.Started}
 		is, looked := bears[id]
-		if !looked {
-			m, ok := ReadMark(p.PID)
-			is = ok && m.NodeKey == k.NodeKey && m.job == k.Job
+		if looked {
+			return is
+		}
+		environ := readEnviron(p.PID)
+		m, ok := parseMark(environ)
+		is = ok && m.NodeKey == k.NodeKey && (m.job == k.Job || m.job == "") // "": programs may be spared Slurm's variables
+		if len(environ) > 0 {
 			bears[id] = is
 		}
 		return is
@@ -100,8 +104,8 @@ func (k Keeper) End(known ...Process) (int, error) {
 	skip := func(p Process) bool { return p.PID == own }
 	met := make(map[Process]bool)
 	var t Table
-	var deadline time.Time
-	for fewest := -1; ; {
+	effort := Effort{Patience: patience}
+	for {
 		all, err := t.All()
 		if err != nil {
 			return len(met), err
@@ -122,9 +126,7 @@ func (k Keeper) End(known ...Process) (int, error) {
 		if len(live) == 0 {
 			return len(met), nil
 		}
-		if now := time.Now(); fewest < 0 || len(live) < fewest {
-			fewest, deadline = len(live), now.Add(patience)
-		} else if now.After(deadline) {
+		if effort.Over(time.Now(), len(live)) {
 			return len(met), fmt.Errorf("sweep: %d processes of node %s do not end, the first is %d (state %c): it hangs in the kernel; look at its /proc/%d/stack as root", len(live), k.NodeKey, live[0].PID, live[0].State, live[0].PID)
 		}
 		_ = Kill(live, all) // what fails is still there in the next round, and is named at the end

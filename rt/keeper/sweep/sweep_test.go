@@ -47,8 +47,10 @@ func TestMark(t *testing.T) {
 	cmd := exec.Command("sleep", "600")
 	cmd.Env = append(want.Strings(), "BIG="+strings.Repeat("x", 100<<10))
 	start(t, cmd)
-	if m, ok := ReadMark(cmd.Process.Pid); !ok || m != want {
-		t.Errorf("read %+v, %v", m, ok)
+	var m Mark
+	waitFor(t, func() (ok bool) { m, ok = ReadMark(cmd.Process.Pid); return ok }) // Start returns before it has an environment
+	if m != want {
+		t.Errorf("read %+v", m)
 	}
 	if _, ok := ReadMark(os.Getpid()); ok {
 		t.Error("the test has a mark")
@@ -171,6 +173,31 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// Killing goes on as long as something ends, also when a look at the node takes longer than the patience.
+func TestEffort(t *testing.T) {
+	e := Effort{Patience: 5 * time.Second}
+	now := time.Now()
+	for left := 100; left > 90; left-- {
+		if e.Over(now, left) {
+			t.Fatalf("given up with %d left, though fewer and fewer are", left)
+		}
+		now = now.Add(7 * time.Second)
+	}
+	if !e.Over(now, 91) || !e.Over(now, 95) {
+		t.Error("goes on, though nothing ends")
+	}
+	e = Effort{Patience: 5 * time.Second}
+	for range 5 {
+		if e.Over(now, 3) {
+			t.Error("given up too early")
+		}
+		now = now.Add(time.Second)
+	}
+	if !e.Over(now.Add(time.Second), 3) {
+		t.Error("goes on, though nothing ends")
+	}
+}
+
 // A Table reads again what may have changed: own processes always, others' when one is new under its number
 // or lost its parent.
 func TestTableBesideOthers(t *testing.T) {
@@ -266,6 +293,26 @@ func TestRemoveDir(t *testing.T) {
 	}
 	if err := RemoveDir(dir, "dead"); err != nil {
 		t.Errorf("the second time: %v", err)
+	}
+	// One that can't be removed as a whole is still known for the dead keeper's: the next one tries again.
+	put(Keeper{PID: 1 << 30, NodeKey: "dead"})
+	busy := filepath.Join(dir, "busy")
+	if err := os.Mkdir(busy, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", busy, "tmpfs", 0, "size=4k"); err == nil {
+		if err := RemoveDir(dir, "dead"); !errors.Is(err, unix.EBUSY) {
+			t.Errorf("a part of it is busy: %v", err)
+		}
+		if k, err := ReadKeeper(dir); err != nil || k.NodeKey != "dead" {
+			t.Errorf("nobody knows whose it is: %+v, %v", k, err)
+		}
+		if err := unix.Unmount(busy, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RemoveDir(dir, "dead"); err != nil {
+		t.Error(err)
 	}
 	// Held by a keeper that is just taking it over.
 	put(Keeper{PID: 1 << 30, NodeKey: "dead"})
