@@ -26,8 +26,8 @@ import (
 // pokeTime is how long a stranger may hold a connection open: the keeper's 5 s for a preamble, and some.
 const pokeTime = 8 * time.Second
 
-// poke connects to the port of the script's default cluster as a stranger would, and checks that it is
-// sent away without an answer: poke silent|noise|http|clear|tls|foreign|self|garbage|oversize.
+// poke connects to the port of the script's default cluster as a stranger would, checks that it is sent away without
+// an answer, and prints what it got: poke silent|noise|http|clear|tls|foreign|self|garbage|oversize.
 func poke(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: poke HOW")
@@ -44,27 +44,29 @@ func poke(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		ts.Fatalf("%v", err)
 	}
-	if err := stranger(args[0], &ep); err != nil {
+	got, err := stranger(args[0], &ep)
+	if err != nil {
 		ts.Fatalf("%s: %v", args[0], err)
 	}
+	fmt.Fprintln(ts.Stdout(), got)
 }
 
-func stranger(how string, ep *boot.Endpoint) error {
+func stranger(how string, ep *boot.Endpoint) (got string, err error) {
 	addr := ep.Addresses[0]
 	switch how {
 	case "garbage", "oversize": // one who was admitted, and then misbehaves
 		pair, err := tls.X509KeyPair([]byte(ep.Cert), []byte(ep.Key))
 		if err != nil {
-			return err
+			return "", err
 		}
 		raw, err := net.Dial("tcp", addr)
 		if err != nil {
-			return err
+			return "", err
 		}
 		preamble(raw, wantAgent)
 		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}})
 		if err := conn.Handshake(); err != nil {
-			return fmt.Errorf("the endpoint's own credential is refused: %w", err)
+			return "", fmt.Errorf("the endpoint's own credential is refused: %w", err)
 		}
 		frame := make([]byte, 4096)
 		rand.Read(frame)
@@ -78,7 +80,7 @@ func stranger(how string, ep *boot.Endpoint) error {
 	}
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		return err
+		return "", err
 	}
 	switch how {
 	case "silent":
@@ -99,23 +101,23 @@ func stranger(how string, ep *boot.Endpoint) error {
 		rand.Read(secret)
 		_, cert, key, err := gang.ClientCredential(ep.Cluster, secret)
 		if err != nil {
-			return err
+			return "", err
 		}
 		pair, err := tls.X509KeyPair(cert, key)
 		if err != nil {
-			return err
+			return "", err
 		}
 		preamble(conn, wantHead)
 		return refusedTLS(tls.Client(conn, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}))
 	case "self": // with one that it made itself
 		pair, err := selfSigned()
 		if err != nil {
-			return err
+			return "", err
 		}
 		preamble(conn, wantAgent)
 		return refusedTLS(tls.Client(conn, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}))
 	default:
-		return fmt.Errorf("no such way")
+		return "", fmt.Errorf("no such way")
 	}
 	return closed(conn)
 }
@@ -129,34 +131,36 @@ func preamble(conn net.Conn, role byte) {
 
 // closed reads until the other side ends the connection; an answer is none of a stranger's business,
 // but for a TLS alert (record type 21).
-func closed(conn net.Conn) error {
+func closed(conn net.Conn) (got string, err error) {
 	defer conn.Close()
 	conn.SetReadDeadline(time.Now().Add(pokeTime))
 	answer, err := io.ReadAll(io.LimitReader(conn, 1<<16))
 	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return errors.New("the connection is still open")
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "", errors.New("the connection is still open")
+	case len(answer) == 7 && answer[0] == 21:
+		return "closed: " + tls.AlertError(answer[6]).Error(), nil
+	case len(answer) > 0:
+		return "", fmt.Errorf("it was answered: %s", strings.TrimSpace(hex.Dump(answer[:min(len(answer), 64)])))
 	}
-	if len(answer) > 0 && answer[0] != 21 {
-		return fmt.Errorf("it was answered: %s", strings.TrimSpace(hex.Dump(answer[:min(len(answer), 64)])))
-	}
-	return nil
+	return "closed without a word", nil
 }
 
 // refusedTLS wants the handshake, or the first read after it, to fail: in TLS 1.3 the client's side is
 // over before the server has looked at the client's certificate.
-func refusedTLS(conn *tls.Conn) error {
+func refusedTLS(conn *tls.Conn) (got string, err error) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(pokeTime))
-	if conn.Handshake() != nil {
-		return nil
+	n := 0
+	if err = conn.Handshake(); err == nil {
+		n, err = conn.Read(make([]byte, 1))
 	}
-	n, err := conn.Read(make([]byte, 1))
 	var timeout net.Error
 	if n > 0 || errors.As(err, &timeout) && timeout.Timeout() {
-		return errors.New("a certificate of another authority was taken")
+		return "", errors.New("a certificate of another authority was taken")
 	}
-	return nil
+	return "closed: " + strings.TrimPrefix(err.Error(), "remote error: "), nil
 }
 
 func selfSigned() (tls.Certificate, error) {
