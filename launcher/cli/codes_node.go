@@ -23,6 +23,7 @@ var NodeCodes = []Code{
 	{"REFUSED", "77", "the node's directory is another user's", "set TMPDIR to a directory of your own"},
 	{"RANDOM", "71", "the kernel gives no random bytes", "look at /dev/urandom on the node, in containers above all"},
 	{"PROCESS", "71", "the kernel does not let the keeper adopt orphans or close what it inherited", "look at the seccomp rules of the container"},
+	{"PROCESS_LIMIT", "73", "the user, or the cgroup, may have no more processes and threads: the node's agent or head can't be started", "raise `ulimit -u` or the cgroup's pids.max, or end other programs"},
 	{"SIGNAL", "128+N", "a signal ended the keeper before its boot document came", "nothing: somebody wanted it"},
 	{"AGENT_CRASH_LOOP", "70", "the node's agent ended five times in 10 s", "report it with the text, which has its last words"},
 	{"HEAD_CRASH_LOOP", "70", "the head ended five times in 10 s", "report it with the text, which has its last words"},

@@ -112,6 +112,10 @@ func (d *daemon) start() {
 	c, err := d.spawn()
 	if err != nil {
 		d.died(err.Error())
+		if !d.k.at(d.startAt) { // nothing else that happens would wake the loop, and what failed just now fails again
+			d.startAt = time.Now().Add(backoffUnit)
+			d.k.at(d.startAt)
+		}
 		return
 	}
 	d.child = c
@@ -377,6 +381,11 @@ func (d *daemon) died(how string) {
 	}
 	d.deaths = append(recent, now)
 	n := len(d.deaths)
+	if n >= loopDeaths && starved(how, d.said()) {
+		d.k.fail(&fault{"PROCESS_LIMIT", exitCreate,
+			fmt.Errorf("keeper: the %s of %s can't be started: there may be no more processes and threads; raise ulimit -u, or the cgroup's pids.max, or end other programs", d.name, d.k.name)})
+		return
+	}
 	if n >= loopDeaths {
 		d.k.fail(&fault{strings.ToUpper(d.name) + "_CRASH_LOOP", exitBug,
 			fmt.Errorf("keeper: the %s of %s ended %d times in %.0f s, the last time with %s%s; report it with the log",
@@ -389,13 +398,21 @@ func (d *daemon) died(how string) {
 	}
 }
 
+// starved tells whether a daemon ended so for want of processes: the kernel refuses a fork, or a thread, of which Go's
+// runtime dies with these words.
+func starved(how, said string) bool {
+	return strings.Contains(how, unix.EAGAIN.Error()) || strings.Contains(said, "failed to create new OS thread")
+}
+
+// said is the daemon's log.
+func (d *daemon) said() string {
+	data, _ := os.ReadFile(filepath.Join(d.k.dir.path, d.name+".log")) // one that is not there says nothing
+	return string(data)
+}
+
 // lastWords is the end of the daemon's log, for the error: the directory will be gone.
 func (d *daemon) lastWords() string {
-	data, err := os.ReadFile(filepath.Join(d.k.dir.path, d.name+".log"))
-	if err != nil {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	lines := strings.Split(strings.TrimSpace(d.said()), "\n")
 	// A Go program's stack ends in what tells least: prefer the line with the panic.
 	for i := len(lines) - 1; i >= 0; i-- {
 		if strings.HasPrefix(lines[i], "panic:") || strings.HasPrefix(lines[i], "fatal error:") {

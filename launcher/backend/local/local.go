@@ -14,6 +14,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -189,6 +190,10 @@ func (k *keeper) said() string {
 		return ""
 	}
 	buf := make([]byte, min(info.Size(), most))
-	n, _ := k.stderr.ReadAt(buf, info.Size()-int64(len(buf)))
+	n, _ := k.stderr.ReadAt(buf, 0)
+	if bytes.Contains(buf[:n], []byte("failed to create new OS thread")) { // and then pages of stacks: Go's runtime
+		return "there may be no more processes and threads; raise ulimit -u, or the cgroup's pids.max, or end other programs"
+	}
+	n, _ = k.stderr.ReadAt(buf, info.Size()-int64(len(buf)))
 	return strings.TrimSpace(string(buf[:n]))
 }
