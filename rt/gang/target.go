@@ -82,8 +82,7 @@ func (w *writer) create(incarnation uint32) {
 				continue
 			}
 			if _, err := w.files.file(path); err != nil {
-				w.lost = err
-				w.complain(path, err)
+				w.unwritten(path, err)
 			}
 		}
 	}

@@ -229,8 +229,7 @@ func (w *writer) run() {
 		case <-w.quit:
 			w.work(true)
 			if err := w.files.close(); err != nil {
-				w.lost = err
-				w.complain("close", err)
+				w.unwritten("close", err)
 			}
 			return
 		}
@@ -282,7 +281,11 @@ func (w *writer) work(last bool) {
 			f.term.draw(&f.buf)
 		}
 		if err := f.flush(); err != nil {
-			w.complain("output", err)
+			if file, ok := f.w.(pathWriter); ok {
+				w.unwritten(file.path, err)
+			} else {
+				w.complain("output", err)
+			}
 		}
 	}
 	for _, a := range acks { // only now: it is written
@@ -348,8 +351,7 @@ func (w *writer) write(k streamKey, st *received, data []byte, now int64) {
 	switch {
 	case path != "":
 		if err := w.files.Write(path, data); err != nil {
-			w.lost = err
-			w.complain(path, err)
+			w.unwritten(path, err)
 		}
 	case f.plain && w.raw:
 		if _, err := f.w.Write(data); err != nil {
@@ -421,6 +423,12 @@ func (w *writer) line(f *folder, text string) {
 		f.term.clear(&f.buf)
 	}
 	f.buf.WriteString(text + "\n")
+}
+
+// unwritten says that a file has not all of its output, which keeps the run from being a success.
+func (w *writer) unwritten(path string, err error) {
+	w.lost = err
+	w.complain(path, err)
 }
 
 // complain says once that output can't be written.
