@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ParseConf reads the partitions out of the text of a slurm.conf: what the controller began with, which an
@@ -31,6 +32,21 @@ func ParseConf(text string) ([]Partition, error) {
 		return nil, fmt.Errorf("slurm: configuration: no partition")
 	}
 	return c.list, nil
+}
+
+// KillWait reads out of the text of a slurm.conf how long after its TERM Slurm's KILL comes; the file that
+// does not say means 30 s.
+func KillWait(text string) time.Duration {
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		for _, word := range strings.Fields(line) {
+			name, value, _ := strings.Cut(word, "=")
+			if n, err := strconv.ParseUint(value, 10, 16); err == nil && strings.EqualFold(name, "KillWait") {
+				return time.Duration(n) * time.Second
+			}
+		}
+	}
+	return 30 * time.Second
 }
 
 // settings are the NAME=VALUE words of a line, by the name in small letters.

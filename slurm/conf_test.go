@@ -40,3 +40,14 @@ PartitionName=free Nodes=n1 MaxTime=UNLIMITED
 		}
 	}
 }
+
+func TestKillWait(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"": 30 * time.Second, "ClusterName=x\n#KillWait=5\n": 30 * time.Second, "killwait=60 # long\n": time.Minute,
+		"KillWait=soon\n": 30 * time.Second, "InactiveLimit=0\nKillWait=5 MinJobAge=9\n": 5 * time.Second,
+	} {
+		if got := KillWait(text); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}

@@ -74,6 +74,13 @@ func (c *Client) Partitions(ctx context.Context) ([]slurm.Partition, error) {
 	return c.AskPartitions(ctx)
 }
 
+// KillWait is how long after its TERM Slurm's KILL comes, as this machine's slurm.conf says, else Slurm's
+// own 30 s. No request.
+func (c *Client) KillWait() time.Duration {
+	text, _ := os.ReadFile(c.confPath())
+	return slurm.KillWait(string(text))
+}
+
 // confPath is where Slurm's programs look for their configuration, unless they were built for another place.
 func (c *Client) confPath() string {
 	path := "/etc/slurm/slurm.conf"

@@ -142,6 +142,24 @@ func TestScancel(t *testing.T) {
 	c.Clean(t)
 }
 
+// Ranks that do not heed TERM are killed by us before Slurm does it: else the nodes' directories would stay.
+func TestScancelOfTheDeaf(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	id := e2e.JobID(t, c.Run(t, short, dir, append(append([]string{c.Binary, "submit", "--parsable"}, twoByTwo...), "--", "sh", "-c", `trap "" TERM; : > ready-$RANK; while :; do sleep 1; done`)...))
+	e2e.Until(t, short, "four ranks run", func() bool {
+		found, _ := filepath.Glob(filepath.Join(dir, "ready-?"))
+		return len(found) == 4
+	})
+	if r := c.Run(t, short, dir, "scancel", id); r.Code != 0 {
+		t.Fatal(r)
+	}
+	if j := over(t, c, id, short); j.State != slurm.Cancelled {
+		t.Errorf("%s\n%s", j.State, output(dir, id))
+	}
+	c.Clean(t)
+}
+
 // Power loss of a node under a gang: the gang ends within seconds, long before Slurm notices; the text
 // names the node, the exit code is 137.
 func TestNodeCrash(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/maniple-hpc/maniple/launcher/backend"
 	"github.com/maniple-hpc/maniple/rt/device"
@@ -66,6 +67,12 @@ func (b *Backend) client() *exec.Client {
 	return &exec.Client{Environ: b.environ()}
 }
 
+// grace is how long programs have on a drain: not so long that Slurm's KILL, which comes this long after
+// its TERM, finds the keepers still at it, and their directories stay behind.
+func grace(killWait time.Duration) time.Duration {
+	return min(30*time.Second, max(killWait-max(killWait/6, 2*time.Second), time.Second))
+}
+
 // Start starts the one step of the allocation, or one for each component of a heterogeneous job: srun can
 // put a step over several components, but its standard input reaches only one of them. Request.Nodes may
 // name some of the nodes; anything else about them is the keepers' to find out.
@@ -89,6 +96,9 @@ func (b *Backend) Start(ctx context.Context, req backend.Request) (backend.Sessi
 		for _, st := range steps {
 			doc.Expect = append(doc.Expect, st.nodes...)
 		}
+	}
+	if doc.Grace == 0 {
+		doc.Grace = grace(b.client().KillWait())
 	}
 	line, err := json.Marshal(&doc)
 	if err != nil {

@@ -489,3 +489,12 @@ func TestKilledStepIsClearedUp(t *testing.T) {
 		t.Errorf("the second step was told %q, %v", data, err)
 	}
 }
+
+// What Slurm ends, the keepers have ended before its KILL.
+func TestGrace(t *testing.T) {
+	for wait, want := range map[time.Duration]time.Duration{0: 1, 2: 1, 5: 3, 30: 25, 60: 30, 300: 30} {
+		if got := grace(wait * time.Second); got != want*time.Second {
+			t.Errorf("KillWait %d: %v, want %d s", wait, got, want)
+		}
+	}
+}
