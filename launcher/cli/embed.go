@@ -61,7 +61,8 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	// that have them; who types one is told that it is not here.
 	if c.IsSet("interface") {
 		if _, err := device.Addresses(device.Options{Interfaces: o.Interfaces}, 0); err != nil {
-			return o, 0, usage("--interface", strings.TrimPrefix(err.Error(), "device: "), "")
+			why, do, _ := strings.Cut(strings.TrimPrefix(err.Error(), "device: "), "; ")
+			return o, 0, usage("--interface", why, do)
 		}
 	}
 	var node bootdoc.Node

@@ -177,7 +177,8 @@ func fits(group []flagValue, p *slurm.Partition) error {
 	if v, ok := lastOf(group, "time"); ok {
 		d, err := slurm.ParseDuration(v)
 		if err != nil {
-			return usage("--time", strings.TrimPrefix(err.Error(), "slurm: "), "") // which says what to write
+			why, do, _ := strings.Cut(strings.TrimPrefix(err.Error(), "slurm: "), "; ")
+			return usage("--time", why, do)
 		}
 		if d == 0 {
 			d = slurm.Infinite // sbatch: zero is no limit
@@ -220,7 +221,8 @@ func fits(group []flagValue, p *slurm.Partition) error {
 	if v, ok := lastOf(group, "mem"); ok {
 		n, err := slurm.ParseMemory(v)
 		if err != nil {
-			return usage("--mem", strings.TrimPrefix(err.Error(), "slurm: "), "")
+			why, do, _ := strings.Cut(strings.TrimPrefix(err.Error(), "slurm: "), "; ")
+			return usage("--mem", why, do)
 		}
 		if n > p.Memory {
 			return infeasible("mem", fmt.Sprintf("no node of partition %s has %s (the most is %s)", p.Name, slurm.FormatMemory(n), slurm.FormatMemory(p.Memory)), "ask for less, or for another partition")
