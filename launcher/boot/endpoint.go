@@ -157,12 +157,13 @@ func (ep *Endpoint) Remove() {
 
 // Tidy removes those directories of an endpoint's file that are empty.
 func Tidy(path string) {
-	for range 4 {
+	for range 3 {
 		path = filepath.Dir(path)
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return
 		}
 	}
+	bootdoc.RemoveEmpty(filepath.Dir(path)) // where no home can be written it is in the node's own directory
 }
 
 func readEndpoint(path string) (*Endpoint, error) {
