@@ -61,16 +61,26 @@ func (c *call) down() error {
 		if n := ep.Signal(now); n == 0 {
 			return err
 		}
+		c.say("cluster %s does not answer: its keepers are asked to end it", ep.Name)
 	}
 	if now {
 		grace = 0
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, grace+10*time.Second)
 	defer cancel()
+	wait := ep.Gone
 	if !ep.Here() {
-		err = answersNoMore(waitCtx, client)
-	} else {
-		err = ep.Gone(waitCtx)
+		wait = func(ctx context.Context) error { return answersNoMore(ctx, client) }
+	}
+	soon, stop := context.WithTimeout(waitCtx, downPatience)
+	defer stop()
+	if err = wait(soon); err != nil && waitCtx.Err() == nil {
+		if now {
+			c.say("waiting for the keepers of cluster %s", ep.Name)
+		} else {
+			c.say("waiting for the programs of cluster %s, which have %v to end; `maniple down --now` stops them", ep.Name, grace)
+		}
+		err = wait(waitCtx)
 	}
 	if err != nil {
 		if stopped := exitOf(ctx); stopped != nil {
@@ -92,6 +102,9 @@ func (c *call) down() error {
 	c.say("cluster %s is down", ep.Name)
 	return nil
 }
+
+// downPatience is how long an end is waited for without a word.
+const downPatience = 2 * time.Second
 
 // answersNoMore returns when the agent of a cluster elsewhere is gone: there is no process to look at.
 func answersNoMore(ctx context.Context, client *gang.Client) error {
