@@ -35,7 +35,7 @@ type signals struct {
 func watchSignals(ctx context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &signals{in: make(chan os.Signal, 8), out: make(chan gang.Interrupt, 8), cancel: cancel, done: make(chan struct{}), terminated: make(chan struct{})}
-	signal.Notify(s.in, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGWINCH)
+	signal.Notify(s.in, wanted()...)
 	go func() {
 		defer close(s.done)
 		for sig := range s.in {
@@ -43,6 +43,20 @@ func watchSignals(ctx context.Context) (context.Context, *signals) {
 		}
 	}()
 	return ctx, s
+}
+
+// wanted are the signals that we take. What a terminal sends stays ignored where it was: by nohup, or by the
+// shell of a script that started us with &.
+func wanted() []os.Signal {
+	list := []os.Signal{syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGWINCH}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Ignore(syscall.SIGQUIT) // shells ignore both, and Go's runtime takes this one back at its start
+		return list
+	}
+	return append(list, syscall.SIGINT, syscall.SIGQUIT)
 }
 
 func (s *signals) take(sig syscall.Signal) {
@@ -58,13 +72,7 @@ func (s *signals) take(sig syscall.Signal) {
 			}
 		}
 	}
-	what := gang.Terminated // TERM, USR1 and a terminal that went away drain
-	switch sig {
-	case syscall.SIGINT:
-		what = gang.Interrupted
-	case syscall.SIGWINCH:
-		what = gang.Resized
-	}
+	what := gang.Interrupt(sig)
 	s.asked = s.asked || what != gang.Resized
 	switch {
 	case s.running:
@@ -72,7 +80,7 @@ func (s *signals) take(sig syscall.Signal) {
 		case s.out <- what:
 		default: // eight are waiting: it knows
 		}
-	case sig != syscall.SIGWINCH:
+	case what != gang.Resized:
 		s.cancel(&interrupted{sig})
 	}
 }
@@ -116,7 +124,7 @@ func (s *signals) stop() {
 // exitOf is the code of a command that was stopped before it began.
 func exitOf(ctx context.Context) error {
 	if e, ok := context.Cause(ctx).(*interrupted); ok {
-		return &Fault{code: 128 + int(e.sig), silent: true, Err: e}
+		return &Fault{code: gang.Interrupt(e.sig).Code(), silent: true, Err: e}
 	}
 	return nil
 }

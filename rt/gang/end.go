@@ -79,7 +79,7 @@ func (e End) Report() string {
 		text += fmt.Sprintf(" (of %d ranks)", e.Ranks)
 	}
 	if e.Restarts > 0 {
-		text += fmt.Sprintf(", after %d restarts", e.Restarts)
+		text += fmt.Sprintf(", after %d restart%s", e.Restarts, map[bool]string{true: "s"}[e.Restarts > 1])
 	}
 	tail := strings.Trim(e.Tail, "\n")
 	switch {

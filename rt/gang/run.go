@@ -251,9 +251,9 @@ func (r *run) interrupt(what Interrupt) (End, bool) {
 		r.resize()
 		return End{}, false
 	}
-	code, name := int32(130), "Ctrl-C"
-	if what == Terminated {
-		code, name = 143, "TERM"
+	code, name := int32(what.Code()), what.String()
+	if what == Quit && r.asked == 0 {
+		r.asked++ // it asks for nothing
 	}
 	r.asked++
 	switch r.asked {

@@ -3,7 +3,11 @@ package gang
 import (
 	"io"
 	"os"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -29,15 +33,37 @@ func (s *Spec) Ranks() int {
 	return n
 }
 
-// Interrupt is what the user or the system wants of a run.
-type Interrupt uint8
+// Interrupt is a signal by which the user or the system wants something of a run.
+type Interrupt syscall.Signal
 
-// Interrupts.
+// Interrupts. What is none of these drains as TERM does.
 const (
-	Interrupted Interrupt = iota + 1 // Ctrl-C: the first drains, the second stops
-	Terminated                       // TERM: drains, and stops when the grace is over; the second stops
-	Resized                          // the terminal has another size
+	Interrupted = Interrupt(syscall.SIGINT)   // Ctrl-C: the first drains, the second stops
+	Quit        = Interrupt(syscall.SIGQUIT)  // Ctrl-\: stops
+	Terminated  = Interrupt(syscall.SIGTERM)  // drains, and stops when the grace is over; the second stops
+	Warned      = Interrupt(syscall.SIGUSR1)  // a site's early warning: as TERM, and its exit code
+	HungUp      = Interrupt(syscall.SIGHUP)   // the terminal went away
+	Resized     = Interrupt(syscall.SIGWINCH) // the terminal has another size
 )
+
+// String is the interrupt's name in messages and reasons: "Ctrl-C", "TERM".
+func (i Interrupt) String() string {
+	switch i {
+	case Interrupted:
+		return "Ctrl-C"
+	case Quit:
+		return `Ctrl-\`
+	}
+	return strings.TrimPrefix(unix.SignalName(syscall.Signal(i)), "SIG")
+}
+
+// Code is the exit code of what it ends.
+func (i Interrupt) Code() int {
+	if i == Warned {
+		i = Terminated
+	}
+	return 128 + int(i)
+}
 
 // IO is where a run's input comes from and its output goes. The zero value has none of either.
 type IO struct {

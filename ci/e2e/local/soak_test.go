@@ -161,7 +161,7 @@ echo "clusters $("$M" status | grep -c ^cluster)"
 	cmd.Dir, cmd.WaitDelay = u.home, 5*time.Second
 	cmd.Env = append(slices.Clone(u.w.env), "M="+binary, "RANKS="+meets, "MEET="+u.w.meet(), "HOME="+u.home, "XDG_STATE_HOME="+filepath.Join(u.home, "state"), "PWD="+u.home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.uid)}}
-	late := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGQUIT) })
+	late := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGABRT) })
 	defer late.Stop()
 	out, err := cmd.CombinedOutput()
 	return start{string(out), err}

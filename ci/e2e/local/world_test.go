@@ -266,7 +266,7 @@ func (p *process) code(limit time.Duration) int {
 	select {
 	case <-p.done:
 	case <-time.After(limit):
-		p.cmd.Process.Signal(syscall.SIGQUIT)
+		p.cmd.Process.Signal(syscall.SIGABRT) // its goroutines
 		select {
 		case <-p.done:
 		case <-time.After(5 * time.Second):
