@@ -3,6 +3,7 @@ package slurm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,13 +40,15 @@ func (s *session) clock() {
 			return
 		case <-t.C:
 		}
-		if now := s.endTime(); !now.IsZero() {
+		now, over := s.endTime()
+		if !now.IsZero() {
 			end = now
-		} else if end.IsZero() {
-			return // no limit, or a Slurm that does not say
+		}
+		left := time.Until(end)
+		if over || end.IsZero() || left <= 0 {
+			return // it is being ended (an end in the past is scancel's), or has no limit, or a Slurm that does not say
 		}
 		s.send(backend.EndLine(end))
-		left := time.Until(end)
 		if left <= lead {
 			s.tell(backend.Event{
 				Kind: backend.KindWarning, Reason: string(slurm.CauseTimeLimit), Deadline: end,
@@ -57,13 +60,16 @@ func (s *session) clock() {
 	}
 }
 
-// endTime asks when the job's time is over; zero if it has no limit.
-func (s *session) endTime() time.Time {
+// endTime asks when the job's time is over; zero if it has no limit. over: Slurm is ending it.
+func (s *session) endTime() (end time.Time, over bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	j, err := s.b.client().Job(ctx, strconv.FormatInt(s.job.JobID, 10))
-	if err != nil || j.Limit == slurm.Infinite {
-		return time.Time{}
+	if err != nil {
+		return time.Time{}, false
 	}
-	return j.End
+	if over = j.State.Final() || slices.Contains(j.Flags, slurm.Completing); over || j.Limit == slurm.Infinite {
+		return time.Time{}, over
+	}
+	return j.End, false
 }

@@ -32,3 +32,40 @@ func TestWalltimeIsTold(t *testing.T) {
 		t.Errorf("the keepers were told\n%s", said)
 	}
 }
+
+// The warning comes a minute before the end, and says how much is left.
+func TestTheLastMinuteIsTold(t *testing.T) {
+	end := time.Now().Add(lead + time.Second).Truncate(time.Second)
+	f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers})
+	s, err := start(t, f, fmt.Sprintf("SLURM_JOB_END_TIME=%d", end.Unix()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop(t.Context())
+	if ev := next(t, s, backend.KindWarning); ev.Text != "the job's time is over in 1m0s" || time.Until(end) < lead-10*time.Second {
+		t.Errorf("%+v, %v before the end", ev, time.Until(end))
+	}
+}
+
+// A job that Slurm ends, by scancel as a rule, is not warned of an end that is now or was.
+func TestACancelledJobIsNotWarned(t *testing.T) {
+	for state, at := range map[string]time.Duration{"RUNNING": -28 * time.Second, "COMPLETING": 5 * time.Second, "CANCELLED": 5 * time.Second} {
+		end := time.Now().Add(at)
+		f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers}).On("scontrol", slurmtest.Answer{Stdout: fmt.Sprintf(
+			"JobId=7 JobName=x JobState=%s Reason=None Requeue=0 Restarts=0 StartTime=2026-11-21T09:45:24 EndTime=%s TimeLimit=01:00:00 NodeList=n1 NumNodes=1\n",
+			state, end.Format("2006-01-02T15:04:05"))})
+		s, err := start(t, f, fmt.Sprintf("SLURM_JOB_END_TIME=%d", time.Now().Add(time.Hour).Unix()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := s.(*session)
+		own.job.End = time.Now().Add(lead) // what was known before; it asks now
+		own.clock()
+		s.Stop(t.Context())
+		for ev := range s.Events() {
+			if ev.Kind == backend.KindWarning {
+				t.Errorf("%s: %+v", state, ev)
+			}
+		}
+	}
+}
