@@ -16,6 +16,7 @@ func (a *app) completionCommand() *urfave.Command {
 			"maniple completion zsh > ~/.zfunc/_maniple",
 			"maniple completion fish > ~/.config/fish/completions/maniple.fish",
 		},
+		notes:  []string{"It prints a script for the shell, and nothing as JSON."},
 		alone:  true,
 		action: (*call).completion,
 	})

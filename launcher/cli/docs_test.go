@@ -26,6 +26,29 @@ func TestDocsAreCurrent(t *testing.T) {
 	}
 }
 
+// Help fits a window of a hundred columns.
+func TestHelpIsNarrow(t *testing.T) {
+	a, _, _ := newApp(nil)
+	for _, cmd := range a.commands() {
+		for line := range strings.Lines(cmd.UsageText) {
+			if n := len(strings.TrimSuffix(line, "\n")); n > width {
+				t.Errorf("%s: %d columns: %s", cmd.Name, n, line)
+			}
+		}
+	}
+}
+
+// Every command has --json, but for those whose output is for another program.
+func TestEveryCommandHasJSON(t *testing.T) {
+	reasons := map[string]string{"completion": "it prints a shell's script"}
+	a, _, _ := newApp(nil)
+	for _, cmd := range visible(a.commands()) {
+		if has := shapes(cmd)["json"].boolean; has == (reasons[cmd.Name] != "") {
+			t.Errorf("%s: --json %v, but the exceptions say %q", cmd.Name, has, reasons[cmd.Name])
+		}
+	}
+}
+
 // Every error name has its exit code in the other table.
 func TestErrorTable(t *testing.T) {
 	for _, e := range ErrorCodes {

@@ -187,7 +187,7 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 		for i := range o.Nodes {
 			o.Nodes[i].CPUs, o.Nodes[i].Fake = max(need, o.Nodes[i].CPUs), true
 		}
-		if fake == 0 {
+		if fake == 0 && !shape.Driver {
 			what := map[bool]string{true: "rank shares", false: "ranks share"}[shape.Ranks == 1]
 			c.say("%s: %d %s the %d cores of this machine", c.page.name, shape.Ranks, what, here)
 		}

@@ -34,6 +34,7 @@ func TestErrorsAreClassed(t *testing.T) {
 		{&boot.JoinError{Missing: []string{"n1"}, Timeout: 1}, "JOIN_TIMEOUT"},
 		{&boot.JoinError{Missing: []string{"n1"}, Text: "no space left on device"}, "DISK_FULL"},
 		{&boot.JoinError{Missing: []string{"n1"}, Text: "the directory belongs to user 7"}, "REFUSED"},
+		{&boot.JoinError{Missing: []string{"n1"}, Text: "keeper: the node's port: none of the 2 ports 80-81 is free (the last: bind port 80: permission denied)"}, "CANNOT_CREATE"},
 		{&boot.JoinError{Missing: []string{"n1"}, Text: "something"}, "NODE_FAILED"},
 		{&gang.RefusedError{Code: gang.RefusedVersion}, "VERSION"},
 		{&gang.RefusedError{Code: gang.RefusedDraining}, "DRAINING"},

@@ -92,7 +92,7 @@ func (p *page) help(all bool) string {
 		}
 	}
 	for _, n := range p.notes {
-		b.WriteString(n + "\n")
+		b.WriteString(wrap(n))
 	}
 	if p.more && !all {
 		fmt.Fprintf(&b, "All flags: maniple help %s\n", p.name)
@@ -113,6 +113,28 @@ func flagLine(f urfave.Flag) (line string, isRare bool) {
 		left = "-" + names[1] + ", --" + long + arg
 	}
 	return fmt.Sprintf("  %-32s %s\n", left, help), isRare
+}
+
+// width is that of help.
+const width = 100
+
+// wrap breaks a paragraph into lines.
+func wrap(text string) string {
+	var b strings.Builder
+	n := 0
+	for i, word := range strings.Fields(text) {
+		switch {
+		case n+1+len(word) > width:
+			b.WriteByte('\n')
+			n = 0
+		case i > 0:
+			b.WriteByte(' ')
+			n++
+		}
+		b.WriteString(word)
+		n += len(word)
+	}
+	return b.String() + "\n"
 }
 
 func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }

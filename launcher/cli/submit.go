@@ -92,6 +92,13 @@ func (c *call) submit() error {
 	if err != nil {
 		return err
 	}
+	if r.own["dry-run"] != "" && c.asJSON {
+		return c.json(struct {
+			Version int    `json:"version"`
+			Event   string `json:"event"`
+			Script  string `json:"script"`
+		}{1, "script", string(script)})
+	}
 	if r.own["dry-run"] != "" {
 		_, err := c.stdout.Write(script)
 		return err
