@@ -32,8 +32,10 @@ var ExitCodes = []struct {
 	{"75", "try again: nodes did not join in time, it could not start in time, the cluster is draining"},
 	{"77", "refused: somebody else's files, a foreign cluster, another user"},
 	{"78", "configuration: no node has what is asked for, versions differ"},
+	{"129", "HUP: the terminal went away (`nohup` keeps that from `maniple run`)"},
 	{"130", "Ctrl-C"},
-	{"143", "SIGTERM"},
+	{"131", "Ctrl-\\: stopped at once"},
+	{"143", "TERM, or USR1; or the time limit of `maniple run --time`"},
 }
 
 // ErrorCodes is the table of errors that users see. Name is stable and is the code of an error with --json.

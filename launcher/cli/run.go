@@ -16,6 +16,7 @@ import (
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/slurm"
 )
 
 func (a *app) runCommand() *urfave.Command {
@@ -45,12 +46,27 @@ func runJSON() urfave.Flag {
 }
 
 func (c *call) run() error {
+	if err := c.alone(); err != nil {
+		return err
+	}
 	s, err := spec.Parse(c.shaped())
 	if err != nil {
 		return err
 	}
 	s.Command = c.rest()
 	return c.runSpec(s, runOptions{jobsOwn: spec.JobsOwn(c.jobEnv(), c.given)})
+}
+
+// alone refuses a run that srun started several times: each would start all ranks. One with nodes of its own
+// is meant to be, and srun --pty gives its terminal to one task. A batch script that a step submitted may have
+// that step's variables, but its own SLURM_NTASKS.
+func (c *call) alone() error {
+	job, ok, err := slurm.Environ(c.jobEnv())
+	if err != nil || !ok || job.Step == nil || job.Step.Tasks < 2 || job.Step.Tasks != job.Tasks || c.str("fake-nodes") != "" || c.getenv("SLURM_PTY_PORT") != "" {
+		return nil // what is wrong with the environment is told by who needs it
+	}
+	return usage("run", fmt.Sprintf("srun starts it %d times, and each would start all ranks", job.Step.Tasks),
+		"leave srun away: it starts the ranks on the job's nodes itself")
 }
 
 // jobEnv is the environment for the job's defaults; a rank's own `maniple run` does not take them again.
@@ -217,6 +233,8 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	if c.on("no-prefix") || shape.Driver {
 		rio.Prefix = gang.PrefixNever
 	}
+	quiet := c.on("quiet")
+	silent := quiet || o.terminal // who asks for one program is told nothing of shapes
 	if c.on("json") {
 		o.terminal, rio.Prefix = false, gang.PrefixAlways
 		lines := records{to: c.stdout, messages: c.stderr, marked: true, driver: shape.Driver}
@@ -236,7 +254,6 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		g.Program.Pty, rio.Terminal = true, c.stdin
 		g.Program.Rows, g.Program.Cols = windowSize(c.stdin)
 	}
-	quiet := c.on("quiet")
 	start := func(node string) {
 		c.say("%s", shape.FirstLine(node))
 		if o.grants != "" {
@@ -250,7 +267,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	defer limits.stop()
 	first := true
 	rio.Started = func(u *gang.Update) {
-		if first && shape.Driver && !quiet && !o.terminal {
+		if first && shape.Driver && !silent {
 			start(driverNode(u))
 		}
 		if first && o.started != nil {

@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 			}
 			tmp := filepath.Join(env.WorkDir, "t")
 			env.Setenv("PATH", binDir+":"+os.Getenv("PATH"))
+			env.Setenv("BIN", binDir)
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("TMPDIR", tmp)
 			env.Setenv("NODE", host)
