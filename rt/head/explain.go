@@ -73,7 +73,7 @@ func (c *Core) explainGroup(g *group) string {
 		if g.incarnation > 1 {
 			text += fmt.Sprintf(" to start again (incarnation %d)", g.incarnation)
 		}
-		return text + "\n" + c.explainPending(g)
+		return text + strings.ReplaceAll("\n"+c.explainPending(g), "\n", "\n  ")
 	case fb.GroupPhaseReserving:
 		var names []string
 		for _, p := range g.places {

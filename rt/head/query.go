@@ -347,7 +347,7 @@ func (c *Core) whyGroup(g *group, explain string) string {
 		_, why, _ = strings.Cut(explain, "\n") // behind how long it has waited
 	}
 	why, _, _ = strings.Cut(why, "\n")
-	return why
+	return strings.TrimSpace(why)
 }
 
 // standing is the state of the whole, and why it is not up.

@@ -116,7 +116,7 @@ func TestQueries(t *testing.T) {
 		{"", "cluster", "missing n3", ""}, {"demo", "cluster", "group next", ""}, {"4711", "cluster", "", ""},
 		{"n1", "node", "held by group train", ""}, {"n2", "node", "takes nothing now", "its connection to the head broke"},
 		{"n3", "node", "is expected and has not joined", "it is expected and has not joined"},
-		{"next", "group", "waiting since", "needs 6 CPU, 1 of 4 are free, held by gang train (99.1.1)"},
+		{"next", "group", "waiting since 0s\n  needs 6 CPU, 1 of 4 are free, held by gang train (99.1.1)\n  n1: ", "needs 6 CPU, 1 of 4 are free, held by gang train (99.1.1)"},
 		{"train", "group", "running since", "running since 0s on n[1-2], 2 ranks"},
 		{"99.1.3", "group", "ended with code 3", "rank 0 on n1 exited with code 3"},
 	} {
