@@ -218,6 +218,9 @@ func fits(group []flagValue, p *slurm.Partition) error {
 			return infeasible(row.flag, fmt.Sprintf("no node of partition %s has %d %s (the most is %d)", p.Name, n, row.what, row.has), "ask for fewer, or for another partition")
 		}
 	}
+	if err := fitsTasks(group, p, most); err != nil {
+		return err
+	}
 	if v, ok := lastOf(group, "mem"); ok {
 		n, err := slurm.ParseMemory(v)
 		if err != nil {
@@ -227,6 +230,51 @@ func fits(group []flagValue, p *slurm.Partition) error {
 		if n > p.Memory {
 			return infeasible("mem", fmt.Sprintf("no node of partition %s has %s (the most is %s)", p.Name, slurm.FormatMemory(n), slurm.FormatMemory(p.Memory)), "ask for less, or for another partition")
 		}
+	}
+	return nil
+}
+
+// fitsTasks compares the cores that all tasks need with those of as many nodes as the job may have. Of nodes
+// that differ each counts as the largest: only what surely never runs is refused.
+func fitsTasks(group []flagValue, p *slurm.Partition, nodes int) error {
+	if _, ok := lastOf(group, "overcommit"); ok {
+		return nil // tasks share cores
+	}
+	number := func(flag string) (n int, ok bool) {
+		v, given := lastOf(group, flag)
+		n, err := strconv.Atoi(v)
+		return n, given && err == nil && n > 0
+	}
+	cpus, ok := number("cpus-per-task")
+	if !ok {
+		cpus = 1
+	}
+	tasks := func(n int) string {
+		if cpus == 1 {
+			return fmt.Sprintf("%d tasks", n)
+		}
+		return fmt.Sprintf("%d tasks of %d cores", n, cpus)
+	}
+	if n, ok := number("ntasks"); ok {
+		having := "partition " + p.Name + " has"
+		if v, ok := lastOf(group, "nodes"); ok {
+			least, most, isRange := strings.Cut(v, "-")
+			if !isRange {
+				most = least
+			}
+			if n, err := strconv.Atoi(most); err == nil && n > 0 && n < nodes {
+				nodes, having = n, fmt.Sprintf("%d of the nodes of partition %s have", n, p.Name)
+			}
+		}
+		if n > nodes*p.CPUs/cpus {
+			return &Fault{Name: "INFEASIBLE", What: "--ntasks", Why: fmt.Sprintf("%s, and %s %d cores for a job at most (%d x %d)", tasks(n), having, nodes*p.CPUs, nodes, p.CPUs),
+				Do: "ask for fewer, for more nodes, or for another partition"}
+		}
+		return nil // beside it --ntasks-per-node is an upper limit
+	}
+	if n, ok := number("ntasks-per-node"); ok && n > p.CPUs/cpus {
+		return &Fault{Name: "INFEASIBLE", What: "--ntasks-per-node", Why: fmt.Sprintf("%s, and no node of partition %s has more than %d cores", tasks(n), p.Name, p.CPUs),
+			Do: "ask for fewer on each of more nodes, or for another partition"}
 	}
 	return nil
 }

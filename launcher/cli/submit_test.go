@@ -126,6 +126,20 @@ func TestSubmitRefusesBeforeTheQueue(t *testing.T) {
 		{"-N 2-9 -- ./solver", 0, ""},
 		{"--gpus-per-node h100:9 -- ./solver", 78, "9 GPUs (the most is 4)"},
 		{"-c 9 -- ./solver", 78, "9 cores"},
+		{"-n 33 -- ./solver", 78, "--ntasks: 33 tasks, and partition low has 32 cores for a job at most (4 x 8)"},
+		{"-n 32 -- ./solver", 0, ""},
+		{"-n 17 -p short -- ./solver", 78, "partition short has 16 cores"},
+		{"-n 17 -p short,low -- ./solver", 0, ""},
+		{"-n 17 -N 2 -- ./solver", 78, "2 of the nodes of partition low have 16 cores for a job at most (2 x 8)"},
+		{"-n 17 -N 1-3 -- ./solver", 0, ""},
+		{"-n 17 -c 2 -- ./solver", 78, "17 tasks of 2 cores, and partition low has 32 cores"},
+		{"-n 11 -c 3 -- ./solver", 78, "11 tasks of 3 cores"},
+		{"-n 33 -O -- ./solver", 0, ""},
+		{"--ntasks-per-node 9 -- ./solver", 78, "--ntasks-per-node: 9 tasks, and no node of partition low has more than 8 cores; ask for fewer on each of more nodes"},
+		{"--ntasks-per-node 8 -- ./solver", 0, ""},
+		{"--ntasks-per-node 3 -c 3 -- ./solver", 78, "3 tasks of 3 cores"},
+		{"--ntasks-per-node 9 -n 2 -- ./solver", 0, ""}, // an upper limit then
+		{"--ntasks-per-node 9 --overcommit -- ./solver", 0, ""},
 		{"--mem 1T -- ./solver", 78, "the most is 16000M"},
 		{"--mem lots -- ./solver", 64, "not a size"},
 		{"-t 1h -- ./solver", 64, "HH:MM:SS"},
@@ -180,6 +194,27 @@ func TestSubmitAsksNothingTwice(t *testing.T) {
 	q.submit("-n2", "-p", "new", "--", "./solver")
 	if n := len(q.Calls()) - before; n != 1 || q.Calls()[before].Program != "sinfo" {
 		t.Errorf("%d programs", n)
+	}
+}
+
+// What a warm cache refuses and the controller has meanwhile is submitted: nothing is refused from memory. Where
+// the controller does not answer, sbatch would not either, and the cache's word stands.
+func TestSubmitRefusesNothingFromMemory(t *testing.T) {
+	for _, args := range []string{"-p new", "-N 9", "-c 9", "-n 99", "--ntasks-per-node 99", "-t 60 -p short"} {
+		q := newQueue(t, "22.05")
+		if _, errs, code := q.submit("-n2", "--", "./solver"); code != 0 {
+			t.Fatal(errs)
+		}
+		argv := append(strings.Fields(args), "--", "./solver")
+		q.On("sinfo", slurmtest.Answer{Code: 1, Stderr: slurmtest.Recorded(t, "22.05", "error.unreachable")})
+		if _, errs, code := q.submit(argv...); code != 64 && code != 78 {
+			t.Errorf("%s, nobody answers: exit %d\n%s", args, code, errs)
+		}
+		q.On("sinfo", slurmtest.Answer{Stdout: "low*|up|infinite|1:00:00|99|128|16000|(null)|1-infinite|n[1-99]\n" +
+			"new|up|infinite|1:00:00|2|8|16000|(null)|1-infinite|n[1-2]\nshort|up|1:00:00|1:00|2|8|16000|(null)|1-infinite|n[1-2]\n"})
+		if _, errs, code := q.submit(argv...); code != 0 {
+			t.Errorf("%s, which there is now: exit %d\n%s", args, code, errs)
+		}
 	}
 }
 
