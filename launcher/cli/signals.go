@@ -46,7 +46,7 @@ func watchSignals(ctx context.Context) (context.Context, *signals) {
 }
 
 // wanted are the signals that we take. What a terminal sends stays ignored where it was: by nohup, or by the
-// shell of a script that started us with &.
+// shell of a script that started us with &. ABRT stays Go's: it prints what all goroutines do.
 func wanted() []os.Signal {
 	list := []os.Signal{syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGWINCH}
 	if !signal.Ignored(syscall.SIGHUP) {
