@@ -54,13 +54,11 @@ func TestACancelledJobIsNotWarned(t *testing.T) {
 		f := slurmtest.New(t).On("srun", slurmtest.Answer{Script: keepers}).On("scontrol", slurmtest.Answer{Stdout: fmt.Sprintf(
 			"JobId=7 JobName=x JobState=%s Reason=None Requeue=0 Restarts=0 StartTime=2026-11-21T09:45:24 EndTime=%s TimeLimit=01:00:00 NodeList=n1 NumNodes=1\n",
 			state, end.Format("2006-01-02T15:04:05"))})
-		s, err := start(t, f, fmt.Sprintf("SLURM_JOB_END_TIME=%d", time.Now().Add(time.Hour).Unix()))
+		s, err := start(t, f, fmt.Sprintf("SLURM_JOB_END_TIME=%d", time.Now().Add(lead).Unix())) // known before; it asks now
 		if err != nil {
 			t.Fatal(err)
 		}
-		own := s.(*session)
-		own.job.End = time.Now().Add(lead) // what was known before; it asks now
-		own.clock()
+		s.(*session).clock()      // once more, to see it return
 		for len(s.Events()) > 0 { // what it told is there; Stop would drop it
 			if ev := <-s.Events(); ev.Kind == backend.KindWarning {
 				t.Errorf("%s: %+v", state, ev)
