@@ -143,7 +143,7 @@ func (c *Core) restartNotice(g *group, end *fb.GroupEndT) {
 	switch {
 	case end.Cause == causePort:
 		c.notice(fb.LevelWarning, "MASTER_PORT_NOT_REUSABLE", fmt.Sprintf(
-			"gang %s starts again with another MASTER_PORT: rank 0 binds it without SO_REUSEADDR, so it can't be held for it until then", g.title()), g)
+			"gang %s starts again with another MASTER_PORT, free by then and not held: %s", g.title(), end.Reason), g)
 	case end.Cause == causeNode:
 		c.notice(fb.LevelWarning, "GANG_RESTARTED", fmt.Sprintf("gang %s starts again (a lost node doesn't count as a restart): %s", g.title(), end.Reason), g)
 	case g.create.MaxRestarts < 0:

@@ -2,7 +2,9 @@ package head
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -150,9 +152,9 @@ func (c *Core) rankFailed(g *group, r *fb.RankStateT) {
 	case r.Error != "":
 		end.Cause, end.Code = causeStart, startCode(r)
 		end.Reason = fmt.Sprintf("%s could not be started: %s", who, r.Error)
-	case r.Rank == 0 && g.port != 0 && !g.portFree && addressInUse(r.Tail):
+	case r.Rank == 0 && g.port != 0 && !g.portFree && portInUse(r.Tail, g.port):
 		end.Cause = causePort
-		end.Reason = who + " found MASTER_PORT in use: it binds without SO_REUSEADDR"
+		end.Reason = fmt.Sprintf("%s found MASTER_PORT %d in use: it binds without SO_REUSEADDR, or another program took the port", who, g.port)
 	case r.Signal != 0:
 		end.Reason = fmt.Sprintf("%s was killed by signal %d (%s)", who, r.Signal, signalName(r.Signal))
 		if r.Core {
@@ -183,8 +185,26 @@ func startCode(r *fb.RankStateT) int32 {
 	return codeNotFound
 }
 
-func addressInUse(tail string) bool {
-	return strings.Contains(tail, "EADDRINUSE") || strings.Contains(strings.ToLower(tail), "address already in use")
+// inUse is how programs say that an address is in use.
+var inUse = regexp.MustCompile(`EADDRINUSE|(?i:address already in use)`)
+
+// aPort is a port as programs write it: "port 29500", "port: 29500", ('::', 29500), or behind an address.
+// Neither a time (12:30:59) nor a place in a source file (socket.cpp:1036) is one.
+var aPort = regexp.MustCompile(`(?i)(?:(?:\b|_)port\W{0,3}|['"], ?)(\d{2,5})\b|(?:^|[^\w.-])(?:[\w-]*|[\d.]+):(\d{4,5})\b`)
+
+// portInUse tells whether last words say that port is in use: a line that says so of an address and names
+// this port or none. A program may listen on others, and may find those in use.
+func portInUse(tail string, port uint16) bool {
+	for line := range strings.Lines(tail) {
+		if !inUse.MatchString(line) {
+			continue
+		}
+		named := aPort.FindAllStringSubmatch(line, -1)
+		if named == nil || slices.ContainsFunc(named, func(m []string) bool { return m[1]+m[2] == strconv.Itoa(int(port)) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // stop begins the end of an incarnation: TERM now, KILL to all that is left after grace. Where

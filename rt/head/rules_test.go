@@ -94,6 +94,99 @@ func TestFirstFailure(t *testing.T) {
 	}
 }
 
+// Only a line that says it of MASTER_PORT, or of no port, means that MASTER_PORT is in use. Here it is 29500.
+func TestPortInUse(t *testing.T) {
+	for _, c := range []struct {
+		tail string
+		want bool
+	}{
+		{"OSError: [Errno 98] Address already in use", true},
+		{"Error: listen EADDRINUSE", true},
+		{"The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use", true},
+		{"[W socket.cpp:1436] [c10d] The server socket has failed to bind to [::]:29500 (errno: 98 - Address already in use).", true},
+		{"[W socket.cpp:1436] [c10d] The server socket has failed to bind to ?UNKNOWN? (errno: 98 - Address already in use).", true},
+		{"2026-11-21T19:08:19.1234 train.py:1042: OSError: [Errno 98] Address already in use", true},
+		{"listen tcp 10.0.0.1:29500: bind: address already in use", true},
+		{"MASTER_PORT=29500: address already in use", true},
+		{"tensorboard port 6006: address already in use\nOSError: [Errno 98] Address already in use", true},
+		{"ports 6006 and 29500, then port 6006, 127.0.0.1:29500: address already in use", true},
+		{"", false},
+		{"port 29500 is open", false},
+		{"tensorboard port 6006: address already in use", false},
+		{"tensorboard: port=80: address already in use", false},
+		{"The server socket has failed to listen on any local network address. port: 29501, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use", false},
+		{"Error: listen EADDRINUSE: address already in use :::6006", false},
+		{"2026/11/21 19:08:19 main.go:1234: listen tcp :6006: bind: address already in use", false},
+		{"listen tcp [::1]:6006: bind: address already in use", false},
+		{"dashboard at http://localhost:6006/: Address already in use", false},
+		{"OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use", false},
+		{"listens on port 29500\nprometheus 0.0.0.0:9090: address already in use", false},
+		{"port 2950: address already in use", false},
+	} {
+		if got := portInUse(c.tail, 29500); got != c.want {
+			t.Errorf("%v: %s", got, c.tail)
+		}
+	}
+}
+
+// A hundred nodes may be lost for free; the next loss ends the gang. Restarts that count are not among them.
+func TestLossesAreBounded(t *testing.T) {
+	w := newWorld(t, Config{})
+	a, b := w.join("n1", "CPU=1", 0), w.join("n2", "CPU=1", 0)
+	w.settle()
+	g := w.ask(a, 1, 2, "CPU=1", func(q *fb.GroupCreateT) { q.MaxRestarts = 2 })
+	lose := func() {
+		w.step(Silent{id.Agent(b.number), "it was silent"})
+		w.settle()
+		for _, k := range slices.Clone(a.stopping) {
+			w.endRank(a, k, 0, 15, true, "")
+		}
+		w.settle()
+		b = w.join("n2", "CPU=1", 0)
+		w.settle()
+	}
+	for range 2 { // these count
+		w.endRank(a, a.rank(g.id, g.incarnation, 0), 1, 0, false, "")
+		w.settle()
+		for _, k := range slices.Clone(b.stopping) {
+			w.endRank(b, k, 0, 15, true, "")
+		}
+		w.settle()
+	}
+	for n := range 100 {
+		if lose(); g.phase != fb.GroupPhaseRunning || g.incarnation != uint32(n+4) || g.restarts != 2 {
+			t.Fatalf("after %d losses: %v, incarnation %d, %d restarts that count", n+1, g.phase, g.incarnation, g.restarts)
+		}
+	}
+	if lose(); g.phase != fb.GroupPhaseEnded || a.ends[g.id] == nil || a.ends[g.id].Cause != causeNode {
+		t.Errorf("after 101 losses: %v, incarnation %d", g.phase, g.incarnation)
+	}
+}
+
+// A head that was killed between the drain's record and that of the gang's new end starts no gang again.
+func TestNoRestartInADrain(t *testing.T) {
+	w := newWorld(t, Config{})
+	a, b := w.join("n1", "CPU=1", 0), w.join("n2", "CPU=1", 0)
+	w.settle()
+	g := w.ask(a, 1, 2, "CPU=1", func(q *fb.GroupCreateT) { q.MaxRestarts = 9 }).id
+	w.endRank(a, a.rank(g, 1, 0), 7, 0, false, "")
+	w.settle()
+	rec := &fb.RecDrainT{Deadline: w.now + 60*second, Reason: "preempted", Wall: w.now}
+	if err := w.shadow.apply(rec); err != nil {
+		t.Fatal(err)
+	}
+	w.recs = append(w.recs, rec)
+	w.restartHead(a, b)
+	w.settle()
+	for _, k := range slices.Clone(b.stopping) {
+		w.endRank(b, k, 0, 15, true, "")
+	}
+	w.settle()
+	if end := a.ends[g]; end == nil || end.Code != 7 || end.Cause != causeRank || w.core.state.byID[g].incarnation != 1 {
+		t.Errorf("it ended with %+v in incarnation %d", end, w.core.state.byID[g].incarnation)
+	}
+}
+
 var heldBy = regexp.MustCompile(`held by (?:gang )?([^|\n]*)`)
 var taskID = regexp.MustCompile(`\d+\.\d+\.\d+`)
 
