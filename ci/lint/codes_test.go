@@ -48,8 +48,15 @@ func TestCodesAreInTheTables(t *testing.T) {
 
 var codeWord = regexp.MustCompile(`^"(_?[A-Z][A-Z0-9]*(_[A-Z0-9]+)*_?)"$`)
 
-// speakers are calls that take a code among their arguments.
-var speakers = map[string]bool{"announce": true, "notice": true, "say": true, "Fault": true}
+// speakers are calls that take a code among their arguments; so is every call that begins with the level of
+// a notice, whatever its name.
+var speakers = map[string]bool{"say": true, "Fault": true}
+
+// levelled tells whether a call's first argument is the level of a notice (fb.LevelWarning).
+func levelled(call *ast.CallExpr) bool {
+	sel, ok := call.Args[0].(*ast.SelectorExpr)
+	return ok && strings.HasPrefix(sel.Sel.Name, "Level")
+}
 
 // codesOf gives the codes that f emits: in errors that have a name, findings, events, notices, and in
 // variables called code or name of functions that choose one.
@@ -103,7 +110,7 @@ func codesOf(f *goFile) []string {
 			case *ast.SelectorExpr:
 				name = fun.Sel.Name
 			}
-			if speakers[name] && len(n.Args) > 1 {
+			if len(n.Args) > 1 && (speakers[name] || levelled(n)) {
 				for _, a := range n.Args[:2] {
 					if _, ok := a.(*ast.BasicLit); ok {
 						take(a)
@@ -133,7 +140,7 @@ func codesOf(f *goFile) []string {
 func TestCodesLaw(t *testing.T) {
 	f := sample(t, "rt/x/a.go", `package x
 func a() error { return &fault{"ONE", 1, nil} }
-func b() { c.notice(Warn, "TWO", "text"); d.say("THREE", Bad, "") ; e.other("NOT", "NEITHER") }
+func b() { c.whatever(fb.LevelInfo, "TWO", "text"); d.say("THREE", Bad, "") ; e.other("NOT", "NEITHER") }
 func c() []Finding { return []device.Finding{{Code: "FOUR", Text: "NOT_THIS"}, device.Finding{Code: "FIVE"}} }
 func classify() (string, int) { name := "SIX"; return "SEVEN", 1 }
 func d() error { return &fault{strings.ToUpper(x) + "_EIGHT", 1, nil} }`)

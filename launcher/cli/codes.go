@@ -61,5 +61,5 @@ var ErrorCodes = []struct {
 	{"VERSION", ExitConfig, "another version of maniple runs there", "use the same one everywhere"},
 	{"NOT_FOUND", ExitNotFound, "the program does not exist", "give its path"},
 	{"NOT_EXECUTABLE", ExitNotExecutable, "the program is a directory or lacks the x bit", "chmod +x it, or name its interpreter"},
-	{"MASTER_PORT_NOT_REUSABLE", 0, "the program binds MASTER_PORT without SO_REUSEADDR; the gang got a new port", "set SO_REUSEADDR in the program"},
+	{"MASTER_PORT_NOT_REUSABLE", 0, "rank 0 found MASTER_PORT in use: the program binds it without SO_REUSEADDR, or another program set that option and took it; the gang starts once more, with another port", "set SO_REUSEADDR in the program"},
 }

@@ -37,6 +37,7 @@ var NoticeCodes = []Code{
 	{"NODE_DIED", "", "a node died, and why", "its gangs end with 137, or start again with --max-restarts"},
 	{"NODES_MISSING", "", "the time to join is over, and it goes on without some", "look at the nodes that the message names"},
 	{"AGENT_RESTARTED", "", "a node's agent was started anew; no program noticed", "report it if nobody killed it"},
+	{"HEAD_RESTARTED", "", "the head was started anew and read its journal; no program noticed", "report it if nobody killed it"},
 	{"GANG_RESTARTED", "", "a gang starts again, and why", ""},
 	{"CLOCK_SKEW", "", "a node's clock differs from the head's", "times in its programs' logs do not compare; ask for NTP"},
 	{"DRAIN", "", "the cluster is going down, when and why", "programs get TERM, and what the grace says"},
