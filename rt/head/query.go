@@ -179,7 +179,7 @@ func (c *Core) answer(what, ref string) (any, error) {
 	case "group":
 		g := c.findGroup(ref)
 		if g == nil {
-			return nil, fmt.Errorf("head: no group %q is known; `maniple status` lists them", ref)
+			return nil, fmt.Errorf("head: %q is neither a group nor the name of one", ref)
 		}
 		return struct {
 			Version int       `json:"version"`

@@ -127,7 +127,7 @@ func TestQueries(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ what, ref, says string }{
-		{"explain", "nobody", "neither a group"}, {"group", "", "no group"}, {"group", "9.9.9", "no group"}, {"weather", "", "can't be asked for"},
+		{"explain", "nobody", "neither a group"}, {"group", "", "neither a group"}, {"group", "9.9.9", "neither a group"}, {"weather", "", "can't be asked for"},
 	} {
 		if e := w.query(c.what, c.ref, nil); !strings.Contains(e, c.says) {
 			t.Errorf("%s %s: %q", c.what, c.ref, e)
