@@ -92,6 +92,11 @@ func fullDisk(t *testing.T, dir string) {
 			if !errors.Is(err, ErrFull) {
 				t.Errorf("low: %v, want ErrFull", err)
 			}
+			var left, need, free int
+			says := err.Error()[strings.LastIndex(err.Error(), ": ")+2:]
+			if n, _ := fmt.Sscanf(says, "%d KiB are left of the %d that it needs; free %d KiB there, or set TMPDIR", &left, &need, &free); n != 3 || need != 64 || left >= need || left+free < need || left+free > need+1 {
+				t.Errorf("it does not say what is needed: %v", err)
+			}
 			lowAt = len(want)
 		}
 		if len(want) > 10000 {

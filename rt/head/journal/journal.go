@@ -210,7 +210,9 @@ func (j *Journal) Low() error {
 	if j.low == nil {
 		return nil
 	}
-	return fmt.Errorf("journal: %s: %w: %d KiB are left", j.path, j.low, max(0, j.promised-j.size)>>10)
+	left := max(0, j.promised-j.size)
+	return fmt.Errorf("journal: %s: %w: %d KiB are left of the %d that it needs; free %d KiB there, or set TMPDIR to another disk for the next start",
+		j.path, j.low, left>>10, j.opt.Reserve>>10, (j.opt.Reserve-left+1023)>>10)
 }
 
 // Size is how many bytes the file has.
