@@ -58,6 +58,51 @@ func TestMachines(t *testing.T) {
 	}
 }
 
+// DEVICE-1: the smallest bound wins, wherever it stands: on the machine, the group, one above it, or in
+// Slurm's grant. In GiB; 0 means none.
+func TestTheSmallestMemoryBoundWins(t *testing.T) {
+	for _, c := range []struct{ machine, group, above, top, slurm, want uint64 }{
+		{64, 8, 16, 32, 0, 8},
+		{64, 32, 16, 8, 0, 8},
+		{64, 16, 8, 32, 0, 8},
+		{64, 8, 8, 16, 0, 8},
+		{64, 8, 0, 32, 0, 8},
+		{64, 0, 8, 0, 32, 8},
+		{64, 32, 16, 48, 8, 8},
+		{64, 8, 16, 32, 48, 8},
+		{64, 0, 0, 0, 8, 8},
+		{8, 16, 64, 32, 48, 8},
+		{64, 0, 0, 0, 0, 64},
+	} {
+		var b strings.Builder
+		fmt.Fprintf(&b, "env SLURM_JOB_ID=7\nenv SLURM_CPUS_ON_NODE=4\nenv SLURM_MEM_PER_NODE=%d\nlink eth0 10.0.0.1\n", c.slurm<<10)
+		b.WriteString("-- sys/devices/system/cpu/online --\n0-3\n-- proc/self/status --\nCpus_allowed_list:	0-3\n")
+		fmt.Fprintf(&b, "-- proc/meminfo --\nMemTotal: %d kB\n", c.machine<<20)
+		b.WriteString("-- proc/self/mountinfo --\n36 25 0:31 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n-- proc/self/cgroup --\n0::/a/b/c\n")
+		for _, g := range []struct {
+			dir string
+			max uint64
+		}{{"a/b/c", c.group}, {"a/b", c.above}, {"a", c.top}} {
+			text := "max"
+			if g.max > 0 {
+				text = fmt.Sprint(g.max << 30)
+			}
+			fmt.Fprintf(&b, "-- sys/fs/cgroup/%s/memory.max --\n%s\n", g.dir, text)
+		}
+		f, err := device.Detect(unpack(t, b.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		won := false
+		for _, x := range f.Bounds {
+			won = won || x.What == "memory" && x.Won && x.Value == float64(c.want<<30)
+		}
+		if f.Memory != c.want<<30 || !won {
+			t.Errorf("%+v: %d GiB, bounds %+v", c, f.Memory>>30, f.Bounds)
+		}
+	}
+}
+
 // DEVICE-3
 func TestDetectionStartsOneProgramAndChangesNothing(t *testing.T) {
 	limits := func() (all [16]unix.Rlimit) {
