@@ -300,3 +300,99 @@ func TestAddress(t *testing.T) {
 		t.Errorf("--cluster other: %v", err)
 	}
 }
+
+// What an embedded cluster announces is in the user's own state directory, for this user alone, and is gone
+// once it is taken back; what another cluster of the same job wrote since stays.
+func TestAnnounce(t *testing.T) {
+	getenv := world(t)
+	c := up(t, Options{Name: "13", Nodes: nodes(""), Getenv: getenv, Embedded: true})
+	if err := c.Announce(getenv); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(getenv("HOME"), ".local/state/maniple/jobs/local/13@"+local.HostName(), "endpoint.json")
+	for p := path; p != filepath.Join(getenv("HOME"), ".local/state"); p = filepath.Dir(p) {
+		if info, err := os.Stat(p); err != nil || info.Mode()&0o077 != 0 {
+			t.Fatal(info, err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(data, []byte(c.Endpoint.Cluster), []byte("another"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Withdraw()
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("another cluster's was taken away: %v", err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Withdraw()
+	if _, err := os.Stat(filepath.Join(getenv("HOME"), ".local/state/maniple")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is left: %v", err)
+	}
+	// Without a home that can be written nothing is left elsewhere.
+	submit := t.TempDir()
+	for _, home := range []string{"", "/proc/nowhere"} {
+		err := c.Announce(func(k string) string {
+			switch k {
+			case "HOME":
+				return home
+			case "SLURM_SUBMIT_DIR":
+				return submit
+			}
+			return getenv(k)
+		})
+		if left, _ := os.ReadDir(submit); err == nil || len(left) > 0 {
+			t.Errorf("HOME=%s: %v, %v", home, err, left)
+		}
+	}
+}
+
+// BOOT-3: a job that Slurm put back into the queue runs elsewhere under its ID, and does not take the note of
+// its first run, which a lost node could not remove, for a cluster that is up. Nor does a job of the same ID.
+func TestEndpointOfAnEarlierRun(t *testing.T) {
+	for _, tt := range []struct {
+		env   []string
+		found bool
+	}{
+		{nil, true},
+		{[]string{"SLURM_JOB_ID=13"}, true},
+		{[]string{"SLURM_JOB_ID=13", "SLURM_RESTART_COUNT=1"}, true},
+		{[]string{"SLURM_JOB_ID=13", "SLURM_RESTART_COUNT=2"}, false},
+		{[]string{"SLURM_JOB_ID=14", "SLURM_RESTART_COUNT=2"}, true},
+		{[]string{"SLURM_JOB_ID=13", "SLURM_JOB_START_TIME=1000"}, true},
+		{[]string{"SLURM_JOB_ID=13", "SLURM_JOB_START_TIME=2000"}, false},
+	} {
+		home := world(t)
+		getenv := func(k string) string {
+			for _, kv := range tt.env {
+				if v, ok := strings.CutPrefix(kv, k+"="); ok {
+					return v
+				}
+			}
+			return home(k)
+		}
+		ep := &Endpoint{Version: EndpointVersion, Kind: "slurm", Name: "13", Cluster: "c", Host: "n7", Pid: 1, Epoch: 1, Since: time.Unix(990, 0)}
+		state, err := StateDir(getenv)
+		if err == nil {
+			ep.path = ep.file(state)
+			err = ep.write(state)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(List(getenv)); n == 1 != tt.found {
+			t.Errorf("%v: %d are listed", tt.env, n)
+		}
+		ep.write(state)
+		if _, err := Find(getenv, "13"); err == nil != tt.found {
+			t.Errorf("%v: %v", tt.env, err)
+		}
+		if _, err := os.Stat(ep.path); err == nil != tt.found {
+			t.Errorf("%v: its file: %v", tt.env, err)
+		}
+	}
+}

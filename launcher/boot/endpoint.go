@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/maniple-hpc/maniple/launcher/backend"
@@ -33,6 +34,8 @@ type Endpoint struct {
 	Pid       int       `json:"pid,omitempty"`     // of the first node's keeper, else of what the cluster hangs on
 	Start     uint64    `json:"start,omitempty"`   // clock ticks after boot at which it started
 	Since     time.Time `json:"since"`
+	Epoch     uint32    `json:"epoch,omitempty"` // how often the Slurm job had been put back into the queue
+	Site      string    `json:"site,omitempty"`  // what Slurm calls itself: one home may serve several
 	CA        string    `json:"ca,omitempty"`
 	Cert      string    `json:"cert,omitempty"`
 	Key       string    `json:"key,omitempty"`
@@ -60,6 +63,9 @@ func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
 				ep.Socket, ep.Host, ep.Boot, ep.Pid, ep.Start = ev.Socket, local.HostName(), bootID(), pid, start
 			}
 		}
+	}
+	if kind == "slurm" {
+		ep.Epoch, ep.Site = doc.Epoch, j.o.Getenv("SLURM_CLUSTER_NAME")
 	}
 	if a, ok := j.session.(backend.Anchored); ok && ep.Pid == 0 {
 		if p, err := sweep.Read(a.Anchor()); err == nil {
@@ -92,6 +98,20 @@ func (ep *Endpoint) dead() bool {
 	return ep.Boot != bootID() || !alive(ep.Pid, ep.Start)
 }
 
+// earlier tells whether it is of an earlier run of the Slurm job that this is: one that was put back into
+// the queue, or had the same ID long ago. What could not remove it was killed, or its node was lost.
+func (ep *Endpoint) earlier(getenv func(string) string) bool {
+	if ep.Kind != "slurm" || ep.Name != JobName(getenv) {
+		return false
+	}
+	restarts, _ := strconv.ParseUint(getenv("SLURM_RESTART_COUNT"), 10, 32) // not set: the first run, or not told
+	began, _ := strconv.ParseInt(getenv("SLURM_JOB_START_TIME"), 10, 64)    // since 24.05
+	return uint32(restarts) > ep.Epoch || ep.Since.Add(skew).Unix() < began
+}
+
+// skew is how far the clocks of a node and of the controller may be apart.
+const skew = time.Minute
+
 // file is where the endpoint belongs under a state directory.
 func (ep *Endpoint) file(state string) string {
 	id := ep.Name
@@ -109,6 +129,24 @@ func (c *Cluster) Publish(getenv func(string) string) (path string, err error) {
 	}
 	c.Endpoint.path = c.Endpoint.file(state)
 	return c.Endpoint.path, c.Endpoint.write(state)
+}
+
+// Announce publishes the endpoint of an embedded cluster to the user's commands on other machines: in the
+// user's own state directory or nowhere, since those of this job find it by its directory on the node.
+func (c *Cluster) Announce(getenv func(string) string) error {
+	state, ok := userState(getenv)
+	if !ok {
+		return errors.New("boot: neither HOME nor XDG_STATE_HOME is set")
+	}
+	c.Endpoint.path = c.Endpoint.file(state)
+	return c.Endpoint.write(state)
+}
+
+// Withdraw takes back what Announce wrote, unless another cluster has written there since.
+func (c *Cluster) Withdraw() {
+	if ep, err := readEndpoint(c.Endpoint.path); err == nil && ep.Cluster == c.Endpoint.Cluster {
+		ep.Remove()
+	}
 }
 
 func (ep *Endpoint) write(state string) error {

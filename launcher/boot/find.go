@@ -45,7 +45,7 @@ func Find(getenv func(string) string, name string) (*Endpoint, error) {
 			case errors.Is(err, fs.ErrNotExist):
 			case err != nil:
 				return nil, err
-			case ep.dead():
+			case ep.dead() || ep.earlier(getenv):
 				ep.Remove() // BOOT-3
 			default:
 				return ep, nil
@@ -121,7 +121,7 @@ func List(getenv func(string) string) []*Endpoint {
 			ep, err := readEndpoint(file)
 			switch {
 			case err != nil || have(ep.Name):
-			case ep.dead():
+			case ep.dead() || ep.earlier(getenv):
 				ep.Remove()
 			case ep.Kind != "local" || ep.Host == local.HostName():
 				list = append(list, ep)

@@ -28,10 +28,8 @@ func StateDir(getenv func(string) string) (string, error) {
 // StateDirs lists the candidates in order; all are searched for what was noted.
 func StateDirs(getenv func(string) string) []string {
 	var dirs []string
-	if d := getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
-		dirs = append(dirs, filepath.Join(d, "maniple"))
-	} else if home := getenv("HOME"); filepath.IsAbs(home) {
-		dirs = append(dirs, filepath.Join(home, ".local", "state", "maniple"))
+	if d, ok := userState(getenv); ok {
+		dirs = append(dirs, d)
 	}
 	if d := getenv("SLURM_SUBMIT_DIR"); filepath.IsAbs(d) {
 		dirs = append(dirs, filepath.Join(d, ".maniple"))
@@ -40,6 +38,15 @@ func StateDirs(getenv func(string) string) []string {
 		dirs = append(dirs, filepath.Join(base, ".state"))
 	}
 	return dirs
+}
+
+// userState is the user's own, on all machines that share the home directory.
+func userState(getenv func(string) string) (dir string, ok bool) {
+	if d := getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "maniple"), true
+	}
+	home := getenv("HOME")
+	return filepath.Join(home, ".local", "state", "maniple"), filepath.IsAbs(home)
 }
 
 // makePrivateBelow makes dir: parents above state as the system makes them, state and all below 0700.

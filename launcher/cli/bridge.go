@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	urfave "github.com/urfave/cli/v2"
@@ -16,6 +19,7 @@ import (
 	slurmbackend "github.com/maniple-hpc/maniple/launcher/backend/slurm"
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/slurm"
 )
 
 // tcpTimeout is how long a node may take to answer over TCP before srun is tried: a firewall that drops
@@ -41,6 +45,10 @@ func (c *call) reach(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (
 	}
 	ready, err := dial(ctx) // a job that is over is said at once and not tried again
 	if err != nil {
+		if c.jobOver(ep, err) {
+			ep.Remove() // who wrote it was killed
+			return nil, fmt.Errorf("job %s does not run any more: %w", ep.Name, boot.ErrNone)
+		}
 		return nil, err
 	}
 	to.Addresses = nil
@@ -51,6 +59,28 @@ func (c *call) reach(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (
 		return dial(ctx)
 	}
 	return gang.Connect(ctx, to)
+}
+
+// jobOver tells whether srun was refused because the cluster's job is over, or back in the queue. Only the
+// Slurm that the job belongs to can say so: a home directory may serve several.
+func (c *call) jobOver(ep *boot.Endpoint, refused error) bool {
+	over := errors.Is(slurm.ErrorOf("bridge", refused.Error()), slurm.ErrNoJob) || textSays(refused, "has expired", "pending execution")
+	return over && ep.Site != "" && ep.Site == c.slurmName()
+}
+
+// slurmName is what this machine's Slurm calls itself; "" where its configuration is not to be read.
+func (c *call) slurmName() string {
+	if name := c.getenv("SLURM_CLUSTER_NAME"); name != "" {
+		return name
+	}
+	text, _ := os.ReadFile(cmp.Or(c.getenv("SLURM_CONF"), "/etc/slurm/slurm.conf"))
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && strings.EqualFold(name, "ClusterName") {
+			return value
+		}
+	}
+	return ""
 }
 
 // bridgeCommand is the far end of a bridge; srun starts it on a node.

@@ -35,6 +35,18 @@ func (c *call) find() (*boot.Endpoint, error) {
 	return ep, err
 }
 
+// findAny is find for commands that look at what is up: where none is named and only one is up, they mean it.
+func (c *call) findAny() (*boot.Endpoint, error) {
+	ep, err := c.find()
+	if _, _, named := c.flag("cluster"); named || !errors.Is(err, boot.ErrNone) || c.getenv("MANIPLE_ADDRESS") != "" || boot.JobName(c.getenv) != "" {
+		return ep, err
+	}
+	if list := boot.List(c.getenv); len(list) == 1 {
+		return list[0], nil
+	}
+	return nil, err
+}
+
 // clusterName is what --cluster says.
 func (c *call) clusterName() (string, error) {
 	name, origin, ok := c.flag("cluster")
@@ -107,7 +119,7 @@ func (c *call) address(ep *boot.Endpoint) gang.Endpoint {
 
 // withClient finds, connects, and hands the client over.
 func (c *call) withClient(do func(context.Context, *gang.Client, *boot.Endpoint) error) error {
-	ep, err := c.find()
+	ep, err := c.findAny()
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,11 @@ func (c *call) explain() error {
 		return usage("explain", "one at a time", "write the command once for each")
 	}
 	which := strings.Join(c.rest(), "")
+	if isJob(which) && c.str("cluster") == "" { // Slurm's word on the job, not that of the only cluster
+		if _, err := c.find(); errors.Is(err, boot.ErrNone) {
+			return c.explainJob(which, err)
+		}
+	}
 	err := c.explainHere(which)
 	if isJob(which) && c.str("cluster") == "" && (errors.Is(err, boot.ErrNone) || errors.Is(err, errNoSuch)) {
 		return c.explainJob(which, err)

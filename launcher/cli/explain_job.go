@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/slurm"
 	"github.com/maniple-hpc/maniple/slurm/exec"
 )
@@ -69,8 +70,19 @@ func (c *call) explainJob(id string, otherwise error) error {
 	views := make([]jobView, len(jobs))
 	for i, j := range jobs {
 		views[i] = viewOf(j, record, time.Now())
+		if j.State == slurm.Running && !slices.Contains(j.Flags, slurm.Completing) {
+			if name := strconv.FormatInt(cmp.Or(j.HetID, j.ID), 10); c.isUp(name) {
+				views[i].Do = "`maniple explain --cluster " + name + "` says what its gangs do"
+			}
+		}
 	}
 	return c.tellJob(id, views)
+}
+
+// isUp tells whether a cluster of that name is found from here.
+func (c *call) isUp(name string) bool {
+	_, err := boot.Find(c.getenv, name)
+	return err == nil
 }
 
 // forgotten is a job of which Slurm keeps nothing.
@@ -103,7 +115,7 @@ func viewOf(j *slurm.Job, r *jobRecord, now time.Time) jobView {
 	case slices.Contains(j.Flags, slurm.Completing):
 		v.Why, v.Do = "it is ending: Slurm cleans up on "+j.Nodes, "wait a moment"
 	case j.State == slurm.Running:
-		v.Why, v.Do = "it runs on "+j.Nodes, "`maniple explain --cluster "+strconv.FormatInt(j.ID, 10)+"` says what its gangs do"
+		v.Why = "it runs on " + j.Nodes
 		if j.Limit > 0 && j.Limit != slurm.Infinite && j.End.After(now) {
 			v.Why += fmt.Sprintf(", for %s more at most", slurm.FormatDuration(j.End.Sub(now).Truncate(time.Second)))
 		}

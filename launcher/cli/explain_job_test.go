@@ -63,7 +63,7 @@ func TestReasonsAreAllReached(t *testing.T) {
 
 func TestExplainSaysHowAJobEnded(t *testing.T) {
 	for _, tt := range []struct{ line, want string }{
-		{"JobState=RUNNING Reason=None NodeList=n[1-2]", "it runs on n[1-2]\n  -> `maniple explain --cluster 12` says what its gangs do"},
+		{"JobState=RUNNING Reason=None NodeList=n[1-2]", "it runs on n[1-2]\n  output: "},
 		{"JobState=COMPLETED Reason=None ExitCode=0:0 NodeList=n1", "it ended well on n1\n  output: "},
 		{"JobState=FAILED Reason=NonZeroExitCode ExitCode=3:0 NodeList=n1", "exit code 3 on n1\n  -> the last lines of its output say why"},
 		{"JobState=FAILED Reason=NonZeroExitCode ExitCode=127:0 NodeList=n1", "exit code 127 on n1: the program was not found"},

@@ -61,7 +61,7 @@ func (c *call) logs() error {
 	if of == "" && len(c.rest()) == 0 && !c.on("follow") {
 		return c.events(lines)
 	}
-	ep, err := c.find()
+	ep, err := c.findAny()
 	if err != nil {
 		return err
 	}

@@ -125,6 +125,12 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		}
 		defer c.stopEmbedded(cluster)
 		ep = &cluster.Endpoint
+		if ep.Kind == "slurm" { // the login node has no other way to know of it
+			if err := cluster.Announce(c.getenv); err != nil && !c.on("quiet") {
+				c.say("%s: no command outside the job's nodes finds this cluster: %s", c.page.name, plain(err))
+			}
+			defer cluster.Withdraw()
+		}
 	}
 	client, err := c.connect(ctx, ep)
 	if err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -51,21 +52,27 @@ func (c *call) status() error {
 		Groups  json.RawMessage `json:"groups,omitempty"`
 	}
 	reports := []report{}
-	for i, ep := range list {
+	for _, ep := range list {
 		r := report{Cluster: ep.Name, Kind: ep.Kind, Nodes: ep.Nodes}
-		groups, raw, err := c.groupsOf(ep)
+		groups, raw, nodes, err := c.groupsOf(ep)
+		if errors.Is(err, boot.ErrNone) && c.str("cluster") == "" {
+			continue // it ended, and has just been forgotten
+		}
 		if err != nil {
 			r.Error = err.Error()
 		}
 		r.Groups = raw
+		if len(nodes) > 0 {
+			r.Nodes = nodes // on one of the cluster's nodes no more than that node is known of it
+		}
 		reports = append(reports, r)
 		if c.on("json") {
 			continue
 		}
-		if i > 0 {
+		if len(reports) > 1 {
 			fmt.Fprintln(c.stdout)
 		}
-		fmt.Fprintf(c.stdout, "cluster %s (%s): %s\n", ep.Name, ep.Kind, slurm.FoldHosts(ep.Nodes))
+		fmt.Fprintf(c.stdout, "cluster %s (%s): %s\n", ep.Name, ep.Kind, slurm.FoldHosts(r.Nodes))
 		if err != nil {
 			fmt.Fprintf(c.stdout, "  does not answer: %v\n", err)
 			continue
@@ -78,27 +85,34 @@ func (c *call) status() error {
 			Clusters []report `json:"clusters"`
 		}{1, reports})
 	}
-	if len(list) == 0 {
+	if len(reports) == 0 {
 		c.say("no cluster is up")
 	}
 	return nil
 }
 
-func (c *call) groupsOf(ep *boot.Endpoint) (groups []stateGroup, raw json.RawMessage, err error) {
+func (c *call) groupsOf(ep *boot.Endpoint) (groups []stateGroup, raw json.RawMessage, nodes []string, err error) {
 	client, err := c.connect(c.ctx, ep)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer client.Close()
 	reply, data, err := ask[stateGroups](c.ctx, c, client, "groups", "")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	there, _, err := ask[stateNodes](c.ctx, c, client, "nodes", "")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, n := range there.Nodes {
+		nodes = append(nodes, n.Name)
 	}
 	var rest struct {
 		Groups json.RawMessage `json:"groups"`
 	}
 	err = json.Unmarshal(data, &rest)
-	return reply.Groups, rest.Groups, err
+	return reply.Groups, rest.Groups, nodes, err
 }
 
 func (c *call) printGroups(groups []stateGroup) {
