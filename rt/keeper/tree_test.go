@@ -181,14 +181,15 @@ func TestTreesAreToldApart(t *testing.T) {
 	stray := unique(t) + "-stray"
 	var ranks []*rank
 	for i, word := range words {
-		script := family(word)
+		script, lines := family(word), 2
 		if i == 0 { // neither session nor mark nor parent; and one that has only the session
-			script = fmt.Sprintf(`(env -i setsid sh -c 'trap "" TERM; while :; do sleep 0.3; done; : %s' &) ; (env -i sh -c 'while :; do sleep 0.3; done; : %s' &) ; %s`, stray, word, script)
+			script = fmt.Sprintf(`(env -i setsid sh -c 'trap "" TERM; echo up; while :; do sleep 0.3; done; : %s' &) ; (env -i sh -c 'echo up; while :; do sleep 0.3; done; : %s' &) ; %s`, stray, word, script)
+			lines += 2
 		}
 		m := sh(script)
 		m.Rank = uint32(i)
 		r := a.launch(m)
-		r.lines(r.stdout(), 2)
+		r.lines(r.stdout(), lines)
 		ranks = append(ranks, r)
 	}
 	ranks[0].signal(unix.SIGKILL, true, 0)
