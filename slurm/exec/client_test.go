@@ -131,6 +131,9 @@ func TestUsersFormatsDoNotReachThePrograms(t *testing.T) {
 	if _, err := c.Partitions(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if !slices.Contains(f.Calls()[0].Args, "-e") {
+		t.Error("nodes that differ are put together")
+	}
 	for _, kv := range f.Calls()[0].Env {
 		if strings.HasPrefix(kv, "SINFO_") || strings.HasPrefix(kv, "SLURM_TIME_FORMAT") || kv == "LC_ALL=de_DE" {
 			t.Error(kv)

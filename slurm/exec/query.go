@@ -92,10 +92,11 @@ func (c *Client) confPath() string {
 	return path
 }
 
-// AskPartitions asks the controller for the partitions: two requests (partitions, nodes).
+// AskPartitions asks the controller for the partitions: two requests (partitions, nodes). Without -e sinfo
+// says of nodes that differ the least, and we want the most.
 func (c *Client) AskPartitions(ctx context.Context) ([]slurm.Partition, error) {
 	cache := c.load()
-	r, err := c.run(ctx, "partitions", nil, "", "sinfo", "--local", "-h", "-o", slurm.PartitionFormat)
+	r, err := c.run(ctx, "partitions", nil, "", "sinfo", "--local", "-e", "-h", "-o", slurm.PartitionFormat)
 	if err != nil {
 		return nil, err
 	}

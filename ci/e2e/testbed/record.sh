@@ -13,7 +13,7 @@ sub() { as sbatch --parsable "$@" </dev/null; }
 
 sbatch --help | keep sbatch.help
 srun --help | keep srun.help
-sinfo -h -o '%P|%a|%l|%L|%D|%c|%m|%G|%s|%N' | keep sinfo.partitions
+sinfo -e -h -o '%P|%a|%l|%L|%D|%c|%m|%G|%s|%N' | keep sinfo.partitions
 sinfo --version | keep version
 
 # Environments.
