@@ -10,8 +10,8 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
-// maxAttached bounds the agent's answer.
-const maxAttached = 64 << 10
+// maxAttach bounds an Attach, which may bring a driver's environment, and the agent's answer.
+const maxAttach = 4 << 20
 
 // RefusedError is the agent's answer to an Attach that it does not take.
 type RefusedError struct{ Reason string }
@@ -33,7 +33,7 @@ func Attach(conn transport.Conn, hello *fb.HelloT, attach *fb.AttachT) (*fb.Atta
 	if _, err := conn.Write(frame); err != nil {
 		return nil, fmt.Errorf("work: attach: %w", err)
 	}
-	m, err := answer(conn)
+	m, err := one(conn)
 	if err != nil {
 		return nil, fmt.Errorf("work: attach: %w", err)
 	}
@@ -46,13 +46,27 @@ func Attach(conn transport.Conn, hello *fb.HelloT, attach *fb.AttachT) (*fb.Atta
 	return nil, fmt.Errorf("work: attach: %w: answered with %s", transport.ErrProtocol, wire.TypeOf(m))
 }
 
-// answer reads one frame without payload.
-func answer(r io.Reader) (wire.Message, error) {
+// Attaching is the agent's side, after transport.Answer: what the process says of itself. The answer, Attached or a
+// Goodbye with the reason, is the first frame of the Conn that New makes.
+func Attaching(conn io.Reader) (*fb.AttachT, error) {
+	m, err := one(conn)
+	if err != nil {
+		return nil, fmt.Errorf("work: attach: %w", err)
+	}
+	attach, ok := m.(*fb.AttachT)
+	if !ok {
+		return nil, fmt.Errorf("work: attach: %w: began with %s", transport.ErrProtocol, wire.TypeOf(m))
+	}
+	return attach, nil
+}
+
+// one reads one frame without payload, and nothing behind it.
+func one(r io.Reader) (wire.Message, error) {
 	frame := make([]byte, wire.HeaderSize, 512)
 	if _, err := io.ReadFull(r, frame); err != nil {
 		return nil, err
 	}
-	if n := binary.LittleEndian.Uint32(frame); n <= maxAttached {
+	if n := binary.LittleEndian.Uint32(frame); n <= maxAttach {
 		frame = append(frame, make([]byte, n)...)
 	}
 	h, err := wire.ParseWorkHeader(frame)

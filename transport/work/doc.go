@@ -9,7 +9,7 @@
 // and written where they lie.
 //
 // A connection begins as all do: transport.Answer on the agent's side, with a hello of purpose Work, then
-// New on the same connection, whose first frame is an Attach. Attach is the process's side of that.
+// Attaching and New on the same connection. Attach is the process's side of that.
 //
 //	BATCH-1: frames come out whole, in the order in which they went in, and nothing follows what could not be read.
 //	BATCH-2: a frame of a batch has the body that its type wants and all objects that it counts, whatever the peer sent.
