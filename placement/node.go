@@ -60,6 +60,9 @@ type Holder struct {
 // LabelNUMA is the label in which a node says which CPUs each of its NUMA nodes has: "0-15;16-31".
 const LabelNUMA = "maniple.numa"
 
+// LabelNode is the label that every node has for its own name, unless it says so otherwise.
+const LabelNode = "maniple.node"
+
 // bound tells whether bundles on the node get CPUs of their own. A node whose count of CPUs is not its list,
 // because of a quota or because it is declared, counts them and leaves them to the kernel.
 func (n *Node) bound() bool {

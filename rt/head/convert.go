@@ -2,6 +2,7 @@ package head
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/maniple-hpc/maniple/placement"
@@ -43,7 +44,12 @@ func nodeFacts(r *fb.RecAgentT) (placement.Node, error) {
 	if err != nil {
 		return placement.Node{}, fmt.Errorf("node %s: %w", r.Name, err)
 	}
+	// What a node wants for itself, such as the CPUs that its agent gives to tasks, names it by this.
+	named := !slices.ContainsFunc(reg.Labels, func(l *fb.LabelT) bool { return l.Key == placement.LabelNode })
 	n := placement.Node{Index: int(r.Node), Name: r.Name, Agent: id.Agent(r.Agent), Total: total, Topology: reg.Topology}
+	if named {
+		n.Labels = append(n.Labels, placement.Label{Key: placement.LabelNode, Value: r.Name})
+	}
 	numa := ""
 	for _, l := range reg.Labels {
 		n.Labels = append(n.Labels, placement.Label{Key: l.Key, Value: l.Value})

@@ -345,7 +345,11 @@ func (s *script) create(words []string, o map[string]string, num func(string, in
 		ranks = 0
 	}
 	for range num("bundles", 1) {
-		q.Bundles = append(q.Bundles, &fb.BundleT{Resources: wireResources(res), Ranks: uint32(ranks)})
+		b := &fb.BundleT{Resources: wireResources(res), Ranks: uint32(ranks)}
+		if o["on"] != "" { // a node
+			b.Labels = []*fb.LabelT{{Key: placement.LabelNode, Value: o["on"]}}
+		}
+		q.Bundles = append(q.Bundles, b)
 	}
 	a.outbox = append(a.outbox, q)
 }
