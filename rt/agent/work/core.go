@@ -16,6 +16,7 @@ const (
 	depthTime   = int64(time.Millisecond)       // so much work a worker may have queued
 	depthMax    = 64                            // and so many tasks
 	shortTask   = int64(200 * time.Microsecond) // tasks over it, by their function's mean, are given out one by one
+	tripTime    = int64(time.Millisecond)       // of a task's time, so much may be its way to the worker and back, but for its CPU time
 	recallAfter = int64(5 * time.Millisecond)   // a task that has run so long does not keep others waiting behind it
 	patience    = int64(200 * time.Millisecond) // a class that has waited so long gets what becomes free before smaller ones
 	idleAfter   = int64(5 * time.Second)        // workers beyond the number of CPUs end when idle for so long
@@ -81,6 +82,7 @@ type Core struct {
 	strays  uint64 // frames dropped because they were late
 	refused uint64 // frames that none may send
 
+	wants   Wants
 	read    scratch
 	builder *flatbuffers.Builder
 }

@@ -38,7 +38,7 @@
 //	WORK-9: a task that its own ancestors keep from ever starting fails with the chain of their names.
 //	WORK-10: what explain says a task waits for is the test that keeps it from starting.
 //
-// Limits: one node, and values inside frames. Code that a job defines is kept while the job is, and not
+// Limits: one node, and values inside frames, which nothing but the connections' bounds keeps small. Code that a job defines is kept while the job is, and not
 // counted. A label of a shape is not looked at. Names of actors are known on this node only. Results that
 // contain one another in a circle are never freed.
 package work

@@ -140,7 +140,8 @@ func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 	}
 	w := t.worker
 	if w.actor == nil && t.state == taskGiven {
-		t.function.took(c.now - max(w.since, t.since))
+		d := c.now - max(w.since, t.since)
+		t.function.took(max(min(int64(m.CpuTime), d), d-tripTime))
 	}
 	if limit := t.class.table.MaxCalls; limit > 0 && t.kind == plain {
 		if w.calls++; w.calls >= limit {
@@ -251,6 +252,7 @@ func (c *Core) recall(w *worker) {
 		t.recalled = true
 	}
 	if asked {
+		w.flight.head.recalled = true // it may not have started either, and then comes along
 		b := c.start(w.process, fb.FrameTypeRecall, wire.RecallSize, 0)
 		clear(b[:wire.RecallSize])
 	}

@@ -230,8 +230,11 @@ func (s *script) do(line string) {
 			Incarnation: uint32(num("incarnation", 0)), Returns: uint32(num("returns", 1)), Deps: uint32(len(deps)), Refs: uint32(len(refs)), Deadline: s.deadline(o["within"])}, load)
 	case "put":
 		w.send(words[1], &fb.PutT{Object: objectT(id.Object{Task: w.mint(words[1], words[2])}), Refs: uint32(len(refs))}, load)
-	case "result": // result WORKER TASK [value=] [index=] [error] [more]
+	case "result": // result WORKER TASK [value=] [index=] [error] [more] [cpu=]
 		m := &fb.ResultT{Task: taskT(w.task(words[2])), Index: uint32(num("index", 0)), Attempt: uint32(num("attempt", 0)), Refs: uint32(len(refs))}
+		if d, err := time.ParseDuration(o["cpu"]); err == nil {
+			m.CpuTime = uint64(d)
+		}
 		if !has("more") {
 			m.Flags = uint32(fb.ResultFlagLast)
 		}

@@ -1,0 +1,46 @@
+package work
+
+import "github.com/maniple-hpc/maniple/transport/wire/id"
+
+// Wants is what the shell has to know to ask the head for more of the node, or to give some of it back.
+type Wants struct {
+	Hungry  bool     // tasks that belong to no group wait for room
+	Used    []Amount // of the node, by those that wait, too: they take it again without asking
+	Devices []string // of the node that are used
+}
+
+// Wants tells what of the node is used and whether more is wanted. The slices are good until the next call.
+func (c *Core) Wants() *Wants {
+	w := &c.wants
+	w.Hungry, w.Used, w.Devices = false, w.Used[:0], w.Devices[:0]
+	for _, j := range c.jobs {
+		for _, cl := range j.active {
+			if cl.group == (id.Task{}) && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
+				w.Hungry = true
+			}
+		}
+	}
+	for _, k := range c.workers {
+		if !k.held || k.grant.group != (id.Task{}) {
+			continue
+		}
+		for _, p := range k.class.need.parts {
+			for len(w.Used) <= p.resource {
+				w.Used = append(w.Used, Amount{Name: c.names[len(w.Used)]})
+			}
+			w.Used[p.resource].Amount += p.amount
+		}
+		w.Devices = append(w.Devices, k.devices...)
+	}
+	return w
+}
+
+// Has tells whether anything is left of a job: a process, an actor, or a task.
+func (c *Core) Has(job uint32) bool {
+	for _, j := range c.jobs {
+		if j.number == job {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,50 @@
+package work
+
+import (
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// Without anything granted a task is hungry; what a worker has is used, also while it waits and lends its CPU.
+func TestWants(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.auto = true
+	w.attach("d", Driver, 1, 0)
+	if wants := w.core.Wants(); wants.Hungry || len(wants.Used) != 0 || !w.core.Has(1) || w.core.Has(2) {
+		t.Errorf("of nothing: %+v", wants)
+	}
+	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+	w.send("d", &fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Retries: 3, Bundle: -1}, nil)
+	task := w.mint("d", "t")
+	w.send("d", &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1}, nil)
+	if !w.core.Wants().Hungry {
+		t.Error("a task waits for what nobody granted, and is not hungry")
+	}
+	used := func() int64 {
+		wants := w.core.Wants()
+		if wants.Hungry || len(wants.Used) != 1 || wants.Used[0].Name != "CPU" {
+			t.Fatalf("%+v", wants)
+		}
+		return wants.Used[0].Amount
+	}
+	w.step(Grant{Resources: []Amount{{"CPU", 2 * one}}})
+	runs := w.who[w.core.entries[task].task.worker.process.id]
+	if used() != one {
+		t.Errorf("one task uses %d", used())
+	}
+	w.send(runs, &fb.BlockedT{Task: taskT(task)}, nil)
+	if used() != one {
+		t.Errorf("while it waits it uses %d", used())
+	}
+	w.send(runs, &fb.UnblockedT{Task: taskT(task)}, nil)
+	w.send(runs, &fb.ResultT{Task: taskT(task), Flags: 1}, nil)
+	if wants := w.core.Wants(); len(wants.Used) != 0 && wants.Used[0].Amount != 0 {
+		t.Errorf("afterwards: %+v", wants)
+	}
+	w.step(ProcessGone{Process: w.procs["d"]})
+	w.step(ProcessGone{Process: w.procs[runs]})
+	if w.core.Has(1) {
+		t.Error("the job is over, and still there")
+	}
+}
