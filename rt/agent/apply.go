@@ -25,7 +25,7 @@ func (l *loop) apply(ctx context.Context, e Effect) {
 	case PeerDrop:
 		l.dropPeer(e.Peer)
 	case ToClient:
-		l.sendClient(e)
+		l.sendClient(ctx, e)
 	case CloseClient:
 		l.closeClient(ctx, e)
 	case ToKeeper:

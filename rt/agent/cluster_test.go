@@ -42,6 +42,10 @@ func TestMain(m *testing.M) {
 			os.Exit(agent.Main(os.Args[2:], "test"))
 		case "head":
 			os.Exit(head.Main(os.Args[2:], "test"))
+		case "-m": // maniple._template
+			os.Exit(template())
+		case "worker":
+			os.Exit(worker(os.Args[2]))
 		}
 	}
 	os.Exit(m.Run())
@@ -87,6 +91,9 @@ func cluster(t *testing.T, names ...string) []*node {
 		n.dir, n.socket = ready["dir"].(string), ready["socket"].(string)
 	}
 	t.Cleanup(func() {
+		if logs := nodes[0].logs(); strings.Contains(logs, "DATA RACE") { // in a daemon, which is this binary
+			t.Error(logs)
+		}
 		for _, n := range nodes {
 			_ = n.in.Close()
 		}

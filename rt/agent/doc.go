@@ -4,7 +4,9 @@
 // The nouns. Core is everything that the agent decides: a struct with Step, without goroutine, clock,
 // socket or file. Main is the loop around it that does what the effects say. A rank is one program of
 // a gang, named by Key. A stream is its stdout (1) or stderr (2). A client is a process on this node
-// that is attached over the unix socket; the sink of a gang is the client that gets its output.
+// that is attached over the unix socket; the sink of a gang is the client that gets its output. The desk
+// is the shell of package work: it owns the work connections of drivers and workers, the templates that
+// workers are forked from, and the stake, which is what the head has given this node's tasks.
 //
 // Ownership. Core belongs to the loop's one goroutine (in rt/sim to the event heap). Bytes in an
 // event or an effect belong to whoever receives them and are never changed afterwards.
@@ -16,6 +18,8 @@
 //	questions to the head without an answer        Core (relay.go)    maxQueries
 //	groups created and not confirmed               Core (relay.go)    maxPending
 //	frames on links                                transport.Link     its budget per class
+//	batches of work connections                    desk               two per connection
+//	what a process was sent and has not read       desk               maxUnsent; then its connection ends
 //
 // Invariants:
 //
@@ -29,6 +33,11 @@
 //	AGENT-7: an agent that had a head and reaches none for fenceAfter ends its programs and its node, but for
 //	         the one on the head's node, whose keeper starts the head again.
 //	AGENT-8: an agent whose keeper is gone says so to its clients and the head, ends its programs and exits.
+//
+//	AGENT-9: tasks use what the head's ledger has given: the grant of the work core is the sum of the stake's parts,
+//	         and a part goes back only after the grant shrank, if what is in use fits into the others.
+//	AGENT-10: a worker is gone for the work core when both its process and its connection are, and then at once.
+//	AGENT-11: with the agent, its connections: drivers and workers of a killed agent end, and it leaves no worker.
 //
 // Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of
 // output per stream and incarnation.

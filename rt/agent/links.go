@@ -292,15 +292,20 @@ func (l *loop) dropPeer(peer uint32) {
 type clientLink struct {
 	link *transport.Link
 	tcp  bool
+	desk bool // the desk's, or a process of its: it has no link
 }
 
 // clientLost is how long a session with a client on another machine outlives its connection; one on
 // this node is over with it.
 const clientLost = 10 * time.Second
 
-func (l *loop) sendClient(e ToClient) {
+func (l *loop) sendClient(ctx context.Context, e ToClient) {
 	c := l.clients[e.Process]
 	if c == nil {
+		return
+	}
+	if c.desk {
+		l.desk.told(ctx, e)
 		return
 	}
 	if err := c.link.Send(e.M, e.Corr, e.Payload); err != nil {
@@ -312,7 +317,7 @@ func (l *loop) sendClient(e ToClient) {
 // closeClient ends a client's session after what it was sent.
 func (l *loop) closeClient(ctx context.Context, e CloseClient) {
 	c := l.clients[e.Process]
-	if c == nil {
+	if c == nil || c.desk { // what it was told before ends it
 		return
 	}
 	l.goes(func() {
@@ -338,9 +343,14 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		}
 		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
 		var link *transport.Link
+		var process uint32
 		fresh := false
 		hello, welcome, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (w *fb.WelcomeT, r *fb.RefuseT) {
-			if !l.ask(ctx, func() { link, fresh, w, r = l.admit(ctx, m, h, p) }) {
+			admit := func() { link, fresh, w, r = l.admit(ctx, m, h, p) }
+			if h.Purpose == fb.PurposeWork {
+				admit = func() { process, w, r = l.admitWork(ctx, m, h, p) }
+			}
+			if !l.ask(ctx, admit) {
 				return nil, &fb.RefuseT{Code: fb.RefuseCodeBusy, Text: "the agent ends"}
 			}
 			return w, r
@@ -351,6 +361,10 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 			if fresh { // nobody knows of its session
 				link.Kill(err)
 			}
+			return
+		}
+		if hello.Purpose == fb.PurposeWork {
+			l.desk.attached(ctx, conn, process)
 			return
 		}
 		if fresh && hello.Role == fb.RoleAgent && !l.ask(ctx, func() { l.tookPeer(ctx, hello.Agent, link) }) {
@@ -371,17 +385,11 @@ const greetTimeout = 5 * time.Second
 // admit decides about a connection; it runs on the loop. fresh: the link was made for it, and has no
 // place yet if it is a peer's.
 func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (link *transport.Link, fresh bool, w *fb.WelcomeT, r *fb.RefuseT) {
-	if m.Unix && h.Cluster == "" { // whoever reaches the socket means the cluster behind it
-		h.Cluster = l.doc.Cluster
-	}
-	if h.Role == fb.RoleClient { // knows nothing of jobs and restarts
-		h.Job, h.Epoch = l.doc.Job, l.doc.Epoch
-	}
-	if refuse := l.gate.Check(h, p); refuse != nil {
+	if refuse := l.check(m, h, p); refuse != nil {
 		return nil, false, nil, refuse
 	}
 	if h.Purpose != fb.PurposeControl {
-		return nil, false, nil, l.gate.Refuse(fb.RefuseCodeMalformed, "an agent answers control connections only")
+		return nil, false, nil, l.gate.Refuse(fb.RefuseCodeMalformed, "an agent answers control and work connections only")
 	}
 	number := l.core.Agent()
 	w = &fb.WelcomeT{Build: l.build, Agent: number, Term: l.head.term.Load()}
@@ -400,6 +408,33 @@ func (l *loop) admit(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p tra
 	return link, fresh, w, nil
 }
 
+// check refuses what is foreign or stale.
+func (l *loop) check(m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) *fb.RefuseT {
+	if m.Unix && h.Cluster == "" { // whoever reaches the socket means the cluster behind it
+		h.Cluster = l.doc.Cluster
+	}
+	if h.Role == fb.RoleClient { // knows nothing of jobs and restarts
+		h.Job, h.Epoch = l.doc.Job, l.doc.Epoch
+	}
+	return l.gate.Check(h, p)
+}
+
+// admitWork decides about a work connection, and numbers its process; it runs on the loop.
+func (l *loop) admitWork(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (process uint32, w *fb.WelcomeT, r *fb.RefuseT) {
+	if refuse := l.check(m, h, p); refuse != nil {
+		return 0, nil, refuse
+	}
+	l.desk.open(ctx)
+	l.processes++
+	return l.processes, &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}, nil
+}
+
+// clientGone: a client is over; on the loop.
+func (l *loop) clientGone(ctx context.Context, process uint32) {
+	delete(l.clients, process)
+	l.step(ctx, ClientGone{Process: process})
+}
+
 // peerLinkFor finds the session that a peer resumes, or makes one.
 func (l *loop) peerLinkFor(ctx context.Context, h *fb.HelloT) (link *transport.Link, fresh bool) {
 	if p := l.peers[h.Agent]; p != nil && p.in != nil && h.Session != 0 {
@@ -414,7 +449,10 @@ func (l *loop) peerLinkFor(ctx context.Context, h *fb.HelloT) (link *transport.L
 func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) (link *transport.Link, fresh bool) {
 	if h.Session != 0 && !unix {
 		for _, c := range l.clients {
-			if s, _ := c.link.Session(); c.tcp && s == h.Session {
+			if !c.tcp {
+				continue
+			}
+			if s, _ := c.link.Session(); s == h.Session {
 				return c.link, false
 			}
 		}
@@ -433,10 +471,7 @@ func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) (link
 			l.post(ctx, item{ev: FromClient{Process: process, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: c.link, msg: m})
 		},
 		OnDead: func(error) {
-			l.post(ctx, item{do: func(ctx context.Context) {
-				delete(l.clients, process)
-				l.step(ctx, ClientGone{Process: process})
-			}})
+			l.post(ctx, item{do: func(ctx context.Context) { l.clientGone(ctx, process) }})
 		},
 	})
 	l.clients[process] = c

@@ -38,6 +38,7 @@ type loop struct {
 	peers     map[uint32]*peerLinks
 	clients   map[uint32]*clientLink
 	processes uint32
+	desk      *desk
 	programs  map[Key]*stdio
 	spools    map[Key]*spool // of programs whose descriptors have not come
 	sinks     map[Key]Remember

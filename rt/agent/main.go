@@ -80,7 +80,9 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, 
 		l.dropPeer(p)
 	}
 	for _, c := range l.clients {
-		c.link.Kill(transport.ErrClosed)
+		if !c.desk {
+			c.link.Kill(transport.ErrClosed)
+		}
 	}
 	l.head.link.Kill(transport.ErrClosed)
 	_ = keeper.Close()
@@ -124,6 +126,7 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
 	}
+	l.desk = newDesk(l)
 	l.gate.Dead, l.gate.Agent = l.core.Dead, l.core.Agent
 	return l, nil
 }

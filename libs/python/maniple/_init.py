@@ -114,6 +114,8 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
     from maniple import __version__
 
     config: Dict[str, Any] = {"namespace": namespace, "argv": sys.argv[:8], "cwd": os.getcwd(), "sys_path": _sys_path()}
+    if kind == dial.DRIVER:  # what the agent starts workers with
+        config["executable"], config["env"] = sys.executable, dict(os.environ)
     if runtime_env:
         config["runtime_env"] = runtime_env
     if job:

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import json
+import os
+import sys
 import threading
 
 import pytest
@@ -412,7 +415,10 @@ def test_the_address_comes_from_the_environment(agent, monkeypatch):
     ref = maniple.put(1)  # the first call connects
     assert maniple.get(ref) == 1
     attach = agent.peer().attach
-    assert int(attach["kind"]) == 1 and attach["language"] == "python" and '"sys_path"' in attach["job_config"]
+    assert int(attach["kind"]) == 1 and attach["language"] == "python"
+    config = json.loads(attach["job_config"])  # what the agent makes workers with
+    assert config["executable"] == sys.executable and config["cwd"] == os.getcwd() and config["sys_path"]
+    assert config["env"]["MANIPLE_ADDRESS"] == "unix:" + agent.path
 
 
 def test_a_socket_with_a_long_path(tmp_path):

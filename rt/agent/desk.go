@@ -1,0 +1,374 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+	carrier "github.com/maniple-hpc/maniple/transport/work"
+)
+
+// desk is the shell around a work.Core: the goroutine that owns it, beside the loop, so that neither a
+// flood of tasks delays a drain nor a gang's output a task. What comes in lies in one box, of which a turn
+// takes all; what goes out is flushed once at the end of the turn. So at load a turn has many frames,
+// and when idle it has one, which waits for nobody.
+//
+// To the loop's core the desk is a client, with a number of its own: it asks the head for the node's
+// resources (desk_stake.go) and for the templates of jobs (desk_worker.go) by groups, as `maniple run` does. What a
+// process asks that is not about work (groups, the cluster's state) goes to the loop's core in its name.
+//
+// Bounds: two batches of each connection lie in the box at most, and what the loop's core says to clients;
+// what a process does not read is bounded by maxUnsent, and then its connection ends.
+type desk struct {
+	l       *loop
+	process uint32 // as a client of the loop's core; 0: not opened yet. The loop's.
+
+	mu   sync.Mutex
+	box  []mail
+	wake chan struct{} // capacity 1
+
+	core      *work.Core // nil until this agent is a member
+	agent     uint32
+	early     []*arrival // attached before that
+	conns     map[id.Process]*workConn
+	dirty     []*workConn
+	jobs      []*job
+	hired     map[uint64]*hired
+	templates []*template // all whose group has not ended
+	stake     stake
+	acking    []*workConn          // with output that is not acknowledged
+	half      []*hired             // of which only the process or only the connection is over
+	acks      []*fb.RankOutputAckT // of output that nobody wants
+	minted    uint64
+	keys      uint64 // of templates
+	over      string // the node ends, and why
+	effects   []work.Effect
+	frames    work.Frames
+	events    []work.Event // that effects brought about, for after them
+}
+
+// mail is one thing for the desk: a batch of a connection, or something to do.
+type mail struct {
+	conn  *workConn
+	batch carrier.Batch
+	do    func()
+}
+
+// maxUnsent is how much a process may leave unread of what is for it.
+const maxUnsent = 1 << 30
+
+func newDesk(l *loop) *desk {
+	return &desk{
+		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
+		hired: map[uint64]*hired{}, stake: stake{bundles: map[id.Task][]*fb.BundlePlaceT{}},
+	}
+}
+
+// open makes the desk a client of the loop's core, with the first work connection; on the loop.
+func (d *desk) open(ctx context.Context) {
+	if d.process != 0 {
+		return
+	}
+	l := d.l
+	l.processes++
+	d.process = l.processes
+	l.clients[d.process] = &clientLink{desk: true}
+	l.goes(func() { d.run(ctx) })
+	l.step(ctx, FromClient{Process: d.process, M: &fb.AttachT{Name: "tasks", Pid: uint32(os.Getpid()), Build: l.build}})
+}
+
+// post brings something to the desk; it never waits.
+func (d *desk) post(m mail) {
+	d.mu.Lock()
+	d.box = append(d.box, m)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the desk's goroutine. It ends with ctx, and every connection with it: the fate rule.
+func (d *desk) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var turn []mail
+	for {
+		select {
+		case <-d.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			d.end()
+			return
+		}
+		d.mu.Lock()
+		turn, d.box = d.box, turn[:0]
+		d.mu.Unlock()
+		for i := range turn {
+			d.take(ctx, &turn[i])
+			turn[i] = mail{}
+		}
+		next := d.settle(ctx)
+		timer.Reset(max(0, time.Duration(next-d.l.now())))
+	}
+}
+
+func (d *desk) take(ctx context.Context, m *mail) {
+	switch {
+	case m.do != nil:
+		m.do()
+	case d.core == nil:
+		m.batch.Release() // of a process that was refused
+	case m.conn.template != nil:
+		d.templateSays(ctx, m.conn, m.batch)
+	default:
+		d.frames.Process, d.frames.Bytes = m.conn.process, m.batch.Bytes
+		d.step(ctx, &d.frames)
+		m.batch.Release()
+		return
+	}
+	d.later(ctx)
+}
+
+// settle does what a turn left to be done once, and tells when the next one is due at the latest.
+func (d *desk) settle(ctx context.Context) int64 {
+	next := d.l.now() + int64(time.Hour)
+	if d.core != nil {
+		if d.core.NextDeadline() <= d.l.now() {
+			d.step(ctx, work.Tick{})
+		}
+		d.tidyJobs(ctx)
+		next = min(next, d.settleStake(ctx), d.settleWorkers())
+		d.later(ctx)
+		next = min(next, d.core.NextDeadline())
+	}
+	next = min(next, d.settleOutput(ctx))
+	for i, c := range d.dirty {
+		c.dirty = false
+		c.conn.Flush()
+		d.dirty[i] = nil
+	}
+	d.dirty = d.dirty[:0]
+	return next
+}
+
+// step gives the core an event, does what it wants, and then what that brought about.
+func (d *desk) step(ctx context.Context, ev work.Event) {
+	d.effects = d.core.Step(d.l.now(), ev, d.effects[:0])
+	for i := range d.effects {
+		d.apply(ctx, &d.effects[i])
+		d.effects[i] = work.Effect{}
+	}
+	d.later(ctx)
+}
+
+// later gives the core what effects brought about.
+func (d *desk) later(ctx context.Context) {
+	for len(d.events) > 0 && d.core != nil {
+		ev := d.events[0]
+		d.events = d.events[1:]
+		d.effects = d.core.Step(d.l.now(), ev, d.effects[:0])
+		for i := range d.effects {
+			d.apply(ctx, &d.effects[i])
+			d.effects[i] = work.Effect{}
+		}
+	}
+}
+
+// brings notes an event for after the effects that are being done.
+func (d *desk) brings(ev work.Event) { d.events = append(d.events, ev) }
+
+func (d *desk) apply(ctx context.Context, e *work.Effect) {
+	switch e.Do {
+	case work.Append:
+		if c := d.conns[e.Process]; c != nil {
+			d.append(c, e.Bytes)
+		}
+	case work.NeedWorker:
+		d.hire(ctx, e.Need)
+	case work.KillWorker:
+		if h := d.hired[e.Key]; h != nil {
+			d.kill(h, e.Text)
+		}
+	case work.CloseProcess:
+		if c := d.conns[e.Process]; c != nil {
+			d.refuse(c, e.Text)
+		}
+	case work.Say:
+		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
+		d.say(e)
+	case work.Pass:
+		if c := d.conns[e.Process]; c != nil {
+			d.pass(ctx, c, carrier.Frame(e.Bytes))
+		}
+	}
+}
+
+// say tells users what the core has to say: the process that it concerns, if it is a driver, or its driver.
+func (d *desk) say(e *work.Effect) {
+	for _, c := range d.sorted() {
+		mine := e.Process == 0 || c.process == e.Process
+		if of := d.conns[e.Process]; of != nil {
+			mine = c.job == of.job
+		}
+		if mine && c.kind == fb.AttachKindDriver {
+			d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: e.Code, Text: e.Text, Wall: d.l.now()}, 0, nil)
+		}
+	}
+}
+
+// sorted gives the connections in the order of their processes.
+func (d *desk) sorted() []*workConn {
+	list := make([]*workConn, 0, len(d.conns))
+	for _, c := range d.conns {
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b *workConn) int { return int(a.process) - int(b.process) })
+	return list
+}
+
+// ask gives the loop's core a message of a client.
+func (d *desk) ask(ctx context.Context, process uint32, m Message, corr uint64, payload []byte) {
+	d.l.post(ctx, item{ev: FromClient{Process: process, M: m, Corr: corr, Payload: payload}})
+}
+
+// mint gives a new group an ID of the desk's own.
+func (d *desk) mint() id.Task {
+	d.minted++
+	return id.Task{Agent: id.Agent(d.agent), Process: id.Process(d.process), Counter: d.minted}
+}
+
+// told takes what the loop's core says to a client that is the desk's; on the loop.
+func (d *desk) told(ctx context.Context, e ToClient) {
+	var bundles []*fb.BundlePlaceT
+	if u, ok := e.M.(*fb.GroupUpdateT); ok && u.Phase == fb.GroupPhaseCreated {
+		bundles = d.l.core.bundlesOf(taskOf(u.Group), u.Incarnation)
+	}
+	d.post(mail{do: func() {
+		if e.Process == d.process {
+			d.toldDesk(ctx, e, bundles)
+			return
+		}
+		if u, ok := e.M.(*fb.GroupUpdateT); ok {
+			d.grantGroup(u, bundles)
+		}
+		if c := d.conns[id.Process(e.Process)]; c != nil {
+			if _, ok := e.M.(*fb.AttachedT); !ok { // it is attached
+				d.send(c, e.M, e.Corr, e.Payload)
+			}
+		}
+	}})
+}
+
+func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePlaceT) {
+	switch m := e.M.(type) {
+	case *fb.AttachedT:
+		d.begin(ctx, m)
+	case *fb.StateReplyT:
+		d.toldFree(ctx, m, e.Payload)
+	case *fb.GroupUpdateT:
+		if !d.toldStake(m, bundles) {
+			d.toldTemplate(ctx, m)
+		}
+	case *fb.RankOutputT:
+		d.toldOutput(m, e.Payload)
+	case *fb.NoticeT:
+		if m.Level >= fb.LevelWarning && m.Group == nil {
+			for _, c := range d.sorted() {
+				if c.kind == fb.AttachKindDriver && !c.client { // else it was told itself
+					d.send(c, m, 0, nil)
+				}
+			}
+		}
+	case *fb.ShutdownT:
+		d.leave(ctx, m.Reason)
+	}
+}
+
+// begin makes the core, now that this agent has its number, and takes in who came before.
+func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
+	if d.core != nil {
+		return
+	}
+	d.agent = m.Agent
+	d.core = work.New(work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster})
+	for _, a := range d.early {
+		d.arrive(ctx, a)
+	}
+	d.early = nil
+}
+
+// leave ends all connections: the node ends.
+func (d *desk) leave(ctx context.Context, why string) {
+	if d.over != "" {
+		return
+	}
+	d.over = why
+	for _, c := range d.sorted() {
+		d.send(c, &fb.ShutdownT{Reason: why}, 0, nil)
+		d.refuse(c, why)
+	}
+	d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, d.process) }})
+}
+
+// end cuts all connections and waits for their goroutines.
+func (d *desk) end() {
+	d.mu.Lock()
+	box := d.box
+	d.box = nil
+	d.mu.Unlock()
+	for _, m := range box { // a reader may wait for its batch
+		if m.do == nil {
+			m.batch.Release()
+		}
+	}
+	for _, c := range d.sorted() {
+		c.conn.Cut()
+		<-c.conn.Done()
+	}
+	for _, a := range d.early {
+		_ = a.conn.Close()
+	}
+}
+
+// bundlesOf gives what of a group was reserved on this node.
+func (c *Core) bundlesOf(group id.Task, incarnation uint32) []*fb.BundlePlaceT {
+	if g := c.gangs.byKey[gangKey{group, incarnation}]; g != nil {
+		return slices.Clone(g.bundles)
+	}
+	return nil
+}
+
+// amounts are resources as the work core has them.
+func amounts(list []*fb.ResourceT) []work.Amount {
+	out := make([]work.Amount, 0, len(list))
+	for _, r := range list {
+		out = append(out, work.Amount{Name: r.Name, Amount: r.Amount})
+	}
+	return out
+}
+
+// grantGroup lets the tasks of a group that a process made use its bundles here.
+func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
+	group := taskOf(u.Group)
+	if d.core == nil {
+		return
+	}
+	switch u.Phase {
+	case fb.GroupPhaseCreated:
+		for _, b := range bundles {
+			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices})
+		}
+		d.stake.bundles[group] = bundles
+	case fb.GroupPhasePending, fb.GroupPhaseStopping, fb.GroupPhaseEnded:
+		for _, b := range d.stake.bundles[group] {
+			d.brings(work.Grant{Group: group, Bundle: int32(b.Index)})
+		}
+		delete(d.stake.bundles, group)
+	}
+}

@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+	carrier "github.com/maniple-hpc/maniple/transport/work"
+)
+
+// workConn is a work connection and the process at its end.
+type workConn struct {
+	conn     *carrier.Conn
+	process  id.Process
+	kind     fb.AttachKind
+	job      uint32
+	template *template // it is one's
+	hired    *hired    // it is a worker's
+	client   bool      // the loop's core knows it as a client, too
+	dirty    bool
+	acks     []*fb.RankOutputAckT // of output that it was sent and may not have read
+}
+
+// arrival is a process that said what it is.
+type arrival struct {
+	conn    transport.Conn
+	process uint32
+	attach  *fb.AttachT
+}
+
+// attached takes over a work connection after its handshake, on a goroutine of its own.
+func (d *desk) attached(ctx context.Context, conn transport.Conn, process uint32) {
+	attach, err := carrier.Attaching(conn)
+	if err != nil {
+		d.l.log.Warn("a process did not attach", "error", err)
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	a := &arrival{conn, process, attach}
+	d.post(mail{do: func() {
+		switch {
+		case ctx.Err() != nil:
+			_ = conn.Close()
+		case d.core == nil && d.over == "": // IDs begin with this agent's number
+			d.early = append(d.early, a)
+		default:
+			d.arrive(ctx, a)
+		}
+	}})
+}
+
+// arrive starts a connection, and tells the core of its process.
+func (d *desk) arrive(ctx context.Context, a *arrival) {
+	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind}
+	c.conn = carrier.New(a.conn, carrier.Config{
+		MaxUnsent: maxUnsent,
+		OnBatch:   func(b carrier.Batch) { d.post(mail{conn: c, batch: b}) },
+		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
+	})
+	d.conns[c.process] = c
+	if d.over != "" {
+		d.refuse(c, "the cluster is being shut down: "+d.over)
+		return
+	}
+	switch a.attach.Kind {
+	case fb.AttachKindTemplate:
+		d.templateUp(c, a.attach)
+	case fb.AttachKindWorker:
+		h := d.hired[a.attach.Worker]
+		if h == nil || h.conn != nil || h.state != nil {
+			d.refuse(c, "no worker of that key is waited for")
+			return
+		}
+		c.hired, c.job, h.conn = h, h.job.number, c
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid})
+	default:
+		j, why := d.jobFor(ctx, c, a.attach)
+		if j == nil {
+			d.refuse(c, why)
+			return
+		}
+		c.job = j.number
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid})
+	}
+}
+
+// refuse says why and ends a connection.
+func (d *desk) refuse(c *workConn, why string) {
+	d.send(c, &fb.GoodbyeT{Reason: why}, 0, nil)
+	c.conn.Finish()
+}
+
+// append puts frames behind those that wait for a process.
+func (d *desk) append(c *workConn, frames []byte) {
+	if err := c.conn.Append(frames); err != nil {
+		if err == carrier.ErrFull {
+			d.l.log.Warn("a process does not read what is for it: its connection ends", "process", c.process, "unsent", c.conn.Unsent())
+			c.conn.Cut()
+		}
+		return // else it ends, and ended comes
+	}
+	if !c.dirty {
+		c.dirty = true
+		d.dirty = append(d.dirty, c)
+	}
+}
+
+// send appends a message that is not hot.
+func (d *desk) send(c *workConn, m Message, corr uint64, payload []byte) {
+	frame, err := carrier.AppendMessage(nil, m, corr, payload)
+	if err != nil {
+		d.l.log.Error("a message can't be sent to a process", "type", typeName(m), "error", err)
+		return
+	}
+	d.append(c, frame)
+}
+
+// ended: a connection is over. A worker is only gone with its process.
+func (d *desk) ended(ctx context.Context, c *workConn, err error) {
+	delete(d.conns, c.process)
+	switch {
+	case c.template != nil:
+		d.templateDown(ctx, c.template)
+		return
+	case c.hired != nil:
+		c.hired.closed = d.l.now()
+		d.workerOver(c.hired)
+		return
+	}
+	if c.client {
+		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
+	}
+	if d.core == nil {
+		return
+	}
+	why := "its connection broke"
+	if err == io.EOF || err == carrier.ErrClosed {
+		why = "it ended"
+	}
+	d.brings(work.ProcessGone{Process: c.process, Why: why})
+	j := d.jobOf(c.job)
+	if j == nil {
+		return
+	}
+	j.drivers--
+	if uint32(c.process) == j.number { // what forked off does not keep the job
+		for _, k := range d.sorted() {
+			if k.job == j.number && k.hired == nil {
+				d.refuse(k, "its driver ended")
+			}
+		}
+	}
+}
+
+// pass gives the loop's core what a process says that is not about work.
+func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
+	switch f.Type() {
+	case fb.FrameTypeGroupCreate, fb.FrameTypeGroupCancel, fb.FrameTypeGroupWatch, fb.FrameTypeStateQuery:
+	default:
+		d.refuse(c, "a "+f.Type().String()+" is nothing that a process may say to its agent")
+		return
+	}
+	m, err := f.Message()
+	if err != nil {
+		d.refuse(c, "sent a "+f.Type().String()+" that can't be read")
+		return
+	}
+	if g, ok := m.(*fb.GroupCreateT); ok {
+		if at := taskOf(g.Group); uint32(at.Agent) != d.agent || at.Process != c.process {
+			d.refuse(c, "made a group under an ID that is not its own")
+			return
+		}
+		d.stake.wanted = true
+	}
+	if !c.client {
+		c.client = true
+		process := uint32(c.process)
+		d.l.post(ctx, item{do: func(ctx context.Context) {
+			d.l.clients[process] = &clientLink{desk: true}
+			d.l.step(ctx, FromClient{Process: process, M: &fb.AttachT{Name: "process of job", Build: d.l.build}})
+		}})
+	}
+	d.ask(ctx, uint32(c.process), m, f.Corr(), append([]byte(nil), f.Payload()...))
+}

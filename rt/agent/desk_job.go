@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// job is a driver, the processes that it forked, and the workers of all of them. Its number is that of
+// its driver's process, so it is one on this agent only.
+type job struct {
+	number   uint32
+	name     string // of its driver, for people
+	config   jobConfig
+	worker   string // MANIPLE_JOB_CONFIG of its workers
+	drivers  int
+	hired    int
+	template *template
+}
+
+// jobConfig is what a driver says of its job, as JSON in Attach.
+type jobConfig struct {
+	Job        uint32            `json:"job"`        // of a process that a driver forked: the driver's
+	Executable string            `json:"executable"` // Python
+	Cwd        string            `json:"cwd"`
+	Env        map[string]string `json:"env"`
+	Namespace  string            `json:"namespace"`
+	RuntimeEnv json.RawMessage   `json:"runtime_env"`
+	SysPath    []string          `json:"sys_path"`
+}
+
+// jobFor gives the job of a driver that came: a new one, or the one of the process that forked it.
+func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, string) {
+	var config jobConfig
+	if a.JobConfig != "" {
+		if err := json.Unmarshal([]byte(a.JobConfig), &config); err != nil {
+			return nil, "its job_config can't be read: " + err.Error()
+		}
+	}
+	if config.Job != 0 {
+		j := d.jobOf(config.Job)
+		if j == nil || j.drivers == 0 {
+			return nil, fmt.Sprintf("job %d, to which it belongs, is over", config.Job)
+		}
+		j.drivers++
+		return j, ""
+	}
+	if a.Language == "python" && (!strings.HasPrefix(config.Executable, "/") || !strings.HasPrefix(config.Cwd, "/")) {
+		return nil, "its job_config names neither its Python nor its directory: install the same maniple everywhere"
+	}
+	j := &job{number: uint32(c.process), name: fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), config: config, drivers: 1}
+	text, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
+	if err != nil {
+		return nil, "its job_config can't be passed on: " + err.Error()
+	}
+	j.worker = string(text)
+	d.jobs = append(d.jobs, j)
+	if a.Language == "python" { // warm before the first task comes
+		d.templateFor(ctx, j)
+	}
+	d.stake.eager = true
+	return j, ""
+}
+
+func (d *desk) jobOf(number uint32) *job {
+	for _, j := range d.jobs {
+		if j.number == number {
+			return j
+		}
+	}
+	return nil
+}
+
+// tidyJobs ends what is left of jobs that are over.
+func (d *desk) tidyJobs(ctx context.Context) {
+	d.jobs = slices.DeleteFunc(d.jobs, func(j *job) bool {
+		over := j.drivers == 0 && j.hired == 0 && !d.core.Has(j.number)
+		if over && j.template != nil {
+			d.endTemplate(ctx, j.template, "its driver ended")
+		}
+		return over
+	})
+}
+
+// fork is the environment of a worker beside that of its template, or why it can't be made.
+func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
+	env := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("MANIPLE_WORKER=%d", n.Key)}
+	if _, own := j.config.Env["OMP_NUM_THREADS"]; !own {
+		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", max(1, n.CPUs/10_000)))
+	}
+	if n.Environment != "" {
+		var wanted struct {
+			Vars map[string]string `json:"env_vars"`
+		}
+		dec := json.NewDecoder(strings.NewReader(n.Environment))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&wanted); err != nil {
+			return nil, fmt.Sprintf("its runtime_env can't be made: %v; env_vars is all that there is yet: install what is needed where the driver runs", err)
+		}
+		for name, value := range wanted.Vars {
+			env = append(env, name+"="+value)
+		}
+		slices.Sort(env[2:])
+	}
+	if len(devices) > 0 { // exactly one mask, or they hide from each other
+		mask := "CUDA_VISIBLE_DEVICES"
+		if devices[0].Kind == "amd" {
+			mask = "ROCR_VISIBLE_DEVICES"
+		}
+		env = append(env, mask+"="+strings.Join(n.Devices, ","))
+	}
+	return env, ""
+}
+
+// toldOutput passes what a template and its workers print to the driver.
+func (d *desk) toldOutput(m *fb.RankOutputT, data []byte) {
+	ack := &fb.RankOutputAckT{Group: m.Group, Incarnation: m.Incarnation, Rank: m.Rank, Stream: m.Stream, Offset: m.Offset + uint64(len(data))}
+	if m.Eof {
+		ack.Offset++
+	}
+	var to *workConn
+	for _, t := range d.templates {
+		if t.group == taskOf(m.Group) {
+			to = d.conns[id.Process(t.job.number)]
+		}
+	}
+	if to == nil { // nobody is left who wants it
+		d.acks = append(d.acks, ack)
+		return
+	}
+	if len(data) > 0 {
+		d.send(to, m, 0, data)
+	}
+	if len(to.acks) == 0 {
+		d.acking = append(d.acking, to)
+	}
+	to.acks = append(to.acks, ack)
+}
+
+// outputAhead is how much a driver may leave unread before what its workers print waits for it; then it is looked
+// at again after outputLook.
+const (
+	outputAhead = 1 << 20
+	outputLook  = 50 * time.Millisecond
+)
+
+// settleOutput acknowledges what drivers have read, or nearly.
+func (d *desk) settleOutput(ctx context.Context) int64 {
+	next := never
+	for _, a := range d.acks {
+		d.ask(ctx, d.process, a, 0, nil)
+	}
+	d.acks = d.acks[:0]
+	d.acking = slices.DeleteFunc(d.acking, func(c *workConn) bool {
+		if c.conn.Unsent() > outputAhead {
+			next = d.l.now() + int64(outputLook)
+			return false
+		}
+		for _, a := range c.acks {
+			d.ask(ctx, d.process, a, 0, nil)
+		}
+		c.acks = c.acks[:0]
+		return true
+	})
+	return next
+}

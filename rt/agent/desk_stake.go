@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// stake is what of the node the head's ledger has given to tasks that belong to no group: bare groups of
+// one bundle on this node, each a part of what was free when it was asked for. So tasks and gangs never have the
+// same CPU, and `explain` names whoever holds it. Parts that are not used go back one by one.
+type stake struct {
+	parts   []*part
+	asking  bool // a question to the head is out
+	eager   bool // a driver came: ask before it has tasks
+	wanted  bool // a process has made a group: what is not used goes back at once
+	again   int64
+	every   time.Duration
+	idle    int64 // since when parts are not used
+	asked   int
+	bundles map[id.Task][]*fb.BundlePlaceT // here, of groups that processes made
+}
+
+// part is one of the groups.
+type part struct {
+	group  id.Task
+	bundle *fb.BundlePlaceT // nil: not yet placed
+	gone   bool             // given back
+}
+
+const (
+	cpuParts   = 8                      // the CPUs of a node come in so many parts at most
+	stakeIdle  = int64(3 * time.Second) // an unused part goes back
+	stakeWait  = 10 * time.Second       // when a part was not placed for so long, it is asked anew what is free
+	stakeAgain = 500 * time.Millisecond // tasks that wait have the head asked so often at first,
+	stakeMost  = 5 * time.Second        // and so often when that was of no use
+)
+
+// settleStake asks for more of the node when tasks wait, and gives back what none needs.
+func (d *desk) settleStake(ctx context.Context) int64 {
+	s, now := &d.stake, d.l.now()
+	wants := d.core.Wants()
+	if wants.Hungry || s.eager {
+		s.idle = 0
+		if d.over != "" || s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone }) {
+			return never
+		}
+		if now < s.again && !s.eager {
+			return s.again
+		}
+		s.asking, s.eager = true, false
+		s.every = min(max(2*s.every, stakeAgain), stakeMost)
+		s.again = now + int64(s.every)
+		d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, 1, nil)
+		return never
+	}
+	s.every = 0
+	spare := s.spare(wants)
+	switch {
+	case len(spare) == 0:
+		s.idle, s.wanted = 0, false
+		return never
+	case s.idle == 0:
+		s.idle = now
+	}
+	if due := s.idle + stakeIdle; now < due && !s.wanted {
+		return due
+	}
+	s.idle, s.again, s.wanted = 0, 0, false
+	for _, p := range spare {
+		p.gone = true
+	}
+	d.regrant()
+	d.later(ctx) // before they go back, so that nothing starts on them meanwhile
+	for _, p := range spare {
+		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+	}
+	return never
+}
+
+// spare gives the parts without which what is used is still there.
+func (s *stake) spare(w *work.Wants) (out []*part) {
+	var have []*fb.ResourceT
+	for _, p := range s.parts {
+		if p.bundle != nil && !p.gone {
+			for _, r := range p.bundle.Resources {
+				have = add(have, r.Name, r.Amount)
+			}
+		}
+	}
+	for _, u := range w.Used {
+		have = add(have, u.Name, -u.Amount)
+	}
+	for i := len(s.parts) - 1; i >= 0; i-- {
+		p := s.parts[i]
+		if p.bundle == nil || p.gone || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
+			continue
+		}
+		if slices.ContainsFunc(p.bundle.Resources, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
+			continue
+		}
+		for _, r := range p.bundle.Resources {
+			have = add(have, r.Name, -r.Amount)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func amountOf(list []*fb.ResourceT, name string) int64 {
+	for _, r := range list {
+		if r.Name == name {
+			return r.Amount
+		}
+	}
+	return 0
+}
+
+func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
+	for _, r := range list {
+		if r.Name == name {
+			r.Amount += amount
+			return list
+		}
+	}
+	return append(list, &fb.ResourceT{Name: name, Amount: amount})
+}
+
+// toldFree asks for what the head says is free here.
+func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) {
+	s := &d.stake
+	s.asking = false
+	var reply struct {
+		Nodes []struct {
+			Name    string             `json:"name"`
+			Free    map[string]float64 `json:"free"`
+			Devices []struct {
+				Free float64 `json:"free"`
+			} `json:"devices"`
+		} `json:"nodes"`
+	}
+	if err := json.Unmarshal(payload, &reply); err != nil || m.Error != "" {
+		d.l.log.Warn("the head does not say what is free here", "error", err, "reply", m.Error)
+		return
+	}
+	if d.over != "" {
+		return
+	}
+	var free []*fb.ResourceT
+	for _, n := range reply.Nodes {
+		if n.Name != d.l.core.cfg.Name {
+			continue
+		}
+		if len(n.Devices) > 0 { // parts of devices are no device
+			n.Free["GPU"] = 0
+		}
+		for _, v := range n.Devices {
+			if v.Free == 1 {
+				n.Free["GPU"]++
+			}
+		}
+		for name, x := range n.Free {
+			free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
+		}
+	}
+	slices.SortFunc(free, func(a, b *fb.ResourceT) int { return cmp.Compare(a.Name, b.Name) })
+	parts := divide(free)
+	if len(parts) == 0 && !slices.ContainsFunc(s.parts, func(p *part) bool { return !p.gone }) {
+		// Gangs have all of it: stand in line for a CPU.
+		parts = [][]*fb.ResourceT{{{Name: placement.CPU, Amount: whole}}}
+	}
+	for _, resources := range parts {
+		s.asked++
+		p := &part{group: d.mint()}
+		s.parts = append(s.parts, p)
+		d.ask(ctx, d.process, &fb.GroupCreateT{
+			Group: taskT(p.group), Name: fmt.Sprintf("tasks-%s-%d-%d", d.l.core.cfg.Name, d.agent, s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
+			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
+		}, 0, nil)
+	}
+}
+
+// whole is one CPU or one GPU.
+const whole = 10_000
+
+// divide makes parts of what is free: some of the CPUs each, the first with memory and the like; and one for each GPU.
+func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
+	var rest []*fb.ResourceT
+	for _, r := range free {
+		switch n := r.Amount / whole; {
+		case r.Amount <= 0:
+		case r.Name == placement.CPU:
+			for k := range min(n, cpuParts) {
+				parts = append(parts, []*fb.ResourceT{{Name: r.Name, Amount: ((k+1)*n/min(n, cpuParts) - k*n/min(n, cpuParts)) * whole}})
+			}
+		case r.Name == "GPU":
+			for range n {
+				parts = append(parts, []*fb.ResourceT{{Name: r.Name, Amount: whole}})
+			}
+		default:
+			rest = append(rest, r)
+		}
+	}
+	switch {
+	case len(rest) == 0:
+	case len(parts) > 0:
+		parts[0] = append(parts[0], rest...)
+	default:
+		parts = append(parts, rest)
+	}
+	return parts
+}
+
+// tenThousandths is exact for whole numbers of any size.
+func tenThousandths(x float64) int64 {
+	n := int64(x)
+	return n*whole + int64((x-float64(n))*whole+0.5)
+}
+
+// toldStake takes the state of one of the stake's groups; false: it is none.
+func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
+	s := &d.stake
+	group := taskOf(u.Group)
+	i := slices.IndexFunc(s.parts, func(p *part) bool { return p.group == group })
+	if i < 0 {
+		return false
+	}
+	p := s.parts[i]
+	switch u.Phase {
+	case fb.GroupPhaseCreated:
+		if len(bundles) > 0 && !p.gone {
+			p.bundle, s.every = bundles[0], 0
+			d.regrant()
+		}
+	case fb.GroupPhaseEnded:
+		s.parts = slices.Delete(s.parts, i, i+1)
+		if !p.gone && p.bundle != nil {
+			d.l.log.Info("a part of the node is not this agent's any more", "group", group)
+			d.regrant()
+		}
+	}
+	return true
+}
+
+// regrant tells the core what of the node its tasks may use now.
+func (d *desk) regrant() {
+	total := []*fb.ResourceT{{Name: placement.CPU}}
+	var devices []string
+	for _, p := range d.stake.parts {
+		if p.bundle == nil || p.gone {
+			continue
+		}
+		devices = append(devices, p.bundle.Devices...)
+		for _, r := range p.bundle.Resources {
+			total = add(total, r.Name, r.Amount)
+		}
+	}
+	d.brings(work.Grant{Resources: amounts(total), Devices: devices})
+}

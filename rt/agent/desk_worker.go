@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+	carrier "github.com/maniple-hpc/maniple/transport/work"
+)
+
+// template is the warm process that a job's workers are forked from: a gang of one program, which holds no
+// resources, so that the head knows of it, the keeper starts and ends it, and `maniple status` lists it.
+type template struct {
+	key   uint64
+	job   *job
+	group id.Task
+	conn  *workConn // nil: it starts, or is over
+	up    bool      // it was there
+	over  bool      // it is to end, or has
+	queue []*fb.ForkT
+}
+
+// hired is a worker that the core asked for.
+type hired struct {
+	key      uint64
+	job      *job
+	template *template
+	conn     *workConn
+	pid      int
+	state    *fb.WorkerStateT // it is over
+	ended    int64            // since when
+	closed   int64            // since when its connection is; 0: it is not
+	killed   string           // it is to end, and why
+}
+
+const (
+	closedWait   = int64(time.Second) // a worker whose connection is closed has so long to end
+	templateTerm = time.Second        // between TERM and KILL for a template
+)
+
+// templateFor gives the template of a job, and has it started if there is none.
+func (d *desk) templateFor(ctx context.Context, j *job) *template {
+	if j.template != nil {
+		return j.template
+	}
+	d.keys++
+	t := &template{key: d.keys, job: j, group: d.mint()}
+	j.template = t
+	d.templates = append(d.templates, t)
+	env := make([]string, 0, len(j.config.Env)+1)
+	for name, value := range j.config.Env {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	env = append(env, fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
+	d.ask(ctx, d.process, &fb.GroupCreateT{
+		Group: taskT(t.group), Name: "workers of " + j.name, Strategy: fb.StrategyStrictPack,
+		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
+		Program: &fb.ProgramT{Argv: []string{j.config.Executable, "-m", "maniple._template"}, Env: env, Cwd: j.config.Cwd, Driver: true, Grace: int64(templateTerm)},
+	}, 0, nil)
+	return t
+}
+
+// endTemplate ends a template and all that it forked.
+func (d *desk) endTemplate(ctx context.Context, t *template, why string) {
+	if t.over {
+		return
+	}
+	t.over = true
+	if t.conn != nil {
+		d.send(t.conn, &fb.ShutdownT{Reason: why}, 0, nil)
+	}
+	if t.job.template == t {
+		t.job.template = nil
+	}
+	d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(t.group), Mode: fb.CancelModeStop, Grace: int64(templateTerm), Reason: why}, 0, nil)
+}
+
+// templateUp: a template has attached.
+func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
+	i := slices.IndexFunc(d.templates, func(t *template) bool { return t.key == a.Worker && t.conn == nil && !t.up && !t.over })
+	if i < 0 {
+		d.refuse(c, "no template of that key is waited for")
+		return
+	}
+	t := d.templates[i]
+	t.conn, t.up, c.template = c, true, t
+	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.l.core.cfg.Name, Cluster: d.l.core.cfg.Cluster}, 0, nil)
+	for _, f := range t.queue {
+		d.send(c, f, 0, nil)
+	}
+	t.queue = nil
+}
+
+// templateDown: the connection of a template is over. Its group ends next, if it has not.
+func (d *desk) templateDown(ctx context.Context, t *template) {
+	t.conn = nil
+	d.endTemplate(ctx, t, "its connection broke")
+}
+
+// toldTemplate takes the state of a template's group. With the template end all workers that it forked.
+func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) {
+	i := slices.IndexFunc(d.templates, func(t *template) bool { return t.group == taskOf(u.Group) })
+	if i < 0 || u.Phase != fb.GroupPhaseEnded {
+		return
+	}
+	t, end := d.templates[i], u.End
+	if end == nil {
+		end = &fb.GroupEndT{}
+	}
+	d.templates = slices.Delete(d.templates, i, i+1)
+	t.over = true
+	if t.job.template == t {
+		t.job.template = nil
+	}
+	why := "the process that its workers are forked from ended: " + end.Reason
+	if end.Tail != "" {
+		why += ": " + end.Tail
+	}
+	for _, h := range d.sortedHired() {
+		if h.template == t && h.state == nil {
+			h.state = &fb.WorkerStateT{Key: h.key, Phase: fb.RankPhaseEnded, Error: why}
+			d.workerOver(h)
+		}
+	}
+}
+
+// templateSays takes what a template tells of its children.
+func (d *desk) templateSays(ctx context.Context, c *workConn, b carrier.Batch) {
+	defer b.Release()
+	for f := range carrier.Frames(b.Bytes) {
+		m, err := f.Message()
+		s, ok := m.(*fb.WorkerStateT)
+		if err != nil || !ok {
+			d.refuse(c, "a template tells of its children, and sent a "+f.Type().String())
+			return
+		}
+		h := d.hired[s.Key]
+		if h == nil || h.template != c.template || h.state != nil {
+			continue
+		}
+		h.pid = int(s.Pid)
+		switch {
+		case s.Phase == fb.RankPhaseEnded:
+			h.state = s
+			d.workerOver(h)
+		case h.killed != "":
+			d.kill(h, h.killed)
+		}
+	}
+}
+
+// hire has a worker forked.
+func (d *desk) hire(ctx context.Context, n *work.Need) {
+	j := d.jobOf(n.Job)
+	if j == nil || d.over != "" {
+		d.brings(work.WorkerFailed{Key: n.Key, Why: "its job is over", Final: true})
+		return
+	}
+	if n.Language != "python" {
+		d.brings(work.WorkerFailed{Key: n.Key, Why: fmt.Sprintf("workers of language %q are not there yet", n.Language), Final: true})
+		return
+	}
+	env, why := j.fork(n, d.l.core.cfg.Devices)
+	if why != "" {
+		d.brings(work.WorkerFailed{Key: n.Key, Why: why, Final: true})
+		return
+	}
+	h := &hired{key: n.Key, job: j, template: d.templateFor(ctx, j)}
+	d.hired[n.Key] = h
+	j.hired++
+	f := &fb.ForkT{Key: n.Key, Env: env}
+	if t := h.template; t.conn != nil {
+		d.send(t.conn, f, 0, nil)
+	} else {
+		t.queue = append(t.queue, f)
+	}
+}
+
+// kill ends a worker at once. One that is not forked yet is when it is.
+func (d *desk) kill(h *hired, why string) {
+	h.killed = why
+	if t := h.template; h.pid == 0 {
+		if i := slices.IndexFunc(t.queue, func(f *fb.ForkT) bool { return f.Key == h.key }); i >= 0 {
+			t.queue = slices.Delete(t.queue, i, i+1)
+			h.state = &fb.WorkerStateT{Key: h.key, Phase: fb.RankPhaseEnded, Error: why}
+			d.workerOver(h)
+		}
+		return
+	}
+	if h.state == nil { // else its number may be another's
+		if p, err := os.FindProcess(h.pid); err == nil {
+			_ = p.Kill()
+			_ = p.Release()
+		}
+	}
+}
+
+// workerOver: a worker's process or its connection has ended. It is over with both.
+func (d *desk) workerOver(h *hired) {
+	if h.state != nil && h.ended == 0 {
+		h.ended = d.l.now()
+	}
+	if h.state == nil || h.conn != nil && h.closed == 0 {
+		d.half = append(d.half, h)
+		return
+	}
+	delete(d.hired, h.key)
+	h.job.hired--
+	why := ending(h.state)
+	if h.conn != nil {
+		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
+	} else {
+		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.state.Error != "" && !h.template.up})
+	}
+}
+
+// ending says how a worker ended.
+func ending(s *fb.WorkerStateT) string {
+	switch {
+	case s.Error != "":
+		return s.Error
+	case s.Signal != 0:
+		return fmt.Sprintf("killed by signal %d (%s)", s.Signal, syscall.Signal(s.Signal))
+	}
+	return fmt.Sprintf("it exited with code %d", s.Code)
+}
+
+// settleWorkers forces the end of workers of which only the process or only the connection is over.
+func (d *desk) settleWorkers() int64 {
+	next, now := never, d.l.now()
+	d.half = slices.DeleteFunc(d.half, func(h *hired) bool {
+		due := h.closed + closedWait
+		if h.state != nil {
+			due = h.ended + endedWait
+		}
+		switch {
+		case d.hired[h.key] != h:
+		case now < due:
+			next = min(next, due)
+			return false
+		case h.state == nil:
+			d.kill(h, "it closed its connection and did not end")
+		default: // a child of it holds the connection open
+			h.conn.conn.Cut()
+		}
+		return true
+	})
+	return next
+}
+
+func (d *desk) sortedHired() []*hired {
+	list := make([]*hired, 0, len(d.hired))
+	for _, h := range d.hired {
+		list = append(list, h)
+	}
+	slices.SortFunc(list, func(a, b *hired) int { return int(int64(a.key) - int64(b.key)) })
+	return list
+}

@@ -1,0 +1,306 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport/uds"
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+	"github.com/maniple-hpc/maniple/transport/work"
+)
+
+// The test binary is also a template and the workers that it starts, as libs/python has them; functions are
+// known by their first byte.
+const (
+	fnPID   = 'p' // its process
+	fnDie   = 'd' // kill -9 of its own, once: the second attempt gives its process
+	fnSleep = 's' // for ever
+)
+
+// attach opens a work connection; batches go to take on one goroutine.
+func attach(path string, a *fb.AttachT, take func(*work.Conn, work.Frame)) (*work.Conn, *fb.AttachedT, error) {
+	conn, err := uds.Dial(context.Background(), path)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.Pid = uint32(os.Getpid())
+	attached, err := work.Attach(conn, &fb.HelloT{}, a)
+	if err != nil {
+		return nil, nil, err
+	}
+	var c *work.Conn
+	ready := make(chan struct{})
+	c = work.New(conn, work.Config{OnBatch: func(b work.Batch) {
+		<-ready
+		for f := range work.Frames(b.Bytes) {
+			take(c, f)
+		}
+		b.Release()
+		c.Flush()
+	}})
+	close(ready)
+	return c, attached, nil
+}
+
+// template is `python -m maniple._template` in Go.
+func template() int {
+	path := os.Getenv("MANIPLE_ADDRESS")
+	key, _ := strconv.ParseUint(os.Getenv("MANIPLE_WORKER"), 10, 64)
+	c, _, err := attach(path, &fb.AttachT{Kind: fb.AttachKindTemplate, Worker: key, Language: "python"}, func(c *work.Conn, f work.Frame) {
+		m, _ := f.Message()
+		fork, ok := m.(*fb.ForkT)
+		if !ok {
+			return
+		}
+		cmd := exec.Command("/proc/self/exe", "worker", strconv.FormatUint(fork.Key, 10))
+		cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), fork.Env...), os.Stdout, os.Stderr
+		if err := cmd.Start(); err != nil {
+			_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Error: err.Error()}, 0, nil)
+			return
+		}
+		_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseRunning, Pid: uint32(cmd.Process.Pid)}, 0, nil)
+		go func() { // ends with its child
+			_ = cmd.Wait()
+			s := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			state := &fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Pid: uint32(cmd.Process.Pid), Code: int32(s.ExitStatus())}
+			if s.Signaled() {
+				state.Code, state.Signal = 0, int32(s.Signal())
+			}
+			_ = c.Send(state, 0, nil)
+		}()
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	<-c.Done()
+	return 0
+}
+
+// worker runs tasks on the reader's goroutine.
+func worker(key string) int {
+	n, _ := strconv.ParseUint(key, 10, 64)
+	c, _, err := attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, func(c *work.Conn, f work.Frame) {
+		if f.Type() != fb.FrameTypeSubmit {
+			return
+		}
+		s := work.Submit(f)
+		switch byte(s.Function()) {
+		case fnDie:
+			if s.Attempt() == 0 {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
+		case fnSleep:
+			fmt.Println("sleeps")
+			return
+		}
+		payload := []byte(strconv.Itoa(os.Getpid()))
+		_, r := work.Extend(nil, fb.FrameTypeResult, len(payload))
+		work.Result(r).SetTask(s.Task())
+		work.Result(r).SetAttempt(s.Attempt())
+		work.Result(r).SetFlags(uint32(fb.ResultFlagLast))
+		copy(r.Payload(), payload)
+		_ = c.Append(r)
+	})
+	if err != nil {
+		return 1
+	}
+	<-c.Done()
+	return 0
+}
+
+// driver is a work connection of the test.
+type driver struct {
+	t       *testing.T
+	conn    *work.Conn
+	at      *fb.AttachedT
+	next    uint64
+	results chan string // the text of each result, errors with "error: " before them
+	output  chan string
+}
+
+func drive(t *testing.T, n *node) *driver {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{}
+	for _, kv := range os.Environ() {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	config, _ := json.Marshal(map[string]any{"executable": self, "cwd": t.TempDir(), "env": env})
+	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100)}
+	d.conn, d.at, err = attach(n.socket, &fb.AttachT{Name: "test", Kind: fb.AttachKindDriver, Language: "python", JobConfig: string(config)}, func(_ *work.Conn, f work.Frame) {
+		switch f.Type() {
+		case fb.FrameTypeResult:
+			text := string(f.Payload())
+			if work.Result(f).Flags()&uint32(fb.ResultFlagError) != 0 {
+				var failure fb.FailureT
+				fb.GetRootAsFailure(f.Payload(), 0).UnPackTo(&failure)
+				text = "error: " + failure.Code + " " + failure.Message
+			}
+			d.results <- text
+		case fb.FrameTypeRankOutput:
+			d.output <- string(f.Payload())
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.conn.Cut)
+	for _, fn := range []byte{fnPID, fnDie, fnSleep} {
+		hash := make([]byte, 32)
+		hash[0] = fn
+		d.send(&fb.FunctionT{Hash: hash, Name: string(fn), Language: "python"})
+	}
+	d.send(&fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Retries: 2, Bundle: -1})
+	d.send(&fb.ShapeT{Number: 2, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Bundle: -1})
+	return d
+}
+
+func (d *driver) send(m wire.Message) {
+	d.t.Helper()
+	if err := d.conn.Send(m, 0, nil); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *driver) submit(fn byte, shape uint32) {
+	d.t.Helper()
+	d.next++
+	_, f := work.Extend(nil, fb.FrameTypeSubmit, 0)
+	s := work.Submit(f)
+	s.SetTask(id.Task{Agent: id.Agent(d.at.Agent), Process: id.Process(d.at.Process), Counter: d.next})
+	s.SetFunction(uint64(fn))
+	s.SetJob(d.at.Job)
+	s.SetShape(shape)
+	s.SetReturns(1)
+	if err := d.conn.Append(f); err != nil {
+		d.t.Fatal(err)
+	}
+	d.conn.Flush()
+}
+
+func (d *driver) result() string {
+	d.t.Helper()
+	select {
+	case r := <-d.results:
+		return r
+	case <-time.After(30 * time.Second):
+		d.t.Fatal("no result came")
+		return ""
+	}
+}
+
+func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+// AGENT-10: real processes, real connections. Tasks spread over workers; one that dies is told from its
+// signal, and its task runs again elsewhere if it may; with the driver all of them end.
+func TestTasksInWorkers(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	d := drive(t, n)
+	for range 2000 {
+		d.submit(fnPID, 1)
+	}
+	pids := map[int]bool{}
+	for range 2000 {
+		pid, err := strconv.Atoi(d.result())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids[pid] = true
+	}
+	if len(pids) > 8 {
+		t.Errorf("%d workers on 8 CPUs", len(pids))
+	}
+	d.submit(fnDie, 1)
+	if pid, err := strconv.Atoi(d.result()); err != nil || pid == 0 {
+		t.Errorf("tried again: %v", err)
+	} else {
+		pids[pid] = true
+	}
+	d.submit(fnDie, 2)
+	if r := d.result(); !strings.HasPrefix(r, "error: WORKER_DIED") || !strings.Contains(r, "signal 9") {
+		t.Errorf("not to be tried again: %s", r)
+	}
+	d.submit(fnSleep, 1)
+	for out := ""; !strings.Contains(out, "sleeps"); {
+		select {
+		case text := <-d.output:
+			out += text
+		case <-time.After(30 * time.Second):
+			t.Fatalf("what workers print: %q", out)
+		}
+	}
+	_ = d.conn.Close()
+	until(t, "all workers are gone", func() bool {
+		for pid := range pids {
+			if !gone(pid) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// AGENT-11
+func TestKilledAgentTakesItsWorkersAlong(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	d := drive(t, n)
+	d.submit(fnPID, 1)
+	pid, err := strconv.Atoi(d.result())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := n.daemon("agent")
+	_ = syscall.Kill(old, syscall.SIGKILL)
+	<-d.conn.Done()
+	until(t, "its worker is gone", func() bool { return gone(pid) })
+	until(t, "there is another agent", func() bool { return n.daemon("agent") != old })
+	e := drive(t, n)
+	e.submit(fnPID, 1)
+	if other, err := strconv.Atoi(e.result()); err != nil || other == pid {
+		t.Errorf("under the next agent: process %d, %v", other, err)
+	}
+}
+
+// What a process may not say ends its connection, with the reason, and nobody else's.
+func TestHostileProcess(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	good := drive(t, n)
+	bad := drive(t, n)
+	bad.next = 1 << 40
+	bad.at.Process = good.at.Process // in another's name
+	bad.submit(fnPID, 1)
+	<-bad.conn.Done()
+	for _, a := range []*fb.AttachT{{Kind: fb.AttachKindWorker, Worker: 77}, {Kind: fb.AttachKindTemplate, Worker: 77}, {Kind: fb.AttachKindDriver, Language: "python", JobConfig: "{"}, {Kind: fb.AttachKindDriver, JobConfig: `{"job":99}`}} {
+		var refused *work.RefusedError
+		if _, _, err := attach(n.socket, a, func(*work.Conn, work.Frame) {}); !errors.As(err, &refused) {
+			t.Errorf("%+v: %v", a, err)
+		}
+	}
+	conn, err := uds.Dial(t.Context(), n.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, strings.Repeat("nonsense", 100))
+	good.submit(fnPID, 1)
+	if _, err := strconv.Atoi(good.result()); err != nil {
+		t.Error(err)
+	}
+}
