@@ -12,7 +12,8 @@ import pytest
 
 import maniple
 from maniple import exceptions
-from maniple._core import values
+from maniple._core import values, wire
+from maniple._core.context import Running, running
 from scripted import PATIENCE, Agent
 from test_driver import double
 
@@ -184,6 +185,7 @@ def test_a_forked_child_is_a_process_of_its_own_at_its_first_call(driver, agent)
         peer = agent.peer()
         told.append((int(peer.attach["kind"]), peer.attach["job_config"]))
         told.append(peer.take("PUT").fields.object[:8])
+        told.append(peer.take("SUBMIT").fields.parent)
 
     def child():
         before = []
@@ -191,14 +193,19 @@ def test_a_forked_child_is_a_process_of_its_own_at_its_first_call(driver, agent)
             maniple.get(ref)
         except exceptions.ObjectLostError as e:
             before.append("fork" in str(e))
-        return before, maniple.get(maniple.put(2)), maniple.shutdown()
+        return before, maniple.get(maniple.put(2)), double.remote(1) is None, maniple.shutdown()
 
     thread = threading.Thread(target=serve)
     thread.start()
-    assert in_child(child) == "([True], 2, None)"
+    token = running.set(Running(b"t" * wire.TASK_SIZE))  # as inside of a task
+    try:
+        assert in_child(child) == "([True], 2, False, None)"
+    finally:
+        running.reset(token)
     thread.join(PATIENCE)
     assert told[0][0] == 0 and '"job": 1' in told[0][1]
     assert told[1] != ref.binary()[:8]  # IDs of its own
+    assert told[2] == wire.NO_TASK  # its calls are not the task's: that one runs in the parent
     assert maniple.get(ref) == "from the parent"
 
 

@@ -497,6 +497,7 @@ def forked_from() -> "Optional[Tuple[str, int, str]]":
 def _forked() -> None:
     """In the child: forgets the session, whose threads and locks are the parent's."""
     global _session, _forked_from
+    running.set(None)  # the task runs in the parent
     if _session is not None:
         _forked_from = _session.path, _session.job, _session.namespace
         _session.connection.forget()
