@@ -17,7 +17,7 @@ func TestCodesAreInTheTables(t *testing.T) {
 	for _, e := range cli.ErrorCodes {
 		known[e.Name] = false
 	}
-	for _, table := range [][]cli.Code{cli.NodeCodes, cli.NoticeCodes, cli.DoctorCodes} {
+	for _, table := range [][]cli.Code{cli.NodeCodes, cli.NoticeCodes, cli.TaskCodes, cli.DoctorCodes} {
 		for _, c := range table {
 			known[c.Name] = false
 		}
@@ -117,6 +117,12 @@ func codesOf(f *goFile) []string {
 					}
 				}
 			}
+		case *ast.ValueSpec: // constants that are codes are called so
+			for i, id := range n.Names {
+				if strings.HasPrefix(id.Name, "code") && i < len(n.Values) {
+					take(n.Values[i])
+				}
+			}
 		case *ast.AssignStmt:
 			for i, l := range n.Lhs {
 				if id, ok := l.(*ast.Ident); ok && len(n.Rhs) == len(n.Lhs) && (id.Name == "code" || id.Name == "name" && chooser) {
@@ -142,9 +148,10 @@ func TestCodesLaw(t *testing.T) {
 func a() error { return &fault{"ONE", 1, nil} }
 func b() { c.whatever(fb.LevelInfo, "TWO", "text"); d.say("THREE", Bad, "") ; e.other("NOT", "NEITHER") }
 func c() []Finding { return []device.Finding{{Code: "FOUR", Text: "NOT_THIS"}, device.Finding{Code: "FIVE"}} }
+const codeNine, other = "NINE", "NOT_THAT"
 func classify() (string, int) { name := "SIX"; return "SEVEN", 1 }
 func d() error { return &fault{strings.ToUpper(x) + "_EIGHT", 1, nil} }`)
-	if got := strings.Join(codesOf(f), " "); got != "ONE TWO THREE FOUR FIVE SIX SEVEN _EIGHT" {
+	if got := strings.Join(codesOf(f), " "); got != "ONE TWO THREE FOUR FIVE NINE SIX SEVEN _EIGHT" {
 		t.Errorf("found %s", got)
 	}
 }

@@ -90,6 +90,10 @@ func errorsDoc() string {
 	for _, c := range NoticeCodes {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Name, c.Meaning, c.Do)
 	}
+	b.WriteString("\n## Errors of tasks and actors\n\nWhat the runtime itself says of a task or a call that it could not do (`Failure.code`), and the class of `maniple.exceptions` that Python gets. USER is an exception of the user's own code.\n\n| name | Python | meaning | what to do |\n| --- | --- | --- | --- |\n")
+	for _, c := range TaskCodes {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", c.Name, c.Exit, c.Meaning, c.Do)
+	}
 	b.WriteString("\n## Findings\n\nThe `code` of a finding of `maniple doctor --json`. A finding says itself how bad it is and what to do.\n\n| name | about |\n| --- | --- |\n")
 	for _, c := range DoctorCodes {
 		fmt.Fprintf(&b, "| %s | %s |\n", c.Name, c.Meaning)

@@ -1,0 +1,21 @@
+package cli
+
+// TaskCodes are the errors that the runtime itself gives to tasks and calls; Exit is the class of Python's
+// exception.
+var TaskCodes = []Code{
+	{"CANCELLED", "TaskCancelledError", "it was cancelled, or its driver ended", ""},
+	{"TIMEOUT", "GetTimeoutError", "its deadline passed before it started", "`maniple explain TASK` says what it waits for"},
+	{"WORKER_DIED", "WorkerCrashedError", "the process that ran it died, and how; its retries are used up", "the text has the signal; 9 is often the kernel, for want of memory"},
+	{"ENVIRONMENT", "RuntimeEnvSetupError", "no process could be started for it, and why", "what the message names: Python without maniple, a runtime_env that can't be made"},
+	{"DEADLOCK", "DeadlockError", "its ancestors wait for it and keep from it what it needs; the text has the chain", "ask for less, or wait for it elsewhere"},
+	{"TASK_UNSCHEDULABLE", "TaskUnschedulableError", "it may run on no node", "the text says which one was asked for"},
+	{"TASK_GROUP_REMOVED", "TaskPlacementGroupRemoved", "the placement group that it was to run in is gone", ""},
+	{"SYSTEM", "SystemFault", "a worker broke its word", "report it with the text"},
+	{"ACTOR_DIED", "ActorDiedError", "the actor is dead for good, and why", "max_restarts, if it is to come back"},
+	{"ACTOR_UNAVAILABLE", "ActorUnavailableError", "the actor's process died and it is being made again; the call may have run", "max_task_retries, if a call may run twice"},
+	{"ACTOR_UNSCHEDULABLE", "ActorUnschedulableError", "the actor may live on no node", ""},
+	{"ACTOR_GROUP_REMOVED", "ActorPlacementGroupRemoved", "the placement group that the actor lived in is gone", ""},
+	{"PENDING_CALLS", "PendingCallsLimitExceeded", "the actor has max_pending_calls waiting", "wait for some of them"},
+	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
+	{"WORK_REFUSED", "(notice)", "a process sent its agent what none may send, and its connection was ended", "report it with the text"},
+}
