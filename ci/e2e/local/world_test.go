@@ -242,8 +242,14 @@ func (s *safeBuffer) String() string {
 // start runs maniple in the background, in a process group of its own as a shell does.
 func (w *world) start(stdin string, args ...string) *process {
 	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Env = w.dir, w.env
+	return w.launch(stdin, w.env, binary, args...)
+}
+
+// launch is start for any program.
+func (w *world) launch(stdin string, env []string, program string, args ...string) *process {
+	w.t.Helper()
+	p := &process{w: w, cmd: exec.Command(program, args...), done: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Env = w.dir, env
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -316,15 +322,18 @@ func (w *world) read(name string) string {
 }
 
 // torch is the Python of the cached environment with torch.
-func torch(t testing.TB) string {
+func torch(t testing.TB) string { return cached(t, "demo") }
+
+// cached is the Python of a cached environment.
+func cached(t testing.TB, name string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", filepath.Join(top, "ci/python/env.sh"), "demo")
+	cmd := exec.CommandContext(ctx, "bash", filepath.Join(top, "ci/python/env.sh"), name)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("ci/python/env.sh demo: %v", err)
+		t.Fatalf("ci/python/env.sh %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out))
 }
