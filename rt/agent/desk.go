@@ -270,7 +270,11 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	case *fb.AttachedT:
 		d.begin(ctx, m)
 	case *fb.StateReplyT:
-		d.toldFree(ctx, m, e.Payload)
+		if e.Corr == askGroups {
+			d.toldGroups(ctx, e.Payload)
+		} else {
+			d.toldFree(ctx, m, e.Payload)
+		}
 	case *fb.GroupUpdateT:
 		if !d.toldStake(m, bundles) {
 			d.toldTemplate(ctx, m)
@@ -297,6 +301,9 @@ func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
 	}
 	d.agent = m.Agent
 	d.core = work.New(work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster})
+	if d.l.core.cfg.Previous != 0 {
+		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
+	}
 	for _, a := range d.early {
 		d.arrive(ctx, a)
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/placement"
@@ -36,6 +38,12 @@ type part struct {
 	gone   bool             // given back
 }
 
+// What the desk asks the head, by the number of the question.
+const (
+	askFree   = 1
+	askGroups = 2
+)
+
 const (
 	cpuParts   = 8                      // the CPUs of a node come in so many parts at most
 	stakeIdle  = int64(3 * time.Second) // an unused part goes back
@@ -59,7 +67,7 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 		s.asking, s.eager = true, false
 		s.every = min(max(2*s.every, stakeAgain), stakeMost)
 		s.again = now + int64(s.every)
-		d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, 1, nil)
+		d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askFree, nil)
 		return never
 	}
 	s.every = 0
@@ -84,6 +92,31 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
 	}
 	return never
+}
+
+// stakeName is what the names of an agent's parts begin with.
+func (d *desk) stakeName(agent uint32) string {
+	return fmt.Sprintf("tasks-%s-%d-", d.l.core.cfg.Name, agent)
+}
+
+// toldGroups gives back what the agent before this one had: its tasks are gone, and nobody else will.
+func (d *desk) toldGroups(ctx context.Context, payload []byte) {
+	var reply struct {
+		Groups []struct {
+			ID    string `json:"id"`
+			Name  string `json:"name"`
+			Phase string `json:"phase"`
+		} `json:"groups"`
+	}
+	if err := json.Unmarshal(payload, &reply); err != nil {
+		d.l.log.Warn("the head does not say which groups there are", "error", err)
+	}
+	for _, g := range reply.Groups {
+		group, err := id.ParseTask(g.ID)
+		if err == nil && g.Phase != "ended" && strings.HasPrefix(g.Name, d.stakeName(d.l.core.cfg.Previous)) {
+			d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(group), Mode: fb.CancelModeStop, Reason: "the agent that had it was killed"}, 0, nil)
+		}
+	}
 }
 
 // spare gives the parts without which what is used is still there.
@@ -182,7 +215,7 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		p := &part{group: d.mint()}
 		s.parts = append(s.parts, p)
 		d.ask(ctx, d.process, &fb.GroupCreateT{
-			Group: taskT(p.group), Name: fmt.Sprintf("tasks-%s-%d-%d", d.l.core.cfg.Name, d.agent, s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
+			Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
 			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
 		}, 0, nil)
 	}

@@ -271,10 +271,14 @@ func TestKilledAgentTakesItsWorkersAlong(t *testing.T) {
 	<-d.conn.Done()
 	until(t, "its worker is gone", func() bool { return gone(pid) })
 	until(t, "there is another agent", func() bool { return n.daemon("agent") != old })
+	began := time.Now()
 	e := drive(t, n)
 	e.submit(fnPID, 1)
 	if other, err := strconv.Atoi(e.result()); err != nil || other == pid {
 		t.Errorf("under the next agent: process %d, %v", other, err)
+	}
+	if took := time.Since(began); took > 8*time.Second { // the head would give the CPUs back after 10 s
+		t.Errorf("the first task under the next agent took %v", took)
 	}
 }
 
