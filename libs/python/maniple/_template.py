@@ -29,7 +29,7 @@ _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _WITHOUT = "--without="
 _RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
 # What every worker needs.
-_OWN = ("maniple._worker", "maniple._actor_host", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
+_OWN = ("maniple._worker", "maniple._actor_host", "maniple.actor", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
 
 
 def threads() -> int:
