@@ -113,12 +113,13 @@ func (ep *Endpoint) earlier(getenv func(string) string) bool {
 const skew = time.Minute
 
 // file is where the endpoint belongs under a state directory.
-func (ep *Endpoint) file(state string) string {
-	id := ep.Name
-	if ep.Kind == "local" {
-		id += "@" + ep.Host
+func (ep *Endpoint) file(state string) string { return endpointFile(state, ep.Kind, ep.Name, ep.Host) }
+
+func endpointFile(state, kind, name, host string) string {
+	if kind == "local" {
+		name += "@" + host
 	}
-	return filepath.Join(state, "jobs", ep.Kind, id, "endpoint.json")
+	return filepath.Join(state, "jobs", kind, name, "endpoint.json")
 }
 
 // Publish writes the endpoint file, and says where.
@@ -144,9 +145,7 @@ func (c *Cluster) Announce(getenv func(string) string) error {
 
 // Withdraw takes back what Announce wrote, unless another cluster has written there since.
 func (c *Cluster) Withdraw() {
-	if ep, err := readEndpoint(c.Endpoint.path); err == nil && ep.Cluster == c.Endpoint.Cluster {
-		ep.Remove()
-	}
+	bootdoc.Withdraw(c.Endpoint.path, c.Endpoint.Cluster)
 }
 
 func (ep *Endpoint) write(state string) error {
@@ -190,18 +189,7 @@ func (ep *Endpoint) Remove() {
 		return
 	}
 	os.Remove(ep.path)
-	Tidy(ep.path)
-}
-
-// Tidy removes those directories of an endpoint's file that are empty.
-func Tidy(path string) {
-	for range 3 {
-		path = filepath.Dir(path)
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return
-		}
-	}
-	bootdoc.RemoveEmpty(filepath.Dir(path)) // where no home can be written it is in the node's own directory
+	bootdoc.Tidy(ep.path)
 }
 
 func readEndpoint(path string) (*Endpoint, error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/launcher/backend/local"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/slurm"
 )
@@ -57,6 +58,10 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Embedded {
 		doc.Owner = "stdin"
 	}
+	kind := o.Backend.Name()
+	if state, ok := userState(o.Getenv); ok && (!o.Embedded || kind == "slurm") { // Publish or Announce follow
+		doc.Endpoint = endpointFile(state, kind, o.Name, local.HostName())
+	}
 	for _, n := range o.Nodes {
 		if n.Name != "" {
 			doc.Expect = append(doc.Expect, n.Name)
@@ -85,7 +90,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		bootdoc.RemoveEmpty(dir)
 		return nil, err
 	}
-	ep, err := newEndpoint(o.Backend.Name(), doc, j)
+	ep, err := newEndpoint(kind, doc, j)
 	if err == nil && o.Share != nil {
 		shared := *doc
 		shared.Head, shared.Node = j.addresses, bootdoc.Node{}

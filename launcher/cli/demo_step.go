@@ -110,7 +110,7 @@ func (c *call) joinStep(st *step, file string, timeout time.Duration) error {
 	defer sig.stop()
 	doc, err := readShared(ctx, file, timeout)
 	if err != nil {
-		boot.Tidy(file)
+		bootdoc.Tidy(file)
 		if stopped := exitOf(ctx); stopped != nil {
 			return stopped
 		}

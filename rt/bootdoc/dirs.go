@@ -1,6 +1,7 @@
 package bootdoc
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,6 +114,31 @@ func RemoveEmpty(cluster string) {
 	if base := filepath.Dir(cluster); strings.HasPrefix(filepath.Base(base), "maniple-") {
 		_ = os.Remove(base)
 	}
+}
+
+// Withdraw removes the file with a cluster's address, unless another cluster has written there since, and
+// those of its four directories that are empty then: the cluster's, its kind's, jobs, and the state directory.
+func Withdraw(file, cluster string) {
+	var endpoint struct {
+		Cluster string `json:"cluster"`
+	}
+	data, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(data, &endpoint) != nil || endpoint.Cluster != cluster {
+		return
+	}
+	_ = os.Remove(file)
+	Tidy(file)
+}
+
+// Tidy removes those directories of an endpoint's file that are empty.
+func Tidy(file string) {
+	for range 3 {
+		file = filepath.Dir(file)
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+	RemoveEmpty(filepath.Dir(file)) // where no home can be written it is in the node's own directory
 }
 
 // MakePrivate makes dir and those of its parents that are missing, mode 0700, and refuses any that

@@ -34,6 +34,7 @@ type Doc struct {
 	Base       string   `json:"base,omitempty"`       // parent of all clusters' directories; "": see Base
 	Interfaces []string `json:"interfaces,omitempty"` // globs in order of preference; empty: as rt/device finds best
 	Loopback   bool     `json:"loopback,omitempty"`   // all nodes are on this machine: listen on 127.0.0.1 only
+	Endpoint   string   `json:"endpoint,omitempty"`   // file with the cluster's address, which the head's keeper removes at its end
 	PortRange  [2]int   `json:"port_range,omitempty"` // of held ports and of the node's port; zero: see the keeper
 
 	Node Node `json:"node,omitempty"`

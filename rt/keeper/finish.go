@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -15,6 +16,8 @@ const (
 	agentLeave = 2 * time.Second
 	headLeave  = 5 * time.Second
 	termTime   = time.Second
+
+	withdrawTime = time.Second
 )
 
 // finish takes the node down: agent told, programs ended, daemons waited for, everything else below the
@@ -49,10 +52,29 @@ func (k *keeper) finish() error {
 	if k.oom.f != nil {
 		k.oom.f.Close()
 	}
+	k.withdraw()
 	k.log.Info("the node is down")
 	k.dir.remove(k.key)
 	k.out.emit(event{Event: "end", Node: k.name, Code: k.stop.code, Reason: k.stop.reason})
 	return k.stop
+}
+
+// withdraw takes back the cluster's address, if this node has the head: who wrote it may have been killed. It is
+// in a home directory, whose file system may hang.
+func (k *keeper) withdraw() {
+	if !k.hosts || k.doc.Endpoint == "" {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		bootdoc.Withdraw(k.doc.Endpoint, k.doc.Cluster)
+	}()
+	select {
+	case <-done:
+	case <-time.After(withdrawTime):
+		k.log.Warn("the cluster's address is not removed: its file system does not answer", "file", k.doc.Endpoint)
+	}
 }
 
 // killAll kills all trees and strays until over says so, or until nothing has ended for killTime.

@@ -61,11 +61,12 @@ func forgotten(t *testing.T, c *e2e.Cluster, dir, id string) {
 	}
 }
 
-// The note goes with the job: taken back after scancel, and forgotten where a KILL left it.
+// The note goes with the job: taken back after scancel, by the head's keeper if its writer was killed, and
+// forgotten where both were.
 func TestNoteOfAJobThatEnds(t *testing.T) {
 	c := e2e.Slurm(t)
 	dir := c.Folder(t)
-	for _, how := range []string{"scancel", "KILL"} {
+	for _, how := range []string{"scancel", "KILL", "KILL of both"} {
 		t.Run(how, func(t *testing.T) {
 			dir := c.Folder(t)
 			id := submit(t, c, dir, append([]string{"-t", "5"}, twoByTwo...), 4, "sleep", "1000")
@@ -73,13 +74,18 @@ func TestNoteOfAJobThatEnds(t *testing.T) {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 				t.Fatalf("%v, %v", info, err)
 			}
-			if how == "scancel" {
+			switch how {
+			case "scancel":
 				c.Root(t, "scancel", id)
-			} else if !killRun(c) {
-				t.Fatalf("no batch process among %v", c.Processes())
+			case "KILL of both":
+				send(t, c, "maniple run", syscall.SIGSTOP) // or it would see the keeper's end
+				send(t, c, "maniple keeper", syscall.SIGKILL)
+				fallthrough
+			case "KILL":
+				send(t, c, "maniple run", syscall.SIGKILL)
 			}
 			over(t, c, id, short)
-			if how == "KILL" {
+			if how == "KILL of both" {
 				if _, err := os.Stat(path); err != nil {
 					t.Fatalf("a process that was killed removed it: %v", err)
 				}
@@ -97,13 +103,17 @@ func TestNoteOfAJobThatEnds(t *testing.T) {
 	}
 }
 
-// killRun kills the process that the batch script became.
-func killRun(c *e2e.Cluster) (killed bool) {
+// send signals the processes whose command line has these words.
+func send(t *testing.T, c *e2e.Cluster, words string, sig syscall.Signal) {
+	t.Helper()
+	sent := 0
 	for _, p := range c.Processes() {
 		pid, args, _ := strings.Cut(p, " ")
-		if n, err := strconv.Atoi(pid); err == nil && strings.Contains(args, "maniple run") {
-			killed = syscall.Kill(n, syscall.SIGKILL) == nil
+		if n, err := strconv.Atoi(pid); err == nil && strings.Contains(args, words) && syscall.Kill(n, sig) == nil {
+			sent++
 		}
 	}
-	return killed
+	if sent == 0 {
+		t.Fatalf("no %s among %v", words, c.Processes())
+	}
 }
