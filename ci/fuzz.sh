@@ -8,6 +8,9 @@ while read -r file; do
   for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing.F).*/\1/p' "$file"); do
     if out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "${seconds}s" "$pkg" 2>&1); then
       passed=$((passed + 1)); echo "ok   $pkg $target"
+    elif grep -qx ' *context deadline exceeded' <<< "$out" && ! grep -q 'Failing input\|panic' <<< "$out"; then
+      # Go reports its own -fuzztime so, now and then (golang/go#75804); an input that fails is written down.
+      passed=$((passed + 1)); echo "ok   $pkg $target (its time ended in a call)"
     else
       failed=$((failed + 1)); echo "FAIL $pkg $target"; printf '%s\n' "$out"
     fi

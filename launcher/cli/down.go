@@ -70,7 +70,12 @@ func (c *call) down() error {
 	defer cancel()
 	wait := ep.Gone
 	if !ep.Here() {
-		wait = func(ctx context.Context) error { return answersNoMore(ctx, client) }
+		wait = func(ctx context.Context) error {
+			if err := answersNoMore(ctx, client); err != nil {
+				return err
+			}
+			return ep.Gone(ctx) // the srun that it hangs on may be here
+		}
 	}
 	soon, stop := context.WithTimeout(waitCtx, downPatience)
 	defer stop()
