@@ -372,7 +372,10 @@ func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices})
 		}
 		d.stake.bundles[group] = bundles
-	case fb.GroupPhasePending, fb.GroupPhaseStopping, fb.GroupPhaseEnded:
+	case fb.GroupPhaseEnded: // tasks may wait for it of which nothing was ever here
+		d.brings(work.Grant{Group: group, Gone: true})
+		delete(d.stake.bundles, group)
+	case fb.GroupPhasePending, fb.GroupPhaseStopping:
 		for _, b := range d.stake.bundles[group] {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index)})
 		}

@@ -24,6 +24,7 @@ const (
 	callsAhead  = 63                            // calls that may wait at an actor's worker
 	maxShapes   = 1 << 16                       // numbers of shapes on a connection
 	maxReturns  = 1 << 20                       // results of one task
+	endedKept   = 1000                          // groups that are gone, for tasks that still come for them
 	maxRestarts = 3                             // workers of a class that may fail to start in a row
 	never       = int64(math.MaxInt64)
 )
@@ -64,7 +65,8 @@ type Core struct {
 	failing   []id.Task // with an argument that failed
 
 	grants    []*grant
-	names     []string // of resources, by index
+	ended     []id.Task // groups, oldest first
+	names     []string  // of resources, by index
 	workers   []*worker
 	nextKey   uint64
 	touched   []*worker // to be filled again at the end of the turn

@@ -51,6 +51,7 @@ type Grant struct {
 	Bundle    int32
 	Resources []Amount
 	Devices   []string // as many as Resources has of GPU
+	Gone      bool     // the whole group is over for good: what waits for it fails, and what still comes
 }
 
 // Amount of a resource, in 1/10,000.

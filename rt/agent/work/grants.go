@@ -114,6 +114,10 @@ func add(v []int64, i int, n int64) []int64 {
 // free again only when they end.
 func (c *Core) onGrant(ev Grant) {
 	c.restless = true
+	if ev.Gone {
+		c.endGroup(ev.Group)
+		return
+	}
 	at := slices.IndexFunc(c.grants, func(g *grant) bool { return g.group == ev.Group && g.bundle == ev.Bundle })
 	if len(ev.Resources) == 0 {
 		if at >= 0 {
@@ -165,23 +169,52 @@ func (c *Core) evict(g *grant) {
 			}
 		}
 	}
-	if g.group == (id.Task{}) {
-		return
+	if g.group != (id.Task{}) {
+		c.failGroup(g.group)
 	}
-	for _, j := range c.jobs {
+}
+
+// failGroup fails what waits for a group of which it may use no bundle any more.
+func (c *Core) failGroup(group id.Task) {
+	for _, j := range slices.Clone(c.jobs) { // one may end with its last actor
 		for _, cl := range slices.Clone(j.active) {
-			if cl.group != g.group || c.grantsOf(cl) > 0 {
+			if cl.group != group || c.grantsOf(cl) > 0 {
 				continue
 			}
 			for t := cl.queue.head; t != nil; t = cl.queue.head {
-				code := codeGroupRemoved
-				if t.kind == create {
-					code = codeActorGroup
-				}
-				c.unschedulable(t, code, "the group that it was to run in was removed")
+				c.removed(t)
 			}
 		}
 	}
+}
+
+// endGroup takes a group back for good, be it that nothing of it was ever granted.
+func (c *Core) endGroup(group id.Task) {
+	if len(c.ended) == endedKept {
+		c.ended = slices.Delete(c.ended, 0, 1)
+	}
+	c.ended = append(c.ended, group)
+	for i := len(c.grants) - 1; i >= 0; i-- {
+		if g := c.grants[i]; g.group == group {
+			c.grants = slices.Delete(c.grants, i, i+1)
+			c.evict(g)
+		}
+	}
+	c.failGroup(group)
+}
+
+// over tells whether the group of a class is gone.
+func (c *Core) over(cl *class) bool {
+	return cl.group != (id.Task{}) && slices.Contains(c.ended, cl.group)
+}
+
+// removed fails a task whose group is gone.
+func (c *Core) removed(t *task) {
+	code := codeGroupRemoved
+	if t.kind == create {
+		code = codeActorGroup
+	}
+	c.unschedulable(t, code, "the group that it was to run in was removed")
 }
 
 // onGrants tells whether a class may use a grant.

@@ -171,7 +171,7 @@ func (s *script) do(line string) {
 		if len(words) > 1 && words[1] != "auto" {
 			s.grant(words[1], strings.Fields(o["devices"]), id.Task{}, 0)
 		}
-	case "grant": // grant CPU:4 [group=NAME bundle=N] [devices={...}]
+	case "grant": // grant CPU:4|gone [group=NAME bundle=N] [devices={...}]
 		group := id.Task{}
 		if o["group"] != "" {
 			group = s.group(o["group"])
@@ -352,7 +352,7 @@ func (s *script) group(name string) id.Task {
 }
 
 func (s *script) grant(res string, devices []string, group id.Task, bundle int32) {
-	ev := Grant{Group: group, Bundle: bundle, Devices: devices}
+	ev := Grant{Group: group, Bundle: bundle, Devices: devices, Gone: res == "gone"}
 	for _, r := range amounts(s.t, res) {
 		ev.Resources = append(ev.Resources, Amount{Name: r.Name, Amount: r.Amount})
 	}

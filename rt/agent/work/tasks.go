@@ -330,6 +330,10 @@ func (c *Core) enqueue(t *task) {
 		return
 	}
 	cl := t.class
+	if c.over(cl) {
+		c.removed(t)
+		return
+	}
 	cl.queue.push(t)
 	c.activate(cl)
 	if t.parent != nil && t.parent.blocked && t.chained {
@@ -339,7 +343,7 @@ func (c *Core) enqueue(t *task) {
 
 func (c *Core) unschedulable(t *task, code, why string) {
 	if t.kind == create {
-		c.endActor(t.actor, why, false)
+		c.endActorWith(t.actor, code, why)
 		return
 	}
 	c.fail(t, code, why)
