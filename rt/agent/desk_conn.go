@@ -21,6 +21,7 @@ type workConn struct {
 	template *template // it is one's
 	hired    *hired    // it is a worker's
 	client   bool      // the loop's core knows it as a client, too
+	made     bool      // a group
 	dirty    bool
 	acks     []*fb.RankOutputAckT // of output that it was sent and may not have read
 }
@@ -130,11 +131,14 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	case c.hired != nil:
 		c.hired.closed = d.l.now()
 		d.workerOver(c.hired)
+		if j := c.hired.job; c.made && !j.over {
+			j.left = append(j.left, c)
+		} else {
+			d.abandon(ctx, c)
+		}
 		return
 	}
-	if c.client {
-		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
-	}
+	d.abandon(ctx, c)
 	if d.core == nil {
 		return
 	}
@@ -149,11 +153,23 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	}
 	j.drivers--
 	if uint32(c.process) == j.number { // what forked off does not keep the job
+		j.over = true
+		for _, k := range j.left {
+			d.abandon(ctx, k)
+		}
+		j.left = nil
 		for _, k := range d.sorted() {
 			if k.job == j.number && k.hired == nil {
 				d.refuse(k, "its driver ended")
 			}
 		}
+	}
+}
+
+// abandon ends what the loop's core knows of a process that is gone: the groups that it made go, too.
+func (d *desk) abandon(ctx context.Context, c *workConn) {
+	if c.client {
+		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
 	}
 }
 
@@ -175,7 +191,7 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 			d.refuse(c, "made a group under an ID that is not its own")
 			return
 		}
-		d.stake.wanted = true
+		d.stake.wanted, c.made = true, true
 	}
 	if !c.client {
 		c.client = true

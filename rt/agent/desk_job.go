@@ -22,6 +22,8 @@ type job struct {
 	worker   string // MANIPLE_JOB_CONFIG of its workers
 	drivers  int
 	hired    int
+	over     bool        // its driver has ended
+	left     []*workConn // workers that are gone and made groups, which end with the driver
 	template *template
 }
 
@@ -46,7 +48,7 @@ func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, st
 	}
 	if config.Job != 0 {
 		j := d.jobOf(config.Job)
-		if j == nil || j.drivers == 0 {
+		if j == nil || j.over {
 			return nil, fmt.Sprintf("job %d, to which it belongs, is over", config.Job)
 		}
 		j.drivers++
