@@ -41,6 +41,7 @@ type desk struct {
 	hired     map[uint64]*hired
 	templates []*template // all whose group has not ended
 	stake     stake
+	groups    map[id.Task]*made    // of processes here, until they end
 	acking    []*workConn          // with output that is not acknowledged
 	half      []*hired             // of which only the process or only the connection is over
 	acks      []*fb.RankOutputAckT // of output that nobody wants
@@ -50,6 +51,12 @@ type desk struct {
 	effects   []work.Effect
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
+}
+
+// made is a group that a process made.
+type made struct {
+	detached bool
+	bundles  []*fb.BundlePlaceT // here
 }
 
 // mail is one thing for the desk: a batch of a connection, or something to do.
@@ -65,7 +72,7 @@ const maxUnsent = 1 << 30
 func newDesk(l *loop) *desk {
 	return &desk{
 		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, stake: stake{bundles: map[id.Task][]*fb.BundlePlaceT{}},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{},
 	}
 }
 
@@ -276,8 +283,8 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 			d.toldFree(ctx, m, e.Payload)
 		}
 	case *fb.GroupUpdateT:
-		if !d.toldStake(m, bundles) {
-			d.toldTemplate(ctx, m)
+		if !d.toldStake(m, bundles) && !d.toldTemplate(ctx, m) {
+			d.grantGroup(m, bundles)
 		}
 	case *fb.RankOutputT:
 		d.toldOutput(m, e.Payload)
@@ -363,22 +370,27 @@ func amounts(list []*fb.ResourceT) []work.Amount {
 // grantGroup lets the tasks of a group that a process made use its bundles here.
 func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
 	group := taskOf(u.Group)
+	g := d.groups[group]
 	if d.core == nil {
 		return
+	}
+	if g == nil { // not made by a process that is here: of another agent's, or of one before this one
+		g = &made{detached: true}
+		d.groups[group] = g
 	}
 	switch u.Phase {
 	case fb.GroupPhaseCreated:
 		for _, b := range bundles {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices})
 		}
-		d.stake.bundles[group] = bundles
-	case fb.GroupPhaseEnded: // tasks may wait for it of which nothing was ever here
-		d.brings(work.Grant{Group: group, Gone: true})
-		delete(d.stake.bundles, group)
+		g.bundles = bundles
 	case fb.GroupPhasePending, fb.GroupPhaseStopping:
-		for _, b := range d.stake.bundles[group] {
+		for _, b := range g.bundles {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index)})
 		}
-		delete(d.stake.bundles, group)
+		g.bundles = nil
+	case fb.GroupPhaseEnded: // tasks may wait for it of which nothing was ever here
+		d.brings(work.Grant{Group: group, Gone: true})
+		delete(d.groups, group)
 	}
 }

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
@@ -171,6 +173,17 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 	if c.client {
 		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
 	}
+	var groups []id.Task
+	for group := range d.groups {
+		groups = append(groups, group)
+	}
+	slices.SortFunc(groups, func(a, b id.Task) int { return cmp.Compare(a.Counter, b.Counter) })
+	for _, group := range groups { // nobody tells of their end any more
+		if group.Process == c.process && uint32(group.Agent) == d.agent && !d.groups[group].detached {
+			d.brings(work.Grant{Group: group, Gone: true})
+			delete(d.groups, group)
+		}
+	}
 }
 
 // pass gives the loop's core what a process says that is not about work.
@@ -192,6 +205,7 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 			return
 		}
 		d.stake.wanted, c.made = true, true
+		d.groups[taskOf(g.Group)] = &made{detached: g.Detached}
 	}
 	if !c.client {
 		c.client = true
@@ -202,4 +216,7 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 		}})
 	}
 	d.ask(ctx, uint32(c.process), m, f.Corr(), append([]byte(nil), f.Payload()...))
+	if g, ok := m.(*fb.GroupCreateT); ok && g.Detached { // it may end without its maker
+		d.ask(ctx, d.process, &fb.GroupWatchT{Group: g.Group}, 0, nil)
+	}
 }

@@ -20,15 +20,14 @@ import (
 // one bundle on this node, each a part of what was free when it was asked for. So tasks and gangs never have the
 // same CPU, and `explain` names whoever holds it. Parts that are not used go back one by one.
 type stake struct {
-	parts   []*part
-	asking  bool // a question to the head is out
-	eager   bool // a driver came: ask before it has tasks
-	wanted  bool // a process has made a group: what is not used goes back at once
-	again   int64
-	every   time.Duration
-	idle    int64 // since when parts are not used
-	asked   int
-	bundles map[id.Task][]*fb.BundlePlaceT // here, of groups that processes made
+	parts  []*part
+	asking bool // a question to the head is out
+	eager  bool // a driver came: ask before it has tasks
+	wanted bool // a process has made a group: what is not used goes back at once
+	again  int64
+	every  time.Duration
+	idle   int64 // since when parts are not used
+	asked  int
 }
 
 // part is one of the groups.

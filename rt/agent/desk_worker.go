@@ -105,11 +105,11 @@ func (d *desk) templateDown(ctx context.Context, t *template) {
 	d.endTemplate(ctx, t, "its connection broke")
 }
 
-// toldTemplate takes the state of a template's group. With the template end all workers that it forked.
-func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) {
+// toldTemplate takes the state of a template's group; false: it is none. With the template end all workers that it forked.
+func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 	i := slices.IndexFunc(d.templates, func(t *template) bool { return t.group == taskOf(u.Group) })
 	if i < 0 || u.Phase != fb.GroupPhaseEnded {
-		return
+		return i >= 0
 	}
 	t, end := d.templates[i], u.End
 	if end == nil {
@@ -130,6 +130,7 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) {
 			d.workerOver(h)
 		}
 	}
+	return true
 }
 
 // templateSays takes what a template tells of its children.

@@ -27,6 +27,7 @@ const (
 	fnPID   = 'p' // its process
 	fnDie   = 'd' // kill -9 of its own, once: the second attempt gives its process
 	fnSleep = 's' // for ever
+	fnGroup = 'g' // makes a group, "of a task", and gives its process
 )
 
 // attach opens a work connection; batches go to take on one goroutine.
@@ -92,7 +93,8 @@ func template() int {
 // worker runs tasks on the reader's goroutine.
 func worker(key string) int {
 	n, _ := strconv.ParseUint(key, 10, 64)
-	c, _, err := attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, func(c *work.Conn, f work.Frame) {
+	known := make(chan *fb.AttachedT, 1)
+	c, at, err := attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, func(c *work.Conn, f work.Frame) {
 		if f.Type() != fb.FrameTypeSubmit {
 			return
 		}
@@ -105,6 +107,10 @@ func worker(key string) int {
 		case fnSleep:
 			fmt.Println("sleeps")
 			return
+		case fnGroup:
+			at := <-known
+			known <- at
+			_ = c.Send(oneBundle(at, "of a task", 1), 0, nil)
 		}
 		payload := []byte(strconv.Itoa(os.Getpid()))
 		_, r := work.Extend(nil, fb.FrameTypeResult, len(payload))
@@ -117,8 +123,15 @@ func worker(key string) int {
 	if err != nil {
 		return 1
 	}
+	known <- at
 	<-c.Done()
 	return 0
+}
+
+// oneBundle is a group of one bundle that a process makes.
+func oneBundle(at *fb.AttachedT, name string, cpus int64) *fb.GroupCreateT {
+	return &fb.GroupCreateT{Group: &fb.TaskIDT{Agent: at.Agent, Process: at.Process, Counter: 1 << 40}, Name: name,
+		Bundles: []*fb.BundleT{{Resources: []*fb.ResourceT{{Name: "CPU", Amount: cpus * 10_000}}}}}
 }
 
 // driver is a work connection of the test.
@@ -129,6 +142,7 @@ type driver struct {
 	next    uint64
 	results chan string // the text of each result, errors with "error: " before them
 	output  chan string
+	replies chan string // the text of each answer to a question
 }
 
 func drive(t *testing.T, n *node) *driver {
@@ -143,7 +157,7 @@ func drive(t *testing.T, n *node) *driver {
 		env[k] = v
 	}
 	config, _ := json.Marshal(map[string]any{"executable": self, "cwd": t.TempDir(), "env": env})
-	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100)}
+	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100), replies: make(chan string, 1)}
 	d.conn, d.at, err = attach(n.socket, &fb.AttachT{Name: "test", Kind: fb.AttachKindDriver, Language: "python", JobConfig: string(config)}, func(_ *work.Conn, f work.Frame) {
 		switch f.Type() {
 		case fb.FrameTypeResult:
@@ -156,13 +170,15 @@ func drive(t *testing.T, n *node) *driver {
 			d.results <- text
 		case fb.FrameTypeRankOutput:
 			d.output <- string(f.Payload())
+		case fb.FrameTypeStateReply:
+			d.replies <- string(f.Payload())
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.conn.Cut)
-	for _, fn := range []byte{fnPID, fnDie, fnSleep} {
+	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup} {
 		hash := make([]byte, 32)
 		hash[0] = fn
 		d.send(&fb.FunctionT{Hash: hash, Name: string(fn), Language: "python"})
@@ -307,4 +323,69 @@ func TestHostileProcess(t *testing.T) {
 	if _, err := strconv.Atoi(good.result()); err != nil {
 		t.Error(err)
 	}
+}
+
+// phases asks the head for its groups: phases by their names.
+func (d *driver) phases() map[string]string {
+	d.t.Helper()
+	d.send(&fb.StateQueryT{What: "groups"})
+	var reply struct {
+		Groups []struct{ Name, Phase string }
+	}
+	select {
+	case text := <-d.replies:
+		if err := json.Unmarshal([]byte(text), &reply); err != nil {
+			d.t.Fatal(err)
+		}
+	case <-time.After(30 * time.Second):
+		d.t.Fatal("no answer came")
+	}
+	out := map[string]string{}
+	for _, g := range reply.Groups {
+		out[g.Name] = g.Phase
+	}
+	return out
+}
+
+// What is to run in a group that is over fails: if it never was, if it went with its maker; and what a task
+// made goes with its driver.
+func TestGroupsEndWithTheirMakers(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	watcher, d := drive(t, n), drive(t, n)
+	g := oneBundle(d.at, "too large", 99)
+	d.send(g)
+	d.send(&fb.ShapeT{Number: 3, Group: g.Group, Bundle: -1})
+	d.submit(fnPID, 3)
+	if r := d.result(); !strings.HasPrefix(r, "error: TASK_GROUP_REMOVED") {
+		t.Errorf("in a group that can't be: %s", r)
+	}
+	g = oneBundle(d.at, "of a driver", 1)
+	g.Group.Counter++
+	d.send(g)
+	watcher.send(&fb.ShapeT{Number: 4, Group: g.Group, Bundle: -1, Resources: g.Bundles[0].Resources})
+	watcher.submit(fnPID, 4)
+	if r := watcher.result(); strings.HasPrefix(r, "error") {
+		t.Errorf("in another driver's group: %s", r)
+	}
+	d.submit(fnGroup, 1)
+	pid, err := strconv.Atoi(d.result())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "its group is there", func() bool { return watcher.phases()["of a task"] == "created" })
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	until(t, "the worker is gone", func() bool { return gone(pid) })
+	d.submit(fnPID, 1)
+	if r := d.result(); strings.HasPrefix(r, "error") || watcher.phases()["of a task"] != "created" {
+		t.Errorf("a task's group, without its worker: %v, then %s", watcher.phases(), r)
+	}
+	_ = d.conn.Close()
+	until(t, "the groups are over", func() bool {
+		p := watcher.phases()
+		return p["of a task"] == "ended" && p["of a driver"] == "ended"
+	})
+	until(t, "nothing runs in them", func() bool {
+		watcher.submit(fnPID, 4)
+		return strings.HasPrefix(watcher.result(), "error: TASK_GROUP_REMOVED")
+	})
 }
