@@ -219,7 +219,7 @@ func (d *desk) workerOver(h *hired) {
 	if h.conn != nil {
 		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
 	} else {
-		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.state.Error != "" && !h.template.up})
+		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && h.state.Error != "" && !h.template.up})
 	}
 }
 

@@ -185,8 +185,12 @@ func (s *script) do(line string) {
 		w.attach(words[1], Driver, uint32(num("job", 1)), 0)
 	case "up": // the next worker that was asked for
 		w.up(s.need())
-	case "failed":
-		w.step(WorkerFailed{Key: s.need(), Why: o["why"], Final: has("final")})
+	case "failed": // the next worker that was asked for, or key=N
+		key := uint64(num("key", 0))
+		if key == 0 {
+			key = s.need()
+		}
+		w.step(WorkerFailed{Key: key, Why: o["why"], Final: has("final")})
 	case "gone":
 		w.step(ProcessGone{Process: w.procs[words[1]], Why: o["why"]})
 	case "function": // function PROCESS NAME

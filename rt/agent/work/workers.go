@@ -130,19 +130,18 @@ func (c *Core) onFailed(ev WorkerFailed) {
 		return
 	}
 	cl, a := w.class, w.actor
-	cl.failed++
-	cl.why = ev.Why
 	c.remove(w)
 	if a != nil {
 		a.worker = nil
 	}
-	if w.killed != "" && !ev.Final {
-		cl.failed--
+	if w.killed != "" { // says nothing of others
 		if a != nil {
 			c.actorLost(a, w.killed)
 		}
 		return
 	}
+	cl.failed++
+	cl.why = ev.Why
 	if !ev.Final && cl.failed < maxRestarts {
 		if a != nil {
 			c.restart(a)
