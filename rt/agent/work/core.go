@@ -19,6 +19,7 @@ const (
 	tripTime    = int64(time.Millisecond)       // of a task's time, so much may be its way to the worker and back, but for its CPU time
 	recallAfter = int64(5 * time.Millisecond)   // a task that has run so long does not keep others waiting behind it
 	patience    = int64(200 * time.Millisecond) // a class that has waited so long gets what becomes free before smaller ones
+	againAfter  = int64(5 * time.Second)        // a class whose workers failed to start, but for some, tries another after so long
 	idleAfter   = int64(5 * time.Second)        // workers beyond the number of CPUs end when idle for so long
 	endAfter    = int64(30 * time.Second)       // an actor that nobody has a handle of has so long to end
 	callsAhead  = 63                            // calls that may wait at an actor's worker
@@ -76,6 +77,7 @@ type Core struct {
 	checking  bool      // a chain is looked at
 	deep      int       // workers with tasks queued behind one that runs
 	calm      int64     // when idle workers are looked at, 0: no need
+	hireAt    int64     // when a class tries another worker, 0: none waits for that
 	nextClass uint32
 
 	actors  []*actor // alive or to be
@@ -196,6 +198,9 @@ func (c *Core) NextDeadline() int64 {
 	if c.calm != 0 {
 		next = min(next, c.calm)
 	}
+	if c.hireAt != 0 {
+		next = min(next, c.hireAt)
+	}
 	return next
 }
 
@@ -205,6 +210,9 @@ func (c *Core) tick() {
 	}
 	if c.calm != 0 && c.now >= c.calm {
 		c.endIdle()
+	}
+	if c.hireAt != 0 && c.now >= c.hireAt {
+		c.hireAt = 0
 	}
 	c.dueTimers()
 	c.restless = true

@@ -55,22 +55,24 @@ type shape struct {
 // class is a shape that all processes of a job share: tasks that can stand in for one another as far
 // as a worker and its resources are concerned.
 type class struct {
-	number   uint32 // on connections to workers
-	job      *job
-	language string
-	frame    []byte // Shape with that number
-	table    *fb.ShapeT
-	group    id.Task
-	need     demand
-	queue    list
-	leased   []*worker // that hold a lease for it, actors not among them
-	starting int       // of these, not attached yet
-	flying   int       // tasks of it that workers have
-	active   bool
-	hungry   bool   // no room in the last pass
-	since    int64  // hungry since
-	failed   int    // workers in a row that did not start
-	why      string // of the last of them
+	number    uint32 // on connections to workers
+	job       *job
+	language  string
+	frame     []byte // Shape with that number
+	table     *fb.ShapeT
+	group     id.Task
+	need      demand
+	queue     list
+	leased    []*worker // that hold a lease for it, actors not among them
+	starting  int       // of these, not attached yet
+	flying    int       // tasks of it that workers have
+	active    bool
+	hungry    bool   // no room in the last pass
+	since     int64  // hungry since
+	failed    int    // workers in a row that did not start
+	failedKey uint64 // those asked for up to it are counted
+	hireAt    int64  // when another one is tried, with workers at work
+	why       string // of the last of them
 }
 
 func (c *Core) jobOf(number uint32) *job {

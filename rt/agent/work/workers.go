@@ -123,7 +123,7 @@ func (c *Core) workerUp(w *worker) {
 }
 
 // onFailed: a worker could not be started. Its class gives up after the third in a row, or at once if
-// it is for good.
+// it is for good. Those that were on their way together count as one.
 func (c *Core) onFailed(ev WorkerFailed) {
 	w := c.workerOf(ev.Key)
 	if w == nil || w.process != nil {
@@ -140,9 +140,13 @@ func (c *Core) onFailed(ev WorkerFailed) {
 		}
 		return
 	}
-	cl.failed++
+	if w.key > cl.failedKey {
+		cl.failed++
+		cl.failedKey = c.nextKey
+		cl.hireAt = c.now + againAfter
+	}
 	cl.why = ev.Why
-	if !ev.Final && cl.failed < maxRestarts {
+	if !ev.Final && (cl.failed < maxRestarts || cl.works()) {
 		if a != nil {
 			c.restart(a)
 		}
@@ -159,6 +163,11 @@ func (c *Core) onFailed(ev WorkerFailed) {
 			c.fail(t, codeEnvironment, "no worker could be started for it: "+ev.Why)
 		}
 	}
+}
+
+// works tells whether the class has a worker that is there and waits for nothing.
+func (cl *class) works() bool {
+	return slices.ContainsFunc(cl.leased, func(w *worker) bool { return w.process != nil && w.blocked == 0 })
 }
 
 // shut lets a worker take nothing more.
