@@ -223,9 +223,8 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 // whole is one CPU or one GPU.
 const whole = 10_000
 
-// divide makes parts of what is free: some of the CPUs each, the first with memory and the like; and one for each GPU.
+// divide makes parts of what is free: some of the CPUs each, one for each GPU, and one each for memory and the like.
 func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
-	var rest []*fb.ResourceT
 	for _, r := range free {
 		switch n := r.Amount / whole; {
 		case r.Amount <= 0:
@@ -238,15 +237,8 @@ func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
 				parts = append(parts, []*fb.ResourceT{{Name: r.Name, Amount: whole}})
 			}
 		default:
-			rest = append(rest, r)
+			parts = append(parts, []*fb.ResourceT{r})
 		}
-	}
-	switch {
-	case len(rest) == 0:
-	case len(parts) > 0:
-		parts[0] = append(parts[0], rest...)
-	default:
-		parts = append(parts, rest)
 	}
 	return parts
 }
