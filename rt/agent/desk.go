@@ -308,6 +308,7 @@ func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
 	}
 	d.agent = m.Agent
 	d.core = work.New(work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster})
+	d.regrant() // nothing yet, which is enough for what needs nothing
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/uds"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -388,4 +389,23 @@ func TestGroupsEndWithTheirMakers(t *testing.T) {
 		watcher.submit(fnPID, 4)
 		return strings.HasPrefix(watcher.result(), "error: TASK_GROUP_REMOVED")
 	})
+}
+
+// What needs nothing of the node starts though gangs have all of it.
+func TestTasksWithoutResourcesOnABusyNode(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	over, out := make(chan struct{}), &screen{}
+	go func() {
+		defer close(over)
+		_, _ = gang.Run(ctx, n.connect(t), shell(t, 8, "echo up; exec sleep 600"), gang.IO{Stdout: out})
+	}()
+	defer func() { cancel(); <-over }()
+	out.wait(t, "up")
+	d := drive(t, n)
+	d.send(&fb.ShapeT{Number: 3, Bundle: -1})
+	d.submit(fnPID, 3)
+	if r := d.result(); strings.HasPrefix(r, "error") {
+		t.Error(r)
+	}
 }
