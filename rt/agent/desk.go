@@ -34,6 +34,7 @@ type desk struct {
 
 	core      *work.Core // nil until this agent is a member
 	agent     uint32
+	node      string     // its name: the head may have given it another than its keeper
 	early     []*arrival // attached before that
 	conns     map[id.Process]*workConn
 	dirty     []*workConn
@@ -277,9 +278,12 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	case *fb.AttachedT:
 		d.begin(ctx, m)
 	case *fb.StateReplyT:
-		if e.Corr == askGroups {
+		switch e.Corr {
+		case askName:
+			d.toldName(ctx, e.Payload)
+		case askGroups:
 			d.toldGroups(ctx, e.Payload)
-		} else {
+		case askFree:
 			d.toldFree(ctx, m, e.Payload)
 		}
 	case *fb.GroupUpdateT:
@@ -301,13 +305,21 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	}
 }
 
-// begin makes the core, now that this agent has its number, and takes in who came before.
+// begin asks for this node's name, now that this agent has its number.
 func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
+	d.agent, d.node = m.Agent, m.Node
+	d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askName, nil)
+}
+
+// toldName makes the core, and takes in who came before.
+func (d *desk) toldName(ctx context.Context, payload []byte) {
 	if d.core != nil {
 		return
 	}
-	d.agent = m.Agent
-	d.core = work.New(work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster})
+	if n := d.nodeOf(payload); n != nil {
+		d.node = n.Name
+	}
+	d.core = work.New(work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster})
 	d.regrant() // nothing yet, which is enough for what needs nothing
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)

@@ -41,6 +41,7 @@ type part struct {
 const (
 	askFree   = 1
 	askGroups = 2
+	askName   = 3
 )
 
 const (
@@ -95,7 +96,7 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 
 // stakeName is what the names of an agent's parts begin with.
 func (d *desk) stakeName(agent uint32) string {
-	return fmt.Sprintf("tasks-%s-%d-", d.l.core.cfg.Name, agent)
+	return fmt.Sprintf("tasks-%s-%d-", d.node, agent)
 }
 
 // toldGroups gives back what the agent before this one had: its tasks are gone, and nobody else will.
@@ -166,42 +167,53 @@ func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
 	return append(list, &fb.ResourceT{Name: name, Amount: amount})
 }
 
+// jsonNode is what the head says of a node.
+type jsonNode struct {
+	Name    string             `json:"name"`
+	Agent   uint32             `json:"agent"`
+	Free    map[string]float64 `json:"free"`
+	Devices []struct {
+		Free float64 `json:"free"`
+	} `json:"devices"`
+}
+
+// nodeOf finds this node in what the head says of all; nil: it is not there.
+func (d *desk) nodeOf(payload []byte) *jsonNode {
+	var reply struct {
+		Nodes []*jsonNode `json:"nodes"`
+	}
+	if err := json.Unmarshal(payload, &reply); err != nil {
+		return nil
+	}
+	if i := slices.IndexFunc(reply.Nodes, func(n *jsonNode) bool { return n != nil && n.Agent == d.agent }); i >= 0 {
+		return reply.Nodes[i]
+	}
+	return nil
+}
+
 // toldFree asks for what the head says is free here.
 func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) {
 	s := &d.stake
 	s.asking = false
-	var reply struct {
-		Nodes []struct {
-			Name    string             `json:"name"`
-			Free    map[string]float64 `json:"free"`
-			Devices []struct {
-				Free float64 `json:"free"`
-			} `json:"devices"`
-		} `json:"nodes"`
-	}
-	if err := json.Unmarshal(payload, &reply); err != nil || m.Error != "" {
-		d.l.log.Warn("the head does not say what is free here", "error", err, "reply", m.Error)
+	n := d.nodeOf(payload)
+	if n == nil || n.Free == nil {
+		d.l.log.Warn("the head does not say what is free here", "reply", m.Error)
 		return
 	}
 	if d.over != "" {
 		return
 	}
 	var free []*fb.ResourceT
-	for _, n := range reply.Nodes {
-		if n.Name != d.l.core.cfg.Name {
-			continue
+	if len(n.Devices) > 0 { // parts of devices are no device
+		n.Free["GPU"] = 0
+	}
+	for _, v := range n.Devices {
+		if v.Free == 1 {
+			n.Free["GPU"]++
 		}
-		if len(n.Devices) > 0 { // parts of devices are no device
-			n.Free["GPU"] = 0
-		}
-		for _, v := range n.Devices {
-			if v.Free == 1 {
-				n.Free["GPU"]++
-			}
-		}
-		for name, x := range n.Free {
-			free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
-		}
+	}
+	for name, x := range n.Free {
+		free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
 	}
 	slices.SortFunc(free, func(a, b *fb.ResourceT) int { return cmp.Compare(a.Name, b.Name) })
 	parts := divide(free)
@@ -215,7 +227,7 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		s.parts = append(s.parts, p)
 		d.ask(ctx, d.process, &fb.GroupCreateT{
 			Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
-			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
+			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
 		}, 0, nil)
 	}
 }

@@ -51,7 +51,7 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 		return j.template
 	}
 	d.keys++
-	t := &template{key: d.keys, job: j, group: d.mint()}
+	t := &template{key: uint64(d.agent)<<32 | d.keys, job: j, group: d.mint()}
 	j.template = t
 	d.templates = append(d.templates, t)
 	env := make([]string, 0, len(j.config.Env)+1)
@@ -62,7 +62,7 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 	env = append(env, fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
 	d.ask(ctx, d.process, &fb.GroupCreateT{
 		Group: taskT(t.group), Name: "workers of " + j.name, Strategy: fb.StrategyStrictPack,
-		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
+		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
 		Program: &fb.ProgramT{Argv: []string{j.config.Executable, "-m", "maniple._template"}, Env: env, Cwd: j.config.Cwd, Driver: true, Grace: int64(templateTerm)},
 	}, 0, nil)
 	return t
@@ -92,7 +92,7 @@ func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
 	}
 	t := d.templates[i]
 	t.conn, t.up, c.template = c, true, t
-	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.l.core.cfg.Name, Cluster: d.l.core.cfg.Cluster}, 0, nil)
+	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.node, Cluster: d.l.core.cfg.Cluster}, 0, nil)
 	for _, f := range t.queue {
 		d.send(c, f, 0, nil)
 	}

@@ -409,3 +409,16 @@ func TestTasksWithoutResourcesOnABusyNode(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// A node that the head gave another name, because there is one of its own, does its own tasks.
+func TestTasksOnANodeThatWasRenamed(t *testing.T) {
+	nodes := cluster(t, "n1", "n1")
+	d := drive(t, nodes[1])
+	if d.at.Node != "n1~2" {
+		t.Errorf("the node calls itself %q", d.at.Node)
+	}
+	d.submit(fnPID, 1)
+	if r := d.result(); strings.HasPrefix(r, "error") {
+		t.Error(r)
+	}
+}
