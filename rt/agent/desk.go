@@ -317,7 +317,7 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 		return
 	}
 	if n := d.nodeOf(payload); n != nil {
-		d.node = n.Name
+		d.node, d.stake.total = n.Name, n.Total
 	}
 	d.core = work.New(work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster})
 	d.regrant() // nothing yet, which is enough for what needs nothing

@@ -23,11 +23,13 @@ type stake struct {
 	parts  []*part
 	asking bool // a question to the head is out
 	eager  bool // a driver came: ask before it has tasks
+	all    bool // the question was for all, not only for what tasks lack
 	wanted bool // a process has made a group: what is not used goes back at once
 	again  int64
 	every  time.Duration
 	idle   int64 // since when parts are not used
 	asked  int
+	total  map[string]float64 // what the node has
 }
 
 // part is one of the groups.
@@ -56,33 +58,40 @@ const (
 func (d *desk) settleStake(ctx context.Context) int64 {
 	s, now := &d.stake, d.l.now()
 	wants := d.core.Wants()
-	if wants.Hungry || s.eager {
-		s.idle = 0
-		if d.over != "" || s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone }) {
-			return never
-		}
-		if now < s.again && !s.eager {
-			return s.again
-		}
-		s.asking, s.eager = true, false
+	lacking := s.lacking(wants)
+	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone })
+	next := never
+	switch {
+	case len(lacking) == 0 && !s.eager:
+		s.every = 0
+	case pending || d.over != "":
+	case now < s.again && !s.eager:
+		next = s.again
+	default:
+		s.asking, s.all, s.eager = true, s.eager, false
 		s.every = min(max(2*s.every, stakeAgain), stakeMost)
 		s.again = now + int64(s.every)
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askFree, nil)
 		return never
 	}
-	s.every = 0
-	spare := s.spare(wants)
+	if s.wanted { // a group has to wait for tasks that run, not for those that gather what they need
+		lacking = nil
+	}
+	spare := s.spare(wants, lacking)
 	switch {
 	case len(spare) == 0:
-		s.idle, s.wanted = 0, false
-		return never
+		s.idle, s.wanted = 0, s.wanted && pending
+		return next
 	case s.idle == 0:
 		s.idle = now
 	}
 	if due := s.idle + stakeIdle; now < due && !s.wanted {
-		return due
+		return min(next, due)
 	}
-	s.idle, s.again, s.wanted = 0, 0, false
+	s.idle, s.wanted = 0, pending
+	if len(wants.Hungry) == 0 {
+		s.again = 0
+	}
 	for _, p := range spare {
 		p.gone = true
 	}
@@ -91,7 +100,14 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	for _, p := range spare {
 		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
 	}
-	return never
+	return next
+}
+
+// lacking gives what tasks wait for, but for those that need more than the node has.
+func (s *stake) lacking(w *work.Wants) [][]work.Amount {
+	return slices.DeleteFunc(slices.Clone(w.Hungry), func(lease []work.Amount) bool {
+		return len(s.total) > 0 && slices.ContainsFunc(lease, func(a work.Amount) bool { return tenThousandths(s.total[a.Name]) < a.Amount })
+	})
 }
 
 // stakeName is what the names of an agent's parts begin with.
@@ -119,8 +135,8 @@ func (d *desk) toldGroups(ctx context.Context, payload []byte) {
 	}
 }
 
-// spare gives the parts without which what is used is still there.
-func (s *stake) spare(w *work.Wants) (out []*part) {
+// spare gives the parts without which what is used is still there, and what tasks gather to start.
+func (s *stake) spare(w *work.Wants, lacking [][]work.Amount) (out []*part) {
 	var have []*fb.ResourceT
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
@@ -131,6 +147,11 @@ func (s *stake) spare(w *work.Wants) (out []*part) {
 	}
 	for _, u := range w.Used {
 		have = add(have, u.Name, -u.Amount)
+	}
+	for _, lease := range lacking {
+		for _, a := range lease {
+			have = add(have, a.Name, -a.Amount)
+		}
 	}
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		p := s.parts[i]
@@ -157,6 +178,15 @@ func amountOf(list []*fb.ResourceT, name string) int64 {
 	return 0
 }
 
+func amountIn(list []work.Amount, name string) int64 {
+	for _, a := range list {
+		if a.Name == name {
+			return a.Amount
+		}
+	}
+	return 0
+}
+
 func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
 	for _, r := range list {
 		if r.Name == name {
@@ -171,6 +201,7 @@ func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
 type jsonNode struct {
 	Name    string             `json:"name"`
 	Agent   uint32             `json:"agent"`
+	Total   map[string]float64 `json:"total"`
 	Free    map[string]float64 `json:"free"`
 	Devices []struct {
 		Free float64 `json:"free"`
@@ -200,7 +231,9 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		d.l.log.Warn("the head does not say what is free here", "reply", m.Error)
 		return
 	}
-	if d.over != "" {
+	s.total = n.Total
+	lacking := s.lacking(d.core.Wants())
+	if d.over != "" || len(lacking) == 0 && !s.all {
 		return
 	}
 	var free []*fb.ResourceT
@@ -216,10 +249,15 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
 	}
 	slices.SortFunc(free, func(a, b *fb.ResourceT) int { return cmp.Compare(a.Name, b.Name) })
-	parts := divide(free)
+	parts := divide(slices.DeleteFunc(free, func(r *fb.ResourceT) bool {
+		return !s.all && !slices.ContainsFunc(lacking, func(lease []work.Amount) bool { return amountIn(lease, r.Name) > 0 })
+	}))
 	if len(parts) == 0 && !slices.ContainsFunc(s.parts, func(p *part) bool { return !p.gone }) {
-		// Gangs have all of it: stand in line for a CPU.
+		// Gangs have all of it: stand in line for what the first task needs, or for a CPU.
 		parts = [][]*fb.ResourceT{{{Name: placement.CPU, Amount: whole}}}
+		if len(lacking) > 0 {
+			parts[0] = inLine(lacking[0])
+		}
 	}
 	for _, resources := range parts {
 		s.asked++
@@ -253,6 +291,17 @@ func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
 		}
 	}
 	return parts
+}
+
+// inLine is a lease with whole CPUs and GPUs.
+func inLine(lease []work.Amount) (out []*fb.ResourceT) {
+	for _, a := range lease {
+		if a.Name == placement.CPU || a.Name == "GPU" {
+			a.Amount = (a.Amount + whole - 1) / whole * whole
+		}
+		out = append(out, &fb.ResourceT{Name: a.Name, Amount: a.Amount})
+	}
+	return out
 }
 
 // tenThousandths is exact for whole numbers of any size.

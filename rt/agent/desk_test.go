@@ -55,18 +55,21 @@ func TestSpareParts(t *testing.T) {
 		return &work.Wants{Used: []work.Amount{{Name: "CPU", Amount: cpus * 10_000}, {Name: "GPU", Amount: gpus * 10_000}, {Name: "memory", Amount: memory * 10_000}}, Devices: devices}
 	}
 	for _, c := range []struct {
-		w    *work.Wants
-		want []int
+		w       *work.Wants
+		lacking [][]work.Amount
+		want    []int
 	}{
-		{used(0, 0, 0), []int{3, 2, 1, 0}},
-		{used(1, 0, 0), []int{3, 2, 1}},
-		{used(2, 0, 0), []int{3, 2, 1}},
-		{used(3, 1, 0, "b"), []int{2}},
-		{used(2, 1, 1, "a"), []int{3, 1}},
-		{used(9, 2, 0, "a", "b"), nil}, // of parents that wait
+		{used(0, 0, 0), nil, []int{3, 2, 1, 0}},
+		{used(1, 0, 0), nil, []int{3, 2, 1}},
+		{used(2, 0, 0), nil, []int{3, 2, 1}},
+		{used(3, 1, 0, "b"), nil, []int{2}},
+		{used(2, 1, 1, "a"), nil, []int{3, 1}},
+		{used(9, 2, 0, "a", "b"), nil, nil},                                            // of parents that wait
+		{used(1, 0, 0), [][]work.Amount{{{Name: "CPU", Amount: 30_000}}}, []int{3, 2}}, // what gathers CPUs keeps no GPU
+		{used(0, 0, 0), [][]work.Amount{{{Name: "GPU", Amount: 10_000}}}, []int{3, 1, 0}},
 	} {
 		var got []int
-		for _, p := range s.spare(c.w) {
+		for _, p := range s.spare(c.w, c.lacking) {
 			got = append(got, slices.Index(s.parts, p))
 		}
 		if !slices.Equal(got, c.want) {

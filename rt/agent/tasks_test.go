@@ -422,3 +422,14 @@ func TestTasksOnANodeThatWasRenamed(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// AGENT-9: a task that needs more than the node has keeps nothing of it from gangs.
+func TestAnImpossibleTaskKeepsNothing(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	d := drive(t, n)
+	d.send(&fb.ShapeT{Number: 3, Bundle: -1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 990_000}}})
+	d.submit(fnPID, 3)
+	if end := run(t, n.connect(t), shell(t, 8, "true"), gang.IO{}); end.Code != 0 {
+		t.Errorf("a gang of all CPUs: %+v", end)
+	}
+}

@@ -62,6 +62,7 @@ type class struct {
 	table     *fb.ShapeT
 	group     id.Task
 	need      demand
+	lease     []Amount // the same, for Wants
 	queue     list
 	leased    []*worker // that hold a lease for it, actors not among them
 	starting  int       // of these, not attached yet
@@ -205,6 +206,9 @@ func (c *Core) class(p *process, number uint32, language string) *class {
 		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, group: taskOf(table.Group)}
 		cl.frame = c.encode(&table, 0, nil)
 		cl.need = c.demand(table.Resources)
+		for _, p := range cl.need.parts {
+			cl.lease = append(cl.lease, Amount{c.names[p.resource], p.amount})
+		}
 		p.job.classes[key] = cl
 	}
 	s.classes = append(s.classes, cl)
