@@ -35,8 +35,10 @@ type stake struct {
 // part is one of the groups.
 type part struct {
 	group  id.Task
+	create *fb.GroupCreateT
 	bundle *fb.BundlePlaceT // nil: not yet placed
 	gone   bool             // given back
+	said   int64            // when the head was asked for it, or to take it back
 }
 
 // What the desk asks the head, by the number of the question.
@@ -47,11 +49,12 @@ const (
 )
 
 const (
-	cpuParts   = 8                      // the CPUs of a node come in so many parts at most
-	stakeIdle  = int64(3 * time.Second) // an unused part goes back
-	stakeWait  = 10 * time.Second       // when a part was not placed for so long, it is asked anew what is free
-	stakeAgain = 500 * time.Millisecond // tasks that wait have the head asked so often at first,
-	stakeMost  = 5 * time.Second        // and so often when that was of no use
+	cpuParts   = 8                       // the CPUs of a node come in so many parts at most
+	stakeIdle  = int64(3 * time.Second)  // an unused part goes back
+	stakeWait  = 10 * time.Second        // when a part was not placed for so long, it is asked anew what is free
+	stakeAgain = 500 * time.Millisecond  // tasks that wait have the head asked so often at first,
+	stakeMost  = 5 * time.Second         // and so often when that was of no use
+	stakeSaid  = int64(30 * time.Second) // without an answer for so long the head is told again
 )
 
 // settleStake asks for more of the node when tasks wait, and gives back what none needs.
@@ -61,18 +64,27 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	lacking := s.lacking(wants)
 	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone })
 	next := never
+	for _, p := range s.parts {
+		if p.bundle != nil && !p.gone {
+			continue
+		}
+		if now >= p.said+stakeSaid {
+			d.sayPart(ctx, p)
+		}
+		next = min(next, p.said+stakeSaid)
+	}
 	switch {
 	case len(lacking) == 0 && !s.eager:
 		s.every = 0
 	case pending || d.over != "":
 	case now < s.again && !s.eager:
-		next = s.again
+		next = min(next, s.again)
 	default:
 		s.asking, s.all, s.eager = true, s.eager, false
 		s.every = min(max(2*s.every, stakeAgain), stakeMost)
 		s.again = now + int64(s.every)
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askFree, nil)
-		return never
+		return next
 	}
 	if s.wanted { // a group has to wait for tasks that run, not for those that gather what they need
 		lacking = nil
@@ -98,9 +110,20 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	d.regrant()
 	d.later(ctx) // before they go back, so that nothing starts on them meanwhile
 	for _, p := range spare {
-		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		d.sayPart(ctx, p)
 	}
 	return next
+}
+
+// sayPart asks the head for a part, or to take it back.
+func (d *desk) sayPart(ctx context.Context, p *part) {
+	p.said = d.l.now()
+	if p.gone {
+		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		return
+	}
+	create := *p.create // the loop's core fills in its owner
+	d.ask(ctx, d.process, &create, 0, nil)
 }
 
 // lacking gives what tasks wait for, but for those that need more than the node has.
@@ -262,11 +285,12 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 	for _, resources := range parts {
 		s.asked++
 		p := &part{group: d.mint()}
-		s.parts = append(s.parts, p)
-		d.ask(ctx, d.process, &fb.GroupCreateT{
+		p.create = &fb.GroupCreateT{
 			Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
 			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
-		}, 0, nil)
+		}
+		s.parts = append(s.parts, p)
+		d.sayPart(ctx, p)
 	}
 }
 

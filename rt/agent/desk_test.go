@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -10,6 +12,64 @@ import (
 
 func res(name string, whole int64) *fb.ResourceT {
 	return &fb.ResourceT{Name: name, Amount: whole * 10_000}
+}
+
+// alone is a desk without its goroutine, of agent 1.
+func alone(now *int64) *desk {
+	l := &loop{inbox: make(chan item, 100), now: func() int64 { return *now }, log: slog.New(slog.DiscardHandler)}
+	l.desk = newDesk(l)
+	d := l.desk
+	d.agent, d.node, d.process, d.core = 1, "n1", 2, work.New(work.Config{Agent: 1, Node: "n1"})
+	return d
+}
+
+// asked gives what the desk has asked of the loop's core since the last call.
+func (d *desk) asked() (out []Message) {
+	for len(d.l.inbox) > 0 {
+		if ev, ok := (<-d.l.inbox).ev.(FromClient); ok {
+			out = append(out, ev.M)
+		}
+	}
+	return out
+}
+
+// What the head may never have heard it is told again.
+func TestTheHeadIsToldAgain(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	reply := `{"nodes":[{"name":"n1","agent":1,"total":{"CPU":1},"free":{"CPU":1}}]}`
+	d.stake.all = true
+	d.toldFree(t.Context(), &fb.StateReplyT{}, []byte(reply))
+	if m := d.asked(); len(m) != 1 || m[0].(*fb.GroupCreateT).Bundles[0].Resources[0].Amount != 10_000 {
+		t.Fatalf("of a free CPU: %v", m)
+	}
+	again := func() []Message {
+		t.Helper()
+		now += int64(29 * time.Second)
+		if next := d.settleStake(t.Context()); len(d.asked()) > 0 || next > now+int64(time.Second) {
+			t.Errorf("asked again at once, or not in time: in %v", time.Duration(next-now))
+		}
+		now += int64(time.Second)
+		d.settleStake(t.Context())
+		return d.asked()
+	}
+	if m := again(); len(m) != 1 || m[0].(*fb.GroupCreateT).Bundles == nil {
+		t.Errorf("a part that does not come: %v", m)
+	}
+	p := d.stake.parts[0]
+	d.toldStake(&fb.GroupUpdateT{Group: taskT(p.group), Phase: fb.GroupPhaseCreated}, []*fb.BundlePlaceT{{Resources: []*fb.ResourceT{res("CPU", 1)}}})
+	d.stake.wanted = true
+	d.settleStake(t.Context())
+	if m := d.asked(); len(m) != 1 || m[0].(*fb.GroupCancelT).Mode != fb.CancelModeStop {
+		t.Fatalf("a part that goes back: %v", m)
+	}
+	if m := again(); len(m) != 1 || m[0].(*fb.GroupCancelT).Mode != fb.CancelModeStop {
+		t.Errorf("a part that is not taken back: %v", m)
+	}
+	d.toldStake(&fb.GroupUpdateT{Group: taskT(p.group), Phase: fb.GroupPhaseEnded}, nil)
+	if next := d.settleStake(t.Context()); next != never || len(d.stake.parts) > 0 {
+		t.Errorf("afterwards: %d parts, next %d", len(d.stake.parts), next)
+	}
 }
 
 func TestDivide(t *testing.T) {
