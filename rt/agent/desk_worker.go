@@ -24,6 +24,7 @@ type template struct {
 	conn  *workConn // nil: it starts, or is over
 	up    bool      // it was there
 	over  bool      // it is to end, or has
+	final bool      // it ended and the next one would, too
 	queue []*fb.ForkT
 }
 
@@ -116,7 +117,7 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 		end = &fb.GroupEndT{}
 	}
 	d.templates = slices.Delete(d.templates, i, i+1)
-	t.over = true
+	t.over, t.final = true, !t.up && always(end)
 	if t.job.template == t {
 		t.job.template = nil
 	}
@@ -219,8 +220,19 @@ func (d *desk) workerOver(h *hired) {
 	if h.conn != nil {
 		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
 	} else {
-		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && h.state.Error != "" && !h.template.up})
+		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && h.template.final})
 	}
+}
+
+// always tells whether a template that ended so before it was there would end so again.
+func always(end *fb.GroupEndT) bool {
+	switch end.Cause {
+	case "rank":
+		return end.Code != 0 && end.Signal == 0
+	case "start", "infeasible":
+		return true
+	}
+	return false
 }
 
 // ending says how a worker ended.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -152,13 +153,20 @@ func drive(t *testing.T, n *node) *driver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return driveWith(t, n, self)
+}
+
+// driveWith drives with an executable of its own in place of Python.
+func driveWith(t *testing.T, n *node, executable string) *driver {
+	t.Helper()
 	env := map[string]string{}
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
 		env[k] = v
 	}
-	config, _ := json.Marshal(map[string]any{"executable": self, "cwd": t.TempDir(), "env": env})
+	config, _ := json.Marshal(map[string]any{"executable": executable, "cwd": t.TempDir(), "env": env})
 	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100), replies: make(chan string, 1)}
+	var err error
 	d.conn, d.at, err = attach(n.socket, &fb.AttachT{Name: "test", Kind: fb.AttachKindDriver, Language: "python", JobConfig: string(config)}, func(_ *work.Conn, f work.Frame) {
 		switch f.Type() {
 		case fb.FrameTypeResult:
@@ -431,5 +439,32 @@ func TestAnImpossibleTaskKeepsNothing(t *testing.T) {
 	d.submit(fnPID, 3)
 	if end := run(t, n.connect(t), shell(t, 8, "true"), gang.IO{}); end.Code != 0 {
 		t.Errorf("a gang of all CPUs: %+v", end)
+	}
+}
+
+// A template that ends before it is there: of what passes the tasks see nothing, of what stays they have the reason.
+func TestTemplatesThatEnd(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := func(text string) string {
+		path := filepath.Join(t.TempDir(), "python")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	mark := filepath.Join(t.TempDir(), "mark")
+	d := driveWith(t, n, script(`echo >> `+mark+`; [ $(wc -l < `+mark+`) -le 2 ] && kill -9 $$; exec `+self+` "$@"`))
+	d.submit(fnPID, 2)
+	if r := d.result(); strings.HasPrefix(r, "error") {
+		t.Errorf("after two that were killed: %s", r)
+	}
+	d = driveWith(t, n, script(`echo no module; exit 3`))
+	d.submit(fnPID, 1)
+	if r := d.result(); !strings.HasPrefix(r, "error: ENVIRONMENT") || !strings.Contains(r, "no module") {
+		t.Errorf("of one that can't be: %s", r)
 	}
 }
