@@ -2,12 +2,15 @@ package agent
 
 import (
 	"log/slog"
+	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	carrier "github.com/maniple-hpc/maniple/transport/work"
 )
 
 func res(name string, whole int64) *fb.ResourceT {
@@ -16,7 +19,7 @@ func res(name string, whole int64) *fb.ResourceT {
 
 // alone is a desk without its goroutine, of agent 1.
 func alone(now *int64) *desk {
-	l := &loop{inbox: make(chan item, 100), now: func() int64 { return *now }, log: slog.New(slog.DiscardHandler)}
+	l := &loop{core: &Core{}, inbox: make(chan item, 100), now: func() int64 { return *now }, log: slog.New(slog.DiscardHandler)}
 	l.desk = newDesk(l)
 	d := l.desk
 	d.agent, d.node, d.process, d.core = 1, "n1", 2, work.New(work.Config{Agent: 1, Node: "n1"})
@@ -135,5 +138,47 @@ func TestSpareParts(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("with %+v in use: parts %v go back, want %v", c.w, got, c.want)
 		}
+	}
+}
+
+// Of a template that does not come its driver hears why; a worker that does not attach is ended.
+func TestTemplatesAndWorkersThatDoNotCome(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	here, there := net.Pipe()
+	heard := make(chan *fb.NoticeT, 1)
+	other := carrier.New(there, carrier.Config{OnBatch: func(b carrier.Batch) {
+		for f := range carrier.Frames(b.Bytes) {
+			m, _ := f.Message()
+			heard <- m.(*fb.NoticeT)
+		}
+		b.Release()
+	}})
+	c := &workConn{process: 3, kind: fb.AttachKindDriver, job: 3, conn: carrier.New(here, carrier.Config{OnBatch: func(carrier.Batch) {}})}
+	defer func() { c.conn.Cut(); other.Cut() }()
+	d.conns[3] = c
+	j := &job{number: 3, drivers: 1}
+	d.jobs = append(d.jobs, j)
+	d.hire(t.Context(), &work.Need{Key: 1, Job: 3, Language: "python"})
+	tm := j.template
+	d.toldTemplate(t.Context(), &fb.GroupUpdateT{Group: taskT(tm.group), Explain: "n1 is paused"})
+	now += templateLate - 1
+	if next := d.settleWorkers(); next != now+1 {
+		t.Errorf("looked at again after %v", time.Duration(next-now))
+	}
+	now++
+	d.settleWorkers()
+	c.conn.Flush()
+	if m := <-heard; m.Code != "WORKERS_LATE" || !strings.Contains(m.Text, "n1 is paused") {
+		t.Errorf("the driver heard %+v", m)
+	}
+	if next := d.settleWorkers(); next != never {
+		t.Error("it is told twice")
+	}
+	tm.conn, tm.up = c, true // as if it were its connection
+	d.hire(t.Context(), &work.Need{Key: 2, Job: 3, Language: "python"})
+	now += attachWait
+	if d.settleWorkers(); d.hired[2].killed == "" || d.hired[1].killed != "" {
+		t.Errorf("a minute after the fork: %+v; before it: %+v", d.hired[2], d.hired[1])
 	}
 }

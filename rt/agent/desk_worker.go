@@ -26,6 +26,9 @@ type template struct {
 	over  bool      // it is to end, or has
 	final bool      // it ended and the next one would, too
 	queue []*fb.ForkT
+	since int64  // when it was asked for
+	waits string // what its group waits for, as the head says
+	late  bool   // its driver was told that it does not come
 }
 
 // hired is a worker that the core asked for.
@@ -39,11 +42,15 @@ type hired struct {
 	ended    int64            // since when
 	closed   int64            // since when its connection is; 0: it is not
 	killed   string           // it is to end, and why
+	forked   int64            // when its template was told of it; 0: it was not
 }
 
 const (
 	closedWait   = int64(time.Second) // a worker whose connection is closed has so long to end
 	templateTerm = time.Second        // between TERM and KILL for a template
+
+	templateLate = int64(10 * time.Second) // a template that is not there after so long is spoken of
+	attachWait   = int64(time.Minute)      // a worker that was forked has so long to attach
 )
 
 // templateFor gives the template of a job, and has it started if there is none.
@@ -52,7 +59,7 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 		return j.template
 	}
 	d.keys++
-	t := &template{key: uint64(d.agent)<<32 | d.keys, job: j, group: d.mint()}
+	t := &template{key: uint64(d.agent)<<32 | d.keys, job: j, group: d.mint(), since: d.l.now()}
 	j.template = t
 	d.templates = append(d.templates, t)
 	env := make([]string, 0, len(j.config.Env)+1)
@@ -95,6 +102,9 @@ func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
 	t.conn, t.up, c.template = c, true, t
 	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.node, Cluster: d.l.core.cfg.Cluster}, 0, nil)
 	for _, f := range t.queue {
+		if h := d.hired[f.Key]; h != nil {
+			h.forked = d.l.now()
+		}
 		d.send(c, f, 0, nil)
 	}
 	t.queue = nil
@@ -110,6 +120,9 @@ func (d *desk) templateDown(ctx context.Context, t *template) {
 func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 	i := slices.IndexFunc(d.templates, func(t *template) bool { return t.group == taskOf(u.Group) })
 	if i < 0 || u.Phase != fb.GroupPhaseEnded {
+		if i >= 0 {
+			d.templates[i].waits = u.Explain
+		}
 		return i >= 0
 	}
 	t, end := d.templates[i], u.End
@@ -180,6 +193,7 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 	j.hired++
 	f := &fb.ForkT{Key: n.Key, Env: env}
 	if t := h.template; t.conn != nil {
+		h.forked = d.l.now()
 		d.send(t.conn, f, 0, nil)
 	} else {
 		t.queue = append(t.queue, f)
@@ -266,6 +280,38 @@ func (d *desk) settleWorkers() int64 {
 		}
 		return true
 	})
+	return min(next, d.settleLate(now))
+}
+
+// settleLate tells drivers of templates that do not come, and ends workers that do not attach.
+func (d *desk) settleLate(now int64) int64 {
+	next := never
+	for _, t := range d.templates {
+		switch due := t.since + templateLate; {
+		case t.up || t.over || t.late:
+		case now < due:
+			next = min(next, due)
+		default:
+			t.late = true
+			why := t.waits
+			if why == "" {
+				why = "it was started and has not attached: its Python, or a file system, may be slow"
+			}
+			if c := d.conns[id.Process(t.job.number)]; c != nil {
+				d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
+					Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, 0, nil)
+			}
+		}
+	}
+	for _, h := range d.hired {
+		switch due := h.forked + attachWait; {
+		case h.conn != nil || h.forked == 0 || h.killed != "" || h.state != nil:
+		case now < due:
+			next = min(next, due)
+		default:
+			d.kill(h, fmt.Sprintf("it did not attach within %v", time.Duration(attachWait)))
+		}
+	}
 	return next
 }
 
