@@ -105,7 +105,7 @@ func (c *Core) endJob(j *job, driver *process) {
 		}
 	}
 	for _, p := range c.processes {
-		if p.job == j && p.worker != nil && p.worker.actor == nil {
+		if p.job == j && p.worker != nil && (p.worker.actor == nil || !p.worker.actor.detached) {
 			c.dropTasks(p)
 		}
 	}
