@@ -316,7 +316,7 @@ class Relay(Agent):
             found = [(t, a) for t, a in self.actors.items() if not a.dead and f"{a.fields.get('namespace_')}/{a.fields.get('name')}" == id]
             if found:
                 task, actor = found[0]
-                self.holds.setdefault((peer, wire.key_of(task, 0)), 0)
+                self.holds[peer, wire.key_of(task, 0)] = self.holds.get((peer, wire.key_of(task, 0)), 0) + 1
                 reply = {"actor": {"id": wire.task_text(task), "function": actor.fields["function"], "methods": list(self.methods[actor.fields["function"]]), "groups": []}}
             else:
                 error = "there is none"

@@ -283,12 +283,12 @@ class Session(Waiting):
         return refs, payload[count * _OBJECT :]
 
     def hold(self, key: bytes) -> ObjectRef:
-        """A reference to an object that the agent says this process holds from now on."""
+        """A reference to an object that an answer of the agent has delivered."""
         with self.table.lock:
-            if key in self._entries:
-                return self.held.again_locked(key)
-            self._entries[key] = REMOTE
-        return self.held.made(key)
+            known = key in self._entries
+            if not known:
+                self._entries[key] = REMOTE
+            return self.held.delivered_locked(key, known)
 
     def captured(self, key: bytes) -> ObjectRef:
         """A reference that code captured: held if this process holds it, since it came along."""
