@@ -161,7 +161,7 @@ func (d *desk) settleOutput(ctx context.Context) int64 {
 	}
 	d.acks = d.acks[:0]
 	d.acking = slices.DeleteFunc(d.acking, func(c *workConn) bool {
-		if c.conn.Unsent() > outputAhead {
+		if d.conns[c.process] == c && c.conn.Unsent() > outputAhead { // one that is over reads nothing more
 			next = d.l.now() + int64(outputLook)
 			return false
 		}

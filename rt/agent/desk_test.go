@@ -182,3 +182,23 @@ func TestTemplatesAndWorkersThatDoNotCome(t *testing.T) {
 		t.Errorf("a minute after the fork: %+v; before it: %+v", d.hired[2], d.hired[1])
 	}
 }
+
+// A driver that ended with much unread is not waited for.
+func TestOutputForADriverThatEnded(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	here, there := net.Pipe() // which nobody reads
+	defer there.Close()
+	c := &workConn{process: 3, conn: carrier.New(here, carrier.Config{OnBatch: func(carrier.Batch) {}})}
+	defer c.conn.Cut()
+	d.conns[3] = c
+	d.send(c, &fb.RankOutputT{}, 0, make([]byte, 2*outputAhead))
+	c.acks, d.acking = []*fb.RankOutputAckT{{Rank: 5}}, []*workConn{c}
+	if next := d.settleOutput(t.Context()); next != now+int64(outputLook) || len(d.asked()) > 0 {
+		t.Error("what it has not read was acknowledged")
+	}
+	delete(d.conns, 3)
+	if next := d.settleOutput(t.Context()); next != never || len(d.asked()) != 1 {
+		t.Error("it is waited for after its end")
+	}
+}
