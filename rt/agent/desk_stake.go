@@ -152,7 +152,8 @@ func (d *desk) toldGroups(ctx context.Context, payload []byte) {
 	}
 	for _, g := range reply.Groups {
 		group, err := id.ParseTask(g.ID)
-		if err == nil && g.Phase != "ended" && strings.HasPrefix(g.Name, d.stakeName(d.l.core.cfg.Previous)) {
+		before := d.l.core.cfg.Previous // the name alone may be that of a node a-1 to a
+		if err == nil && g.Phase != "ended" && uint32(group.Agent) == before && strings.HasPrefix(g.Name, d.stakeName(before)) {
 			d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(group), Mode: fb.CancelModeStop, Reason: "the agent that had it was killed"}, 0, nil)
 		}
 	}

@@ -202,3 +202,16 @@ func TestOutputForADriverThatEnded(t *testing.T) {
 		t.Error("it is waited for after its end")
 	}
 }
+
+// An agent gives back what the one before it had, and nothing of another node's whose name begins alike.
+func TestWhatTheAgentBeforeHad(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.node, d.l.core.cfg.Previous = "a", 1
+	d.toldGroups(t.Context(), []byte(`{"groups":[
+		{"id":"1.2.3","name":"tasks-a-1-4","phase":"created"}, {"id":"1.2.4","name":"tasks-a-1-5","phase":"ended"},
+		{"id":"3.2.3","name":"tasks-a-1-3-4","phase":"created"}, {"id":"1.2.5","name":"mine","phase":"created"}]}`))
+	if m := d.asked(); len(m) != 1 || taskOf(m[0].(*fb.GroupCancelT).Group).String() != "1.2.3" {
+		t.Errorf("asked for %v", m)
+	}
+}
