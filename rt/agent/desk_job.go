@@ -94,13 +94,10 @@ func (d *desk) tidyJobs(ctx context.Context) {
 // fork is the environment of a worker beside that of its template, or why it can't be made.
 func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 	env := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("MANIPLE_WORKER=%d", n.Key)}
-	if _, own := j.config.Env["OMP_NUM_THREADS"]; !own {
-		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", max(1, n.CPUs/10_000)))
+	var wanted struct {
+		Vars map[string]string `json:"env_vars"`
 	}
 	if n.Environment != "" {
-		var wanted struct {
-			Vars map[string]string `json:"env_vars"`
-		}
 		dec := json.NewDecoder(strings.NewReader(n.Environment))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&wanted); err != nil {
@@ -110,6 +107,10 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 			env = append(env, name+"="+value)
 		}
 		slices.Sort(env[2:])
+	}
+	_, driver := j.config.Env["OMP_NUM_THREADS"]
+	if _, task := wanted.Vars["OMP_NUM_THREADS"]; !driver && !task {
+		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", max(1, n.CPUs/10_000)))
 	}
 	if len(devices) > 0 { // exactly one mask, or they hide from each other
 		mask := "CUDA_VISIBLE_DEVICES"

@@ -215,3 +215,23 @@ func TestWhatTheAgentBeforeHad(t *testing.T) {
 		t.Errorf("asked for %v", m)
 	}
 }
+
+func TestThreadsOfAWorker(t *testing.T) {
+	for _, c := range []struct {
+		driver      map[string]string
+		environment string
+		want        string
+	}{
+		{nil, "", "OMP_NUM_THREADS=2"},
+		{nil, `{"env_vars":{"A":"1"}}`, "A=1 OMP_NUM_THREADS=2"},
+		{nil, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, "OMP_NUM_THREADS=10"},
+		{map[string]string{"OMP_NUM_THREADS": "5"}, "", ""},
+		{map[string]string{"OMP_NUM_THREADS": "5"}, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, "OMP_NUM_THREADS=10"},
+	} {
+		j := &job{config: jobConfig{Env: c.driver}}
+		env, why := j.fork(&work.Need{CPUs: 20_000, Environment: c.environment}, nil)
+		if got := strings.Join(env[2:], " "); why != "" || got != c.want {
+			t.Errorf("%v, %s: %q %s, want %q", c.driver, c.environment, got, why, c.want)
+		}
+	}
+}
