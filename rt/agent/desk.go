@@ -340,6 +340,10 @@ func (d *desk) leave(ctx context.Context, why string) {
 		d.send(c, &fb.ShutdownT{Reason: why}, 0, nil)
 		d.refuse(c, why)
 	}
+	for _, a := range d.early {
+		d.arrive(ctx, a)
+	}
+	d.early = nil
 	d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, d.process) }})
 }
 

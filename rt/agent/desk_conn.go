@@ -62,8 +62,12 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind}
 	c.conn = carrier.New(a.conn, carrier.Config{
 		MaxUnsent: maxUnsent,
-		OnBatch:   func(b carrier.Batch) { d.post(mail{conn: c, batch: b}) },
-		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
+		OnBatch: func(b carrier.Batch) {
+			closeAll(b.Files) // nothing that a process says has one
+			b.Files = nil
+			d.post(mail{conn: c, batch: b})
+		},
+		OnEnd: func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
 	})
 	d.conns[c.process] = c
 	if d.over != "" {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport"
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	carrier "github.com/maniple-hpc/maniple/transport/work"
 )
@@ -233,5 +235,43 @@ func TestThreadsOfAWorker(t *testing.T) {
 		if got := strings.Join(env[2:], " "); why != "" || got != c.want {
 			t.Errorf("%v, %s: %q %s, want %q", c.driver, c.environment, got, why, c.want)
 		}
+	}
+}
+
+// Who came before this agent was a member hears why there will be none.
+func TestTheEarlyHearOfTheEnd(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.core = nil
+	here, there := net.Pipe()
+	heard := make(chan string, 1)
+	other := carrier.New(there, carrier.Config{OnBatch: func(b carrier.Batch) {
+		for f := range carrier.Frames(b.Bytes) {
+			m, _ := f.Message()
+			heard <- m.(*fb.GoodbyeT).Reason
+		}
+		b.Release()
+	}})
+	defer other.Cut()
+	d.early = []*arrival{{mutePipe{here}, 3, &fb.AttachT{Kind: fb.AttachKindDriver}}}
+	d.leave(t.Context(), "it is over")
+	d.settle(t.Context())
+	select {
+	case why := <-heard:
+		if !strings.Contains(why, "it is over") {
+			t.Error(why)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it was told nothing")
+	}
+}
+
+// A program elsewhere has no work connection here.
+func TestWorkConnectionsAreOfThisNode(t *testing.T) {
+	l := idleLoop(nil)
+	l.gate = &transport.Gate{Cluster: "c"}
+	h := &fb.HelloT{WireVersion: wire.Version, Cluster: "c", Role: fb.RoleClient, Purpose: fb.PurposeWork}
+	if _, w, r := l.admitWork(t.Context(), &fb.KeeperConnT{}, h, transport.Peer{Role: fb.RoleClient, Cluster: "c", UID: -1}); r == nil || w != nil {
+		t.Error("one over TCP was let in")
 	}
 }

@@ -322,6 +322,21 @@ func TestHostileProcess(t *testing.T) {
 			t.Errorf("%+v: %v", a, err)
 		}
 	}
+	open := func() int {
+		list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.daemon("agent")))
+		return len(list)
+	}
+	before := open()
+	for i := range uint32(200) { // descriptors that nobody asked for
+		frame, err := work.AppendMessage(nil, &fb.ShapeT{Number: 100 + i, Bundle: -1}, 0, nil)
+		if err == nil {
+			err = good.conn.AppendFile(os.Stdin, frame)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		good.conn.Flush()
+	}
 	conn, err := uds.Dial(t.Context(), n.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -331,6 +346,9 @@ func TestHostileProcess(t *testing.T) {
 	good.submit(fnPID, 1)
 	if _, err := strconv.Atoi(good.result()); err != nil {
 		t.Error(err)
+	}
+	if after := open(); after > before+50 {
+		t.Errorf("the agent has %d descriptors open, and had %d", after, before)
 	}
 }
 
