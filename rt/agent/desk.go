@@ -320,7 +320,7 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 		d.node, d.stake.total = n.Name, n.Total
 	}
 	d.core = work.New(work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster})
-	d.regrant() // nothing yet, which is enough for what needs nothing
+	d.regrant(false) // nothing yet, which is enough for what needs nothing
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
 	}

@@ -107,7 +107,7 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	for _, p := range spare {
 		p.gone = true
 	}
-	d.regrant()
+	d.regrant(false)
 	d.later(ctx) // before they go back, so that nothing starts on them meanwhile
 	for _, p := range spare {
 		d.sayPart(ctx, p)
@@ -348,20 +348,20 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 	case fb.GroupPhaseCreated:
 		if len(bundles) > 0 && !p.gone {
 			p.bundle, s.every = bundles[0], 0
-			d.regrant()
+			d.regrant(false)
 		}
 	case fb.GroupPhaseEnded:
 		s.parts = slices.Delete(s.parts, i, i+1)
 		if !p.gone && p.bundle != nil {
 			d.l.log.Info("a part of the node is not this agent's any more", "group", group)
-			d.regrant()
+			d.regrant(u.End == nil || u.End.Cause != "drained") // who drains gives it to nobody
 		}
 	}
 	return true
 }
 
-// regrant tells the core what of the node its tasks may use now.
-func (d *desk) regrant() {
+// regrant tells the core what of the node its tasks may use now; taken: what is missing may be another's already.
+func (d *desk) regrant(taken bool) {
 	total := []*fb.ResourceT{{Name: placement.CPU}}
 	var devices []string
 	for _, p := range d.stake.parts {
@@ -373,5 +373,5 @@ func (d *desk) regrant() {
 			total = add(total, r.Name, r.Amount)
 		}
 	}
-	d.brings(work.Grant{Resources: amounts(total), Devices: devices})
+	d.brings(work.Grant{Resources: amounts(total), Devices: devices, Taken: taken})
 }

@@ -275,3 +275,17 @@ func TestWorkConnectionsAreOfThisNode(t *testing.T) {
 		t.Error("one over TCP was let in")
 	}
 }
+
+// AGENT-9: what the head took back is used no longer; what it leaves until a drain's deadline is.
+func TestPartsThatAreTaken(t *testing.T) {
+	now := int64(time.Second)
+	for cause, want := range map[string]bool{"cancelled": true, "drained": false} {
+		d := alone(&now)
+		p := &part{group: d.mint(), bundle: &fb.BundlePlaceT{Resources: []*fb.ResourceT{res("CPU", 1)}}}
+		d.stake.parts = []*part{p}
+		d.toldStake(&fb.GroupUpdateT{Group: taskT(p.group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: cause}}, nil)
+		if len(d.events) != 1 || d.events[0].(work.Grant).Taken != want {
+			t.Errorf("%s: the core hears %+v", cause, d.events)
+		}
+	}
+}

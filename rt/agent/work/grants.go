@@ -110,8 +110,8 @@ func add(v []int64, i int, n int64) []int64 {
 	return v
 }
 
-// onGrant takes what may be used from now on. What leases hold stays theirs; if less was granted, it is
-// free again only when they end.
+// onGrant takes what may be used from now on. What leases hold stays theirs, unless it was taken; if less was
+// granted, it is free again only when they end.
 func (c *Core) onGrant(ev Grant) {
 	c.restless = true
 	if ev.Gone {
@@ -154,6 +154,41 @@ func (c *Core) onGrant(ev Grant) {
 			}
 		}
 		g.devices = append(g.devices, d)
+	}
+	if ev.Taken {
+		c.takeBack(g)
+	}
+}
+
+// takeBack ends what runs on devices that were taken away, and then the workers that came last until the others fit.
+func (c *Core) takeBack(g *grant) {
+	over := make([]int64, len(g.free))
+	for i, n := range g.free {
+		over[i] = -n
+	}
+	for _, last := range []bool{false, true} {
+		for i := len(c.workers) - 1; i >= 0; i-- {
+			w := c.workers[i]
+			if !w.held || w.grant != g || last && w.killed != "" {
+				continue
+			}
+			ends := w.killed != "" || slices.ContainsFunc(w.devices, func(name string) bool {
+				return !slices.ContainsFunc(g.devices, func(d device) bool { return d.id == name })
+			})
+			parts := slices.DeleteFunc(slices.Clone(w.class.need.parts), func(p part) bool { return p.resource == resCPU && w.lent })
+			for _, p := range parts {
+				ends = ends || last && over[p.resource] > 0
+			}
+			if !ends {
+				continue
+			}
+			for _, p := range parts {
+				over[p.resource] -= p.amount
+			}
+			if w.killed == "" {
+				c.kill(w, "what it ran on was taken back from this node's tasks")
+			}
+		}
 	}
 }
 
