@@ -289,3 +289,19 @@ func TestPartsThatAreTaken(t *testing.T) {
 		}
 	}
 }
+
+// A process that a driver forked belongs to its job for as long as the driver is there, whoever else is.
+func TestAForkJoinsADriverThatIsThere(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	j := &job{number: 3, drivers: 2}
+	d.jobs = append(d.jobs, j)
+	fork := &fb.AttachT{Kind: fb.AttachKindDriver, JobConfig: `{"job":3}`}
+	if got, why := d.jobFor(t.Context(), &workConn{process: 4}, fork); got != j || j.drivers != 3 {
+		t.Errorf("a fork of a driver that is there: %s", why)
+	}
+	j.over = true
+	if got, why := d.jobFor(t.Context(), &workConn{process: 5}, fork); got != nil || !strings.Contains(why, "over") {
+		t.Errorf("a fork of one that ended: %+v, %q", got, why)
+	}
+}
