@@ -422,17 +422,25 @@ func TestTasksWithoutResourcesOnABusyNode(t *testing.T) {
 	n := cluster(t, "n1")[0]
 	ctx, cancel := context.WithCancel(t.Context())
 	over, out := make(chan struct{}), &screen{}
+	all := shell(t, 8, "echo up; exec sleep 600")
+	for _, b := range all.Bundles {
+		b.Resources = append(b.Resources, &fb.ResourceT{Name: "memory", Amount: 1 << 27 * 10_000})
+	}
 	go func() {
 		defer close(over)
-		_, _ = gang.Run(ctx, n.connect(t), shell(t, 8, "echo up; exec sleep 600"), gang.IO{Stdout: out})
+		_, _ = gang.Run(ctx, n.connect(t), all, gang.IO{Stdout: out})
 	}()
 	defer func() { cancel(); <-over }()
 	out.wait(t, "up")
+	began := time.Now()
 	d := drive(t, n)
 	d.send(&fb.ShapeT{Number: 3, Bundle: -1})
 	d.submit(fnPID, 3)
 	if r := d.result(); strings.HasPrefix(r, "error") {
 		t.Error(r)
+	}
+	if took := time.Since(began); took > 8*time.Second { // after 10 s the head would be asked for it
+		t.Errorf("it took %v", took)
 	}
 }
 
