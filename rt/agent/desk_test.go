@@ -305,3 +305,14 @@ func TestAForkJoinsADriverThatIsThere(t *testing.T) {
 		t.Errorf("a fork of one that ended: %+v, %q", got, why)
 	}
 }
+
+// From the beginning there is a grant, be it of nothing: what needs nothing starts.
+func TestTheGrantOfNothing(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.core = nil
+	d.toldName(t.Context(), []byte(`{"nodes":[{"name":"n1~2","agent":1}]}`))
+	if len(d.events) != 1 || len(d.events[0].(work.Grant).Resources) == 0 || d.node != "n1~2" {
+		t.Errorf("node %s; the core hears %+v", d.node, d.events)
+	}
+}
