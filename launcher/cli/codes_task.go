@@ -17,5 +17,6 @@ var TaskCodes = []Code{
 	{"ACTOR_GROUP_REMOVED", "ActorPlacementGroupRemoved", "the placement group that the actor lived in is gone", ""},
 	{"PENDING_CALLS", "PendingCallsLimitExceeded", "the actor has max_pending_calls waiting", "wait for some of them"},
 	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
+	{"WORKERS_LATE", "(notice)", "the process that a driver's workers are forked from is not there after 10 s; the text says what it waits for", "if it names no other group or node: look at the driver's Python and its file system"},
 	{"WORK_REFUSED", "(notice)", "a process sent its agent what none may send, and its connection was ended", "report it with the text"},
 }

@@ -70,10 +70,12 @@ const clusterID = "00112233445566778899aabbccddeeff"
 // cluster starts a keeper with the head and, with more than one name, others beside it.
 func cluster(t *testing.T, names ...string) []*node {
 	t.Helper()
-	base := t.TempDir()
 	var nodes []*node
+	var bases []string // of each, as two may have one name
 	var headAt []string
 	for i, name := range names {
+		base := t.TempDir()
+		bases = append(bases, base)
 		doc := bootdoc.Doc{
 			Version: 1, Cluster: clusterID, Secret: secret, Name: "test", Base: base, Loopback: true, Expect: names, Owner: "stdin",
 			Head: headAt, Node: bootdoc.Node{Name: name, Fake: true, CPUs: 8, Memory: 1 << 30},
@@ -105,8 +107,10 @@ func cluster(t *testing.T, names ...string) []*node {
 				_ = n.cmd.Process.Kill()
 			}
 		}
-		if left, _ := os.ReadDir(base); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
+		for _, base := range bases {
+			if left, _ := os.ReadDir(base); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
 		}
 	})
 	return nodes

@@ -34,6 +34,7 @@ type desk struct {
 
 	core      *work.Core // nil until this agent is a member
 	agent     uint32
+	node      string     // its name: the head may have given it another than its keeper
 	early     []*arrival // attached before that
 	conns     map[id.Process]*workConn
 	dirty     []*workConn
@@ -41,6 +42,7 @@ type desk struct {
 	hired     map[uint64]*hired
 	templates []*template // all whose group has not ended
 	stake     stake
+	groups    map[id.Task]*made    // of processes here, until they end
 	acking    []*workConn          // with output that is not acknowledged
 	half      []*hired             // of which only the process or only the connection is over
 	acks      []*fb.RankOutputAckT // of output that nobody wants
@@ -50,6 +52,12 @@ type desk struct {
 	effects   []work.Effect
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
+}
+
+// made is a group that a process made.
+type made struct {
+	detached bool
+	bundles  []*fb.BundlePlaceT // here
 }
 
 // mail is one thing for the desk: a batch of a connection, or something to do.
@@ -65,7 +73,7 @@ const maxUnsent = 1 << 30
 func newDesk(l *loop) *desk {
 	return &desk{
 		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, stake: stake{bundles: map[id.Task][]*fb.BundlePlaceT{}},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{},
 	}
 }
 
@@ -270,14 +278,17 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	case *fb.AttachedT:
 		d.begin(ctx, m)
 	case *fb.StateReplyT:
-		if e.Corr == askGroups {
+		switch e.Corr {
+		case askName:
+			d.toldName(ctx, e.Payload)
+		case askGroups:
 			d.toldGroups(ctx, e.Payload)
-		} else {
+		case askFree:
 			d.toldFree(ctx, m, e.Payload)
 		}
 	case *fb.GroupUpdateT:
-		if !d.toldStake(m, bundles) {
-			d.toldTemplate(ctx, m)
+		if !d.toldStake(m, bundles) && !d.toldTemplate(ctx, m) {
+			d.grantGroup(m, bundles)
 		}
 	case *fb.RankOutputT:
 		d.toldOutput(m, e.Payload)
@@ -294,13 +305,22 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	}
 }
 
-// begin makes the core, now that this agent has its number, and takes in who came before.
+// begin asks for this node's name, now that this agent has its number.
 func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
+	d.agent, d.node = m.Agent, m.Node
+	d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askName, nil)
+}
+
+// toldName makes the core, and takes in who came before.
+func (d *desk) toldName(ctx context.Context, payload []byte) {
 	if d.core != nil {
 		return
 	}
-	d.agent = m.Agent
-	d.core = work.New(work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster})
+	if n := d.nodeOf(payload); n != nil {
+		d.node, d.stake.total = n.Name, n.Total
+	}
+	d.core = work.New(work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster})
+	d.regrant(false) // nothing yet, which is enough for what needs nothing
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
 	}
@@ -320,6 +340,10 @@ func (d *desk) leave(ctx context.Context, why string) {
 		d.send(c, &fb.ShutdownT{Reason: why}, 0, nil)
 		d.refuse(c, why)
 	}
+	for _, a := range d.early {
+		d.arrive(ctx, a)
+	}
+	d.early = nil
 	d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, d.process) }})
 }
 
@@ -363,19 +387,27 @@ func amounts(list []*fb.ResourceT) []work.Amount {
 // grantGroup lets the tasks of a group that a process made use its bundles here.
 func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
 	group := taskOf(u.Group)
+	g := d.groups[group]
 	if d.core == nil {
 		return
+	}
+	if g == nil { // not made by a process that is here: of another agent's, or of one before this one
+		g = &made{detached: true}
+		d.groups[group] = g
 	}
 	switch u.Phase {
 	case fb.GroupPhaseCreated:
 		for _, b := range bundles {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices})
 		}
-		d.stake.bundles[group] = bundles
-	case fb.GroupPhasePending, fb.GroupPhaseStopping, fb.GroupPhaseEnded:
-		for _, b := range d.stake.bundles[group] {
+		g.bundles = bundles
+	case fb.GroupPhasePending, fb.GroupPhaseStopping:
+		for _, b := range g.bundles {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index)})
 		}
-		delete(d.stake.bundles, group)
+		g.bundles = nil
+	case fb.GroupPhaseEnded: // tasks may wait for it of which nothing was ever here
+		d.brings(work.Grant{Group: group, Gone: true})
+		delete(d.groups, group)
 	}
 }

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
@@ -21,6 +23,7 @@ type workConn struct {
 	template *template // it is one's
 	hired    *hired    // it is a worker's
 	client   bool      // the loop's core knows it as a client, too
+	made     bool      // a group
 	dirty    bool
 	acks     []*fb.RankOutputAckT // of output that it was sent and may not have read
 }
@@ -59,8 +62,12 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind}
 	c.conn = carrier.New(a.conn, carrier.Config{
 		MaxUnsent: maxUnsent,
-		OnBatch:   func(b carrier.Batch) { d.post(mail{conn: c, batch: b}) },
-		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
+		OnBatch: func(b carrier.Batch) {
+			closeAll(b.Files) // nothing that a process says has one
+			b.Files = nil
+			d.post(mail{conn: c, batch: b})
+		},
+		OnEnd: func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
 	})
 	d.conns[c.process] = c
 	if d.over != "" {
@@ -130,11 +137,14 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	case c.hired != nil:
 		c.hired.closed = d.l.now()
 		d.workerOver(c.hired)
+		if j := c.hired.job; c.made && !j.over {
+			j.left = append(j.left, c)
+		} else {
+			d.abandon(ctx, c)
+		}
 		return
 	}
-	if c.client {
-		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
-	}
+	d.abandon(ctx, c)
 	if d.core == nil {
 		return
 	}
@@ -149,10 +159,33 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	}
 	j.drivers--
 	if uint32(c.process) == j.number { // what forked off does not keep the job
+		j.over = true
+		for _, k := range j.left {
+			d.abandon(ctx, k)
+		}
+		j.left = nil
 		for _, k := range d.sorted() {
 			if k.job == j.number && k.hired == nil {
 				d.refuse(k, "its driver ended")
 			}
+		}
+	}
+}
+
+// abandon ends what the loop's core knows of a process that is gone: the groups that it made go, too.
+func (d *desk) abandon(ctx context.Context, c *workConn) {
+	if c.client {
+		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
+	}
+	var groups []id.Task
+	for group := range d.groups {
+		groups = append(groups, group)
+	}
+	slices.SortFunc(groups, func(a, b id.Task) int { return cmp.Compare(a.Counter, b.Counter) })
+	for _, group := range groups { // nobody tells of their end any more
+		if group.Process == c.process && uint32(group.Agent) == d.agent && !d.groups[group].detached {
+			d.brings(work.Grant{Group: group, Gone: true})
+			delete(d.groups, group)
 		}
 	}
 }
@@ -175,7 +208,8 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 			d.refuse(c, "made a group under an ID that is not its own")
 			return
 		}
-		d.stake.wanted = true
+		d.stake.wanted, c.made = true, true
+		d.groups[taskOf(g.Group)] = &made{detached: g.Detached}
 	}
 	if !c.client {
 		c.client = true
@@ -186,4 +220,7 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 		}})
 	}
 	d.ask(ctx, uint32(c.process), m, f.Corr(), append([]byte(nil), f.Payload()...))
+	if g, ok := m.(*fb.GroupCreateT); ok && g.Detached { // it may end without its maker
+		d.ask(ctx, d.process, &fb.GroupWatchT{Group: g.Group}, 0, nil)
+	}
 }

@@ -22,6 +22,8 @@ type job struct {
 	worker   string // MANIPLE_JOB_CONFIG of its workers
 	drivers  int
 	hired    int
+	over     bool        // its driver has ended
+	left     []*workConn // workers that are gone and made groups, which end with the driver
 	template *template
 }
 
@@ -46,7 +48,7 @@ func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, st
 	}
 	if config.Job != 0 {
 		j := d.jobOf(config.Job)
-		if j == nil || j.drivers == 0 {
+		if j == nil || j.over {
 			return nil, fmt.Sprintf("job %d, to which it belongs, is over", config.Job)
 		}
 		j.drivers++
@@ -92,13 +94,10 @@ func (d *desk) tidyJobs(ctx context.Context) {
 // fork is the environment of a worker beside that of its template, or why it can't be made.
 func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 	env := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("MANIPLE_WORKER=%d", n.Key)}
-	if _, own := j.config.Env["OMP_NUM_THREADS"]; !own {
-		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", max(1, n.CPUs/10_000)))
+	var wanted struct {
+		Vars map[string]string `json:"env_vars"`
 	}
 	if n.Environment != "" {
-		var wanted struct {
-			Vars map[string]string `json:"env_vars"`
-		}
 		dec := json.NewDecoder(strings.NewReader(n.Environment))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&wanted); err != nil {
@@ -108,6 +107,10 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 			env = append(env, name+"="+value)
 		}
 		slices.Sort(env[2:])
+	}
+	_, driver := j.config.Env["OMP_NUM_THREADS"]
+	if _, task := wanted.Vars["OMP_NUM_THREADS"]; !driver && !task {
+		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", max(1, n.CPUs/10_000)))
 	}
 	if len(devices) > 0 { // exactly one mask, or they hide from each other
 		mask := "CUDA_VISIBLE_DEVICES"
@@ -159,7 +162,7 @@ func (d *desk) settleOutput(ctx context.Context) int64 {
 	}
 	d.acks = d.acks[:0]
 	d.acking = slices.DeleteFunc(d.acking, func(c *workConn) bool {
-		if c.conn.Unsent() > outputAhead {
+		if d.conns[c.process] == c && c.conn.Unsent() > outputAhead { // one that is over reads nothing more
 			next = d.l.now() + int64(outputLook)
 			return false
 		}

@@ -20,83 +20,122 @@ import (
 // one bundle on this node, each a part of what was free when it was asked for. So tasks and gangs never have the
 // same CPU, and `explain` names whoever holds it. Parts that are not used go back one by one.
 type stake struct {
-	parts   []*part
-	asking  bool // a question to the head is out
-	eager   bool // a driver came: ask before it has tasks
-	wanted  bool // a process has made a group: what is not used goes back at once
-	again   int64
-	every   time.Duration
-	idle    int64 // since when parts are not used
-	asked   int
-	bundles map[id.Task][]*fb.BundlePlaceT // here, of groups that processes made
+	parts  []*part
+	asking bool // a question to the head is out
+	eager  bool // a driver came: ask before it has tasks
+	all    bool // the question was for all, not only for what tasks lack
+	wanted bool // a process has made a group: what is not used goes back at once
+	again  int64
+	every  time.Duration
+	idle   int64 // since when parts are not used
+	asked  int
+	total  map[string]float64 // what the node has
 }
 
 // part is one of the groups.
 type part struct {
 	group  id.Task
+	create *fb.GroupCreateT
 	bundle *fb.BundlePlaceT // nil: not yet placed
 	gone   bool             // given back
+	said   int64            // when the head was asked for it, or to take it back
 }
 
 // What the desk asks the head, by the number of the question.
 const (
 	askFree   = 1
 	askGroups = 2
+	askName   = 3
 )
 
 const (
-	cpuParts   = 8                      // the CPUs of a node come in so many parts at most
-	stakeIdle  = int64(3 * time.Second) // an unused part goes back
-	stakeWait  = 10 * time.Second       // when a part was not placed for so long, it is asked anew what is free
-	stakeAgain = 500 * time.Millisecond // tasks that wait have the head asked so often at first,
-	stakeMost  = 5 * time.Second        // and so often when that was of no use
+	cpuParts   = 8                       // the CPUs of a node come in so many parts at most
+	stakeIdle  = int64(3 * time.Second)  // an unused part goes back
+	stakeWait  = 10 * time.Second        // when a part was not placed for so long, it is asked anew what is free
+	stakeAgain = 500 * time.Millisecond  // tasks that wait have the head asked so often at first,
+	stakeMost  = 5 * time.Second         // and so often when that was of no use
+	stakeSaid  = int64(30 * time.Second) // without an answer for so long the head is told again
 )
 
 // settleStake asks for more of the node when tasks wait, and gives back what none needs.
 func (d *desk) settleStake(ctx context.Context) int64 {
 	s, now := &d.stake, d.l.now()
 	wants := d.core.Wants()
-	if wants.Hungry || s.eager {
-		s.idle = 0
-		if d.over != "" || s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone }) {
-			return never
+	lacking := s.lacking(wants)
+	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone })
+	next := never
+	for _, p := range s.parts {
+		if p.bundle != nil && !p.gone {
+			continue
 		}
-		if now < s.again && !s.eager {
-			return s.again
+		if now >= p.said+stakeSaid {
+			d.sayPart(ctx, p)
 		}
-		s.asking, s.eager = true, false
+		next = min(next, p.said+stakeSaid)
+	}
+	switch {
+	case len(lacking) == 0 && !s.eager:
+		s.every = 0
+	case pending || d.over != "":
+	case now < s.again && !s.eager:
+		next = min(next, s.again)
+	default:
+		s.asking, s.all, s.eager = true, s.eager, false
 		s.every = min(max(2*s.every, stakeAgain), stakeMost)
 		s.again = now + int64(s.every)
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askFree, nil)
-		return never
+		return next
 	}
-	s.every = 0
-	spare := s.spare(wants)
+	if s.wanted { // a group has to wait for tasks that run, not for those that gather what they need
+		lacking = nil
+	}
+	spare := s.spare(wants, lacking)
 	switch {
 	case len(spare) == 0:
-		s.idle, s.wanted = 0, false
-		return never
+		s.idle, s.wanted = 0, s.wanted && pending
+		return next
 	case s.idle == 0:
 		s.idle = now
 	}
 	if due := s.idle + stakeIdle; now < due && !s.wanted {
-		return due
+		return min(next, due)
 	}
-	s.idle, s.again, s.wanted = 0, 0, false
+	s.idle, s.wanted = 0, pending
+	if len(wants.Hungry) == 0 {
+		s.again = 0
+	}
 	for _, p := range spare {
 		p.gone = true
 	}
-	d.regrant()
+	d.regrant(false)
 	d.later(ctx) // before they go back, so that nothing starts on them meanwhile
 	for _, p := range spare {
-		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		d.sayPart(ctx, p)
 	}
-	return never
+	return next
+}
+
+// sayPart asks the head for a part, or to take it back.
+func (d *desk) sayPart(ctx context.Context, p *part) {
+	p.said = d.l.now()
+	if p.gone {
+		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		return
+	}
+	create := *p.create // the loop's core fills in its owner
+	d.ask(ctx, d.process, &create, 0, nil)
+}
+
+// lacking gives what tasks wait for, but for those that need more than the node has.
+func (s *stake) lacking(w *work.Wants) [][]work.Amount {
+	return slices.DeleteFunc(slices.Clone(w.Hungry), func(lease []work.Amount) bool {
+		return len(s.total) > 0 && slices.ContainsFunc(lease, func(a work.Amount) bool { return tenThousandths(s.total[a.Name]) < a.Amount })
+	})
 }
 
 // stakeName is what the names of an agent's parts begin with.
 func (d *desk) stakeName(agent uint32) string {
-	return fmt.Sprintf("tasks-%s-%d-", d.l.core.cfg.Name, agent)
+	return fmt.Sprintf("tasks-%s-%d-", d.node, agent)
 }
 
 // toldGroups gives back what the agent before this one had: its tasks are gone, and nobody else will.
@@ -113,14 +152,15 @@ func (d *desk) toldGroups(ctx context.Context, payload []byte) {
 	}
 	for _, g := range reply.Groups {
 		group, err := id.ParseTask(g.ID)
-		if err == nil && g.Phase != "ended" && strings.HasPrefix(g.Name, d.stakeName(d.l.core.cfg.Previous)) {
+		before := d.l.core.cfg.Previous // the name alone may be that of a node a-1 to a
+		if err == nil && g.Phase != "ended" && uint32(group.Agent) == before && strings.HasPrefix(g.Name, d.stakeName(before)) {
 			d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(group), Mode: fb.CancelModeStop, Reason: "the agent that had it was killed"}, 0, nil)
 		}
 	}
 }
 
-// spare gives the parts without which what is used is still there.
-func (s *stake) spare(w *work.Wants) (out []*part) {
+// spare gives the parts without which what is used is still there, and what tasks gather to start.
+func (s *stake) spare(w *work.Wants, lacking [][]work.Amount) (out []*part) {
 	var have []*fb.ResourceT
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
@@ -131,6 +171,11 @@ func (s *stake) spare(w *work.Wants) (out []*part) {
 	}
 	for _, u := range w.Used {
 		have = add(have, u.Name, -u.Amount)
+	}
+	for _, lease := range lacking {
+		for _, a := range lease {
+			have = add(have, a.Name, -a.Amount)
+		}
 	}
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		p := s.parts[i]
@@ -157,6 +202,15 @@ func amountOf(list []*fb.ResourceT, name string) int64 {
 	return 0
 }
 
+func amountIn(list []work.Amount, name string) int64 {
+	for _, a := range list {
+		if a.Name == name {
+			return a.Amount
+		}
+	}
+	return 0
+}
+
 func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
 	for _, r := range list {
 		if r.Name == name {
@@ -167,66 +221,85 @@ func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
 	return append(list, &fb.ResourceT{Name: name, Amount: amount})
 }
 
+// jsonNode is what the head says of a node.
+type jsonNode struct {
+	Name    string             `json:"name"`
+	Agent   uint32             `json:"agent"`
+	Total   map[string]float64 `json:"total"`
+	Free    map[string]float64 `json:"free"`
+	Devices []struct {
+		Free float64 `json:"free"`
+	} `json:"devices"`
+}
+
+// nodeOf finds this node in what the head says of all; nil: it is not there.
+func (d *desk) nodeOf(payload []byte) *jsonNode {
+	var reply struct {
+		Nodes []*jsonNode `json:"nodes"`
+	}
+	if err := json.Unmarshal(payload, &reply); err != nil {
+		return nil
+	}
+	if i := slices.IndexFunc(reply.Nodes, func(n *jsonNode) bool { return n != nil && n.Agent == d.agent }); i >= 0 {
+		return reply.Nodes[i]
+	}
+	return nil
+}
+
 // toldFree asks for what the head says is free here.
 func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) {
 	s := &d.stake
 	s.asking = false
-	var reply struct {
-		Nodes []struct {
-			Name    string             `json:"name"`
-			Free    map[string]float64 `json:"free"`
-			Devices []struct {
-				Free float64 `json:"free"`
-			} `json:"devices"`
-		} `json:"nodes"`
-	}
-	if err := json.Unmarshal(payload, &reply); err != nil || m.Error != "" {
-		d.l.log.Warn("the head does not say what is free here", "error", err, "reply", m.Error)
+	n := d.nodeOf(payload)
+	if n == nil || n.Free == nil {
+		d.l.log.Warn("the head does not say what is free here", "reply", m.Error)
 		return
 	}
-	if d.over != "" {
+	s.total = n.Total
+	lacking := s.lacking(d.core.Wants())
+	if d.over != "" || len(lacking) == 0 && !s.all {
 		return
 	}
 	var free []*fb.ResourceT
-	for _, n := range reply.Nodes {
-		if n.Name != d.l.core.cfg.Name {
-			continue
-		}
-		if len(n.Devices) > 0 { // parts of devices are no device
-			n.Free["GPU"] = 0
-		}
-		for _, v := range n.Devices {
-			if v.Free == 1 {
-				n.Free["GPU"]++
-			}
-		}
-		for name, x := range n.Free {
-			free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
+	if len(n.Devices) > 0 { // parts of devices are no device
+		n.Free["GPU"] = 0
+	}
+	for _, v := range n.Devices {
+		if v.Free == 1 {
+			n.Free["GPU"]++
 		}
 	}
+	for name, x := range n.Free {
+		free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
+	}
 	slices.SortFunc(free, func(a, b *fb.ResourceT) int { return cmp.Compare(a.Name, b.Name) })
-	parts := divide(free)
+	parts := divide(slices.DeleteFunc(free, func(r *fb.ResourceT) bool {
+		return !s.all && !slices.ContainsFunc(lacking, func(lease []work.Amount) bool { return amountIn(lease, r.Name) > 0 })
+	}))
 	if len(parts) == 0 && !slices.ContainsFunc(s.parts, func(p *part) bool { return !p.gone }) {
-		// Gangs have all of it: stand in line for a CPU.
+		// Gangs have all of it: stand in line for what the first task needs, or for a CPU.
 		parts = [][]*fb.ResourceT{{{Name: placement.CPU, Amount: whole}}}
+		if len(lacking) > 0 {
+			parts[0] = inLine(lacking[0])
+		}
 	}
 	for _, resources := range parts {
 		s.asked++
 		p := &part{group: d.mint()}
-		s.parts = append(s.parts, p)
-		d.ask(ctx, d.process, &fb.GroupCreateT{
+		p.create = &fb.GroupCreateT{
 			Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
-			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
-		}, 0, nil)
+			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
+		}
+		s.parts = append(s.parts, p)
+		d.sayPart(ctx, p)
 	}
 }
 
 // whole is one CPU or one GPU.
 const whole = 10_000
 
-// divide makes parts of what is free: some of the CPUs each, the first with memory and the like; and one for each GPU.
+// divide makes parts of what is free: some of the CPUs each, one for each GPU, and one each for memory and the like.
 func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
-	var rest []*fb.ResourceT
 	for _, r := range free {
 		switch n := r.Amount / whole; {
 		case r.Amount <= 0:
@@ -239,17 +312,21 @@ func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
 				parts = append(parts, []*fb.ResourceT{{Name: r.Name, Amount: whole}})
 			}
 		default:
-			rest = append(rest, r)
+			parts = append(parts, []*fb.ResourceT{r})
 		}
 	}
-	switch {
-	case len(rest) == 0:
-	case len(parts) > 0:
-		parts[0] = append(parts[0], rest...)
-	default:
-		parts = append(parts, rest)
-	}
 	return parts
+}
+
+// inLine is a lease with whole CPUs and GPUs.
+func inLine(lease []work.Amount) (out []*fb.ResourceT) {
+	for _, a := range lease {
+		if a.Name == placement.CPU || a.Name == "GPU" {
+			a.Amount = (a.Amount + whole - 1) / whole * whole
+		}
+		out = append(out, &fb.ResourceT{Name: a.Name, Amount: a.Amount})
+	}
+	return out
 }
 
 // tenThousandths is exact for whole numbers of any size.
@@ -271,20 +348,20 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 	case fb.GroupPhaseCreated:
 		if len(bundles) > 0 && !p.gone {
 			p.bundle, s.every = bundles[0], 0
-			d.regrant()
+			d.regrant(false)
 		}
 	case fb.GroupPhaseEnded:
 		s.parts = slices.Delete(s.parts, i, i+1)
 		if !p.gone && p.bundle != nil {
 			d.l.log.Info("a part of the node is not this agent's any more", "group", group)
-			d.regrant()
+			d.regrant(u.End == nil || u.End.Cause != "drained") // who drains gives it to nobody
 		}
 	}
 	return true
 }
 
-// regrant tells the core what of the node its tasks may use now.
-func (d *desk) regrant() {
+// regrant tells the core what of the node its tasks may use now; taken: what is missing may be another's already.
+func (d *desk) regrant(taken bool) {
 	total := []*fb.ResourceT{{Name: placement.CPU}}
 	var devices []string
 	for _, p := range d.stake.parts {
@@ -296,5 +373,5 @@ func (d *desk) regrant() {
 			total = add(total, r.Name, r.Amount)
 		}
 	}
-	d.brings(work.Grant{Resources: amounts(total), Devices: devices})
+	d.brings(work.Grant{Resources: amounts(total), Devices: devices, Taken: taken})
 }

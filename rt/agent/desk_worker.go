@@ -24,7 +24,11 @@ type template struct {
 	conn  *workConn // nil: it starts, or is over
 	up    bool      // it was there
 	over  bool      // it is to end, or has
+	final bool      // it ended and the next one would, too
 	queue []*fb.ForkT
+	since int64  // when it was asked for
+	waits string // what its group waits for, as the head says
+	late  bool   // its driver was told that it does not come
 }
 
 // hired is a worker that the core asked for.
@@ -38,11 +42,15 @@ type hired struct {
 	ended    int64            // since when
 	closed   int64            // since when its connection is; 0: it is not
 	killed   string           // it is to end, and why
+	forked   int64            // when its template was told of it; 0: it was not
 }
 
 const (
 	closedWait   = int64(time.Second) // a worker whose connection is closed has so long to end
 	templateTerm = time.Second        // between TERM and KILL for a template
+
+	templateLate = int64(10 * time.Second) // a template that is not there after so long is spoken of
+	attachWait   = int64(time.Minute)      // a worker that was forked has so long to attach
 )
 
 // templateFor gives the template of a job, and has it started if there is none.
@@ -51,7 +59,7 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 		return j.template
 	}
 	d.keys++
-	t := &template{key: d.keys, job: j, group: d.mint()}
+	t := &template{key: uint64(d.agent)<<32 | d.keys, job: j, group: d.mint(), since: d.l.now()}
 	j.template = t
 	d.templates = append(d.templates, t)
 	env := make([]string, 0, len(j.config.Env)+1)
@@ -62,7 +70,7 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 	env = append(env, fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
 	d.ask(ctx, d.process, &fb.GroupCreateT{
 		Group: taskT(t.group), Name: "workers of " + j.name, Strategy: fb.StrategyStrictPack,
-		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.l.core.cfg.Name}}}},
+		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
 		Program: &fb.ProgramT{Argv: []string{j.config.Executable, "-m", "maniple._template"}, Env: env, Cwd: j.config.Cwd, Driver: true, Grace: int64(templateTerm)},
 	}, 0, nil)
 	return t
@@ -92,8 +100,11 @@ func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
 	}
 	t := d.templates[i]
 	t.conn, t.up, c.template = c, true, t
-	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.l.core.cfg.Name, Cluster: d.l.core.cfg.Cluster}, 0, nil)
+	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.node, Cluster: d.l.core.cfg.Cluster}, 0, nil)
 	for _, f := range t.queue {
+		if h := d.hired[f.Key]; h != nil {
+			h.forked = d.l.now()
+		}
 		d.send(c, f, 0, nil)
 	}
 	t.queue = nil
@@ -105,18 +116,21 @@ func (d *desk) templateDown(ctx context.Context, t *template) {
 	d.endTemplate(ctx, t, "its connection broke")
 }
 
-// toldTemplate takes the state of a template's group. With the template end all workers that it forked.
-func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) {
+// toldTemplate takes the state of a template's group; false: it is none. With the template end all workers that it forked.
+func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 	i := slices.IndexFunc(d.templates, func(t *template) bool { return t.group == taskOf(u.Group) })
 	if i < 0 || u.Phase != fb.GroupPhaseEnded {
-		return
+		if i >= 0 {
+			d.templates[i].waits = u.Explain
+		}
+		return i >= 0
 	}
 	t, end := d.templates[i], u.End
 	if end == nil {
 		end = &fb.GroupEndT{}
 	}
 	d.templates = slices.Delete(d.templates, i, i+1)
-	t.over = true
+	t.over, t.final = true, !t.up && always(end)
 	if t.job.template == t {
 		t.job.template = nil
 	}
@@ -130,6 +144,7 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) {
 			d.workerOver(h)
 		}
 	}
+	return true
 }
 
 // templateSays takes what a template tells of its children.
@@ -178,6 +193,7 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 	j.hired++
 	f := &fb.ForkT{Key: n.Key, Env: env}
 	if t := h.template; t.conn != nil {
+		h.forked = d.l.now()
 		d.send(t.conn, f, 0, nil)
 	} else {
 		t.queue = append(t.queue, f)
@@ -218,8 +234,19 @@ func (d *desk) workerOver(h *hired) {
 	if h.conn != nil {
 		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
 	} else {
-		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.state.Error != "" && !h.template.up})
+		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && h.template.final})
 	}
+}
+
+// always tells whether a template that ended so before it was there would end so again.
+func always(end *fb.GroupEndT) bool {
+	switch end.Cause {
+	case "rank":
+		return end.Code != 0 && end.Signal == 0
+	case "start", "infeasible":
+		return true
+	}
+	return false
 }
 
 // ending says how a worker ended.
@@ -253,6 +280,38 @@ func (d *desk) settleWorkers() int64 {
 		}
 		return true
 	})
+	return min(next, d.settleLate(now))
+}
+
+// settleLate tells drivers of templates that do not come, and ends workers that do not attach.
+func (d *desk) settleLate(now int64) int64 {
+	next := never
+	for _, t := range d.templates {
+		switch due := t.since + templateLate; {
+		case t.up || t.over || t.late:
+		case now < due:
+			next = min(next, due)
+		default:
+			t.late = true
+			why := t.waits
+			if why == "" {
+				why = "it was started and has not attached: its Python, or a file system, may be slow"
+			}
+			if c := d.conns[id.Process(t.job.number)]; c != nil {
+				d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
+					Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, 0, nil)
+			}
+		}
+	}
+	for _, h := range d.hired {
+		switch due := h.forked + attachWait; {
+		case h.conn != nil || h.forked == 0 || h.killed != "" || h.state != nil:
+		case now < due:
+			next = min(next, due)
+		default:
+			d.kill(h, fmt.Sprintf("it did not attach within %v", time.Duration(attachWait)))
+		}
+	}
 	return next
 }
 

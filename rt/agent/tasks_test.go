@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/uds"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -27,6 +29,7 @@ const (
 	fnPID   = 'p' // its process
 	fnDie   = 'd' // kill -9 of its own, once: the second attempt gives its process
 	fnSleep = 's' // for ever
+	fnGroup = 'g' // makes a group, "of a task", and gives its process
 )
 
 // attach opens a work connection; batches go to take on one goroutine.
@@ -92,7 +95,8 @@ func template() int {
 // worker runs tasks on the reader's goroutine.
 func worker(key string) int {
 	n, _ := strconv.ParseUint(key, 10, 64)
-	c, _, err := attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, func(c *work.Conn, f work.Frame) {
+	known := make(chan *fb.AttachedT, 1)
+	c, at, err := attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, func(c *work.Conn, f work.Frame) {
 		if f.Type() != fb.FrameTypeSubmit {
 			return
 		}
@@ -105,6 +109,10 @@ func worker(key string) int {
 		case fnSleep:
 			fmt.Println("sleeps")
 			return
+		case fnGroup:
+			at := <-known
+			known <- at
+			_ = c.Send(oneBundle(at, "of a task", 1), 0, nil)
 		}
 		payload := []byte(strconv.Itoa(os.Getpid()))
 		_, r := work.Extend(nil, fb.FrameTypeResult, len(payload))
@@ -117,8 +125,15 @@ func worker(key string) int {
 	if err != nil {
 		return 1
 	}
+	known <- at
 	<-c.Done()
 	return 0
+}
+
+// oneBundle is a group of one bundle that a process makes.
+func oneBundle(at *fb.AttachedT, name string, cpus int64) *fb.GroupCreateT {
+	return &fb.GroupCreateT{Group: &fb.TaskIDT{Agent: at.Agent, Process: at.Process, Counter: 1 << 40}, Name: name,
+		Bundles: []*fb.BundleT{{Resources: []*fb.ResourceT{{Name: "CPU", Amount: cpus * 10_000}}}}}
 }
 
 // driver is a work connection of the test.
@@ -129,6 +144,7 @@ type driver struct {
 	next    uint64
 	results chan string // the text of each result, errors with "error: " before them
 	output  chan string
+	replies chan string // the text of each answer to a question
 }
 
 func drive(t *testing.T, n *node) *driver {
@@ -137,13 +153,20 @@ func drive(t *testing.T, n *node) *driver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return driveWith(t, n, self)
+}
+
+// driveWith drives with an executable of its own in place of Python.
+func driveWith(t *testing.T, n *node, executable string) *driver {
+	t.Helper()
 	env := map[string]string{}
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
 		env[k] = v
 	}
-	config, _ := json.Marshal(map[string]any{"executable": self, "cwd": t.TempDir(), "env": env})
-	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100)}
+	config, _ := json.Marshal(map[string]any{"executable": executable, "cwd": t.TempDir(), "env": env})
+	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100), replies: make(chan string, 1)}
+	var err error
 	d.conn, d.at, err = attach(n.socket, &fb.AttachT{Name: "test", Kind: fb.AttachKindDriver, Language: "python", JobConfig: string(config)}, func(_ *work.Conn, f work.Frame) {
 		switch f.Type() {
 		case fb.FrameTypeResult:
@@ -156,13 +179,15 @@ func drive(t *testing.T, n *node) *driver {
 			d.results <- text
 		case fb.FrameTypeRankOutput:
 			d.output <- string(f.Payload())
+		case fb.FrameTypeStateReply:
+			d.replies <- string(f.Payload())
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.conn.Cut)
-	for _, fn := range []byte{fnPID, fnDie, fnSleep} {
+	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup} {
 		hash := make([]byte, 32)
 		hash[0] = fn
 		d.send(&fb.FunctionT{Hash: hash, Name: string(fn), Language: "python"})
@@ -297,6 +322,21 @@ func TestHostileProcess(t *testing.T) {
 			t.Errorf("%+v: %v", a, err)
 		}
 	}
+	open := func() int {
+		list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.daemon("agent")))
+		return len(list)
+	}
+	before := open()
+	for i := range uint32(200) { // descriptors that nobody asked for
+		frame, err := work.AppendMessage(nil, &fb.ShapeT{Number: 100 + i, Bundle: -1}, 0, nil)
+		if err == nil {
+			err = good.conn.AppendFile(os.Stdin, frame)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		good.conn.Flush()
+	}
 	conn, err := uds.Dial(t.Context(), n.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -306,5 +346,151 @@ func TestHostileProcess(t *testing.T) {
 	good.submit(fnPID, 1)
 	if _, err := strconv.Atoi(good.result()); err != nil {
 		t.Error(err)
+	}
+	if after := open(); after > before+50 {
+		t.Errorf("the agent has %d descriptors open, and had %d", after, before)
+	}
+}
+
+// phases asks the head for its groups: phases by their names.
+func (d *driver) phases() map[string]string {
+	d.t.Helper()
+	d.send(&fb.StateQueryT{What: "groups"})
+	var reply struct {
+		Groups []struct{ Name, Phase string }
+	}
+	select {
+	case text := <-d.replies:
+		if err := json.Unmarshal([]byte(text), &reply); err != nil {
+			d.t.Fatal(err)
+		}
+	case <-time.After(30 * time.Second):
+		d.t.Fatal("no answer came")
+	}
+	out := map[string]string{}
+	for _, g := range reply.Groups {
+		out[g.Name] = g.Phase
+	}
+	return out
+}
+
+// What is to run in a group that is over fails: if it never was, if it went with its maker; and what a task
+// made goes with its driver.
+func TestGroupsEndWithTheirMakers(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	watcher, d := drive(t, n), drive(t, n)
+	g := oneBundle(d.at, "too large", 99)
+	d.send(g)
+	d.send(&fb.ShapeT{Number: 3, Group: g.Group, Bundle: -1})
+	d.submit(fnPID, 3)
+	if r := d.result(); !strings.HasPrefix(r, "error: TASK_GROUP_REMOVED") {
+		t.Errorf("in a group that can't be: %s", r)
+	}
+	g = oneBundle(d.at, "of a driver", 1)
+	g.Group.Counter++
+	d.send(g)
+	watcher.send(&fb.ShapeT{Number: 4, Group: g.Group, Bundle: -1, Resources: g.Bundles[0].Resources})
+	watcher.submit(fnPID, 4)
+	if r := watcher.result(); strings.HasPrefix(r, "error") {
+		t.Errorf("in another driver's group: %s", r)
+	}
+	d.submit(fnGroup, 1)
+	pid, err := strconv.Atoi(d.result())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "its group is there", func() bool { return watcher.phases()["of a task"] == "created" })
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	until(t, "the worker is gone", func() bool { return gone(pid) })
+	d.submit(fnPID, 1)
+	if r := d.result(); strings.HasPrefix(r, "error") || watcher.phases()["of a task"] != "created" {
+		t.Errorf("a task's group, without its worker: %v, then %s", watcher.phases(), r)
+	}
+	_ = d.conn.Close()
+	until(t, "the groups are over", func() bool {
+		p := watcher.phases()
+		return p["of a task"] == "ended" && p["of a driver"] == "ended"
+	})
+	until(t, "nothing runs in them", func() bool {
+		watcher.submit(fnPID, 4)
+		return strings.HasPrefix(watcher.result(), "error: TASK_GROUP_REMOVED")
+	})
+}
+
+// What needs nothing of the node starts though gangs have all of it.
+func TestTasksWithoutResourcesOnABusyNode(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	over, out := make(chan struct{}), &screen{}
+	all := shell(t, 8, "echo up; exec sleep 600")
+	for _, b := range all.Bundles {
+		b.Resources = append(b.Resources, &fb.ResourceT{Name: "memory", Amount: 1 << 27 * 10_000})
+	}
+	go func() {
+		defer close(over)
+		_, _ = gang.Run(ctx, n.connect(t), all, gang.IO{Stdout: out})
+	}()
+	defer func() { cancel(); <-over }()
+	out.wait(t, "up")
+	began := time.Now()
+	d := drive(t, n)
+	d.send(&fb.ShapeT{Number: 3, Bundle: -1})
+	d.submit(fnPID, 3)
+	if r := d.result(); strings.HasPrefix(r, "error") {
+		t.Error(r)
+	}
+	if took := time.Since(began); took > 8*time.Second { // after 10 s the head would be asked for it
+		t.Errorf("it took %v", took)
+	}
+}
+
+// A node that the head gave another name, because there is one of its own, does its own tasks.
+func TestTasksOnANodeThatWasRenamed(t *testing.T) {
+	nodes := cluster(t, "n1", "n1")
+	d := drive(t, nodes[1])
+	if d.at.Node != "n1~2" {
+		t.Errorf("the node calls itself %q", d.at.Node)
+	}
+	d.submit(fnPID, 1)
+	if r := d.result(); strings.HasPrefix(r, "error") {
+		t.Error(r)
+	}
+}
+
+// AGENT-9: a task that needs more than the node has keeps nothing of it from gangs.
+func TestAnImpossibleTaskKeepsNothing(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	d := drive(t, n)
+	d.send(&fb.ShapeT{Number: 3, Bundle: -1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 990_000}}})
+	d.submit(fnPID, 3)
+	if end := run(t, n.connect(t), shell(t, 8, "true"), gang.IO{}); end.Code != 0 {
+		t.Errorf("a gang of all CPUs: %+v", end)
+	}
+}
+
+// A template that ends before it is there: of what passes the tasks see nothing, of what stays they have the reason.
+func TestTemplatesThatEnd(t *testing.T) {
+	n := cluster(t, "n1")[0]
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := func(text string) string {
+		path := filepath.Join(t.TempDir(), "python")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	mark := filepath.Join(t.TempDir(), "mark")
+	d := driveWith(t, n, script(`echo >> `+mark+`; [ $(wc -l < `+mark+`) -le 2 ] && kill -9 $$; exec `+self+` "$@"`))
+	d.submit(fnPID, 2)
+	if r := d.result(); strings.HasPrefix(r, "error") {
+		t.Errorf("after two that were killed: %s", r)
+	}
+	d = driveWith(t, n, script(`echo no module; exit 3`))
+	d.submit(fnPID, 1)
+	if r := d.result(); !strings.HasPrefix(r, "error: ENVIRONMENT") || !strings.Contains(r, "no module") {
+		t.Errorf("of one that can't be: %s", r)
 	}
 }

@@ -26,6 +26,7 @@ from maniple._core.wire import HEADER, HEADER_SIZE
 KNOWN_THREADS = {"pyarrow": 1}
 _DEVICES = ("/dev/nvidia", "/dev/infiniband", "/dev/kfd", "/dev/dri", "/dev/cxi", "/dev/hfi", "/dev/ipath", "/dev/shm/psm")
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_set_here: List[str] = []  # of these, what nobody had set: for this process alone
 _WITHOUT = "--without="
 _RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
 # What every worker needs.
@@ -113,6 +114,12 @@ def set_threads() -> None:
         threadpool_limits(count)
 
 
+def unset() -> None:
+    """Takes back what this process had set for itself: workers load libraries of their own."""
+    for name in _set_here:
+        os.environ.pop(name, None)
+
+
 def set_environment(pairs: Sequence[str]) -> None:
     """K=V, over what the template had; K without a value goes away."""
     for pair in pairs:
@@ -129,6 +136,7 @@ def child(path: str, fields: Dict[str, Any]) -> None:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         gc.enable()
+        unset()
         set_environment(fields.get("env") or ())
         reseed()
         set_threads()
@@ -231,15 +239,18 @@ def main(argv: List[str]) -> None:
     if not path:
         sys.exit("maniple: a template is started by its agent: MANIPLE_ADDRESS is not set")
     without = {arg[len(_WITHOUT) :] for arg in argv if arg.startswith(_WITHOUT)}
+    if sys.path and sys.path[0] in ("", os.getcwd()) and not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # by -m; what the program has of it comes with its job
     modules = [arg for arg in argv if not arg.startswith(_WITHOUT)]
-    for name in _ONE_THREAD:
-        os.environ.setdefault(name, "1")
+    _set_here[:] = [name for name in _ONE_THREAD if name not in os.environ]
+    os.environ.update(dict.fromkeys(_set_here, "1"))
     gc.disable()
     from maniple import _worker
 
     _worker.start_here()
     bad = warm(modules, without)
     if bad is not None and bad not in _OWN:
+        unset()
         os.execv(sys.executable, [sys.executable, "-m", "maniple._template", *argv, _WITHOUT + bad])
     try:
         serve(path)

@@ -164,7 +164,6 @@ class Relay(Agent):
         deps, refs = (frame.fields["deps"] or 0, frame.fields["refs"] or 0) if frame.name == "CREATE" else (frame.fields.deps, frame.fields.refs)
         self.deliver(worker.peer, frame.payload, deps, refs)
         if frame.name == "CREATE":
-            self.holds[worker.peer, wire.key_of(work.task, 0)] = 0  # an actor may name itself
             worker.peer.table("Create", frame.fields, frame.payload)
         else:
             hot = getattr(wire, frame.name)
@@ -189,9 +188,13 @@ class Relay(Agent):
 
     # Who holds what.
 
+    def names(self, peer, key):
+        actor = self.actors.get(key[:16])
+        return (peer, key) in self.holds or (actor is not None and key[16:] == bytes(4) and actor.worker.peer is peer)
+
     def holds_all(self, peer, frame, count):
         for key in keys(frame, count):
-            if (peer, key) not in self.holds:
+            if not self.names(peer, key):
                 self.wrong.append(f"{frame.name} of {peer.attach['name']} names {key.hex()}, which it does not hold")
 
     def on_release(self, peer, frame):
@@ -253,7 +256,7 @@ class Relay(Agent):
         f = frame.fields
         self.holds_all(peer, frame, f.deps + f.refs)
         self.made(peer, f.task, f.returns)
-        if (peer, wire.key_of(f.actor, 0)) not in self.holds:
+        if not self.names(peer, wire.key_of(f.actor, 0)):
             self.wrong.append(f"{peer.attach['name']} calls an actor that it has no handle of")
         work = Work(frame, peer, f.task, keys(frame, f.deps))
         self.by_task[work.task] = work
@@ -313,7 +316,7 @@ class Relay(Agent):
             found = [(t, a) for t, a in self.actors.items() if not a.dead and f"{a.fields.get('namespace_')}/{a.fields.get('name')}" == id]
             if found:
                 task, actor = found[0]
-                self.holds.setdefault((peer, wire.key_of(task, 0)), 0)
+                self.holds[peer, wire.key_of(task, 0)] = self.holds.get((peer, wire.key_of(task, 0)), 0) + 1
                 reply = {"actor": {"id": wire.task_text(task), "function": actor.fields["function"], "methods": list(self.methods[actor.fields["function"]]), "groups": []}}
             else:
                 error = "there is none"

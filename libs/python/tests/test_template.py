@@ -10,6 +10,7 @@ import textwrap
 import pytest
 
 from maniple import _template
+from maniple._core import code, values, wire
 from relay import ROOT
 from scripted import PATIENCE, Agent
 
@@ -135,3 +136,36 @@ def test_the_environment_of_a_child(monkeypatch):
     assert "GOES" not in os.environ and (os.environ["A"], os.environ["EMPTY"], os.environ["STAYS"]) == ("b=c", "", "1")
     monkeypatch.delenv("A")
     monkeypatch.delenv("EMPTY")
+
+
+def surroundings():
+    import os
+    import sys
+
+    return [os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")], os.getcwd() in map(os.path.abspath, sys.path)
+
+
+@pytest.mark.parametrize("modules", [(), ("dirty",)], ids=["at once", "started again"])
+def test_children_have_nothing_of_what_it_needs_for_itself(agent, tmp_path, modules, monkeypatch, cloudpickle):
+    for name in _template._ONE_THREAD:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "dirty.py").write_text("import socket; keep = socket.socket()\n")
+    monkeypatch.chdir(tmp_path)
+    process = start(agent, tmp_path, *modules, MKL_NUM_THREADS="3", PYTHONPATH=os.pathsep.join([ROOT, str(tmp_path / "modules")]))
+    try:
+        template = agent.peer()
+        template.table("Fork", {"key": 1, "env": ["OMP_NUM_THREADS=2"]})
+        worker, task = agent.peer(), wire.TASK.pack(7, 99, 1)
+        surroundings.__module__ = "__main__"  # sent by value
+        function = code.Code(surroundings, "surroundings")
+        worker.table("Function", function.fields(), function.payload)
+        arguments = values.encode(((), {})).payload
+        worker.send(wire.SUBMIT.pack(len(arguments), 0, task, wire.NO_TASK, function.number, 1, 0, 0, 0, 1, 1, 0, 0, wire.PICKLE) + arguments)
+        result = worker.take("RESULT")
+        assert values.decode(result.fields.format, result.payload, []) == ([None, "2", "3"], False)
+    finally:
+        for peer in agent.peers:
+            peer.close()
+        process.kill()
+        process.communicate()

@@ -177,3 +177,23 @@ def test_a_terminal_s_interrupt_is_not_for_workers(worker):
 def test_hostile_work_ends_the_worker(worker):
     worker.peer.send(wire.SUBMIT.pack(0, 0, bytes(16), bytes(16), 0, 0, 0, 0, 0, 0, 1, 1000, 1000, wire.PICKLE))
     assert worker.process.wait(PATIENCE) == 1
+
+
+def put_many():
+    import maniple
+
+    return len([maniple.put(i) for i in range(3)])
+
+
+def test_a_task_that_waits_for_credit_frees_its_cpu(tmp_path, cloudpickle):
+    agent = Agent(tmp_path, credit=(1 << 20, 2))
+    made = Worker(agent, {"put_many": _own(put_many)})
+    try:
+        made.submit("put_many")
+        order = [made.peer.take("PUT", "BLOCKED", "UNBLOCKED", "RESULT").name for _ in range(3)]
+        assert order == ["PUT", "PUT", "BLOCKED"]
+        made.peer.credit(1000, 1)
+        assert [made.peer.take("PUT", "UNBLOCKED", "RESULT").name for _ in range(3)] == ["UNBLOCKED", "PUT", "RESULT"]
+    finally:
+        made.end()
+        agent.close()

@@ -21,7 +21,7 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	e := c.entries[taskOf(m.Actor)]
-	if e == nil || e.actor == nil || e.first == nil || c.holderOf(p, e.first) == nil {
+	if e == nil || e.actor == nil || e.first == nil || !c.mayName(p, e.first) {
 		c.refuse(p, "called an actor that it has no handle of")
 		return
 	}

@@ -41,7 +41,7 @@ func (c *Core) mayCancel(p *process, e *entry) bool {
 	if e.task != nil && e.task.owner == p {
 		return true
 	}
-	if e.first != nil && c.holderOf(p, e.first) != nil {
+	if e.first != nil && c.mayName(p, e.first) {
 		return true
 	}
 	for _, o := range e.more {

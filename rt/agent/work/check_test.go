@@ -232,13 +232,16 @@ func checkTasks(c *Core) error {
 // checkGrants: what is held and what is free add up (WORK-2).
 func checkGrants(c *Core) error {
 	for _, g := range c.grants {
-		used, sticky := make([]int64, len(c.names)), make([]int64, len(c.names))
+		used, sticky, ending := make([]int64, len(c.names)), make([]int64, len(c.names)), make([]int64, len(c.names))
 		shares := map[string]int64{}
 		for _, w := range c.workers {
 			if !w.held || w.grant != g {
 				continue
 			}
 			for _, p := range w.class.need.parts {
+				if w.killed != "" {
+					ending[p.resource] += p.amount
+				}
 				if p.resource != resCPU || !w.lent {
 					used[p.resource] += p.amount
 				}
@@ -254,7 +257,7 @@ func checkGrants(c *Core) error {
 			if get(g.total, i) != get(g.free, i)+used[i] {
 				return fmt.Errorf("WORK-2: %s: of %d, %d are free and %d held", c.names[i], get(g.total, i), get(g.free, i), used[i])
 			}
-			if get(g.free, i) < 0 && i != resCPU {
+			if get(g.free, i)+ending[i] < 0 && i != resCPU {
 				return fmt.Errorf("WORK-2: %s: %d free", c.names[i], g.free[i])
 			}
 			if get(g.sticky, i) != sticky[i] {

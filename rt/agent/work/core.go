@@ -19,11 +19,13 @@ const (
 	tripTime    = int64(time.Millisecond)       // of a task's time, so much may be its way to the worker and back, but for its CPU time
 	recallAfter = int64(5 * time.Millisecond)   // a task that has run so long does not keep others waiting behind it
 	patience    = int64(200 * time.Millisecond) // a class that has waited so long gets what becomes free before smaller ones
+	againAfter  = int64(5 * time.Second)        // a class whose workers failed to start, but for some, tries another after so long
 	idleAfter   = int64(5 * time.Second)        // workers beyond the number of CPUs end when idle for so long
 	endAfter    = int64(30 * time.Second)       // an actor that nobody has a handle of has so long to end
 	callsAhead  = 63                            // calls that may wait at an actor's worker
 	maxShapes   = 1 << 16                       // numbers of shapes on a connection
 	maxReturns  = 1 << 20                       // results of one task
+	endedKept   = 1000                          // groups that are gone, for tasks that still come for them
 	maxRestarts = 3                             // workers of a class that may fail to start in a row
 	never       = int64(math.MaxInt64)
 )
@@ -64,7 +66,8 @@ type Core struct {
 	failing   []id.Task // with an argument that failed
 
 	grants    []*grant
-	names     []string // of resources, by index
+	ended     []id.Task // groups, oldest first
+	names     []string  // of resources, by index
 	workers   []*worker
 	nextKey   uint64
 	touched   []*worker // to be filled again at the end of the turn
@@ -74,6 +77,7 @@ type Core struct {
 	checking  bool      // a chain is looked at
 	deep      int       // workers with tasks queued behind one that runs
 	calm      int64     // when idle workers are looked at, 0: no need
+	hireAt    int64     // when a class tries another worker, 0: none waits for that
 	nextClass uint32
 
 	actors  []*actor // alive or to be
@@ -194,6 +198,9 @@ func (c *Core) NextDeadline() int64 {
 	if c.calm != 0 {
 		next = min(next, c.calm)
 	}
+	if c.hireAt != 0 {
+		next = min(next, c.hireAt)
+	}
 	return next
 }
 
@@ -203,6 +210,9 @@ func (c *Core) tick() {
 	}
 	if c.calm != 0 && c.now >= c.calm {
 		c.endIdle()
+	}
+	if c.hireAt != 0 && c.now >= c.hireAt {
+		c.hireAt = 0
 	}
 	c.dueTimers()
 	c.restless = true

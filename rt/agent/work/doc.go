@@ -23,6 +23,7 @@
 //	       there contains it; with the last of these it goes, and so does what it alone contained.
 //	REF-2: a release ends a hold only if it has seen every delivery; one under way keeps the object.
 //	REF-3: nobody names an object that it does not hold: not as an argument, in a value, nor to get it.
+//	       An actor names itself, and is not kept by that.
 //	REF-4: a process that died holds nothing.
 //	WORK-1: a task that was accepted has one outcome, told once to the process that submitted it.
 //	WORK-2: what leases hold and what is free of a grant add up to the grant; only one who wakes up from

@@ -51,6 +51,8 @@ type Grant struct {
 	Bundle    int32
 	Resources []Amount
 	Devices   []string // as many as Resources has of GPU
+	Taken     bool     // what there is less of is not to be used any longer: what runs on it ends
+	Gone      bool     // the whole group is over for good: what waits for it fails, and what still comes
 }
 
 // Amount of a resource, in 1/10,000.

@@ -110,10 +110,14 @@ func add(v []int64, i int, n int64) []int64 {
 	return v
 }
 
-// onGrant takes what may be used from now on. What leases hold stays theirs; if less was granted, it is
-// free again only when they end.
+// onGrant takes what may be used from now on. What leases hold stays theirs, unless it was taken; if less was
+// granted, it is free again only when they end.
 func (c *Core) onGrant(ev Grant) {
 	c.restless = true
+	if ev.Gone {
+		c.endGroup(ev.Group)
+		return
+	}
 	at := slices.IndexFunc(c.grants, func(g *grant) bool { return g.group == ev.Group && g.bundle == ev.Bundle })
 	if len(ev.Resources) == 0 {
 		if at >= 0 {
@@ -151,6 +155,41 @@ func (c *Core) onGrant(ev Grant) {
 		}
 		g.devices = append(g.devices, d)
 	}
+	if ev.Taken {
+		c.takeBack(g)
+	}
+}
+
+// takeBack ends what runs on devices that were taken away, and then the workers that came last until the others fit.
+func (c *Core) takeBack(g *grant) {
+	over := make([]int64, len(g.free))
+	for i, n := range g.free {
+		over[i] = -n
+	}
+	for _, last := range []bool{false, true} {
+		for i := len(c.workers) - 1; i >= 0; i-- {
+			w := c.workers[i]
+			if !w.held || w.grant != g || last && w.killed != "" {
+				continue
+			}
+			ends := w.killed != "" || slices.ContainsFunc(w.devices, func(name string) bool {
+				return !slices.ContainsFunc(g.devices, func(d device) bool { return d.id == name })
+			})
+			parts := slices.DeleteFunc(slices.Clone(w.class.need.parts), func(p part) bool { return p.resource == resCPU && w.lent })
+			for _, p := range parts {
+				ends = ends || last && over[p.resource] > 0
+			}
+			if !ends {
+				continue
+			}
+			for _, p := range parts {
+				over[p.resource] -= p.amount
+			}
+			if w.killed == "" {
+				c.kill(w, "what it ran on was taken back from this node's tasks")
+			}
+		}
+	}
 }
 
 // evict ends what runs on a grant that was taken back.
@@ -165,23 +204,52 @@ func (c *Core) evict(g *grant) {
 			}
 		}
 	}
-	if g.group == (id.Task{}) {
-		return
+	if g.group != (id.Task{}) {
+		c.failGroup(g.group)
 	}
-	for _, j := range c.jobs {
+}
+
+// failGroup fails what waits for a group of which it may use no bundle any more.
+func (c *Core) failGroup(group id.Task) {
+	for _, j := range slices.Clone(c.jobs) { // one may end with its last actor
 		for _, cl := range slices.Clone(j.active) {
-			if cl.group != g.group || c.grantsOf(cl) > 0 {
+			if cl.group != group || c.grantsOf(cl) > 0 {
 				continue
 			}
 			for t := cl.queue.head; t != nil; t = cl.queue.head {
-				code := codeGroupRemoved
-				if t.kind == create {
-					code = codeActorGroup
-				}
-				c.unschedulable(t, code, "the group that it was to run in was removed")
+				c.removed(t)
 			}
 		}
 	}
+}
+
+// endGroup takes a group back for good, be it that nothing of it was ever granted.
+func (c *Core) endGroup(group id.Task) {
+	if len(c.ended) == endedKept {
+		c.ended = slices.Delete(c.ended, 0, 1)
+	}
+	c.ended = append(c.ended, group)
+	for i := len(c.grants) - 1; i >= 0; i-- {
+		if g := c.grants[i]; g.group == group {
+			c.grants = slices.Delete(c.grants, i, i+1)
+			c.evict(g)
+		}
+	}
+	c.failGroup(group)
+}
+
+// over tells whether the group of a class is gone.
+func (c *Core) over(cl *class) bool {
+	return cl.group != (id.Task{}) && slices.Contains(c.ended, cl.group)
+}
+
+// removed fails a task whose group is gone.
+func (c *Core) removed(t *task) {
+	code := codeGroupRemoved
+	if t.kind == create {
+		code = codeActorGroup
+	}
+	c.unschedulable(t, code, "the group that it was to run in was removed")
 }
 
 // onGrants tells whether a class may use a grant.

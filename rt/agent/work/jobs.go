@@ -55,22 +55,25 @@ type shape struct {
 // class is a shape that all processes of a job share: tasks that can stand in for one another as far
 // as a worker and its resources are concerned.
 type class struct {
-	number   uint32 // on connections to workers
-	job      *job
-	language string
-	frame    []byte // Shape with that number
-	table    *fb.ShapeT
-	group    id.Task
-	need     demand
-	queue    list
-	leased   []*worker // that hold a lease for it, actors not among them
-	starting int       // of these, not attached yet
-	flying   int       // tasks of it that workers have
-	active   bool
-	hungry   bool   // no room in the last pass
-	since    int64  // hungry since
-	failed   int    // workers in a row that did not start
-	why      string // of the last of them
+	number    uint32 // on connections to workers
+	job       *job
+	language  string
+	frame     []byte // Shape with that number
+	table     *fb.ShapeT
+	group     id.Task
+	need      demand
+	lease     []Amount // the same, for Wants
+	queue     list
+	leased    []*worker // that hold a lease for it, actors not among them
+	starting  int       // of these, not attached yet
+	flying    int       // tasks of it that workers have
+	active    bool
+	hungry    bool   // no room in the last pass
+	since     int64  // hungry since
+	failed    int    // workers in a row that did not start
+	failedKey uint64 // those asked for up to it are counted
+	hireAt    int64  // when another one is tried, with workers at work
+	why       string // of the last of them
 }
 
 func (c *Core) jobOf(number uint32) *job {
@@ -102,7 +105,7 @@ func (c *Core) endJob(j *job, driver *process) {
 		}
 	}
 	for _, p := range c.processes {
-		if p.job == j && p.worker != nil && p.worker.actor == nil {
+		if p.job == j && p.worker != nil && (p.worker.actor == nil || !p.worker.actor.detached) {
 			c.dropTasks(p)
 		}
 	}
@@ -203,6 +206,9 @@ func (c *Core) class(p *process, number uint32, language string) *class {
 		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, group: taskOf(table.Group)}
 		cl.frame = c.encode(&table, 0, nil)
 		cl.need = c.demand(table.Resources)
+		for _, p := range cl.need.parts {
+			cl.lease = append(cl.lease, Amount{c.names[p.resource], p.amount})
+		}
 		p.job.classes[key] = cl
 	}
 	s.classes = append(s.classes, cl)

@@ -132,7 +132,7 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 	c.table(p, reply, f.corr, text)
 }
 
-// getActor finds an actor by NAMESPACE/NAME and gives p a handle of it, as if it had made it.
+// getActor finds an actor by NAMESPACE/NAME and delivers a handle of it to p.
 func (c *Core) getActor(p *process, ref string) (*jsonActor, error) {
 	space, name, found := strings.Cut(ref, "/")
 	if !found {
@@ -142,8 +142,7 @@ func (c *Core) getActor(p *process, ref string) (*jsonActor, error) {
 	if a == nil || a.entry.first == nil {
 		return nil, fmt.Errorf("work: no actor named %q lives in namespace %q: it was not created, or is dead", name, space)
 	}
-	h := c.hold(p, a.entry.first)
-	h.made = true
+	c.hold(p, a.entry.first).deliveries++
 	c.tellOne(a, p)
 	j := c.showActor(a)
 	return &j, nil

@@ -112,7 +112,10 @@ func (c *Core) startClass(cl *class) bool {
 	if t.kind == create {
 		a = t.actor
 	}
-	if c.hire(cl, g, devices, a) {
+	wait := cl.failed >= maxRestarts && c.now < cl.hireAt && cl.works() // it goes on with those that it has
+	if wait {
+		c.later(cl.hireAt)
+	} else if c.hire(cl, g, devices, a) {
 		return true
 	}
 	for i := range g.devices { // not now
@@ -121,6 +124,13 @@ func (c *Core) startClass(cl *class) bool {
 		}
 	}
 	return false
+}
+
+// later has the queues looked at again at a time.
+func (c *Core) later(at int64) {
+	if c.hireAt == 0 || at < c.hireAt {
+		c.hireAt = at
+	}
 }
 
 func (cl *class) setHungry(hungry bool, now int64) {

@@ -26,6 +26,12 @@ func (c *Core) holderOf(p *process, o *object) *holder {
 	return nil
 }
 
+// mayName tells whether p may name an object: it holds it, or is the actor that it stands for, which does not keep itself alive.
+func (c *Core) mayName(p *process, o *object) bool {
+	own := o.index == 0 && p.worker != nil && p.worker.actor != nil && p.worker.actor.entry == o.entry
+	return own || c.holderOf(p, o) != nil
+}
+
 // hold gives p's hold on o, a new one if there is none.
 func (c *Core) hold(p *process, o *object) *holder {
 	if h := c.holderOf(p, o); h != nil {
@@ -176,7 +182,7 @@ func (c *Core) holdsAll(p *process, payload []byte, deps, refs uint32) bool {
 	}
 	for i := range int(n) {
 		o := c.lookup(objectAt(payload, i))
-		if o == nil || c.holderOf(p, o) == nil {
+		if o == nil || !c.mayName(p, o) {
 			c.refuse(p, "named an object that it has no reference to")
 			return false
 		}

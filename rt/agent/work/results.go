@@ -178,6 +178,10 @@ func (c *Core) requeue(t *task) {
 		c.wantPump(t.actor)
 		return
 	}
+	if c.over(t.class) {
+		c.removed(t)
+		return
+	}
 	t.class.queue.pushFirst(t)
 	c.activate(t.class)
 }

@@ -169,9 +169,9 @@ func (s *script) do(line string) {
 		s.w = newWorld(t, Config{Processes: num("processes", 0), Records: uint32(num("records", 0)), Bytes: uint64(num("bytes", 0)), InlineLimit: uint32(num("inline", 0))})
 		s.w.auto = has("auto")
 		if len(words) > 1 && words[1] != "auto" {
-			s.grant(words[1], strings.Fields(o["devices"]), id.Task{}, 0)
+			s.grant(words[1], strings.Fields(o["devices"]), id.Task{}, 0, false)
 		}
-	case "grant": // grant CPU:4 [group=NAME bundle=N] [devices={...}]
+	case "grant": // grant CPU:4|gone [taken] [group=NAME bundle=N] [devices={...}]
 		group := id.Task{}
 		if o["group"] != "" {
 			group = s.group(o["group"])
@@ -180,13 +180,17 @@ func (s *script) do(line string) {
 		if len(words) > 1 {
 			res = words[1]
 		}
-		s.grant(res, strings.Fields(o["devices"]), group, int32(num("bundle", 0)))
+		s.grant(res, strings.Fields(o["devices"]), group, int32(num("bundle", 0)), has("taken"))
 	case "driver": // driver NAME job=N
 		w.attach(words[1], Driver, uint32(num("job", 1)), 0)
 	case "up": // the next worker that was asked for
 		w.up(s.need())
-	case "failed":
-		w.step(WorkerFailed{Key: s.need(), Why: o["why"], Final: has("final")})
+	case "failed": // the next worker that was asked for, or key=N
+		key := uint64(num("key", 0))
+		if key == 0 {
+			key = s.need()
+		}
+		w.step(WorkerFailed{Key: key, Why: o["why"], Final: has("final")})
 	case "gone":
 		w.step(ProcessGone{Process: w.procs[words[1]], Why: o["why"]})
 	case "function": // function PROCESS NAME
@@ -351,8 +355,8 @@ func (s *script) group(name string) id.Task {
 	return g
 }
 
-func (s *script) grant(res string, devices []string, group id.Task, bundle int32) {
-	ev := Grant{Group: group, Bundle: bundle, Devices: devices}
+func (s *script) grant(res string, devices []string, group id.Task, bundle int32, taken bool) {
+	ev := Grant{Group: group, Bundle: bundle, Devices: devices, Gone: res == "gone", Taken: taken}
 	for _, r := range amounts(s.t, res) {
 		ev.Resources = append(ev.Resources, Amount{Name: r.Name, Amount: r.Amount})
 	}

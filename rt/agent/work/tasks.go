@@ -208,8 +208,7 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 	}
 	up := c.entries[parent]
 	if up != nil && up.task != nil && (p.worker == nil || up.task.worker != p.worker) {
-		c.refuse(p, "named a parent that does not run in it")
-		return nil
+		up = nil // a thread outlived its task, which is tried again elsewhere
 	}
 	if deps|refs != 0 && !c.holdsAll(p, f.payload, deps, refs) || !c.spend(p, uint32(len(f.payload))) {
 		return nil
@@ -330,6 +329,10 @@ func (c *Core) enqueue(t *task) {
 		return
 	}
 	cl := t.class
+	if c.over(cl) {
+		c.removed(t)
+		return
+	}
 	cl.queue.push(t)
 	c.activate(cl)
 	if t.parent != nil && t.parent.blocked && t.chained {
@@ -339,7 +342,7 @@ func (c *Core) enqueue(t *task) {
 
 func (c *Core) unschedulable(t *task, code, why string) {
 	if t.kind == create {
-		c.endActor(t.actor, why, false)
+		c.endActorWith(t.actor, code, why)
 		return
 	}
 	c.fail(t, code, why)

@@ -4,19 +4,19 @@ import "github.com/maniple-hpc/maniple/transport/wire/id"
 
 // Wants is what the shell has to know to ask the head for more of the node, or to give some of it back.
 type Wants struct {
-	Hungry  bool     // tasks that belong to no group wait for room
-	Used    []Amount // of the node, by those that wait, too: they take it again without asking
-	Devices []string // of the node that are used
+	Hungry  [][]Amount // what tasks wait for that belong to no group: one lease of each class
+	Used    []Amount   // of the node, by those that wait, too: they take it again without asking
+	Devices []string   // of the node that are used
 }
 
 // Wants tells what of the node is used and whether more is wanted. The slices are good until the next call.
 func (c *Core) Wants() *Wants {
 	w := &c.wants
-	w.Hungry, w.Used, w.Devices = false, w.Used[:0], w.Devices[:0]
+	w.Hungry, w.Used, w.Devices = w.Hungry[:0], w.Used[:0], w.Devices[:0]
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
 			if cl.group == (id.Task{}) && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
-				w.Hungry = true
+				w.Hungry = append(w.Hungry, cl.lease)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -11,19 +12,19 @@ func TestWants(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.auto = true
 	w.attach("d", Driver, 1, 0)
-	if wants := w.core.Wants(); wants.Hungry || len(wants.Used) != 0 || !w.core.Has(1) || w.core.Has(2) {
+	if wants := w.core.Wants(); len(wants.Hungry) > 0 || len(wants.Used) != 0 || !w.core.Has(1) || w.core.Has(2) {
 		t.Errorf("of nothing: %+v", wants)
 	}
 	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
 	w.send("d", &fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Retries: 3, Bundle: -1}, nil)
 	task := w.mint("d", "t")
 	w.send("d", &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1}, nil)
-	if !w.core.Wants().Hungry {
-		t.Error("a task waits for what nobody granted, and is not hungry")
+	if h := w.core.Wants().Hungry; len(h) != 1 || !slices.Equal(h[0], []Amount{{"CPU", one}}) {
+		t.Errorf("a task waits for what nobody granted, and is hungry for %v", h)
 	}
 	used := func() int64 {
 		wants := w.core.Wants()
-		if wants.Hungry || len(wants.Used) != 1 || wants.Used[0].Name != "CPU" {
+		if len(wants.Hungry) > 0 || len(wants.Used) != 1 || wants.Used[0].Name != "CPU" {
 			t.Fatalf("%+v", wants)
 		}
 		return wants.Used[0].Amount

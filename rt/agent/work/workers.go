@@ -123,27 +123,30 @@ func (c *Core) workerUp(w *worker) {
 }
 
 // onFailed: a worker could not be started. Its class gives up after the third in a row, or at once if
-// it is for good.
+// it is for good. Those that were on their way together count as one.
 func (c *Core) onFailed(ev WorkerFailed) {
 	w := c.workerOf(ev.Key)
 	if w == nil || w.process != nil {
 		return
 	}
 	cl, a := w.class, w.actor
-	cl.failed++
-	cl.why = ev.Why
 	c.remove(w)
 	if a != nil {
 		a.worker = nil
 	}
-	if w.killed != "" && !ev.Final {
-		cl.failed--
+	if w.killed != "" { // says nothing of others
 		if a != nil {
 			c.actorLost(a, w.killed)
 		}
 		return
 	}
-	if !ev.Final && cl.failed < maxRestarts {
+	if w.key > cl.failedKey {
+		cl.failed++
+		cl.failedKey = c.nextKey
+		cl.hireAt = c.now + againAfter
+	}
+	cl.why = ev.Why
+	if !ev.Final && (cl.failed < maxRestarts || cl.works()) {
 		if a != nil {
 			c.restart(a)
 		}
@@ -160,6 +163,11 @@ func (c *Core) onFailed(ev WorkerFailed) {
 			c.fail(t, codeEnvironment, "no worker could be started for it: "+ev.Why)
 		}
 	}
+}
+
+// works tells whether the class has a worker that is there and waits for nothing.
+func (cl *class) works() bool {
+	return slices.ContainsFunc(cl.leased, func(w *worker) bool { return w.process != nil && w.blocked == 0 })
 }
 
 // shut lets a worker take nothing more.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from threading import Lock
 from typing import Callable, List
 
-from maniple._core.patience import acquire
-
 
 class Credits:
     """Bytes and records that the agent has granted and that are not spent.
@@ -22,10 +20,10 @@ class Credits:
         self._waiting: List[Lock] = []
         self._closed = False
 
-    def spend(self, size: int, before_waiting: Callable[[], None]) -> None:
-        """Takes one record and size bytes; waits for them if they are not there, interruptibly.
+    def spend(self, size: int, wait: Callable[[Lock], None]) -> None:
+        """Takes one record and size bytes; waits for them if they are not there.
 
-        before_waiting: called before each wait (what is buffered has to leave, or no credit comes back).
+        wait: acquires the lock that it is given, which is free once credit came back (what is buffered has to leave first).
         """
         while True:
             with self._lock:
@@ -37,8 +35,7 @@ class Credits:
                 gate.acquire()
                 self._waiting.append(gate)
             try:
-                before_waiting()
-                acquire(gate)
+                wait(gate)
             finally:
                 with self._lock:
                     if gate in self._waiting:

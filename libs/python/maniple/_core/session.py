@@ -16,6 +16,7 @@ from maniple._core.arenas import Arenas
 from maniple._core.connection import Connection, Frame
 from maniple._core.context import running
 from maniple._core.credits import Credits
+from maniple._core.patience import acquire
 from maniple._core.references import Held, ObjectRef
 from maniple._core.table import PENDING, REMOTE, State, Table, Value
 from maniple._core.wire import NO_TASK, PICKLE, ProtocolError, key_of
@@ -161,9 +162,24 @@ class Session(Waiting):
     def spend(self, size: int) -> None:
         if self.table.closed:
             raise self.table.closed
-        self.credits.spend(size, self.connection.flush)
+        self.credits.spend(size, self._wait_for_credit)
         if self.table.closed:
             raise self.table.closed
+
+    def _wait_for_credit(self, gate: threading.Lock) -> None:
+        """Waits at a gate; a task frees its CPU meanwhile: those that would give credit back may need it."""
+        task = running.get()
+        told = task is not None and task.blocks
+        try:
+            if told:
+                assert task is not None
+                self.connection.send(wire.BLOCKED.pack(0, 0, task.task))
+            self.connection.flush()
+            acquire(gate)
+        finally:
+            if told:
+                assert task is not None
+                self.connection.send(wire.UNBLOCKED.pack(0, 0, task.task))
 
     def expect(self, task: bytes, returns: int) -> Any:
         """Makes the entries for what a task will give, and the references to it."""
@@ -267,12 +283,12 @@ class Session(Waiting):
         return refs, payload[count * _OBJECT :]
 
     def hold(self, key: bytes) -> ObjectRef:
-        """A reference to an object that the agent says this process holds from now on."""
+        """A reference to an object that an answer of the agent has delivered."""
         with self.table.lock:
-            if key in self._entries:
-                return self.held.again_locked(key)
-            self._entries[key] = REMOTE
-        return self.held.made(key)
+            known = key in self._entries
+            if not known:
+                self._entries[key] = REMOTE
+            return self.held.delivered_locked(key, known)
 
     def captured(self, key: bytes) -> ObjectRef:
         """A reference that code captured: held if this process holds it, since it came along."""
