@@ -76,7 +76,7 @@ type jsonGroup struct {
 type jsonObject struct {
 	ID         string `json:"id"`
 	State      string `json:"state"` // pending, there, error
-	Size       int    `json:"size"`
+	Size       uint64 `json:"size"`
 	Process    uint32 `json:"process"` // that holds it
 	PID        uint32 `json:"pid"`
 	Made       bool   `json:"made,omitempty"`       // of its own call or put
@@ -263,7 +263,7 @@ func (c *Core) listObjects() (out []jsonObject, n int) {
 				continue
 			}
 			o := h.object
-			j := jsonObject{ID: fmt.Sprintf("%v[%d]", o.entry.id, o.index), Size: len(o.value), Process: uint32(p.id), PID: p.pid,
+			j := jsonObject{ID: fmt.Sprintf("%v[%d]", o.entry.id, o.index), Size: c.size(o), Process: uint32(p.id), PID: p.pid,
 				Made: h.made, Deliveries: h.deliveries, Pins: o.pins, State: "pending"}
 			switch o.state {
 			case objectThere:
