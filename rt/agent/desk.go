@@ -41,6 +41,8 @@ type desk struct {
 	hired     map[uint64]*hired
 	templates []*template // all whose group has not ended
 	stake     stake
+	store     *deskStore           // nil: this node has no memory to share
+	lingering []*workConn          // whose processes may outlive them, and look at what lies in the store
 	acking    []*workConn          // with output that is not acknowledged
 	half      []*hired             // of which only the process or only the connection is over
 	acks      []*fb.RankOutputAckT // of output that nobody wants
@@ -143,7 +145,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 			d.step(ctx, work.Tick{})
 		}
 		d.tidyJobs(ctx)
-		next = min(next, d.settleStake(ctx), d.settleWorkers())
+		next = min(next, d.settleStake(ctx), d.settleWorkers(), d.settleStore())
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
 	}
@@ -202,6 +204,10 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)
+	case work.Meet:
+		if c := d.conns[e.Process]; c != nil {
+			d.store.do(nil, d.store.meet(c, e.Key))
+		}
 	case work.Pass:
 		if c := d.conns[e.Process]; c != nil {
 			d.pass(ctx, c, carrier.Frame(e.Bytes))
@@ -300,7 +306,12 @@ func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
 		return
 	}
 	d.agent = m.Agent
-	d.core = work.New(work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster})
+	cfg := work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster}
+	if budget := storeBudget(d.l.core.cfg.Resources); budget > 0 {
+		d.store = newDeskStore(ctx, d, budget)
+		cfg.Store = d.store
+	}
+	d.core = work.New(cfg)
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
 	}
@@ -341,6 +352,7 @@ func (d *desk) end() {
 	for _, a := range d.early {
 		_ = a.conn.Close()
 	}
+	d.endStore()
 }
 
 // bundlesOf gives what of a group was reserved on this node.

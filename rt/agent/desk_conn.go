@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
@@ -22,6 +23,8 @@ type workConn struct {
 	hired    *hired    // it is a worker's
 	client   bool      // the loop's core knows it as a client, too
 	dirty    bool
+	met      map[uint64]bool      // arenas that it can read
+	pidfd    *os.File             // of a driver; nil: its connection is all that is known of it
 	acks     []*fb.RankOutputAckT // of output that it was sent and may not have read
 }
 
@@ -77,6 +80,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			return
 		}
 		c.hired, c.job, h.conn = h, h.job.number, c
+		d.storeUp(c, nil)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid})
 	default:
 		j, why := d.jobFor(ctx, c, a.attach)
@@ -85,6 +89,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			return
 		}
 		c.job = j.number
+		d.storeUp(c, a.conn)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid})
 	}
 }
@@ -142,6 +147,7 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	if err == io.EOF || err == carrier.ErrClosed {
 		why = "it ended"
 	}
+	d.storeEnded(c)
 	d.brings(work.ProcessGone{Process: c.process, Why: why})
 	j := d.jobOf(c.job)
 	if j == nil {
@@ -159,15 +165,24 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 
 // pass gives the loop's core what a process says that is not about work.
 func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
+	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn)
 	switch f.Type() {
 	case fb.FrameTypeGroupCreate, fb.FrameTypeGroupCancel, fb.FrameTypeGroupWatch, fb.FrameTypeStateQuery:
 	default:
-		d.refuse(c, "a "+f.Type().String()+" is nothing that a process may say to its agent")
-		return
+		if !slab {
+			d.refuse(c, "a "+f.Type().String()+" is nothing that a process may say to its agent")
+			return
+		}
 	}
 	m, err := f.Message()
 	if err != nil {
 		d.refuse(c, "sent a "+f.Type().String()+" that can't be read")
+		return
+	}
+	if slab {
+		if err := d.store.told(c.process, m); err != nil {
+			d.refuse(c, err.Error())
+		}
 		return
 	}
 	if g, ok := m.(*fb.GroupCreateT); ok {

@@ -138,7 +138,7 @@ func (c *Core) settle(o *object, value []byte) {
 	}
 	if o.placed = m.Flags&uint32(fb.ResultFlagLocated) != 0; o.placed {
 		for h := o.holders; h != nil; h = h.next {
-			c.cfg.Store.View(h.process.id, o.id())
+			c.view(h.process, o)
 		}
 	}
 	for i := range int(m.Refs) {

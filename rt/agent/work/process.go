@@ -25,7 +25,8 @@ type process struct {
 	owed    credit  // spent and not given back
 	spent   credit  // of it, to be given back
 	last    *function
-	sealed  sealed // a result, of which the next frame has to tell
+	met     map[uint64]bool // arenas
+	sealed  sealed          // a result, of which the next frame has to tell
 
 	out   []byte // frames of this turn
 	mark  int    // what of them has an effect

@@ -40,7 +40,7 @@ func (c *Core) hold(p *process, o *object) *holder {
 	}
 	p.held = h
 	if o.placed {
-		c.cfg.Store.View(p.id, o.id())
+		c.view(p, o)
 	}
 	return h
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-// Store is where large values lie: memory that processes share. It is asked inside of Step, so that a place
-// is known, and its readers can reach it, before anybody is told of it.
+// Store is where large values lie: memory that processes share, in arenas, whose numbers are not used twice. It is
+// asked inside of Step, so that a place is known before anybody is told of it.
 type Store interface {
 	// Seal takes over what a process has written. That process holds it then, once.
 	Seal(p id.Process, o id.Object, m *fb.SealT) (arena uint64, offset int64, err error)
 	// Discard takes back what a process has written and nobody wants.
 	Discard(p id.Process, m *fb.SealT)
-	// View: a process is to hold the object, once more, and may be told where it lies.
-	View(p id.Process, o id.Object)
+	// View: a process is to hold the object, once more, and may be told where it lies; it gives the arena.
+	View(p id.Process, o id.Object) (arena uint64)
 	// Unview undoes one View, or Seal's.
 	Unview(p id.Process, o id.Object)
 	// Free: nothing names the object any more.
@@ -90,6 +90,21 @@ func (c *Core) intoStore(p *process, name id.Object, m *fb.SealT, f frame, flags
 	w.Size = m.Size
 	wire.PutResult(value[wire.HeaderSize:], w)
 	return value, true
+}
+
+// view has a process hold what lies in the store, and meet the arena.
+func (c *Core) view(p *process, o *object) {
+	arena := c.cfg.Store.View(p.id, o.id())
+	if p.gone || p.met[arena] {
+		return
+	}
+	if p.met == nil {
+		p.met = map[uint64]bool{}
+	}
+	p.met[arena] = true
+	c.room(p, 0)
+	c.flush(p)
+	c.out = append(c.out, Effect{Do: Meet, Process: p.id, Key: arena})
 }
 
 // placed puts together the Result of a worker and the Seal before it. Without a message it was refused.

@@ -28,8 +28,11 @@ func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, er
 	return 9, int64(m.Offset) + 4096, nil
 }
 
-func (l *ledger) Discard(id.Process, *fb.SealT)    { l.discarded++ }
-func (l *ledger) View(p id.Process, o id.Object)   { l.count(p, o, 1) }
+func (l *ledger) Discard(id.Process, *fb.SealT) { l.discarded++ }
+func (l *ledger) View(p id.Process, o id.Object) uint64 {
+	l.count(p, o, 1)
+	return 9
+}
 func (l *ledger) Unview(p id.Process, o id.Object) { l.count(p, o, -1) }
 
 func (l *ledger) count(p id.Process, o id.Object, n int) {
@@ -101,7 +104,9 @@ func TestSealedValues(t *testing.T) {
 	w.seal("d", "x", 0, 1)
 	w.submit("t", "x")
 	worker := w.procs["w1"]
-	if log := w.takeLog(); !strings.Contains(log, "w1 <- Result x[0] last elsewhere put") {
+	log := w.takeLog()
+	hello, meets, told := strings.Index(log, "w1 <- Attached"), strings.Index(log, "w1 meets arena 9"), strings.Index(log, "w1 <- Result x[0] last elsewhere put")
+	if hello < 0 || meets < hello || told < meets {
 		t.Errorf("the argument's place did not come:\n%s", log)
 	}
 	if got := fmt.Sprint(l.views[w.object("x")]); got != fmt.Sprint(map[id.Process]int{d: 1, worker: 1}) {
