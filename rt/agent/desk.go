@@ -121,6 +121,7 @@ func (d *desk) run(ctx context.Context) {
 }
 
 func (d *desk) take(ctx context.Context, m *mail) {
+	closeAll(m.batch.Files) // nothing that a process says here comes with a descriptor
 	switch {
 	case m.do != nil:
 		m.do()

@@ -18,6 +18,7 @@ type workConn struct {
 	conn     *carrier.Conn
 	process  id.Process
 	kind     fb.AttachKind
+	pid      uint32 // as it says
 	job      uint32
 	template *template // it is one's
 	hired    *hired    // it is a worker's
@@ -59,7 +60,7 @@ func (d *desk) attached(ctx context.Context, conn transport.Conn, process uint32
 
 // arrive starts a connection, and tells the core of its process.
 func (d *desk) arrive(ctx context.Context, a *arrival) {
-	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind}
+	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind, pid: a.attach.Pid}
 	c.conn = carrier.New(a.conn, carrier.Config{
 		MaxUnsent: maxUnsent,
 		OnBatch:   func(b carrier.Batch) { d.post(mail{conn: c, batch: b}) },

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -77,7 +79,7 @@ func (s *deskStore) effect(e objstore.Effect) error {
 		return s.lend(e)
 	case objstore.Refused:
 		if c := s.d.conns[e.Process]; c != nil {
-			s.d.send(c, &fb.SlabT{Error: e.Err.Error()}, 0, nil)
+			s.d.send(c, &fb.SlabT{Error: s.named(e.Err.Error())}, 0, nil)
 		}
 	case objstore.Recall:
 		if c := s.d.conns[e.Process]; c != nil {
@@ -95,6 +97,20 @@ func (s *deskStore) made(arena uint64, err error) {
 		return
 	}
 	s.do(s.store.Grown(now, arena, nil))
+}
+
+var numbered = regexp.MustCompile(`process \d+`)
+
+// named says in a text of the store which processes are meant.
+func (s *deskStore) named(text string) string {
+	return numbered.ReplaceAllStringFunc(text, func(process string) string {
+		for _, c := range append(s.d.sorted(), s.d.lingering...) {
+			if objstore.ProcessName(c.process) == process {
+				return fmt.Sprintf("%s (%s, pid %d)", process, strings.ToLower(c.kind.String()), c.pid)
+			}
+		}
+		return process
+	})
 }
 
 // lend tells a process what it may write. Of one whose connection is over, the process is soon, too.

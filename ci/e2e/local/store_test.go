@@ -120,7 +120,7 @@ assert "may ever hold" in raised(maniple.exceptions.ObjectStoreFullError, manipl
 held = maniple.put(np.zeros(180 * MIB, np.uint8))
 began = time.monotonic()
 text = raised(maniple.exceptions.ObjectStoreFullError, maniple.put, np.zeros(180 * MIB, np.uint8))
-assert time.monotonic() - began > 20 and "holds 180 MiB in 1 objects" in text, text
+assert time.monotonic() - began > 20 and f"(driver, pid {os.getpid()}) holds 180 MiB in 1 objects" in text, text
 del held
 held = maniple.put(np.zeros(180 * MIB, np.uint8))
 del held
