@@ -39,6 +39,19 @@ class Descriptor:
             os.close(self.fd)
 
 
+class Private(mmap.mmap):
+    """A mapping that may be written, of which nobody else sees what was."""
+
+
+def _map(fd: int, size: int, offset: int) -> mmap.mmap:
+    if "torch" in sys.modules:  # see tensors
+        try:
+            return Private(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset, **_NO_COPY)
+        except OSError:  # it counts as memory where nothing is overcommitted
+            pass
+    return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
+
+
 class Place:
     """Where a value lies."""
 
@@ -51,9 +64,9 @@ class Place:
         """The value's bytes, read-only, good as long as they are viewed."""
         begin = self._offset - self._offset % mmap.ALLOCATIONGRANULARITY
         skip = self._offset - begin
-        mapped = mmap.mmap(self._fd.fd, skip + self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin, **_NO_COPY)
+        mapped = _map(self._fd.fd, skip + self._size, begin)
         weakref.finalize(mapped, self._keep()).atexit = False
-        return memoryview(mapped)[skip:]
+        return memoryview(mapped)[skip:].toreadonly()
 
 
 class Arenas:
