@@ -17,6 +17,5 @@ var TaskCodes = []Code{
 	{"ACTOR_GROUP_REMOVED", "ActorPlacementGroupRemoved", "the placement group that the actor lived in is gone", ""},
 	{"PENDING_CALLS", "PendingCallsLimitExceeded", "the actor has max_pending_calls waiting", "wait for some of them"},
 	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
-	{"STORE_FULL", "ObjectStoreFullError", "the node's shared memory for values has no room, and who holds what of it", "drop references and what was made of them; or give the node more memory"},
 	{"WORK_REFUSED", "(notice)", "a process sent its agent what none may send, and its connection was ended", "report it with the text"},
 }

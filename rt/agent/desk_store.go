@@ -265,7 +265,7 @@ func peerPID(conn transport.Conn) int {
 
 // storeEnded: a driver's connection is over. If its process is not, what it may look at stays.
 func (d *desk) storeEnded(c *workConn) {
-	if d.store == nil {
+	if d.store == nil || c.met == nil { // or it was refused
 		return
 	}
 	if c.pidfd != nil && !ended(c.pidfd) {

@@ -18,14 +18,27 @@ from maniple._core.arenas import Descriptor
 from maniple._core.wire import ProtocolError
 
 ALIGN = 64
+CHUNK = 32 << 20  # bytes copied at once: between two, an interrupt comes through, and other threads run
+_POPULATE_WRITE = 23  # of madvise; Linux 5.14
 
 
 class _Slab:
-    __slots__ = ("number", "arena", "start", "bytes", "writers", "recalled")
+    __slots__ = ("number", "arena", "start", "bytes", "writers", "recalled", "warm")
 
     def __init__(self, number: int, arena: int, start: int, mapped: mmap.mmap):
         self.number, self.arena, self.start, self.bytes = number, arena, start, mapped
         self.writers, self.recalled = 0, False
+        self.warm = 0  # up to where this process has written
+
+    def populate(self, at: int, end: int) -> None:
+        """Enters pages that are written for the first time in the page table, at once and not one by one."""
+        if end > self.warm and end - at > mmap.PAGESIZE:
+            at -= at % mmap.PAGESIZE
+            try:
+                self.bytes.madvise(_POPULATE_WRITE, at, end - at)
+            except OSError:  # they come by faults
+                pass
+        self.warm = max(self.warm, end)
 
 
 class Room:
@@ -39,10 +52,12 @@ class Room:
     def fill(self, parts: Sequence[Any]) -> None:
         at = self.offset
         for part in parts:
-            view = memoryview(part)
-            if view.nbytes:
-                self.slab.bytes[at : at + view.nbytes] = view if view.contiguous and view.ndim == 1 and view.itemsize == 1 else view.cast("B")
-                at += view.nbytes
+            view = memoryview(part).cast("B")
+            for begin in range(0, len(view), CHUNK):
+                chunk = view[begin : begin + CHUNK]
+                self.slab.populate(at, at + len(chunk))
+                self.slab.bytes[at : at + len(chunk)] = chunk
+                at += len(chunk)
 
 
 class Slabs:
