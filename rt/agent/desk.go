@@ -309,7 +309,7 @@ func (d *desk) begin(ctx context.Context, m *fb.AttachedT) {
 	d.agent = m.Agent
 	cfg := work.Config{Agent: id.Agent(m.Agent), Node: m.Node, Cluster: m.Cluster}
 	if budget := storeBudget(d.l.core.cfg.Resources); budget > 0 {
-		d.store = newDeskStore(ctx, d, budget)
+		d.store = newDeskStore(d, budget)
 		cfg.Store = d.store
 	}
 	d.core = work.New(cfg)
@@ -342,6 +342,7 @@ func (d *desk) end() {
 	d.box = nil
 	d.mu.Unlock()
 	for _, m := range box { // a reader may wait for its batch
+		closeAll(m.batch.Files)
 		if m.do == nil {
 			m.batch.Release()
 		}

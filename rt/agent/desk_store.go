@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,7 +26,6 @@ import (
 // So what is open to it, and what it held, goes only with the process (OBJ-4): a worker's end its template tells, a
 // driver's a descriptor of its process.
 type deskStore struct {
-	ctx    context.Context
 	d      *desk
 	store  *objstore.Store
 	memory shm.Memory
@@ -44,8 +42,8 @@ func storeBudget(resources []*fb.ResourceT) int64 {
 	return amountOf(resources, "memory") / 100 * storeShare / whole
 }
 
-func newDeskStore(ctx context.Context, d *desk, budget int64) *deskStore {
-	return &deskStore{ctx: ctx, d: d, store: objstore.New(objstore.Config{Budget: budget})}
+func newDeskStore(d *desk, budget int64) *deskStore {
+	return &deskStore{d: d, store: objstore.New(objstore.Config{Budget: budget})}
 }
 
 // do does what the store wants. What went wrong is no process's doing.

@@ -55,17 +55,21 @@ def _map(fd: int, size: int, offset: int) -> mmap.mmap:
 class Place:
     """Where a value lies."""
 
-    __slots__ = ("_fd", "_offset", "_size", "_keep")
+    __slots__ = ("_fd", "_offset", "_size", "_keep", "_mapped")
 
     def __init__(self, fd: Descriptor, offset: int, size: int, keep: Callable[[], Callable[[], None]]):
         self._fd, self._offset, self._size, self._keep = fd, offset, size, keep
+        self._mapped: Any = None  # a weak reference to what views share
 
     def view(self) -> memoryview:
         """The value's bytes, read-only, good as long as they are viewed."""
         begin = self._offset - self._offset % mmap.ALLOCATIONGRANULARITY
         skip = self._offset - begin
-        mapped = _map(self._fd.fd, skip + self._size, begin)
-        weakref.finalize(mapped, self._keep()).atexit = False
+        mapped = self._mapped() if self._mapped else None
+        if mapped is None:
+            mapped = _map(self._fd.fd, skip + self._size, begin)
+            weakref.finalize(mapped, self._keep()).atexit = False
+            self._mapped = weakref.ref(mapped)
         return memoryview(mapped)[skip:].toreadonly()
 
 
