@@ -47,7 +47,9 @@
 //	location is sent    Deliver            effect Drop     shm Drop, frame ArenaGone to those who met the arena
 //	process has ended   shm Died, Died     effect Evicted  the owner hears that the copy is gone
 //
-// What shm is told comes first: a call here may lend the same bytes again. Effects are done in order.
+// What shm is told comes first: a call here may lend the same bytes again. Effects are done in order. In an agent the
+// work core counts deliveries, for all objects alike (rt/agent/work): to the Store one delivery stands for the hold of a
+// process, dropped with it.
 //
 // # Ownership
 //

@@ -40,6 +40,9 @@
 //
 // # Limits
 //
+// The client counts its own Seal as a delivery. On a work connection that is none: there Release says one less of what
+// this process sealed.
+//
 // A view that is never released keeps its object for as long as the process lives: the garbage collector
 // can't tell, since a slice of the bytes may outlive the View. A child made by fork has the read-only
 // mappings and not the slabs.

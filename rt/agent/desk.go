@@ -43,6 +43,8 @@ type desk struct {
 	templates []*template // all whose group has not ended
 	stake     stake
 	groups    map[id.Task]*made    // of processes here, until they end
+	store     *deskStore           // nil: this node has no memory to share
+	lingering []*workConn          // whose processes may outlive them, and look at what lies in the store
 	acking    []*workConn          // with output that is not acknowledged
 	half      []*hired             // of which only the process or only the connection is over
 	acks      []*fb.RankOutputAckT // of output that nobody wants
@@ -127,6 +129,7 @@ func (d *desk) run(ctx context.Context) {
 }
 
 func (d *desk) take(ctx context.Context, m *mail) {
+	closeAll(m.batch.Files) // nothing that a process says here comes with a descriptor
 	switch {
 	case m.do != nil:
 		m.do()
@@ -151,7 +154,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 			d.step(ctx, work.Tick{})
 		}
 		d.tidyJobs(ctx)
-		next = min(next, d.settleStake(ctx), d.settleWorkers())
+		next = min(next, d.settleStake(ctx), d.settleWorkers(), d.settleStore())
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
 	}
@@ -210,6 +213,10 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)
+	case work.Meet:
+		if c := d.conns[e.Process]; c != nil {
+			d.store.do(nil, d.store.meet(c, e.Key))
+		}
 	case work.Pass:
 		if c := d.conns[e.Process]; c != nil {
 			d.pass(ctx, c, carrier.Frame(e.Bytes))
@@ -319,7 +326,12 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 	if n := d.nodeOf(payload); n != nil {
 		d.node, d.stake.total = n.Name, n.Total
 	}
-	d.core = work.New(work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster})
+	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster}
+	if budget := storeBudget(d.l.core.cfg.Resources); budget > 0 {
+		d.store = newDeskStore(d, budget)
+		cfg.Store = d.store
+	}
+	d.core = work.New(cfg)
 	d.regrant(false) // nothing yet, which is enough for what needs nothing
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
@@ -354,6 +366,7 @@ func (d *desk) end() {
 	d.box = nil
 	d.mu.Unlock()
 	for _, m := range box { // a reader may wait for its batch
+		closeAll(m.batch.Files)
 		if m.do == nil {
 			m.batch.Release()
 		}
@@ -365,6 +378,7 @@ func (d *desk) end() {
 	for _, a := range d.early {
 		_ = a.conn.Close()
 	}
+	d.endStore()
 }
 
 // bundlesOf gives what of a group was reserved on this node.

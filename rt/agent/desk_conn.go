@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -19,12 +20,15 @@ type workConn struct {
 	conn     *carrier.Conn
 	process  id.Process
 	kind     fb.AttachKind
+	pid      uint32 // as it says
 	job      uint32
 	template *template // it is one's
 	hired    *hired    // it is a worker's
 	client   bool      // the loop's core knows it as a client, too
 	made     bool      // a group
 	dirty    bool
+	met      map[uint64]bool      // arenas that it can read
+	pidfd    *os.File             // of a driver; nil: its connection is all that is known of it
 	acks     []*fb.RankOutputAckT // of output that it was sent and may not have read
 }
 
@@ -59,15 +63,11 @@ func (d *desk) attached(ctx context.Context, conn transport.Conn, process uint32
 
 // arrive starts a connection, and tells the core of its process.
 func (d *desk) arrive(ctx context.Context, a *arrival) {
-	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind}
+	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind, pid: a.attach.Pid}
 	c.conn = carrier.New(a.conn, carrier.Config{
 		MaxUnsent: maxUnsent,
-		OnBatch: func(b carrier.Batch) {
-			closeAll(b.Files) // nothing that a process says has one
-			b.Files = nil
-			d.post(mail{conn: c, batch: b})
-		},
-		OnEnd: func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
+		OnBatch:   func(b carrier.Batch) { d.post(mail{conn: c, batch: b}) },
+		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
 	})
 	d.conns[c.process] = c
 	if d.over != "" {
@@ -84,6 +84,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			return
 		}
 		c.hired, c.job, h.conn = h, h.job.number, c
+		d.storeUp(c, nil)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid})
 	default:
 		j, why := d.jobFor(ctx, c, a.attach)
@@ -92,6 +93,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			return
 		}
 		c.job = j.number
+		d.storeUp(c, a.conn)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid})
 	}
 }
@@ -152,6 +154,7 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	if err == io.EOF || err == carrier.ErrClosed {
 		why = "it ended"
 	}
+	d.storeEnded(c)
 	d.brings(work.ProcessGone{Process: c.process, Why: why})
 	j := d.jobOf(c.job)
 	if j == nil {
@@ -192,15 +195,24 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 
 // pass gives the loop's core what a process says that is not about work.
 func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
+	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn)
 	switch f.Type() {
 	case fb.FrameTypeGroupCreate, fb.FrameTypeGroupCancel, fb.FrameTypeGroupWatch, fb.FrameTypeStateQuery:
 	default:
-		d.refuse(c, "a "+f.Type().String()+" is nothing that a process may say to its agent")
-		return
+		if !slab {
+			d.refuse(c, "a "+f.Type().String()+" is nothing that a process may say to its agent")
+			return
+		}
 	}
 	m, err := f.Message()
 	if err != nil {
 		d.refuse(c, "sent a "+f.Type().String()+" that can't be read")
+		return
+	}
+	if slab {
+		if err := d.store.told(c.process, m); err != nil {
+			d.refuse(c, err.Error())
+		}
 		return
 	}
 	if g, ok := m.(*fb.GroupCreateT); ok {

@@ -232,6 +232,7 @@ func (d *desk) workerOver(h *hired) {
 	h.job.hired--
 	why := ending(h.state)
 	if h.conn != nil {
+		d.storeDied(h.conn.process)
 		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
 	} else {
 		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && h.template.final})

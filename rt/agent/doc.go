@@ -20,6 +20,7 @@
 //	frames on links                                transport.Link     its budget per class
 //	batches of work connections                    desk               two per connection
 //	what a process was sent and has not read       desk               maxUnsent; then its connection ends
+//	values in shared memory                        desk               storeShare of the node's memory
 //
 // Invariants:
 //
@@ -38,6 +39,8 @@
 //	         and a part goes back only after the grant shrank, if what is in use fits into the others.
 //	AGENT-10: a worker is gone for the work core when both its process and its connection are, and then at once.
 //	AGENT-11: with the agent, its connections: drivers and workers of a killed agent end, and it leaves no worker.
+//	AGENT-12: shared memory that a process was lent, or looks at, is nobody else's before the process said that it is
+//	         done or ended itself; the end of its connection is not that.
 //
 // Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of
 // output per stream and incarnation.

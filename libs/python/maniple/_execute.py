@@ -37,11 +37,12 @@ class Job:
     frame: a Submit or Call, or the fields of a Create. deps: the values of arguments that are references.
     """
 
-    __slots__ = ("task", "frame", "kind", "format", "payload", "refs", "deps", "dep_keys", "behind", "cancelled", "started", "interrupt", "wanted", "gate")
+    __slots__ = ("task", "frame", "kind", "format", "payload", "refs", "deps", "dep_keys", "kept", "behind", "cancelled", "started", "interrupt", "wanted", "gate")
 
     def __init__(self, task: bytes, frame: Any, kind: int, format: int, payload: Any, refs: Sequence[Any], deps: Sequence[Any], dep_keys: Sequence[bytes], behind: bool):
         self.task, self.frame, self.kind, self.format, self.payload, self.refs = task, frame, kind, format, payload, refs
         self.deps, self.dep_keys, self.behind = deps, dep_keys, behind
+        self.kept: Sequence[ObjectRef] = ()  # to what of deps lies in shared memory
         self.cancelled = self.started = False
         self.interrupt: Optional[Callable[[], None]] = None  # how to reach its code while it runs
         self.wanted = 0  # a stream: the index that its reader waits for
@@ -110,8 +111,7 @@ class Executor:
                 raise dep
             if dep.flags & wire.ERROR:
                 raise ArgumentError(dep.payload)
-            # Of shared memory a copy: nothing but the task keeps it there, and what the user makes of it may live longer.
-            payload = bytes(dep.payload.view()) if type(dep.payload) is Place else dep.payload
+            payload = dep.payload.view() if type(dep.payload) is Place else dep.payload
             deps.append(values.decode(dep.format, payload, dep.refs))
         if job.format != wire.PICKLE:
             raise exceptions.SystemFault(f"arguments of format {job.format} are not for Python")
@@ -142,8 +142,12 @@ class Executor:
     def result(self, job: Job, index: int, flags: int, encoded: values.Encoded, cpu: int = 0) -> None:
         heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if cpu > _PEAK_AFTER else 0
+        key = wire.key_of(job.task, index)
+        if self.session.shared(encoded) and not flags & wire.ERROR:
+            told = wire.RESULT.pack(0, 0, key, job.attempt, flags | wire.LOCATED, encoded.format, 0, 0, peak, cpu)
+            return self.session.seal(key, encoded, heads, told)
         size = len(heads) + len(encoded.payload)
-        frame = wire.RESULT.pack(size, 0, wire.key_of(job.task, index), job.attempt, flags, encoded.format, len(encoded.refs), len(encoded.payload), peak, cpu)
+        frame = wire.RESULT.pack(size, 0, key, job.attempt, flags, encoded.format, len(encoded.refs), len(encoded.payload), peak, cpu)
         self.session.send(frame + heads + encoded.payload)
 
     def fail(self, job: Job, error: BaseException, name: str, retry: Any = None, index: int = 0, cpu: int = 0) -> None:
@@ -211,7 +215,7 @@ class Executor:
         finally:
             if token is not None:
                 running.reset(token)
-            job.payload, job.refs, job.deps = None, (), ()
+            job.payload, job.refs, job.deps, job.kept = None, (), (), ()
 
     def stream(self, job: Job, items: Any, index: List[int], began: int) -> None:
         """Sends what a generator yields, item by item. index[0]: that of the next one."""

@@ -16,8 +16,9 @@ from typing import Any, Dict, List, Optional
 
 
 from maniple._core import dial, failures, frames, session as _session, values, wire
+from maniple._core.arenas import Place
 from maniple._core.session import Session
-from maniple._core.table import State, Value
+from maniple._core.table import ASKED, FETCHING, PENDING, State, Value
 from maniple._core.wire import ProtocolError
 from maniple._execute import ActorExit, Executor, Job, TaskInterrupt
 
@@ -37,7 +38,9 @@ class WorkerSession(Session):
         self.shapes: Dict[int, Dict[str, Any]] = {}
         self.executor = Executor(self)
         self.guarded: Optional[Job] = None  # whose code the main thread runs
-        self._deps: Dict[bytes, List[Any]] = {}  # value and number of jobs that use it, by key
+        # By key: value, number of jobs that use it, and that it came for one that comes next.
+        self._deps: Dict[bytes, List[Any]] = {}
+        self._coming: List[Any] = []  # references that keep what came for that one
 
     # What comes, on the reader thread with the table locked.
 
@@ -48,7 +51,14 @@ class WorkerSession(Session):
             if value.flags & wire.LOCATED:
                 value = self.located_locked(key, value)
             # An argument of a task that comes next; or what a dropped reference was to, which nobody claims.
-            self._deps.setdefault(key, [value, 0])[0] = value
+            dep = self._deps.setdefault(key, [value, 0, True])
+            dep[0], dep[2] = value, True
+
+    def placed_locked(self, key: bytes, before: Any) -> Any:
+        ref = super().placed_locked(key, before)
+        if key in self._deps or (before is not None and not (type(before) is State and before in (PENDING, ASKED, FETCHING))):
+            self._coming.append(ref)  # nobody here has asked for it
+        return ref
 
     def _take_locked(self, task: bytes, frame: Any, format: int, deps: int, refs: int, kind: int, payload: Any) -> None:
         if (deps + refs) * _OBJECT > len(payload):
@@ -58,15 +68,18 @@ class WorkerSession(Session):
         for key in keys:
             dep = self._deps.get(key)
             if dep is not None:
-                dep[1] += 1
+                dep[1], dep[2] = dep[1] + 1, False
                 found.append(dep[0])
             else:
                 entry = self._entries.get(key)
                 found.append(None if entry is None or type(entry) is State else entry)
-        for key in [k for k, dep in self._deps.items() if not dep[1] and k.startswith(self._prefix)]:
+        for key in [k for k, dep in self._deps.items() if not dep[1]]:  # arguments come right before their task
             del self._deps[key]
         held, envelope = self.references_locked(refs, payload[deps * _OBJECT :])
         job = Job(task, frame, kind, format, envelope, held, found, keys, bool(self.jobs))
+        placed = [key for key, value in zip(keys, found) if type(value) is Value and type(value.payload) is Place]
+        job.kept = [self.held.again_locked(key) for key in placed if key in self._entries]
+        self._coming.clear()
         self.jobs[task] = job
         self.inbox.put(job)
 
@@ -174,7 +187,7 @@ class WorkerSession(Session):
             dep = self._deps.get(key)
             if dep is not None:
                 dep[1] -= 1
-                if dep[1] <= 0:
+                if dep[1] <= 0 and not dep[2]:
                     del self._deps[key]
         job.dep_keys = ()
 

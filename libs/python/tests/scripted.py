@@ -127,9 +127,9 @@ class Peer:
 class Agent:
     """Listens, welcomes, and attaches whoever comes. credit: bytes and records for each."""
 
-    def __init__(self, directory, credit=(64 << 20, 100_000), inline_limit=100 << 10):
+    def __init__(self, directory, credit=(64 << 20, 100_000), inline_limit=100 << 10, store=False):
         self.path = os.path.join(str(directory), "agent.sock")
-        self.credit, self.inline_limit = credit, inline_limit
+        self.credit, self.inline_limit, self.store = credit, inline_limit, store
         self.peers, self.arrivals = [], queue.Queue()
         self.on_attach = self.on_gone = None
         self.refuse = None
@@ -162,7 +162,7 @@ class Agent:
     def attached(self, peer):
         peer.table("Attached", {
             "agent": 7, "process": peer.number, "node": "n1", "cluster": "test", "credit_bytes": self.credit[0], "credit_records": self.credit[1],
-            "job": 1, "inline_limit": self.inline_limit,
+            "job": 1, "inline_limit": self.inline_limit, "store": self.store,
         })  # fmt: skip
         if self.on_attach:
             self.on_attach(peer)

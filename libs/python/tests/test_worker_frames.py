@@ -1,6 +1,7 @@
 """A worker as its agent sees it: recalls, cancels, its end."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from maniple._core import code, values, wire
 from scripted import PATIENCE, Agent
 from relay import ROOT
+from test_arenas import locate, say_arena
 
 
 class Worker:
@@ -59,9 +61,16 @@ def say(x=None):
     return x
 
 
+def keep(x):
+    import sys
+
+    sys.kept = x
+    return len(x), getattr(x, "readonly", None)
+
+
 def _worker(directory):
     agent = Agent(directory)
-    made = Worker(agent, {"hold": _own(hold), "say": _own(say)})
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep)})
     yield made
     made.end()
     agent.close()
@@ -140,6 +149,45 @@ def test_an_argument_s_value_is_kept_as_long_as_its_task(shared, tmp_path):
     shared.submit("say", deps=[dep])
     frame = shared.peer.take("RESULT")
     assert frame.fields.flags & wire.ERROR and frame.fields.format == wire.FAILURE
+
+
+def test_an_argument_that_came_outlives_the_task_before(shared, tmp_path):
+    path = str(tmp_path / "held")
+    key = wire.key_of(wire.TASK.pack(7, 98, 6), 0)
+    value = values.encode("shared by two")
+    first = shared.submit("hold", path)
+    started(path)
+    shared.peer.raw_result(key[:16], value.format, value.payload)
+    second = shared.submit("say", deps=[key])
+    shared.peer.raw_result(key[:16], value.format, value.payload)  # of the third, which comes when the second has ended
+    for task in (first, second):
+        shared.peer.send(wire.CANCEL.pack(0, 0, task, 0, 0))
+    ends = {shared.peer.take("RESULT").fields.object for _ in range(2)}
+    assert ends == {wire.key_of(first, 0), wire.key_of(second, 0)}
+    shared.submit("say", deps=[key])
+    assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload) == "shared by two"
+
+
+def test_an_argument_in_shared_memory_is_held_until_it_is_viewed_no_more(shared):
+    key = wire.key_of(wire.TASK.pack(7, 98, 7), 0)
+    value = values.encode(pickle.PickleBuffer(b"where it lies" * 100))
+    fd = os.memfd_create("arena")
+    try:
+        os.ftruncate(fd, 1 << 20)
+        os.pwrite(fd, value.payload, 128)
+        say_arena(shared.peer, fd)
+        for _ in range(2):
+            locate(shared.peer, key[:16], 128, len(value.payload))
+            shared.submit("keep", deps=[key])
+            assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload) == (1300, True)
+        shared.submit("say", 1)
+        shared.peer.take("RESULT")
+        shared.peer.none_of("RELEASE")
+        shared.submit("keep", b"12345")
+        assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload)[0] == 5
+        assert shared.peer.take("RELEASE").fields[:2] == (key, 2)
+    finally:
+        os.close(fd)
 
 
 def test_a_task_of_unknown_code(shared):

@@ -2,6 +2,7 @@ package work
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -269,6 +270,42 @@ func checkGrants(c *Core) error {
 				return fmt.Errorf("WORK-2: device %s: %d free, %d held", d.id, d.free, shares[d.id])
 			}
 		}
+	}
+	return nil
+}
+
+// checkViews: the store counts one view for each process that holds what lies in it, and the one of a process that has sealed
+// a result and not told of it.
+func checkViews(c *Core, l *ledger) error {
+	want := map[id.Object]map[id.Process]int{}
+	for name, e := range c.entries {
+		for i := range len(e.more) + 1 {
+			o := e.object(uint32(i))
+			if o == nil || !o.placed {
+				continue
+			}
+			in := map[id.Process]int{}
+			for h := o.holders; h != nil; h = h.next {
+				in[h.process.id]++
+			}
+			want[id.Object{Task: name, Index: uint32(i)}] = in
+		}
+	}
+	for _, p := range c.processes {
+		if p.sealed.there {
+			if want[p.sealed.object] == nil {
+				want[p.sealed.object] = map[id.Process]int{}
+			}
+			want[p.sealed.object][p.id]++
+		}
+	}
+	for o, in := range want {
+		if !maps.Equal(in, l.views[o]) {
+			return fmt.Errorf("%v: held by %v, viewed by %v", o, in, l.views[o])
+		}
+	}
+	if len(want) != len(l.views) {
+		return fmt.Errorf("%d objects lie in the store, %d are known", len(l.views), len(want))
 	}
 	return nil
 }

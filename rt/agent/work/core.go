@@ -39,6 +39,7 @@ type Config struct {
 	Bytes       uint64 // and in bytes; 64 MiB
 	InlineLimit uint32 // results up to so many bytes are pushed with their value; 100 KiB
 	Processes   int    // cap of workers; 1024
+	Store       Store  // of large values; nil: there is none
 }
 
 // Core decides for one node. Use: New, then Step with every event in order; do the effects in order;
@@ -97,6 +98,7 @@ type scratch struct {
 	call     *fb.CallT
 	result   *fb.ResultT
 	put      *fb.PutT
+	seal     *fb.SealT
 	release  *fb.ReleaseT
 	get      *fb.GetT
 	cancel   *fb.CancelT
@@ -130,6 +132,7 @@ func New(cfg Config) *Core {
 		call:     wire.New(fb.FrameTypeCall).(*fb.CallT),
 		result:   wire.New(fb.FrameTypeResult).(*fb.ResultT),
 		put:      wire.New(fb.FrameTypePut).(*fb.PutT),
+		seal:     wire.New(fb.FrameTypeSeal).(*fb.SealT),
 		release:  wire.New(fb.FrameTypeRelease).(*fb.ReleaseT),
 		get:      wire.New(fb.FrameTypeGet).(*fb.GetT),
 		cancel:   wire.New(fb.FrameTypeCancel).(*fb.CancelT),

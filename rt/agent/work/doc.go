@@ -39,7 +39,10 @@
 //	WORK-9: a task that its own ancestors keep from ever starting fails with the chain of their names.
 //	WORK-10: what explain says a task waits for is the test that keeps it from starting.
 //
-// Limits: one node, and values inside frames, which nothing but the connections' bounds keeps small. Code that a job defines is kept while the job is, and not
+// Large values lie in the Store, if there is one: what is kept of them here is their place. A result that tells of a place
+// is a delivery of the object that lies there, so that a process holds what it may be looking at.
+//
+// Limits: one node. Values inside frames are counted by nobody: the connections' bounds keep them small. Code that a job defines is kept while the job is, and not
 // counted. A label of a shape is not looked at. Names of actors are known on this node only. Results that
 // contain one another in a circle are never freed.
 package work

@@ -19,6 +19,8 @@ const (
 	Say
 	// Pass hands on Bytes, a frame of Process that is not about work (groups, the cluster's state).
 	Pass
+	// Meet has Process reach the Store's arena of number Key, after all that was appended before, and before what comes.
+	Meet
 )
 
 // Effect is what a Core wants done, in order. It is one struct and no interface: a turn has thousands.

@@ -41,9 +41,13 @@ func FuzzFrames(f *testing.F) {
 		seed(&fb.StateQueryT{What: "tasks"}, nil)
 		seed(&fb.GoodbyeT{}, nil)
 		seed(&fb.SlabWantedT{Size: 1}, nil)
+		seed(&fb.SealT{Object: object(n, 55), Slab: 1, Offset: 64, Size: 100, Refs: 1}, objectBytes(own))
+		sealed := frameOf(f, &fb.SealT{Object: object(1, 2), Slab: 1, Size: 100}, nil)
+		f.Add(p, append(sealed, frameOf(f, &fb.ResultT{Task: task(1, 2), Flags: uint32(fb.ResultFlagLast | fb.ResultFlagLocated)}, nil)...))
 	}
 	f.Fuzz(func(t *testing.T, who byte, b []byte) {
-		w := newWorld(t, Config{Processes: 8})
+		store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+		w := newWorld(t, Config{Processes: 8, Store: store})
 		w.auto = true
 		w.step(Grant{Resources: []Amount{{"CPU", 3 * one}, {"GPU", one}}, Devices: []string{"g0"}})
 		w.attach("d", Driver, 1, 0) // 1
@@ -89,6 +93,9 @@ func FuzzFrames(f *testing.F) {
 		e := w.core.entries[id.Task{Agent: agentNumber, Process: 2, Counter: 1}]
 		if e == nil || e.task == nil || e.first == nil {
 			t.Fatal("WORK-8: another job's task is gone")
+		}
+		if err := checkViews(w.core, store); err != nil {
+			t.Fatal(err)
 		}
 		if len(w.core.jobs) > 2 {
 			t.Fatalf("%d jobs", len(w.core.jobs))

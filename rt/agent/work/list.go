@@ -76,11 +76,12 @@ type jsonGroup struct {
 type jsonObject struct {
 	ID         string `json:"id"`
 	State      string `json:"state"` // pending, there, error
-	Size       int    `json:"size"`
+	Size       uint64 `json:"size"`
 	Process    uint32 `json:"process"` // that holds it
 	PID        uint32 `json:"pid"`
 	Made       bool   `json:"made,omitempty"`       // of its own call or put
 	Deliveries uint32 `json:"deliveries,omitempty"` // references that it was sent
+	Shared     bool   `json:"shared,omitempty"`     // in shared memory
 	Pins       uint32 `json:"pins,omitempty"`       // tasks that need it and objects that contain it
 }
 
@@ -262,8 +263,8 @@ func (c *Core) listObjects() (out []jsonObject, n int) {
 				continue
 			}
 			o := h.object
-			j := jsonObject{ID: fmt.Sprintf("%v[%d]", o.entry.id, o.index), Size: len(o.value), Process: uint32(p.id), PID: p.pid,
-				Made: h.made, Deliveries: h.deliveries, Pins: o.pins, State: "pending"}
+			j := jsonObject{ID: fmt.Sprintf("%v[%d]", o.entry.id, o.index), Size: c.size(o), Process: uint32(p.id), PID: p.pid,
+				Made: h.made, Deliveries: h.deliveries, Shared: o.placed, Pins: o.pins, State: "pending"}
 			switch o.state {
 			case objectThere:
 				j.State = "there"

@@ -217,9 +217,24 @@ func (p *peer) there(n int) []id.Object {
 func (p *peer) put() {
 	in := p.there(2)
 	t := p.mint()
+	if p.h.rng.IntN(2) == 0 {
+		p.seal(id.Object{Task: t}, in)
+		r := p.ref(id.Object{Task: t})
+		r.n, r.own = 1, true
+		return
+	}
 	p.send(&fb.PutT{Object: objectT(id.Object{Task: t}), Refs: uint32(len(in))}, append(objectBytes(in...), "value"...))
 	r := p.ref(id.Object{Task: t})
 	r.n, r.own = 1, true
+}
+
+func (p *peer) seal(o id.Object, in []id.Object) {
+	p.send(&fb.SealT{Object: objectT(o), Slab: 1, Size: 1 << 20, Refs: uint32(len(in))}, objectBytes(in...))
+}
+
+// placed tells whether a result says where its value lies, and thereby delivers the object itself.
+func placed(m *fb.ResultT, payload []byte) bool {
+	return m.Flags&uint32(fb.ResultFlagLocated) != 0 && len(payload) > 0
 }
 
 func (p *peer) get() {
@@ -302,6 +317,12 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 			}
 		}
 	}
+	if placed(m, payload) {
+		p.delivered(o)
+		if p.h.rng.IntN(2) == 0 {
+			p.drop(o)
+		}
+	}
 	for i := range int(m.Refs) { // the value is read and forgotten, at times
 		if p.h.rng.IntN(2) == 0 {
 			p.drop(objectAt(payload, i))
@@ -324,6 +345,10 @@ func (p *peer) given(j *job1, deps, in uint32, payload []byte, values []*fb.Resu
 			o := objectAt(bodies[first+i], k)
 			p.delivered(o)
 			j.args = append(j.args, o)
+		}
+		if placed(m, bodies[first+i]) {
+			p.delivered(objectAt(payload, i))
+			j.args = append(j.args, objectAt(payload, i))
 		}
 	}
 	for i := range int(in) {
@@ -435,6 +460,11 @@ func (p *peer) finish(j *job1) {
 		if failed {
 			m.Flags, m.Format, m.Refs = uint32(fb.ResultFlagLast|fb.ResultFlagError), fb.FormatError, 0
 			payload, _ = wire.Marshal(nil, &fb.FailureT{Code: "USER", Type: "E", Message: "no"})
+		}
+		if !failed && j.kind != create && rng.IntN(2) == 0 {
+			p.seal(id.Object{Task: j.id, Index: i}, in)
+			m.Flags |= uint32(fb.ResultFlagLocated)
+			m.Refs, payload = 0, nil
 		}
 		p.send(m, payload)
 	}

@@ -30,6 +30,7 @@ type object struct {
 	index   uint32
 	state   objectState
 	dying   bool
+	placed  bool    // its value lies in the Store
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	value   []byte  // its Result frame
 	holders *holder // processes that have a reference
@@ -134,6 +135,11 @@ func (c *Core) settle(o *object, value []byte) {
 	o.value, o.state = value, objectThere
 	if m.Flags&uint32(fb.ResultFlagError) != 0 {
 		o.state = objectFailed
+	}
+	if o.placed = m.Flags&uint32(fb.ResultFlagLocated) != 0; o.placed {
+		for h := o.holders; h != nil; h = h.next {
+			c.view(h.process, o)
+		}
 	}
 	for i := range int(m.Refs) {
 		if in := c.lookup(objectAt(payload, i)); in != nil {
@@ -263,23 +269,35 @@ func (c *Core) ready(p *process, o *object, state fb.ObjectState, corr uint64) {
 		return
 	}
 	m := c.read.ready
-	size := uint64(0)
-	if o.value != nil {
-		size = uint64(len(o.value) - wire.HeaderSize - wire.ResultSize)
-	}
-	*m = fb.ReadyT{Object: m.Object, State: state, Size: size}
+	*m = fb.ReadyT{Object: m.Object, State: state, Size: c.size(o)}
 	setTask(m.Object.Task, o.entry.id)
 	m.Object.Index = o.index
 	b := c.start(p, fb.FrameTypeReady, wire.ReadySize, 0)
 	wire.PutReady(b, m)
 }
 
-// sendValue sends an object's value. What it names is thereby delivered.
+// size is how many bytes an object's value has, wherever they are.
+func (c *Core) size(o *object) uint64 {
+	if o.value == nil {
+		return 0
+	}
+	m, payload := c.readResult(o.value)
+	if o.placed {
+		return m.Size
+	}
+	return uint64(len(payload))
+}
+
+// sendValue sends an object's value, or its place. What it names is thereby delivered; so is, with its
+// place, the object itself.
 func (c *Core) sendValue(p *process, o *object) {
 	m, payload := c.readResult(o.value)
 	refs := int(m.Refs)
 	for i := range refs {
 		c.deliver(p, objectAt(payload, i))
+	}
+	if o.placed {
+		c.deliver(p, o.id())
 	}
 	c.forward(p, o.value)
 }

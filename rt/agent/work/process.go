@@ -25,6 +25,8 @@ type process struct {
 	owed    credit  // spent and not given back
 	spent   credit  // of it, to be given back
 	last    *function
+	met     map[uint64]bool // arenas
+	sealed  sealed          // a result, of which the next frame has to tell
 
 	out   []byte // frames of this turn
 	mark  int    // what of them has an effect
@@ -78,6 +80,10 @@ func (c *Core) walk(p *process, b []byte) {
 
 // frame takes in one frame. The hot ones come first.
 func (c *Core) frame(p *process, f frame) {
+	if p.sealed.is && f.kind != fb.FrameTypeResult {
+		c.refuse(p, "sealed a result and did not tell of it")
+		return
+	}
 	switch f.kind {
 	case fb.FrameTypeSubmit:
 		c.onSubmit(p, f)
@@ -91,6 +97,8 @@ func (c *Core) frame(p *process, f frame) {
 		c.onPut(p, f)
 	case fb.FrameTypeGet:
 		c.onGet(p, f)
+	case fb.FrameTypeSeal:
+		c.onSeal(p, f)
 	case fb.FrameTypeBlocked, fb.FrameTypeUnblocked, fb.FrameTypeStarted:
 		c.onState(p, f)
 	case fb.FrameTypeRecalled:
@@ -170,7 +178,7 @@ func (c *Core) onUp(ev ProcessUp) {
 	c.byProcess[ev.Process] = p
 	c.processes = append(c.processes, p)
 	c.table(p, &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(p.id), Node: c.cfg.Node, Cluster: c.cfg.Cluster,
-		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: p.job.number, InlineLimit: c.cfg.InlineLimit}, 0, nil)
+		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: p.job.number, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil}, 0, nil)
 	if w != nil {
 		c.workerUp(w)
 	}
@@ -183,6 +191,7 @@ func (c *Core) onGone(p *process, why string) {
 	c.processes = slices.DeleteFunc(c.processes, func(q *process) bool { return q == p })
 	c.dirty = slices.DeleteFunc(c.dirty, func(q *process) bool { return q == p })
 	p.job.processes--
+	c.unseal(p)
 	if p.worker != nil {
 		c.workerGone(p.worker, why)
 	}

@@ -41,6 +41,7 @@ func TestRandomHistories(t *testing.T) {
 type history struct {
 	t         *testing.T
 	core      *Core
+	store     *ledger
 	rng       *rand.Rand
 	seed      uint64
 	now       int64
@@ -58,7 +59,8 @@ type history struct {
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9, core: New(Config{Agent: agentNumber, Node: "n1", Processes: 12}),
+	store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9, store: store, core: New(Config{Agent: agentNumber, Node: "n1", Processes: 12, Store: store}),
 		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}}
 	h.grant(int64(1 + h.rng.IntN(4)))
 	for range 1 + h.rng.IntN(3) {
@@ -85,11 +87,17 @@ func (h *history) attach(kind Kind, job uint32, key uint64) {
 
 func (h *history) step(ev Event) {
 	h.now += int64(h.rng.IntN(100)) * 1000
+	parts := map[*peer]bool{}
 	for _, e := range h.core.Step(h.now, ev, nil) {
 		switch e.Do {
 		case Append:
 			if p := h.peer(e.Process); p != nil {
-				p.in = append(p.in, slices.Clone(e.Bytes))
+				if at := len(p.in) - 1; parts[p] { // an arena was met between a task's arguments and the task
+					p.in[at] = append(p.in[at], e.Bytes...)
+				} else {
+					p.in = append(p.in, slices.Clone(e.Bytes))
+				}
+				parts[p] = true
 			}
 		case NeedWorker:
 			h.needs = append(h.needs, e.Need)
@@ -102,6 +110,9 @@ func (h *history) step(ev Event) {
 		case Say:
 			h.t.Fatalf("seed %d: %s: %s", h.seed, e.Code, e.Text)
 		}
+	}
+	if err := checkViews(h.core, h.store); err != nil {
+		h.t.Fatalf("seed %d: after %T: %v", h.seed, ev, err)
 	}
 	if err := check(h.core); err != nil {
 		h.t.Fatalf("seed %d: after %T: %v", h.seed, ev, err)
@@ -257,6 +268,9 @@ func (h *history) settle() {
 	c := h.core
 	if len(c.entries) > 0 || c.taskRec.used > 0 {
 		h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left, %d tasks; %s", h.seed, len(c.entries), c.taskRec.used, h.left())
+	}
+	if len(h.store.views) > 0 {
+		h.t.Fatalf("seed %d: REF-1: all is released, and %d objects lie in the store", h.seed, len(h.store.views))
 	}
 	for _, p := range h.alive(Driver) {
 		h.end(p, "done")

@@ -45,6 +45,9 @@ func (c *Core) hold(p *process, o *object) *holder {
 		p.held.before = h
 	}
 	p.held = h
+	if o.placed {
+		c.view(p, o)
+	}
 	return h
 }
 
@@ -66,6 +69,9 @@ func (c *Core) unhold(h *holder) {
 		h.after.before = h.before
 	}
 	c.holdRec.give(h)
+	if o.placed {
+		c.cfg.Store.Unview(p.id, o.id())
+	}
 	if o.waiting != nil {
 		c.unwait(o, func(w *waiter) bool { return w.process == p })
 	}
@@ -157,6 +163,9 @@ func (c *Core) free(o *object) {
 		}
 		c.memory.give(o.value)
 	}
+	if o.placed {
+		c.cfg.Store.Free(o.id())
+	}
 	e := o.entry
 	if o.index == 0 {
 		e.first = nil
@@ -195,9 +204,13 @@ func (c *Core) push(p *process, whole []byte, m *fb.ResultT, payload []byte) {
 	if p.gone {
 		return
 	}
+	placed := m.Flags&uint32(fb.ResultFlagLocated) != 0
 	if m.Flags&uint32(fb.ResultFlagError) != 0 || len(payload) <= int(c.cfg.InlineLimit) {
 		for i := range int(m.Refs) {
 			c.deliver(p, objectAt(payload, i))
+		}
+		if placed && len(payload) > 0 {
+			c.deliver(p, id.Object{Task: taskOf(m.Task), Index: m.Index})
 		}
 		copy(c.room(p, len(whole)), whole)
 		return

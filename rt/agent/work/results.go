@@ -38,21 +38,25 @@ func (c *Core) onResult(p *process, f frame) {
 	case t == nil || t.attempt != m.Attempt:
 		c.refuse(p, "sent a result of a task that it was not given")
 		return
-	case m.Flags&uint32(fb.ResultFlagLocated) != 0:
-		c.refuse(p, "sent the place of a value: this agent takes values only")
-		return
+	case p.sealed.is || m.Flags&uint32(fb.ResultFlagLocated) != 0:
+		if f, m = c.placed(p, t, m, f); m == nil {
+			return
+		}
 	case m.Refs != 0 && !c.holdsAll(p, f.payload, 0, m.Refs):
 		return
+	default:
+		m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
 	}
 	final := m.Flags&resultFinal != 0
-	m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
-	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError)
+	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError | fb.ResultFlagLocated)
 	last, failed := m.Flags&uint32(fb.ResultFlagLast) != 0, m.Flags&uint32(fb.ResultFlagError) != 0
 	if failed && last && !final && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {
 		c.again(t)
 		return
 	}
-	if !c.take(t, m, f, failed, last) {
+	taken := c.take(t, m, f, failed, last)
+	c.unseal(p)
+	if !taken {
 		c.refuse(p, "sent a result that its task does not have")
 		return
 	}

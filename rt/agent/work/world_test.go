@@ -185,6 +185,8 @@ func (w *world) effect(e Effect) {
 		w.say("close %s: %s", w.who[e.Process], e.Text)
 	case Say:
 		w.say("say %s: %s", e.Code, e.Text)
+	case Meet:
+		w.say("%s meets arena %d", w.who[e.Process], e.Key)
 	case Pass:
 		f, _, _ := cut(e.Bytes)
 		w.say("pass %s of %s", f.kind, w.who[e.Process])

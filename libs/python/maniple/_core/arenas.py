@@ -3,13 +3,15 @@
 Each value that is looked at gets a mapping of its own, which lives as long as anything views it; so long this
 process holds a reference to the object, so that the agent does not give its place to another.
 
-Limits. What this process makes goes inside frames: only the C extension writes into shared memory.
+Limits. Each value that is viewed costs a mapping, and before Python 3.13 a descriptor. A child made by fork has the
+mappings and does not hold the objects: what it looks at is good as long as its parent holds them.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import sys
 import weakref
 from typing import Any, Callable, Dict, Tuple
 
@@ -17,6 +19,7 @@ from maniple._core import frames
 from maniple._core.wire import ProtocolError
 
 _LOCATION = frames.LOCATION_STRUCT
+_NO_COPY: Dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # of the descriptor, for each mapping
 
 
 class Descriptor:
@@ -36,21 +39,38 @@ class Descriptor:
             os.close(self.fd)
 
 
+class Private(mmap.mmap):
+    """A mapping that may be written, of which nobody else sees what was."""
+
+
+def _map(fd: int, size: int, offset: int) -> mmap.mmap:
+    if "torch" in sys.modules:  # see tensors
+        try:
+            return Private(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset, **_NO_COPY)
+        except OSError:  # it counts as memory where nothing is overcommitted
+            pass
+    return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
+
+
 class Place:
     """Where a value lies."""
 
-    __slots__ = ("_fd", "_offset", "_size", "_keep")
+    __slots__ = ("_fd", "_offset", "_size", "_keep", "_mapped")
 
     def __init__(self, fd: Descriptor, offset: int, size: int, keep: Callable[[], Callable[[], None]]):
         self._fd, self._offset, self._size, self._keep = fd, offset, size, keep
+        self._mapped: Any = None  # a weak reference to what views share
 
     def view(self) -> memoryview:
         """The value's bytes, read-only, good as long as they are viewed."""
         begin = self._offset - self._offset % mmap.ALLOCATIONGRANULARITY
         skip = self._offset - begin
-        mapped = mmap.mmap(self._fd.fd, skip + self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin)
-        weakref.finalize(mapped, self._keep()).atexit = False
-        return memoryview(mapped)[skip:]
+        mapped = self._mapped() if self._mapped else None
+        if mapped is None:
+            mapped = _map(self._fd.fd, skip + self._size, begin)
+            weakref.finalize(mapped, self._keep()).atexit = False
+            self._mapped = weakref.ref(mapped)
+        return memoryview(mapped)[skip:].toreadonly()
 
 
 class Arenas:
@@ -70,6 +90,9 @@ class Arenas:
     def gone_locked(self, fields: Dict[str, Any]) -> None:
         """Nothing in it is named any more; what is viewed stays."""
         self._arenas.pop(fields.get("arena") or 0, None)
+
+    def forget(self) -> None:
+        self._arenas.clear()
 
     def place_locked(self, payload: Any, keep: Callable[[], Callable[[], None]]) -> Any:
         """The Place that a Location means, None if this process can't reach it. keep: see Place."""

@@ -113,6 +113,10 @@ class Held:
         self._delivered[key] = self._delivered.get(key, 0) + 1
         return self.again_locked(key) if known else ObjectRef(key, self.dropped.append)
 
+    def undelivered_locked(self, key: bytes) -> int:
+        """The deliveries to tell the agent of an object to which no reference was made here."""
+        return self._delivered.pop(key, 0)
+
     def take_dropped(self) -> List[bytes]:
         """The keys dropped since the last call, oldest first."""
         keys = self.dropped[: len(self.dropped)]

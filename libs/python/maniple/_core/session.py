@@ -11,26 +11,26 @@ from struct import Struct
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from maniple import exceptions
-from maniple._core import frames, table, values, wire
+from maniple._core import frames, table, wire
 from maniple._core.arenas import Arenas
 from maniple._core.connection import Connection, Frame
 from maniple._core.context import running
 from maniple._core.credits import Credits
+from maniple._core.giving import Giving
 from maniple._core.patience import acquire
 from maniple._core.references import Held, ObjectRef
+from maniple._core.slabs import Slabs, forget
 from maniple._core.table import PENDING, REMOTE, State, Table, Value
 from maniple._core.wire import NO_TASK, PICKLE, ProtocolError, key_of
 from maniple._core.waiting import Waiting
 
 _COUNTER = Struct("<Q")
-_PAD = bytes(wire.OBJECT_SIZE - wire.KEY_SIZE)
 _OBJECT = wire.OBJECT_SIZE
 _MAX_SHAPES = 65_000  # the agent takes 65,535
-EMPTY = values.encode(((), {})).payload  # arguments of a call without any
-_pack_submit, _pack_call, _pack_put, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.PUT.pack, wire.RELEASE.pack
+_pack_submit, _pack_call, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.RELEASE.pack
 
 
-class Session(Waiting):
+class Session(Giving, Waiting):
     """An attachment to an agent.
 
     sock, attached: from dial. Any thread may call; frames are handled on the connection's reader thread,
@@ -62,6 +62,8 @@ class Session(Waiting):
         self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
         self._ended: Optional[str] = None
         self.connection = Connection(sock, self._batch, self._closed, self._release_dropped)
+        # None: there is no shared memory, and all values go inside frames.
+        self.slabs = Slabs(self.connection.enqueue, self.connection.flush) if attached.get("store") else None
 
     def start(self) -> None:
         self.connection.start()
@@ -74,7 +76,8 @@ class Session(Waiting):
 
     def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit."""
-        deps, refs, payload = self.arguments(args, kwargs, code.pinned)
+        kept: List[ObjectRef] = []
+        deps, refs, payload = self.arguments(args, kwargs, code.pinned, kept)
         task, function = self.mint(), code.number
         parent = running.get()
         if parent is None:
@@ -88,7 +91,8 @@ class Session(Waiting):
 
     def call(self, actor: bytes, method: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Sends a call of an actor's method; otherwise as submit."""
-        deps, refs, payload = self.arguments(args, kwargs)
+        kept: List[ObjectRef] = []
+        deps, refs, payload = self.arguments(args, kwargs, (), kept)
         task, parent = self.mint(), running.get()
         up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
         self.spend(len(payload))
@@ -101,7 +105,8 @@ class Session(Waiting):
 
     def create(self, actor: bytes, code: Any, fields: Dict[str, Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> ObjectRef:
         """Asks for an actor; fields: of its Create but for arguments. The reference is to its being: when all such are gone, so is the actor."""
-        deps, refs, payload = self.arguments(args, kwargs, code.pinned)
+        kept: List[ObjectRef] = []
+        deps, refs, payload = self.arguments(args, kwargs, code.pinned, kept)
         self.spend(len(payload))
         ref = self.expect(actor, 1)
         parent = running.get()
@@ -110,54 +115,6 @@ class Session(Waiting):
             fields["parent"] = wire.task_fields(parent.task)
         self.connection.send(wire.table("Create", fields, payload))
         return ref
-
-    def put(self, value: Any) -> ObjectRef:
-        """Makes an object of a value. Raises TypeError if it can't be pickled."""
-        encoded = values.encode(value)
-        key = key_of(self.mint(), 0)
-        self.put_encoded(key, encoded)
-        return self.held.made(key)
-
-    def put_encoded(self, key: bytes, encoded: values.Encoded) -> None:
-        self._deliver_promised(encoded.refs)
-        heads = b"".join([r.binary() + _PAD for r in encoded.refs])
-        size = len(heads) + len(encoded.payload)
-        self.spend(size)
-        small = len(encoded.payload) <= self.inline_limit
-        self._entries[key] = Value(8, encoded.format, tuple(encoded.refs), encoded.payload) if small else table.READY
-        self.connection.send(_pack_put(size, 0, key, encoded.format, len(encoded.refs)) + heads + encoded.payload)
-
-    def arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any], pinned: Sequence[ObjectRef] = ()) -> Tuple[int, int, bytes]:
-        """How many of them are references, how many are inside of values, and the payload.
-
-        pinned: references that the code captured; they go along as if they were inside of an argument.
-        """
-        if not args and not kwargs and not pinned:
-            return 0, 0, EMPTY
-        deps: Dict[ObjectRef, int] = {}
-        for value in args:
-            if type(value) is ObjectRef:
-                deps.setdefault(value, len(deps))
-        for value in kwargs.values():
-            if type(value) is ObjectRef:
-                deps.setdefault(value, len(deps))
-        if deps:
-            args = tuple([values.Dep(deps[v]) if type(v) is ObjectRef else v for v in args])
-            kwargs = {k: values.Dep(deps[v]) if type(v) is ObjectRef else v for k, v in kwargs.items()}
-        encoded = values.encode((args, kwargs), bool(deps))
-        refs = [*deps, *encoded.refs, *pinned]
-        if not refs:
-            return 0, 0, encoded.payload
-        self._deliver_promised(refs)
-        return len(deps), len(refs) - len(deps), b"".join([r.binary() + _PAD for r in refs]) + encoded.payload
-
-    def _deliver_promised(self, refs: Sequence[ObjectRef]) -> None:
-        """Tells the agent of objects that leave this process and that it does not know."""
-        if self.promises:
-            for ref in refs:
-                promise = self.promises.pop(ref.binary(), None)
-                if promise:
-                    promise()
 
     def spend(self, size: int) -> None:
         if self.table.closed:
@@ -297,6 +254,7 @@ class Session(Waiting):
 
     def _result_locked(self, key: bytes, value: Value) -> None:
         entry = self._entries.get(key)
+        placed = value.flags & wire.LOCATED and value.payload
         if entry is None:
             self.unknown_result_locked(key, value)
         elif type(entry) is State:
@@ -316,6 +274,18 @@ class Session(Waiting):
                 self._end_many_locked(task, value)
             elif task in self.streams:
                 self.streams[task].end_locked(key, value)
+        if placed:
+            self.placed_locked(key, entry)
+
+    def placed_locked(self, key: bytes, before: Any) -> ObjectRef:
+        """A place counts as a delivery of the object itself: the agent keeps it until that is released.
+
+        before: its entry, when the place came.
+        """
+        known = key in self._entries
+        if not known:
+            self._entries[key] = REMOTE
+        return self.held.delivered_locked(key, known)
 
     def located_locked(self, key: bytes, value: Value) -> Value:
         """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
@@ -364,6 +334,16 @@ class Session(Waiting):
 
     def _arena_locked(self, corr: int, body: bytes, payload: Any) -> None:
         self.arenas.add_locked(wire.untable("Arena", body), payload)
+
+    def _slab_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        if self.slabs is not None:
+            self.slabs.lent(wire.untable("Slab", body), payload)
+            self._later.append(self.connection.flush)
+
+    def _slab_recall_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        if self.slabs is not None:
+            self.slabs.recalled(wire.untable("SlabRecall", body))
+            self._later.append(self.connection.flush)
 
     def _arena_gone_locked(self, corr: int, body: bytes, payload: Any) -> None:
         self.arenas.gone_locked(wire.untable("ArenaGone", body))
@@ -414,6 +394,8 @@ class Session(Waiting):
         frames.READY: _ready_locked,
         frames.ARENA: _arena_locked,
         frames.ARENA_GONE: _arena_gone_locked,
+        frames.SLAB: _slab_locked,
+        frames.SLAB_RECALL: _slab_recall_locked,
         frames.STATE_REPLY: _reply_locked,
         frames.GROUP_UPDATE: _group_locked,
         frames.ACTOR_STATE: _actor_locked,
@@ -458,6 +440,8 @@ class Session(Waiting):
         if not self.table.closed:
             self.table.close(exceptions.LocalAgentDiedError(f"node {self.node} does not answer any more: {why}"))
         self.credits.close()
+        if self.slabs is not None:
+            self.slabs.close(self.table.closed or exceptions.SystemFault(why))
         for answer in list(self._answers.values()):
             answer[0].open()
         if self.on_end:
@@ -467,12 +451,15 @@ class Session(Waiting):
         """Flushes, says goodbye, and ends the connection; who still waits gets an error."""
         if not self.table.closed:
             try:
+                if self.slabs is not None:
+                    self.slabs.leave()
                 self.connection.send(wire.table("Goodbye", {"reason": reason}))
                 self.connection.flush()
             except (OSError, ValueError):  # gone already
                 pass
         self.table.close(exceptions.SystemFault(f"maniple is not connected any more: {reason}; call maniple.init()"))
         self.connection.close()
+        self.arenas.forget()
 
 
 def _say(stream: Any, text: str) -> None:
@@ -517,6 +504,8 @@ def _forked() -> None:
     if _session is not None:
         _forked_from = _session.path, _session.job, _session.namespace
         _session.connection.forget()
+        if _session.slabs is not None:
+            forget(_session.slabs)
         _session = None
 
 

@@ -39,6 +39,8 @@ class Stream:
         if self.dropped:
             self.session.connection.enqueue(wire.RELEASE.pack(0, 0, key, 0))
         else:
+            if value.flags & wire.LOCATED:
+                value = self.session.located_locked(key, value)
             there = value.flags & wire.LOCATED and not value.flags & wire.ERROR
             self.session.table.entries[key] = table.READY if there else value
 
@@ -174,9 +176,11 @@ def drop_locked(session: Any, task: bytes, out: List[bytes]) -> None:
         return
     entries = session.table.entries
     for index in range(stream.next, max(stream.come, stream.next) + 1):
-        entry = entries.pop(key_of(task, index), None)
-        if type(entry) is Value and (entry.flags & wire.ERROR or not entry.flags & wire.LAST):
-            out.append(wire.RELEASE.pack(0, 0, key_of(task, index), 0))
+        key = key_of(task, index)
+        entry = entries.pop(key, None)
+        elsewhere = entry is table.READY and (stream.end is None or index < stream.end)
+        if elsewhere or (type(entry) is Value and (entry.flags & wire.ERROR or not entry.flags & wire.LAST)):
+            out.append(wire.RELEASE.pack(0, 0, key, session.held.undelivered_locked(key)))
     if stream.end is None:
         stream.dropped = True
     else:

@@ -10,12 +10,15 @@ persistent IDs ("ref", i); an argument that is itself a reference is ("dep", i).
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
+import sys
+from collections import ChainMap
 from struct import Struct
 from typing import Any, Callable, List, Optional, Sequence
 
-from maniple._core import frames, wire
+from maniple._core import frames, tensors, wire
 from maniple._core.references import HasReference, ObjectRef
 
 _HEAD = Struct("<II")
@@ -93,10 +96,14 @@ def cloud_pickler() -> Any:
     return _cloud
 
 
-def _dump(pickler: Callable[..., Any], value: Any) -> "tuple[bytes, list[Any], list[ObjectRef]]":
+def _dump(pickler: Callable[..., Any], value: Any, storages: "Optional[dict[Any, Any]]" = None) -> "tuple[bytes, list[Any], list[ObjectRef]]":
     file, buffers = io.BytesIO(), []  # type: ignore[var-annotated]
+    if storages is not None and pickler is not _Pickler:  # it has a table of its own, which it reads when it is made
+        pickler = type("_WithTensors", (pickler,), {"dispatch_table": ChainMap(storages, pickler.dispatch_table)})  # type: ignore[arg-type,attr-defined]
     p = pickler(file, protocol=5, buffer_callback=buffers.append)
     p.numbers = {}
+    if storages is not None and pickler is _Pickler:
+        p.dispatch_table = ChainMap(storages, copyreg.dispatch_table)
     p.dump(value)
     return file.getvalue(), buffers, list(p.numbers)
 
@@ -110,21 +117,22 @@ def encode(value: Any, placeholders: bool = False) -> Encoded:
         return Encoded(wire.RAW, (), value) if len(value) <= MAX_VALUE else Encoded(wire.RAW, (), None, (value,))
     refs: List[ObjectRef] = []
     first: Optional[BaseException] = None
+    storages = tensors.dispatch_table() if "torch" in sys.modules else None
     meta = b""
     buffers: List[Any] = []
     try:
-        if not placeholders:
+        if not placeholders and storages is None:
             try:
                 meta = pickle.dumps(value, 5, buffer_callback=buffers.append)
             except HasReference:
                 placeholders, buffers = True, []
-        if placeholders:
-            meta, buffers, refs = _dump(_Pickler, value)
+        if placeholders or storages is not None:
+            meta, buffers, refs = _dump(_Pickler, value, storages)
     except Exception as e:  # whatever a class raises in __reduce__
         first = e
     if first is not None or _MAIN in meta:
         try:
-            meta, buffers, refs = _dump(cloud_pickler(), value)
+            meta, buffers, refs = _dump(cloud_pickler(), value, storages)
         except ImportError as e:
             raise (first or e) from e
         except Exception as e:

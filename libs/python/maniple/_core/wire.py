@@ -97,7 +97,7 @@ class Hot:
             raise ProtocolError(f"{self.name} of {len(body)} bytes") from e
 
 
-SUBMIT, CALL, RESULT, PUT, RELEASE, GET, READY = map(Hot, ("SUBMIT", "CALL", "RESULT", "PUT", "RELEASE", "GET", "READY"))
+SUBMIT, CALL, RESULT, PUT, SEAL, RELEASE, GET, READY = map(Hot, ("SUBMIT", "CALL", "RESULT", "PUT", "SEAL", "RELEASE", "GET", "READY"))
 BLOCKED, UNBLOCKED, CANCEL, RECALL, RECALLED, STARTED, CREDIT = map(
     Hot, ("BLOCKED", "UNBLOCKED", "CANCEL", "RECALL", "RECALLED", "STARTED", "CREDIT")
 )

@@ -1,0 +1,216 @@
+"""Large values that this process makes: memory of the node that the agent lends, written in place.
+
+A slab is a range that only this process writes. Values are laid one behind another into what is open of it; the
+agent is asked only when that is full. The counterpart in Go, with the whole story, is objstore/client.
+
+Limits. The copy keeps the interpreter's lock; the C extension's will not.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from maniple import exceptions
+from maniple._core import table, wire
+from maniple._core.arenas import Descriptor
+from maniple._core.wire import ProtocolError
+
+ALIGN = 64
+CHUNK = 32 << 20  # bytes copied at once: between two, an interrupt comes through, and other threads run
+_POPULATE_WRITE = 23  # of madvise; Linux 5.14
+
+
+class _Slab:
+    __slots__ = ("number", "arena", "start", "bytes", "writers", "recalled", "warm")
+
+    def __init__(self, number: int, arena: int, start: int, mapped: mmap.mmap):
+        self.number, self.arena, self.start, self.bytes = number, arena, start, mapped
+        self.writers, self.recalled = 0, False
+        self.warm = 0  # up to where this process has written
+
+    def populate(self, at: int, end: int) -> None:
+        """Enters pages that are written for the first time in the page table, at once and not one by one."""
+        if end > self.warm and end - at > mmap.PAGESIZE:
+            at -= at % mmap.PAGESIZE
+            try:
+                self.bytes.madvise(_POPULATE_WRITE, at, end - at)
+            except OSError:  # they come by faults
+                pass
+        self.warm = max(self.warm, end)
+
+
+class Room:
+    """Place for one value, to be filled and then told of, or given back."""
+
+    __slots__ = ("slab", "offset", "size")
+
+    def __init__(self, slab: _Slab, offset: int, size: int):
+        self.slab, self.offset, self.size = slab, offset, size
+
+    def fill(self, parts: Sequence[Any]) -> None:
+        at = self.offset
+        for part in parts:
+            view = memoryview(part).cast("B")
+            for begin in range(0, len(view), CHUNK):
+                chunk = view[begin : begin + CHUNK]
+                self.slab.populate(at, at + len(chunk))
+                self.slab.bytes[at : at + len(chunk)] = chunk
+                at += len(chunk)
+
+
+class Slabs:
+    """What this process may write. enqueue sends with the next flush; flush sends now. Any thread may take room."""
+
+    def __init__(self, enqueue: Callable[[bytes], None], flush: Callable[[], None]):
+        self._enqueue, self._flush = enqueue, flush
+        self._turn = threading.Lock()  # of those who want memory, one asks
+        self._lock = threading.Lock()  # guards what follows; nobody waits with it
+        self._slabs: Dict[int, _Slab] = {}
+        self._open: Optional[_Slab] = None  # where the next value goes, between _at and _end
+        self._at = self._end = 0
+        self._answer: Optional[table.Gate] = None  # of who asked
+        self._refused = ""
+        self._strays = 0  # answers to come that nobody waits for any more
+        self._closed: Optional[BaseException] = None
+
+    def take(self, size: int) -> Room:
+        """Place for size bytes. Waits until the agent has some; raises ObjectStoreFullError with who holds what."""
+        while True:
+            with self._turn:
+                with self._lock:
+                    room = self._take_locked(size)
+                    if room is not None:
+                        return room
+                    answer = self._ask_locked(size)
+                self._wait(answer)
+
+    def _take_locked(self, size: int) -> Optional[Room]:
+        if self._closed:
+            raise self._closed
+        whole = size + -size % ALIGN
+        slab = self._open
+        if slab is None or whole > self._end - self._at:
+            return None
+        room = Room(slab, self._at, size)
+        self._at += whole
+        slab.writers += 1
+        return room
+
+    def _ask_locked(self, size: int) -> table.Gate:
+        slab = self._open
+        if slab is not None and self._at < self._end:
+            self._enqueue(wire.table("SlabForgo", {"slab": slab.number, "offset": self._at, "size": self._end - self._at}))
+        self._open = None
+        self._refused, self._answer = "", table.Gate(1)
+        self._enqueue(wire.table("SlabWanted", {"size": size}))
+        return self._answer
+
+    def _wait(self, answer: table.Gate) -> None:
+        try:
+            self._flush()
+            answer.wait()
+        except BaseException:
+            with self._lock:
+                if self._answer is answer:
+                    self._answer = None
+                    self._strays += 1
+                    self._enqueue(wire.table("SlabWanted", {"size": 0}))
+            raise
+        with self._lock:
+            if self._closed:
+                raise self._closed
+            if self._refused:
+                raise exceptions.ObjectStoreFullError(self._refused)
+
+    def done(self, room: Room) -> None:
+        """A value was told of."""
+        with self._lock:
+            self._leave_locked(room.slab)
+
+    def give_back(self, room: Room) -> None:
+        """Nothing came of it."""
+        with self._lock:
+            if not room.slab.recalled:
+                self._enqueue(wire.table("SlabForgo", {"slab": room.slab.number, "offset": room.offset, "size": room.size}))
+            self._leave_locked(room.slab)
+
+    def _leave_locked(self, slab: _Slab) -> None:
+        slab.writers -= 1
+        self._return_locked(slab)
+
+    def _return_locked(self, slab: _Slab) -> None:
+        """Unmaps a slab that is wanted back and tells the agent, once nobody writes in it."""
+        if slab.recalled and not slab.writers and self._slabs.pop(slab.number, None):
+            slab.bytes.close()
+            self._enqueue(wire.table("SlabReturn", {"slab": slab.number}))
+
+    # What the agent says, on the reader thread.
+
+    def lent(self, fields: Dict[str, Any], payload: Any) -> None:
+        with self._lock:
+            error, answer = fields.get("error") or "", self._answer
+            if self._strays:
+                self._strays -= 1
+                answer = None
+            elif answer is None:
+                raise ProtocolError("a slab that nobody asked for")
+            if not error:
+                self._open_locked(fields, payload)
+            elif answer is not None:
+                self._refused = error
+            if answer is not None:
+                self._answer = None
+                answer.open()
+
+    def _open_locked(self, fields: Dict[str, Any], payload: Any) -> None:
+        number, size = fields.get("slab") or 0, fields.get("size") or 0
+        at, end = fields.get("from") or 0, fields.get("to") or 0
+        slab = self._slabs.get(number)
+        if (slab is None) != (type(payload) is Descriptor) or at >= end or end > size or at % ALIGN:
+            raise ProtocolError(f"slab {number}, {at} to {end} of {size}")
+        if slab is None:
+            start = fields.get("start") or 0
+            mapped = mmap.mmap(payload.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=start)
+            mapped.madvise(mmap.MADV_DONTFORK)  # what a child wrote by mistake others would read
+            slab = self._slabs[number] = _Slab(number, fields.get("arena") or 0, start, mapped)
+        if self._open is not None and self._at < self._end:  # asked for by one who left
+            self._enqueue(wire.table("SlabForgo", {"slab": self._open.number, "offset": self._at, "size": self._end - self._at}))
+        self._open, self._at, self._end = slab, at, end
+
+    def recalled(self, fields: Dict[str, Any]) -> None:
+        with self._lock:
+            slab = self._slabs.get(fields.get("slab") or 0)
+            if slab is None:
+                return  # the messages crossed
+            slab.recalled = True
+            if self._open is slab:
+                self._open = None
+            self._return_locked(slab)
+
+    # The end.
+
+    def close(self, why: BaseException) -> None:
+        """The connection is over: nobody gets anything any more. What is written goes on being mapped."""
+        with self._lock:
+            self._closed = self._closed or why
+            answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.open()
+
+    def leave(self) -> None:
+        """Gives back what nobody writes in."""
+        with self._lock:
+            self._open = None
+            for slab in list(self._slabs.values()):
+                slab.recalled = True
+                self._return_locked(slab)
+
+
+# Of sessions that a fork left to the parent: their slabs are not mapped here, and must not be unmapped.
+_of_parents: List[Slabs] = []
+
+
+def forget(slabs: Slabs) -> None:
+    _of_parents.append(slabs)
