@@ -30,6 +30,7 @@ func newQueue(t *testing.T, version string) *queue {
 	q.On("sinfo", slurmtest.Answer{Stdout: slurmtest.Recorded(t, version, "sinfo.partitions")})
 	q.On("sbatch", slurmtest.Answer{Stdout: "12\n"})
 	q.On("sbatch", slurmtest.Answer{Args: []string{"--help"}, Stdout: slurmtest.Recorded(t, version, "sbatch.help")})
+	pollLeast = readEvery
 	work := t.TempDir()
 	t.Chdir(work)
 	for name, text := range map[string]string{

@@ -4,30 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/maniple-hpc/maniple/slurm"
 	"github.com/maniple-hpc/maniple/slurm/exec"
 )
 
+// The controller is asked a tenth of the time waited so far later, at most once a minute: a job of
+// ten seconds is noticed within a second, a day costs 1,500 small questions.
+var pollLeast = time.Second // tests ask sooner
+
 const (
-	// The controller is asked a tenth of the time waited so far later, at most once a minute: a job of
-	// ten seconds is noticed within a second, a day costs 1,500 small questions.
-	pollLeast, pollMost = time.Second, time.Minute
+	pollMost = time.Minute
 	// readEvery is how often the output file is looked at.
 	readEvery = 250 * time.Millisecond
 )
 
 // waitJob waits for the job's end and gives its exit code. With --follow it prints the output meanwhile.
 func (c *call) waitJob(j *job, client *exec.Client) error {
-	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, sigs := watchSignals(c.ctx)
+	defer sigs.stop()
 	w := &jobWatch{call: c, job: j, client: client, began: time.Now()}
 	out := newOutputs(j, c.stdout)
 	defer out.close()
@@ -41,7 +40,7 @@ func (c *call) waitJob(j *job, client *exec.Client) error {
 				return w.end() // what was to be read still is not there
 			}
 			c.say("submit: job %d goes on; `scancel %d` ends it", j.id, j.id)
-			return exitOnly(130)
+			return exitOf(ctx)
 		case <-tick.C:
 		}
 		if left := out.copy(); over && !left {

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/slurm/slurmtest"
@@ -34,6 +37,27 @@ func TestSubmitWaits(t *testing.T) {
 		if code != tt.code || !strings.Contains(errs, tt.says) {
 			t.Errorf("%s: exit %d, %q", tt.state, code, errs)
 		}
+	}
+}
+
+// A signal ends the watching, with its own exit code, and the job goes on. One that the shell had us ignore ends nothing.
+func TestSubmitWaitsUntilASignal(t *testing.T) {
+	state := func(s string) string {
+		return "echo JobId=12 JobName=x JobState=" + s + " Reason=None ExitCode=0:0 NodeList=n1 NumNodes=1\n"
+	}
+	for name, code := range map[string]int{"INT": 130, "TERM": 143, "HUP": 129} {
+		q := newQueue(t, "22.05")
+		q.On("scontrol", slurmtest.Answer{Script: state("RUNNING") + fmt.Sprintf("kill -%s %d", name, os.Getpid())})
+		if _, errs, got := q.submit("--wait", "-n2", "--", "./solver"); got != code || !strings.Contains(errs, "job 12 goes on; `scancel 12` ends it") {
+			t.Errorf("%s: exit %d, %q", name, got, errs)
+		}
+	}
+	signal.Ignore(syscall.SIGINT)
+	defer signal.Reset(syscall.SIGINT, syscall.SIGQUIT)
+	q := newQueue(t, "22.05")
+	q.On("scontrol", slurmtest.Answer{Script: fmt.Sprintf("kill -INT %d\nsleep 0.1\n", os.Getpid()) + state("COMPLETED")})
+	if _, errs, got := q.submit("--wait", "-n2", "--", "./solver"); got != 0 || strings.Contains(errs, "goes on") {
+		t.Errorf("ignored: exit %d, %q", got, errs)
 	}
 }
 
