@@ -9,7 +9,7 @@ import (
 func (s *Spec) check() error {
 	switch {
 	case s.Tasks > 0 && s.NodesMin > s.Tasks:
-		return &FlagError{"--ntasks", fmt.Sprintf("%d ranks cannot be spread over %d nodes", s.Tasks, s.NodesMin), "use --nodes " + strconv.Itoa(s.Tasks) + " or more ranks"}
+		return &FlagError{"--ntasks", fmt.Sprintf("%s cannot be spread over %d nodes", plural(s.Tasks, "rank"), s.NodesMin), "use --nodes " + strconv.Itoa(s.Tasks) + " or more ranks"}
 	case s.Tasks > 0 && s.TasksPerNode > 0 && s.Tasks%s.TasksPerNode != 0 && s.NodesMin == 0:
 		return &FlagError{"--ntasks-per-node", fmt.Sprintf("%d ranks do not fill nodes of %d", s.Tasks, s.TasksPerNode), "leave one of the two away"}
 	case s.Tasks > 0 && s.TasksPerNode > 0 && s.NodesMin > 0 && s.Tasks > s.NodesMax*s.TasksPerNode:
@@ -114,7 +114,7 @@ func (s *Spec) perNode(sh *Shape, n, tasks, perNode int) error {
 		case s.GPUsPerTask > 0:
 			b.GPUs = ranks * s.GPUsPerTask
 			if s.GPUsPerNode > 0 && b.GPUs > s.GPUsPerNode {
-				return &FlagError{"--gpus-per-task", fmt.Sprintf("%d ranks with %d each need more than --gpus-per-node %d", ranks, s.GPUsPerTask, s.GPUsPerNode), "leave one of the two away"}
+				return &FlagError{"--gpus-per-task", fmt.Sprintf("%s with %d each: more than --gpus-per-node %d", plural(ranks, "rank"), s.GPUsPerTask, s.GPUsPerNode), "leave one of the two away"}
 			}
 		case s.GPUsPerNode > 0:
 			b.GPUs = s.GPUsPerNode

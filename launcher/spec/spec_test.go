@@ -115,6 +115,7 @@ func TestErrorsNameTheFlag(t *testing.T) {
 		{"constraint=a|b", `--constraint: "a|b" has alternatives or counts; name labels that all nodes must have, joined by &`},
 		{"resources=gpu=2", "--resources: gpu is not a custom resource; use the flag for it; write for instance bandwidth=2,license=1"},
 		{"signal=NOPE@3", `--signal: "NOPE@3" is no signal; write for instance USR1@300`},
+		{"nodes=2 ntasks=1", "--ntasks: 1 rank cannot be spread over 2 nodes; use --nodes 1 or more ranks"},
 		{"nodes=4 ntasks=2", "--ntasks: 2 ranks cannot be spread over 4 nodes; use --nodes 2 or more ranks"},
 		{"ntasks=5 ntasks-per-node=2", "--ntasks-per-node: 5 ranks do not fill nodes of 2; leave one of the two away"},
 		{"nodes=2 ntasks=5 ntasks-per-node=2", "--ntasks: 5 ranks are more than 2 nodes of 2; leave --ntasks away"},
