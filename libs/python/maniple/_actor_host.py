@@ -209,7 +209,7 @@ class _Loop:
                 return executor.stream(job, value, index, began)
             executor.succeed(job, value, 0)
         except ActorExit:
-            executor.result(job, 0, wire.LAST, values.encode(None))
+            executor.leave(job, name)
             self._leave()
         except BaseException as e:  # noqa: B902: errors of the user's code
             executor.fail(job, e, name, retry, index[0])

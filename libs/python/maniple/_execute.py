@@ -166,6 +166,11 @@ class Executor:
                 flags |= wire.FINAL
         self.result(job, index, flags, values.Encoded(wire.FAILURE, [], payload), cpu)
 
+    def leave(self, job: Job, name: str) -> None:
+        """Sends that the actor ended itself in this call, which is not done again."""
+        payload = failures.plain(exceptions.ActorDiedError.code, f"{name} ended its actor, by exit_actor()", job.task)
+        self.result(job, 0, wire.LAST | wire.ERROR | wire.FINAL, values.Encoded(wire.FAILURE, [], payload))
+
     def succeed(self, job: Job, value: Any, cpu: int) -> None:
         """Sends the values that a task returned. Raises TypeError or ValueError if they can't be sent, or are not so many."""
         returns = job.returns
@@ -208,7 +213,7 @@ class Executor:
                 raise TaskInterrupt
             self.succeed(job, value, time.thread_time_ns() - began)
         except ActorExit:
-            self.result(job, 0, wire.LAST, values.encode(None))
+            self.leave(job, name)
             raise
         except BaseException as e:  # noqa: B902: SystemExit and KeyboardInterrupt of the user's code are its errors
             self.fail(job, e, name or "the task", retry, index[0], time.thread_time_ns() - began)

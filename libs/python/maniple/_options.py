@@ -194,8 +194,9 @@ def shape_of(options: Dict[str, Any], cpus: Optional[float], job_env: Optional[D
     """The fields of a Shape for checked options. job_env: the job's runtime_env, which env_vars are added to."""
     from maniple.util.scheduling_strategies import strategy_fields
 
+    resources = resources_of(options, cpus)
     shape: Dict[str, Any] = {
-        "resources": [{"name": name, "amount": amount} for name, amount in resources_of(options, cpus).items()],
+        "resources": [{"name": name, "amount": amount} for name, amount in resources.items()],
         "retries": _or(options.get("max_retries"), _or(options.get("max_task_retries"), 0)),
         "retry_exceptions": bool(options.get("retry_exceptions")),
         "max_calls": options.get("max_calls") or (1 if options.get("num_gpus") and "max_retries" in options else 0),
@@ -211,7 +212,7 @@ def shape_of(options: Dict[str, Any], cpus: Optional[float], job_env: Optional[D
         from maniple.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy = PlacementGroupSchedulingStrategy(group, options.get("placement_group_bundle_index", -1), options.get("placement_group_capture_child_tasks"))
-    shape.update(strategy_fields(strategy, options.get("label_selector")))
+    shape.update(strategy_fields(strategy, options.get("label_selector"), {name: amount / UNIT for name, amount in resources.items() if amount}))
     return shape
 
 

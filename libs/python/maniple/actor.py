@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from maniple import _options, exceptions
 from maniple._core import session as _session
 from maniple._core import wire
 from maniple._core.references import ObjectRef
 from maniple._core.table import PENDING
+from maniple._signature import Signature
 from maniple.remote_function import RETRY_TYPES
 
 OPTIONS = "__maniple_options__"  # attribute of a method that has some
@@ -46,6 +47,8 @@ class ActorClass:
         self._name = f"{cls.__module__}.{cls.__qualname__}"
         self._methods = _methods(cls)
         self._groups = _groups(options.get("concurrency_groups"), self._methods)
+        self._made_with = Signature(cls)
+        self._signatures = {name: Signature(*of) for name, of in _callables(cls, self._methods)}
         self._code: Any = None
         self.__name__, self.__doc__, self.__module__ = cls.__name__, cls.__doc__, cls.__module__
 
@@ -83,6 +86,7 @@ class _Creation:
 
     def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
         session, o, actor = _session.current(), self._options, self._actor
+        actor._made_with.check(actor._class.__name__, args, kwargs)
         name, namespace = o.get("name"), o.get("namespace")
         if name == "":
             raise ValueError("an actor's name can't be empty")
@@ -113,17 +117,23 @@ class _Creation:
         }
         task = session.mint()
         ref = session.create(task, actor.code(), fields, args, kwargs)
-        handle = ActorHandle(ref, number, actor._name, tuple(actor._methods), tuple(g["name"] for g in actor._groups), fields["max_pending"], fields["max_task_retries"])
-        if o.get("get_if_exists"):  # another may have taken the name in between
-            return _settle_name(session, handle, name, namespace)
-        return handle
+        handle = ActorHandle(
+            ref, number, actor._name, tuple(actor._methods), tuple(g["name"] for g in actor._groups), fields["max_pending"], fields["max_task_retries"], actor._signatures
+        )
+        return _settle_name(session, handle, name, namespace, bool(o.get("get_if_exists"))) if name else handle
 
 
-def _settle_name(session: Any, handle: "ActorHandle", name: Any, namespace: Any) -> "ActorHandle":
+def _settle_name(session: Any, handle: "ActorHandle", name: str, namespace: Any, share: bool) -> "ActorHandle":
+    """The actor that has the name now. share: it may be another, which was there first."""
     try:
-        return find(session, name, namespace)
-    except ValueError:
+        found = find(session, name, namespace)
+    except ValueError:  # ours ended already: its calls say why
         return handle
+    if found == handle:
+        return handle
+    if share:
+        return found
+    raise exceptions.ActorAlreadyExistsError(f"an actor {name!r} lives in the namespace {namespace or session.namespace!r}: take another name, or get that one with get_actor({name!r})")
 
 
 def _methods(cls: type) -> "List[Dict[str, Any]]":
@@ -136,6 +146,16 @@ def _methods(cls: type) -> "List[Dict[str, Any]]":
             continue
         found.append(_method(name, value))
     return found
+
+
+def _callables(cls: type, methods: Sequence[Dict[str, Any]]) -> "Iterator[Tuple[str, Tuple[Any, bool]]]":
+    """Of each method of the user's: what is called, and whether self comes before its arguments."""
+    for m in methods:
+        value = inspect.getattr_static(cls, m["name"], None)
+        if inspect.isfunction(value):
+            yield m["name"], (value, True)
+        elif isinstance(value, (staticmethod, classmethod)):
+            yield m["name"], (getattr(cls, m["name"]), False)
 
 
 def _own(cls: type) -> "set[str]":
@@ -181,31 +201,28 @@ def _unspell(text: str) -> Dict[str, Any]:
 class ActorHandle:
     """Calls an actor: `handle.method.remote(...)`. While any process has a handle, the actor lives (unless it is detached)."""
 
-    def __init__(self, ref: ObjectRef, function: int, class_name: str, methods: Tuple[Dict[str, Any], ...], groups: Tuple[str, ...] = (), max_pending: int = -1, max_task_retries: int = 0):
+    def __init__(
+        self, ref: ObjectRef, function: int, class_name: str, methods: Tuple[Dict[str, Any], ...], groups: Tuple[str, ...] = (), max_pending: int = -1, max_task_retries: int = 0,
+        signatures: "Optional[Mapping[str, Signature]]" = None,
+    ):  # fmt: skip
         state = self.__dict__
         state["_ref"], state["_id"], state["_class_name"] = ref, ref.binary()[: wire.TASK_SIZE], class_name
         state["_parts"] = function, methods, groups, max_pending, max_task_retries
         state["_numbers"] = {m["name"]: i for i, m in enumerate(methods)}
-        state["_pending"] = []
+        state["_target"] = _Target(ref, class_name, groups, max_pending, max_task_retries, signatures or {})
 
     def __getattr__(self, name: str) -> "ActorMethod":
         number = self.__dict__["_numbers"].get(name)
         if number is None:
             raise AttributeError(f"the actor class {self._class_name} has no method {name}")
-        made = ActorMethod(self, number, self._parts[1][number]["options"])
+        info = self._parts[1][number]
+        made = ActorMethod(self._target, number, info, info["options"])
         self.__dict__[name] = made
         return made
 
     @property
     def _actor_id(self) -> str:
         return self._id.hex()
-
-    def _count_pending(self, session: Any) -> None:
-        """Raises PendingCallsLimitExceeded if this process has too many calls out."""
-        entries = session.table.entries
-        self._pending[:] = [key for key in self._pending if entries.get(key) is PENDING]
-        if len(self._pending) >= self._parts[3]:
-            raise exceptions.PendingCallsLimitExceeded(f"{len(self._pending)} calls wait at the actor, as many as its max_pending_calls")
 
     def __reduce__(self) -> Any:
         return ActorHandle, (self._ref, self._parts[0], self._class_name, *self._parts[1:])
@@ -220,15 +237,35 @@ class ActorHandle:
         return f"Actor({self._class_name}, {self._id.hex()})"
 
 
+class _Target:
+    """What a handle and its methods share. A method keeps this and not the handle, which keeps the method: a handle that
+    nobody has any more goes at once, and its actor with it, not when the garbage collector next looks for cycles.
+    """
+
+    __slots__ = ("ref", "id", "class_name", "groups", "max_pending", "max_task_retries", "signatures", "pending")
+
+    def __init__(self, ref: ObjectRef, class_name: str, groups: Tuple[str, ...], max_pending: int, max_task_retries: int, signatures: "Mapping[str, Signature]"):
+        self.ref, self.id, self.class_name, self.groups = ref, ref.binary()[: wire.TASK_SIZE], class_name, groups
+        self.max_pending, self.max_task_retries, self.signatures = max_pending, max_task_retries, signatures
+        self.pending: List[bytes] = []
+
+    def count_pending(self, session: Any) -> None:
+        """Raises PendingCallsLimitExceeded if this process has too many calls out."""
+        entries = session.table.entries
+        self.pending[:] = [key for key in self.pending if entries.get(key) is PENDING]
+        if len(self.pending) >= self.max_pending:
+            raise exceptions.PendingCallsLimitExceeded(f"{len(self.pending)} calls wait at the actor, as many as its max_pending_calls")
+
+
 class ActorMethod:
     """A method of an actor: `.remote(...)` sends a call, `.options(...)` changes how."""
 
-    def __init__(self, handle: ActorHandle, number: int, options: Dict[str, Any]):
-        function, methods, groups, max_pending, retries = handle._parts
-        info = methods[number]
-        self._handle, self._number, self._info, self._options = handle, number, info, options
+    def __init__(self, target: _Target, number: int, info: Dict[str, Any], options: Dict[str, Any]):
+        groups = target.groups
+        self._target, self._id, self._number, self._info, self._options = target, target.id, number, info, options
         self._returns = _options.returns_of(options.get("num_returns"), info["generator"], options.get("_generator_backpressure_num_objects"))
-        self._limited = max_pending >= 0
+        self._limited = target.max_pending >= 0
+        self._signature = target.signatures.get(info["name"])
         group = options.get("concurrency_group")
         self._method = number
         if group is not None and group != info["options"].get("concurrency_group"):
@@ -237,7 +274,7 @@ class ActorMethod:
             self._method |= (groups.index(group) + 1) << _HIDDEN
         self._retries = options.get("max_task_retries")
         if self._retries is None:
-            self._retries = retries
+            self._retries = target.max_task_retries
         self._retry = options.get("retry_exceptions") or False
         self._known: Any = None
         self._shape = 0
@@ -249,20 +286,22 @@ class ActorMethod:
         """The method with other options: num_returns, concurrency_group, name, max_task_retries, retry_exceptions."""
         _options.check("actor methods", _options.METHOD, options)
         _options.check_returns(options.get("num_returns"), self._info["generator"], self._info["name"])
-        return ActorMethod(self._handle, self._number, {**self._options, **options})
+        return ActorMethod(self._target, self._number, self._info, {**self._options, **options})
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the method. Gives what RemoteFunction.remote gives. Calls of one process run in their order."""
         session = _session._session or _session.current()
         if session is not self._known:
             self._introduce(session)
+        if self._signature is not None:
+            self._signature.check(f"{self._target.class_name}.{self._info['name']}", args, kwargs)
         if self._limited:
-            self._handle._count_pending(session)
+            self._target.count_pending(session)
         if self._retry and not isinstance(self._retry, bool):
             kwargs = {**kwargs, RETRY_TYPES: tuple(self._retry)}
-        made = session.call(self._handle._id, self._method, self._shape, self._returns, args, kwargs)
+        made = session.call(self._id, self._method, self._shape, self._returns, args, kwargs)
         if self._limited and isinstance(made, ObjectRef):
-            self._handle._pending.append(made.binary())
+            self._target.pending.append(made.binary())
         return made
 
     def _introduce(self, session: Any) -> None:

@@ -210,7 +210,7 @@ class TaskPlacementGroupRemoved(ManipleError):
     code = "TASK_GROUP_REMOVED"
 
 
-class ActorPlacementGroupRemoved(ManipleError):
+class ActorPlacementGroupRemoved(ActorDiedError):
     """The group that the actor lived in is gone."""
 
     code = "ACTOR_GROUP_REMOVED"

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from maniple import _options
 from maniple._core import session as _session
 from maniple._core import wire
+from maniple._signature import Signature
 
 
 class RemoteFunction:
@@ -25,6 +26,7 @@ class RemoteFunction:
         self._name = f"{function.__module__}.{function.__qualname__}"
         _options.check_returns(options.get("num_returns"), self._is_generator, self._name)
         self._function, self._options = function, options
+        self._signature = Signature(function)
         self._default = _Call(self, options)
         self._code: Any = None
         self.remote = self._default.remote
@@ -64,6 +66,7 @@ class _Call:
         retry = options.get("retry_exceptions")
         if retry and not isinstance(retry, bool):
             self._retry_types = tuple(retry)
+        self._signature = function._signature
         self._known: Any = None  # the session to which code and shape were said
         self._code: Any = None
         self._shape = 0
@@ -71,11 +74,12 @@ class _Call:
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submits a task. Gives its reference; a list for num_returns over 1, None for 0, a generator for a stream.
 
-        Waits only while this process has used up its credit. Raises TypeError for arguments that can't be sent.
+        Waits only while this process has used up its credit. Raises TypeError for arguments that the function does not take, or that can't be sent.
         """
         session = _session._session or _session.current()
         if session is not self._known:
             self._introduce(session)
+        self._signature.check(self._function._name, args, kwargs)
         if self._retry_types is not None:
             kwargs = {**kwargs, RETRY_TYPES: self._retry_types}
         return session.submit(self._code, self._shape, self._returns, args, kwargs)

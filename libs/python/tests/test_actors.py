@@ -13,7 +13,7 @@ from maniple.util import get_placement_group, placement_group, remove_placement_
 from scripted import arguments
 
 
-@maniple.remote(max_restarts=2, max_task_retries=1, name="counter", concurrency_groups={"io": 3}, max_pending_calls=2)
+@maniple.remote(max_restarts=2, max_task_retries=1, concurrency_groups={"io": 3}, max_pending_calls=2)
 class Counter:
     def __init__(self, start):
         self.n = start
@@ -46,7 +46,7 @@ def test_an_actor_is_a_create_and_its_calls_are_numbered(driver):
     function, methods, create = driver.take("FUNCTION"), driver.take("METHODS"), driver.take("CREATE")
     fields = create.fields
     assert function.fields["class_"] and fields["function"] == methods.fields["function"]
-    assert (fields["max_restarts"], fields["max_task_retries"], fields["name"], fields["namespace_"], fields["max_pending"]) == (2, 1, "counter", "test", 7)
+    assert (fields["max_restarts"], fields["max_task_retries"], fields["name"], fields["namespace_"], fields["max_pending"]) == (2, 1, "", "test", 7)
     assert [(g["name"], g["size"], g["methods"]) for g in fields["groups"]] == [("io", 3, ['read\t{"concurrency_group": "io"}'])]
     assert (fields["concurrency"], fields["asynchronous"], bool(fields["detached"])) == (1, False, False)
     assert values.load_pickle(create.payload) == ((5,), {})
@@ -119,10 +119,35 @@ def test_the_last_handle_releases_the_actor(driver):
     assert b == a and b is not a
     b.add.remote()
     assert driver.take("CALL").fields.actor == task
-    del a, b, ref
-    gc.collect()
-    while driver.take("RELEASE").fields.object != wire.key_of(task, 0):
-        pass
+    gc.disable()  # no cycle keeps a handle that was called
+    try:
+        del a, b, ref
+        while driver.take("RELEASE").fields.object != wire.key_of(task, 0):
+            pass
+    finally:
+        gc.enable()
+
+
+def test_arguments_that_do_not_fit_are_told_at_once(driver):
+    a = Counter.options(max_pending_calls=3).remote(0)
+    for wrong in (
+        lambda: Counter.remote(), lambda: Counter.remote(1, 2), lambda: a.add.remote(1, 2), lambda: a.add.remote(m=1), lambda: Counter.options(num_cpus=1).remote(start=1, n=2),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="does not take these arguments"):
+            wrong()
+    a.add.remote(), a.add.remote(1), a.add.remote(n=1)
+    driver.take("CREATE")
+    assert len([driver.take("CALL") for _ in range(3)]) == 3
+    driver.none_of("CREATE")
+
+
+def test_what_fits_into_no_bundle_is_told_at_once(driver):
+    group = placement_group([{"CPU": 1}, {"CPU": 2, "GPU": 1}])
+    on = maniple.util.scheduling_strategies.PlacementGroupSchedulingStrategy
+    for index, options in ((-1, {"num_cpus": 3}), (0, {"num_gpus": 1}), (-1, {"resources": {"tpu": 1}})):
+        with pytest.raises(ValueError, match="does not fit into"):
+            Counter.options(scheduling_strategy=on(group, index), **options).remote(0)
+    Counter.options(scheduling_strategy=on(group, 1), num_cpus=2, num_gpus=0.5).remote(0)
 
 
 def test_kill(driver):
@@ -158,7 +183,6 @@ def test_named_actors(driver):
     calls = [driver.take("CALL").fields for _ in range(3)]
     assert [c.method for c in calls] == [2, 3, 4] and [c.returns for c in calls] == [1, 2, wire.STREAM] and calls[0].actor == wire.TASK.pack(7, 8, 9)
     del a
-    gc.collect()
     while True:  # the answer delivered a handle
         released = driver.take("RELEASE").fields
         if released.object[:16] == wire.TASK.pack(7, 8, 9):
@@ -170,9 +194,20 @@ def test_named_actors(driver):
     assert seen == [("actor", "other/who")]
 
 
+def test_a_name_that_is_taken_is_told_at_once(driver):
+    seen = answer(driver, {"actor": {"id": "7.8.9", "function": 5, "methods": ["add"]}})
+    with pytest.raises(ValueError, match="'counter' lives in the namespace 'test'") as e:
+        Counter.options(name="counter").remote(1)
+    assert isinstance(e.value, exceptions.ActorAlreadyExistsError) and seen == [("actor", "test/counter")]
+    fields = driver.take("CREATE").fields
+    assert (fields["name"], fields["namespace_"]) == ("counter", "test")
+    answer(driver, {}, "it is dead")  # ours ended in between, and its calls tell why
+    Counter.options(name="counter").remote(1).add.remote()
+
+
 def test_get_if_exists(driver):
     seen = answer(driver, {"actor": {"id": "7.8.9", "function": 5, "methods": ["add"]}})
-    a = Counter.options(get_if_exists=True).remote(1)
+    a = Counter.options(name="counter", get_if_exists=True).remote(1)
     assert a._id == wire.TASK.pack(7, 8, 9) and seen
     driver.none_of("CREATE")
 

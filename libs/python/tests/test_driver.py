@@ -20,6 +20,11 @@ def double(x):
     return 2 * x
 
 
+@maniple.remote
+def collect(*values, k):
+    return values, k
+
+
 @maniple.remote(num_returns=3, num_cpus=0.5, num_gpus=1, max_retries=-1, name="three", resources={"disk": 2}, memory=1000)
 def three():
     return 1, 2, 3
@@ -64,7 +69,7 @@ def test_arguments_that_are_references_are_dependencies_and_those_inside_are_not
     a = maniple.put(b"raw")
     put = driver.take("PUT")
     assert put.fields.object == a.binary() and put.fields.format == wire.RAW and put.payload == b"raw"
-    double.remote([a, {"b": a}], a, k=a)
+    collect.remote([a, {"b": a}], a, k=a)
     frame = driver.take("SUBMIT")
     assert (frame.fields.deps, frame.fields.refs) == (1, 1)
     assert keys(frame, 2) == [a.binary()] * 2

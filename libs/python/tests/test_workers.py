@@ -204,7 +204,9 @@ def test_actors_end(cluster, tmp_path):
         get(a.add.remote())
     b = programs.Counter.remote()
     last, after = b.leave.remote(), b.add.remote()
-    assert get(last) is None and get(after) == 1 and pid
+    with pytest.raises(exceptions.ActorDiedError, match=r"exit_actor\(\)"):
+        get(last)
+    assert get(after) == 1 and pid
     with pytest.raises(exceptions.ActorDiedError):
         while True:
             get(b.add.remote())

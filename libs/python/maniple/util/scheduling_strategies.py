@@ -92,8 +92,16 @@ def check_selector(selector: Dict[str, str]) -> Optional[str]:
     return None
 
 
-def strategy_fields(strategy: Any, selector: Optional[Dict[str, str]]) -> Dict[str, Any]:
-    """The fields of a Shape that say where. A label that is only preferred has a ? before its name."""
+def _check_room(group: Any, index: int, resources: Dict[str, float]) -> None:
+    """Raises ValueError if no bundle that is meant can ever hold the resources."""
+    bundles = group.bundle_specs if index < 0 else [group.bundle_specs[index]]
+    if not any(all(bundle.get(name, 0) >= amount for name, amount in resources.items() if not name.startswith("accelerator_type:")) for bundle in bundles):
+        which = f"bundle {index} of the placement group" if index >= 0 else "any bundle of the placement group"
+        raise ValueError(f"{resources} does not fit into {which}: {', '.join(str(b) for b in bundles)}")
+
+
+def strategy_fields(strategy: Any, selector: Optional[Dict[str, str]], resources: Dict[str, float]) -> Dict[str, Any]:
+    """The fields of a Shape that say where. A label that is only preferred has a ? before its name. resources: what is asked for."""
     labels: List[Dict[str, str]] = [{"key": k, "value": v} for k, v in sorted((selector or {}).items())]
     fields: Dict[str, Any] = {}
     if isinstance(strategy, str):
@@ -111,6 +119,7 @@ def strategy_fields(strategy: Any, selector: Optional[Dict[str, str]]) -> Dict[s
             index = strategy.placement_group_bundle_index
             if not -1 <= index < group.bundle_count:
                 raise ValueError(f"placement group bundle index {index} is not there: the group has {group.bundle_count} bundles, -1 means any")
+            _check_room(group, index, resources)
             fields.update(group=group.table_id(), bundle=index, capture=bool(strategy.placement_group_capture_child_tasks))
     if labels:
         fields["labels"] = labels
