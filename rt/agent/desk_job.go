@@ -110,7 +110,7 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 	}
 	_, driver := j.config.Env["OMP_NUM_THREADS"]
 	if _, task := wanted.Vars["OMP_NUM_THREADS"]; !driver && !task {
-		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", max(1, n.CPUs/10_000)))
+		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", n.Threads))
 	}
 	if len(devices) > 0 { // exactly one mask, or they hide from each other
 		mask := "CUDA_VISIBLE_DEVICES"

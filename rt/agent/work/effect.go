@@ -42,5 +42,5 @@ type Need struct {
 	Language    string
 	Devices     []string // the only ones that it may see
 	Actor       bool     // it is for an actor
-	CPUs        int64    // in 1/10,000, for the number of threads
+	Threads     int64    // that libraries are to use, unless the user says otherwise
 }

@@ -15,6 +15,7 @@ type worker struct {
 	environment string
 	language    string
 	devices     []string // that it sees; fixed when it starts
+	threads     int64    // that its libraries were told to use; they look once
 	actor       *actor
 
 	class  *class // lease
@@ -61,13 +62,16 @@ func (c *Core) idleFor(cl *class, devices []string) *worker {
 	idle := cl.job.idle
 	for i := len(idle) - 1; i >= 0; i-- {
 		w := idle[i]
-		if w.environment == cl.table.Environment && w.language == cl.language && slices.Equal(w.devices, devices) {
+		if w.environment == cl.table.Environment && w.language == cl.language && w.threads == cl.threads() && slices.Equal(w.devices, devices) {
 			cl.job.idle = slices.Delete(idle, i, i+1)
 			return w
 		}
 	}
 	return nil
 }
+
+// threads is how many a worker's libraries are to use: one for each CPU.
+func (cl *class) threads() int64 { return max(1, cl.need.cpu/10_000) }
 
 // hire asks for a new worker, which holds its lease from now on. At the cap, an idle one has to go first:
 // false says that there is none.
@@ -77,11 +81,11 @@ func (c *Core) hire(cl *class, g *grant, devices []string, forActor *actor) bool
 		return false
 	}
 	c.nextKey++
-	w := &worker{key: c.nextKey, job: cl.job, environment: cl.table.Environment, language: cl.language, known: map[*function]bool{}, shapes: map[*class]bool{}}
+	w := &worker{key: c.nextKey, job: cl.job, environment: cl.table.Environment, language: cl.language, threads: cl.threads(), known: map[*function]bool{}, shapes: map[*class]bool{}}
 	c.workers = append(c.workers, w)
 	c.lease(w, cl, g, devices)
 	c.out = append(c.out, Effect{Do: NeedWorker, Key: w.key, Need: &Need{Key: w.key, Job: cl.job.number, Environment: w.environment,
-		Language: w.language, Devices: devices, Actor: forActor != nil, CPUs: cl.need.cpu}})
+		Language: w.language, Devices: devices, Actor: forActor != nil, Threads: w.threads}})
 	if forActor != nil {
 		c.settleIn(forActor, w)
 	} else {
