@@ -11,9 +11,11 @@ from maniple import _execute
 from maniple._core import values, wire
 from maniple._core.context import running
 from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, note
+from maniple._prints import speaker
 
 _GROUP_SHIFT = 24
 _DEFAULT = ""
+_MAX_NAME = 100  # characters of an actor's text
 
 
 def live(session: Any, executor: Executor, creation: Job) -> None:
@@ -76,7 +78,17 @@ def _construct(session: Any, executor: Executor, job: Job) -> bool:
     session.ended(job)
     if made:
         executor.actor = made[0]
+        _introduce(made[0])
     return bool(made)
+
+
+def _introduce(actor: Any) -> None:
+    """By an actor's own text, if its class defines one, it is known where it prints."""
+    if type(actor).__repr__ is not object.__repr__:
+        try:
+            speaker.say(repr(actor)[:_MAX_NAME])
+        except Exception as e:
+            note(f"__repr__ raised {type(e).__name__}: {e}")
 
 
 def _one_by_one(session: Any, executor: Executor) -> None:

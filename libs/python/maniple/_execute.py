@@ -14,6 +14,7 @@ from maniple._core import code, failures, values, wire
 from maniple._core.arenas import Place
 from maniple._core.context import Running, running
 from maniple._core.references import ObjectRef
+from maniple._prints import speaker
 from maniple.remote_function import RETRY_TYPES
 
 _PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
@@ -199,6 +200,8 @@ class Executor:
                     raise TaskInterrupt
                 function, name = self.target(job)
                 running.get().name = name  # type: ignore[union-attr]
+                if self.actor is None:
+                    speaker.say(spoken(name))
                 args, kwargs, retry = self.arguments(job)
                 value = function(*args, **kwargs)
                 if job.returns >= wire.STREAM:
@@ -257,6 +260,11 @@ class ArgumentError(Exception):
     def __init__(self, payload: Any):
         super().__init__("an argument is an error")
         self.payload = payload
+
+
+def spoken(name: str) -> str:
+    """The name by which a function or class is known where it prints: the last of its parts."""
+    return name[: -len(".__init__")].rpartition(".")[2] if name.endswith(".__init__") else name.rpartition(".")[2]
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ _guard: Optional[_local.Guard] = None  # of the cluster that this process starte
 
 # Arguments of Ray's init that mean nothing here, and are taken.
 _UNUSED = {
-    "configure_logging", "logging_config", "logging_format", "logging_level", "log_to_driver", "include_dashboard", "dashboard_host",
+    "configure_logging", "logging_config", "logging_format", "logging_level", "include_dashboard", "dashboard_host",
     "dashboard_port", "job_config", "object_store_memory", "_temp_dir", "_system_config", "_metrics_export_port", "_node_ip_address",
     "_driver_object_store_memory", "_memory", "_redis_username", "_redis_password", "_node_name", "_enable_object_reconstruction", "_tracing_startup_hook",
 }  # fmt: skip
@@ -61,6 +61,7 @@ def init(
     runtime_env: Optional[Dict[str, Any]] = None,
     ignore_reinit_error: bool = False,
     local_mode: bool = False,
+    log_to_driver: bool = True,
     **other: Any,
 ) -> Context:
     """Joins a cluster, or starts one of this machine that ends with this process.
@@ -72,6 +73,7 @@ def init(
     an error when joining one.
     namespace: of named actors (default: one of its own). runtime_env: for all tasks and actors of this driver.
     ignore_reinit_error: a second init does nothing (default: RuntimeError).
+    log_to_driver: what workers print is printed here, too, each line marked with who said it (default: yes).
 
     Raises ConnectionError if there is no such cluster, RuntimeError for unknown arguments.
     """
@@ -105,7 +107,7 @@ def init(
             if guard is not None:
                 guard.end()
             raise
-        _guard = guard
+        _guard, session.prints.shown = guard, log_to_driver
         return Context(session)
 
 

@@ -6,7 +6,7 @@ It imports, checks itself, attaches, and forks a worker for each Fork frame. It 
 library that had started its threads here would hang in the child. A module that leaves more than imports
 behind (a thread, a socket, a GPU) is named on stderr, and the process starts again without it.
 
-It has one thread, and tells the agent, which is not their parent, when its children end.
+It has one thread, tells the agent, which is not their parent, when its children end, and passes on what they print (_prints).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 from maniple._core import dial, frames, wire
 from maniple._core.wire import HEADER, HEADER_SIZE
+from maniple._prints import Prints, close, speaker
 
 # Pools that libraries have from their import on and that are whole in a child: threads by module.
 KNOWN_THREADS = {"pyarrow": 1}
@@ -28,6 +29,7 @@ _DEVICES = ("/dev/nvidia", "/dev/infiniband", "/dev/kfd", "/dev/dri", "/dev/cxi"
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _set_here: List[str] = []  # of these, what nobody had set: for this process alone
 _WITHOUT = "--without="
+_LAST_LINES = 200  # milliseconds without a line after which a template that is to end looks for no more
 _RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
 # What every worker needs.
 _OWN = ("maniple._worker", "maniple._actor_host", "maniple.actor", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
@@ -163,70 +165,98 @@ def serve(path: str) -> None:
     sock = dial.dial(path)
     build, key = str(__version__), int(os.environ.get("MANIPLE_WORKER", "0"))
     dial.attach(sock, build, {"name": "template", "pid": os.getpid(), "build": build, "kind": dial.TEMPLATE, "worker": key, "language": "python", "job_config": ""})
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda signum, frame: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    children: Dict[int, int] = {}  # keys by pid
+    template = _Template(sock, path)
     gc.collect()
     gc.freeze()
     try:
-        while _turn(sock, woken, path, children, (woken, wake)):
+        while template.turn():
             pass
     except ConnectionError:  # the agent is gone, and that is no error of ours
         pass
+    template.prints.last(_LAST_LINES)
 
 
-def _turn(sock: Any, woken: int, path: str, children: Dict[int, int], pipe: Sequence[int]) -> bool:
-    """Waits for one thing and does it. False: it was the word to end."""
-    readable, _, _ = select.select([sock, woken], [], [])
-    if woken in readable:
-        os.read(woken, 4096)
-        _reap(sock, children)
-    if sock not in readable:
-        return True
-    length, body, kind, _, _, _, _, _ = HEADER.unpack(dial.exactly(sock, HEADER_SIZE))
-    if length > frames.MAX_MESSAGE or body > length:
-        raise wire.ProtocolError(f"a frame of {length} bytes")
-    data = dial.exactly(sock, length)
-    if kind == frames.FORK:
-        _fork(sock, path, wire.untable("Fork", data[:body]), children, pipe)
-    return bool(kind != frames.SHUTDOWN)
+class _Template:
+    """The loop of a process that forks workers."""
 
+    def __init__(self, sock: Any, path: str):
+        self._sock, self._path = sock, path
+        self._children: Dict[int, int] = {}  # keys by pid
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._ending = False
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        signal.signal(signal.SIGTERM, self._terminated)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        self._poll = select.poll()
+        for fd in (sock.fileno(), self._woken):
+            self._poll.register(fd, select.POLLIN)
+        self.prints = Prints(self._poll)
 
-def _fork(sock: Any, path: str, fields: Dict[str, Any], children: Dict[int, int], pipe: Sequence[int]) -> None:
-    key = fields.get("key") or 0
-    try:
-        pid = os.fork()
-    except OSError as e:
-        sock.sendall(wire.table("WorkerState", {"key": key, "phase": _ENDED, "error": f"no process could be forked: {e.strerror}"}))
-        return
-    if pid == 0:
-        signal.set_wakeup_fd(-1)
-        sock.close()
-        for fd in pipe:
-            os.close(fd)
-        child(path, fields)
-    children[pid] = key
-    sock.sendall(wire.table("WorkerState", {"key": key, "phase": _RUNNING, "pid": pid}))
+    def _terminated(self, signum: int, frame: Any) -> None:
+        self._ending = True
 
+    def turn(self) -> bool:
+        """Waits for something and does what is there. False: it was the word to end."""
+        ready = [fd for fd, _ in self._poll.poll() if not self.prints.event(fd)]
+        if self._woken in ready:
+            os.read(self._woken, 4096)
+            self._reap()
+        if self._ending or self._sock.fileno() not in ready:
+            return not self._ending
+        length, body, kind, _, _, _, _, _ = HEADER.unpack(dial.exactly(self._sock, HEADER_SIZE))
+        if length > frames.MAX_MESSAGE or body > length:
+            raise wire.ProtocolError(f"a frame of {length} bytes")
+        data = dial.exactly(self._sock, length)
+        if kind == frames.FORK:
+            self._fork(wire.untable("Fork", data[:body]))
+        return bool(kind != frames.SHUTDOWN)
 
-def _reap(sock: Any, children: Dict[int, int]) -> None:
-    """Tells the agent of each child that has ended."""
-    while children:
+    def _fork(self, fields: Dict[str, Any]) -> None:
+        key, pipes = fields.get("key") or 0, self.prints.pipes()
+        reads, writes = pipes or ([], [])  # without, it prints where this process does
         try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
+            pid = os.fork()
+        except OSError as e:
+            close(reads + writes)
+            self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _ENDED, "error": f"no process could be forked: {e.strerror}"}))
             return
         if pid == 0:
-            return
-        if pid in children:
+            self._leave(reads, writes)
+            child(self._path, fields)
+        close(writes)
+        self.prints.add(reads, pid)
+        self._children[pid] = key
+        self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _RUNNING, "pid": pid}))
+
+    def _leave(self, reads: List[int], writes: List[int]) -> None:
+        """In a child: nothing of what the template has open stays."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._sock.close()
+        close([self._woken, self._wake, *reads])
+        self.prints.leave()
+        if writes:
+            speaker.take_over(writes)
+
+    def _reap(self) -> None:
+        """Tells the agent of each child that has ended."""
+        while self._children:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid not in self._children:
+                continue
+            self.prints.ended(pid)
             by_signal = os.WIFSIGNALED(status)
             fields = {
-                "key": children.pop(pid), "phase": _ENDED, "pid": pid, "code": 0 if by_signal else os.WEXITSTATUS(status),
+                "key": self._children.pop(pid), "phase": _ENDED, "pid": pid, "code": 0 if by_signal else os.WEXITSTATUS(status),
                 "signal": os.WTERMSIG(status) if by_signal else 0, "max_rss": usage.ru_maxrss << 10, "cpu_time": int((usage.ru_utime + usage.ru_stime) * 1e9),
             }  # fmt: skip
-            sock.sendall(wire.table("WorkerState", fields))
+            self._sock.sendall(wire.table("WorkerState", fields))
 
 
 def _say(text: str) -> None:

@@ -16,6 +16,7 @@ from maniple._core.arenas import Arenas
 from maniple._core.connection import Connection, Frame
 from maniple._core.context import running
 from maniple._core.credits import Credits
+from maniple._core.fold import Fold, say
 from maniple._core.giving import Giving
 from maniple._core.patience import acquire
 from maniple._core.references import Held, ObjectRef
@@ -59,6 +60,7 @@ class Session(Giving, Waiting):
         self._shapes: Dict[str, int] = {}  # those that were said, and their numbers
         self._said: Set[Any] = set()  # code and methods of classes that were sent
         self._saying = threading.Lock()
+        self.prints = Fold()  # what workers print
         self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
         self._ended: Optional[str] = None
         self.connection = Connection(sock, self._batch, self._closed, self._release_dropped)
@@ -379,12 +381,11 @@ class Session(Giving, Waiting):
     def _notice_locked(self, corr: int, body: bytes, payload: Any) -> None:
         fields = wire.untable("Notice", body)
         if fields.get("text"):
-            self._later.append(lambda: _say(sys.stderr, f"maniple: {fields['text']}\n"))
+            self._later.append(lambda: say(sys.stderr, f"maniple: {fields['text']}\n"))
 
     def _output_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        fields = wire.untable("RankOutput", body)
-        text = bytes(payload).decode("utf-8", "replace")
-        self._later.append(lambda: _say(sys.stderr if fields.get("stream") == 2 else sys.stdout, text))
+        stream, data = 2 if wire.untable("RankOutput", body).get("stream") == 2 else 1, bytes(payload)
+        self._later.append(lambda: self.prints.feed(stream, data))
 
     def _shutdown_locked(self, corr: int, body: bytes, payload: Any) -> None:
         self._ended = wire.untable("Shutdown", body).get("reason") or "it was shut down"
@@ -459,15 +460,8 @@ class Session(Giving, Waiting):
                 pass
         self.table.close(exceptions.SystemFault(f"maniple is not connected any more: {reason}; call maniple.init()"))
         self.connection.close()
+        self.prints.close()
         self.arenas.forget()
-
-
-def _say(stream: Any, text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError, AttributeError):  # closed, or replaced by something that is no stream
-        pass
 
 
 _session: Optional[Session] = None
