@@ -91,9 +91,14 @@ func (s *Terminal) Line(t testing.TB, limit time.Duration, command string) (out 
 	t.Helper()
 	s.count++
 	begin, end := fmt.Sprintf("<begin %d>", s.count), fmt.Sprintf("<end %d ", s.count)
+	defer func() {
+		if t.Failed() {
+			t.Logf("the terminal shows:\n%s", s.Text())
+		}
+	}()
 	// The marks are written in pieces, so that the terminal's echo of the line is none of them.
 	s.Type(t, fmt.Sprintf("echo '<''begin %d>'; %s; echo '<''end %d '$?'>'\n", s.count, command, s.count))
-	Until(t, limit, fmt.Sprintf("the end of %q in the terminal, which shows:\n%s", command, "(see below)"), func() bool {
+	Until(t, limit, fmt.Sprintf("the end of %q in the terminal", command), func() bool {
 		_, after, ok := strings.Cut(s.Text(), end)
 		if !ok && s.ended() {
 			t.Fatalf("the shell ended; the terminal shows:\n%s", s.Text())
