@@ -21,6 +21,11 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	e := c.entries[taskOf(m.Actor)]
+	if p.kind == Owner && (e == nil || e.actor == nil) { // it died meanwhile, as it is told
+		c.strays++
+		c.holdsAll(p, f.payload, m.Deps, m.Refs)
+		return
+	}
 	if e == nil || e.actor == nil || e.first == nil || !c.mayName(p, e.first) {
 		c.refuse(p, "called an actor that it has no handle of")
 		return
@@ -42,7 +47,7 @@ func (c *Core) onCall(p *process, f frame) {
 	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
 	t.deadline = int64(min(m.Deadline, 1<<62))
 	t.retries = cl.table.Retries
-	m.Shape, m.Attempt, m.Incarnation = cl.number, 0, a.incarnation
+	m.Shape, m.Attempt, m.Incarnation, m.Job = cl.number, 0, a.incarnation, p.job.number
 	t.stamped = a.incarnation
 	wire.PutCall(t.frame[wire.HeaderSize:], m)
 	e.first.pins++
@@ -220,7 +225,11 @@ func (c *Core) endGently(a *actor) {
 	if a.phase != fb.ActorPhaseAlive {
 		return // once it is made
 	}
-	c.table(a.worker.process, &fb.ShutdownT{Reason: "nobody has a handle of the actor any more"}, 0, nil)
+	if a.worker.host != nil {
+		c.cancelAway(a.worker.process, a.id(), 0, false)
+	} else {
+		c.table(a.worker.process, &fb.ShutdownT{Reason: "nobody has a handle of the actor any more"}, 0, nil)
+	}
 	c.at(c.now+endAfter, timerActor, a.id(), 0, 0)
 }
 

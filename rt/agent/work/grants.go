@@ -123,7 +123,11 @@ func (c *Core) onGrant(ev Grant) {
 		if at >= 0 {
 			g := c.grants[at]
 			c.grants = slices.Delete(c.grants, at, at+1)
-			c.evict(g)
+			if ev.Lost {
+				c.vacate(g)
+			} else {
+				c.evict(g)
+			}
 		}
 		return
 	}
@@ -188,6 +192,15 @@ func (c *Core) takeBack(g *grant) {
 			if w.killed == "" {
 				c.kill(w, "what it ran on was taken back from this node's tasks")
 			}
+		}
+	}
+}
+
+// vacate ends what runs on a bundle whose group is placed anew, so that it is tried again there.
+func (c *Core) vacate(g *grant) {
+	for _, w := range slices.Clone(c.workers) {
+		if w.held && w.grant == g && w.killed == "" {
+			c.kill(w, "the group that it ran in lost a node and is placed anew")
 		}
 	}
 }

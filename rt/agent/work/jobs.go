@@ -111,6 +111,7 @@ func (c *Core) endJob(j *job, driver *process) {
 	}
 	c.dropTasks(driver)
 	c.dropTasks(j.home)
+	c.endHosts(j)
 	for _, w := range slices.Clone(c.workers) {
 		if w.job == j && w.actor == nil {
 			c.kill(w, "its driver ended")
@@ -125,6 +126,9 @@ func (c *Core) dropTasks(p *process) {
 		next := t.ownedAfter
 		if t.kind != create {
 			t.cancelled = true
+			if t.worker != nil && p.kind == Owner { // which may send it again before its worker has ended
+				c.leave(t)
+			}
 			if t.worker == nil {
 				c.fail(t, codeCancelled, "the driver of its job ended")
 				next = p.tasks.head // what waited for it may have failed, too
@@ -208,6 +212,9 @@ func (c *Core) class(p *process, number uint32, language string) *class {
 		cl.need = c.demand(table.Resources)
 		for _, p := range cl.need.parts {
 			cl.lease = append(cl.lease, Amount{c.names[p.resource], p.amount})
+		}
+		if cl.group != (id.Task{}) && c.grantsOf(cl) == 0 && !slices.ContainsFunc(c.places, cl.mayGo) {
+			c.out = append(c.out, Effect{Do: Watch, Group: cl.group})
 		}
 		p.job.classes[key] = cl
 	}

@@ -46,6 +46,7 @@ type jsonTask struct {
 	PID     uint32  `json:"pid,omitempty"`
 	Seconds float64 `json:"seconds"` // in this state
 	Waits   string  `json:"waits,omitempty"`
+	Node    string  `json:"node,omitempty"` // that has it, if not this one
 }
 
 type jsonActor struct {
@@ -210,6 +211,10 @@ func (c *Core) listTasks() (out []jsonTask, n int) {
 				j.State = "queued"
 			case taskGiven:
 				j.State = "running"
+				if t.worker.host != nil {
+					j.State, j.Node = "given", t.worker.host.node
+					break
+				}
 				if t.blocked {
 					j.State = "blocked"
 				} else if t.worker.actor == nil && t != t.worker.flight.head {

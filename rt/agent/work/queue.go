@@ -91,6 +91,10 @@ func (c *Core) startClass(cl *class) bool {
 	}
 	g := c.fit(cl)
 	if g == nil {
+		if c.sendAway(cl) {
+			cl.setHungry(false, 0)
+			return true
+		}
 		cl.setHungry(true, c.now)
 		return false
 	}
