@@ -113,6 +113,71 @@ maniple.shutdown()
 	w.nothingLeft()
 }
 
+// References go between nodes and keep what they name, in values and as handles; nested tasks belong to the node where they
+// were submitted.
+func TestNodesShareReferences(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "refs", "--fake-nodes", "3", "--cpus", "3")
+	p := w.python(spread+`
+group = placement_group([{"CPU": 2}] * 3, strategy="STRICT_SPREAD")
+assert group.wait(30), group.explain()
+at = lambda i: dict(scheduling_strategy=on(group, i))
+everywhere = range(3)
+
+@maniple.remote(num_cpus=1)
+def puts(n):
+    return [maniple.put(b"x" * n), maniple.put(os.environ["MANIPLE_ADDRESS"])]
+@maniple.remote(num_cpus=1)
+def reads(refs):
+    return [len(v) for v in maniple.get(refs)]
+@maniple.remote(num_cpus=1)
+def nests(k):
+    inner = maniple.remote(num_cpus=0)(lambda i: (os.environ["MANIPLE_ADDRESS"], i))
+    return os.environ["MANIPLE_ADDRESS"], maniple.get([inner.remote(i) for i in range(k)])
+@maniple.remote(num_cpus=1)
+def adds(counter, n):
+    return maniple.get([counter.add.remote() for _ in range(n)])[-1]
+@maniple.remote(num_cpus=1)
+def finds(name):
+    return maniple.get(maniple.get_actor(name).add.remote())
+
+for n in (10, 300_000, 5_000_000):
+    refs = [maniple.get(puts.options(**at(i)).remote(n), timeout=60) for i in everywhere]
+    assert [len(maniple.get(r[0], timeout=60)) for r in refs] == [n] * 3
+    assert len({maniple.get(r[1], timeout=60) for r in refs}) == 3
+    for i in everywhere:  # from node to node, by way of the driver's
+        sizes = maniple.get(reads.options(**at(i)).remote([r[0] for r in refs]), timeout=60)
+        assert sizes == [n] * 3, sizes
+    mine = maniple.put(b"y" * n)
+    assert maniple.get([reads.options(**at(i)).remote([mine]) for i in everywhere], timeout=60) == [[n]] * 3
+    late = maniple.remote(num_cpus=0)(lambda: (time.sleep(0.5), b"z" * n)[1]).remote()
+    assert maniple.get([reads.options(**at(i)).remote([late]) for i in everywhere], timeout=60) == [[n]] * 3
+    del refs, mine, late
+
+for i in everywhere:
+    outer, inner = maniple.get(nests.options(**at(i)).remote(20), timeout=60)
+    assert inner == [(outer, k) for k in range(20)], inner
+
+counters = [Counter.options(name=f"n{i}", **at(i)).remote() for i in everywhere]
+for k, counter in enumerate(counters):
+    total = 0
+    for i in everywhere:
+        total += 30
+        assert maniple.get(adds.options(**at(i)).remote(counter, 30), timeout=60) == total
+    for i in everywhere:
+        assert maniple.get(finds.options(**at(i)).remote(f"n{k}"), timeout=60) == total + i + 1
+maniple.kill(counters[1])
+raised(maniple.exceptions.ActorDiedError, adds.options(**at(2)).remote(counters[1], 1))
+print("all is well", flush=True)
+maniple.shutdown()
+`, "refs")
+	if code := p.code(3 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "refs")
+	w.nothingLeft()
+}
+
 // What a node that dies had is tried again where its bundle is placed next; what may not be names the node.
 func TestNodesThatDie(t *testing.T) {
 	w := newWorld(t)

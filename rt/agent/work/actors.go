@@ -32,6 +32,7 @@ type actor struct {
 	named       bool
 	ending      bool   // nobody has a handle: it ends when it has done what was asked
 	pinned      bool   // detached
+	proxy       bool   // it is another agent's
 	lost        bool   // its worker died: it might be made again, if it were not for its restarts
 	code        string // of the error that its calls get when it is dead
 	reason      string
@@ -97,6 +98,9 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 	incarnation := uint32(1)
 	if p.kind == Owner && p.nextActor == t.id() {
 		incarnation = p.nextLife
+	}
+	if old := t.entry.actor; old != nil && old.proxy {
+		c.endProxy(old)
 	}
 	a := &actor{entry: t.entry, job: p.job, class: cl, function: fn, create: t, incarnation: incarnation, table: m, detached: m.Detached, byCaller: map[laneKey]*lane{}}
 	t.kind, t.class, t.function, t.actor = create, cl, fn, a

@@ -204,7 +204,7 @@ func (c *Core) giveAway(t *task, w *worker, group id.Task, bundle int32) {
 
 // introduceAway tells a host of a task's function and shape, and gives the number that the shape has there.
 func (c *Core) introduceAway(h *host, t *task, group id.Task, bundle int32) uint32 {
-	if fn := t.function; fn != nil {
+	if fn := t.function; fn != nil && fn.frame != nil {
 		if !h.known[fn] {
 			h.known[fn] = true
 			c.forward(h.process, fn.frame)
@@ -235,6 +235,16 @@ func (c *Core) hostFrame(p *process, f frame) {
 		c.onRelease(p, f)
 	case fb.FrameTypeGet:
 		c.onGet(p, f)
+	case fb.FrameTypeCall:
+		c.onCall(p, f)
+	case fb.FrameTypeCancel:
+		c.onCancel(p, f)
+	case fb.FrameTypeShape:
+		c.onTable(p, f)
+	case fb.FrameTypeStateQuery:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && m.(*fb.StateQueryT).What == "actor" {
+			c.onTable(p, f)
+		}
 	case fb.FrameTypeActorState:
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.hostActor(p, m.(*fb.ActorStateT))
@@ -260,12 +270,15 @@ func (c *Core) hostOfProcess(p *process) *host {
 // hostActor: an actor that lives at a host is over there. What becomes of it, its owner decides.
 func (c *Core) hostActor(p *process, m *fb.ActorStateT) {
 	h := c.hostOfProcess(p)
-	if h == nil || m.Phase != fb.ActorPhaseDead {
+	if h == nil {
 		return
 	}
 	i := slices.IndexFunc(h.actors, func(w *worker) bool { return w.id == taskOf(m.Actor) })
 	if i < 0 {
-		c.strays++
+		c.proxyState(p, m) // an actor of its own
+		return
+	}
+	if m.Phase != fb.ActorPhaseDead {
 		return
 	}
 	w := h.actors[i]
@@ -337,6 +350,9 @@ func (c *Core) hostSays(t *task, m *fb.ResultT, payload []byte) bool {
 	}
 	switch code := msg.(*fb.FailureT).Code; {
 	case t.kind != plain:
+		if t.actor.proxy {
+			return false
+		}
 		return code == codeActorDied || code == codeActorGroup || code == codeActorAway // ActorState says so, too, and decides
 	case code == codeGroupRemoved && !c.over(t.class): // the bundle went, not the group
 		if t.place != nil {

@@ -21,9 +21,11 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	e := c.entries[taskOf(m.Actor)]
-	if p.kind == Owner && (e == nil || e.actor == nil) { // it died meanwhile, as it is told
-		c.strays++
-		c.holdsAll(p, f.payload, m.Deps, m.Refs)
+	if e != nil && e.actor == nil {
+		c.proxy(e)
+	}
+	if p.remote() && (e == nil || e.actor == nil) {
+		c.strayCall(p, m, f)
 		return
 	}
 	if e == nil || e.actor == nil || e.first == nil || !c.mayName(p, e.first) {
@@ -146,6 +148,9 @@ func (c *Core) pump() {
 				continue
 			}
 			idle = 0
+			if c.bounced(t, w) {
+				continue
+			}
 			g.flying++
 			a.flying++
 			if t.stamped != a.incarnation {
@@ -203,6 +208,8 @@ func (c *Core) failCall(t *task) {
 // its worker, after which it is made again if it may.
 func (c *Core) killActor(a *actor, force uint32) {
 	switch {
+	case a.proxy:
+		c.cancelAway(a.worker.process, a.id(), force, false)
 	case a.phase == fb.ActorPhaseDead:
 	case force == 0:
 		c.endGently(a)
@@ -235,6 +242,11 @@ func (c *Core) endGently(a *actor) {
 
 // unnamed: nobody has a handle of an actor any more, and no call is on its way.
 func (c *Core) unnamed(a *actor) {
+	if a.proxy {
+		c.endProxy(a)
+		c.tidy(a.entry)
+		return
+	}
 	if a.phase == fb.ActorPhaseDead {
 		a.entry.actor = nil
 		c.tidy(a.entry)

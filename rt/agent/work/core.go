@@ -79,9 +79,11 @@ type Core struct {
 	places    []*place  // of other agents
 	hosts     []*host
 	lent      map[*object]*lends // what other agents sent
-	deep      int                // workers with tasks queued behind one that runs
-	calm      int64              // when idle workers are looked at, 0: no need
-	hireAt    int64              // when a class tries another worker, 0: none waits for that
+	asked     []question         // that other agents have not answered
+	questions uint64
+	deep      int   // workers with tasks queued behind one that runs
+	calm      int64 // when idle workers are looked at, 0: no need
+	hireAt    int64 // when a class tries another worker, 0: none waits for that
 	nextClass uint32
 
 	actors  []*actor // alive or to be

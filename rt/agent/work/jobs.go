@@ -126,7 +126,7 @@ func (c *Core) dropTasks(p *process) {
 		next := t.ownedAfter
 		if t.kind != create {
 			t.cancelled = true
-			if t.worker != nil && p.kind == Owner { // which may send it again before its worker has ended
+			if t.worker != nil && p.remote() { // which may send it again before its worker has ended
 				c.leave(t)
 			}
 			if t.worker == nil {

@@ -110,7 +110,9 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 	case "workers":
 		r.Workers, r.Count = c.listWorkers()
 	case "actor":
-		r.Actor, err = c.getActor(p, m.Id)
+		if r.Actor, err = c.getActor(p, m.Id); err != nil && c.askOwner(p, m, f.corr) {
+			return // whose names are those of the job
+		}
 	case "explain":
 		var e jsonExplain
 		if e, err = c.explain(m.Id); err != nil {
@@ -168,6 +170,8 @@ func (c *Core) explain(ref string) (jsonExplain, error) {
 	switch {
 	case e == nil:
 		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
+	case e.actor != nil && e.actor.proxy:
+		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is another agent's: it came from node %s", ref, e.actor.worker.host.node)}, nil
 	case e.actor != nil && e.actor.create == nil:
 		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is dead: %s", e.actor.title(), e.actor.reason)}, nil
 	case e.actor != nil:

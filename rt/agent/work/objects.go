@@ -101,9 +101,9 @@ func (c *Core) tidy(e *entry) {
 
 // minted tells whether an ID is one that p may mint, and a new one.
 func (c *Core) minted(p *process, t id.Task) bool {
-	if p.kind == Owner { // of which references may be here, or an actor's life before this one
+	if p.remote() { // of which references may be here, or an actor's life before this one
 		e := c.entries[t]
-		return t.Agent == p.agent && (e == nil || e.task == nil && (e.actor == nil || e.actor.phase == fb.ActorPhaseDead))
+		return t.Agent != c.cfg.Agent && (e == nil || e.task == nil && (e.actor == nil || e.actor.proxy || e.actor.phase == fb.ActorPhaseDead))
 	}
 	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entries[t] == nil
 }

@@ -31,7 +31,7 @@ func (c *Core) ownerFrame(p *process, f frame) {
 	case fb.FrameTypeCall:
 		c.onCall(p, f)
 	case fb.FrameTypeResult:
-		c.onValue(p, f)
+		c.onResult(p, f)
 		return // of an argument, which the next frame names
 	case fb.FrameTypeRelease:
 		c.onRelease(p, f)
@@ -48,6 +48,10 @@ func (c *Core) ownerFrame(p *process, f frame) {
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.ownerActor(p, m.(*fb.ActorStateT))
 		}
+	case fb.FrameTypeStateReply:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.onReply(p, m.(*fb.StateReplyT), f)
+		}
 	case fb.FrameTypeRankOutputAck:
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
 	default:
@@ -58,6 +62,7 @@ func (c *Core) ownerFrame(p *process, f frame) {
 
 // ownerActor notes which life of an actor the Create that comes next begins.
 func (c *Core) ownerActor(p *process, m *fb.ActorStateT) {
+	c.proxyState(p, m)
 	if m.Phase != fb.ActorPhaseDead {
 		p.nextActor, p.nextLife = taskOf(m.Actor), m.Incarnation
 	}
@@ -140,6 +145,7 @@ func (c *Core) unlend(o *object) {
 		c.releaseTo(p, o.id(), l.owed)
 	}
 	o.foreign = false
+	delete(p.states, o.entry.id)
 	delete(c.lent, o)
 }
 
@@ -235,7 +241,7 @@ func (c *Core) sendHome(p *process, whole []byte) {
 
 // sentHome lets go of a result that its owner has.
 func (c *Core) sentHome(p *process, o *object) {
-	if o == nil || p.kind != Owner {
+	if o == nil || !p.remote() {
 		return
 	}
 	if h := c.holderOf(p, o); h != nil {

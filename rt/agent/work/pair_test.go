@@ -275,6 +275,59 @@ func (p *pair) create(restarts int32) id.Task {
 	return actor
 }
 
+// TestCallOfAnActorElsewhere: a handle that was found by its actor's name is as good as at home.
+func TestCallOfAnActorElsewhere(t *testing.T) {
+	p := newPair(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+	actor := p.mint(0, 1)
+	p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 2, MaxPending: -1, Name: "it"}, []byte("args"))
+	home := p.keys[0][1]
+	p.say(0, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+	task := p.submit(nil, nil)
+	w := p.worker(task)
+	p.say(1, w, &fb.StateQueryT{What: "actor", Id: "/it"}, nil)
+	p.say(1, w, &fb.StateQueryT{What: "actor", Id: "/nobody"}, nil)
+	if n := len(p.cores[1].asked); n > 0 {
+		t.Errorf("%d questions have no answer", n)
+	}
+	p.say(1, w, &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	var calls []id.Task
+	for range 3 {
+		call := p.mint(1, w)
+		calls = append(calls, call)
+		p.say(1, w, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(p.errand[1]), Shape: 1, Returns: 1}, []byte("args"))
+	}
+	for _, f := range p.got[fmt.Sprintf("a %d", home)] {
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && f.kind == fb.FrameTypeCall {
+			at := taskOf(m.(*fb.CallT).Task)
+			if at != calls[0] {
+				t.Fatalf("it was called as %v, and %v is next", at, calls[0])
+			}
+			calls = calls[1:]
+			p.say(0, home, &fb.ResultT{Task: taskT(at), Flags: uint32(fb.ResultFlagLast)}, []byte("called"))
+			if v := p.told(fmt.Sprintf("b %d", w), of(at)); v != "called" {
+				t.Errorf("the caller is told %q", v)
+			}
+			p.release(1, w, of(at), 0)
+		}
+	}
+	if len(calls) > 0 {
+		t.Fatalf("%d calls did not get there", len(calls))
+	}
+	p.say(0, 1, &fb.CancelT{Task: taskT(actor), Force: 1}, nil)
+	late := p.mint(1, w)
+	p.say(1, w, &fb.CallT{Task: taskT(late), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(p.errand[1]), Shape: 1, Returns: 1}, []byte("args"))
+	if v := p.told(fmt.Sprintf("b %d", w), of(late)); !strings.HasPrefix(v, "ACTOR_DIED: ") || !strings.Contains(v, "it was killed") {
+		t.Errorf("of a dead actor the caller is told %q", v)
+	}
+	p.release(1, w, of(late), 0)
+	p.result(task, nil, "done")
+	p.release(1, w, of(actor), 1)
+	p.empty(1)
+	p.gone(0, 1, "it ended")
+	p.empty(0)
+}
+
 func (p *pair) call(actor id.Task) id.Task {
 	p.t.Helper()
 	t := p.mint(0, 1)

@@ -35,6 +35,8 @@ type process struct {
 	lent      []*object // of them, those that came for a frame which is being taken in
 	nextActor id.Task
 	nextLife  uint32
+	states    map[id.Task]*fb.ActorStateT // of actors that it sent handles of
+	way       *host                       // to them
 
 	out   []byte // frames of this turn
 	mark  int    // what of them has an effect
@@ -225,7 +227,9 @@ func (c *Core) onGone(p *process, why string) {
 	if h := c.hostOfProcess(p); h != nil {
 		c.hostGone(h, why)
 	}
+	c.forgetQuestions(p, why)
 	if p.remote() {
+		c.wayGone(p, why)
 		c.lenderGone(p, why)
 	}
 	for p.held != nil {

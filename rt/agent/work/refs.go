@@ -220,7 +220,7 @@ func (c *Core) push(p *process, whole []byte, m *fb.ResultT, payload []byte) {
 	if p.gone {
 		return
 	}
-	if p.kind == Owner {
+	if p.remote() {
 		c.sendHome(p, whole)
 		return
 	}

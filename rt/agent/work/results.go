@@ -42,7 +42,7 @@ func (c *Core) onResult(p *process, f frame) {
 		return
 	}
 	t := c.running(p.worker, taskOf(m.Task))
-	if p.kind == Host {
+	if p.remote() {
 		if t = c.runningAt(p, taskOf(m.Task)); t == nil {
 			c.onValue(p, f)
 			return
@@ -62,10 +62,10 @@ func (c *Core) onResult(p *process, f frame) {
 	default:
 		m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
 	}
-	if p.kind == Host && c.hostSays(t, m, f.payload) {
+	if p.remote() && c.hostSays(t, m, f.payload) {
 		return
 	}
-	final := m.Flags&resultFinal != 0 || p.kind == Host // it has tried again what is to be
+	final := m.Flags&resultFinal != 0 || p.remote() // it has tried again what is to be
 	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError | fb.ResultFlagLocated)
 	last, failed := m.Flags&uint32(fb.ResultFlagLast) != 0, m.Flags&uint32(fb.ResultFlagError) != 0
 	if failed && last && !final && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {

@@ -200,7 +200,7 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 	case !c.minted(p, name):
 		c.refuse(p, "submitted a task under an ID that is not its own, or is used")
 		return nil
-	case job != p.job.number && p.kind != Owner:
+	case job != p.job.number && !p.remote():
 		c.refuse(p, "submitted a task for another job")
 		return nil
 	case returns > maxReturns && returns&stream == 0:
@@ -374,7 +374,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 			continue
 		}
 		flags := fb.ResultFlagError | fb.ResultFlagLast
-		if t.owner.kind == Owner {
+		if t.owner.remote() {
 			flags |= fb.ResultFlagNotTask // an agent's word, which it may take otherwise than the task's
 		}
 		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, flags, format, refs, payload)
@@ -428,7 +428,7 @@ func (c *Core) finish(t *task) {
 		c.unline(t)
 		c.unpin(t.actor.entry.first)
 	}
-	for i := uint32(0); t.owner.kind == Owner && i < t.count(); i++ {
+	for i := uint32(0); t.owner.remote() && i < t.count(); i++ {
 		c.sentHome(t.owner, t.entry.object(i))
 	}
 	t.owner.tasks.remove(t)
