@@ -42,6 +42,7 @@ type desk struct {
 	hired     map[uint64]*hired
 	templates []*template // all whose group has not ended
 	stake     stake
+	wants     *work.Wants       // of this turn
 	groups    map[id.Task]*made // of processes here, until they end
 	store     *deskStore        // nil: this node has no memory to share
 	lingering []*workConn       // whose processes may outlive them, and look at what lies in the store
@@ -54,6 +55,10 @@ type desk struct {
 	nodes     map[uint32]string // names of agents' nodes
 	held      []*heldGroup
 	broken    []brokenPeer
+	lent      []*lent
+	lentDue   map[uint32]int64 // when more is asked for, by class
+	lentTight map[uint32]bool  // classes that found no room the last time
+	up        int              // nodes, as the head said last
 	minted    uint64
 	keys      uint64 // of templates
 	over      string // the node ends, and why
@@ -83,7 +88,7 @@ const maxUnsent = 1 << 30
 func newDesk(l *loop) *desk {
 	return &desk{
 		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[uint32]int64{}, lentTight: map[uint32]bool{},
 	}
 }
 
@@ -162,7 +167,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 			d.step(ctx, work.Tick{})
 		}
 		d.tidyJobs(ctx)
-		next = min(next, d.settleStake(ctx), d.settleWorkers(), d.settleStore())
+		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settleWorkers(), d.settleStore())
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
 	}
@@ -313,7 +318,7 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 			d.toldFree(ctx, m, e.Payload)
 		}
 	case *fb.GroupUpdateT:
-		if !d.toldStake(m, bundles) && !d.toldTemplate(ctx, m) {
+		if !d.toldStake(m, bundles) && !d.toldLent(m, bundles) && !d.toldTemplate(ctx, m) {
 			d.grantGroup(m, bundles)
 		}
 	case *fb.RankOutputT:
@@ -434,9 +439,7 @@ func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
 	g := d.madeOf(group) // new, if it was not made by a process that is here: of another agent's, or of one before this one
 	switch u.Phase {
 	case fb.GroupPhaseCreated:
-		for _, n := range u.Nodes {
-			d.nodes[n.Agent] = n.Name
-		}
+		d.learnNodes(u.Nodes)
 		d.grantBundles(group, bundles)
 		g.bundles, g.places = bundles, u.Places
 		d.tellPlaces(g, 0)

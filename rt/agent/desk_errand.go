@@ -299,7 +299,7 @@ func (d *desk) hold(group id.Task, incarnation uint32, bundles []*fb.BundlePlace
 	if d.core == nil {
 		return // it asks for all when it is there
 	}
-	stake := slices.ContainsFunc(d.stake.parts, func(p *part) bool { return p.group == group })
+	stake := slices.ContainsFunc(d.stake.parts, func(p *part) bool { return p.group == group }) || slices.ContainsFunc(d.lent, func(l *lent) bool { return l.group == group })
 	i := slices.IndexFunc(d.held, func(h *heldGroup) bool { return h.group == group })
 	switch {
 	case stake || slices.ContainsFunc(bundles, func(b *fb.BundlePlaceT) bool { return b.Ranks > 0 }):

@@ -106,7 +106,7 @@ time.sleep(0.5)
 print("all is well", flush=True)
 maniple.shutdown()
 `, "three")
-	if code := p.code(3 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") || strings.Count(p.out.String(), "doubling\n") < 12 {
+	if code := p.code(3 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") || strings.Count(p.out.String(), "doubling") < 12 {
 		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
 	}
 	w.must("down", "--cluster", "three")
@@ -175,6 +175,65 @@ maniple.shutdown()
 		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
 	}
 	w.must("down", "--cluster", "refs")
+	w.nothingLeft()
+}
+
+// Tasks that belong to no group go to other nodes when their own has no room, and where they are told to.
+func TestNodesHaveTasksOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "others", "--fake-nodes", "3", "--cpus", "2")
+	p := w.python(spread+`
+@maniple.remote(num_cpus=1)
+def waits(flag, need):
+    # Ends when as many run at a time as the cluster has CPUs.
+    open(f"{flag}.{os.getpid()}.{time.monotonic_ns()}", "w").close()
+    while len([f for f in os.listdir(".") if f.startswith(os.path.basename(flag) + ".")]) < need:
+        time.sleep(0.02)
+    return os.environ["MANIPLE_ADDRESS"]
+got = maniple.get([waits.remote(os.path.abspath("all"), 6) for _ in range(6)], timeout=60)
+assert sorted(got.count(a) for a in set(got)) == [2, 2, 2], got
+
+names = {n["NodeName"] for n in maniple.nodes()}
+assert len(names) == 3
+from maniple.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
+for cpus in (0, 1):
+    where_is = {n: maniple.get(where.options(num_cpus=cpus, scheduling_strategy=At(n, False)).remote(), timeout=60) for n in names}
+    assert all(where_is[n].split("/")[-2] == n for n in names), where_is
+raised(maniple.exceptions.TaskUnschedulableError, where.options(scheduling_strategy=At("nowhere", False)).remote())
+assert maniple.get(where.options(scheduling_strategy=At("nowhere", True)).remote(), timeout=60)
+
+actors = [Counter.options(num_cpus=1).remote(i) for i in range(5)]
+assert maniple.get([a.add.remote(1) for a in actors], timeout=60) == [1, 2, 3, 4, 5]
+assert len({maniple.get(a.where.remote()) for a in actors}) == 3
+for a in actors:
+    maniple.kill(a)
+time.sleep(4)  # until what was lent is back
+spread_out = maniple.get([waits.options(scheduling_strategy="SPREAD").remote(os.path.abspath("spread"), 3) for _ in range(3)], timeout=60)
+assert len(set(spread_out)) == 3, spread_out
+
+slow = [maniple.remote(num_cpus=2)(lambda: time.sleep(600)).remote() for _ in range(4)]
+from maniple._core import session, wire
+until = time.monotonic() + 30
+while True:
+    whys = [t.get("waits") or "" for t in session.current().query("tasks").get("tasks") or []]
+    if any("CPU" in why and ("lent of node" in why or "elsewhere" in why) for why in whys):
+        break
+    assert time.monotonic() < until, whys
+    time.sleep(0.2)
+for s in slow:
+    maniple.cancel(s, force=True)
+much = where.options(num_cpus=99).remote()
+time.sleep(1.5)
+print("all is well", flush=True)
+maniple.shutdown()
+`, "others")
+	if code := p.code(3 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	if !strings.Contains(p.err.String(), "waits for what no node has") {
+		t.Errorf("a task that needs more than any node has is not spoken of: %s", p.err.String())
+	}
+	w.must("down", "--cluster", "others")
 	w.nothingLeft()
 }
 

@@ -19,8 +19,9 @@ type place struct {
 	bundle int32
 	agent  id.Agent
 	node   string
-	open   bool // for tasks of no group
-	shut   bool // nothing goes there any more: it was refused there
+	open   bool   // for tasks of no group,
+	where  string // that are to run there
+	shut   bool   // nothing goes there any more: it was refused there
 	total  []int64
 	free   []int64
 	n      int // tasks and actors of ours
@@ -56,7 +57,7 @@ func (c *Core) onPlace(ev Place) {
 		})
 		return
 	}
-	p := &place{group: ev.Group, bundle: ev.Bundle, agent: ev.Agent, node: ev.Node, open: ev.Open}
+	p := &place{group: ev.Group, bundle: ev.Bundle, agent: ev.Agent, node: ev.Node, open: ev.Open, where: ev.Where}
 	for _, r := range ev.Resources {
 		p.total = add(p.total, c.index(r.Name), r.Amount)
 	}
@@ -80,7 +81,8 @@ func (cl *class) mayGo(p *place) bool {
 		return false
 	}
 	if p.open {
-		return cl.group == (id.Task{}) && (cl.table.Node == "" || cl.table.Node == p.node || cl.table.Node == fmt.Sprint(p.agent))
+		suits := cl.where == p.where || p.where == "" && (cl.where == spread || cl.where == "node="+p.node)
+		return cl.group == (id.Task{}) && suits && !cl.home
 	}
 	return p.group == cl.group && (cl.table.Bundle < 0 || cl.table.Bundle == p.bundle)
 }
@@ -97,19 +99,20 @@ func (p *place) take(d *demand, sign int64) {
 	p.n += int(sign)
 }
 
-// sendAway gives the next task of a class to another agent that has a place for it.
-func (c *Core) sendAway(cl *class) bool {
+// sendAway gives the next task of a class to another agent that has a place for it. even: only if not more is there
+// than here.
+func (c *Core) sendAway(cl *class, even bool) bool {
 	t := cl.queue.head
 	if len(c.places) == 0 || t == nil || t.owner.kind == Owner { // what came from elsewhere goes no further
 		return false
 	}
 	var best *place
 	for _, p := range c.places {
-		if !cl.mayGo(p) || !cl.need.fits(p.total) {
+		if !cl.mayGo(p) || !cl.need.fits(p.total) || even && c.load(p.agent) > len(cl.leased) {
 			continue
 		}
 		named := !p.open && cl.table.Bundle == p.bundle && (t.kind == create || p.n < aheadMax)
-		if (named || cl.need.fits(p.free)) && (best == nil || p.n < best.n) {
+		if (named || cl.need.fits(p.free)) && (best == nil || c.nearer(t, p, best)) {
 			best = p
 		}
 	}
@@ -138,6 +141,29 @@ func (c *Core) sendAway(cl *class) bool {
 	}
 	c.giveAway(t, w, best.group, best.bundle)
 	return true
+}
+
+// nearer tells whether a task goes rather to a place than to another one: where more of its arguments came from, and else
+// where less is.
+func (c *Core) nearer(t *task, p, than *place) bool {
+	a, b := 0, 0
+	for i := 0; i < int(t.deps) && i < 64; i++ {
+		if o := c.lookup(objectAt(t.args(), i)); o != nil && o.foreign {
+			switch c.home(o).agent {
+			case p.agent:
+				a++
+			case than.agent:
+				b++
+			}
+		}
+	}
+	if a != b {
+		return a > b
+	}
+	if t.class.where == spread {
+		return c.load(p.agent) < c.load(than.agent)
+	}
+	return p.n < than.n
 }
 
 // hostOf gives the host that a place's agent is to a job. The first time it has an errand opened.
@@ -220,7 +246,8 @@ func (c *Core) introduceAway(h *host, t *task, group id.Task, bundle int32) uint
 		n = uint32(len(h.shapes))
 		h.shapes[k] = n
 		table := *t.class.table
-		table.Number, table.Group, table.Bundle, table.Node = n, taskT(group), bundle, ""
+		table.Number, table.Group, table.Bundle = n, taskT(group), bundle
+		table.Node, table.Strategy, table.Labels = "", "", nil // it is there
 		c.table(h.process, &table, 0, nil)
 	}
 	return n

@@ -78,6 +78,7 @@ type Core struct {
 	checking  bool      // a chain is looked at
 	places    []*place  // of other agents
 	hosts     []*host
+	nodes     int                // of the cluster
 	lent      map[*object]*lends // what other agents sent
 	asked     []question         // that other agents have not answered
 	questions uint64
@@ -176,6 +177,10 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onGrant(ev)
 	case Place:
 		c.onPlace(ev)
+	case Nodes:
+		c.nodes, c.restless = ev.N, true
+	case Waits:
+		c.onWaits(ev)
 	case Tick:
 		c.tick()
 	}

@@ -57,6 +57,8 @@ type Grant struct {
 	Devices   []string // as many as Resources has of GPU
 	Taken     bool     // what there is less of is not to be used any longer: what runs on it ends
 	Gone      bool     // the whole group is over for good: what waits for it fails, and what still comes
+	Open      bool     // the bundle is for tasks that belong to no group,
+	Where     string   // and are to run there
 	Lost      bool     // the group is placed anew: what ran on the bundle may be tried again
 }
 
@@ -68,7 +70,8 @@ type Place struct {
 	Agent     id.Agent // with Gone, 0: of any
 	Node      string
 	Resources []Amount
-	Open      bool // it is for tasks that belong to no group
+	Open      bool   // it is for tasks that belong to no group,
+	Where     string // and are to run there
 	Gone      bool
 }
 

@@ -19,14 +19,6 @@ func amountOf(n int64, name string) string {
 	return placement.Amount(n).String() + " " + name
 }
 
-// impossible says why a class can never start, whatever is granted; "" if it may.
-func (c *Core) impossible(cl *class) string {
-	if node := cl.table.Node; node != "" && node != c.cfg.Node && node != fmt.Sprint(c.cfg.Agent) && !cl.table.Soft {
-		return fmt.Sprintf("it is to run on node %q and this is %q", node, c.cfg.Node)
-	}
-	return ""
-}
-
 // explainTask says what a task waits for, by the tests that keep it from going on (WORK-10).
 func (c *Core) explainTask(t *task) string {
 	switch t.state {
@@ -146,7 +138,13 @@ func (c *Core) explainClass(t *task) string {
 		if cl.group != (id.Task{}) {
 			return fmt.Sprintf("group %v, of which no bundle that it may use is here", cl.group)
 		}
+		if cl.where != "" {
+			return strings.TrimSuffix("a place where "+cl.where+": "+cl.nowhere, ": ") + behind
+		}
 		return "resources: nothing is granted to this node yet"
+	}
+	if cl.nowhere != "" {
+		why = append(why, "elsewhere: "+cl.nowhere)
 	}
 	return strings.Join(why, "; ") + behind
 }

@@ -21,6 +21,8 @@ const one = 10_000
 type grant struct {
 	group   id.Task
 	bundle  int32
+	open    bool    // for tasks of no group,
+	where   string  // that are to run there
 	total   []int64 // by index of the resource
 	free    []int64 // less than zero: processes woke up from waiting and run beside others
 	sticky  []int64 // of what is leased: held by actors and by workers that wait
@@ -136,6 +138,7 @@ func (c *Core) onGrant(ev Grant) {
 		c.grants = append(c.grants, &grant{group: ev.Group, bundle: ev.Bundle})
 	}
 	g := c.grants[at]
+	g.open, g.where = ev.Open, ev.Where
 	total := make([]int64, len(c.names))
 	for _, r := range ev.Resources {
 		total = add(total, c.index(r.Name), r.Amount)
@@ -267,6 +270,12 @@ func (c *Core) removed(t *task) {
 
 // onGrants tells whether a class may use a grant.
 func (cl *class) mayUse(g *grant) bool {
+	if g.open {
+		return cl.group == (id.Task{}) && cl.where == g.where && !cl.home
+	}
+	if cl.where != "" && cl.where != spread && g.group == (id.Task{}) {
+		return false
+	}
 	return g.group == cl.group && (g.group == (id.Task{}) || cl.table.Bundle < 0 || cl.table.Bundle == g.bundle)
 }
 

@@ -324,14 +324,6 @@ func (c *Core) enqueue(t *task) {
 		c.line(t)
 		return
 	}
-	if why := c.impossible(t.class); why != "" {
-		code := codeUnschedulable
-		if t.kind == create {
-			code = codeActorNowhere
-		}
-		c.unschedulable(t, code, why)
-		return
-	}
 	cl := t.class
 	if c.over(cl) {
 		c.removed(t)
