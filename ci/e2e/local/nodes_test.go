@@ -178,6 +178,62 @@ maniple.shutdown()
 	w.nothingLeft()
 }
 
+// The agent of another node is killed and its keeper starts the next one: what ran there is tried again, the bundle stays.
+func TestNodesWhoseAgentIsKilled(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "killed", "--fake-nodes", "2", "--cpus", "2")
+	p := w.python(spread+`
+group = placement_group([{"CPU": 2}, {"CPU": 2}], strategy="STRICT_SPREAD")
+assert group.wait(30), group.explain()
+at = maniple.get([where.options(scheduling_strategy=on(group, i)).remote() for i in range(2)], timeout=60)
+away = [i for i in range(2) if at[i].split("/")[-2] == "n2"][0]
+
+@maniple.remote(num_cpus=1)
+def waits(flag):
+    open(flag + "." + str(os.getpid()), "w").close()
+    while not os.path.exists(flag):
+        time.sleep(0.05)
+    return os.environ["MANIPLE_ADDRESS"]
+flag = os.path.abspath("flag")
+there = dict(scheduling_strategy=on(group, away))
+often = waits.options(max_retries=3, **there).remote(flag)
+counter = Counter.options(max_restarts=1, **there).remote(3)
+maniple.get(counter.where.remote(), timeout=60)
+while not [f for f in os.listdir(".") if f.startswith("flag.")]:
+    time.sleep(0.05)
+print("up", flush=True)
+while len([f for f in os.listdir(".") if f.startswith("flag.")]) < 2:
+    time.sleep(0.05)
+open(flag, "w").close()
+assert maniple.get(often, timeout=60).split("/")[-2] == "n2"
+until = time.monotonic() + 60
+while True:
+    try:
+        assert maniple.get(counter.add.remote(2), timeout=60) == 5
+        break
+    except maniple.exceptions.ActorUnavailableError:
+        assert time.monotonic() < until
+print("all is well", flush=True)
+maniple.shutdown()
+`, "killed")
+	p.says("up")
+	dir, killed := w.nodeDir("n2"), 0
+	for _, pid := range w.find("maniple agent") {
+		if parent(pid) == w.keeperOf(dir) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			killed++
+		}
+	}
+	if killed != 1 {
+		t.Fatalf("%d agents of n2 were killed", killed)
+	}
+	if code := p.code(2 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "killed")
+	w.nothingLeft()
+}
+
 // Tasks that belong to no group go to other nodes when their own has no room, and where they are told to.
 func TestNodesHaveTasksOfOthers(t *testing.T) {
 	w := newWorld(t)
