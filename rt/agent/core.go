@@ -110,6 +110,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onHead(ev)
 	case FromPeer:
 		c.onPeer(ev)
+	case ToAgent:
+		c.toAgent(ev)
 	case FromClient:
 		c.onClient(ev)
 	case FromKeeper:

@@ -42,12 +42,23 @@ type desk struct {
 	hired     map[uint64]*hired
 	templates []*template // all whose group has not ended
 	stake     stake
-	groups    map[id.Task]*made    // of processes here, until they end
-	store     *deskStore           // nil: this node has no memory to share
-	lingering []*workConn          // whose processes may outlive them, and look at what lies in the store
-	acking    []*workConn          // with output that is not acknowledged
-	half      []*hired             // of which only the process or only the connection is over
-	acks      []*fb.RankOutputAckT // of output that nobody wants
+	wants     *work.Wants       // of this turn
+	groups    map[id.Task]*made // of processes here, until they end
+	store     *deskStore        // nil: this node has no memory to share
+	lingering []*workConn       // whose processes may outlive them, and look at what lies in the store
+	acking    []*workConn       // with output that is not acknowledged
+	half      []*hired          // of which only the process or only the connection is over
+	acks      []outputAck       // of output that nobody wants
+	errands   []*errand
+	full      []*errand         // with frames to send
+	waiting   []func()          // for the core
+	nodes     map[uint32]string // names of agents' nodes
+	held      []*heldGroup
+	broken    []brokenPeer
+	lent      []*lent
+	lentDue   map[uint32]int64 // when more is asked for, by class
+	lentTight map[uint32]bool  // classes that found no room the last time
+	up        int              // nodes, as the head said last
 	minted    uint64
 	keys      uint64 // of templates
 	over      string // the node ends, and why
@@ -58,7 +69,9 @@ type desk struct {
 
 // made is a group that a process made.
 type made struct {
+	group    id.Task
 	detached bool
+	places   []*fb.RecPlaceT    // of its bundles, here and elsewhere
 	bundles  []*fb.BundlePlaceT // here
 }
 
@@ -75,7 +88,7 @@ const maxUnsent = 1 << 30
 func newDesk(l *loop) *desk {
 	return &desk{
 		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, groups: map[id.Task]*made{},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[uint32]int64{}, lentTight: map[uint32]bool{},
 	}
 }
 
@@ -154,10 +167,11 @@ func (d *desk) settle(ctx context.Context) int64 {
 			d.step(ctx, work.Tick{})
 		}
 		d.tidyJobs(ctx)
-		next = min(next, d.settleStake(ctx), d.settleWorkers(), d.settleStore())
+		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settleWorkers(), d.settleStore())
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
 	}
+	next = min(next, d.settleErrands(ctx))
 	next = min(next, d.settleOutput(ctx))
 	for i, c := range d.dirty {
 		c.dirty = false
@@ -199,6 +213,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.Append:
 		if c := d.conns[e.Process]; c != nil {
 			d.append(c, e.Bytes)
+		} else if k := d.errandBy(e.Process); k != nil {
+			d.errandAppend(k, e.Bytes)
 		}
 	case work.NeedWorker:
 		d.hire(ctx, e.Need)
@@ -209,7 +225,13 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.CloseProcess:
 		if c := d.conns[e.Process]; c != nil {
 			d.refuse(c, e.Text)
+		} else if k := d.errandBy(e.Process); k != nil {
+			d.closeErrand(ctx, k, e.Text)
 		}
+	case work.NeedHost:
+		d.needHost(ctx, uint32(e.Key), e.Need.Job)
+	case work.Watch:
+		d.watch(ctx, e.Group)
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)
@@ -220,6 +242,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.Pass:
 		if c := d.conns[e.Process]; c != nil {
 			d.pass(ctx, c, carrier.Frame(e.Bytes))
+		} else if k := d.errandBy(e.Process); k != nil {
+			d.passErrand(ctx, k, carrier.Frame(e.Bytes))
 		}
 	}
 }
@@ -294,7 +318,7 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 			d.toldFree(ctx, m, e.Payload)
 		}
 	case *fb.GroupUpdateT:
-		if !d.toldStake(m, bundles) && !d.toldTemplate(ctx, m) {
+		if !d.toldStake(m, bundles) && !d.toldLent(m, bundles) && !d.toldTemplate(ctx, m) {
 			d.grantGroup(m, bundles)
 		}
 	case *fb.RankOutputT:
@@ -340,6 +364,11 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 		d.arrive(ctx, a)
 	}
 	d.early = nil
+	d.heldHere(ctx)
+	for _, do := range d.waiting {
+		do()
+	}
+	d.waiting = nil
 }
 
 // leave ends all connections: the node ends.
@@ -351,6 +380,9 @@ func (d *desk) leave(ctx context.Context, why string) {
 	for _, c := range d.sorted() {
 		d.send(c, &fb.ShutdownT{Reason: why}, 0, nil)
 		d.refuse(c, why)
+	}
+	for _, e := range slices.Clone(d.errands) {
+		d.closeErrand(ctx, e, "the node ends: "+why)
 	}
 	for _, a := range d.early {
 		d.arrive(ctx, a)
@@ -401,26 +433,24 @@ func amounts(list []*fb.ResourceT) []work.Amount {
 // grantGroup lets the tasks of a group that a process made use its bundles here.
 func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
 	group := taskOf(u.Group)
-	g := d.groups[group]
 	if d.core == nil {
 		return
 	}
-	if g == nil { // not made by a process that is here: of another agent's, or of one before this one
-		g = &made{detached: true}
-		d.groups[group] = g
-	}
+	g := d.madeOf(group) // new, if it was not made by a process that is here: of another agent's, or of one before this one
 	switch u.Phase {
 	case fb.GroupPhaseCreated:
-		for _, b := range bundles {
-			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices})
-		}
-		g.bundles = bundles
+		d.learnNodes(u.Nodes)
+		d.grantBundles(group, bundles)
+		g.bundles, g.places = bundles, u.Places
+		d.tellPlaces(g, 0)
 	case fb.GroupPhasePending, fb.GroupPhaseStopping:
 		for _, b := range g.bundles {
-			d.brings(work.Grant{Group: group, Bundle: int32(b.Index)})
+			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Lost: true})
 		}
-		g.bundles = nil
+		d.brings(work.Place{Group: group, Gone: true})
+		g.bundles, g.places = nil, nil
 	case fb.GroupPhaseEnded: // tasks may wait for it of which nothing was ever here
+		d.brings(work.Place{Group: group, Gone: true})
 		d.brings(work.Grant{Group: group, Gone: true})
 		delete(d.groups, group)
 	}

@@ -27,9 +27,9 @@ type workConn struct {
 	client   bool      // the loop's core knows it as a client, too
 	made     bool      // a group
 	dirty    bool
-	met      map[uint64]bool      // arenas that it can read
-	pidfd    *os.File             // of a driver; nil: its connection is all that is known of it
-	acks     []*fb.RankOutputAckT // of output that it was sent and may not have read
+	met      map[uint64]bool // arenas that it can read
+	pidfd    *os.File        // of a driver; nil: its connection is all that is known of it
+	acks     []outputAck     // of output that it was sent and may not have read
 }
 
 // arrival is a process that said what it is.
@@ -187,6 +187,7 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 	slices.SortFunc(groups, func(a, b id.Task) int { return cmp.Compare(a.Counter, b.Counter) })
 	for _, group := range groups { // nobody tells of their end any more
 		if group.Process == c.process && uint32(group.Agent) == d.agent && !d.groups[group].detached {
+			d.brings(work.Place{Group: group, Gone: true})
 			d.brings(work.Grant{Group: group, Gone: true})
 			delete(d.groups, group)
 		}
@@ -221,7 +222,10 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 			return
 		}
 		d.stake.wanted, c.made = true, true
-		d.groups[taskOf(g.Group)] = &made{detached: g.Detached}
+		d.groups[taskOf(g.Group)] = &made{group: taskOf(g.Group), detached: g.Detached}
+		if g.Program == nil { // who loses a node goes on elsewhere
+			g.MaxRestarts = -1
+		}
 	}
 	if !c.client {
 		c.client = true

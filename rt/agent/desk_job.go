@@ -22,7 +22,10 @@ type job struct {
 	worker   string // MANIPLE_JOB_CONFIG of its workers
 	drivers  int
 	hired    int
-	over     bool        // its driver has ended
+	over     bool // its driver has ended
+	language string
+	text     string      // the job_config
+	errand   *errand     // its driver is another agent's
 	left     []*workConn // workers that are gone and made groups, which end with the driver
 	template *template
 }
@@ -54,20 +57,34 @@ func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, st
 		j.drivers++
 		return j, ""
 	}
-	if a.Language == "python" && (!strings.HasPrefix(config.Executable, "/") || !strings.HasPrefix(config.Cwd, "/")) {
+	j, why := d.newJob(ctx, uint32(c.process), fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), a.Language, a.JobConfig)
+	if j != nil {
+		d.stake.eager = true
+	}
+	return j, why
+}
+
+// newJob begins a job, of a driver here or of one whose agent has tasks for this one.
+func (d *desk) newJob(ctx context.Context, number uint32, name, language, text string) (*job, string) {
+	var config jobConfig
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &config); err != nil {
+			return nil, "its job_config can't be read: " + err.Error()
+		}
+	}
+	if language == "python" && (!strings.HasPrefix(config.Executable, "/") || !strings.HasPrefix(config.Cwd, "/")) {
 		return nil, "its job_config names neither its Python nor its directory: install the same maniple everywhere"
 	}
-	j := &job{number: uint32(c.process), name: fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), config: config, drivers: 1}
-	text, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
+	j := &job{number: number, name: name, config: config, language: language, text: text, drivers: 1}
+	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
 	if err != nil {
 		return nil, "its job_config can't be passed on: " + err.Error()
 	}
-	j.worker = string(text)
+	j.worker = string(own)
 	d.jobs = append(d.jobs, j)
-	if a.Language == "python" { // warm before the first task comes
+	if language == "python" { // warm before the first task comes
 		d.templateFor(ctx, j)
 	}
-	d.stake.eager = true
 	return j, ""
 }
 
@@ -124,15 +141,31 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 
 // toldOutput passes what a template and its workers print to the driver.
 func (d *desk) toldOutput(m *fb.RankOutputT, data []byte) {
-	ack := &fb.RankOutputAckT{Group: m.Group, Incarnation: m.Incarnation, Rank: m.Rank, Stream: m.Stream, Offset: m.Offset + uint64(len(data))}
-	if m.Eof {
-		ack.Offset++
+	for _, t := range d.templates {
+		if t.group == taskOf(m.Group) && t.job.errand != nil {
+			d.errandSend(t.job.errand, m, data) // it acknowledges
+			return
+		}
 	}
-	var to *workConn
 	for _, t := range d.templates {
 		if t.group == taskOf(m.Group) {
-			to = d.conns[id.Process(t.job.number)]
+			d.output(t.job, nil, m, data)
+			return
 		}
+	}
+	d.output(nil, nil, m, data)
+}
+
+// output gives what workers print to a driver here. from: they are of another agent's, which is told what was read.
+func (d *desk) output(j *job, from *errand, m *fb.RankOutputT, data []byte) {
+	ack := outputAck{from: from}
+	ack.m = &fb.RankOutputAckT{Group: m.Group, Incarnation: m.Incarnation, Rank: m.Rank, Stream: m.Stream, Offset: m.Offset + uint64(len(data))}
+	if m.Eof {
+		ack.m.Offset++
+	}
+	var to *workConn
+	if j != nil {
+		to = d.conns[id.Process(j.number)]
 	}
 	if to == nil { // nobody is left who wants it
 		d.acks = append(d.acks, ack)
@@ -147,6 +180,20 @@ func (d *desk) toldOutput(m *fb.RankOutputT, data []byte) {
 	to.acks = append(to.acks, ack)
 }
 
+// outputAck is one that is due when its output was read.
+type outputAck struct {
+	m    *fb.RankOutputAckT
+	from *errand // the workers are at another agent
+}
+
+func (d *desk) acknowledge(ctx context.Context, a outputAck) {
+	if a.from == nil {
+		d.ask(ctx, d.process, a.m, 0, nil)
+	} else if slices.Contains(d.errands, a.from) {
+		d.errandSend(a.from, a.m, nil)
+	}
+}
+
 // outputAhead is how much a driver may leave unread before what its workers print waits for it; then it is looked
 // at again after outputLook.
 const (
@@ -158,7 +205,7 @@ const (
 func (d *desk) settleOutput(ctx context.Context) int64 {
 	next := never
 	for _, a := range d.acks {
-		d.ask(ctx, d.process, a, 0, nil)
+		d.acknowledge(ctx, a)
 	}
 	d.acks = d.acks[:0]
 	d.acking = slices.DeleteFunc(d.acking, func(c *workConn) bool {
@@ -167,7 +214,7 @@ func (d *desk) settleOutput(ctx context.Context) int64 {
 			return false
 		}
 		for _, a := range c.acks {
-			d.ask(ctx, d.process, a, 0, nil)
+			d.acknowledge(ctx, a)
 		}
 		c.acks = c.acks[:0]
 		return true

@@ -61,6 +61,7 @@ const (
 func (d *desk) settleStake(ctx context.Context) int64 {
 	s, now := &d.stake, d.l.now()
 	wants := d.core.Wants()
+	d.wants = wants
 	lacking := s.lacking(wants)
 	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone })
 	next := never
@@ -225,6 +226,7 @@ func add(list []*fb.ResourceT, name string, amount int64) []*fb.ResourceT {
 type jsonNode struct {
 	Name    string             `json:"name"`
 	Agent   uint32             `json:"agent"`
+	State   string             `json:"state"`
 	Total   map[string]float64 `json:"total"`
 	Free    map[string]float64 `json:"free"`
 	Devices []struct {
@@ -239,6 +241,17 @@ func (d *desk) nodeOf(payload []byte) *jsonNode {
 	}
 	if err := json.Unmarshal(payload, &reply); err != nil {
 		return nil
+	}
+	up := 0
+	for _, n := range reply.Nodes {
+		if n != nil && n.State == "up" {
+			d.nodes[n.Agent] = n.Name
+			up++
+		}
+	}
+	if up != d.up {
+		d.up = up
+		d.brings(work.Nodes{N: up})
 	}
 	if i := slices.IndexFunc(reply.Nodes, func(n *jsonNode) bool { return n != nil && n.Agent == d.agent }); i >= 0 {
 		return reply.Nodes[i]

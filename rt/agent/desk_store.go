@@ -225,6 +225,15 @@ func (s *deskStore) Unview(p id.Process, o id.Object) {
 	}
 }
 
+// Bytes is work.Store's.
+func (s *deskStore) Bytes(o id.Object) ([]byte, error) {
+	info, ok := s.store.Lookup(o)
+	if !ok {
+		return nil, errors.New("it is not in this node's memory")
+	}
+	return s.memory.Bytes(info.Location.Arena, info.Location.Offset, info.Location.Size)
+}
+
 // Free is work.Store's.
 func (s *deskStore) Free(o id.Object) { s.do(s.store.Release(s.d.l.now(), o, nil)) }
 

@@ -195,7 +195,7 @@ func TestOutputForADriverThatEnded(t *testing.T) {
 	defer c.conn.Cut()
 	d.conns[3] = c
 	d.send(c, &fb.RankOutputT{}, 0, make([]byte, 2*outputAhead))
-	c.acks, d.acking = []*fb.RankOutputAckT{{Rank: 5}}, []*workConn{c}
+	c.acks, d.acking = []outputAck{{m: &fb.RankOutputAckT{Rank: 5}}}, []*workConn{c}
 	if next := d.settleOutput(t.Context()); next != now+int64(outputLook) || len(d.asked()) > 0 {
 		t.Error("what it has not read was acknowledged")
 	}

@@ -298,10 +298,8 @@ func (d *desk) settleLate(now int64) int64 {
 			if why == "" {
 				why = "it was started and has not attached: its Python, or a file system, may be slow"
 			}
-			if c := d.conns[id.Process(t.job.number)]; c != nil {
-				d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
-					Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, 0, nil)
-			}
+			d.toDriver(t.job, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
+				Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, nil)
 		}
 	}
 	for _, h := range d.hired {

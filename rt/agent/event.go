@@ -67,6 +67,13 @@ type FromPeer struct {
 	Payload []byte
 }
 
+// ToAgent is a message of this agent's desk to another agent's.
+type ToAgent struct {
+	Peer    uint32
+	M       Message
+	Payload []byte
+}
+
 // FromClient is a message of a client; the shell numbers clients 1, 2, ... and uses no number twice.
 // The first one is Attach.
 type FromClient struct {
@@ -129,6 +136,7 @@ func (FromHead) event()     {}
 func (PeerUp) event()       {}
 func (PeerDead) event()     {}
 func (FromPeer) event()     {}
+func (ToAgent) event()      {}
 func (FromClient) event()   {}
 func (ClientGone) event()   {}
 func (FromKeeper) event()   {}

@@ -97,7 +97,13 @@ func (l *loop) take(ctx context.Context, it item) {
 			d.spool.input(d.written)
 		}
 	}
-	l.step(ctx, it.ev)
+	if p, ok := it.ev.(FromPeer); ok && isErrand(p.M) {
+		if !l.core.Dead(p.Peer) {
+			l.desk.fromPeer(ctx, p)
+		}
+	} else {
+		l.step(ctx, it.ev)
+	}
 	if it.link != nil {
 		it.link.Consumed(it.msg)
 	}
@@ -111,6 +117,31 @@ func (l *loop) step(ctx context.Context, ev Event) {
 	for i, e := range l.effects {
 		l.apply(ctx, e)
 		l.effects[i] = nil
+	}
+	l.tellDesk(ctx, ev)
+}
+
+// tellDesk tells the desk what it has to know of other agents, and of bundles.
+func (l *loop) tellDesk(ctx context.Context, ev Event) {
+	if l.desk == nil || l.desk.process == 0 { // it is told of what is there when it begins
+		return
+	}
+	switch ev := ev.(type) {
+	case PeerDead:
+		l.desk.peerLost(ctx, ev.Peer, "the connection to it broke", l.core.Dead(ev.Peer))
+	case FromHead:
+		switch m := ev.M.(type) {
+		case *fb.AgentDeadT:
+			l.desk.peerLost(ctx, m.Agent, "it died: "+m.Reason, true)
+		case *fb.PeerInfoT:
+			if m.Dead {
+				l.desk.peerLost(ctx, m.Agent, "it died", true)
+			}
+		case *fb.BundleReserveT:
+			l.desk.reserved(taskOf(m.Group), m.Incarnation, l.core.bundlesOf(taskOf(m.Group), m.Incarnation))
+		case *fb.BundleReleaseT:
+			l.desk.reserved(taskOf(m.Group), m.Incarnation, nil)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ type peer struct {
 	redialAt    int64
 	outstanding int       // bytes of output sent to it and not acknowledged
 	held        bool      // output waits because outstanding is at its bound
-	pending     []Message // until it is known where the peer is
+	pending     []ToAgent // until it is known where the peer is
 }
 
 func (p *peer) ready() bool { return p.linked && !p.dead }
@@ -107,6 +107,7 @@ func (c *Core) onPeerDead(agent uint32) {
 		return
 	}
 	p.linked = false
+	p.pending = slices.DeleteFunc(p.pending, func(m ToAgent) bool { return isErrand(m.M) }) // the desk gives them up
 	for _, g := range c.gangs.order {
 		if g.sink.known && g.sink.agent == agent {
 			p.wanted = !p.dead
@@ -134,7 +135,21 @@ func (c *Core) tellPeer(agent uint32, m Message) {
 	if p.ready() {
 		c.emit(ToPeer{Peer: agent, M: m})
 	} else if len(p.pending) < maxPending {
-		p.pending = append(p.pending, m)
+		p.pending = append(p.pending, ToAgent{Peer: agent, M: m})
+	}
+}
+
+// toAgent sends what the desk has for another agent's. The desk bounds it, and is told when it was in vain.
+func (c *Core) toAgent(ev ToAgent) {
+	p := c.route(ev.Peer)
+	if p == nil || p.dead {
+		return
+	}
+	c.reachPeer(ev.Peer)
+	if p.ready() && len(p.pending) == 0 {
+		c.emit(ToPeer{Peer: ev.Peer, M: ev.M, Payload: ev.Payload})
+	} else {
+		p.pending = append(p.pending, ev)
 	}
 }
 
@@ -142,7 +157,7 @@ func (c *Core) tellPeer(agent uint32, m Message) {
 func (c *Core) resume(p *peer) {
 	if p.ready() {
 		for _, m := range p.pending {
-			c.emit(ToPeer{Peer: p.agent, M: m})
+			c.emit(ToPeer{Peer: p.agent, M: m.M, Payload: m.Payload})
 		}
 		p.pending = nil
 	}

@@ -35,7 +35,7 @@ func (r *ringFile) note(now int64, ev Event) {
 	}
 	text := ""
 	switch ev := ev.(type) {
-	case Output, InputWritten, Tick, OutputEOF:
+	case Output, InputWritten, Tick, OutputEOF, ToAgent:
 		return
 	case FromHead:
 		text = "head " + typeName(ev.M)

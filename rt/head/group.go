@@ -351,6 +351,13 @@ func (c *Core) reserve(g *group, p *place) {
 // reserved takes in that an agent holds, or can't hold, its bundles.
 func (c *Core) reserved(m *member, r *fb.BundleReservedT) {
 	g := c.state.byID[taskOf(r.Group)]
+	if g != nil && g.phase == fb.GroupPhaseCreated && g.incarnation == r.Incarnation && r.Error == "" {
+		if p := g.placeAt(m.number); p != nil && !p.run.reserved { // by the agent after the one that it was first reserved by
+			p.run.reserved = true
+			c.tell(g)
+		}
+		return
+	}
 	if g == nil || g.phase != fb.GroupPhaseReserving || g.incarnation != r.Incarnation {
 		return
 	}

@@ -40,6 +40,9 @@ func (c *Core) update(g *group) *fb.GroupUpdateT {
 		for _, p := range g.places {
 			u.Ranks = g.ranksOf(u.Ranks, p)
 			u.Nodes = append(u.Nodes, c.peer(p.agent))
+			if g.create.Program == nil { // whose bundles other agents may give tasks to
+				u.Places = append(u.Places, &fb.RecPlaceT{Agent: uint32(p.agent), Node: p.node, Bundles: p.bundles})
+			}
 		}
 	}
 	return u

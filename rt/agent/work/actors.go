@@ -32,6 +32,8 @@ type actor struct {
 	named       bool
 	ending      bool   // nobody has a handle: it ends when it has done what was asked
 	pinned      bool   // detached
+	proxy       bool   // it is another agent's
+	lost        bool   // its worker died: it might be made again, if it were not for its restarts
 	code        string // of the error that its calls get when it is dead
 	reason      string
 }
@@ -93,7 +95,14 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 		return
 	}
 	c.giveBack(p, t.cost)
-	a := &actor{entry: t.entry, job: p.job, class: cl, function: fn, create: t, incarnation: 1, table: m, detached: m.Detached, byCaller: map[laneKey]*lane{}}
+	incarnation := uint32(1)
+	if p.kind == Owner && p.nextActor == t.id() {
+		incarnation = p.nextLife
+	}
+	if old := t.entry.actor; old != nil && old.proxy {
+		c.endProxy(old)
+	}
+	a := &actor{entry: t.entry, job: p.job, class: cl, function: fn, create: t, incarnation: incarnation, table: m, detached: m.Detached, byCaller: map[laneKey]*lane{}}
 	t.kind, t.class, t.function, t.actor = create, cl, fn, a
 	t.entry.actor = a
 	c.actors = append(c.actors, a)
@@ -101,7 +110,7 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 	a.limits()
 	// To workers it goes with the agent's number of its shape.
 	table := *m
-	table.Shape = cl.number
+	table.Shape, table.Job = cl.number, p.job.number
 	if frame := c.encode(&table, 0, f.payload); frame != nil {
 		c.memory.give(t.frame)
 		t.frame, t.argsAt = frame, uint32(len(frame)-len(f.payload))
@@ -220,7 +229,14 @@ func (c *Core) tell(a *actor) {
 }
 
 func (c *Core) tellOne(a *actor, p *process) {
-	c.table(p, &fb.ActorStateT{Actor: taskT(a.id()), Phase: a.phase, Incarnation: a.incarnation, Reason: a.reason, Node: c.cfg.Node}, 0, nil)
+	m := &fb.ActorStateT{Actor: taskT(a.id()), Phase: a.phase, Incarnation: a.incarnation, Reason: a.reason, Node: c.cfg.Node}
+	if a.worker != nil && a.worker.host != nil {
+		m.Node = a.worker.host.node
+	}
+	if a.phase == fb.ActorPhaseDead && !a.lost {
+		m.Code = a.code
+	}
+	c.table(p, m, 0, nil)
 }
 
 // actorLost: its worker is over. It is made again, if it may be.
@@ -228,6 +244,7 @@ func (c *Core) actorLost(a *actor, why string) {
 	switch {
 	case a.phase == fb.ActorPhaseDead:
 	case !a.returns():
+		a.lost = !a.ending
 		c.endActor(a, "its worker died: "+why, false)
 	default:
 		a.restarts++

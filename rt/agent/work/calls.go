@@ -21,6 +21,13 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	e := c.entries[taskOf(m.Actor)]
+	if e != nil && e.actor == nil {
+		c.proxy(e)
+	}
+	if p.remote() && (e == nil || e.actor == nil) {
+		c.strayCall(p, m, f)
+		return
+	}
 	if e == nil || e.actor == nil || e.first == nil || !c.mayName(p, e.first) {
 		c.refuse(p, "called an actor that it has no handle of")
 		return
@@ -42,7 +49,7 @@ func (c *Core) onCall(p *process, f frame) {
 	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
 	t.deadline = int64(min(m.Deadline, 1<<62))
 	t.retries = cl.table.Retries
-	m.Shape, m.Attempt, m.Incarnation = cl.number, 0, a.incarnation
+	m.Shape, m.Attempt, m.Incarnation, m.Job = cl.number, 0, a.incarnation, p.job.number
 	t.stamped = a.incarnation
 	wire.PutCall(t.frame[wire.HeaderSize:], m)
 	e.first.pins++
@@ -141,6 +148,9 @@ func (c *Core) pump() {
 				continue
 			}
 			idle = 0
+			if c.bounced(t, w) {
+				continue
+			}
 			g.flying++
 			a.flying++
 			if t.stamped != a.incarnation {
@@ -198,6 +208,8 @@ func (c *Core) failCall(t *task) {
 // its worker, after which it is made again if it may.
 func (c *Core) killActor(a *actor, force uint32) {
 	switch {
+	case a.proxy:
+		c.cancelAway(a.worker.process, a.id(), force, false)
 	case a.phase == fb.ActorPhaseDead:
 	case force == 0:
 		c.endGently(a)
@@ -220,12 +232,21 @@ func (c *Core) endGently(a *actor) {
 	if a.phase != fb.ActorPhaseAlive {
 		return // once it is made
 	}
-	c.table(a.worker.process, &fb.ShutdownT{Reason: "nobody has a handle of the actor any more"}, 0, nil)
+	if a.worker.host != nil {
+		c.cancelAway(a.worker.process, a.id(), 0, false)
+	} else {
+		c.table(a.worker.process, &fb.ShutdownT{Reason: "nobody has a handle of the actor any more"}, 0, nil)
+	}
 	c.at(c.now+endAfter, timerActor, a.id(), 0, 0)
 }
 
 // unnamed: nobody has a handle of an actor any more, and no call is on its way.
 func (c *Core) unnamed(a *actor) {
+	if a.proxy {
+		c.endProxy(a)
+		c.tidy(a.entry)
+		return
+	}
 	if a.phase == fb.ActorPhaseDead {
 		a.entry.actor = nil
 		c.tidy(a.entry)

@@ -16,7 +16,7 @@ func (c *Core) onCancel(p *process, f frame) {
 	name := taskOf(m.Task)
 	e := c.entries[name]
 	if e == nil {
-		if name.Process == p.id && name.Agent == c.cfg.Agent {
+		if name.Process == p.id && name.Agent == c.cfg.Agent || p.remote() {
 			c.strays++ // it is over
 			return
 		}
@@ -34,6 +34,8 @@ func (c *Core) onCancel(p *process, f frame) {
 	}
 	if e.task != nil {
 		c.cancelTask(e.task, force != 0, recursive)
+	} else if e.first != nil && e.first.foreign && p != c.home(e.first) {
+		c.cancelAway(c.home(e.first), name, force, recursive)
 	}
 }
 
@@ -73,6 +75,12 @@ func (c *Core) cancelTask(t *task, force, recursive bool) {
 	switch {
 	case t.state == taskWaiting, t.state == taskQueued:
 		c.fail(t, codeCancelled, "it was cancelled before it started")
+	case t.worker.host != nil:
+		n := uint32(0)
+		if force {
+			n = 1
+		}
+		c.cancelAway(t.worker.process, t.id(), n, recursive)
 	case force && t.kind == plain && !t.forced:
 		t.forced = true
 		c.kill(t.worker, "its task was cancelled by force")

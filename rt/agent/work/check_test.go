@@ -19,7 +19,70 @@ func check(c *Core) error {
 	if err := checkTasks(c); err != nil {
 		return err
 	}
+	if err := checkPlaces(c); err != nil {
+		return err
+	}
 	return checkGrants(c)
+}
+
+// checkPlaces: what this agent has sent to a place, and what it keeps of other agents', adds up.
+func checkPlaces(c *Core) error {
+	n, used := map[*place]int{}, map[*place]map[int]int64{}
+	count := func(p *place, d *demand) {
+		n[p]++
+		if used[p] == nil {
+			used[p] = map[int]int64{}
+		}
+		for _, x := range d.parts {
+			used[p][x.resource] += x.amount
+		}
+	}
+	for _, h := range c.hosts {
+		for _, w := range h.actors {
+			count(w.place, w.need)
+		}
+		for _, t := range tasksOf(h) {
+			if t.place == nil {
+				return fmt.Errorf("task %v is at no place", t.id())
+			}
+			count(t.place, &t.class.need)
+		}
+	}
+	for _, p := range c.places {
+		if p.n != n[p] {
+			return fmt.Errorf("%d tasks and actors are at %s, counts %d", n[p], p.node, p.n)
+		}
+		for i := range p.total {
+			if p.total[i] != p.free[i]+used[p][i] {
+				return fmt.Errorf("at %s %d of %s are free, %d used, of %d", p.node, p.free[i], c.names[i], used[p][i], p.total[i])
+			}
+		}
+	}
+	listed := 0
+	for _, p := range c.processes {
+		for i, o := range p.lends {
+			if l := c.lent[o]; !o.foreign || l == nil || l.home != p || l.at != i {
+				return fmt.Errorf("object %v came from %d, which does not know it", o.id(), p.id)
+			}
+			listed++
+		}
+		if len(p.lent) > 0 && p.kind == Host {
+			return fmt.Errorf("%d objects are lent by %d and settled by nobody", len(p.lent), p.id)
+		}
+	}
+	if listed != len(c.lent) {
+		return fmt.Errorf("%d objects came from elsewhere, counts %d", listed, len(c.lent))
+	}
+	return nil
+}
+
+func tasksOf(h *host) (list []*task) {
+	if h.tasks != nil {
+		for t := h.tasks.flight.head; t != nil; t = t.listed {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 func checkObjects(c *Core) error {
@@ -104,7 +167,7 @@ func checkObjects(c *Core) error {
 			if o.pins != pins[o] {
 				return fmt.Errorf("REF-1: object %v[%d] has %d pins and counts %d", name, i, pins[o], o.pins)
 			}
-			if o.holders == nil && o.pins == 0 {
+			if o.holders == nil && o.pins == 0 && !(o.foreign && slices.Contains(c.home(o).lent, o)) {
 				return fmt.Errorf("REF-1: object %v[%d] is of no use and there", name, i)
 			}
 		}
@@ -159,7 +222,14 @@ func checkTasks(c *Core) error {
 	}
 	flying := map[*class]int{}
 	deep := 0
-	for _, w := range c.workers {
+	all := slices.Clone(c.workers)
+	for _, h := range c.hosts {
+		all = append(all, h.actors...)
+		if h.tasks != nil {
+			all = append(all, h.tasks)
+		}
+	}
+	for _, w := range all {
 		n, blocked := 0, 0
 		for t := w.flight.head; t != nil; t = t.listed {
 			n++

@@ -6,6 +6,8 @@ const (
 	codeCancelled     = "CANCELLED"           // it was cancelled, or its driver ended
 	codeTimeout       = "TIMEOUT"             // its deadline passed before it started
 	codeWorkerDied    = "WORKER_DIED"         // the process that ran it died, and its retries are used up
+	codeNodeDied      = "NODE_DIED"           // the node that ran it died, and its retries are used up
+	codeLost          = "OBJECT_LOST"         // the node that had it died, or could not send it
 	codeEnvironment   = "ENVIRONMENT"         // no process could be started for it
 	codeDeadlock      = "DEADLOCK"            // its ancestors keep from it what it needs (WORK-9)
 	codeUnschedulable = "TASK_UNSCHEDULABLE"  // it may run on no node

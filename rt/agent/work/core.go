@@ -76,9 +76,15 @@ type Core struct {
 	hungry    int       // classes that found no room in the last pass
 	hasty     bool      // a class waits for workers of its own that will be free soon
 	checking  bool      // a chain is looked at
-	deep      int       // workers with tasks queued behind one that runs
-	calm      int64     // when idle workers are looked at, 0: no need
-	hireAt    int64     // when a class tries another worker, 0: none waits for that
+	places    []*place  // of other agents
+	hosts     []*host
+	nodes     int                // of the cluster
+	lent      map[*object]*lends // what other agents sent
+	asked     []question         // that other agents have not answered
+	questions uint64
+	deep      int   // workers with tasks queued behind one that runs
+	calm      int64 // when idle workers are looked at, 0: no need
+	hireAt    int64 // when a class tries another worker, 0: none waits for that
 	nextClass uint32
 
 	actors  []*actor // alive or to be
@@ -124,7 +130,7 @@ func New(cfg Config) *Core {
 		cfg.Processes = 1024
 	}
 	c := &Core{
-		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{},
+		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{},
 		names: []string{"CPU", "GPU", "memory"}, builder: flatbuffers.NewBuilder(1024),
 	}
 	c.read = scratch{
@@ -149,7 +155,9 @@ func New(cfg Config) *Core {
 func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	c.now, c.out = now, out
 	for _, p := range c.sent {
-		p.out, p.mark = p.out[:0], 0
+		if p.out, p.mark = p.out[:0], 0; cap(p.out) > largest && p.remote() {
+			p.out = nil
+		}
 	}
 	c.sent = c.sent[:0]
 	switch ev := ev.(type) {
@@ -167,6 +175,12 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onFailed(ev)
 	case Grant:
 		c.onGrant(ev)
+	case Place:
+		c.onPlace(ev)
+	case Nodes:
+		c.nodes, c.restless = ev.N, true
+	case Waits:
+		c.onWaits(ev)
 	case Tick:
 		c.tick()
 	}
@@ -182,6 +196,7 @@ func (c *Core) settleTurn() {
 		c.reap()
 		c.pump()
 		c.dispatch()
+		c.idleHosts()
 		more = len(c.failing) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
 	}
 	for _, p := range c.dirty {

@@ -14,6 +14,9 @@ type credit struct {
 // spend takes one record and so many bytes of what p was granted; if it had not so much left, its
 // connection ends. A message of more than seven eighths of the grant may go when so much is there.
 func (c *Core) spend(p *process, bytes uint32) bool {
+	if p.remote() {
+		return true // it was spent there
+	}
 	left := int64(c.cfg.Bytes) - int64(p.owed.bytes)
 	if p.owed.records >= c.cfg.Records || left < int64(min(uint64(bytes), c.cfg.Bytes-c.cfg.Bytes/8)) {
 		c.refuse(p, "spent more than its credit")
@@ -27,7 +30,7 @@ func (c *Core) spend(p *process, bytes uint32) bool {
 // giveBack returns what a submit, call, create or put has spent. It is told in eighths of the grant, so
 // that its frames are few.
 func (c *Core) giveBack(p *process, bytes uint32) {
-	if p.gone || p.id == 0 {
+	if p.gone || p.id == 0 || p.remote() {
 		return
 	}
 	p.spent.records++

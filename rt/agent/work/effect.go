@@ -21,6 +21,10 @@ const (
 	Pass
 	// Meet has Process reach the Store's arena of number Key, after all that was appended before, and before what comes.
 	Meet
+	// NeedHost opens an errand of Need.Job to the agent of number Key; answered by ProcessUp, in the end by ProcessGone.
+	NeedHost
+	// Watch has the places of Group told, by Place and Grant.
+	Watch
 )
 
 // Effect is what a Core wants done, in order. It is one struct and no interface: a turn has thousands.
@@ -32,6 +36,7 @@ type Effect struct {
 	Code    string
 	Text    string // Say; why, of KillWorker and CloseProcess
 	Need    *Need
+	Group   id.Task
 }
 
 // Need describes a worker.

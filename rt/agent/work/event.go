@@ -19,15 +19,19 @@ type Kind uint8
 const (
 	Driver Kind = iota + 1 // a job of its own, or another one's as a second process (after a fork)
 	Worker
+	Owner // another agent, of which tasks of a job run here
+	Host  // another agent, which runs tasks of a job here
 )
 
 // ProcessUp: a process has attached. The shell numbers processes 1, 2, ... and uses no number twice.
 type ProcessUp struct {
 	Process id.Process
 	Kind    Kind
-	Job     uint32 // driver: its number, as the head gave it
+	Job     uint32 // driver: its number, as the head gave it; owner: a new one; host: that of NeedHost
 	Key     uint64 // worker: that of NeedWorker
 	PID     uint32
+	Agent   id.Agent // owner, host
+	Node    string   // of it
 }
 
 // ProcessGone: its connection is closed, and the process over. Why is for messages: "killed by signal 9".
@@ -53,6 +57,22 @@ type Grant struct {
 	Devices   []string // as many as Resources has of GPU
 	Taken     bool     // what there is less of is not to be used any longer: what runs on it ends
 	Gone      bool     // the whole group is over for good: what waits for it fails, and what still comes
+	Open      bool     // the bundle is for tasks that belong to no group,
+	Where     string   // and are to run there
+	Lost      bool     // the group is placed anew: what ran on the bundle may be tried again
+}
+
+// Place is a bundle at another agent that tasks may go to from now on, or, Gone, all of a group's or of an
+// agent's no more.
+type Place struct {
+	Group     id.Task // with Gone, zero: of any
+	Bundle    int32
+	Agent     id.Agent // with Gone, 0: of any
+	Node      string
+	Resources []Amount
+	Open      bool   // it is for tasks that belong to no group,
+	Where     string // and are to run there
+	Gone      bool
 }
 
 // Amount of a resource, in 1/10,000.
@@ -69,4 +89,5 @@ func (ProcessUp) event()    {}
 func (ProcessGone) event()  {}
 func (WorkerFailed) event() {}
 func (Grant) event()        {}
+func (Place) event()        {}
 func (Tick) event()         {}

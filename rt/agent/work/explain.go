@@ -19,20 +19,15 @@ func amountOf(n int64, name string) string {
 	return placement.Amount(n).String() + " " + name
 }
 
-// impossible says why a class can never start, whatever is granted; "" if it may.
-func (c *Core) impossible(cl *class) string {
-	if node := cl.table.Node; node != "" && node != c.cfg.Node && node != fmt.Sprint(c.cfg.Agent) && !cl.table.Soft {
-		return fmt.Sprintf("it is to run on node %q and this is %q", node, c.cfg.Node)
-	}
-	return ""
-}
-
 // explainTask says what a task waits for, by the tests that keep it from going on (WORK-10).
 func (c *Core) explainTask(t *task) string {
 	switch t.state {
 	case taskWaiting:
 		return c.explainArgs(t)
 	case taskGiven:
+		if t.worker != nil && t.worker.host != nil {
+			return fmt.Sprintf("nothing here: node %s has it", t.worker.host.node)
+		}
 		if t.worker == nil || t.worker.process == nil {
 			return "its worker, which starts"
 		}
@@ -134,13 +129,48 @@ func (c *Core) explainClass(t *task) string {
 		}
 		return "its turn" + behind
 	}
+	for _, p := range c.places {
+		if cl.mayGo(p) {
+			why = append(why, c.explainPlace(cl, p))
+		}
+	}
 	if len(why) == 0 {
 		if cl.group != (id.Task{}) {
 			return fmt.Sprintf("group %v, of which no bundle that it may use is here", cl.group)
 		}
+		if cl.where != "" {
+			return strings.TrimSuffix("a place where "+cl.where+": "+cl.nowhere, ": ") + behind
+		}
 		return "resources: nothing is granted to this node yet"
 	}
+	if cl.nowhere != "" {
+		why = append(why, "elsewhere: "+cl.nowhere)
+	}
 	return strings.Join(why, "; ") + behind
+}
+
+// explainPlace says what keeps the next task of a class from going to a place of another agent.
+func (c *Core) explainPlace(cl *class, p *place) string {
+	at := "bundle " + fmt.Sprint(p.bundle) + " at node " + p.node
+	if p.open {
+		at = "what is lent of node " + p.node
+	}
+	for _, x := range cl.need.parts {
+		if get(p.total, x.resource) < x.amount {
+			return fmt.Sprintf("%s: %s has %s at all", amountOf(x.amount, c.names[x.resource]), at, amountOf(get(p.total, x.resource), c.names[x.resource]))
+		}
+	}
+	for _, h := range c.hosts {
+		if h.job == cl.job && h.agent == p.agent && h.process == nil {
+			return "the way to node " + p.node + ", which is being opened"
+		}
+	}
+	for _, x := range cl.need.parts {
+		if get(p.free, x.resource) < x.amount {
+			return fmt.Sprintf("%s: %s is used by %d tasks and actors that this node has sent there", amountOf(x.amount, c.names[x.resource]), at, p.n)
+		}
+	}
+	return "its turn to go to node " + p.node
 }
 
 func (g *grant) name() string {

@@ -21,6 +21,8 @@ const one = 10_000
 type grant struct {
 	group   id.Task
 	bundle  int32
+	open    bool    // for tasks of no group,
+	where   string  // that are to run there
 	total   []int64 // by index of the resource
 	free    []int64 // less than zero: processes woke up from waiting and run beside others
 	sticky  []int64 // of what is leased: held by actors and by workers that wait
@@ -123,7 +125,11 @@ func (c *Core) onGrant(ev Grant) {
 		if at >= 0 {
 			g := c.grants[at]
 			c.grants = slices.Delete(c.grants, at, at+1)
-			c.evict(g)
+			if ev.Lost {
+				c.vacate(g)
+			} else {
+				c.evict(g)
+			}
 		}
 		return
 	}
@@ -132,6 +138,7 @@ func (c *Core) onGrant(ev Grant) {
 		c.grants = append(c.grants, &grant{group: ev.Group, bundle: ev.Bundle})
 	}
 	g := c.grants[at]
+	g.open, g.where = ev.Open, ev.Where
 	total := make([]int64, len(c.names))
 	for _, r := range ev.Resources {
 		total = add(total, c.index(r.Name), r.Amount)
@@ -188,6 +195,15 @@ func (c *Core) takeBack(g *grant) {
 			if w.killed == "" {
 				c.kill(w, "what it ran on was taken back from this node's tasks")
 			}
+		}
+	}
+}
+
+// vacate ends what runs on a bundle whose group is placed anew, so that it is tried again there.
+func (c *Core) vacate(g *grant) {
+	for _, w := range slices.Clone(c.workers) {
+		if w.held && w.grant == g && w.killed == "" {
+			c.kill(w, "the group that it ran in lost a node and is placed anew")
 		}
 	}
 }
@@ -254,6 +270,12 @@ func (c *Core) removed(t *task) {
 
 // onGrants tells whether a class may use a grant.
 func (cl *class) mayUse(g *grant) bool {
+	if g.open {
+		return cl.group == (id.Task{}) && cl.where == g.where && !cl.home
+	}
+	if cl.where != "" && cl.where != spread && g.group == (id.Task{}) {
+		return false
+	}
 	return g.group == cl.group && (g.group == (id.Task{}) || cl.table.Bundle < 0 || cl.table.Bundle == g.bundle)
 }
 

@@ -55,25 +55,29 @@ type shape struct {
 // class is a shape that all processes of a job share: tasks that can stand in for one another as far
 // as a worker and its resources are concerned.
 type class struct {
-	number    uint32 // on connections to workers
-	job       *job
-	language  string
-	frame     []byte // Shape with that number
-	table     *fb.ShapeT
-	group     id.Task
-	need      demand
-	lease     []Amount // the same, for Wants
-	queue     list
-	leased    []*worker // that hold a lease for it, actors not among them
-	starting  int       // of these, not attached yet
-	flying    int       // tasks of it that workers have
-	active    bool
-	hungry    bool   // no room in the last pass
-	since     int64  // hungry since
-	failed    int    // workers in a row that did not start
-	failedKey uint64 // those asked for up to it are counted
-	hireAt    int64  // when another one is tried, with workers at work
-	why       string // of the last of them
+	number     uint32 // on connections to workers
+	job        *job
+	language   string
+	frame      []byte // Shape with that number
+	table      *fb.ShapeT
+	group      id.Task
+	where      string // its tasks are to run, "": anywhere
+	home       bool   // on this node
+	spreadFrom int64  // when what is to be spread began to wait for places on other nodes
+	nowhere    string // why there is nothing for it, as the head says
+	need       demand
+	lease      []Amount // the same, for Wants
+	queue      list
+	leased     []*worker // that hold a lease for it, actors not among them
+	starting   int       // of these, not attached yet
+	flying     int       // tasks of it that workers have
+	active     bool
+	hungry     bool   // no room in the last pass
+	since      int64  // hungry since
+	failed     int    // workers in a row that did not start
+	failedKey  uint64 // those asked for up to it are counted
+	hireAt     int64  // when another one is tried, with workers at work
+	why        string // of the last of them
 }
 
 func (c *Core) jobOf(number uint32) *job {
@@ -111,6 +115,7 @@ func (c *Core) endJob(j *job, driver *process) {
 	}
 	c.dropTasks(driver)
 	c.dropTasks(j.home)
+	c.endHosts(j)
 	for _, w := range slices.Clone(c.workers) {
 		if w.job == j && w.actor == nil {
 			c.kill(w, "its driver ended")
@@ -125,6 +130,9 @@ func (c *Core) dropTasks(p *process) {
 		next := t.ownedAfter
 		if t.kind != create {
 			t.cancelled = true
+			if t.worker != nil && p.remote() { // which may send it again before its worker has ended
+				c.leave(t)
+			}
 			if t.worker == nil {
 				c.fail(t, codeCancelled, "the driver of its job ended")
 				next = p.tasks.head // what waited for it may have failed, too
@@ -204,10 +212,14 @@ func (c *Core) class(p *process, number uint32, language string) *class {
 		table := *s.table
 		table.Number = c.nextClass
 		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, group: taskOf(table.Group)}
+		cl.where, cl.home = c.placeOf(&table)
 		cl.frame = c.encode(&table, 0, nil)
 		cl.need = c.demand(table.Resources)
 		for _, p := range cl.need.parts {
 			cl.lease = append(cl.lease, Amount{c.names[p.resource], p.amount})
+		}
+		if cl.group != (id.Task{}) && c.grantsOf(cl) == 0 && !slices.ContainsFunc(c.places, cl.mayGo) {
+			c.out = append(c.out, Effect{Do: Watch, Group: cl.group})
 		}
 		p.job.classes[key] = cl
 	}

@@ -46,6 +46,7 @@ type jsonTask struct {
 	PID     uint32  `json:"pid,omitempty"`
 	Seconds float64 `json:"seconds"` // in this state
 	Waits   string  `json:"waits,omitempty"`
+	Node    string  `json:"node,omitempty"` // that has it, if not this one
 }
 
 type jsonActor struct {
@@ -109,7 +110,9 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 	case "workers":
 		r.Workers, r.Count = c.listWorkers()
 	case "actor":
-		r.Actor, err = c.getActor(p, m.Id)
+		if r.Actor, err = c.getActor(p, m.Id); err != nil && c.askOwner(p, m, f.corr) {
+			return // whose names are those of the job
+		}
 	case "explain":
 		var e jsonExplain
 		if e, err = c.explain(m.Id); err != nil {
@@ -167,6 +170,8 @@ func (c *Core) explain(ref string) (jsonExplain, error) {
 	switch {
 	case e == nil:
 		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
+	case e.actor != nil && e.actor.proxy:
+		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is another agent's: it came from node %s", ref, e.actor.worker.host.node)}, nil
 	case e.actor != nil && e.actor.create == nil:
 		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is dead: %s", e.actor.title(), e.actor.reason)}, nil
 	case e.actor != nil:
@@ -210,6 +215,10 @@ func (c *Core) listTasks() (out []jsonTask, n int) {
 				j.State = "queued"
 			case taskGiven:
 				j.State = "running"
+				if t.worker.host != nil {
+					j.State, j.Node = "given", t.worker.host.node
+					break
+				}
 				if t.blocked {
 					j.State = "blocked"
 				} else if t.worker.actor == nil && t != t.worker.flight.head {

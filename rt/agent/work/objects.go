@@ -31,6 +31,7 @@ type object struct {
 	state   objectState
 	dying   bool
 	placed  bool    // its value lies in the Store
+	foreign bool    // another agent sent it
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	value   []byte  // its Result frame
 	holders *holder // processes that have a reference
@@ -100,7 +101,21 @@ func (c *Core) tidy(e *entry) {
 
 // minted tells whether an ID is one that p may mint, and a new one.
 func (c *Core) minted(p *process, t id.Task) bool {
+	if p.remote() { // of which references may be here, or an actor's life before this one
+		e := c.entries[t]
+		return t.Agent != c.cfg.Agent && (e == nil || e.task == nil && (e.actor == nil || e.actor.proxy || e.actor.phase == fb.ActorPhaseDead))
+	}
 	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entries[t] == nil
+}
+
+// renewed gives an object to a task that begins, without the value that one before it may have left.
+func (c *Core) renewed(e *entry, index uint32) *object {
+	o := e.object(index)
+	if o == nil {
+		return c.newObject(e, index)
+	}
+	c.empty(o)
+	return o
 }
 
 func (c *Core) onPut(p *process, f frame) {
@@ -175,6 +190,7 @@ func (c *Core) await(o *object, w waiter) {
 		o.last.next = x
 	}
 	o.last = x
+	c.ask(o)
 }
 
 // unwait removes those for which gone is true from who waits for an object.
@@ -228,6 +244,11 @@ func (c *Core) getUnheld(p *process, name id.Object, f frame) {
 		if w := e.task.worker; w != nil && w.process != nil {
 			c.forward(w.process, f.whole)
 		}
+		return
+	}
+	if p.remote() {
+		c.forward(p, c.resultFrame(name, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
+			c.failure(codeLost, "object "+objectName(name)+" is not at node "+c.cfg.Node+" any more", name.Task)))
 		return
 	}
 	if name.Task.Process == p.id && name.Task.Agent == c.cfg.Agent {
@@ -291,13 +312,17 @@ func (c *Core) size(o *object) uint64 {
 // sendValue sends an object's value, or its place. What it names is thereby delivered; so is, with its
 // place, the object itself.
 func (c *Core) sendValue(p *process, o *object) {
-	m, payload := c.readResult(o.value)
+	value := o.value
+	if p.remote() {
+		value = c.whole(value)
+	}
+	m, payload := c.readResult(value)
 	refs := int(m.Refs)
 	for i := range refs {
 		c.deliver(p, objectAt(payload, i))
 	}
-	if o.placed {
+	if o.placed && !p.remote() {
 		c.deliver(p, o.id())
 	}
-	c.forward(p, o.value)
+	c.forward(p, value)
 }

@@ -28,6 +28,16 @@ type process struct {
 	met     map[uint64]bool // arenas
 	sealed  sealed          // a result, of which the next frame has to tell
 
+	// Of another agent.
+	agent     id.Agent
+	node      string
+	lends     []*object // that it sent references to
+	lent      []*object // of them, those that came for a frame which is being taken in
+	nextActor id.Task
+	nextLife  uint32
+	states    map[id.Task]*fb.ActorStateT // of actors that it sent handles of
+	way       *host                       // to them
+
 	out   []byte // frames of this turn
 	mark  int    // what of them has an effect
 	dirty bool
@@ -82,6 +92,14 @@ func (c *Core) walk(p *process, b []byte) {
 func (c *Core) frame(p *process, f frame) {
 	if p.sealed.is && f.kind != fb.FrameTypeResult {
 		c.refuse(p, "sealed a result and did not tell of it")
+		return
+	}
+	switch p.kind {
+	case Owner:
+		c.ownerFrame(p, f)
+		return
+	case Host:
+		c.hostFrame(p, f)
 		return
 	}
 	switch f.kind {
@@ -163,9 +181,17 @@ func (c *Core) onUp(ev ProcessUp) {
 	if c.byProcess[ev.Process] != nil {
 		return
 	}
-	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID}
+	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID, agent: ev.Agent, node: ev.Node}
 	var w *worker
-	if ev.Kind == Worker {
+	if ev.Kind == Host {
+		h := c.hostUp(ev)
+		if h == nil {
+			c.out = append(c.out, Effect{Do: CloseProcess, Process: ev.Process, Text: "its job is over"})
+			return
+		}
+		p.job, h.process, h.tasks = h.job, p, &worker{host: h, process: p, job: h.job}
+		c.restless = true
+	} else if ev.Kind == Worker {
 		if w = c.workerOf(ev.Key); w == nil || w.process != nil {
 			c.out = append(c.out, Effect{Do: CloseProcess, Process: ev.Process, Text: "no worker of that key is waited for"})
 			return
@@ -177,6 +203,9 @@ func (c *Core) onUp(ev ProcessUp) {
 	p.job.processes++
 	c.byProcess[ev.Process] = p
 	c.processes = append(c.processes, p)
+	if p.remote() {
+		return
+	}
 	c.table(p, &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(p.id), Node: c.cfg.Node, Cluster: c.cfg.Cluster,
 		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: p.job.number, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil}, 0, nil)
 	if w != nil {
@@ -195,15 +224,23 @@ func (c *Core) onGone(p *process, why string) {
 	if p.worker != nil {
 		c.workerGone(p.worker, why)
 	}
+	if h := c.hostOfProcess(p); h != nil {
+		c.hostGone(h, why)
+	}
+	c.forgetQuestions(p, why)
+	if p.remote() {
+		c.wayGone(p, why)
+		c.lenderGone(p, why)
+	}
 	for p.held != nil {
 		c.unhold(p.held)
 	}
 	for _, a := range c.actors {
 		a.closeLanes(p)
 	}
-	last := p.kind == Driver
+	last := p.drives()
 	for _, q := range c.processes {
-		last = last && (q.job != p.job || q.kind != Driver)
+		last = last && (q.job != p.job || !q.drives())
 	}
 	if last {
 		c.endJob(p.job, p)

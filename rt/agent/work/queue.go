@@ -90,7 +90,11 @@ func (c *Core) startClass(cl *class) bool {
 		return false
 	}
 	g := c.fit(cl)
-	if g == nil {
+	if g == nil || cl.where == spread && c.rather(cl) {
+		if c.sendAway(cl, g != nil) {
+			cl.setHungry(false, 0)
+			return true
+		}
 		cl.setHungry(true, c.now)
 		return false
 	}
@@ -136,6 +140,9 @@ func (c *Core) later(at int64) {
 func (cl *class) setHungry(hungry bool, now int64) {
 	if hungry && !cl.hungry {
 		cl.since = now
+	}
+	if !hungry {
+		cl.nowhere = ""
 	}
 	cl.hungry = hungry
 }

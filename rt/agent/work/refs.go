@@ -28,6 +28,9 @@ func (c *Core) holderOf(p *process, o *object) *holder {
 
 // mayName tells whether p may name an object: it holds it, or is the actor that it stands for, which does not keep itself alive.
 func (c *Core) mayName(p *process, o *object) bool {
+	if p.remote() {
+		return true // it was listed when it was sent
+	}
 	own := o.index == 0 && p.worker != nil && p.worker.actor != nil && p.worker.actor.entry == o.entry
 	return own || c.holderOf(p, o) != nil
 }
@@ -69,7 +72,7 @@ func (c *Core) unhold(h *holder) {
 		h.after.before = h.before
 	}
 	c.holdRec.give(h)
-	if o.placed {
+	if o.placed && !p.remote() {
 		c.cfg.Store.Unview(p.id, o.id())
 	}
 	if o.waiting != nil {
@@ -109,6 +112,9 @@ func (c *Core) onRelease(p *process, f frame) {
 		h = c.holderOf(p, o)
 	}
 	switch {
+	case p.remote() && (h == nil || m.Deliveries > h.deliveries):
+		c.strays++
+		return
 	case h == nil && name.Task.Agent == c.cfg.Agent && name.Task.Process == p.id && m.Deliveries == 0:
 		c.strays++ // of a stream's item that never came
 		return
@@ -156,16 +162,8 @@ func (c *Core) reap() {
 }
 
 func (c *Core) free(o *object) {
-	if o.value != nil {
-		m, payload := c.readResult(o.value)
-		for i := range int(m.Refs) {
-			c.unpin(c.lookup(objectAt(payload, i)))
-		}
-		c.memory.give(o.value)
-	}
-	if o.placed {
-		c.cfg.Store.Free(o.id())
-	}
+	c.empty(o)
+	c.unlend(o)
 	e := o.entry
 	if o.index == 0 {
 		e.first = nil
@@ -181,6 +179,21 @@ func (c *Core) free(o *object) {
 	c.tidy(e)
 }
 
+// empty takes an object's value away, and what that held.
+func (c *Core) empty(o *object) {
+	if o.value != nil {
+		m, payload := c.readResult(o.value)
+		for i := range int(m.Refs) {
+			c.unpin(c.lookup(objectAt(payload, i)))
+		}
+		c.memory.give(o.value)
+	}
+	if o.placed {
+		c.cfg.Store.Free(o.id())
+	}
+	o.value, o.placed, o.state = nil, false, objectPending
+}
+
 // holdsAll looks whether p may name the objects at the beginning of a payload, deps and refs together.
 // If not, its connection ends (REF-3).
 func (c *Core) holdsAll(p *process, payload []byte, deps, refs uint32) bool {
@@ -188,6 +201,9 @@ func (c *Core) holdsAll(p *process, payload []byte, deps, refs uint32) bool {
 	if n*objectSize > uint64(len(payload)) {
 		c.refuse(p, "named more objects than its frame has")
 		return false
+	}
+	for i := int(deps); i < int(n) && p.remote(); i++ {
+		c.receive(p, objectAt(payload, i))
 	}
 	for i := range int(n) {
 		o := c.lookup(objectAt(payload, i))
@@ -202,6 +218,10 @@ func (c *Core) holdsAll(p *process, payload []byte, deps, refs uint32) bool {
 // push tells the submitter of a result that it has come, with the value if that is small.
 func (c *Core) push(p *process, whole []byte, m *fb.ResultT, payload []byte) {
 	if p.gone {
+		return
+	}
+	if p.remote() {
+		c.sendHome(p, whole)
 		return
 	}
 	placed := m.Flags&uint32(fb.ResultFlagLocated) != 0

@@ -26,6 +26,14 @@ func (c *Core) running(w *worker, name id.Task) *task {
 	return nil
 }
 
+// runningAt finds a task that another agent has; nil if it has none of that name.
+func (c *Core) runningAt(p *process, name id.Task) *task {
+	if e := c.entries[name]; e != nil && e.task != nil && e.task.worker != nil && e.task.worker.host != nil && e.task.worker.process == p {
+		return e.task
+	}
+	return nil
+}
+
 // onResult takes in a result of a task from the worker that has it.
 func (c *Core) onResult(p *process, f frame) {
 	m := c.read.result
@@ -34,6 +42,13 @@ func (c *Core) onResult(p *process, f frame) {
 		return
 	}
 	t := c.running(p.worker, taskOf(m.Task))
+	if p.remote() {
+		if t = c.runningAt(p, taskOf(m.Task)); t == nil {
+			c.onValue(p, f)
+			return
+		}
+		m.Attempt = t.attempt // it counts its own
+	}
 	switch {
 	case t == nil || t.attempt != m.Attempt:
 		c.refuse(p, "sent a result of a task that it was not given")
@@ -47,7 +62,10 @@ func (c *Core) onResult(p *process, f frame) {
 	default:
 		m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
 	}
-	final := m.Flags&resultFinal != 0
+	if p.remote() && c.hostSays(t, m, f.payload) {
+		return
+	}
+	final := m.Flags&resultFinal != 0 || p.remote() // it has tried again what is to be
 	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError | fb.ResultFlagLocated)
 	last, failed := m.Flags&uint32(fb.ResultFlagLast) != 0, m.Flags&uint32(fb.ResultFlagError) != 0
 	if failed && last && !final && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {
@@ -104,6 +122,9 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	}
 	if o != nil {
 		c.settle(o, c.memory.copy(f.whole))
+		if t.streams() {
+			c.sentHome(t.owner, o)
+		}
 	}
 	return true
 }
@@ -143,6 +164,10 @@ func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 		c.keep(o, fb.ResultFlagError|fb.ResultFlagLast, format, refs, payload)
 	}
 	w := t.worker
+	if w.host != nil {
+		c.finish(t)
+		return
+	}
 	if w.actor == nil && t.state == taskGiven {
 		d := c.now - max(w.since, t.since)
 		t.function.took(max(min(int64(m.CpuTime), d), d-tripTime))

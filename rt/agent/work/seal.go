@@ -21,6 +21,8 @@ type Store interface {
 	Unview(p id.Process, o id.Object)
 	// Free: nothing names the object any more.
 	Free(o id.Object)
+	// Bytes are an object's value, good until the next Step.
+	Bytes(o id.Object) ([]byte, error)
 }
 
 // sealed is a result that a worker has sealed, until the Result that comes next tells of it.
@@ -94,6 +96,9 @@ func (c *Core) intoStore(p *process, name id.Object, m *fb.SealT, f frame, flags
 
 // view has a process hold what lies in the store, and meet the arena.
 func (c *Core) view(p *process, o *object) {
+	if p.remote() {
+		return // it is sent bytes
+	}
 	arena := c.cfg.Store.View(p.id, o.id())
 	if p.gone || p.met[arena] {
 		return

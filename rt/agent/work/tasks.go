@@ -63,8 +63,9 @@ type task struct {
 
 	cancelled, forced, recursive bool
 	blocked                      bool
-	recalled                     bool // asked back
-	chained                      bool // it or an ancestor holds what waiting does not free
+	place                        *place // of another agent, at which it is
+	recalled                     bool   // asked back
+	chained                      bool   // it or an ancestor holds what waiting does not free
 
 	parent             *task
 	child              *task // the youngest
@@ -188,7 +189,7 @@ func (c *Core) onSubmit(p *process, f frame) {
 	}
 	t.class, t.function, t.retries = cl, fn, cl.table.Retries
 	t.deadline = int64(min(m.Deadline, 1<<62))
-	m.Shape, m.Attempt = cl.number, 0
+	m.Shape, m.Attempt, m.Job = cl.number, 0, p.job.number
 	wire.PutSubmit(t.frame[wire.HeaderSize:], m)
 	c.begin(t)
 }
@@ -199,7 +200,7 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 	case !c.minted(p, name):
 		c.refuse(p, "submitted a task under an ID that is not its own, or is used")
 		return nil
-	case job != p.job.number:
+	case job != p.job.number && !p.remote():
 		c.refuse(p, "submitted a task for another job")
 		return nil
 	case returns > maxReturns && returns&stream == 0:
@@ -213,7 +214,10 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 	if deps|refs != 0 && !c.holdsAll(p, f.payload, deps, refs) || !c.spend(p, uint32(len(f.payload))) {
 		return nil
 	}
-	e := c.newEntry(name)
+	e := c.entries[name]
+	if e == nil {
+		e = c.newEntry(name)
+	}
 	t := c.taskRec.take()
 	t.entry, t.owner, t.frame, t.returns, t.deps, t.refs = e, p, c.memory.copy(f.whole), returns, deps, refs
 	t.argsAt, t.cost, t.since = uint32(len(f.whole)-len(f.payload)), uint32(len(f.payload)), c.now
@@ -223,7 +227,7 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 		c.adopt(up.task, t)
 	}
 	for i := range t.count() {
-		c.hold(p, c.newObject(e, i)).made = true
+		c.hold(p, c.renewed(e, i)).made = true
 	}
 	for i := range int(deps + refs) {
 		c.lookup(objectAt(t.args(), i)).pins++
@@ -320,14 +324,6 @@ func (c *Core) enqueue(t *task) {
 		c.line(t)
 		return
 	}
-	if why := c.impossible(t.class); why != "" {
-		code := codeUnschedulable
-		if t.kind == create {
-			code = codeActorNowhere
-		}
-		c.unschedulable(t, code, why)
-		return
-	}
 	cl := t.class
 	if c.over(cl) {
 		c.removed(t)
@@ -369,7 +365,11 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 		if o != nil && o.state != objectPending {
 			continue
 		}
-		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, fb.ResultFlagError|fb.ResultFlagLast, format, refs, payload)
+		flags := fb.ResultFlagError | fb.ResultFlagLast
+		if t.owner.remote() {
+			flags |= fb.ResultFlagNotTask // an agent's word, which it may take otherwise than the task's
+		}
+		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, flags, format, refs, payload)
 		if !told && (n-first > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil) {
 			told = true
 			m, body := c.readResult(frame)
@@ -419,6 +419,9 @@ func (c *Core) finish(t *task) {
 	if t.kind == call {
 		c.unline(t)
 		c.unpin(t.actor.entry.first)
+	}
+	for i := uint32(0); t.owner.remote() && i < t.count(); i++ {
+		c.sentHome(t.owner, t.entry.object(i))
 	}
 	t.owner.tasks.remove(t)
 	if t.kind != create {

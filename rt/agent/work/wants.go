@@ -7,15 +7,18 @@ type Wants struct {
 	Hungry  [][]Amount // what tasks wait for that belong to no group: one lease of each class
 	Used    []Amount   // of the node, by those that wait, too: they take it again without asking
 	Devices []string   // of the node that are used
+	Away    []Lack     // what tasks wait for that may run on other nodes
+	Lent    []id.Task  // groups for tasks that belong to none, of which something is used
 }
 
 // Wants tells what of the node is used and whether more is wanted. The slices are good until the next call.
 func (c *Core) Wants() *Wants {
 	w := &c.wants
 	w.Hungry, w.Used, w.Devices = w.Hungry[:0], w.Used[:0], w.Devices[:0]
+	w.Away, w.Lent = c.lacks(w.Away[:0]), c.lentUsed(w.Lent[:0])
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
-			if cl.group == (id.Task{}) && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
+			if cl.group == (id.Task{}) && (cl.where == "" || cl.where == spread) && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
 				w.Hungry = append(w.Hungry, cl.lease)
 			}
 		}

@@ -38,6 +38,12 @@ type worker struct {
 	known    map[*function]bool
 	shapes   map[*class]bool
 	last     *function
+
+	// Of one that stands for another agent.
+	host  *host
+	id    id.Task // of its actor
+	place *place
+	need  *demand
 }
 
 func (c *Core) workerOf(key uint64) *worker {
@@ -214,6 +220,11 @@ func (c *Core) kill(w *worker, why string) {
 	if w == nil {
 		return
 	}
+	if w.host != nil {
+		w.killed = why
+		c.cancelAway(w.process, w.id, 1, false)
+		return
+	}
 	c.shut(w)
 	w.killed = why
 	e := Effect{Do: KillWorker, Key: w.key, Text: why}
@@ -295,6 +306,10 @@ func (c *Core) leave(t *task) {
 	first := t == w.flight.head
 	w.flight.remove(t)
 	t.worker = nil
+	if t.place != nil {
+		t.place.take(&t.class.need, -1)
+		t.place, c.restless = nil, true
+	}
 	if w.actor != nil {
 		if t.kind == call {
 			w.actor.gone(t)
@@ -303,6 +318,9 @@ func (c *Core) leave(t *task) {
 		return
 	}
 	t.class.flying--
+	if w.host != nil {
+		return
+	}
 	if first {
 		w.since = c.now
 	}
@@ -336,6 +354,10 @@ func (c *Core) recallOverdue() {
 
 // give sends a task to a worker, with what it needs to know first.
 func (c *Core) give(t *task, w *worker) {
+	if w.host != nil {
+		c.giveAway(t, w, id.Task{}, -1)
+		return
+	}
 	p := w.process
 	c.introduce(w, t.function, t.class)
 	for i := range int(t.deps) {

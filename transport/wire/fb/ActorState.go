@@ -12,6 +12,7 @@ type ActorStateT struct {
 	Incarnation uint32     `json:"incarnation"`
 	Reason      string     `json:"reason"`
 	Node        string     `json:"node"`
+	Code        string     `json:"code"`
 }
 
 func (t *ActorStateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -26,6 +27,10 @@ func (t *ActorStateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Node != "" {
 		nodeOffset = builder.CreateString(t.Node)
 	}
+	codeOffset := flatbuffers.UOffsetT(0)
+	if t.Code != "" {
+		codeOffset = builder.CreateString(t.Code)
+	}
 	ActorStateStart(builder)
 	actorOffset := t.Actor.Pack(builder)
 	ActorStateAddActor(builder, actorOffset)
@@ -33,6 +38,7 @@ func (t *ActorStateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ActorStateAddIncarnation(builder, t.Incarnation)
 	ActorStateAddReason(builder, reasonOffset)
 	ActorStateAddNode(builder, nodeOffset)
+	ActorStateAddCode(builder, codeOffset)
 	return ActorStateEnd(builder)
 }
 
@@ -42,6 +48,7 @@ func (rcv *ActorState) UnPackTo(t *ActorStateT) {
 	t.Incarnation = rcv.Incarnation()
 	t.Reason = string(rcv.Reason())
 	t.Node = string(rcv.Node())
+	t.Code = string(rcv.Code())
 }
 
 func (rcv *ActorState) UnPack() *ActorStateT {
@@ -141,8 +148,16 @@ func (rcv *ActorState) Node() []byte {
 	return nil
 }
 
+func (rcv *ActorState) Code() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func ActorStateStart(builder *flatbuffers.Builder) {
-	builder.StartObject(5)
+	builder.StartObject(6)
 }
 func ActorStateAddActor(builder *flatbuffers.Builder, actor flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(actor), 0)
@@ -158,6 +173,9 @@ func ActorStateAddReason(builder *flatbuffers.Builder, reason flatbuffers.UOffse
 }
 func ActorStateAddNode(builder *flatbuffers.Builder, node flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(4, flatbuffers.UOffsetT(node), 0)
+}
+func ActorStateAddCode(builder *flatbuffers.Builder, code flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(5, flatbuffers.UOffsetT(code), 0)
 }
 func ActorStateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

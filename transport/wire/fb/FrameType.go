@@ -45,6 +45,9 @@ const (
 	FrameTypeFailure        FrameType = 53
 	FrameTypeFork           FrameType = 54
 	FrameTypeWorkerState    FrameType = 55
+	FrameTypeErrandOpen     FrameType = 56
+	FrameTypeErrand         FrameType = 57
+	FrameTypeErrandClose    FrameType = 58
 	FrameTypeAttach         FrameType = 60
 	FrameTypeAttached       FrameType = 61
 	FrameTypeStateQuery     FrameType = 62
@@ -137,6 +140,9 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeFailure:        "Failure",
 	FrameTypeFork:           "Fork",
 	FrameTypeWorkerState:    "WorkerState",
+	FrameTypeErrandOpen:     "ErrandOpen",
+	FrameTypeErrand:         "Errand",
+	FrameTypeErrandClose:    "ErrandClose",
 	FrameTypeAttach:         "Attach",
 	FrameTypeAttached:       "Attached",
 	FrameTypeStateQuery:     "StateQuery",
@@ -229,6 +235,9 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Failure":        FrameTypeFailure,
 	"Fork":           FrameTypeFork,
 	"WorkerState":    FrameTypeWorkerState,
+	"ErrandOpen":     FrameTypeErrandOpen,
+	"Errand":         FrameTypeErrand,
+	"ErrandClose":    FrameTypeErrandClose,
 	"Attach":         FrameTypeAttach,
 	"Attached":       FrameTypeAttached,
 	"StateQuery":     FrameTypeStateQuery,

@@ -15,6 +15,7 @@ type GroupUpdateT struct {
 	Nodes       []*PeerInfoT  `json:"nodes"`
 	Master      string        `json:"master"`
 	End         *GroupEndT    `json:"end"`
+	Places      []*RecPlaceT  `json:"places"`
 }
 
 func (t *GroupUpdateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -56,6 +57,19 @@ func (t *GroupUpdateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		masterOffset = builder.CreateString(t.Master)
 	}
 	endOffset := t.End.Pack(builder)
+	placesOffset := flatbuffers.UOffsetT(0)
+	if t.Places != nil {
+		placesLength := len(t.Places)
+		placesOffsets := make([]flatbuffers.UOffsetT, placesLength)
+		for j := 0; j < placesLength; j++ {
+			placesOffsets[j] = t.Places[j].Pack(builder)
+		}
+		GroupUpdateStartPlacesVector(builder, placesLength)
+		for j := placesLength - 1; j >= 0; j-- {
+			builder.PrependUOffsetT(placesOffsets[j])
+		}
+		placesOffset = builder.EndVector(placesLength)
+	}
 	GroupUpdateStart(builder)
 	groupOffset := t.Group.Pack(builder)
 	GroupUpdateAddGroup(builder, groupOffset)
@@ -66,6 +80,7 @@ func (t *GroupUpdateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	GroupUpdateAddNodes(builder, nodesOffset)
 	GroupUpdateAddMaster(builder, masterOffset)
 	GroupUpdateAddEnd(builder, endOffset)
+	GroupUpdateAddPlaces(builder, placesOffset)
 	return GroupUpdateEnd(builder)
 }
 
@@ -90,6 +105,13 @@ func (rcv *GroupUpdate) UnPackTo(t *GroupUpdateT) {
 	}
 	t.Master = string(rcv.Master())
 	t.End = rcv.End(nil).UnPack()
+	placesLength := rcv.PlacesLength()
+	t.Places = make([]*RecPlaceT, placesLength)
+	for j := 0; j < placesLength; j++ {
+		x := RecPlace{}
+		rcv.Places(&x, j)
+		t.Places[j] = x.UnPack()
+	}
 }
 
 func (rcv *GroupUpdate) UnPack() *GroupUpdateT {
@@ -242,8 +264,28 @@ func (rcv *GroupUpdate) End(obj *GroupEnd) *GroupEnd {
 	return nil
 }
 
+func (rcv *GroupUpdate) Places(obj *RecPlace, j int) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
+	if o != 0 {
+		x := rcv._tab.Vector(o)
+		x += flatbuffers.UOffsetT(j) * 4
+		x = rcv._tab.Indirect(x)
+		obj.Init(rcv._tab.Bytes, x)
+		return true
+	}
+	return false
+}
+
+func (rcv *GroupUpdate) PlacesLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
 func GroupUpdateStart(builder *flatbuffers.Builder) {
-	builder.StartObject(8)
+	builder.StartObject(9)
 }
 func GroupUpdateAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -274,6 +316,12 @@ func GroupUpdateAddMaster(builder *flatbuffers.Builder, master flatbuffers.UOffs
 }
 func GroupUpdateAddEnd(builder *flatbuffers.Builder, end flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(7, flatbuffers.UOffsetT(end), 0)
+}
+func GroupUpdateAddPlaces(builder *flatbuffers.Builder, places flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(8, flatbuffers.UOffsetT(places), 0)
+}
+func GroupUpdateStartPlacesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func GroupUpdateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

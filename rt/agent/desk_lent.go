@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// lent is a bare group for tasks that belong to none: of those that found no room on this node, or that are to run on
+// certain nodes or on many. Wherever the head places its bundles they are used, here or there, and go back when idle. So
+// what tasks have of other nodes is an entry in the head's ledger like any other, and what they wait for its explanation.
+type lent struct {
+	group   id.Task
+	class   uint32 // of the tasks that it was asked for
+	where   string
+	create  *fb.GroupCreateT
+	bundles []*fb.BundlePlaceT // here
+	there   bool
+	gone    bool // given back
+	said    int64
+	idle    int64 // since when nothing runs on it
+}
+
+const (
+	lentAfter = int64(200 * time.Millisecond) // tasks that may run here wait for so long before other nodes are asked
+	lentMost  = 8                             // groups that are asked for at a time, or bundles of a spread one
+	lentWait  = 2 * time.Second               // so long the head may look for a place
+	lentAgain = int64(2 * time.Second)        // and is asked again after so long when it found none,
+	lentNever = int64(30 * time.Second)       // or when no node could ever be one
+)
+
+// settleLent asks for room on other nodes, and gives back what is not used.
+func (d *desk) settleLent(ctx context.Context) int64 {
+	now, next := d.l.now(), never
+	wants := d.wants // of this turn
+	for _, k := range wants.Away {
+		due := d.lentDue[k.Class]
+		if k.Where == "" {
+			due = max(due, k.Since+lentAfter)
+		}
+		switch {
+		case d.over != "" || slices.ContainsFunc(d.lent, func(l *lent) bool { return l.class == k.Class && !l.there && !l.gone }):
+		case now < due:
+			next = min(next, due)
+		default:
+			d.borrow(ctx, k)
+		}
+	}
+	for _, l := range slices.Clone(d.lent) {
+		switch {
+		case l.gone || !l.there:
+			if now >= l.said+stakeSaid {
+				d.sayLent(ctx, l)
+			}
+			next = min(next, l.said+stakeSaid)
+		case slices.Contains(wants.Lent, l.group):
+			l.idle = 0
+		case l.idle == 0:
+			l.idle = now
+			next = min(next, now+stakeIdle)
+		case now < l.idle+stakeIdle && !d.stake.wanted:
+			next = min(next, l.idle+stakeIdle)
+		default:
+			l.gone = true
+			d.takeLent(l)
+			d.later(ctx) // before it goes back, so that nothing starts on it meanwhile
+			d.sayLent(ctx, l)
+			next = min(next, l.said+stakeSaid)
+		}
+	}
+	return next
+}
+
+// borrow asks the head for room for tasks of a class.
+func (d *desk) borrow(ctx context.Context, k work.Lack) {
+	resources := inLine(k.Lease)
+	if len(resources) == 0 { // a bundle has something
+		resources = []*fb.ResourceT{{Name: placement.Memory, Amount: whole}}
+	}
+	var labels []*fb.LabelT
+	if k.Shape.Node != "" {
+		name := k.Shape.Node
+		if n, err := strconv.ParseUint(name, 10, 32); err == nil && d.nodes[uint32(n)] != "" {
+			name = d.nodes[uint32(n)]
+		}
+		labels = append(labels, &fb.LabelT{Key: placement.LabelNode, Value: name})
+	}
+	for _, l := range k.Shape.Labels {
+		if l.Key != "" && l.Key[0] != '?' {
+			labels = append(labels, l)
+		}
+	}
+	bundle := &fb.BundleT{Resources: resources, Labels: labels}
+	if k.Shape.Strategy == "spread" && d.up < 2 {
+		d.lentDue[k.Class] = d.l.now() + lentNever
+		return
+	}
+	groups, bundles, strategy := min(k.Tasks, lentMost), 1, fb.StrategyPack
+	if k.Shape.Strategy == "spread" {
+		groups, strategy = 1, fb.StrategySpread
+		if !d.lentTight[k.Class] { // else what there is, wherever it is
+			bundles = min(lentMost, d.up-1)
+		}
+		// What there is of this node they use beside it.
+		bundle.Labels = append(bundle.Labels, &fb.LabelT{Key: placement.LabelNode, Value: "!" + d.node})
+	}
+	d.lentDue[k.Class] = d.l.now() + lentAgain
+	for range groups {
+		d.stake.asked++
+		l := &lent{group: d.mint(), class: k.Class, where: k.Where}
+		l.create = &fb.GroupCreateT{Group: taskT(l.group), Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: strategy, Wait: int64(lentWait)}
+		for range bundles {
+			l.create.Bundles = append(l.create.Bundles, bundle)
+		}
+		d.lent = append(d.lent, l)
+		d.sayLent(ctx, l)
+	}
+}
+
+// sayLent asks the head for a group, or to take it back.
+func (d *desk) sayLent(ctx context.Context, l *lent) {
+	l.said = d.l.now()
+	if l.gone {
+		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(l.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		return
+	}
+	create := *l.create // the loop's core fills in its owner
+	d.ask(ctx, d.process, &create, 0, nil)
+}
+
+// toldLent takes the state of a lent group; false: it is none.
+func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
+	i := slices.IndexFunc(d.lent, func(l *lent) bool { return l.group == taskOf(u.Group) })
+	if i < 0 {
+		return false
+	}
+	l := d.lent[i]
+	switch u.Phase {
+	case fb.GroupPhasePending:
+		if u.Explain != "" {
+			d.brings(work.Waits{Class: l.class, Why: u.Explain})
+		}
+	case fb.GroupPhaseCreated:
+		if l.gone || l.there {
+			break
+		}
+		l.there, l.bundles = true, bundles
+		for _, b := range bundles {
+			d.brings(work.Grant{Group: l.group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices, Open: true, Where: l.where})
+		}
+		d.learnNodes(u.Nodes)
+		for _, p := range u.Places {
+			if p.Agent == d.agent {
+				continue
+			}
+			for _, b := range p.Bundles {
+				d.brings(work.Place{Group: l.group, Bundle: int32(b.Index), Agent: id.Agent(p.Agent), Node: d.nodes[p.Agent], Resources: amounts(b.Resources), Open: true, Where: l.where})
+			}
+		}
+		d.lentDue[l.class] = 0
+		delete(d.lentTight, l.class)
+	case fb.GroupPhaseEnded:
+		d.lent = slices.Delete(d.lent, i, i+1)
+		if l.there && !l.gone {
+			d.takeLent(l)
+		}
+		if !l.there {
+			d.lentTight[l.class] = true
+		}
+		if u.End != nil && u.End.Cause == "infeasible" {
+			d.lentDue[l.class] = d.l.now() + lentNever
+			d.brings(work.Waits{Class: l.class, Why: u.End.Reason, Never: true})
+		}
+	}
+	return true
+}
+
+// takeLent lets nothing more use a lent group. What runs there, if it was taken, may be tried again.
+func (d *desk) takeLent(l *lent) {
+	d.brings(work.Place{Group: l.group, Gone: true})
+	for _, b := range l.bundles {
+		d.brings(work.Grant{Group: l.group, Bundle: int32(b.Index), Lost: true})
+	}
+}
+
+func (d *desk) learnNodes(nodes []*fb.PeerInfoT) {
+	for _, n := range nodes {
+		d.nodes[n.Agent] = n.Name
+	}
+}

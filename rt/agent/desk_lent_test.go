@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// What tasks have waited for in vain is asked for anywhere, used wherever it is, and goes back when nothing uses it.
+func TestLentByOtherNodes(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.nodes[2], d.up = "n2", 2
+	cpu := []work.Amount{{Name: "CPU", Amount: whole / 2}}
+	d.wants = &work.Wants{Away: []work.Lack{{Class: 3, Shape: &fb.ShapeT{}, Lease: cpu, Tasks: 2, Since: now}}}
+	if next := d.settleLent(t.Context()); next != now+lentAfter || len(d.asked()) > 0 {
+		t.Fatal("other nodes were asked at once")
+	}
+	now += lentAfter
+	d.settleLent(t.Context())
+	asked := d.asked()
+	if len(asked) != 2 || len(asked[0].(*fb.GroupCreateT).Bundles) != 1 || asked[0].(*fb.GroupCreateT).Bundles[0].Resources[0].Amount != whole {
+		t.Fatalf("for two tasks of half a CPU: %v", asked)
+	}
+	d.settleLent(t.Context())
+	if len(d.asked()) > 0 {
+		t.Error("it was asked again before there was an answer")
+	}
+	here := []*fb.BundlePlaceT{{Resources: []*fb.ResourceT{res("CPU", 1)}}}
+	d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseCreated}, here)
+	d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[1].group), Phase: fb.GroupPhaseCreated, Places: []*fb.RecPlaceT{{Agent: 2, Bundles: here}}}, nil)
+	if s := fmt.Sprintf("%T %T", d.events[0], d.events[1]); s != "work.Grant work.Place" || d.events[1].(work.Place).Node != "n2" || !d.events[0].(work.Grant).Open {
+		t.Errorf("one here and one there: %s", s)
+	}
+	d.wants = &work.Wants{}
+	d.settleLent(t.Context())
+	now += stakeIdle
+	d.settleLent(t.Context())
+	if m := d.asked(); len(m) != 2 || m[0].(*fb.GroupCancelT).Mode != fb.CancelModeStop {
+		t.Errorf("unused for 3 s: %v", m)
+	}
+	for len(d.lent) > 0 {
+		d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseEnded}, nil)
+	}
+	if next := d.settleLent(t.Context()); next != never {
+		t.Errorf("afterwards the next look is due at %d", next)
+	}
+}
+
+// What no node can have is not asked for again and again; its tasks hear of it.
+func TestLentByNobody(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.up = 2
+	lack := work.Lack{Class: 3, Where: "node=n9", Shape: &fb.ShapeT{Node: "n9"}, Tasks: 1, Since: now}
+	d.wants = &work.Wants{Away: []work.Lack{lack}}
+	d.settleLent(t.Context())
+	m := d.asked()
+	if len(m) != 1 || m[0].(*fb.GroupCreateT).Bundles[0].Labels[0].Value != "n9" || len(m[0].(*fb.GroupCreateT).Bundles[0].Resources) == 0 {
+		t.Fatalf("for a task that names a node it is asked for %v", m)
+	}
+	d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhasePending, Explain: "busy"}, nil)
+	d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: "infeasible", Reason: "no such node"}}, nil)
+	if s := fmt.Sprintf("%+v", d.events); !strings.Contains(s, "Why:busy Never:false") || !strings.Contains(s, "Why:no such node Never:true") {
+		t.Errorf("the core hears %s", s)
+	}
+	if next := d.settleLent(t.Context()); next != now+lentNever || len(d.asked()) > 0 {
+		t.Errorf("the next question is due in %v", time.Duration(next-now))
+	}
+}

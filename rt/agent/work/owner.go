@@ -1,0 +1,253 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// An owner is another agent whose tasks run here: a process like a driver, that submits, creates and calls, and
+// is told what comes of it. It is trusted further than a process of a user: what it names by references it has.
+//
+// References between agents go the way on which they came. Whoever was sent one is listed by the sender, as a holder;
+// it keeps an object of that name, whose value it asks for when somebody here does, and releases it when nobody here
+// needs it any more, saying how many deliveries it saw (REF-2). So an object is kept by a chain of agents that ends
+// at its owner, and one that dies takes along what only came through it.
+
+// remote tells whether the other end is another agent.
+func (p *process) remote() bool { return p.kind == Owner || p.kind == Host }
+
+// drives tells whether a process is one by which its job lives.
+func (p *process) drives() bool { return p.kind == Driver || p.kind == Owner }
+
+// ownerFrame takes in what the agent says whose tasks run here.
+func (c *Core) ownerFrame(p *process, f frame) {
+	switch f.kind {
+	case fb.FrameTypeSubmit:
+		c.onSubmit(p, f)
+	case fb.FrameTypeCall:
+		c.onCall(p, f)
+	case fb.FrameTypeResult:
+		c.onResult(p, f)
+		return // of an argument, which the next frame names
+	case fb.FrameTypeRelease:
+		c.onRelease(p, f)
+	case fb.FrameTypeGet:
+		c.onGet(p, f)
+	case fb.FrameTypeCancel:
+		c.onCancel(p, f)
+	case fb.FrameTypeFunction, fb.FrameTypeShape, fb.FrameTypeMethods:
+		c.onTable(p, f)
+		return
+	case fb.FrameTypeCreate:
+		c.onTable(p, f)
+	case fb.FrameTypeActorState:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.ownerActor(p, m.(*fb.ActorStateT))
+		}
+	case fb.FrameTypeStateReply:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.onReply(p, m.(*fb.StateReplyT), f)
+		}
+	case fb.FrameTypeRankOutputAck:
+		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
+	default:
+		c.strays++
+	}
+	c.settleLent(p)
+}
+
+// ownerActor notes which life of an actor the Create that comes next begins.
+func (c *Core) ownerActor(p *process, m *fb.ActorStateT) {
+	c.proxyState(p, m)
+	if m.Phase != fb.ActorPhaseDead {
+		p.nextActor, p.nextLife = taskOf(m.Actor), m.Incarnation
+	}
+}
+
+// lends is what is kept of an object that another agent sent a reference to.
+type lends struct {
+	home  *process
+	owed  uint32 // deliveries that it counts
+	asked bool   // for its value
+	at    int    // in home.lends
+}
+
+// home is the agent that sent a reference to an object; nil: it is this one's.
+func (c *Core) home(o *object) *process {
+	if !o.foreign {
+		return nil
+	}
+	return c.lent[o].home
+}
+
+// foreign makes the object of a reference, or value, that another agent sent.
+func (c *Core) foreign(p *process, name id.Object) *object {
+	if name.Index >= maxReturns {
+		return nil
+	}
+	e := c.entries[name.Task]
+	if e == nil {
+		e = c.newEntry(name.Task)
+	}
+	o := c.newObject(e, name.Index)
+	o.foreign, c.lent[o] = true, &lends{home: p, at: len(p.lends)}
+	p.lends = append(p.lends, o)
+	p.lent = append(p.lent, o)
+	return o
+}
+
+// receive counts a reference that another agent sent. One to what is here by another way is given back at once.
+func (c *Core) receive(p *process, name id.Object) {
+	o := c.lookup(name)
+	if o == nil && name.Task.Agent != c.cfg.Agent {
+		o = c.foreign(p, name)
+	}
+	if o != nil && c.home(o) == p {
+		c.lent[o].owed++
+		return
+	}
+	c.releaseTo(p, name, 1)
+}
+
+func (c *Core) releaseTo(p *process, name id.Object, deliveries uint32) {
+	if !p.gone {
+		wire.PutRelease(c.start(p, fb.FrameTypeRelease, wire.ReleaseSize, 0),
+			&fb.ReleaseT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, Deliveries: deliveries})
+	}
+}
+
+// settleLent drops what came for a frame that has been taken in and kept nothing of it.
+func (c *Core) settleLent(p *process) {
+	for _, o := range p.lent {
+		c.drop(o)
+	}
+	p.lent = p.lent[:0]
+}
+
+// unlend forgets whence an object came, and gives the reference back.
+func (c *Core) unlend(o *object) {
+	if !o.foreign {
+		return
+	}
+	l := c.lent[o]
+	p, last := l.home, len(l.home.lends)-1
+	p.lends[l.at] = p.lends[last]
+	c.lent[p.lends[l.at]].at = l.at
+	p.lends = p.lends[:last]
+	if i := slices.Index(p.lent, o); i >= 0 {
+		p.lent = slices.Delete(p.lent, i, i+1)
+	}
+	if l.owed > 0 {
+		c.releaseTo(p, o.id(), l.owed)
+	}
+	o.foreign = false
+	delete(p.states, o.entry.id)
+	delete(c.lent, o)
+}
+
+// onValue takes in the value of an argument, or of an object that was asked for.
+func (c *Core) onValue(p *process, f frame) {
+	m := c.read.result
+	if wire.ReadResult(f.body, m) != nil || m.Flags&uint32(fb.ResultFlagLocated) != 0 {
+		c.refuse(p, "sent a Result that can't be read")
+		return
+	}
+	if !c.holdsAll(p, f.payload, 0, m.Refs) {
+		return
+	}
+	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
+	o := c.lookup(name)
+	switch {
+	case o == nil && p.kind == Owner && name.Task.Agent != c.cfg.Agent:
+		if o = c.foreign(p, name); o == nil {
+			c.refuse(p, "sent a value of an index that none has")
+			return
+		}
+	case o == nil || c.home(o) != p || o.state != objectPending:
+		c.strays++ // it came before, or nobody needs it any more
+		return
+	}
+	m.Flags = m.Flags&uint32(fb.ResultFlagError) | uint32(fb.ResultFlagNotTask|fb.ResultFlagLast)
+	m.Attempt = 0
+	value := slices.Clone(f.whole)
+	wire.PutResult(value[wire.HeaderSize:], m)
+	c.settle(o, value)
+}
+
+// ask has the value of an object sent that another agent has.
+func (c *Core) ask(o *object) {
+	if !o.foreign || o.state != objectPending || c.lent[o].asked {
+		return
+	}
+	c.lent[o].asked = true
+	name := o.id()
+	wire.PutGet(c.start(c.home(o), fb.FrameTypeGet, wire.GetSize, 0),
+		&fb.GetT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, Want: fb.WantValue})
+}
+
+// lenderGone: what another agent has and did not send is lost with it.
+func (c *Core) lenderGone(p *process, why string) {
+	c.settleLent(p)
+	for len(p.lends) > 0 {
+		o := p.lends[len(p.lends)-1]
+		c.unlend(o)
+		if o.state == objectPending {
+			c.keep(o, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
+				slices.Clone(c.failure(codeLost, "object "+objectName(o.id())+" is lost: node "+p.node+": "+why, o.entry.id)))
+		}
+	}
+}
+
+// whole gives the frame of a value as another agent is sent it, which can't see what lies in this one's memory.
+func (c *Core) whole(frame []byte) []byte {
+	m, payload := c.readResult(frame)
+	if m.Flags&uint32(fb.ResultFlagLocated) == 0 {
+		return frame
+	}
+	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
+	attempt, flags, format, refs := m.Attempt, fb.ResultFlag(m.Flags)&^fb.ResultFlagLocated, m.Format, m.Refs
+	names := payload[:refs*objectSize]
+	value, err := c.cfg.Store.Bytes(name)
+	if err == nil && len(value) > valueMax {
+		err = errTooLarge
+	}
+	if err != nil {
+		return c.resultFrame(name, attempt, flags|fb.ResultFlagError|fb.ResultFlagNotTask, fb.FormatError, 0,
+			c.failure(codeLost, "object "+objectName(name)+" did not get to another node: "+err.Error(), name.Task))
+	}
+	return c.resultFrame(name, attempt, flags, format, refs, slices.Concat(names, value))
+}
+
+func objectName(o id.Object) string { return fmt.Sprintf("%v[%d]", o.Task, o.Index) }
+
+// valueMax is how large a value may be that goes to another agent, in one frame.
+const valueMax = 63 << 20
+
+var errTooLarge = fmt.Errorf("it has more than %d MiB, which is the most that goes to another node yet", valueMax>>20)
+
+// sendHome sends an owner a result of its task, of which nothing has to be kept here.
+func (c *Core) sendHome(p *process, whole []byte) {
+	whole = c.whole(whole)
+	m, payload := c.readResult(whole)
+	for i := range int(m.Refs) {
+		c.deliver(p, objectAt(payload, i))
+	}
+	c.forward(p, slices.Clone(whole))
+}
+
+// sentHome lets go of a result that its owner has.
+func (c *Core) sentHome(p *process, o *object) {
+	if o == nil || !p.remote() {
+		return
+	}
+	if h := c.holderOf(p, o); h != nil {
+		h.made = false
+		if h.deliveries == 0 {
+			c.unhold(h)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package work
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// A proxy is an actor of another agent, to which a process here has a handle. Calls go to the agent that
+// sent the handle, whose core takes them as from any process; so they arrive in the order in which each caller here sent them.
+
+// proxy gives the actor that calls of a foreign handle go to; nil if the entry is no such handle.
+func (c *Core) proxy(e *entry) *actor {
+	if e == nil || e.first == nil || !e.first.foreign {
+		return nil
+	}
+	p := c.home(e.first)
+	if p.gone {
+		return nil
+	}
+	a := &actor{entry: e, job: p.job, function: &function{name: "actor"}, phase: fb.ActorPhaseAlive, proxy: true,
+		table: &fb.CreateT{MaxPending: -1}, byCaller: map[laneKey]*lane{}, groups: []callGroup{{"", 1, 0}}, incarnation: 1}
+	if p.way == nil {
+		p.way = &host{agent: p.agent, node: p.node, job: p.job, process: p, known: map[*function]bool{}, methods: map[*function]bool{}, shapes: map[hostShape]uint32{}}
+	}
+	a.worker = &worker{host: p.way, process: p, job: p.job, actor: a, id: e.id}
+	p.way.actors = append(p.way.actors, a.worker)
+	e.actor = a
+	if m := p.states[e.id]; m != nil {
+		a.phase, a.incarnation, a.code, a.reason = m.Phase, m.Incarnation, m.Code, m.Reason
+		if a.phase != fb.ActorPhaseDead {
+			a.phase = fb.ActorPhaseAlive // whether it is, its agent knows
+		}
+	}
+	return a
+}
+
+// proxyState takes in what the agent that sent a handle says of the actor.
+func (c *Core) proxyState(p *process, m *fb.ActorStateT) {
+	name := taskOf(m.Actor)
+	if p.states == nil {
+		p.states = map[id.Task]*fb.ActorStateT{}
+	}
+	p.states[name] = m
+	e := c.entries[name]
+	if e == nil || e.first == nil || c.home(e.first) != p {
+		return
+	}
+	if a := e.actor; a != nil && a.proxy {
+		a.incarnation, a.reason, a.code = max(a.incarnation, m.Incarnation), m.Reason, m.Code
+		if m.Phase == fb.ActorPhaseDead {
+			a.phase = fb.ActorPhaseDead
+			for _, l := range slices.Clone(a.lanes) {
+				for k := l.queue.head; k != nil; k = l.queue.head {
+					c.failCall(k)
+				}
+			}
+		}
+	}
+	for h := e.first.holders; h != nil; h = h.next {
+		if h.process != p {
+			c.table(h.process, m, 0, nil)
+		}
+	}
+}
+
+// endProxy forgets an actor that nobody here has a handle of any more, or that lives here from now on.
+func (c *Core) endProxy(a *actor) {
+	if h := a.worker.host; h != nil {
+		h.actors = slices.DeleteFunc(h.actors, func(w *worker) bool { return w == a.worker })
+	}
+	if a.entry.actor == a {
+		a.entry.actor = nil
+	}
+}
+
+// wayGone: the agent that handles came from is lost, and with it all that was on its way to their actors.
+func (c *Core) wayGone(p *process, why string) {
+	if p.way == nil {
+		return
+	}
+	for _, w := range slices.Clone(p.way.actors) {
+		a := w.actor
+		a.phase, a.code, a.reason = fb.ActorPhaseDead, codeActorDied, "node "+p.node+": "+why
+		c.tell(a)
+		for t := w.flight.head; t != nil; t = w.flight.head {
+			c.leave(t)
+			c.failCall(t)
+		}
+		for _, l := range slices.Clone(a.lanes) {
+			for t := l.queue.head; t != nil; t = l.queue.head {
+				c.failCall(t)
+			}
+		}
+	}
+}
+
+// strayCall answers another agent that calls an actor which is over here. An owner is told of that end anyway.
+func (c *Core) strayCall(p *process, m *fb.CallT, f frame) {
+	c.strays++
+	name := taskOf(m.Task)
+	if !c.holdsAll(p, f.payload, m.Deps, m.Refs) || p.kind == Owner {
+		return
+	}
+	c.forward(p, c.resultFrame(id.Object{Task: name}, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
+		c.failure(codeActorDied, "the actor is dead: nobody had a handle of it any more", name)))
+}
+
+// bounced ends a call of another agent to an actor that has moved to that very agent meanwhile.
+func (c *Core) bounced(t *task, w *worker) bool {
+	if t.owner.kind != Host || w.host == nil || w.process.agent != t.owner.agent {
+		return false
+	}
+	c.fail(t, codeActorAway, "actor "+t.actor.title()+" has moved to the node of its caller: call it again")
+	return true
+}
+
+// question is one of a process here that another agent answers.
+type question struct {
+	number uint64
+	of, to *process
+	corr   uint64
+}
+
+// askOwner asks the agent whose job p's is; false: it is this one's.
+func (c *Core) askOwner(p *process, m *fb.StateQueryT, corr uint64) bool {
+	if p.remote() {
+		return false
+	}
+	for _, o := range c.processes {
+		if o.kind == Owner && o.job == p.job && !o.closing {
+			c.questions++
+			c.asked = append(c.asked, question{c.questions, p, o, corr})
+			c.table(o, m, c.questions, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// onReply passes on what another agent says of an actor, and its handle with it.
+func (c *Core) onReply(p *process, m *fb.StateReplyT, f frame) {
+	i := slices.IndexFunc(c.asked, func(q question) bool { return q.number == f.corr && q.to == p })
+	if i < 0 {
+		c.strays++
+		return
+	}
+	q := c.asked[i]
+	c.asked = slices.Delete(c.asked, i, i+1)
+	var r jsonReply
+	if m.Error == "" && json.Unmarshal(f.payload, &r) == nil && r.Actor != nil {
+		if name, err := id.ParseTask(r.Actor.ID); err == nil {
+			c.receive(p, id.Object{Task: name})
+			c.deliver(q.of, id.Object{Task: name})
+		}
+	}
+	c.table(q.of, m, q.corr, f.payload)
+}
+
+// forgetQuestions answers those that an agent which is gone would have answered, and drops those of a process that is.
+func (c *Core) forgetQuestions(p *process, why string) {
+	c.asked = slices.DeleteFunc(c.asked, func(q question) bool {
+		if q.to == p {
+			c.table(q.of, &fb.StateReplyT{Error: "node " + p.node + ", which would know, is gone: " + why}, q.corr, nil)
+		}
+		return q.to == p || q.of == p
+	})
+}

@@ -1,0 +1,160 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// Lack is what tasks of a class that belong to no group wait for, and where they may run.
+type Lack struct {
+	Class uint32
+	Where string // "": anywhere; else what Shape says of it, as a text that names it
+	Shape *fb.ShapeT
+	Lease []Amount
+	Tasks int
+	Since int64
+}
+
+// Waits tells why there is nothing to be had now of what a class lacks. Never: no node can ever have it, so that
+// tasks which may run nowhere else fail.
+type Waits struct {
+	Class uint32
+	Why   string
+	Never bool
+}
+
+// Nodes tells how many nodes the cluster has.
+type Nodes struct{ N int }
+
+func (Waits) event() {}
+func (Nodes) event() {}
+
+// Tasks that are to be spread wait for so long, before they all start here, for other nodes to have places for them.
+const (
+	spread      = "spread"
+	spreadWait  = int64(time.Second)
+	spreadAgain = int64(10 * time.Second)
+)
+
+// rather tells whether the next of the tasks that are to be spread should not start here, though it could.
+func (c *Core) rather(cl *class) bool {
+	var others []id.Agent
+	for _, p := range c.places {
+		if !cl.mayGo(p) {
+			continue
+		}
+		if !slices.Contains(others, p.agent) {
+			others = append(others, p.agent)
+		}
+		if c.load(p.agent) < len(cl.leased) && cl.need.fits(p.free) {
+			return true
+		}
+	}
+	if len(others)+1 >= c.nodes {
+		return false
+	}
+	if cl.spreadFrom == 0 || c.now >= cl.spreadFrom+spreadAgain {
+		cl.spreadFrom = c.now
+	}
+	if c.now >= cl.spreadFrom+spreadWait {
+		return false
+	}
+	c.later(cl.spreadFrom + spreadWait)
+	return true
+}
+
+// load is how many tasks and actors of this agent are at another one.
+func (c *Core) load(agent id.Agent) (n int) {
+	for _, p := range c.places {
+		if p.agent == agent {
+			n += p.n
+		}
+	}
+	return n
+}
+
+// placeOf says where a shape's tasks may run only, "" for anywhere; home: on this node and no other.
+func (c *Core) placeOf(t *fb.ShapeT) (where string, home bool) {
+	if taskOf(t.Group) != (id.Task{}) {
+		return "", false
+	}
+	var words []string
+	if t.Strategy == "spread" {
+		words = append(words, spread)
+	}
+	switch {
+	case t.Node == "":
+	case t.Node == c.cfg.Node || t.Node == fmt.Sprint(c.cfg.Agent):
+		home = true
+	default:
+		words = append(words, "node="+t.Node)
+	}
+	for _, l := range t.Labels {
+		if !strings.HasPrefix(l.Key, "?") { // else it is a wish
+			words = append(words, l.Key+"="+l.Value)
+		}
+	}
+	return strings.Join(words, ", "), home
+}
+
+// lacks lists the classes that want what other nodes have.
+func (c *Core) lacks(out []Lack) []Lack {
+	for _, j := range c.jobs {
+		for _, cl := range j.active {
+			if cl.group != (id.Task{}) || cl.queue.n == 0 || !cl.hungry || cl.home || cl.queue.head.owner.kind == Owner && cl.where == "" {
+				continue
+			}
+			out = append(out, Lack{Class: cl.number, Where: cl.where, Shape: cl.table, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
+		}
+	}
+	return out
+}
+
+// lentUsed lists the groups on whose open bundles something runs.
+func (c *Core) lentUsed(out []id.Task) []id.Task {
+	for _, w := range c.workers {
+		if w.held && w.grant.open && !slices.Contains(out, w.grant.group) {
+			out = append(out, w.grant.group)
+		}
+	}
+	for _, p := range c.places {
+		if p.open && p.n > 0 && !slices.Contains(out, p.group) {
+			out = append(out, p.group)
+		}
+	}
+	return out
+}
+
+// onWaits takes in what the head says of what a class lacks.
+func (c *Core) onWaits(ev Waits) {
+	for _, j := range slices.Clone(c.jobs) {
+		for _, cl := range slices.Clone(j.active) {
+			if cl.number != ev.Class {
+				continue
+			}
+			first := cl.nowhere == ""
+			cl.nowhere = ev.Why
+			switch t := cl.queue.head; {
+			case !ev.Never || t == nil:
+			case cl.where != "" && cl.table.Soft:
+				cl.where, cl.nowhere = "", ""
+				c.restless = true
+			case cl.where != "" && cl.where != spread:
+				for ; t != nil; t = cl.queue.head {
+					code := codeUnschedulable
+					if t.kind == create {
+						code = codeActorNowhere
+					}
+					c.unschedulable(t, code, "it is to run where "+cl.where+": "+ev.Why)
+				}
+			case first: // a node that has it may join
+				c.out = append(c.out, Effect{Do: Say, Process: t.owner.id, Code: "INFEASIBLE", Text: fmt.Sprintf("%s waits for what no node has: %s", t.name(), ev.Why)})
+			}
+		}
+	}
+}

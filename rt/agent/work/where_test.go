@@ -1,0 +1,119 @@
+package work
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// newNodes is a pair with a CPU at each, of which the second is lent to tasks of no group.
+func newNodes(t *testing.T) (*pair, id.Task) {
+	p := newPair(t)
+	lent := id.Task{Agent: 1, Process: 2, Counter: 5}
+	p.step(0, Nodes{N: 2})
+	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+	p.step(1, Grant{Group: lent, Resources: []Amount{{"CPU", one}}})
+	p.step(0, Place{Group: lent, Agent: 2, Node: "n2", Resources: []Amount{{"CPU", one}}, Open: true})
+	return p, lent
+}
+
+// shaped submits a task of a shape that is said with it.
+func (p *pair) shaped(m *fb.ShapeT) id.Task {
+	p.t.Helper()
+	if m.Number >= uint32(len(p.cores[0].byProcess[1].shapes)) {
+		m.Bundle = -1
+		m.Resources = []*fb.ResourceT{{Name: "CPU", Amount: one}}
+		p.say(0, 1, m, nil)
+	}
+	t := p.mint(0, 1)
+	p.say(0, 1, &fb.SubmitT{Task: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: m.Number, Returns: 1}, []byte("args"))
+	return t
+}
+
+// at tells where a task is: "here", "there", or what it waits for.
+func (p *pair) at(t id.Task) string {
+	p.t.Helper()
+	e := p.cores[0].entries[t]
+	switch {
+	case e == nil || e.task == nil:
+		return "over"
+	case e.task.state != taskGiven:
+		return p.cores[0].explainTask(e.task)
+	case e.task.worker.host != nil:
+		return "there"
+	}
+	return "here"
+}
+
+// Tasks that belong to no group go to what is lent of other nodes when their own has no room, and wait for that.
+func TestRoomOnAnotherNode(t *testing.T) {
+	p, lent := newNodes(t)
+	shape := &fb.ShapeT{Number: 3}
+	first, second, third := p.shaped(shape), p.shaped(shape), p.shaped(shape)
+	if p.at(first) != "here" || p.at(second) != "there" {
+		t.Errorf("the first is %s, the second %s", p.at(first), p.at(second))
+	}
+	if why := p.at(third); !strings.Contains(why, "what is lent of node n2 is used by 1 tasks") || !strings.Contains(why, "1 CPU: 0 of 1 CPU are free") {
+		t.Errorf("the third waits for %s", why)
+	}
+	w := p.cores[0].Wants()
+	if len(w.Away) != 1 || w.Away[0].Tasks != 1 || w.Away[0].Where != "" || fmt.Sprint(w.Lent) != fmt.Sprint([]id.Task{lent}) {
+		t.Errorf("more is wanted of %+v, used of %v", w.Away, w.Lent)
+	}
+	p.result(second, nil, "done")
+	if p.at(third) != "there" {
+		t.Errorf("with room there, the third is %s", p.at(third))
+	}
+}
+
+// A task that names a node runs there, and fails if there is none of that name; a wish it may do without.
+func TestTaskThatNamesANode(t *testing.T) {
+	p, _ := newNodes(t)
+	if at := p.at(p.shaped(&fb.ShapeT{Number: 3, Node: "n1"})); at != "here" {
+		t.Errorf("of its own node: %s", at)
+	}
+	if at := p.at(p.shaped(&fb.ShapeT{Number: 3, Node: "n1"})); !strings.Contains(at, "0 of 1 CPU are free") {
+		t.Errorf("a second one of its own node: %s", at)
+	}
+	if at := p.at(p.shaped(&fb.ShapeT{Number: 4, Node: "n2"})); at != "there" {
+		t.Errorf("of the other: %s", at)
+	}
+	hard, soft := p.shaped(&fb.ShapeT{Number: 5, Node: "n3"}), p.shaped(&fb.ShapeT{Number: 6, Node: "n3", Soft: true})
+	if at := p.at(hard); !strings.Contains(at, "a place where node=n3") {
+		t.Errorf("of one that is not: %s", at)
+	}
+	for _, k := range p.cores[0].Wants().Away {
+		if k.Where == "node=n3" {
+			p.step(0, Waits{Class: k.Class, Why: "no node has that name", Never: true})
+		}
+	}
+	if v := p.told("a 1", of(hard)); !strings.HasPrefix(v, "TASK_UNSCHEDULABLE: ") || !strings.Contains(v, "no node has that name") {
+		t.Errorf("of a node that is not the driver is told %q", v)
+	}
+	if at := p.at(soft); !strings.Contains(at, "0 of 1 CPU are free") {
+		t.Errorf("a wish for it: %s", at)
+	}
+}
+
+// Tasks that are to be spread go where the fewest are, and wait for other nodes' places, but not for ever.
+func TestTasksThatAreSpread(t *testing.T) {
+	p, lent := newNodes(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", 3 * one}}})
+	shape := &fb.ShapeT{Number: 3, Strategy: "spread"}
+	if a, b := p.shaped(shape), p.shaped(shape); p.at(a) != "here" || p.at(b) != "there" {
+		t.Errorf("the first is %s, the second %s", p.at(a), p.at(b))
+	}
+	p.step(0, Place{Group: lent, Gone: true})
+	late := p.shaped(&fb.ShapeT{Number: 4, Strategy: "spread", Name: "late"})
+	if at := p.at(late); at == "here" || len(p.cores[0].Wants().Away) != 1 {
+		t.Errorf("without a place elsewhere it is %s at once", at)
+	}
+	p.now += spreadWait
+	p.step(0, Tick{})
+	if at := p.at(late); at != "here" {
+		t.Errorf("after a second it is %s", at)
+	}
+}
