@@ -250,7 +250,7 @@ func (d *desk) peerOver(ctx context.Context, peer uint32, why string, dead bool)
 	lost := slices.ContainsFunc(d.errands, func(e *errand) bool { return e.peer == peer })
 	switch {
 	case dead:
-		for _, g := range d.groups {
+		for _, g := range sortedGroups(d.groups) {
 			g.places = slices.DeleteFunc(g.places, func(p *fb.RecPlaceT) bool { return p.Agent == peer })
 		}
 	case lost:
