@@ -92,6 +92,8 @@ func (d *desk) errandSays(ctx context.Context, ev FromPeer) {
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
 			d.frames.Process, d.frames.Bytes = e.process, ev.Payload
 			d.step(ctx, &d.frames)
+		} else { // or its other end would wait
+			d.tellPeer(ctx, ev.Peer, &fb.ErrandCloseT{Errand: m.Errand, Back: !m.Back, Reason: "it is over there"}, nil)
 		}
 	case *fb.ErrandCloseT:
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
