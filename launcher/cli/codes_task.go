@@ -8,6 +8,8 @@ var TaskCodes = []Code{
 	{"WORKER_DIED", "WorkerCrashedError", "the process that ran it died, and how; its retries are used up", "the text has the signal; 9 is often the kernel, for want of memory"},
 	{"ENVIRONMENT", "RuntimeEnvSetupError", "no process could be started for it, and why", "what the message names: Python without maniple, a runtime_env that can't be made"},
 	{"DEADLOCK", "DeadlockError", "its ancestors wait for it and keep from it what it needs; the text has the chain", "ask for less, or wait for it elsewhere"},
+	{"NODE_DIED", "NodeDiedError", "the node that ran it died or was cut off, and its retries are used up", "the text names the node"},
+	{"OBJECT_LOST", "ObjectLostError", "the node that had the value died, or could not send it", "the text names the node; over 63 MiB: make it smaller"},
 	{"TASK_UNSCHEDULABLE", "TaskUnschedulableError", "it may run on no node", "the text says which one was asked for"},
 	{"TASK_GROUP_REMOVED", "TaskPlacementGroupRemoved", "the placement group that it was to run in is gone", ""},
 	{"SYSTEM", "SystemFault", "a worker broke its word", "report it with the text"},

@@ -92,6 +92,8 @@ func (d *desk) errandSays(ctx context.Context, ev FromPeer) {
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
 			d.frames.Process, d.frames.Bytes = e.process, ev.Payload
 			d.step(ctx, &d.frames)
+		} else { // or its other end would wait
+			d.tellPeer(ctx, ev.Peer, &fb.ErrandCloseT{Errand: m.Errand, Back: !m.Back, Reason: "it is over there"}, nil)
 		}
 	case *fb.ErrandCloseT:
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
@@ -250,7 +252,7 @@ func (d *desk) peerOver(ctx context.Context, peer uint32, why string, dead bool)
 	lost := slices.ContainsFunc(d.errands, func(e *errand) bool { return e.peer == peer })
 	switch {
 	case dead:
-		for _, g := range d.groups {
+		for _, g := range sortedGroups(d.groups) {
 			g.places = slices.DeleteFunc(g.places, func(p *fb.RecPlaceT) bool { return p.Agent == peer })
 		}
 	case lost:

@@ -44,6 +44,9 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 		if k.Where == "" {
 			due = max(due, k.Since+lentAfter)
 		}
+		if k.Where == "" && d.up < 2 && d.stake.could(k.Lease) {
+			continue // there is no other node
+		}
 		switch {
 		case d.over != "" || slices.ContainsFunc(d.lent, func(l *lent) bool { return l.class == k.Class && !l.there && !l.gone }):
 		case now < due:
@@ -102,6 +105,9 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 		return
 	}
 	groups, bundles, strategy := min(k.Tasks, lentMost), 1, fb.StrategyPack
+	if d.lentTight[k.Class] { // a single one waits in line
+		groups = 1
+	}
 	if k.Shape.Strategy == "spread" {
 		groups, strategy = 1, fb.StrategySpread
 		if !d.lentTight[k.Class] { // else what there is, wherever it is

@@ -129,9 +129,12 @@ func (d *desk) sayPart(ctx context.Context, p *part) {
 
 // lacking gives what tasks wait for, but for those that need more than the node has.
 func (s *stake) lacking(w *work.Wants) [][]work.Amount {
-	return slices.DeleteFunc(slices.Clone(w.Hungry), func(lease []work.Amount) bool {
-		return len(s.total) > 0 && slices.ContainsFunc(lease, func(a work.Amount) bool { return tenThousandths(s.total[a.Name]) < a.Amount })
-	})
+	return slices.DeleteFunc(slices.Clone(w.Hungry), func(lease []work.Amount) bool { return !s.could(lease) })
+}
+
+// could tells whether the node has enough for a lease, for all that is known.
+func (s *stake) could(lease []work.Amount) bool {
+	return len(s.total) == 0 || !slices.ContainsFunc(lease, func(a work.Amount) bool { return tenThousandths(s.total[a.Name]) < a.Amount })
 }
 
 // stakeName is what the names of an agent's parts begin with.

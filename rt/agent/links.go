@@ -154,6 +154,7 @@ func (h *headLink) unwatch() {
 // the other side did. Owned by the loop.
 type peerLinks struct {
 	out, in *transport.Link
+	backlog []ToPeer           // of errands, that found no room in the session
 	stop    context.CancelFunc // of the dialler
 }
 
@@ -180,9 +181,32 @@ func (l *loop) sendPeer(ctx context.Context, e ToPeer) {
 		l.later(ctx, PeerDead{Peer: e.Peer})
 		return
 	}
-	if err := link.Send(e.M, e.Corr, e.Payload); err != nil {
+	p := l.peers[e.Peer]
+	if isErrand(e.M) && len(p.backlog) > 0 {
+		p.backlog = append(p.backlog, e)
+		return
+	}
+	if err := link.Send(e.M, e.Corr, e.Payload); errors.Is(err, transport.ErrBudget) && isErrand(e.M) {
+		p.backlog = append(p.backlog, e)
+	} else if err != nil {
 		l.log.Warn("can't send to an agent: its session ends", "agent", e.Peer, "error", err)
 		link.Kill(err)
+	}
+}
+
+// errandBudget is what of errands a session holds; what is more waits here for room.
+const errandBudget = 64 << 20
+
+// roomAt sends what waits for room in the session with a peer.
+func (l *loop) roomAt(ctx context.Context, peer uint32) {
+	p := l.peers[peer]
+	if p == nil {
+		return
+	}
+	waits := p.backlog
+	p.backlog = nil
+	for _, e := range waits {
+		l.sendPeer(ctx, e)
 	}
 }
 
@@ -193,10 +217,11 @@ func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 	link = transport.NewLink(transport.LinkConfig{
 		Name: fmt.Sprintf("agent %d", peer), Manual: true, LostAfter: peerLost,
 		// Output would wait for ever at a connection that only seems to stand.
-		Core: transport.LinkCoreConfig{KeepAlive: peerAlive, Budget: [wire.NumClasses]int64{wire.ClassCalls: maxUnsent}},
+		Core: transport.LinkCoreConfig{KeepAlive: peerAlive, Budget: [wire.NumClasses]int64{wire.ClassCalls: errandBudget}},
 		OnMessage: func(m transport.Msg) {
 			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
 		},
+		OnRoom: func(wire.Class) { l.post(ctx, item{do: func(ctx context.Context) { l.roomAt(ctx, peer) }}) },
 		OnUp: func(resumed bool) {
 			if ups++; ups > 1 && !resumed {
 				l.post(ctx, item{ev: PeerDead{Peer: peer}})
@@ -218,6 +243,7 @@ func (l *loop) tookPeer(ctx context.Context, peer uint32, link *transport.Link) 
 	old := p.in
 	p.in = link
 	if old != nil {
+		p.backlog = nil
 		old.Kill(transport.ErrReplaced)
 		l.step(ctx, PeerDead{Peer: peer})
 	}
@@ -230,6 +256,7 @@ func (l *loop) peerOver(ctx context.Context, peer uint32, link *transport.Link, 
 		return
 	}
 	l.log.Info("session with an agent is over", "agent", peer, "error", err)
+	p.backlog = nil
 	if p.out == link {
 		p.stop()
 		p.out = nil

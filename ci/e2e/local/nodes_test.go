@@ -66,6 +66,7 @@ for i in range(9):
 assert maniple.get(chain, timeout=60) == 512
 big = maniple.put(b"x" * (20 << 20))
 assert len(maniple.get(double.options(scheduling_strategy=on(group, 2)).remote(big), timeout=60)) == 40 << 20
+assert [len(v) for v in maniple.get([double.options(scheduling_strategy=on(group, 2)).remote(big) for _ in range(6)], timeout=120)] == [40 << 20] * 6
 
 class Mine(ValueError):
     pass

@@ -313,7 +313,7 @@ func (c *Core) hostActor(p *process, m *fb.ActorStateT) {
 	if w.killed != "" {
 		m.Code, m.Reason = "", w.killed
 	}
-	if m.Code == codeActorGroup && !c.over(w.class) { // the bundle went, not the group
+	if m.Code == codeActorGroup && !c.over(w.class) && w.actor.returns() { // the bundle went, not the group
 		m.Code = ""
 	}
 	c.actorGone(w, m.Code, m.Reason)
@@ -346,6 +346,7 @@ func (c *Core) actorGone(w *worker, code, why string) {
 // or fails; of nothing is it known whether it ran.
 func (c *Core) hostGone(h *host, why string) {
 	c.hosts = slices.DeleteFunc(c.hosts, func(k *host) bool { return k == h })
+	c.restless = true
 	why = fmt.Sprintf("node %s: %s", h.node, why)
 	for _, w := range h.actors {
 		if w.killed != "" {

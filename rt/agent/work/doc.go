@@ -8,7 +8,9 @@
 // entry is what is known under one minted ID: the task, the actor, the objects of it. A class is a shape
 // as all of a job say it; its queue holds the tasks whose arguments are here. A grant is what may be
 // used, of the node or of a bundle of a group; a lease is the part of it that a worker holds, for one
-// class at a time. A lane holds the calls of one process to one actor.
+// class at a time. A host is another agent that runs tasks of a job for this one, an owner another agent that this
+// one runs tasks for: processes both, the one like a worker with any number of tasks, the other like a driver. A place is what a host may be given
+// tasks for: a bundle that it has. An object is foreign if its reference came from another agent, an actor a proxy. A lane holds the calls of one process to one actor.
 //
 // Ownership. A Core belongs to one goroutine. It keeps none of an event's bytes: what it has to keep it
 // copies into memory of its own, which it uses again. Bytes in an effect are the core's, good until the
@@ -25,6 +27,8 @@
 //	REF-3: nobody names an object that it does not hold: not as an argument, in a value, nor to get it.
 //	       An actor names itself, and is not kept by that.
 //	REF-4: a process that died holds nothing.
+//	REF-5: an agent that sent a reference lists the one to which it went as a holder, until that one has released all
+//	       deliveries; so an object is there as long as anybody needs it, at whatever agent.
 //	WORK-1: a task that was accepted has one outcome, told once to the process that submitted it.
 //	WORK-2: what leases hold and what is free of a grant add up to the grant; only one who wakes up from
 //	        waiting takes more CPUs than there are, and no device is ever shared beyond its whole.
@@ -42,7 +46,8 @@
 // Large values lie in the Store, if there is one: what is kept of them here is their place. A result that tells of a place
 // is a delivery of the object that lies there, so that a process holds what it may be looking at.
 //
-// Limits: one node. Values inside frames are counted by nobody: the connections' bounds keep them small. Code that a job defines is kept while the job is, and not
-// counted. A label of a shape is not looked at. Names of actors are known on this node only. Results that
+// Limits. A value goes to another agent whole and at once, up to 63 MiB. Values inside frames are counted by nobody: the connections' bounds keep them small. Code that a job defines is kept while the job is, and not
+// counted. A label of a shape is not looked at. Names of actors are known to this node's processes, and to
+// those of its jobs elsewhere. Results that
 // contain one another in a circle are never freed.
 package work

@@ -369,7 +369,7 @@ func TestActorAtAnotherAgent(t *testing.T) {
 	p.empty(1)
 }
 
-// A reference that came from another agent keeps what it names there, as long as somebody here needs it.
+// A reference that came from another agent keeps what it names there, as long as somebody here needs it (REF-5).
 func TestReferencesBetweenAgents(t *testing.T) {
 	p := newPair(t)
 	task := p.submit(nil, nil)
