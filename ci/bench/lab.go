@@ -13,7 +13,10 @@ import (
 )
 
 // pairs is how many alternating pairs a comparison has.
-const pairs = 7
+var pairs = 7
+
+// quick makes of a run a trial of the bench itself: one pair, small sizes, and no figure that counts.
+var quick = os.Getenv("BARS_QUICK") != ""
 
 // lab is where experiments run: the binary, a folder of its own, an environment without ours, and the
 // Slurm testbed once an experiment asked for it.
@@ -86,9 +89,12 @@ func (l *lab) measure(e experiment) {
 		err = errors.New("it gave no figure")
 	}
 	if err != nil {
-		l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.dir, l.top)})
+		l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.folders()...)})
 	}
 }
+
+// folders are those that no report names.
+func (l *lab) folders() []string { return []string{l.dir, l.top} }
 
 // maniple runs the product to its end.
 func (l *lab) maniple(args ...string) (time.Duration, error) {
