@@ -18,7 +18,7 @@ type floor struct {
 
 func floorOf(scene string) floor {
 	if strings.Contains(scene, "one by one") {
-		return floor{13.3, 13.3, "C extension, unix sockets, through a Go agent, all on one CPU: p50 of a round trip"}
+		return floor{13.3, 13.3, "C extension, unix sockets, through a Go agent, all on one CPU: p50 of a round trip; 98 where each hop wakes another CPU"}
 	}
 	return floor{0.77, 0.77, "C extension with remote(), ObjectRef and get, pipelined: 0.60 driver, 0.13 worker, 0.04 agent"}
 }

@@ -116,7 +116,10 @@ func (l *lab) play(s side, program string, limit time.Duration, looks looks, arg
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	late := time.AfterFunc(limit, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(limit, func() {
+		cmd.Process.Kill()
+		out.Close() // what it started may hold the other end
+	})
 	err = st.follow(out, in)
 	if err != nil {
 		cmd.Process.Kill()

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The median has to be within the limit, and no pair beyond half of it.
@@ -128,6 +131,40 @@ func TestStage(t *testing.T) {
 	for _, bad := range []string{"no JSON\n", `{"ask":"the moon"}` + "\n"} {
 		if err := (&stage{}).follow(strings.NewReader(bad), &answers); err == nil {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// A program that hangs is ended, with what it started; one that fails says why; what it said before counts.
+func TestPlay(t *testing.T) {
+	if err := adopt(); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	l := &lab{top: t.TempDir(), dir: t.TempDir()}
+	programs := filepath.Join(l.top, "ci/bench/programs")
+	if err := os.MkdirAll(programs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ what, script, want string }{
+		{"all well", `echo '{"part":"a","figures":{"seconds":1}}'`, ""},
+		{"it hangs, and so does its child", `sleep 1000 2>/dev/null & echo '{"part":"a","figures":{"seconds":1}}'; echo "waiting for $1 $2 $MARK" >&2; read x`, "did not end within 1s: waiting for maniple 7 here"},
+		{"it fails", `echo '{"part":"a","figures":{"seconds":1}}'; echo "no luck" >&2; exit 3`, "exit status 3: no luck"},
+		{"it says something else", `echo '{"part":"a","figures":{"seconds":1}}'; echo hello; read x`, `it said "hello"`},
+	} {
+		if err := os.WriteFile(filepath.Join(programs, "p"), []byte(c.script), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		said, err := l.play(side{"maniple", "sh", []string{"MARK=here"}}, "p", time.Second, nil, "7")
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if said["a"].Figures["seconds"] != 1 || time.Since(began) > 20*time.Second {
+			t.Errorf("%s: %v after %v", c.what, said, time.Since(began))
+		}
+		if left := descendants(); len(left) > 0 {
+			t.Errorf("%s: %v is left", c.what, left)
 		}
 	}
 }
