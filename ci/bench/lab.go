@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,7 @@ type lab struct {
 	rayIdle          float64 // MiB that Ray's processes have, if it was started
 	bed              *testbed
 	closing          sync.Once
+	ending           atomic.Bool // by a signal: nothing new begins
 }
 
 func newLab(title string) (*lab, error) {

@@ -119,16 +119,24 @@ func run(args []string) (ok bool, err error) {
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
 	go func() { // until the process ends
 		<-interrupted
+		l.ending.Store(true)
 		l.close()
 		os.Exit(130)
 	}()
 
 	start := time.Now()
 	for _, e := range list {
-		began := time.Now()
+		began, before := time.Now(), len(l.report.Results)
 		fmt.Fprintf(os.Stderr, "measuring %s\n", e.name)
 		l.measure(e)
+		if l.ending.Load() {
+			select {} // the process is about to end, and a report of what was cut off would say nothing
+		}
 		l.sweep()
+		for _, r := range l.report.Results[before:] { // who waits for an hour sees what there is
+			row := r.row()
+			fmt.Fprintf(os.Stderr, "    %s: %s %s\n", row[0], row[1], row[5])
+		}
 		fmt.Fprintf(os.Stderr, "  %s took %.0f s\n", e.name, time.Since(began).Seconds())
 	}
 	l.report.Took = time.Since(start).Seconds()

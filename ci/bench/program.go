@@ -113,6 +113,9 @@ func (l *lab) play(s side, program string, limit time.Duration, looks looks, arg
 	if err != nil {
 		return nil, err
 	}
+	if l.ending.Load() {
+		return nil, errors.New("the bench was interrupted")
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -167,6 +167,10 @@ func TestPlay(t *testing.T) {
 			t.Errorf("%s: %v is left", c.what, left)
 		}
 	}
+	l.ending.Store(true)
+	if said, err := l.play(side{"maniple", "sh", nil}, "p", time.Second, nil); err == nil || len(said) > 0 {
+		t.Errorf("after an interrupt: %v, %v", said, err)
+	}
 }
 
 // The time of a process counts while it lives, and once it was waited for.
