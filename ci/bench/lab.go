@@ -9,11 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // pairs is how many alternating pairs a comparison has.
-const pairs = 7
+var pairs = 7
+
+// quick makes of a run a trial of the bench itself: one pair, small sizes, and no figure that counts.
+var quick = os.Getenv("BARS_QUICK") != ""
 
 // lab is where experiments run: the binary, a folder of its own, an environment without ours, and the
 // Slurm testbed once an experiment asked for it.
@@ -24,6 +28,7 @@ type lab struct {
 	rayIdle          float64 // MiB that Ray's processes have, if it was started
 	bed              *testbed
 	closing          sync.Once
+	ending           atomic.Bool // by a signal: nothing new begins
 }
 
 func newLab(title string) (*lab, error) {
@@ -86,9 +91,12 @@ func (l *lab) measure(e experiment) {
 		err = errors.New("it gave no figure")
 	}
 	if err != nil {
-		l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.dir, l.top)})
+		l.add(Result{Schema: schema, Name: e.name, Error: anonymous(err.Error(), l.folders()...)})
 	}
 }
+
+// folders are those that no report names.
+func (l *lab) folders() []string { return []string{l.dir, l.top} }
 
 // maniple runs the product to its end.
 func (l *lab) maniple(args ...string) (time.Duration, error) {

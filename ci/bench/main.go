@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"syscall"
 	"time"
@@ -29,11 +30,30 @@ var experiments = []experiment{
 	{"kills", soak("random kills", "TestHundredRandomKills", "TestRandomKills")},
 	{"clusters", soak("100 starts of two users", "TestHundredStartsOfTwoUsers")},
 	{"suite", suite},
+	{"tasks", tasks.experiment},
+	{"actor-calls", actorCalls.experiment},
+	{"round-trips", roundTrips.experiment},
+	{"puts", puts.experiment},
+	{"gets", gets.experiment},
+	{"messages", messages.experiment},
+	{"groups", groups.experiment},
+	{"groups-on-nodes", groupsOnNodes.experiment},
+	{"actors", actors.experiment},
+	{"actors-with-torch", actorsWithTorch.experiment},
+	{"first-result", firstResult.experiment},
+	{"worker-killed", workerKilled.experiment},
+	{"idle-runtime", idleRuntime.experiment},
+	{"queued", queued.experiment},
+	{"many", many.experiment},
+	{"operations", operations},
+	{"profile", profile},
 }
 
 // issues name the experiments whose bars they set.
 var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
+	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
+		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
 }
 
 func main() {
@@ -48,12 +68,15 @@ func main() {
 
 // run measures what the arguments name, and tells whether every bar holds.
 func run(args []string) (ok bool, err error) {
-	title, keep := everything, false
+	title, keep, only := everything, !quick, ""
+	if n := len(args); n > 2 && args[n-2] == "--only" {
+		args, only, keep = args[:n-2], args[n-1], false
+	}
 	switch {
 	case len(args) == 0:
-		return false, fmt.Errorf("usage: bench all | bars NAME | EXPERIMENT [EXPERIMENT ...]")
+		return false, fmt.Errorf("usage: bench all | bars NAME [--only PATTERN] | EXPERIMENT [EXPERIMENT ...]")
 	case args[0] == "all":
-		args, keep = args[:0], true
+		args = args[:0]
 		for _, e := range experiments {
 			args = append(args, e.name)
 		}
@@ -62,7 +85,19 @@ func run(args []string) (ok bool, err error) {
 		if !known {
 			return false, fmt.Errorf("no bars are called %q", args[1])
 		}
-		title, args, keep = args[1], names, true
+		title, args = args[1], names
+	default:
+		keep = false
+	}
+	pattern, err := regexp.Compile(only)
+	if err != nil {
+		return false, fmt.Errorf("--only %s: %w", only, err)
+	}
+	if args = slices.DeleteFunc(slices.Clone(args), func(name string) bool { return !pattern.MatchString(name) }); len(args) == 0 {
+		return false, fmt.Errorf("--only %s leaves nothing to measure", only)
+	}
+	if quick {
+		title, pairs = title+": "+trial, 1
 	}
 	var list []experiment
 	for _, name := range args {
@@ -84,16 +119,24 @@ func run(args []string) (ok bool, err error) {
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
 	go func() { // until the process ends
 		<-interrupted
+		l.ending.Store(true)
 		l.close()
 		os.Exit(130)
 	}()
 
 	start := time.Now()
 	for _, e := range list {
-		began := time.Now()
+		began, before := time.Now(), len(l.report.Results)
 		fmt.Fprintf(os.Stderr, "measuring %s\n", e.name)
 		l.measure(e)
+		if l.ending.Load() {
+			select {} // the process is about to end, and a report of what was cut off would say nothing
+		}
 		l.sweep()
+		for _, r := range l.report.Results[before:] { // who waits for an hour sees what there is
+			row := r.row()
+			fmt.Fprintf(os.Stderr, "    %s: %s %s\n", row[0], row[1], row[5])
+		}
 		fmt.Fprintf(os.Stderr, "  %s took %.0f s\n", e.name, time.Since(began).Seconds())
 	}
 	l.report.Took = time.Since(start).Seconds()

@@ -17,6 +17,7 @@ type Result struct {
 	P90     float64   `json:"p90"`
 	P99     float64   `json:"p99"`
 	Limit   float64   `json:"limit,omitempty"`  // meaningful if Bar
+	Each    float64   `json:"each,omitempty"`   // what no pair or run may pass, if not 0
 	Bar     bool      `json:"bar"`              // false: reported only
 	Least   bool      `json:"least,omitempty"`  // the limit is a least value, not a most
 	Pass    bool      `json:"pass"`             // the bar holds, or there is none
@@ -79,6 +80,20 @@ func (r Result) most(limit float64) Result {
 func (r Result) least(limit float64) Result {
 	r.Bar, r.Limit, r.Least = true, limit, true
 	r.Pass = r.Pass && r.Low >= limit
+	return r
+}
+
+// atMost is r with a bar of which the median has to be within the limit, and no pair or run beyond twice it.
+func (r Result) atMost(limit float64) Result {
+	r.Bar, r.Limit, r.Each = true, limit, 2*limit
+	r.Pass = r.Pass && r.Figure <= limit && r.High <= r.Each
+	return r
+}
+
+// atLeast is r with a bar from below: the median has to reach the limit, and each pair or run half of it.
+func (r Result) atLeast(limit float64) Result {
+	r.Bar, r.Limit, r.Each, r.Least = true, limit, limit/2, true
+	r.Pass = r.Pass && r.Figure >= limit && r.Low >= r.Each
 	return r
 }
 

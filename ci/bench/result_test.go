@@ -159,6 +159,21 @@ func TestTestsOfABar(t *testing.T) {
 	}
 }
 
+// What the first that failed said last is in the report.
+func TestWordsOfAFailedTest(t *testing.T) {
+	got := countTests(strings.NewReader(`{"Action":"output","Package":"p","Test":"TestA","Output":"fine\n"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"=== RUN TestB\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"one\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"it has grown:\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"watched: 0 before, 3 after\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"--- FAIL: TestB (1s)\n"}
+{"Action":"fail","Package":"p","Test":"TestB"}`), "TestA", "TestB")
+	if !strings.HasSuffix(got.said, "it has grown:\nwatched: 0 before, 3 after\n") {
+		t.Errorf("%q", got.said)
+	}
+}
+
 func TestNoMachineInAReport(t *testing.T) {
 	host, _ := os.Hostname()
 	got := anonymous("/srv/tree/x on "+host+" failed\nbadly", "/srv/tree")

@@ -118,6 +118,7 @@ func (l *lab) tests(name string, tests []string, env []string, packages string) 
 	note := fmt.Sprintf("%d passed, %d failed", count.passed, len(count.failed))
 	if len(count.failed) > 0 {
 		note += ": " + strings.Join(count.failed[:min(5, len(count.failed))], ", ")
+		note = join(note, anonymous(strings.TrimSpace(count.said), l.folders()...))
 		path := filepath.Join(os.TempDir(), "maniple-bench-failed.json") // to look at; named on the terminal only
 		if os.WriteFile(path, out, 0o600) == nil {
 			fmt.Fprintln(os.Stderr, "  what failed is in", path)
@@ -130,19 +131,23 @@ func (l *lab) tests(name string, tests []string, env []string, packages string) 
 type counted struct {
 	passed int
 	failed []string
+	said   string // the last lines of the first that failed
 }
 
 // countTests counts the tests of `go test -json` that have no test below them. One of those wanted that did
 // not end counts as failed.
 func countTests(out io.Reader, wanted ...string) (c counted) {
-	ended, parent := map[string]string{}, map[string]bool{}
+	ended, parent, said := map[string]string{}, map[string]bool{}, map[string]string{}
 	var order []string
 	lines := bufio.NewScanner(out)
 	lines.Buffer(make([]byte, 1<<20), 64<<20)
 	for lines.Scan() {
-		var e struct{ Action, Package, Test string }
+		var e struct{ Action, Package, Test, Output string }
 		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Test == "" {
 			continue
+		}
+		if e.Action == "output" && !strings.HasPrefix(strings.TrimSpace(e.Output), "---") {
+			said[e.Package+e.Test] = lastLines(said[e.Package+e.Test]+e.Output, 6) + "\n"
 		}
 		if i := strings.LastIndex(e.Test, "/"); i > 0 {
 			parent[e.Package+e.Test[:i]] = true
@@ -157,7 +162,9 @@ func countTests(out io.Reader, wanted ...string) (c counted) {
 		pkg, test, _ := strings.Cut(at, " ")
 		switch action := ended[pkg+test]; {
 		case action != "pass" && (!parent[pkg+test] || !anyBelow(pkg+test, ended)):
-			c.failed = append(c.failed, test)
+			if c.failed = append(c.failed, test); c.said == "" {
+				c.said = said[pkg+test]
+			}
 		case action == "pass" && !parent[pkg+test]:
 			c.passed++
 		}

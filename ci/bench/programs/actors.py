@@ -1,0 +1,44 @@
+"""Actors created and called once each, all at the same time. With the word torch each has imported it."""
+
+import sys
+import time
+
+from stand import api, number, start, timed
+
+TORCH = "torch" in sys.argv
+HEAVY = 40 << 20  # bytes of its own that an actor may have if a hundred are to fit
+if TORCH:
+    import torch  # noqa: F401: the driver has it, as a user's has
+
+
+@api.remote(num_cpus=0)
+class Actor:
+    def __init__(self):
+        if TORCH:
+            import torch  # noqa: F401, F811
+
+    def nothing(self):
+        return own_memory()
+
+
+def own_memory():
+    """Bytes that this process shares with nobody."""
+    with open("/proc/self/smaps_rollup") as f:
+        return sum(int(line.split()[1]) << 10 for line in f if line.startswith("Private"))
+
+
+def made(count):
+    actors = [Actor.remote() for _ in range(count)]
+    memory = api.get([a.nothing.remote() for a in actors])
+    return actors, memory
+
+
+count = number(1)
+start()
+first, memory = made(1)
+if max(memory) > HEAVY:
+    count = min(count, 10)
+api.kill(first[0])
+time.sleep(0.5)
+timed("actors", count, lambda: made(count), own=max(memory) / (1 << 20))
+api.shutdown()
