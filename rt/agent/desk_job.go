@@ -18,6 +18,7 @@ import (
 type job struct {
 	number   uint32
 	name     string // of its driver, for people
+	language string
 	config   jobConfig
 	worker   string // MANIPLE_JOB_CONFIG of its workers
 	drivers  int
@@ -30,7 +31,9 @@ type job struct {
 // jobConfig is what a driver says of its job, as JSON in Attach.
 type jobConfig struct {
 	Job        uint32            `json:"job"`        // of a process that a driver forked: the driver's
-	Executable string            `json:"executable"` // Python
+	Executable string            `json:"executable"` // Python, or the driver's own binary
+	Argv       []string          `json:"argv"`       // the driver's
+	Hash       string            `json:"hash"`       // Go: of the content of the binary
 	Cwd        string            `json:"cwd"`
 	Env        map[string]string `json:"env"`
 	Namespace  string            `json:"namespace"`
@@ -54,17 +57,17 @@ func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, st
 		j.drivers++
 		return j, ""
 	}
-	if a.Language == "python" && (!strings.HasPrefix(config.Executable, "/") || !strings.HasPrefix(config.Cwd, "/")) {
-		return nil, "its job_config names neither its Python nor its directory: install the same maniple everywhere"
+	if why := config.check(a.Language); why != "" {
+		return nil, why
 	}
-	j := &job{number: uint32(c.process), name: fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), config: config, drivers: 1}
+	j := &job{number: uint32(c.process), name: fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), language: a.Language, config: config, drivers: 1}
 	text, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
 	if err != nil {
 		return nil, "its job_config can't be passed on: " + err.Error()
 	}
 	j.worker = string(text)
 	d.jobs = append(d.jobs, j)
-	if a.Language == "python" { // warm before the first task comes
+	if j.cannot(a.Language) == "" { // warm before the first task comes
 		d.templateFor(ctx, j)
 	}
 	d.stake.eager = true
@@ -108,9 +111,11 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 		}
 		slices.Sort(env[2:])
 	}
-	_, driver := j.config.Env["OMP_NUM_THREADS"]
-	if _, task := wanted.Vars["OMP_NUM_THREADS"]; !driver && !task {
-		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", n.Threads))
+	for _, name := range j.threads() {
+		_, driver := j.config.Env[name]
+		if _, task := wanted.Vars[name]; !driver && !task {
+			env = append(env, fmt.Sprintf("%s=%d", name, n.Threads))
+		}
 	}
 	if len(devices) > 0 { // exactly one mask, or they hide from each other
 		mask := "CUDA_VISIBLE_DEVICES"
