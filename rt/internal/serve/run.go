@@ -206,13 +206,27 @@ func (w *worker) fail(j *job, err error, took time.Duration) {
 	case errors.As(err, &arg):
 		payload = arg.payload
 	case err == errCancelled:
-		payload, flags = w.failure(j, &fb.FailureT{Code: "CANCELLED", Type: "CANCELLED", Message: j.task.Name + " was cancelled"}), flags|final
+		payload, flags = w.stopped(j, "when it ran"), flags|final
 	case errors.As(err, &p):
 		payload = w.failure(j, &fb.FailureT{Code: session.CodeUser, Type: "panic", Message: fmt.Sprint(p.what), Traceback: cutText(p.stack), Cause: w.program.Causes(err)})
 	default:
 		payload = w.failure(j, &fb.FailureT{Code: session.CodeUser, Type: fmt.Sprintf("%T", err), Message: err.Error(), Cause: w.program.Causes(err)})
 	}
 	w.result(j, flags, session.Encoded{Format: fb.FormatError, Bytes: payload}, took)
+}
+
+// stopped is the failure of a job that was cancelled, by somebody or by its deadline.
+func (w *worker) stopped(j *job, when string) []byte {
+	name := "the task"
+	if j.task.Name != "" {
+		name = j.task.Name
+	}
+	m := &fb.FailureT{Code: "CANCELLED", Message: name + " was cancelled " + when}
+	if j.deadline > 0 && time.Now().UnixNano() >= j.deadline {
+		m.Code, m.Message = "TIMEOUT", name+": its deadline passed "+when
+	}
+	m.Type = m.Code
+	return w.failure(j, m)
 }
 
 func cutText(b []byte) string { return string(b[:min(len(b), maxText)]) }

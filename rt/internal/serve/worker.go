@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -19,8 +20,10 @@ import (
 	"github.com/maniple-hpc/maniple/transport/work"
 )
 
-// attachTime is how long the agent may take to answer a worker that it has asked for.
-const attachTime = time.Minute
+const (
+	attachTime = time.Minute            // the agent may take so long to answer a worker that it has asked for
+	sweepAfter = 200 * time.Millisecond // a worker that is idle for so long looks what it does not need any more
+)
 
 // worker is this process. What the reader and those who run jobs share belongs to the session's lock.
 type worker struct {
@@ -31,6 +34,7 @@ type worker struct {
 	inbox   []*job
 	jobs    map[id.Task]*job // given and not ended
 	leaving bool             // the agent says that it is enough
+	ran     bool             // a job, since it was idle last
 	deps    map[id.Object]*dep
 	names   map[uint64]string   // of functions, by number
 	methods map[uint64][]string // by class
@@ -255,7 +259,7 @@ func (w *worker) cancel(name id.Task) {
 		}
 	}
 	w.forget(j)
-	w.result(j, fb.ResultFlagError|final, session.Encoded{Format: fb.FormatError, Bytes: w.failure(j, &fb.FailureT{Code: "CANCELLED", Type: "CANCELLED", Message: "it was cancelled before it began"})}, 0)
+	w.result(j, fb.ResultFlagError|final, session.Encoded{Format: fb.FormatError, Bytes: w.stopped(j, "before it began")}, 0)
 }
 
 // next waits for the job that is to run now; nil: there will be none.
@@ -266,8 +270,14 @@ func (w *worker) next() *job {
 		if w.leaving {
 			return nil
 		}
+		if w.ran && w.s.HoldsLocked() { // what the job before has forgotten is to be released, and nothing else would collect it
+			sweep := time.AfterFunc(sweepAfter, runtime.GC)
+			defer sweep.Stop()
+		}
+		w.ran = false
 		w.wake.Wait()
 	}
+	w.ran = true
 	j := w.inbox[0]
 	w.inbox[0] = nil
 	w.inbox = w.inbox[1:]

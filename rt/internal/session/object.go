@@ -156,6 +156,9 @@ func ReleaseLocked(holds []*Hold) {
 	}
 }
 
+// HoldsLocked tells whether this process holds any object.
+func (s *Session) HoldsLocked() bool { return len(s.objects) > 0 }
+
 // ValueLocked gives the value of a held object, nil if it is not here.
 func (h *Hold) ValueLocked() *Value { return h.o.value }
 

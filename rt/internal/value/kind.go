@@ -199,9 +199,10 @@ func fault(path, why string) error {
 func (w *walker) fail(why string) error { return fault(w.name+strings.Join(w.path, ""), why) }
 
 func (w *walker) at(step string, v reflect.Value, depth int) error {
+	before := w.path
 	w.path = append(w.path, step)
 	err := w.value(v, depth+1)
-	w.path = w.path[:len(w.path)-1]
+	w.path = before
 	return err
 }
 
