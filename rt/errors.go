@@ -85,7 +85,7 @@ func outward(err error) error {
 	}
 	e := &Error{Code: f.Code, Task: task, Message: f.Message, err: f.Err}
 	switch f.Code {
-	case session.CodeUser:
+	case session.User:
 		return &TaskError{Task: task, Type: f.Type, Message: f.Message, Traceback: f.Traceback, Node: f.Node, PID: f.PID, causes: registered(f.Cause)}
 	case "CANCELLED":
 		e.err = ErrCancelled

@@ -42,7 +42,10 @@ func TestGoExamples(t *testing.T) {
 			return err == nil && math.Abs(pi-math.Pi) < 0.01
 		},
 		"parameters": func(out string) bool { return out == "y = 3.0x + 2.0\n" },
-		"bundles":    func(out string) bool { return strings.Count(out, "an actor in process ") == 2 },
+		"tour": func(out string) bool {
+			return out == "to: 2\nwords: 3\non the way: after 600 km: no fuel\ntoo late\nthere: 1 not yet: 1\ncancelled\nfib: 13\n"
+		},
+		"bundles": func(out string) bool { return strings.Count(out, "an actor in process ") == 2 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

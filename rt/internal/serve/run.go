@@ -208,9 +208,9 @@ func (w *worker) fail(j *job, err error, took time.Duration) {
 	case err == errCancelled:
 		payload, flags = w.stopped(j, "when it ran"), flags|final
 	case errors.As(err, &p):
-		payload = w.failure(j, &fb.FailureT{Code: session.CodeUser, Type: "panic", Message: fmt.Sprint(p.what), Traceback: cutText(p.stack), Cause: w.program.Causes(err)})
+		payload = w.failure(j, &fb.FailureT{Code: session.User, Type: "panic", Message: fmt.Sprint(p.what), Traceback: cutText(p.stack), Cause: w.program.Causes(err)})
 	default:
-		payload = w.failure(j, &fb.FailureT{Code: session.CodeUser, Type: fmt.Sprintf("%T", err), Message: err.Error(), Cause: w.program.Causes(err)})
+		payload = w.failure(j, &fb.FailureT{Code: session.User, Type: fmt.Sprintf("%T", err), Message: err.Error(), Cause: w.program.Causes(err)})
 	}
 	w.result(j, flags, session.Encoded{Format: fb.FormatError, Bytes: payload}, took)
 }

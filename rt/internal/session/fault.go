@@ -13,7 +13,7 @@ const (
 	CodeLost      = "OBJECT_LOST"
 	CodeValue     = "VALUE"
 	CodeOption    = "OPTION"
-	CodeUser      = "USER"
+	User          = "USER"    // what user code gave
 	CodeUnknown   = "UNKNOWN" // the agent knows nothing of that name
 )
 
