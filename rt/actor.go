@@ -92,12 +92,16 @@ func (a *Actor[A, S]) Remote(ctx context.Context, arg A, options ...Option) Hand
 		if err != nil {
 			return nil, err
 		}
-		defer v.Done()
+		args, done, err := client.s.Arguments(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 		c.retries = s.retries
 		return client.s.Create(ctx, &fb.CreateT{
 			Shape: shape, Function: number, MaxRestarts: s.restarts, MaxTaskRetries: s.retries, Name: s.name, Namespace_: s.namespace,
 			Detached: s.detached, Concurrency: s.concurrency, MaxPending: s.pending,
-		}, session.Args{Value: v})
+		}, args)
 	}()
 	if err != nil {
 		c.err = fail(a.d.name, err)
@@ -160,7 +164,10 @@ func (h Handle[S]) Ready(ctx context.Context) error {
 	if err := h.h.Session().Get(ctx, []*session.Hold{h.h}); err != nil {
 		return outward(err)
 	}
-	_, err := h.h.Outcome()
+	v, err := h.h.Outcome()
+	if v != nil {
+		h.h.Read(v)
+	}
 	return outward(err)
 }
 
@@ -217,12 +224,12 @@ func (h *Handle[S]) UnmarshalCBOR(b []byte) error {
 
 // Remote calls the method. Calls of one process to an actor run in their order, unless it has Concurrency.
 func (m *Method[S, A, R]) Remote(ctx context.Context, h Handle[S], a A, options ...Option) *Ref[R] {
-	v, err := value.Encode(a, "arg")
+	args, done, err := arguments(ctx, a)
 	if err != nil {
 		return failed[R](fail(m.title(), err))
 	}
-	defer v.Done()
-	return m.call(ctx, h, session.Args{Value: v}, options)
+	defer done()
+	return m.call(ctx, h, args, options)
 }
 
 // After is Remote with what a will be. Later calls of this process to the actor wait for it, too.

@@ -40,12 +40,25 @@ func invoke[A, R any](ctx context.Context, arg serve.Arg, f func(context.Context
 // Remote has the function run with a, somewhere, and gives what it will return. It waits only for credit. A deadline of
 // ctx is the task's, too; to cancel ctx later does nothing, Cancel does.
 func (f *Func[A, R]) Remote(ctx context.Context, a A, options ...Option) *Ref[R] {
-	v, err := value.Encode(a, "arg")
+	args, done, err := arguments(ctx, a)
 	if err != nil {
 		return failed[R](fail(f.d.name, err))
 	}
-	defer v.Done()
-	return f.submit(ctx, session.Args{Value: v}, options)
+	defer done()
+	return f.submit(ctx, args, options)
+}
+
+// arguments are what a call is sent with, to be let go of when it has left.
+func arguments[A any](ctx context.Context, a A) (session.Args, func(), error) {
+	c, err := connected()
+	if err != nil {
+		return session.Args{}, nil, err
+	}
+	v, err := value.Encode(a, "arg")
+	if err != nil {
+		return session.Args{}, nil, err
+	}
+	return c.s.Arguments(ctx, v)
 }
 
 // After is Remote with what a will be: the function starts when it is there. An error of a is one of the result.

@@ -73,11 +73,11 @@ func (r *Ref[T]) read() (T, error, bool) {
 	if err != nil {
 		return none, outward(err), false
 	}
+	defer r.h.Read(v)
 	got, err := value.Decode[T](v.Format, v.Bytes)
 	if err != nil {
 		return none, outward(err), false
 	}
-	r.h.Read(v)
 	return got, nil, false
 }
 

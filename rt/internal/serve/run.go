@@ -14,6 +14,7 @@ import (
 	"github.com/maniple-hpc/maniple/rt/internal/session"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/transport/work"
 )
 
@@ -33,6 +34,11 @@ func (w *worker) run(j *job) {
 		took = min(took, cpu()-used)
 	}
 	switch {
+	case err == nil && w.s.Shared(len(value.Bytes)):
+		if err = w.share(j, value, took); err == nil {
+			return
+		}
+		w.fail(j, err, took)
 	case err == nil && len(value.Bytes) > wire.MaxMessage-1<<20:
 		err = fmt.Errorf("its result has %d MiB, which is more than one message: divide it, or write it to a file", len(value.Bytes)>>20)
 		fallthrough
@@ -68,8 +74,8 @@ func (p *panicked) Unwrap() error {
 	return err
 }
 
-// argumentFault is the Failure of an argument, which becomes that of the task.
-type argumentFault struct{ payload []byte }
+// argumentFault is the error of an argument, which becomes that of the task.
+type argumentFault struct{ *session.Fault }
 
 func (*argumentFault) Error() string { return "an argument is an error" }
 
@@ -91,10 +97,11 @@ func (w *worker) do(j *job) (value session.Encoded, err error) {
 	if err != nil {
 		return value, err
 	}
-	arg, err := j.argument()
+	arg, read, err := j.argument(ctx)
 	if err != nil {
 		return value, err
 	}
+	defer read()
 	defer func() {
 		if r := recover(); r != nil { // SERVE-5
 			err = &panicked{r, debug.Stack()}
@@ -146,18 +153,33 @@ func (w *worker) code(j *job) (Func, error) {
 	return nil, fmt.Errorf("this worker's program has no function %q of number %016x: it is declared in a function instead of a variable of its package", name, j.function)
 }
 
-// argument is the value that a job's code gets.
-func (j *job) argument() (Arg, error) {
-	switch v := j.value; {
+// argument is the value that a job's code gets; read is to be called when it has been.
+func (j *job) argument(ctx context.Context) (arg Arg, read func(), err error) {
+	v, read := j.value, func() {}
+	switch {
 	case len(j.keys) == 0:
-		return j.arg, nil
-	case j.missing:
-		return Arg{}, errors.New("the agent did not send the value of an argument")
-	case v.Failed:
-		return Arg{}, &argumentFault{v.Bytes}
-	default:
-		return Arg{v.Format, v.Bytes}, nil
+		return j.arg, read, nil
+	case j.held != nil:
+		if err = j.held.Session().Get(ctx, []*session.Hold{j.held}); err != nil {
+			return arg, read, err
+		}
+		var fault *session.Fault
+		if v, err = j.held.Outcome(); errors.As(err, &fault) {
+			return arg, read, &argumentFault{fault}
+		} else if err != nil {
+			return arg, read, err
+		}
+		if v != nil {
+			read = func() { j.held.Read(v) }
+		}
 	}
+	switch {
+	case v == nil:
+		return arg, read, errors.New("the agent did not send the value of an argument")
+	case v.Failed:
+		return arg, read, &argumentFault{session.FaultOf(v.Bytes)}
+	}
+	return Arg{v.Format, v.Bytes}, read, nil
 }
 
 // construct makes the actor; its end is the result of its creation.
@@ -183,10 +205,11 @@ func (w *worker) construct(j *job) bool {
 func (w *worker) make(j *job) (err error) {
 	ctx, end := w.begin(j)
 	defer end()
-	arg, err := j.argument()
+	arg, read, err := j.argument(ctx)
 	if err != nil {
 		return err
 	}
+	defer read()
 	defer func() {
 		if r := recover(); r != nil {
 			err = &panicked{r, debug.Stack()}
@@ -204,7 +227,7 @@ func (w *worker) fail(j *job, err error, took time.Duration) {
 	var p *panicked
 	switch {
 	case errors.As(err, &arg):
-		payload = arg.payload
+		payload = w.encode(&fb.FailureT{Code: arg.Code, Type: arg.Type, Message: arg.Message, Traceback: arg.Traceback, Node: arg.Node, Pid: uint32(arg.PID), Task: session.TaskT(arg.Task), Cause: arg.Cause})
 	case err == errCancelled:
 		payload, flags = w.stopped(j, "when it ran"), flags|final
 	case errors.As(err, &p):
@@ -233,6 +256,10 @@ func cutText(b []byte) string { return string(b[:min(len(b), maxText)]) }
 
 func (w *worker) failure(j *job, m *fb.FailureT) []byte {
 	m.Node, m.Pid, m.Task = w.s.Node, uint32(os.Getpid()), session.TaskT(j.task.ID)
+	return w.encode(m)
+}
+
+func (w *worker) encode(m *fb.FailureT) []byte {
 	b, err := wire.Marshal(nil, m)
 	if err != nil {
 		b, _ = wire.Marshal(nil, &fb.FailureT{Code: m.Code, Type: m.Type, Message: "an error whose text is too large", Task: m.Task}) // this one can
@@ -240,11 +267,26 @@ func (w *worker) failure(j *job, m *fb.FailureT) []byte {
 	return b
 }
 
+// share sends a result by way of shared memory: its place is told right behind its Seal.
+func (w *worker) share(j *job, v session.Encoded, took time.Duration) error {
+	defer v.Done()
+	ctx := session.With(context.Background(), &j.task)
+	told := j.result(fb.ResultFlagLocated, session.Encoded{Format: v.Format}, 0, took)
+	return w.s.Seal(ctx, id.Object{Task: j.task.ID}, v, told)
+}
+
 // result sends a job's last result.
 func (w *worker) result(j *job, flags fb.ResultFlag, v session.Encoded, took time.Duration) {
 	refs := session.Heads(v.Refs)
+	w.s.Send(j.result(flags, v, len(refs)+len(v.Bytes), took), refs, v.Bytes)
+	w.s.Flush()
+	v.Done()
+}
+
+// result is the frame of a job's last result, but for a payload of so many bytes.
+func (j *job) result(flags fb.ResultFlag, v session.Encoded, payload int, took time.Duration) []byte {
 	_, b := work.Extend(nil, fb.FrameTypeResult, 0)
-	binary.LittleEndian.PutUint32(b, uint32(len(b)-wire.HeaderSize+len(refs)+len(v.Bytes)))
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-wire.HeaderSize+payload))
 	f := work.Result(b)
 	f.SetTask(j.task.ID)
 	f.SetAttempt(j.task.Attempt)
@@ -253,7 +295,5 @@ func (w *worker) result(j *job, flags fb.ResultFlag, v session.Encoded, took tim
 	f.SetRefs(uint32(len(v.Refs)))
 	f.SetSize(uint64(len(v.Bytes)))
 	f.SetCpuTime(uint64(max(took, 0)))
-	w.s.Send(b, refs, v.Bytes)
-	w.s.Flush()
-	v.Done()
+	return b
 }

@@ -62,7 +62,7 @@ type job struct {
 	arg       Arg
 	create    *fb.CreateT
 	value     *session.Value // of the argument, if that is a reference
-	missing   bool
+	held      *session.Hold  // on it, if this process has it anyway
 	keys      []id.Object
 	holds     []*session.Hold // of what came along
 	behind    bool            // others were given before it and had not ended
@@ -195,9 +195,8 @@ func (w *worker) take(j *job, f work.Frame, deps, refs uint32) {
 			j.value = d.value
 		} else if h := w.s.AgainLocked(o); h != nil { // it is held here anyway
 			j.holds = append(j.holds, h)
-			j.value = h.ValueLocked()
+			j.held = h
 		}
-		j.missing = j.missing || j.value == nil
 	}
 	for o, d := range w.deps { // arguments come right before their task
 		if d.users == 0 {

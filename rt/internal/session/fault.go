@@ -13,7 +13,8 @@ const (
 	CodeLost      = "OBJECT_LOST"
 	CodeValue     = "VALUE"
 	CodeOption    = "OPTION"
-	User          = "USER"    // what user code gave
+	User          = "USER" // what user code gave
+	CodeFull      = "STORE_FULL"
 	CodeUnknown   = "UNKNOWN" // the agent knows nothing of that name
 )
 

@@ -37,20 +37,50 @@ type object struct {
 
 // Value is an object's bytes.
 type Value struct {
-	Failed  bool // they are a Failure
-	Format  fb.Format
-	Bytes   []byte
+	Failed bool // they are a Failure
+	Format fb.Format
+	Bytes  []byte
+
 	notTask bool
 	refs    []*Hold // inside of it
-	release func()  // ends the view that Bytes are; nil: they are the garbage collector's
+	view    *view   // that Bytes are; nil: they are the garbage collector's
+	readers int     // who look at it
+	over    []func()
 }
 
-// Drop lets go of what a value names, and of the memory that it lies in. With the session locked.
+// drop lets go of what a value names, and of the memory that it lies in, once nobody looks at it.
 func (v *Value) drop(s *Session) {
-	for _, h := range v.refs {
-		h.releaseLocked()
+	v.whenUnread(func() {
+		for _, h := range v.refs {
+			h.releaseLocked()
+		}
+		v.refs = nil
+		if v.view != nil {
+			v.view.end(s)
+			v.view, v.Bytes = nil, nil
+		}
+	})
+}
+
+// whenUnread does something now, or when the last reader has done. With the session locked.
+func (v *Value) whenUnread(do func()) {
+	if v.readers > 0 {
+		v.over = append(v.over, do)
+		return
 	}
-	v.refs = nil
+	do()
+}
+
+// unread ends one look at a value.
+func (v *Value) unread() {
+	if v.readers--; v.readers > 0 {
+		return
+	}
+	over := v.over
+	v.over = nil
+	for _, do := range over {
+		do()
+	}
 }
 
 // Hold is one reference of this process to an object.
@@ -89,10 +119,12 @@ func (h *Hold) releaseLocked() {
 		return
 	}
 	delete(s.objects, o.id)
-	if o.value != nil {
-		o.value.drop(s)
+	if o.value == nil {
+		s.tellReleased(o)
+		return
 	}
-	s.tellReleased(o)
+	o.value.drop(s)
+	o.value.whenUnread(func() { s.tellReleased(o) })
 }
 
 // tellReleased tells the agent that nothing here needs an object (SES-1).
@@ -171,20 +203,23 @@ func (s *Session) result(f work.Result, payload []byte) {
 	flags := fb.ResultFlag(f.Flags())
 	refs, payload := s.ReferencesLocked(int(f.Refs()), payload)
 	o := s.objects[name]
+	v := &Value{Failed: flags&fb.ResultFlagError != 0, Format: f.Format(), notTask: flags&fb.ResultFlagNotTask != 0, refs: refs}
 	if flags&fb.ResultFlagLocated != 0 {
-		if o != nil && o.state < there {
-			s.there(o)
-		}
-		ReleaseLocked(refs)
+		s.located(name, o, v, payload)
 		return
 	}
-	v := &Value{Failed: flags&fb.ResultFlagError != 0, Format: f.Format(), notTask: flags&fb.ResultFlagNotTask != 0, refs: refs, Bytes: append([]byte(nil), payload...)}
+	v.Bytes = append([]byte(nil), payload...)
+	s.arrive(name, o, v)
+}
+
+// arrive takes in a value whose bytes are here. o: the object's entry when it came, or nil.
+func (s *Session) arrive(name id.Object, o *object, v *Value) {
 	switch {
 	case o == nil:
 		if s.hooks.Work == nil || !s.hooks.Work.Argument(name, v) {
 			v.drop(s)
 		}
-	case o.state == here:
+	case o.state == here || s.objects[name] != o:
 		v.drop(s)
 	default:
 		s.settle(o, v, nil)
@@ -413,7 +448,8 @@ func (s *Session) waited(left []id.Object, of int) string {
 	return b.String()
 }
 
-// Outcome is the value of an object that is here, or what there is in its place; neither if it is not here.
+// Outcome is the value of an object that is here, or what there is in its place; neither if it is not here. A value is to be
+// given to Read.
 func (h *Hold) Outcome() (*Value, error) {
 	s := h.s
 	s.mu.Lock()
@@ -424,6 +460,7 @@ func (h *Hold) Outcome() (*Value, error) {
 	case o.value != nil && o.value.Failed:
 		return nil, FaultOf(o.value.Bytes)
 	case o.value != nil:
+		o.value.readers++
 		return o.value, nil
 	case s.why != nil:
 		return nil, s.why
@@ -435,8 +472,13 @@ func (h *Hold) Outcome() (*Value, error) {
 func (h *Hold) Read(v *Value) {
 	s := h.s
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h.o.value == v && len(v.Bytes) > s.limit && !v.Failed && len(v.refs) == 0 {
+	if h.o.value == v && len(v.Bytes) > s.limit && !v.Failed && v.view == nil && len(v.refs) == 0 {
 		h.o.state, h.o.value = there, nil
+	}
+	before := len(v.over)
+	v.unread()
+	s.mu.Unlock()
+	if before > 0 {
+		s.Flush()
 	}
 }

@@ -212,11 +212,14 @@ func (s *Session) Create(ctx context.Context, m *fb.CreateT, a Args) (*Hold, err
 
 // Put makes an object of a value.
 func (s *Session) Put(ctx context.Context, v Encoded) (*Hold, error) {
+	name := id.Object{Task: s.Mint()}
+	if s.Shared(len(v.Bytes)) {
+		return s.putShared(ctx, name, v)
+	}
 	a := Args{Value: v}
 	if err := s.admit(ctx, &a); err != nil {
 		return nil, err
 	}
-	name := id.Object{Task: s.Mint()}
 	f := work.Put(begin(fb.FrameTypePut, a.size()))
 	f.SetObject(name)
 	f.SetFormat(v.Format)
@@ -234,6 +237,19 @@ func (s *Session) Put(ctx context.Context, v Encoded) (*Hold, error) {
 	s.Send(f, Heads(v.Refs), v.Bytes)
 	s.Flush()
 	return h, nil
+}
+
+// Arguments are a value as a call sends it: a large one as an object of its own. done lets go of it when the call has left.
+func (s *Session) Arguments(ctx context.Context, v Encoded) (Args, func(), error) {
+	if !s.Shared(len(v.Bytes)) {
+		return Args{Value: v}, v.Done, nil
+	}
+	defer v.Done()
+	h, err := s.Put(ctx, v)
+	if err != nil {
+		return Args{}, nil, err
+	}
+	return Args{Deps: []*Hold{h}}, h.Release, nil
 }
 
 // Cancel ends a task, or an actor; force as the frame has it.

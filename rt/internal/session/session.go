@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,7 @@ type Session struct {
 	corr    atomic.Uint64
 	ended   chan struct{} // closed when nothing will come any more
 	current atomic.Pointer[Task]
+	memory  *memory // nil: there is no shared memory
 
 	saying  sync.Mutex // orders what is said once, and calls by their numbers
 	shapes  map[string]uint32
@@ -98,6 +100,9 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 	if s.limit == 0 {
 		s.limit = 100 << 10
 	}
+	if attached.Store {
+		s.memory = newMemory(s)
+	}
 	s.credits.init(attached.CreditBytes, attached.CreditRecords)
 	s.mu.Lock() // nothing is taken in before conn is set
 	s.conn = work.New(conn, work.Config{OnBatch: s.batch, OnEnd: s.end, MaxUnsent: maxUnsent})
@@ -137,13 +142,24 @@ func (s *Session) batch(b work.Batch) {
 	var err error
 	var later []func()
 	s.mu.Lock()
+	files := b.Files
 	for f := range work.Frames(b.Bytes) {
-		if err = s.frame(f, &later); err != nil {
+		var file *os.File
+		if f.HasDescriptor() {
+			file, files = files[0], files[1:]
+		}
+		if s.memory != nil && s.memory.takes(f.Type()) {
+			err = s.memory.frame(f, file)
+		} else {
+			closeFile(file)
+			err = s.frame(f, &later)
+		}
+		if err != nil {
 			break
 		}
 	}
 	s.mu.Unlock()
-	for _, file := range b.Files {
+	for _, file := range files {
 		file.Close()
 	}
 	b.Release()
@@ -257,12 +273,20 @@ func (s *Session) Close(why string) {
 	s.mu.Lock()
 	over := s.why != nil
 	if !over {
+		for _, o := range s.objects { // what lies in shared memory is looked at no more
+			if o.value != nil {
+				o.value.drop(s)
+			}
+		}
 		s.why = &Fault{Code: CodeClosed, Message: "this process is not connected any more: " + why + "; call rt.Init"}
 		close(s.ended)
 		s.credits.close()
 	}
 	s.mu.Unlock()
 	if !over {
+		if s.memory != nil {
+			s.memory.leave()
+		}
 		_ = s.Say(&fb.GoodbyeT{Reason: why}, 0, nil)
 	}
 	_ = s.conn.Close()

@@ -83,6 +83,9 @@ func main() {
 	case "all":
 		all(ctx, client)
 		fmt.Println("all is well")
+	case "objects":
+		objects(ctx)
+		fmt.Println("all is well")
 	case "sleep":
 		must(sleeps.Remote(ctx, 0).Get(ctx))
 		var refs []*rt.Ref[int]
@@ -110,6 +113,62 @@ func tasks(ctx context.Context, n int) {
 		refs[i] = noop.Remote(ctx, rt.None{})
 	}
 	must(rt.GetAll(ctx, refs))
+}
+
+type letter struct {
+	To   *rt.Ref[int]
+	Text []byte
+}
+
+var (
+	post = rt.NewFunc("post", func(ctx context.Context, n int) (letter, error) { return letter{rt.Put(ctx, n), make([]byte, n)}, nil })
+	open = rt.NewFunc("open", func(ctx context.Context, l letter) (bool, error) {
+		n, err := l.To.Get(ctx)
+		return n == len(l.Text), err
+	})
+)
+
+// objects has many times what the node's shared memory takes go through it, one after the other.
+func objects(ctx context.Context) {
+	const large = 64 << 20
+	b := make([]byte, large)
+	for i := range 12 {
+		b[large-1] = byte(i)
+		put := rt.Put(ctx, b)
+		got := must(put.Get(ctx))
+		check(len(got) == large && got[large-1] == byte(i), "put %d", i)
+		n := must(size.After(ctx, put).Get(ctx))
+		check(n == large, "argument %d: %d", i, n)
+		put.Release()
+		made := room.Remote(ctx, large)
+		for range 2 {
+			check(len(must(made.Get(ctx))) == large, "result %d", i)
+		}
+		made.Release()
+		check(must(size.Remote(ctx, b).Get(ctx)) == large, "by value %d", i)
+		l := post.Remote(ctx, large)
+		check(must(open.After(ctx, l).Get(ctx)), "letter %d", i)
+		text := must(l.Get(ctx))
+		check(len(text.Text) == large && must(text.To.Get(ctx)) == large, "letter %d, here", i)
+		text.To.Release()
+		l.Release()
+	}
+	var kept []*rt.Ref[[]byte]
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var full *rt.Error
+	for range 10 {
+		r := rt.Put(short, b)
+		if _, err := r.Get(ctx); errors.As(err, &full) {
+			break
+		}
+		kept = append(kept, r)
+	}
+	check(full != nil && full.Code == "STORE_FULL", "%d puts did not fill it: %v", len(kept), full)
+	for _, r := range kept {
+		r.Release()
+	}
+	check(len(must(rt.Put(ctx, b).Get(ctx))) == large, "afterwards")
 }
 
 func must[T any](v T, err error) T {
@@ -183,9 +242,9 @@ func all(ctx context.Context, client *rt.Client) {
 
 	red := must(colour.Remote(ctx, rt.None{}, rt.Env(map[string]string{"COLOUR": "red"})).Get(ctx))
 	check(red == "red", "environment: %q", red)
-	b := room.Remote(ctx, 10<<20)
-	check(len(must(b.Get(ctx))) == 10<<20, "10 MiB")
-	check(must(size.After(ctx, b).Get(ctx)) == 10<<20, "10 MiB handed on")
+	b := room.Remote(ctx, 80<<20)
+	check(len(must(b.Get(ctx))) == 80<<20, "80 MiB")
+	check(must(size.After(ctx, b).Get(ctx)) == 80<<20, "80 MiB handed on")
 	nodes := must(client.Nodes(ctx))
 	check(len(nodes) == 1 && nodes[0].Total["CPU"] >= 1, "nodes: %v", nodes)
 	must(says.Remote(ctx, rt.None{}).Get(ctx))
