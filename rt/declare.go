@@ -93,10 +93,13 @@ func (d *declaration) number(c *Client) (uint64, error) {
 
 // fail is the error of a reference that could not be made.
 func fail(what string, err error) error {
-	if f, ok := err.(*session.Fault); ok {
-		g := *f
-		g.Message = what + ": " + f.Message
+	switch err := err.(type) {
+	case *session.Fault:
+		g := *err
+		g.Message = what + ": " + err.Message
 		return outward(&g)
+	case *Error: // says it all
+		return err
 	}
 	return fmt.Errorf("rt: %s: %w", what, err)
 }

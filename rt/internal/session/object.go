@@ -346,8 +346,9 @@ func (s *Session) Get(ctx context.Context, holds []*Hold) error {
 			}
 		}
 	}
+	waits := g.missing > 0
 	s.mu.Unlock()
-	if g.missing == 0 {
+	if !waits {
 		return nil
 	}
 	return s.wait(ctx, g, holds)
@@ -355,6 +356,9 @@ func (s *Session) Get(ctx context.Context, holds []*Hold) error {
 
 // Wait waits until n of the objects exist, with a value or an error, and tells which do.
 func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error) {
+	if err := s.usable(holds); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	g := &gate{missing: n, exist: true, ch: make(chan struct{})}
 	for _, h := range holds {
@@ -362,7 +366,8 @@ func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error
 			g.missing--
 		}
 	}
-	if g.missing > 0 {
+	waits := g.missing > 0
+	if waits {
 		for _, h := range holds {
 			if h.o.state >= there {
 				continue
@@ -376,7 +381,7 @@ func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error
 	}
 	s.mu.Unlock()
 	var err error
-	if g.missing > 0 {
+	if waits {
 		err = s.wait(ctx, g, holds)
 	}
 	s.mu.Lock()
