@@ -122,10 +122,11 @@ func (n *Node) Said() []string {
 	return append([]string(nil), n.said...)
 }
 
-// Cut closes all connections, as a dying agent would.
-func (n *Node) Cut() {
+// Die closes all connections, as an agent that is killed does, and kills nobody.
+func (n *Node) Die() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.over = true
 	for _, c := range n.conns {
 		c.Cut()
 	}
