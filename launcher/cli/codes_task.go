@@ -19,6 +19,7 @@ var TaskCodes = []Code{
 	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
 	{"AGENT_DIED", "LocalAgentDiedError", "this process's agent does not answer any more, and why", "the node's agent.log; a driver may join again"},
 	{"OBJECT_LOST", "ObjectLostError", "the value is gone, or its reference was released", "make it again"},
+	{"STORE_FULL", "ObjectStoreFullError", "a value found no room in the node's shared memory in time; the text says who holds what", "release references, or give the node more memory"},
 	{"CLOSED", "(Go)", "this process is not connected to a cluster", "rt.Init, or no call after Close"},
 	{"VALUE", "(Go)", "a value can't be sent, or not be read as what is wanted; the text has the path to it", ""},
 	{"OPTION", "(Go)", "an option that does not fit, or has an amount that is none", ""},
