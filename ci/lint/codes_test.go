@@ -119,7 +119,7 @@ func codesOf(f *goFile) []string {
 			}
 		case *ast.ValueSpec: // constants that are codes are called so
 			for i, id := range n.Names {
-				if strings.HasPrefix(id.Name, "code") && i < len(n.Values) {
+				if strings.HasPrefix(strings.ToLower(id.Name), "code") && i < len(n.Values) {
 					take(n.Values[i])
 				}
 			}
@@ -148,7 +148,7 @@ func TestCodesLaw(t *testing.T) {
 func a() error { return &fault{"ONE", 1, nil} }
 func b() { c.whatever(fb.LevelInfo, "TWO", "text"); d.say("THREE", Bad, "") ; e.other("NOT", "NEITHER") }
 func c() []Finding { return []device.Finding{{Code: "FOUR", Text: "NOT_THIS"}, device.Finding{Code: "FIVE"}} }
-const codeNine, other = "NINE", "NOT_THAT"
+const CodeNine, other = "NINE", "NOT_THAT"
 func classify() (string, int) { name := "SIX"; return "SEVEN", 1 }
 func d() error { return &fault{strings.ToUpper(x) + "_EIGHT", 1, nil} }`)
 	if got := strings.Join(codesOf(f), " "); got != "ONE TWO THREE FOUR FIVE NINE SIX SEVEN _EIGHT" {

@@ -15,6 +15,7 @@ var dependencies = []struct {
 	why    string
 }{
 	{"github.com/google/flatbuffers", []string{"transport", "rt"}, false, "the wire's tables"},
+	{"github.com/fxamacker/cbor/v2", []string{"rt"}, false, "values that other languages read, by the standard's own rules"},
 	{"golang.org/x/sys", []string{"transport", "rt", "objstore", "launcher", "slurm", "ci"}, false, "system calls that package syscall lacks"},
 	{"golang.org/x/term", []string{"launcher", "rt"}, false, "raw mode of a terminal"},
 	{"github.com/urfave/cli/v2", []string{"launcher"}, false, "flags and help"},

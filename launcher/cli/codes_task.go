@@ -1,7 +1,7 @@
 package cli
 
 // TaskCodes are the errors that the runtime itself gives to tasks and calls; Exit is the class of Python's
-// exception.
+// exception, or says that only the SDK of Go gives it.
 var TaskCodes = []Code{
 	{"CANCELLED", "TaskCancelledError", "it was cancelled, or its driver ended", ""},
 	{"TIMEOUT", "GetTimeoutError", "its deadline passed before it started", "`maniple explain TASK` says what it waits for"},
@@ -19,6 +19,13 @@ var TaskCodes = []Code{
 	{"ACTOR_GROUP_REMOVED", "ActorPlacementGroupRemoved", "the placement group that the actor lived in is gone", ""},
 	{"PENDING_CALLS", "PendingCallsLimitExceeded", "the actor has max_pending_calls waiting", "wait for some of them"},
 	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
+	{"AGENT_DIED", "LocalAgentDiedError", "this process's agent does not answer any more, and why", "the node's agent.log; a driver may join again"},
+	{"OBJECT_LOST", "ObjectLostError", "the value is gone, or its reference was released", "make it again"},
+	{"STORE_FULL", "ObjectStoreFullError", "a value found no room in the node's shared memory in time; the text says who holds what", "release references, or give the node more memory"},
+	{"CLOSED", "(Go)", "this process is not connected to a cluster", "rt.Init, or no call after Close"},
+	{"VALUE", "(Go)", "a value can't be sent, or not be read as what is wanted; the text has the path to it", ""},
+	{"OPTION", "(Go)", "an option that does not fit, or has an amount that is none", ""},
+	{"UNKNOWN", "(Go)", "the agent knows nothing of that name", ""},
 	{"WORKERS_LATE", "(notice)", "the process that a driver's workers are forked from is not there after 10 s; the text says what it waits for", "if it names no other group or node: look at the driver's Python and its file system"},
 	{"WORK_REFUSED", "(notice)", "a process sent its agent what none may send, and its connection was ended", "report it with the text"},
 }

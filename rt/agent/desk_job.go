@@ -18,12 +18,12 @@ import (
 type job struct {
 	number   uint32
 	name     string // of its driver, for people
+	language string
 	config   jobConfig
 	worker   string // MANIPLE_JOB_CONFIG of its workers
 	drivers  int
 	hired    int
-	over     bool // its driver has ended
-	language string
+	over     bool        // its driver has ended
 	text     string      // the job_config
 	errand   *errand     // its driver is another agent's
 	left     []*workConn // workers that are gone and made groups, which end with the driver
@@ -33,7 +33,9 @@ type job struct {
 // jobConfig is what a driver says of its job, as JSON in Attach.
 type jobConfig struct {
 	Job        uint32            `json:"job"`        // of a process that a driver forked: the driver's
-	Executable string            `json:"executable"` // Python
+	Executable string            `json:"executable"` // Python, or the driver's own binary
+	Argv       []string          `json:"argv"`       // the driver's
+	Hash       string            `json:"hash"`       // Go: of the content of the binary
 	Cwd        string            `json:"cwd"`
 	Env        map[string]string `json:"env"`
 	Namespace  string            `json:"namespace"`
@@ -72,8 +74,8 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 			return nil, "its job_config can't be read: " + err.Error()
 		}
 	}
-	if language == "python" && (!strings.HasPrefix(config.Executable, "/") || !strings.HasPrefix(config.Cwd, "/")) {
-		return nil, "its job_config names neither its Python nor its directory: install the same maniple everywhere"
+	if why := config.check(language); why != "" {
+		return nil, why
 	}
 	j := &job{number: number, name: name, config: config, language: language, text: text, drivers: 1}
 	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
@@ -82,7 +84,7 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 	}
 	j.worker = string(own)
 	d.jobs = append(d.jobs, j)
-	if language == "python" { // warm before the first task comes
+	if j.cannot(language) == "" { // warm before the first task comes
 		d.templateFor(ctx, j)
 	}
 	return j, ""
@@ -125,9 +127,11 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 		}
 		slices.Sort(env[2:])
 	}
-	_, driver := j.config.Env["OMP_NUM_THREADS"]
-	if _, task := wanted.Vars["OMP_NUM_THREADS"]; !driver && !task {
-		env = append(env, fmt.Sprintf("OMP_NUM_THREADS=%d", n.Threads))
+	for _, name := range j.threads() {
+		_, driver := j.config.Env[name]
+		if _, task := wanted.Vars[name]; !driver && !task {
+			env = append(env, fmt.Sprintf("%s=%d", name, n.Threads))
+		}
 	}
 	if len(devices) > 0 { // exactly one mask, or they hide from each other
 		mask := "CUDA_VISIBLE_DEVICES"

@@ -159,7 +159,7 @@ func TestTemplatesAndWorkersThatDoNotCome(t *testing.T) {
 	c := &workConn{process: 3, kind: fb.AttachKindDriver, job: 3, conn: carrier.New(here, carrier.Config{OnBatch: func(carrier.Batch) {}})}
 	defer func() { c.conn.Cut(); other.Cut() }()
 	d.conns[3] = c
-	j := &job{number: 3, drivers: 1}
+	j := &job{number: 3, drivers: 1, language: python}
 	d.jobs = append(d.jobs, j)
 	d.hire(t.Context(), &work.Need{Key: 1, Job: 3, Language: "python"})
 	tm := j.template

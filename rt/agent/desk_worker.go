@@ -67,11 +67,12 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 		env = append(env, name+"="+value)
 	}
 	slices.Sort(env)
-	env = append(env, fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
+	argv, more := j.program()
+	env = append(append(env, more...), fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
 	d.ask(ctx, d.process, &fb.GroupCreateT{
 		Group: taskT(t.group), Name: "workers of " + j.name, Strategy: fb.StrategyStrictPack,
 		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
-		Program: &fb.ProgramT{Argv: []string{j.config.Executable, "-m", "maniple._template"}, Env: env, Cwd: j.config.Cwd, Driver: true, Grace: int64(templateTerm)},
+		Program: &fb.ProgramT{Argv: argv, Env: env, Cwd: j.config.Cwd, Driver: true, Grace: int64(templateTerm)},
 	}, 0, nil)
 	return t
 }
@@ -179,8 +180,8 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 		d.brings(work.WorkerFailed{Key: n.Key, Why: "its job is over", Final: true})
 		return
 	}
-	if n.Language != "python" {
-		d.brings(work.WorkerFailed{Key: n.Key, Why: fmt.Sprintf("workers of language %q are not there yet", n.Language), Final: true})
+	if why := j.cannot(n.Language); why != "" {
+		d.brings(work.WorkerFailed{Key: n.Key, Why: why, Final: true})
 		return
 	}
 	env, why := j.fork(n, d.l.core.cfg.Devices)
@@ -296,7 +297,7 @@ func (d *desk) settleLate(now int64) int64 {
 			t.late = true
 			why := t.waits
 			if why == "" {
-				why = "it was started and has not attached: its Python, or a file system, may be slow"
+				why = "it was started and has not attached: its program, or a file system, may be slow"
 			}
 			d.toDriver(t.job, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
 				Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, nil)

@@ -36,7 +36,7 @@ func remembers(t *testing.T, n *node) *memory {
 	}
 	config, _ := json.Marshal(map[string]string{"executable": "/proc/self/exe", "cwd": t.TempDir()})
 	m := &memory{t: t, told: make(chan id.Object, 100)}
-	m.at, err = work.Attach(nc, &fb.HelloT{}, &fb.AttachT{Kind: fb.AttachKindDriver, Language: "go", Pid: uint32(os.Getpid()), JobConfig: string(config)})
+	m.at, err = work.Attach(nc, &fb.HelloT{}, &fb.AttachT{Kind: fb.AttachKindDriver, Pid: uint32(os.Getpid()), JobConfig: string(config)})
 	if err != nil {
 		t.Fatal(err)
 	}

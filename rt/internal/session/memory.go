@@ -1,0 +1,246 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/maniple-hpc/maniple/objstore/client"
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+	"github.com/maniple-hpc/maniple/transport/work"
+)
+
+// memory is the node's shared memory as this session uses it: large values are written there, and looked at where they
+// lie. Who holds what is counted by the session alone, so the client's own releases go nowhere.
+//
+// Locks: the session's comes before the client's. What the client says is only appended.
+type memory struct {
+	s      *Session
+	client *client.Client
+	told   sync.Map            // id.Object to []byte: what has to go right behind its Seal
+	parked map[uint64][]func() // by arena: places in it that were told of before it; the session's lock guards it
+}
+
+// view is a place that is looked at.
+type view struct {
+	*client.View
+	object id.Object
+	own    *Hold // of an argument, which nobody else holds
+}
+
+func newMemory(s *Session) *memory {
+	m := &memory{s: s, parked: map[uint64][]func(){}}
+	m.client = client.New(m)
+	return m
+}
+
+func closeFile(f *os.File) {
+	if f != nil {
+		f.Close()
+	}
+}
+
+// takes tells whether frames of a type are about memory.
+func (m *memory) takes(t wire.Type) bool {
+	switch t {
+	case fb.FrameTypeSlab, fb.FrameTypeSlabRecall, fb.FrameTypeArena, fb.FrameTypeArenaGone:
+		return true
+	}
+	return false
+}
+
+// frame takes in one of these; file is the descriptor that came along, or nil.
+func (m *memory) frame(f work.Frame, file *os.File) error {
+	msg, err := f.Message()
+	if err != nil {
+		closeFile(file)
+		return err
+	}
+	defer m.s.Flush()
+	switch msg := msg.(type) {
+	case *fb.SlabT:
+		if msg.Error != "" {
+			closeFile(file)
+			return m.client.Refused(&Fault{Code: CodeFull, Message: msg.Error})
+		}
+		return m.client.Lent(client.Lease{
+			Slab: msg.Slab, Arena: msg.Arena, Start: int64(msg.Start), Size: int64(msg.Size), From: int64(msg.From), To: int64(msg.To),
+		}, file)
+	case *fb.ArenaT:
+		if file == nil {
+			return errors.New("an arena without its descriptor")
+		}
+		err := m.client.Arena(msg.Arena, file)
+		parked := m.parked[msg.Arena]
+		delete(m.parked, msg.Arena)
+		for _, look := range parked {
+			look()
+		}
+		return err
+	}
+	closeFile(file)
+	switch msg := msg.(type) {
+	case *fb.SlabRecallT:
+		return m.client.Recall(msg.Slab)
+	case *fb.ArenaGoneT:
+		return m.client.Gone(msg.Arena)
+	}
+	return nil
+}
+
+// leave ends writing.
+func (m *memory) leave() { _ = m.client.Close() } // what can't be unmapped goes with the process
+
+// The client's words to the agent.
+
+func (m *memory) say(msg wire.Message) error { return m.s.Say(msg, 0, nil) }
+
+func (m *memory) WantSlab(size int64) error { return m.say(&fb.SlabWantedT{Size: uint64(size)}) }
+
+func (m *memory) Withdraw() error { return m.say(&fb.SlabWantedT{}) }
+
+func (m *memory) Forgo(slab uint64, offset, size int64) error {
+	return m.say(&fb.SlabForgoT{Slab: slab, Offset: uint64(offset), Size: uint64(size)})
+}
+
+func (m *memory) ReturnSlab(slab uint64) error { return m.say(&fb.SlabReturnT{Slab: slab}) }
+
+func (m *memory) Release(id.Object, uint32) error { return nil }
+
+func (m *memory) Seal(object id.Object, slab uint64, offset, size int64, meta client.Meta) error {
+	f := work.Seal(begin(fb.FrameTypeSeal, len(meta.Refs)*work.ObjectSize))
+	f.SetObject(object)
+	f.SetSlab(slab)
+	f.SetOffset(uint64(offset))
+	f.SetSize(uint64(size))
+	f.SetFormat(fb.Format(meta.Format))
+	f.SetRefs(uint32(len(meta.Refs)))
+	refs := make([]byte, len(meta.Refs)*work.ObjectSize)
+	for i, r := range meta.Refs {
+		work.PutObject(refs[i*work.ObjectSize:], r)
+	}
+	told, _ := m.told.LoadAndDelete(object)
+	behind, _ := told.([]byte)
+	m.s.Send(f, refs, behind)
+	m.s.Flush()
+	return nil
+}
+
+// Shared tells whether a value of so many bytes goes through shared memory.
+func (s *Session) Shared(size int) bool { return s.memory != nil && size > s.limit }
+
+// Seal writes a value into shared memory; told are frames that go right behind. It waits for room, and fails if there is none.
+func (s *Session) Seal(ctx context.Context, object id.Object, v Encoded, told []byte) error {
+	m := s.memory
+	meta := client.Meta{Format: uint32(v.Format)}
+	for _, h := range v.Refs {
+		meta.Refs = append(meta.Refs, h.o.id)
+	}
+	if told != nil {
+		m.told.Store(object, told)
+		defer m.told.Delete(object)
+	}
+	task := s.TaskIn(ctx)
+	s.block(task)
+	defer s.unblock(task)
+	err := m.client.Put(ctx, object, meta, v.Bytes)
+	if err == nil {
+		return m.client.Drop(object) // the session counts
+	}
+	var full *Fault
+	switch {
+	case errors.As(err, &full):
+		return full
+	case s.Err() != nil:
+		return s.Err()
+	}
+	return &Fault{Code: CodeFull, Message: err.Error(), Err: ctx.Err()}
+}
+
+// putShared makes an object of a large value.
+func (s *Session) putShared(ctx context.Context, name id.Object, v Encoded) (*Hold, error) {
+	if err := s.usable(v.Refs); err != nil {
+		return nil, err
+	}
+	if err := s.spend(ctx, len(v.Refs)*work.ObjectSize); err != nil {
+		return nil, err
+	}
+	if err := s.Seal(ctx, name, v, nil); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newLocked(name, there), nil
+}
+
+// located takes in a value by its place, which counts as a delivery of the object itself. Without a place it says only
+// that there is a value; who waits for that has it asked for. o: its entry, or nil.
+func (s *Session) located(name id.Object, o *object, v *Value, payload []byte) {
+	if len(payload) < wire.LocationSize {
+		if o != nil && o.state < there {
+			s.there(o)
+		}
+		v.drop(s)
+		return
+	}
+	place := work.Location(append([]byte(nil), payload[:wire.LocationSize]...))
+	var own *Hold
+	if o != nil {
+		o.delivered++
+	} else {
+		own = s.DeliveredLocked(name)
+	}
+	look := func() error {
+		bytes, err := s.look(name, place)
+		if err == nil {
+			v.view, v.Bytes = &view{bytes, name, own}, bytes.Bytes()
+			s.arrive(name, o, v)
+		}
+		return err
+	}
+	fail := func(err error) {
+		v.drop(s)
+		if own != nil {
+			own.releaseLocked()
+		}
+		if o != nil && o.state < here {
+			s.settle(o, nil, &Fault{Code: CodeLost, Message: fmt.Sprintf("the value of %s can't be reached here: %v", Name(name), err), Task: name.Task})
+		}
+	}
+	switch err := look(); {
+	case err == nil:
+	case o != nil && errors.Is(err, client.ErrUnknown): // the result of one's own task may overtake its arena
+		s.memory.parked[place.Arena()] = append(s.memory.parked[place.Arena()], func() {
+			if err := look(); err != nil {
+				fail(err)
+			}
+		})
+	default:
+		fail(err)
+	}
+}
+
+// look opens a view of a place.
+func (s *Session) look(name id.Object, place work.Location) (*client.View, error) {
+	if s.memory == nil || place.Kind() != fb.LocationKindMemory || id.Agent(place.Agent()) != s.Agent {
+		return nil, errors.New("it lies where this process can't look")
+	}
+	err := s.memory.client.Located(name, client.Location{Arena: place.Arena(), Offset: int64(place.Offset()), Size: int64(place.Size())})
+	if err != nil {
+		return nil, err
+	}
+	return s.memory.client.View(name)
+}
+
+// end closes a view.
+func (v *view) end(s *Session) {
+	_ = s.memory.client.Drop(v.object) // dropped by another view of it, which is as well
+	_ = v.Release()                    // unmaps an arena that is gone; what can't be unmapped stays
+	if v.own != nil {
+		v.own.releaseLocked()
+	}
+}
