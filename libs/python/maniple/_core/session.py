@@ -7,25 +7,22 @@ import os
 import sys
 import threading
 from functools import partial
-from struct import Struct
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from maniple import exceptions
-from maniple._core import frames, table, wire
+from maniple._core import dial, frames, table, twin, wire
 from maniple._core.arenas import Arenas
-from maniple._core.connection import Connection, Frame
+from maniple._core.connection import Frame
 from maniple._core.context import running
-from maniple._core.credits import Credits
 from maniple._core.fold import Fold, say
 from maniple._core.giving import Giving
 from maniple._core.patience import acquire
-from maniple._core.references import Held, ObjectRef
+from maniple._core.references import ObjectRef
 from maniple._core.slabs import Slabs, forget
-from maniple._core.table import PENDING, REMOTE, State, Table, Value
+from maniple._core.table import PENDING, REMOTE, State, Value
 from maniple._core.wire import NO_TASK, PICKLE, ProtocolError, key_of
 from maniple._core.waiting import Waiting
 
-_COUNTER = Struct("<Q")
 _OBJECT = wire.OBJECT_SIZE
 _MAX_SHAPES = 65_000  # the agent takes 65,535
 _pack_submit, _pack_call, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.RELEASE.pack
@@ -44,16 +41,14 @@ class Session(Giving, Waiting):
         self.inline_limit = attached.get("inline_limit") or 100 << 10
         self.kind, self.path, self.namespace = kind, path, ""
         self.runtime_env: Optional[Dict[str, Any]] = None
-        self.table, self.held, self.arenas = Table(), Held(), Arenas()
-        self.credits = Credits(attached.get("credit_bytes") or 0, attached.get("credit_records") or 0)
+        self.arenas = Arenas()
+        self.link, self.table, self.held, self.credits, self.connection, self.mint = twin.parts(sock, attached, kind == dial.WORKER, self._batch, self._closed, self._release_dropped)
         self.streams: Dict[bytes, Any] = {}  # by task
         self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
         self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
         self.sequences: Dict[bytes, Tuple[int, int]] = {}  # of calls, by actor: incarnation, last number
         self.on_end: Optional[Callable[[str], None]] = None
         self._entries = self.table.entries
-        self._prefix = Struct("<II").pack(self.agent, self.process)
-        self._next = itertools.count(1).__next__
         self._corr = itertools.count(1).__next__
         self._answers: Dict[int, List[Any]] = {}
         self._many: Dict[bytes, int] = {}  # tasks with several results, and how many
@@ -63,7 +58,6 @@ class Session(Giving, Waiting):
         self.prints = Fold()  # what workers print
         self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
         self._ended: Optional[str] = None
-        self.connection = Connection(sock, self._batch, self._closed, self._release_dropped)
         # None: there is no shared memory, and all values go inside frames.
         self.slabs = Slabs(self.connection.enqueue, self.connection.flush) if attached.get("store") else None
 
@@ -72,20 +66,19 @@ class Session(Giving, Waiting):
 
     # What is sent.
 
-    def mint(self) -> bytes:
-        """A new task's ID."""
-        return self._prefix + _COUNTER.pack(self._next())
-
     def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, code.pinned, kept)
-        task, function = self.mint(), code.number
         parent = running.get()
-        if parent is None:
-            frame = _pack_submit(len(payload), 0, task, NO_TASK, function, self.job, 0, 0, 0, shape, returns, deps, refs, PICKLE)
-        else:
-            frame = _pack_submit(len(payload), 0, task, parent.task, function, parent.job, 0, parent.deadline, parent.trace, shape, returns, deps, refs, PICKLE)
+        up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
+        if returns == 1 and self.link is not None:  # the extension writes the ID into it
+            frame = _pack_submit(0, 0, NO_TASK, up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE)
+            made = self.link.submit(frame, payload)
+            if made is not None:
+                return made
+        task = self.mint()
+        frame = _pack_submit(len(payload), 0, task, up, code.number, job, 0, deadline, trace, shape, returns, deps, refs, PICKLE)
         self.spend(len(payload))
         made = self.expect(task, returns)
         self.connection.send(frame + payload)
@@ -95,8 +88,17 @@ class Session(Giving, Waiting):
         """Sends a call of an actor's method; otherwise as submit."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, (), kept)
-        task, parent = self.mint(), running.get()
+        parent, link = running.get(), self.link
         up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
+        if returns == 1 and link is not None:
+            frame = _pack_call(0, 0, NO_TASK, up, actor, 0, job, 0, deadline, trace, method, 0, 1, deps, refs, shape, PICKLE)
+            with self._saying:
+                incarnation, sequence = self.sequences.get(actor, (0, 0))
+                made = link.call(frame, payload, sequence + 1, incarnation)
+                if made is not None:
+                    self.sequences[actor] = incarnation, sequence + 1
+                    return made
+        task = self.mint()
         self.spend(len(payload))
         with self._saying:  # numbers leave in their order
             incarnation, sequence = self.sequences.get(actor, (0, 0))
@@ -191,11 +193,12 @@ class Session(Giving, Waiting):
 
     def _release_dropped(self) -> None:
         held = self.held
-        if not held.dropped:
+        keys = held.take_dropped()
+        if not keys:
             return
         out = []
         with self.table.lock:
-            for key in held.take_dropped():
+            for key in keys:
                 if len(key) != wire.KEY_SIZE:
                     from maniple._core.streams import drop_locked
 
