@@ -85,12 +85,11 @@ class WorkerSession(Session):
         self.jobs[task] = job
         self.inbox.put(job)
 
-    def _given(self, kind: int, body: bytes, payload: bytes) -> Job:
+    def _given(self, job: Any) -> Any:
         """A job without references, out of the extension's inbox; that it began has been said."""
-        f = (wire.SUBMIT if kind == frames.SUBMIT else wire.CALL).read(body)
-        job = Job(f.task, f, kind, f.format, payload, (), (), (), False)
-        self.jobs[f.task] = job
-        job.cancelled = f.task in self._early
+        self.jobs[job.task] = job
+        if self._early and job.task in self._early:
+            job.cancelled = True
         return job
 
     def _submit_locked(self, corr: int, body: bytes, payload: Any) -> None:
@@ -192,8 +191,7 @@ class WorkerSession(Session):
         """A job has sent its last result."""
         with self.table.lock:
             self._forget_locked(job)
-        self.inbox.ended(job.task)
-        if self.inbox.empty():
+        if self.inbox.ended(job.task):
             self.connection.flush()
 
     def _forget_locked(self, job: Job) -> None:

@@ -466,6 +466,31 @@ static PyObject *py_call(PyObject *self, PyObject *args) {
     return send_task(link_of(self), frame, payload, sequence, incarnation);
 }
 
+/* What a task gave: a Result without references. */
+static PyObject *py_result(PyObject *self, PyObject *args) {
+    Link *l = link_of(self);
+    const char *task, *payload;
+    Py_ssize_t task_size, size;
+    unsigned index, attempt, flags, format;
+    unsigned long long peak, cpu;
+    if (!PyArg_ParseTuple(args, "y#IIIIy#KK", &task, &task_size, &index, &attempt, &flags, &format, &payload, &size, &peak, &cpu)) return NULL;
+    if (task_size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, task_size);
+    if (link_inert(l)) Py_RETURN_NONE;
+    uint8_t frame[HEADER_SIZE + RESULT_SIZE] = {0}, *body = frame + HEADER_SIZE;
+    put32(frame, RESULT_SIZE + (uint32_t)size), put32(frame + 4, RESULT_SIZE), frame[8] = RESULT, frame[10] = CLASS_CALLS;
+    memcpy(body, task, TASK_SIZE);
+    put32(body + TASK_SIZE, index), put32(body + RESULT_ATTEMPT, attempt), put32(body + RESULT_FLAGS, flags), put32(body + RESULT_FORMAT, format);
+    put64(body + RESULT_SIZE_FIELD, (uint64_t)size), put64(body + RESULT_PEAK, peak), put64(body + RESULT_CPU, cpu);
+    hold(l);
+    size_t before = l->out.size;
+    int failed = l->closed ? 0 : link_put(l, frame, sizeof frame) || link_put(l, (const uint8_t *)payload, (size_t)size);
+    if (failed) l->out.size = before;
+    else if (!l->closed) link_sent(l);
+    bool full = l->frames >= FLUSH_AT;
+    let_go(l);
+    return full ? flush_all(l) : no_memory(failed);
+}
+
 /* Dropped references. */
 
 static PyObject *py_append(PyObject *self, PyObject *key) {
@@ -590,10 +615,6 @@ static PyObject *py_put(PyObject *self, PyObject *object) {
     return no_memory(failed);
 }
 
-static PyObject *work_of(Frame *f) {
-    return Py_BuildValue("(iy#y#)", (int)f->kind, f->bytes, (Py_ssize_t)f->body, f->bytes + f->body, (Py_ssize_t)(f->length - f->body));
-}
-
 static PyObject *py_get(PyObject *self, PyObject *unused) {
     (void)unused;
     Link *l = link_of(self);
@@ -613,7 +634,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
         if (failed) return PyErr_NoMemory();
         if (some && !item.frame) return (PyObject *)item.object;
         if (some) {
-            PyObject *work = work_of(item.frame);
+            PyObject *work = job_of(item.frame);
             frame_free(item.frame);
             return work;
         }
@@ -646,8 +667,9 @@ static PyObject *py_ended(PyObject *self, PyObject *task) {
     if (!p) return NULL;
     hold(link_of(self));
     link_ended(link_of(self), p);
+    bool some = link_of(self)->items;
     let_go(link_of(self));
-    Py_RETURN_NONE;
+    return PyBool_FromLong(!some);
 }
 
 static PyObject *py_withdraw(PyObject *self, PyObject *task) {
@@ -657,7 +679,7 @@ static PyObject *py_withdraw(PyObject *self, PyObject *task) {
     Frame *f = link_withdraw(link_of(self), p);
     let_go(link_of(self));
     if (!f) Py_RETURN_NONE;
-    PyObject *work = work_of(f);
+    PyObject *work = job_of(f);
     frame_free(f);
     return work;
 }
@@ -666,7 +688,7 @@ static PyMethodDef link_methods[] = {
     {"start", py_start, METH_NOARGS, NULL}, {"close", py_close, METH_VARARGS, NULL}, {"forget", py_forget, METH_NOARGS, NULL}, {"fate", py_fate, METH_O, NULL},
     {"send", py_send, METH_O, NULL}, {"enqueue", py_enqueue, METH_O, NULL}, {"flush", py_flush, METH_NOARGS, NULL}, {"mint", py_mint, METH_NOARGS, NULL},
     {"spend", py_spend, METH_VARARGS, NULL}, {"credited", py_credited, METH_VARARGS, NULL}, {"grant", py_grant, METH_VARARGS, NULL}, {"submit", py_submit, METH_VARARGS, NULL},
-    {"call", py_call, METH_VARARGS, NULL}, {"append", py_append, METH_O, NULL}, {"dropped", py_dropped, METH_NOARGS, NULL}, {"take", py_take, METH_VARARGS, NULL},
+    {"call", py_call, METH_VARARGS, NULL}, {"result", py_result, METH_VARARGS, NULL}, {"append", py_append, METH_O, NULL}, {"dropped", py_dropped, METH_NOARGS, NULL}, {"take", py_take, METH_VARARGS, NULL},
     {"put", py_put, METH_O, NULL}, {"get", py_get, METH_NOARGS, NULL}, {"empty", py_empty, METH_NOARGS, NULL}, {"begun", py_begun, METH_O, NULL},
     {"ended", py_ended, METH_O, NULL}, {"withdraw", py_withdraw, METH_O, NULL}, {NULL, NULL, 0, NULL},
 };
@@ -703,6 +725,8 @@ static PyObject *layout(PyObject *module, PyObject *unused) {
         {"RECALLED.started", RECALLED_STARTED}, {"SUBMIT.deps", SUBMIT_DEPS}, {"SUBMIT.refs", SUBMIT_REFS}, {"SUBMIT.format", SUBMIT_FORMAT},
         {"CALL.sequence", CALL_SEQUENCE}, {"CALL.incarnation", CALL_INCARNATION}, {"CALL.deps", CALL_DEPS}, {"CALL.refs", CALL_REFS}, {"CALL.format", CALL_FORMAT},
         {"RESULT_FLAG_LAST", FLAG_LAST}, {"RESULT_FLAG_ERROR", FLAG_ERROR}, {"RESULT_FLAG_LOCATED", FLAG_LOCATED}, {"FORMAT_PICKLE5", FORMAT_PICKLE}, {"FLAG_DESCRIPTOR", FLAG_DESCRIPTOR},
+        {"SUBMIT.job", SUBMIT_JOB}, {"SUBMIT.shape", SUBMIT_SHAPE}, {"SUBMIT.returns", SUBMIT_RETURNS}, {"CALL.job", CALL_JOB}, {"CALL.method", CALL_METHOD},
+        {"CALL.returns", CALL_RETURNS}, {"CALL.shape", CALL_SHAPE}, {"RESULT.attempt", RESULT_ATTEMPT}, {"RESULT.peak_memory", RESULT_PEAK}, {"RESULT.cpu_time", RESULT_CPU},
     };
     PyObject *made = PyDict_New();
     for (size_t i = 0; made && i < sizeof all / sizeof *all; i++) {
@@ -729,7 +753,7 @@ PyMODINIT_FUNC PyInit__fast(void) {
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
     if (add_type(module, "Link", &link_spec, &LinkType) || add_type(module, "Ref", &ref_spec, &RefType) || add_type(module, "Gate", &gate_spec, &GateType) ||
-        add_entries(module) || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) {
+        add_job(module) || add_entries(module) || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) {
         Py_DECREF(module);
         return NULL;
     }

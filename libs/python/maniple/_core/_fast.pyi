@@ -40,6 +40,8 @@ class Link:
     def credited(self, was: int, timeout: Optional[float] = None) -> bool:
         """Waits until there is other credit than there was. Interruptible."""
     def grant(self, size: int, records: int) -> None: ...
+    def result(self, task: bytes, index: int, attempt: int, flags: int, format: int, payload: bytes, peak: int, cpu: int) -> None:
+        """Sends a Result without references."""
     def append(self, key: bytes) -> None:
         """Drops a reference (20 bytes) or a stream (16)."""
     def dropped(self) -> List[bytes]:
@@ -48,12 +50,12 @@ class Link:
         """Frames for Python: type, corr, body, payload or descriptor. Until the next call all that comes goes behind
         them. Empty after timeout seconds, None at the end."""
     def put(self, work: Any) -> None: ...
-    def get(self) -> Union[Any, Tuple[int, bytes, bytes]]:
-        """The next of the inbox: what was put, or type, body and payload of work. Interruptible."""
+    def get(self) -> Any:
+        """The next of the inbox: what was put, or a Job. Interruptible."""
     def empty(self) -> bool: ...
     def begun(self, task: bytes) -> None: ...
-    def ended(self, task: bytes) -> None: ...
-    def withdraw(self, task: bytes) -> Optional[Tuple[int, bytes, bytes]]:
+    def ended(self, task: bytes) -> bool: ...
+    def withdraw(self, task: bytes) -> "Optional[Job]":
         """Takes work out of the inbox before its turn."""
 
 class Ref:
@@ -62,6 +64,9 @@ class Ref:
     _key: bytes
 
     def __init__(self, key: bytes, drop: Optional[Link] = None) -> None: ...
+
+class Job:
+    """As _execute.Job, of a Submit or Call without references; frame is itself."""
 
 class Gate:
     """As table.Gate."""

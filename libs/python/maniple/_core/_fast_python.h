@@ -35,6 +35,10 @@ static inline void let_go(Link *l) { pthread_mutex_unlock(&l->lock); }
 void free_object(PyObject *self);
 /* Of a bytes object; size 0: any. NULL with an error. */
 const uint8_t *bytes_of(PyObject *object, Py_ssize_t size, const char *what);
+extern PyTypeObject *JobType;
+/* A job that a frame in the inbox is. */
+PyObject *job_of(const Frame *);
+int add_job(PyObject *module);
 int add_entries(PyObject *module);
 
 #endif

@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 from typing import Any, Callable, Optional
 
+from maniple._core import twin
+
 
 class Inbox(queue.SimpleQueue):  # type: ignore[type-arg]
     """Work in its order, and None for the end."""
@@ -12,8 +14,9 @@ class Inbox(queue.SimpleQueue):  # type: ignore[type-arg]
     def begun(self, task: bytes) -> None:
         """A job of this task runs."""
 
-    def ended(self, task: bytes) -> None:
-        """It does not any more."""
+    def ended(self, task: bytes) -> bool:
+        """It does not any more. True: nothing waits."""
+        return self.empty()
 
     def withdraw(self, task: bytes) -> Any:
         """A job that only C knows of, which has not begun: it is taken out. None if there is none."""
@@ -22,17 +25,17 @@ class Inbox(queue.SimpleQueue):  # type: ignore[type-arg]
 class Native:
     """The extension's: it keeps work as frames, and answers recalls of what has not begun by itself.
 
-    made: makes a job of a frame (type, body, payload) and registers it.
+    registered: gives a job that left it, once it is known outside.
     """
 
-    def __init__(self, link: Any, made: Callable[[int, bytes, bytes], Any]):
-        self._link, self._made = link, made
+    def __init__(self, link: Any, registered: Callable[[Any], Any]):
+        self._link, self._registered, self._type = link, registered, twin.fast.Job
         self.put, self.empty, self.begun, self.ended = link.put, link.empty, link.begun, link.ended
 
     def get(self) -> Any:
         got = self._link.get()
-        return self._made(*got) if type(got) is tuple else got
+        return self._registered(got) if type(got) is self._type else got
 
     def withdraw(self, task: bytes) -> Optional[Any]:
         got = self._link.withdraw(task)
-        return None if got is None else self._made(*got)
+        return None if got is None else self._registered(got)
