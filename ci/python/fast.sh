@@ -15,12 +15,12 @@ command -v "$cc" >/dev/null || without "there is no C compiler ($cc)"
 include=$("$1" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 [ -f "$include/Python.h" ] || without "there is no Python.h in $include (python3-dev)"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/maniple
-key=$( { echo "$flags" "$include"; "$cc" --version; cat "$core"/_fast*.[ch]; } | sha256sum | cut -c1-12)
+key=$( { echo "$flags" "$include"; "$cc" --version; cat "$core"/_fast*.[ch] "$top/transport/wire/frames.h"; } | sha256sum | cut -c1-12)
 kept=$cache/fast-$key.abi3.so
 if [ ! -e "$kept" ]; then
   mkdir -p "$cache"
   # shellcheck disable=SC2086 # flags are many
-  "$cc" $flags -I"$include" "$core"/_fast*.c -o "$kept.$$" -s || without "it could not be compiled"
+  "$cc" $flags -I"$include" -I"$top/transport/wire" "$core"/_fast*.c -o "$kept.$$" -s || without "it could not be compiled"
   mv "$kept.$$" "$kept"
 fi
 cmp -s "$kept" "$made" || { cp "$kept" "$made.$$" && mv "$made.$$" "$made"; }

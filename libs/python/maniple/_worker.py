@@ -176,10 +176,16 @@ class WorkerSession(Session):
 
     # Jobs.
 
+    def outlive(self, may: bool) -> None:
+        """Whether this process may live on after its agent; if not, a native thread sees to it, whatever the interpreter does."""
+        if self.link is not None:
+            self.link.fate(not may)
+
     def begin(self, job: Job) -> bool:
         """A job's turn has come. False: it was given back or cancelled."""
         with self.table.lock:
             if self.jobs.get(job.task) is not job:
+                self.inbox.ended(job.task)
                 return False
             job.started = True
             self.inbox.begun(job.task)
@@ -253,11 +259,13 @@ def run(path: str, key: int, job_config: str = "") -> int:
     session = WorkerSession(sock, attached, path)
     _configure(session, job_config)
     session.on_end = _agent_gone
+    session.outlive(False)
     signal.signal(CANCEL_SIGNAL, session.interrupted)
     _session.set_current(session)
     session.start()
     work(session)
     session.on_end = None
+    session.outlive(True)
     session.close("the worker is done")
     return 0
 

@@ -173,13 +173,17 @@ static PyObject *py_wait(PyObject *self, PyObject *args) {
     double deadline;
     Gate *g = &((GateObject *)self)->gate;
     if (!PyArg_ParseTuple(args, "|O", &timeout) || deadline_of(timeout, &deadline)) return NULL;
+    Link *l = ((GateObject *)self)->link;
+    if (l && (link_inert(l) || g->missing > FEW)) l = NULL;
     for (;;) {
         bool open = gate_sleep(g, 0);
         int slice = slice_of(deadline);
         if (!open && slice) {
+            if (l) link_haste(l);
             Py_BEGIN_ALLOW_THREADS
             open = gate_sleep(g, slice);
             Py_END_ALLOW_THREADS
+            if (l) link_calm(l);
         }
         if (PyErr_CheckSignals()) return NULL;
         if (open || !slice) return PyBool_FromLong(open);
@@ -269,7 +273,6 @@ static PyObject *py_close(PyObject *self, PyObject *args) {
     hold(l);
     l->closed = true;
     let_go(l);
-    l->fate = false;
     Py_BEGIN_ALLOW_THREADS
     link_shut(l);
     for (double until = now() + wait; l->threads > 0 && now() < until;) {
@@ -397,16 +400,18 @@ static PyObject *py_credited(PyObject *self, PyObject *args) {
         int slice = slice_of(deadline);
         if (atomic_load(&l->credit) != was || link_inert(l)) Py_RETURN_TRUE;
         if (!slice) Py_RETURN_FALSE;
+        link_haste(l);
         Py_BEGIN_ALLOW_THREADS
         nap(&l->credit, was, slice);
         Py_END_ALLOW_THREADS
+        link_calm(l);
         if (PyErr_CheckSignals()) return NULL;
     }
 }
 
 /* A task or call with one result: its reference, or None if there is no credit or no connection. */
 static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned long long sequence, unsigned incarnation) {
-    const uint8_t *head = bytes_of(frame, HEADER_SIZE + (sequence ? CALL_SIZE : SUBMIT_SIZE), "a frame"), *rest = head ? bytes_of(payload, 0, NULL) : NULL;
+    const uint8_t *head = bytes_of(frame, HEADER_SIZE + (sequence ? SIZE(call) : SIZE(submit)), "a frame"), *rest = head ? bytes_of(payload, 0, NULL) : NULL;
     if (!rest) return NULL;
     size_t length = (size_t)PyBytes_Size(frame), size = (size_t)PyBytes_Size(payload);
     uint8_t key[KEY_SIZE] = {0};
@@ -423,8 +428,8 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
             put32(at, (uint32_t)(length - HEADER_SIZE + size));
             memcpy(at + HEADER_SIZE, key, TASK_SIZE);
             if (sequence) {
-                put64(at + HEADER_SIZE + CALL_SEQUENCE, sequence);
-                put32(at + HEADER_SIZE + CALL_INCARNATION, incarnation);
+                put64(at + HEADER_SIZE + AT(call, sequence), sequence);
+                put32(at + HEADER_SIZE + AT(call, incarnation), incarnation);
             }
             link_sent(l);
         } else {
@@ -476,11 +481,11 @@ static PyObject *py_result(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y#IIIIy#KK", &task, &task_size, &index, &attempt, &flags, &format, &payload, &size, &peak, &cpu)) return NULL;
     if (task_size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, task_size);
     if (link_inert(l)) Py_RETURN_NONE;
-    uint8_t frame[HEADER_SIZE + RESULT_SIZE] = {0}, *body = frame + HEADER_SIZE;
-    put32(frame, RESULT_SIZE + (uint32_t)size), put32(frame + 4, RESULT_SIZE), frame[8] = RESULT, frame[10] = CLASS_CALLS;
+    uint8_t frame[HEADER_SIZE + SIZE(result)] = {0}, *body = frame + HEADER_SIZE;
+    put32(frame, SIZE(result) + (uint32_t)size), put32(frame + 4, SIZE(result)), frame[8] = MANIPLE_RESULT, frame[10] = MANIPLE_CLASS_CALLS;
     memcpy(body, task, TASK_SIZE);
-    put32(body + TASK_SIZE, index), put32(body + RESULT_ATTEMPT, attempt), put32(body + RESULT_FLAGS, flags), put32(body + RESULT_FORMAT, format);
-    put64(body + RESULT_SIZE_FIELD, (uint64_t)size), put64(body + RESULT_PEAK, peak), put64(body + RESULT_CPU, cpu);
+    put32(body + TASK_SIZE, index), put32(body + AT(result, attempt), attempt), put32(body + AT(result, flags), flags), put32(body + AT(result, format), format);
+    put64(body + AT(result, size), (uint64_t)size), put64(body + AT(result, peak_memory), peak), put64(body + AT(result, cpu_time), cpu);
     hold(l);
     size_t before = l->out.size;
     int failed = l->closed ? 0 : link_put(l, frame, sizeof frame) || link_put(l, (const uint8_t *)payload, (size_t)size);
@@ -564,6 +569,7 @@ static PyObject *py_take(PyObject *self, PyObject *args) {
             f->next = native, native = f;
         }
         for (int some = 0; l->first && some < 256; some++) {
+            if (l->worker && link_is_work(l->first->kind, l->first->bytes, l->first->body)) break; /* its turn is when these are done */
             *end = l->first;
             end = &l->first->next;
             l->queued -= l->first->length + sizeof *l->first;
@@ -625,7 +631,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
         int was = atomic_load(&l->work), failed = 0;
         if (some) {
             item = l->inbox[l->item_at];
-            if (item.frame && !(failed = link_begun(l, item.frame->bytes)) && item.frame->behind && item.frame->kind == SUBMIT) link_started(l, item.frame->bytes);
+            if (item.frame && !(failed = link_begun(l, item.frame->bytes)) && item.frame->behind && item.frame->kind == MANIPLE_SUBMIT) link_started(l, item.frame->bytes);
             if (!failed) l->item_at = (l->item_at + 1) & (l->item_room - 1), l->items--;
         } else {
             l->idle = true;
@@ -712,32 +718,7 @@ static PyObject *setup(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *layout(PyObject *module, PyObject *unused) {
-    (void)module, (void)unused;
-    static const struct {
-        const char *name;
-        int number;
-    } all[] = {
-        {"HEADER_SIZE", HEADER_SIZE}, {"MAX_MESSAGE", MAX_MESSAGE}, {"CLASS_CALLS", CLASS_CALLS}, {"CREDIT", CREDIT}, {"SUBMIT", SUBMIT}, {"CALL", CALL}, {"RESULT", RESULT},
-        {"RELEASE", RELEASE}, {"RECALL", RECALL}, {"RECALLED", RECALLED}, {"STARTED", STARTED}, {"CREDIT.size", CREDIT_SIZE}, {"SUBMIT.size", SUBMIT_SIZE},
-        {"CALL.size", CALL_SIZE}, {"RESULT.size", RESULT_SIZE}, {"RELEASE.size", RELEASE_SIZE}, {"RECALL.size", RECALL_SIZE}, {"RECALLED.size", RECALLED_SIZE},
-        {"STARTED.size", STARTED_SIZE}, {"CREDIT.records", CREDIT_RECORDS}, {"RESULT.flags", RESULT_FLAGS}, {"RESULT.format", RESULT_FORMAT}, {"RESULT.refs", RESULT_REFS},
-        {"RECALLED.started", RECALLED_STARTED}, {"SUBMIT.deps", SUBMIT_DEPS}, {"SUBMIT.refs", SUBMIT_REFS}, {"SUBMIT.format", SUBMIT_FORMAT},
-        {"CALL.sequence", CALL_SEQUENCE}, {"CALL.incarnation", CALL_INCARNATION}, {"CALL.deps", CALL_DEPS}, {"CALL.refs", CALL_REFS}, {"CALL.format", CALL_FORMAT},
-        {"RESULT_FLAG_LAST", FLAG_LAST}, {"RESULT_FLAG_ERROR", FLAG_ERROR}, {"RESULT_FLAG_LOCATED", FLAG_LOCATED}, {"FORMAT_PICKLE5", FORMAT_PICKLE}, {"FLAG_DESCRIPTOR", FLAG_DESCRIPTOR},
-        {"SUBMIT.job", SUBMIT_JOB}, {"SUBMIT.shape", SUBMIT_SHAPE}, {"SUBMIT.returns", SUBMIT_RETURNS}, {"CALL.job", CALL_JOB}, {"CALL.method", CALL_METHOD},
-        {"CALL.returns", CALL_RETURNS}, {"CALL.shape", CALL_SHAPE}, {"RESULT.attempt", RESULT_ATTEMPT}, {"RESULT.peak_memory", RESULT_PEAK}, {"RESULT.cpu_time", RESULT_CPU},
-    };
-    PyObject *made = PyDict_New();
-    for (size_t i = 0; made && i < sizeof all / sizeof *all; i++) {
-        PyObject *number = PyLong_FromLong(all[i].number);
-        if (!number || PyDict_SetItemString(made, all[i].name, number)) Py_CLEAR(made);
-        Py_XDECREF(number);
-    }
-    return made;
-}
-
-static PyMethodDef functions[] = {{"setup", setup, METH_VARARGS, NULL}, {"layout", layout, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {{"setup", setup, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_fast", "See _fast.pyi.", -1, functions, NULL, NULL, NULL, NULL};
 
 static int add_type(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **type) {

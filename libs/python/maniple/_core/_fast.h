@@ -13,18 +13,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TASK_SIZE = 16, KEY_SIZE = 20, HEADER_SIZE = 32 };
+#include "frames.h" /* transport/wire: generated, as the Python modules are */
 
-/* Types of frames that are read or written here; tests compare all numbers below with the generated frames. */
-enum { CREDIT = 11, SUBMIT = 16, CALL = 17, RESULT = 18, RELEASE = 19, RECALL = 27, RECALLED = 28, STARTED = 29 };
-enum { CLASS_CALLS = 2 };
-enum { CREDIT_SIZE = 16, SUBMIT_SIZE = 88, CALL_SIZE = 112, RESULT_SIZE = 64, RELEASE_SIZE = 32, RECALL_SIZE = 16, RECALLED_SIZE = 24, STARTED_SIZE = 16 };
-enum { CREDIT_RECORDS = 8, RESULT_FLAGS = 24, RESULT_FORMAT = 28, RESULT_REFS = 32, RECALLED_STARTED = 16 };
-enum { SUBMIT_DEPS = 72, SUBMIT_REFS = 76, SUBMIT_FORMAT = 80, CALL_SEQUENCE = 48, CALL_INCARNATION = 84, CALL_DEPS = 92, CALL_REFS = 96, CALL_FORMAT = 104 };
-enum { SUBMIT_JOB = 40, SUBMIT_SHAPE = 64, SUBMIT_RETURNS = 68, CALL_JOB = 56, CALL_METHOD = 80, CALL_RETURNS = 88, CALL_SHAPE = 100 };
-enum { RESULT_ATTEMPT = 20, RESULT_SIZE_FIELD = 40, RESULT_PEAK = 48, RESULT_CPU = 56 };
-enum { FLAG_LAST = 1, FLAG_ERROR = 2, FLAG_LOCATED = 4, FORMAT_PICKLE = 2, FLAG_DESCRIPTOR = 2 };
-enum { MAX_MESSAGE = 64 << 20 };
+#define AT(kind, field) offsetof(struct maniple_##kind, field)
+#define SIZE(kind) sizeof(struct maniple_##kind)
+
+enum { TASK_SIZE = SIZE(task_id), KEY_SIZE = TASK_SIZE + 4, HEADER_SIZE = MANIPLE_HEADER_SIZE };
+enum { FEW = 64 }; /* of results: who waits for no more is in haste */
 
 /* Waits until enough has arrived. Many threads may tell it, one waits. */
 typedef struct {
@@ -108,6 +103,10 @@ typedef struct {
     atomic_int arrivals;  /* what that one sleeps on */
     atomic_int room;      /* what the reader sleeps on */
 
+    int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
+    atomic_int hasty;     /* how many wait for little: the reader does not let results gather meanwhile */
+    atomic_int hurry;     /* what it sleeps on while it does */
+
     Entry *table;
     size_t slots, entries;
 
@@ -150,6 +149,8 @@ int link_drop_key(Link *, const uint8_t *key, size_t size);
 Entry *link_find(Link *, const uint8_t *key);
 Entry *link_add(Link *, const uint8_t *key);
 void link_remove(Link *, Entry *);
+/* A job without references, which needs no Python until it begins. */
+bool link_is_work(uint16_t kind, const uint8_t *bytes, uint32_t body);
 bool link_handle(Link *, uint16_t kind, const uint8_t *bytes, uint32_t length, uint32_t body);
 /* The reader's: a recall overtakes what waits for Python. */
 bool link_overtakes(Link *, uint16_t kind, const uint8_t *bytes, uint32_t body);
@@ -164,8 +165,12 @@ Frame *link_withdraw(Link *, const uint8_t *task);
 
 /* Writes what was sent. 0: all, 1: not all yet (a full socket, a signal, another writer), -1: the socket is shut. */
 int link_flush(Link *, int milliseconds);
+/* Somebody waits for little, from here to link_calm. */
+void link_haste(Link *);
+void link_calm(Link *);
 /* Sleeps until the word is not what it was; a signal ends it, too. */
 void nap(atomic_int *word, int was, int milliseconds);
+void nap_micro(atomic_int *word, int was, int microseconds);
 void wake(atomic_int *word);
 /* The frame as one that waits for Python. NULL: no memory. */
 Frame *frame_of(uint16_t kind, uint64_t corr, const uint8_t *bytes, uint32_t length, uint32_t body, int fd);

@@ -1,15 +1,12 @@
 """The C extension: a connection without the interpreter. See _fast.h for how it works, native for who uses it."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
 
 def setup(reference: type, descriptor: type, value: type, pending: Any, loads: Any, none: bytes) -> None:
     """Tells the types of a reference, of a descriptor that came, of a value; the state of a result that is awaited;
     pickle's loads; and the envelope of None. Once, before all else."""
-
-def layout() -> Dict[str, int]:
-    """The numbers of the wire that it knows, for a test."""
 
 class Link:
     """One connection. A fork's child has an inert one, on which nothing does anything."""

@@ -27,6 +27,7 @@ enum {
     LOOK_AFTER = 250,         /* milliseconds after which dropped references are looked for though nothing was sent */
     QUEUED_MAX = 64 << 20,    /* bytes that may wait for Python, beside one frame */
     KEPT = 1 << 20,           /* bytes of a buffer that is kept when it is empty */
+    GATHER = 200,             /* microseconds that results may gather while nobody waits for few of them */
     LAST_WORDS = 1000,        /* milliseconds that a worker has for an orderly end when its agent is gone */
 };
 
@@ -203,7 +204,7 @@ static bool read_large(Link *l, Frame *f, size_t have, Files *files, char *why) 
 
 static bool parse_header(const uint8_t *p, char *why) {
     uint32_t length = get32(p), body = get32(p + 4), kind = p[8] | (uint32_t)p[9] << 8;
-    if (body <= length && length <= MAX_MESSAGE && !(p[11] & ~FLAG_DESCRIPTOR) && kind && p[10] <= 3) return true;
+    if (body <= length && length <= MANIPLE_MAX_MESSAGE && !(p[11] & ~MANIPLE_FLAG_DESCRIPTOR) && kind && p[10] <= 3) return true;
     char hex[2 * HEADER_SIZE + 1];
     for (int i = 0; i < HEADER_SIZE; i++) snprintf(hex + 2 * i, 3, "%02x", p[i]);
     return fails(why, "the agent sent what can't be read: header %s", hex);
@@ -214,6 +215,7 @@ static bool parse(Link *l, const uint8_t *buffer, size_t size, size_t *took, Fil
     const uint8_t *p = buffer;
     bool good = true;
     pthread_mutex_lock(&l->lock);
+    l->nearest = INT32_MAX;
     for (int some = 0; good && size >= HEADER_SIZE; some++) {
         if (!(good = parse_header(p, why))) break;
         uint32_t length = get32(p), body = get32(p + 4);
@@ -274,9 +276,15 @@ static void read_all(Link *l, uint8_t *buffer, Files *files, char *why) {
             have = 0;
         }
         pthread_mutex_lock(&l->lock);
+        bool calm = !l->worker && !l->first && !l->busy && l->nearest > FEW && n < CHUNK / 2;
         bool recalls = l->worker && l->out.size, crowded = l->queued > QUEUED_MAX, closed = l->closed;
         int room = atomic_load(&l->room);
         pthread_mutex_unlock(&l->lock);
+        if (calm && !atomic_load(&l->hasty)) { /* a read that brings more costs less */
+            atomic_store(&l->hurry, 1);
+            if (!atomic_load(&l->hasty)) nap_micro(&l->hurry, 1, GATHER);
+            atomic_store(&l->hurry, 0);
+        }
         if (recalls) link_flush(l, FLUSH_AFTER);
         while (crowded && !closed) {
             nap(&l->room, room, LOOK_AFTER);

@@ -12,24 +12,22 @@ typedef struct {
     char behind, cancelled, started;
 } JobObject;
 
-enum { PARENT = 16, FUNCTION = 32 };
-
 PyTypeObject *JobType;
 
 PyObject *job_of(const Frame *f) {
     JobObject *j = (JobObject *)((allocfunc)PyType_GetSlot(JobType, Py_tp_alloc))(JobType, 0);
     if (!j) return NULL;
-    const uint8_t *p = f->bytes, *at = f->kind == CALL ? p + CALL_JOB : p + SUBMIT_JOB;
+    const uint8_t *p = f->bytes, *at = f->kind == MANIPLE_CALL ? p + AT(call, job) : p + AT(submit, job);
     j->kind = f->kind;
     j->job = get32(at), j->attempt = get32(at + 4), j->deadline = get64(at + 8), j->trace = get64(at + 16);
-    if (f->kind == CALL) {
-        j->method = get32(p + CALL_METHOD), j->returns = get32(p + CALL_RETURNS), j->shape = get32(p + CALL_SHAPE), j->format = get32(p + CALL_FORMAT);
+    if (f->kind == MANIPLE_CALL) {
+        j->method = get32(p + AT(call, method)), j->returns = get32(p + AT(call, returns)), j->shape = get32(p + AT(call, shape)), j->format = get32(p + AT(call, format));
     } else {
-        j->function = get64(p + FUNCTION);
-        j->shape = get32(p + SUBMIT_SHAPE), j->returns = get32(p + SUBMIT_RETURNS), j->format = get32(p + SUBMIT_FORMAT);
+        j->function = get64(p + AT(submit, function));
+        j->shape = get32(p + AT(submit, shape)), j->returns = get32(p + AT(submit, returns)), j->format = get32(p + AT(submit, format));
     }
     j->task = PyBytes_FromStringAndSize((const char *)p, TASK_SIZE);
-    j->parent = PyBytes_FromStringAndSize((const char *)p + PARENT, TASK_SIZE);
+    j->parent = PyBytes_FromStringAndSize((const char *)p + AT(submit, parent), TASK_SIZE);
     j->payload = PyBytes_FromStringAndSize((const char *)p + f->body, (Py_ssize_t)(f->length - f->body));
     j->refs = PyTuple_New(0), j->deps = PyTuple_New(0), j->dep_keys = PyTuple_New(0), j->kept = PyTuple_New(0);
     Py_INCREF(Py_None), Py_INCREF(Py_None);

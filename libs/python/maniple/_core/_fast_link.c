@@ -30,10 +30,12 @@ bool link_inert(const Link *l) { return l->generation != atomic_load(&generation
 
 /* Waiting. */
 
-void nap(atomic_int *word, int was, int milliseconds) {
-    struct timespec t = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+void nap_micro(atomic_int *word, int was, int microseconds) {
+    struct timespec t = {microseconds / 1000000, (long)(microseconds % 1000000) * 1000};
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, was, &t, NULL, 0);
 }
+
+void nap(atomic_int *word, int was, int milliseconds) { nap_micro(word, was, milliseconds * 1000); }
 
 void wake(atomic_int *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
 
@@ -89,7 +91,7 @@ static int put_small(Link *l, uint16_t kind, const uint8_t *body, uint32_t size)
     uint8_t head[HEADER_SIZE] = {0};
     put32(head, size);
     put32(head + 4, size);
-    head[8] = (uint8_t)kind, head[9] = (uint8_t)(kind >> 8), head[10] = CLASS_CALLS;
+    head[8] = (uint8_t)kind, head[9] = (uint8_t)(kind >> 8), head[10] = MANIPLE_CLASS_CALLS;
     if (grow(&l->out.bytes, &l->out.room, l->out.size + HEADER_SIZE + size, 1)) return -1;
     link_put(l, head, HEADER_SIZE);
     link_put(l, body, size);
@@ -194,10 +196,10 @@ void link_release_dropped(Link *l) {
             drop_into(&l->others, &l->other, &l->other_room, d->key, d->size);
             continue;
         }
-        uint8_t body[RELEASE_SIZE] = {0};
+        uint8_t body[SIZE(release)] = {0};
         memcpy(body, d->key, KEY_SIZE);
         link_remove(l, e);
-        if (!l->closed) put_small(l, RELEASE, body, sizeof body);
+        if (!l->closed) put_small(l, MANIPLE_RELEASE, body, sizeof body);
     }
     l->drops = 0;
 }
@@ -216,6 +218,13 @@ int link_push(Link *l, Item item) {
     l->inbox[(l->item_at + l->items++) & (l->item_room - 1)] = item;
     return 0;
 }
+
+void link_haste(Link *l) {
+    atomic_fetch_add(&l->hasty, 1);
+    if (atomic_exchange(&l->hurry, 0)) wake(&l->hurry);
+}
+
+void link_calm(Link *l) { atomic_fetch_sub(&l->hasty, 1); }
 
 bool link_stirs(Link *l) {
     if (!l->items || !l->idle) return false;
@@ -255,13 +264,27 @@ Frame *link_withdraw(Link *l, const uint8_t *task) {
     return NULL;
 }
 
-void link_started(Link *l, const uint8_t *task) { put_small(l, STARTED, task, STARTED_SIZE); }
+void link_started(Link *l, const uint8_t *task) { put_small(l, MANIPLE_STARTED, task, SIZE(started)); }
 
 static void recalled(Link *l, const uint8_t *task, uint32_t started) {
-    uint8_t body[RECALLED_SIZE] = {0};
+    uint8_t body[SIZE(recalled)] = {0};
     memcpy(body, task, TASK_SIZE);
-    put32(body + RECALLED_STARTED, started);
-    put_small(l, RECALLED, body, sizeof body);
+    put32(body + AT(recalled, started), started);
+    put_small(l, MANIPLE_RECALLED, body, sizeof body);
+}
+
+/* Takes work out of what waits for Python. all: whichever is first. */
+static Frame *withdraw_queued(Link *l, const uint8_t *task, bool all) {
+    for (Frame **at = &l->first; *at; at = &(*at)->next) {
+        Frame *f = *at;
+        bool work = (f->kind == MANIPLE_SUBMIT && f->body == SIZE(submit)) || (f->kind == MANIPLE_CALL && f->body == SIZE(call));
+        if (!work || (!all && memcmp(f->bytes, task, TASK_SIZE))) continue;
+        *at = f->next;
+        if (!f->next) l->last = at;
+        l->queued -= f->length + sizeof *f;
+        return f;
+    }
+    return NULL;
 }
 
 /* true: Python has nothing to add. */
@@ -270,13 +293,15 @@ static bool recall(Link *l, const uint8_t *task) {
     size_t at;
     if (memcmp(task, all, TASK_SIZE)) {
         Frame *f = link_withdraw(l, task);
+        if (!f) f = withdraw_queued(l, task, false);
         if (f) recalled(l, task, 0);
         else if (runs(l, task, &at)) recalled(l, task, 1);
         else return false;
         frame_free(f);
         return true;
     }
-    bool rest = l->first || l->busy;
+    bool rest = l->busy;
+    for (Frame *f; (f = withdraw_queued(l, task, true)); frame_free(f)) recalled(l, f->bytes, 0);
     for (size_t i = 0; i < l->items;) {
         Frame *f = l->inbox[(l->item_at + i) & (l->item_room - 1)].frame;
         if (!f) {
@@ -294,9 +319,9 @@ static bool recall(Link *l, const uint8_t *task) {
 
 static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body) {
     uint32_t size = length - body;
-    if (body != RESULT_SIZE || size > l->inline_limit || get32(bytes + RESULT_REFS) || get32(bytes + RESULT_FORMAT) > UINT16_MAX) return false;
-    uint32_t flags = get32(bytes + RESULT_FLAGS);
-    if (!(flags & FLAG_LAST) || flags & FLAG_LOCATED || flags > UINT8_MAX) return false;
+    if (body != SIZE(result) || size > l->inline_limit || get32(bytes + AT(result, refs)) || get32(bytes + AT(result, format)) > UINT16_MAX) return false;
+    uint32_t flags = get32(bytes + AT(result, flags));
+    if (!(flags & MANIPLE_RESULT_FLAG_LAST) || flags & MANIPLE_RESULT_FLAG_LOCATED || flags > UINT8_MAX) return false;
     Entry *e = link_find(l, bytes);
     if (!e || e->state != AWAITED) return false;
     uint8_t *to = e->bytes.small;
@@ -304,20 +329,25 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
     memcpy(to, bytes + body, size);
     e->size = size;
     e->flags = (uint8_t)flags;
-    e->format = (uint16_t)get32(bytes + RESULT_FORMAT);
+    e->format = (uint16_t)get32(bytes + AT(result, format));
     e->state = HERE;
     if (e->gate) {
-        gate_arrived(e->gate, flags & FLAG_ERROR);
+        gate_arrived(e->gate, flags & MANIPLE_RESULT_FLAG_ERROR);
+        int left = atomic_load(&e->gate->missing);
+        if (left < l->nearest) l->nearest = left;
         e->gate = NULL;
     }
     return true;
 }
 
+bool link_is_work(uint16_t kind, const uint8_t *bytes, uint32_t body) {
+    if (kind == MANIPLE_SUBMIT && body == SIZE(submit)) return !get32(bytes + AT(submit, deps)) && !get32(bytes + AT(submit, refs)) && get32(bytes + AT(submit, format)) == MANIPLE_FORMAT_PICKLE5;
+    if (kind == MANIPLE_CALL && body == SIZE(call)) return !get32(bytes + AT(call, deps)) && !get32(bytes + AT(call, refs)) && get32(bytes + AT(call, format)) == MANIPLE_FORMAT_PICKLE5;
+    return false;
+}
+
 static bool given(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t length, uint32_t body) {
-    bool call = kind == CALL;
-    if (body != (call ? CALL_SIZE : SUBMIT_SIZE)) return false;
-    if (get32(bytes + (call ? CALL_DEPS : SUBMIT_DEPS)) || get32(bytes + (call ? CALL_REFS : SUBMIT_REFS))) return false;
-    if (get32(bytes + (call ? CALL_FORMAT : SUBMIT_FORMAT)) != FORMAT_PICKLE) return false;
+    if (!link_is_work(kind, bytes, body)) return false;
     Frame *f = frame_of(kind, 0, bytes, length, body, -1);
     if (!f) return false;
     f->behind = l->items || l->runs;
@@ -329,28 +359,28 @@ static bool given(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t length,
 }
 
 void link_grant(Link *l, int64_t bytes, int64_t records) {
-    l->credit_bytes += bytes;
-    l->credit_records += records;
+    if (__builtin_add_overflow(l->credit_bytes, bytes, &l->credit_bytes)) l->credit_bytes = INT64_MAX;
+    if (__builtin_add_overflow(l->credit_records, records, &l->credit_records)) l->credit_records = INT64_MAX;
     atomic_fetch_add(&l->credit, 1);
     wake(&l->credit);
 }
 
 bool link_handle(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t length, uint32_t body) {
     switch (kind) {
-    case RESULT:
+    case MANIPLE_RESULT:
         return result(l, bytes, length, body);
-    case CREDIT:
-        if (body != CREDIT_SIZE) return false;
-        link_grant(l, (int64_t)get64(bytes), get32(bytes + CREDIT_RECORDS));
+    case MANIPLE_CREDIT:
+        if (body != SIZE(credit)) return false;
+        link_grant(l, (int64_t)get64(bytes), get32(bytes + AT(credit, records)));
         return true;
-    case SUBMIT:
-    case CALL:
+    case MANIPLE_SUBMIT:
+    case MANIPLE_CALL:
         return l->worker && given(l, kind, bytes, length, body);
     }
     return false;
 }
 
-bool link_overtakes(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t body) { return l->worker && kind == RECALL && body == RECALL_SIZE && recall(l, bytes); }
+bool link_overtakes(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t body) { return l->worker && kind == MANIPLE_RECALL && body == SIZE(recall) && recall(l, bytes); }
 
 /* Life. */
 

@@ -186,7 +186,7 @@ static const uint8_t *key_at(PyObject *items, Py_ssize_t i) {
 /* A plain value: one that pickle alone can read. */
 static bool plain(const Entry *e) {
     const uint8_t *p = entry_bytes(e);
-    return !(e->flags & FLAG_ERROR) && e->format == FORMAT_PICKLE && e->size >= 8 && get32(p) == e->size - 8 && get32(p + 4) == 0;
+    return !(e->flags & MANIPLE_RESULT_FLAG_ERROR) && e->format == MANIPLE_FORMAT_PICKLE5 && e->size >= 8 && get32(p) == e->size - 8 && get32(p + 4) == 0;
 }
 
 static Gate *told_by(PyObject *gate, Link *l) {
@@ -304,7 +304,7 @@ static PyObject *py_register(PyObject *self, PyObject *args) {
             hold(l);
             const uint8_t *key = key_at(keys, i);
             Entry *e = key ? link_find(l, key) : NULL;
-            if (e && e->state == HERE) done = true, gate_arrived(g, e->flags & FLAG_ERROR);
+            if (e && e->state == HERE) done = true, gate_arrived(g, e->flags & MANIPLE_RESULT_FLAG_ERROR);
             else if (e && !e->gate) done = true, e->gate = g;
             let_go(l);
         }

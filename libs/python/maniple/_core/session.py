@@ -66,15 +66,16 @@ class Session(Giving, Waiting):
 
     # What is sent.
 
-    def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
-        """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit."""
+    def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any], head: bytes = b"") -> Any:
+        """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit. head: see there."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, code.pinned, kept)
         parent = running.get()
         up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
-        if returns == 1 and self.link is not None:  # the extension writes the ID into it
-            frame = _pack_submit(0, 0, NO_TASK, up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE)
-            made = self.link.submit(frame, payload)
+        if head:  # the extension writes ID and length into it
+            if parent is not None or deps or refs:
+                head = _pack_submit(0, 0, NO_TASK, up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE)
+            made = self.link.submit(head, payload)
             if made is not None:
                 return made
         task = self.mint()
@@ -83,6 +84,12 @@ class Session(Giving, Waiting):
         made = self.expect(task, returns)
         self.connection.send(frame + payload)
         return made
+
+    def head(self, code: Any, shape: int, returns: int) -> bytes:
+        """The frame of a task without parent and references, for the extension to copy; empty if that can't send it."""
+        if self.link is None or returns != 1:
+            return b""
+        return _pack_submit(0, 0, NO_TASK, NO_TASK, code.number, self.job, 0, 0, 0, shape, 1, 0, 0, PICKLE)
 
     def call(self, actor: bytes, method: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Sends a call of an actor's method; otherwise as submit."""
