@@ -95,6 +95,7 @@ class Executor:
     def __init__(self, session: Any):
         self.session, self.functions = session, Functions(session.captured)
         self._send = None if session.link is None else session.link.result
+        self._spoken = ""  # whose lines are printed now
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
         self.methods: List[Dict[str, Any]] = []
@@ -210,7 +211,8 @@ class Executor:
                     raise TaskInterrupt
                 function, name = self.target(job)
                 context.name = name
-                if self.actor is None:
+                if self.actor is None and name is not self._spoken:
+                    self._spoken = name
                     speaker.say(spoken(name))
                 args, kwargs, retry = self.arguments(job)
                 value = function(*args, **kwargs)

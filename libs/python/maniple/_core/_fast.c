@@ -313,7 +313,7 @@ static PyObject *get_closed(PyObject *self, void *unused) {
 
 static PyObject *flush_all(Link *l) {
     hold(l);
-    bool some = l->out.size || l->drops || l->block.size;
+    bool some = l->out.size || l->drops || l->unwritten;
     let_go(l);
     while (some) {
         int state;
@@ -384,6 +384,7 @@ static PyObject *py_grant(PyObject *self, PyObject *args) {
     long long size, records;
     Link *l = link_of(self);
     if (!PyArg_ParseTuple(args, "LL", &size, &records)) return NULL;
+    if (link_inert(l)) Py_RETURN_NONE;
     hold(l);
     link_grant(l, size, records);
     let_go(l);
@@ -626,6 +627,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
     Link *l = link_of(self);
     for (;;) {
         Item item = {NULL, NULL};
+        if (link_inert(l)) Py_RETURN_NONE; /* a fork's child that came back from its task: its parent has the inbox */
         hold(l);
         bool some = l->items;
         int was = atomic_load(&l->work), failed = 0;
@@ -653,6 +655,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
 
 static PyObject *py_empty(PyObject *self, PyObject *unused) {
     (void)unused;
+    if (link_inert(link_of(self))) Py_RETURN_TRUE;
     hold(link_of(self));
     bool some = link_of(self)->items;
     let_go(link_of(self));
@@ -662,6 +665,7 @@ static PyObject *py_empty(PyObject *self, PyObject *unused) {
 static PyObject *py_begun(PyObject *self, PyObject *task) {
     const uint8_t *p = bytes_of(task, TASK_SIZE, "a task");
     if (!p) return NULL;
+    if (link_inert(link_of(self))) Py_RETURN_NONE;
     hold(link_of(self));
     int failed = link_begun(link_of(self), p);
     let_go(link_of(self));
@@ -671,6 +675,7 @@ static PyObject *py_begun(PyObject *self, PyObject *task) {
 static PyObject *py_ended(PyObject *self, PyObject *task) {
     const uint8_t *p = bytes_of(task, TASK_SIZE, "a task");
     if (!p) return NULL;
+    if (link_inert(link_of(self))) Py_RETURN_TRUE;
     hold(link_of(self));
     link_ended(link_of(self), p);
     bool some = link_of(self)->items;
@@ -681,6 +686,7 @@ static PyObject *py_ended(PyObject *self, PyObject *task) {
 static PyObject *py_withdraw(PyObject *self, PyObject *task) {
     const uint8_t *p = bytes_of(task, TASK_SIZE, "a task");
     if (!p) return NULL;
+    if (link_inert(link_of(self))) Py_RETURN_NONE;
     hold(link_of(self));
     Frame *f = link_withdraw(link_of(self), p);
     let_go(link_of(self));

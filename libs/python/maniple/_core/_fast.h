@@ -30,7 +30,8 @@ typedef struct {
 } Gate;
 
 void gate_open(Gate *);
-void gate_arrived(Gate *, bool failed);
+/* One of those it waits for has come; how many have not. Who waits may be gone with it afterwards. */
+int gate_arrived(Gate *, bool failed);
 /* true: open. Sleeps at most so many milliseconds, or until a signal comes. */
 bool gate_sleep(Gate *, int milliseconds);
 
@@ -93,6 +94,7 @@ typedef struct {
 
     Buffer out;       /* frames not yet taken by a write */
     int frames;       /* how many */
+    bool unwritten;   /* a write has not taken all that it took out */
     bool asleep;      /* the writer waits for somebody to stir it */
     atomic_int pulse; /* what the writer sleeps on */
 

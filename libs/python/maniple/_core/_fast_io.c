@@ -61,6 +61,7 @@ int link_flush(Link *l, int milliseconds) {
             l->out = l->block;
             l->block = filled;
             l->frames = 0;
+            l->unwritten = l->block.size;
             bool closed = l->closed;
             pthread_mutex_unlock(&l->lock);
             if (closed) l->block.size = 0, state = -1;

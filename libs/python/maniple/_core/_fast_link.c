@@ -43,8 +43,11 @@ void gate_open(Gate *g) {
     if (atomic_exchange(&g->word, 1) == 2) wake(&g->word);
 }
 
-void gate_arrived(Gate *g, bool failed) {
-    if (atomic_fetch_sub(&g->missing, 1) <= 1 || (failed && g->early)) gate_open(g);
+int gate_arrived(Gate *g, bool failed) {
+    bool early = failed && g->early;
+    int left = atomic_fetch_sub(&g->missing, 1) - 1;
+    if (left <= 0 || early) gate_open(g);
+    return left;
 }
 
 bool gate_sleep(Gate *g, int milliseconds) {
@@ -332,8 +335,7 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
     e->format = (uint16_t)get32(bytes + AT(result, format));
     e->state = HERE;
     if (e->gate) {
-        gate_arrived(e->gate, flags & MANIPLE_RESULT_FLAG_ERROR);
-        int left = atomic_load(&e->gate->missing);
+        int left = gate_arrived(e->gate, flags & MANIPLE_RESULT_FLAG_ERROR);
         if (left < l->nearest) l->nearest = left;
         e->gate = NULL;
     }
