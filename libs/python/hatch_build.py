@@ -1,7 +1,10 @@
-"""Builds the static binary into the wheel and gives the wheel its platform tag."""
+"""Builds the static binary and the C extension into the wheel and gives the wheel its tag."""
 
 import os
+import platform
+import re
 import subprocess
+import sys
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -10,15 +13,26 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-def tag(goarch):
-    """Platform tag of a wheel with a binary for this architecture.
+EXTENSION = "maniple/_core/_fast.abi3.so"
+OLDEST = (2, 17)  # glibc: the oldest that pip knows how to ask for
 
-    A static binary runs on every glibc; the tag names the oldest that pip knows how to ask for.
+
+def glibc(extension):
+    """The glibc that a shared library needs, by the versions of the symbols that it names."""
+    found = re.findall(rb"GLIBC_(\d+)\.(\d+)", extension)
+    return max([OLDEST, *((int(major), int(minor)) for major, minor in found)])
+
+
+def tag(goarch, extension=None):
+    """Tag of a wheel with a binary for this architecture, and with the bytes of an extension or without one.
+
+    A static binary runs on every glibc; what the extension needs is read out of it.
     """
     if goarch not in MACHINES:
         raise ValueError(f"no wheel for GOARCH={goarch}: there is one for {' and '.join(MACHINES)}; build the binary with `make build`")
-    machine = MACHINES[goarch]
-    return f"py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}"
+    machine, needed = MACHINES[goarch], OLDEST if extension is None else glibc(extension)
+    platforms = f"manylinux_{needed[0]}_{needed[1]}_{machine}" + (f".manylinux2014_{machine}" if needed == OLDEST else "")
+    return f"{'py3-none' if extension is None else 'cp39-abi3'}-{platforms}"
 
 
 class CustomBuildHook(BuildHookInterface):
@@ -26,7 +40,18 @@ class CustomBuildHook(BuildHookInterface):
         top = os.path.dirname(os.path.dirname(os.path.abspath(self.root)))
         environ = {**os.environ, "CGO_ENABLED": "0", "GOOS": "linux"}
         goarch = subprocess.run(["go", "env", "GOARCH"], env=environ, check=True, capture_output=True, text=True).stdout.strip()
-        build_data["tag"] = tag(goarch)
+        extension = None
+        if MACHINES.get(goarch) == platform.machine():
+            subprocess.run(["bash", os.path.join(top, "ci", "python", "fast.sh"), sys.executable], check=True)
+            try:
+                with open(os.path.join(self.root, EXTENSION), "rb") as f:
+                    extension = f.read()
+                build_data["artifacts"].append(EXTENSION)  # git ignores it
+            except FileNotFoundError:  # the script has said why
+                pass
+        else:
+            print(f"maniple: without the C extension: this machine can't compile it for {goarch}", file=sys.stderr)
+        build_data["tag"] = tag(goarch, extension)
         build_data["pure_python"] = False
         out = os.path.join(self.root, "build", "maniple")
         os.makedirs(os.path.dirname(out), exist_ok=True)

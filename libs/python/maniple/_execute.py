@@ -18,6 +18,7 @@ from maniple._prints import speaker
 from maniple.remote_function import RETRY_TYPES
 
 _PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
+_pack_result, _cpu_time = wire.RESULT.pack, time.thread_time_ns
 _METHOD_BITS = (1 << 24) - 1
 
 # What the code that runs here may ask about its actor.
@@ -38,7 +39,7 @@ class Job:
     frame: a Submit or Call, or the fields of a Create. deps: the values of arguments that are references.
     """
 
-    __slots__ = ("task", "frame", "kind", "format", "payload", "refs", "deps", "dep_keys", "kept", "behind", "cancelled", "started", "interrupt", "wanted", "gate")
+    __slots__ = ("task", "frame", "kind", "format", "payload", "refs", "deps", "dep_keys", "kept", "behind", "cancelled", "started", "interrupt", "wanted", "gate", "returns", "attempt")
 
     def __init__(self, task: bytes, frame: Any, kind: int, format: int, payload: Any, refs: Sequence[Any], deps: Sequence[Any], dep_keys: Sequence[bytes], behind: bool):
         self.task, self.frame, self.kind, self.format, self.payload, self.refs = task, frame, kind, format, payload, refs
@@ -48,14 +49,7 @@ class Job:
         self.interrupt: Optional[Callable[[], None]] = None  # how to reach its code while it runs
         self.wanted = 0  # a stream: the index that its reader waits for
         self.gate: Optional[threading.Event] = None  # a stream that waits for its reader
-
-    @property
-    def returns(self) -> int:
-        return 1 if isinstance(self.frame, dict) else int(self.frame.returns)
-
-    @property
-    def attempt(self) -> int:
-        return 0 if isinstance(self.frame, dict) else int(self.frame.attempt)
+        self.returns, self.attempt = (1, 0) if type(frame) is dict else (frame.returns, frame.attempt)
 
 
 class Functions:
@@ -86,11 +80,22 @@ class Functions:
         return loaded
 
 
+class _Clock(threading.local):
+    """What CPU time this thread had taken when its last task was done: asking costs a microsecond, and once a task is enough."""
+
+    last = 0
+
+
+_clock = _Clock()
+
+
 class Executor:
     """Runs jobs and sends what comes of them. Any thread may run one."""
 
     def __init__(self, session: Any):
         self.session, self.functions = session, Functions(session.captured)
+        self._send = None if session.link is None else session.link.result
+        self._spoken = ""  # whose lines are printed now
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
         self.methods: List[Dict[str, Any]] = []
@@ -104,6 +109,8 @@ class Executor:
 
     def arguments(self, job: Job) -> Tuple[Tuple[Any, ...], Dict[str, Any], Any]:
         """args, kwargs, and the types that may be tried again (None: not said). Raises the error of an argument."""
+        if job.payload == values.EMPTY and job.format == wire.PICKLE:
+            return (), {}, None
         deps = []
         for dep in job.deps:
             if dep is None:
@@ -141,15 +148,18 @@ class Executor:
     # What is sent.
 
     def result(self, job: Job, index: int, flags: int, encoded: values.Encoded, cpu: int = 0) -> None:
-        heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs])
+        session = self.session
+        heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs]) if encoded.refs else b""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if cpu > _PEAK_AFTER else 0
+        if not heads and self._send is not None and encoded.size <= session.inline_limit:
+            return self._send(job.task, index, job.attempt, flags, encoded.format, encoded.payload, peak, cpu)  # type: ignore[no-any-return]
         key = wire.key_of(job.task, index)
-        if self.session.shared(encoded) and not flags & wire.ERROR:
+        if encoded.size > session.inline_limit and session.shared(encoded) and not flags & wire.ERROR:
             told = wire.RESULT.pack(0, 0, key, job.attempt, flags | wire.LOCATED, encoded.format, 0, 0, peak, cpu)
-            return self.session.seal(key, encoded, heads, told)
-        size = len(heads) + len(encoded.payload)
-        frame = wire.RESULT.pack(size, 0, key, job.attempt, flags, encoded.format, len(encoded.refs), len(encoded.payload), peak, cpu)
-        self.session.send(frame + heads + encoded.payload)
+            return session.seal(key, encoded, heads, told)
+        payload = encoded.payload
+        frame = _pack_result(len(heads) + len(payload), 0, key, job.attempt, flags, encoded.format, len(encoded.refs), len(payload), peak, cpu)
+        session.send(frame + heads + payload)
 
     def fail(self, job: Job, error: BaseException, name: str, retry: Any = None, index: int = 0, cpu: int = 0) -> None:
         """Sends what went wrong, as the last result."""
@@ -176,7 +186,7 @@ class Executor:
         """Sends the values that a task returned. Raises TypeError or ValueError if they can't be sent, or are not so many."""
         returns = job.returns
         if returns == 1:
-            return self.result(job, 0, wire.LAST, values.encode(value), cpu)
+            return self.result(job, 0, wire.LAST, values.NONE if value is None else values.encode(value), cpu)
         if returns == 0:
             return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), cpu)
         if not isinstance(value, (tuple, list)) or len(value) != returns:
@@ -190,36 +200,40 @@ class Executor:
 
     def run(self, job: Job, guard: Callable[[Optional[Job]], None]) -> None:
         """Runs a job on this thread to its last result. guard: told the job while user code runs, then None."""
-        name, retry, began, index = "", None, time.thread_time_ns(), [0]
+        name, retry, began, index = "", None, _clock.last or _cpu_time(), [0]
         token = None
         try:
-            token = running.set(self.context(job, ""))
+            context = self.context(job, "")
+            token = running.set(context)
             guard(job)
             try:
                 if job.cancelled:  # before the guard was there
                     raise TaskInterrupt
                 function, name = self.target(job)
-                running.get().name = name  # type: ignore[union-attr]
-                if self.actor is None:
+                context.name = name
+                if self.actor is None and name is not self._spoken:
+                    self._spoken = name
                     speaker.say(spoken(name))
                 args, kwargs, retry = self.arguments(job)
                 value = function(*args, **kwargs)
                 if job.returns >= wire.STREAM:
                     self.stream(job, value, index, began)
                     return
-                if inspect.iscoroutine(value):
+                if value is not None and inspect.iscoroutine(value):
                     value.close()
                     raise TypeError(f"{name} is async, and this actor was not made as one")
             finally:
                 guard(None)
             if job.cancelled:
                 raise TaskInterrupt
-            self.succeed(job, value, time.thread_time_ns() - began)
+            _clock.last = now = _cpu_time()
+            self.succeed(job, value, now - began)
         except ActorExit:
             self.leave(job, name)
             raise
         except BaseException as e:  # noqa: B902: SystemExit and KeyboardInterrupt of the user's code are its errors
-            self.fail(job, e, name or "the task", retry, index[0], time.thread_time_ns() - began)
+            _clock.last = 0
+            self.fail(job, e, name or "the task", retry, index[0], _cpu_time() - began)
         finally:
             if token is not None:
                 running.reset(token)
@@ -231,11 +245,11 @@ class Executor:
             refs = [self.session.put(item) for item in items]
             from maniple._core.streams import DynamicObjectRefGenerator
 
-            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), time.thread_time_ns() - began)
+            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _cpu_time() - began)
         for item in items:
             self.item(job, item, index)
             self.wait_for_reader(job, index[0])
-        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), time.thread_time_ns() - began)
+        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _cpu_time() - began)
 
     def item(self, job: Job, item: Any, index: List[int]) -> None:
         self.result(job, index[0], 0, values.encode(item))

@@ -8,15 +8,16 @@ answers recalls and cancels meanwhile. When the socket closes the process ends w
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import sys
 import threading
+from collections import deque
 from typing import Any, Dict, List, Optional
 
 
 from maniple._core import dial, failures, frames, session as _session, values, wire
 from maniple._core.arenas import Place
+from maniple._core.inbox import Inbox, Native
 from maniple._core.session import Session
 from maniple._core.table import ASKED, FETCHING, PENDING, State, Value
 from maniple._core.wire import ProtocolError
@@ -33,7 +34,8 @@ class WorkerSession(Session):
 
     def __init__(self, sock: Any, attached: Dict[str, Any], path: str):
         super().__init__(sock, attached, dial.WORKER, path)
-        self.inbox: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+        self.inbox: Any = Inbox() if self.link is None else Native(self.link, self._given)
+        self._early: "deque[bytes]" = deque(maxlen=64)  # cancelled while they were handed over
         self.jobs: Dict[bytes, Job] = {}  # given and not ended, by task
         self.shapes: Dict[int, Dict[str, Any]] = {}
         self.executor = Executor(self)
@@ -76,12 +78,19 @@ class WorkerSession(Session):
         for key in [k for k, dep in self._deps.items() if not dep[1]]:  # arguments come right before their task
             del self._deps[key]
         held, envelope = self.references_locked(refs, payload[deps * _OBJECT :])
-        job = Job(task, frame, kind, format, envelope, held, found, keys, bool(self.jobs))
+        job = Job(task, frame, kind, format, envelope, held, found, keys, bool(self.jobs) or not self.inbox.empty())
         placed = [key for key, value in zip(keys, found) if type(value) is Value and type(value.payload) is Place]
         job.kept = [self.held.again_locked(key) for key in placed if key in self._entries]
         self._coming.clear()
         self.jobs[task] = job
         self.inbox.put(job)
+
+    def _given(self, job: Any) -> Any:
+        """A job without references, out of the extension's inbox; that it began has been said."""
+        self.jobs[job.task] = job
+        if self._early and job.task in self._early:
+            job.cancelled = True
+        return job
 
     def _submit_locked(self, corr: int, body: bytes, payload: Any) -> None:
         f = wire.SUBMIT.read(body)
@@ -118,9 +127,13 @@ class WorkerSession(Session):
         self.connection.enqueue(wire.RECALLED.pack(0, 0, task, 0))
 
     def _cancel_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        job = self.jobs.get(wire.CANCEL.read(body).task)
+        task = wire.CANCEL.read(body).task
+        job = self.jobs.get(task) or self.inbox.withdraw(task)
         if job is None:
-            return
+            self._early.append(task)
+            job = self.jobs.get(task)
+            if job is None:
+                return
         job.cancelled = True
         if not job.started:
             self._forget_locked(job)
@@ -163,12 +176,19 @@ class WorkerSession(Session):
 
     # Jobs.
 
+    def outlive(self, may: bool) -> None:
+        """Whether this process may live on after its agent; if not, a native thread sees to it, whatever the interpreter does."""
+        if self.link is not None:
+            self.link.fate(not may)
+
     def begin(self, job: Job) -> bool:
         """A job's turn has come. False: it was given back or cancelled."""
         with self.table.lock:
             if self.jobs.get(job.task) is not job:
+                self.inbox.ended(job.task)
                 return False
             job.started = True
+            self.inbox.begun(job.task)
         if job.behind and job.kind == wire.SUBMIT.number:
             self.connection.send(wire.STARTED.pack(0, 0, job.task))
         return True
@@ -177,7 +197,7 @@ class WorkerSession(Session):
         """A job has sent its last result."""
         with self.table.lock:
             self._forget_locked(job)
-        if self.inbox.empty():
+        if self.inbox.ended(job.task):
             self.connection.flush()
 
     def _forget_locked(self, job: Job) -> None:
@@ -239,11 +259,13 @@ def run(path: str, key: int, job_config: str = "") -> int:
     session = WorkerSession(sock, attached, path)
     _configure(session, job_config)
     session.on_end = _agent_gone
+    session.outlive(False)
     signal.signal(CANCEL_SIGNAL, session.interrupted)
     _session.set_current(session)
     session.start()
     work(session)
     session.on_end = None
+    session.outlive(True)
     session.close("the worker is done")
     return 0
 

@@ -69,7 +69,7 @@ class _Call:
         self._signature = function._signature
         self._known: Any = None  # the session to which code and shape were said
         self._code: Any = None
-        self._shape = 0
+        self._shape, self._head = 0, b""
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submits a task. Gives its reference; a list for num_returns over 1, None for 0, a generator for a stream.
@@ -82,7 +82,7 @@ class _Call:
         self._signature.check(self._function._name, args, kwargs)
         if self._retry_types is not None:
             kwargs = {**kwargs, RETRY_TYPES: self._retry_types}
-        return session.submit(self._code, self._shape, self._returns, args, kwargs)
+        return session.submit(self._code, self._shape, self._returns, args, kwargs, self._head)
 
     def _introduce(self, session: Any) -> None:
         """Says code and shape to the agent."""
@@ -92,6 +92,7 @@ class _Call:
         self._code = self._function.code()
         session.define(self._code)
         self._shape = session.shape(shape)
+        self._head = session.head(self._code, self._shape, self._returns)
         self._known = session
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:

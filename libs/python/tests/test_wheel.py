@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import platform
 import shutil
 import struct
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import zipfile
 
 import pytest
+
+from test_twins import can_compile
 
 pytest.importorskip("hatchling")
 here = pathlib.Path(__file__).parents[1]
@@ -27,6 +30,11 @@ def test_an_architecture_without_a_wheel_is_refused(hook):
         hook.tag("riscv64")
 
 
+def test_the_tag_names_the_glibc_that_the_extension_needs(hook):
+    assert hook.tag("amd64", b"GLIBC_2.2.5 GLIBC_2.14") == "cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64"
+    assert hook.tag("amd64", b"GLIBC_2.2.5 GLIBC_2.34 GLIBC_2.4") == "cp39-abi3-manylinux_2_34_x86_64"
+
+
 # e_machine of an ELF file.
 @pytest.mark.parametrize("goarch,machine,elf", [("amd64", "x86_64", 62), ("arm64", "aarch64", 183)])
 def test_tag_and_binary_are_of_one_machine(tmp_path, monkeypatch, goarch, machine, elf):
@@ -35,8 +43,12 @@ def test_tag_and_binary_are_of_one_machine(tmp_path, monkeypatch, goarch, machin
     monkeypatch.setenv("GOARCH", goarch)
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, here], check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.name.endswith(f"-py3-none-manylinux_2_17_{machine}.manylinux2014_{machine}.whl")
     with zipfile.ZipFile(wheel) as files:
+        fast = [n for n in files.namelist() if n.endswith(".so")]
+        made = can_compile() and platform.machine() == machine  # where it can't be compiled the wheel is Python and says so
+        assert fast == (["maniple/_core/_fast.abi3.so"] if made else [])
+        assert wheel.name.endswith(f"-{'cp39-abi3' if made else 'py3-none'}-manylinux_2_17_{machine}.manylinux2014_{machine}.whl")
+        assert not [n for n in files.namelist() if n.endswith((".c", ".h"))]
         (name,) = [n for n in files.namelist() if n.endswith("/scripts/maniple")]
         head = files.read(name)[:20]
     assert head[:4] == b"\x7fELF" and struct.unpack_from("<H", head, 18) == (elf,)

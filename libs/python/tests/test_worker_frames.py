@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from maniple._core import code, values, wire
+from maniple._core import code, twin, values, wire
 from scripted import PATIENCE, Agent
 from relay import ROOT
 from test_arenas import locate, say_arena
@@ -61,6 +61,13 @@ def say(x=None):
     return x
 
 
+def hold_the_lock(path, seconds):
+    import ctypes
+
+    open(path, "w").close()
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # with the interpreter's lock, as C code may
+
+
 def keep(x):
     import sys
 
@@ -70,7 +77,7 @@ def keep(x):
 
 def _worker(directory):
     agent = Agent(directory)
-    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep)})
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "hold_the_lock": _own(hold_the_lock)})
     yield made
     made.end()
     agent.close()
@@ -245,3 +252,30 @@ def test_a_task_that_waits_for_credit_frees_its_cpu(tmp_path, cloudpickle):
     finally:
         made.end()
         agent.close()
+
+
+@pytest.mark.skipif(twin.fast is None, reason="Python alone can't: its threads wait for the lock, too")
+def test_a_recall_is_answered_while_code_holds_the_interpreter_s_lock(worker, tmp_path):
+    began = tmp_path / "began"
+    first = worker.submit("hold_the_lock", str(began), 3)
+    second, third = worker.submit("say"), worker.submit("say")
+    started(began)
+    start = time.monotonic()
+    for task in (second, first, wire.NO_TASK):
+        worker.peer.send(wire.RECALL.pack(0, 0, task))
+    answers = [worker.peer.take("RECALLED").fields for _ in range(3)]
+    assert time.monotonic() - start < 2
+    assert [(a.task, a.started) for a in answers] == [(second, 0), (first, 1), (third, 0)]
+    assert worker.peer.take("RESULT").fields.object[:16] == first
+    worker.submit("say")
+    worker.peer.take("RESULT")
+    worker.peer.none_of("STARTED")  # nothing was behind anything that is still here
+
+
+@pytest.mark.skipif(twin.fast is None, reason="Python alone can't: its threads wait for the lock, too")
+def test_a_worker_whose_code_holds_the_lock_ends_with_its_agent(worker, tmp_path):
+    began = tmp_path / "began"
+    worker.submit("hold_the_lock", str(began), 50)
+    started(began)
+    worker.peer.close()
+    assert worker.process.wait(PATIENCE) == 1

@@ -4,7 +4,8 @@ Nouns. A *session* is this process as the agent knows it; a *connection* its str
 20 bytes that name an object (task and index, as on the wire); the *table* what is known here of each object.
 
 Ownership. The reader thread of a connection owns what comes in and hands it to the session in batches; any
-thread may send. The table has one lock. Nothing here blocks with it held.
+thread may send. The table has one lock. Nothing here blocks with it held. Where the C extension is used (``twin``)
+a native thread reads, and settles what needs no Python; the lock of its table is its own and never waited with.
 
 Guarantees.
 
@@ -17,6 +18,6 @@ Guarantees.
 - PY-5: no frame of an agent makes this process hang or crash: what can't be read ends the connection.
 
 Limits. A KeyboardInterrupt that comes while Python runs a ``__del__``, ours or another's, is printed and lost:
-Python's rule. Values travel inside frames, at most 64 MiB each. The lowest layer (``connection``, ``credits``,
-``references``) has no callers but ``session``, so that a C extension can take its place.
+Python's rule. Values travel inside frames, at most 64 MiB each. A job with references in its
+arguments is taken by Python, so its recall waits for the interpreter's lock.
 """

@@ -11,7 +11,6 @@ from maniple._core.table import Table, Value
 from maniple._core.wire import key_of
 
 _PAD = bytes(wire.OBJECT_SIZE - wire.KEY_SIZE)
-EMPTY = values.encode(((), {})).payload  # arguments of a call without any
 _pack_put = wire.PUT.pack
 
 
@@ -82,7 +81,7 @@ class Giving:
         references that are to live until the frame is sent: of large arguments, which become objects of their own.
         """
         if not args and not kwargs and not pinned:
-            return 0, 0, EMPTY
+            return 0, 0, values.EMPTY
         deps, encoded = self._encode_arguments(args, kwargs)
         if self.shared(encoded):
             args = tuple([self._apart(v, kept) for v in args])

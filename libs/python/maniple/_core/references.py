@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Generator, List, TypeVar
 
+from maniple._core import twin
 from maniple._core.wire import INDEX, KEY_SIZE, TASK_SIZE
 
 T = TypeVar("T")
@@ -22,12 +23,8 @@ class HasReference(TypeError):
     """A reference met a pickler that can't count it."""
 
 
-class ObjectRef:
-    """Stands for a value that a task, an actor or `put` makes.
-
-    Ask for the value with `maniple.get(ref)`, `await ref` or `ref.future()`; wait with `maniple.wait`. The
-    object lives as long as any process holds a reference to it.
-    """
+class _Counted:
+    """What the extension's Ref is: a key, and a word to whoever counts when it goes."""
 
     __slots__ = ("_key", "_drop", "__weakref__")
 
@@ -41,6 +38,23 @@ class ObjectRef:
             self._drop(self._key)  # appends to a list (PY-2)
         except AttributeError:  # a KeyboardInterrupt in __init__
             pass
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._key == self._key  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+class ObjectRef(_Counted if twin.fast is None else twin.fast.Ref):  # type: ignore[misc]
+    """Stands for a value that a task, an actor or `put` makes.
+
+    Ask for the value with `maniple.get(ref)`, `await ref` or `ref.future()`; wait with `maniple.wait`. The
+    object lives as long as any process holds a reference to it.
+    """
+
+    __slots__ = ()
+    _key: bytes
 
     def binary(self) -> bytes:
         """The 20 bytes of its ID."""
@@ -68,12 +82,6 @@ class ObjectRef:
 
         return current().async_future(self).__await__()
 
-    def __eq__(self, other: object) -> bool:
-        return type(other) is ObjectRef and other._key == self._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
     def __repr__(self) -> str:
         return f"ObjectRef({self._key.hex()})"
 
@@ -88,30 +96,36 @@ class ObjectRef:
 
 
 class Held:
-    """Counts the references of this process. The table's lock guards the counts; drops come without it."""
+    """Counts the references of this process. The table's lock guards the counts; drops come without it.
 
-    def __init__(self) -> None:
-        self.dropped: List[bytes] = []
+    link: takes drops, in place of a list. claim: told of an object of which there will be more than one reference.
+    """
+
+    def __init__(self, link: Any = None, claim: Callable[[bytes], None] = _forget) -> None:
+        self.dropped: Any = [] if link is None else link
+        self._drop, self._claim = self.dropped.append if link is None else link, claim
         self._more: Dict[bytes, int] = {}  # references to an object beyond the first
         self._delivered: Dict[bytes, int] = {}
 
     def made(self, key: bytes) -> ObjectRef:
         """The first reference to an object that this process makes."""
-        return ObjectRef(key, self.dropped.append)
+        return ObjectRef(key, self._drop)
 
     def again_locked(self, key: bytes) -> ObjectRef:
         """One more reference to an object that is held."""
         self.count_locked(key)
-        return ObjectRef(key, self.dropped.append)
+        return ObjectRef(key, self._drop)
 
     def count_locked(self, key: bytes) -> None:
         """Something beside references holds the object: it appends the key to dropped when it goes."""
+        self._claim(key)
         self._more[key] = self._more.get(key, 0) + 1
 
     def delivered_locked(self, key: bytes, known: bool) -> ObjectRef:
         """A reference that the agent sent. known: this process held one already."""
+        self._claim(key)
         self._delivered[key] = self._delivered.get(key, 0) + 1
-        return self.again_locked(key) if known else ObjectRef(key, self.dropped.append)
+        return self.again_locked(key) if known else ObjectRef(key, self._drop)
 
     def undelivered_locked(self, key: bytes) -> int:
         """The deliveries to tell the agent of an object to which no reference was made here."""
@@ -119,6 +133,8 @@ class Held:
 
     def take_dropped(self) -> List[bytes]:
         """The keys dropped since the last call, oldest first."""
+        if type(self.dropped) is not list:
+            return self.dropped.dropped()  # type: ignore[no-any-return]
         keys = self.dropped[: len(self.dropped)]
         del self.dropped[: len(keys)]
         return keys

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import threading
-from functools import partial
-from struct import Struct
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from maniple import exceptions
-from maniple._core import frames, table, wire
+from maniple._core import dial, table, twin, wire
 from maniple._core.arenas import Arenas
-from maniple._core.connection import Connection, Frame
 from maniple._core.context import running
-from maniple._core.credits import Credits
-from maniple._core.fold import Fold, say
+from maniple._core.fold import Fold
 from maniple._core.giving import Giving
+from maniple._core.hearing import Hearing
 from maniple._core.patience import acquire
-from maniple._core.references import Held, ObjectRef
+from maniple._core.references import ObjectRef
 from maniple._core.slabs import Slabs, forget
-from maniple._core.table import PENDING, REMOTE, State, Table, Value
-from maniple._core.wire import NO_TASK, PICKLE, ProtocolError, key_of
+from maniple._core.table import PENDING
+from maniple._core.wire import NO_TASK, PICKLE, key_of
 from maniple._core.waiting import Waiting
 
-_COUNTER = Struct("<Q")
-_OBJECT = wire.OBJECT_SIZE
 _MAX_SHAPES = 65_000  # the agent takes 65,535
 _pack_submit, _pack_call, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.RELEASE.pack
 
 
-class Session(Giving, Waiting):
+class Session(Giving, Hearing, Waiting):
     """An attachment to an agent.
 
     sock, attached: from dial. Any thread may call; frames are handled on the connection's reader thread,
@@ -44,16 +38,14 @@ class Session(Giving, Waiting):
         self.inline_limit = attached.get("inline_limit") or 100 << 10
         self.kind, self.path, self.namespace = kind, path, ""
         self.runtime_env: Optional[Dict[str, Any]] = None
-        self.table, self.held, self.arenas = Table(), Held(), Arenas()
-        self.credits = Credits(attached.get("credit_bytes") or 0, attached.get("credit_records") or 0)
+        self.arenas = Arenas()
+        self.link, self.table, self.held, self.credits, self.connection, self.mint = twin.parts(sock, attached, kind == dial.WORKER, self._batch, self._closed, self._release_dropped)
         self.streams: Dict[bytes, Any] = {}  # by task
         self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
         self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
         self.sequences: Dict[bytes, Tuple[int, int]] = {}  # of calls, by actor: incarnation, last number
         self.on_end: Optional[Callable[[str], None]] = None
         self._entries = self.table.entries
-        self._prefix = Struct("<II").pack(self.agent, self.process)
-        self._next = itertools.count(1).__next__
         self._corr = itertools.count(1).__next__
         self._answers: Dict[int, List[Any]] = {}
         self._many: Dict[bytes, int] = {}  # tasks with several results, and how many
@@ -63,7 +55,6 @@ class Session(Giving, Waiting):
         self.prints = Fold()  # what workers print
         self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
         self._ended: Optional[str] = None
-        self.connection = Connection(sock, self._batch, self._closed, self._release_dropped)
         # None: there is no shared memory, and all values go inside frames.
         self.slabs = Slabs(self.connection.enqueue, self.connection.flush) if attached.get("store") else None
 
@@ -72,31 +63,46 @@ class Session(Giving, Waiting):
 
     # What is sent.
 
-    def mint(self) -> bytes:
-        """A new task's ID."""
-        return self._prefix + _COUNTER.pack(self._next())
-
-    def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
-        """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit."""
+    def submit(self, code: Any, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any], head: bytes = b"") -> Any:
+        """Sends a task; gives its references: one, a list, None, or a stream's generator. Waits only for credit. head: see there."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, code.pinned, kept)
-        task, function = self.mint(), code.number
         parent = running.get()
-        if parent is None:
-            frame = _pack_submit(len(payload), 0, task, NO_TASK, function, self.job, 0, 0, 0, shape, returns, deps, refs, PICKLE)
-        else:
-            frame = _pack_submit(len(payload), 0, task, parent.task, function, parent.job, 0, parent.deadline, parent.trace, shape, returns, deps, refs, PICKLE)
+        up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
+        if head:  # the extension writes ID and length into it
+            if parent is not None or deps or refs:
+                head = _pack_submit(0, 0, NO_TASK, up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE)
+            made = self.link.submit(head, payload)
+            if made is not None:
+                return made
+        task = self.mint()
+        frame = _pack_submit(len(payload), 0, task, up, code.number, job, 0, deadline, trace, shape, returns, deps, refs, PICKLE)
         self.spend(len(payload))
         made = self.expect(task, returns)
         self.connection.send(frame + payload)
         return made
 
+    def head(self, code: Any, shape: int, returns: int) -> bytes:
+        """The frame of a task without parent and references, for the extension to copy; empty if that can't send it."""
+        if self.link is None or returns != 1:
+            return b""
+        return _pack_submit(0, 0, NO_TASK, NO_TASK, code.number, self.job, 0, 0, 0, shape, 1, 0, 0, PICKLE)
+
     def call(self, actor: bytes, method: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Sends a call of an actor's method; otherwise as submit."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, (), kept)
-        task, parent = self.mint(), running.get()
+        parent, link = running.get(), self.link
         up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
+        if returns == 1 and link is not None:
+            frame = _pack_call(0, 0, NO_TASK, up, actor, 0, job, 0, deadline, trace, method, 0, 1, deps, refs, shape, PICKLE)
+            with self._saying:
+                incarnation, sequence = self.sequences.get(actor, (0, 0))
+                made = link.call(frame, payload, sequence + 1, incarnation)
+                if made is not None:
+                    self.sequences[actor] = incarnation, sequence + 1
+                    return made
+        task = self.mint()
         self.spend(len(payload))
         with self._saying:  # numbers leave in their order
             incarnation, sequence = self.sequences.get(actor, (0, 0))
@@ -191,11 +197,12 @@ class Session(Giving, Waiting):
 
     def _release_dropped(self) -> None:
         held = self.held
-        if not held.dropped:
+        keys = held.take_dropped()
+        if not keys:
             return
         out = []
         with self.table.lock:
-            for key in held.take_dropped():
+            for key in keys:
                 if len(key) != wire.KEY_SIZE:
                     from maniple._core.streams import drop_locked
 
@@ -208,202 +215,6 @@ class Session(Giving, Waiting):
                         out.append(_pack_release(0, 0, key, deliveries))
         for frame in out:
             self.connection.enqueue(frame)
-
-    # What comes.
-
-    def _batch(self, batch: List[Frame]) -> None:
-        words, RESULT = wire.RESULT_WORDS.unpack_from, wire.RESULT.number
-        with self.table.lock:
-            for kind, corr, body, payload in batch:
-                if kind != RESULT:
-                    self._frame_locked(kind, corr, body, payload)
-                    continue
-                if len(body) != wire.RESULT_SIZE:
-                    raise ProtocolError(f"RESULT of {len(body)} bytes")
-                flags, format, count = words(body)
-                refs: Sequence[ObjectRef] = ()
-                if count:
-                    refs, payload = self.references_locked(count, payload)
-                self._result_locked(body[: wire.KEY_SIZE], Value(flags, format, refs, payload))
-        while self._later:
-            self._later.pop(0)()
-
-    def references_locked(self, count: int, payload: Any) -> Tuple[List[ObjectRef], Any]:
-        """The references that a payload begins with, and the rest of it."""
-        if count * _OBJECT > len(payload):
-            raise ProtocolError(f"{count} references in {len(payload)} bytes")
-        refs = []
-        for at in range(0, count * _OBJECT, _OBJECT):
-            key = bytes(payload[at : at + wire.KEY_SIZE])
-            known = key in self._entries
-            if not known:
-                self._entries[key] = REMOTE
-            refs.append(self.held.delivered_locked(key, known))
-        return refs, payload[count * _OBJECT :]
-
-    def hold(self, key: bytes) -> ObjectRef:
-        """A reference to an object that an answer of the agent has delivered."""
-        with self.table.lock:
-            known = key in self._entries
-            if not known:
-                self._entries[key] = REMOTE
-            return self.held.delivered_locked(key, known)
-
-    def captured(self, key: bytes) -> ObjectRef:
-        """A reference that code captured: held if this process holds it, since it came along."""
-        with self.table.lock:
-            return self.held.again_locked(key) if key in self._entries else ObjectRef(key)
-
-    def _result_locked(self, key: bytes, value: Value) -> None:
-        entry = self._entries.get(key)
-        placed = value.flags & wire.LOCATED and value.payload
-        if entry is None:
-            self.unknown_result_locked(key, value)
-        elif type(entry) is State:
-            if value.flags & wire.LOCATED:
-                value = self.located_locked(key, value)
-            if not value.flags & wire.LOCATED:
-                self.table.settle_locked(key, value)
-            elif entry in (table.ASKED, table.FETCHING):
-                self.table.settle_locked(key, exceptions.SystemFault("the agent sent the place of a value that this process can't reach"))
-            elif self.table.there_locked(key, table.READY):
-                self._entries[key] = table.FETCHING  # somebody waits for the value itself
-                self.connection.enqueue(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
-                self._later.append(self.connection.flush)
-        if value.flags & wire.LAST:
-            task = key[: wire.TASK_SIZE]
-            if task in self._many:
-                self._end_many_locked(task, value)
-            elif task in self.streams:
-                self.streams[task].end_locked(key, value)
-        if placed:
-            self.placed_locked(key, entry)
-
-    def placed_locked(self, key: bytes, before: Any) -> ObjectRef:
-        """A place counts as a delivery of the object itself: the agent keeps it until that is released.
-
-        before: its entry, when the place came.
-        """
-        known = key in self._entries
-        if not known:
-            self._entries[key] = REMOTE
-        return self.held.delivered_locked(key, known)
-
-    def located_locked(self, key: bytes, value: Value) -> Value:
-        """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
-
-        def keep() -> Callable[[], None]:  # a view counts as a reference
-            with self.table.lock:
-                self.held.count_locked(key)
-            return partial(self.held.dropped.append, key)
-
-        place = self.arenas.place_locked(value.payload, keep) if value.payload else None  # none: a Get brings it
-        return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
-
-    def _end_many_locked(self, task: bytes, value: Value) -> None:
-        """No more results come of this task: those that are missing have the error of the last one."""
-        error: Any = value if value.flags & wire.ERROR else exceptions.SystemFault("the task ended without this result")
-        for i in range(self._many.pop(task)):
-            if self._entries.get(key_of(task, i)) is PENDING:
-                self.table.settle_locked(key_of(task, i), error)
-
-    def unknown_result_locked(self, key: bytes, value: Value) -> None:
-        """A result that no entry waits for: of a stream, or of what was dropped meanwhile."""
-        stream = self.streams.get(key[: wire.TASK_SIZE])
-        if stream is not None:
-            stream.item_locked(key, value)
-
-    def _frame_locked(self, kind: int, corr: int, body: bytes, payload: Any) -> None:
-        handler = self.handlers.get(kind)
-        if handler is not None:  # what a newer agent may say and this side need not know is skipped
-            handler(self, corr, body, payload)
-
-    def _credit_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        credit = wire.CREDIT.read(body)
-        self.credits.grant(credit.bytes, credit.records)
-
-    def _ready_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        ready = wire.READY.read(body)
-        entry = self._entries.get(ready.object)
-        if type(entry) is not State or entry is PENDING:
-            return
-        if ready.state == wire.IS_READY or (ready.state == wire.IS_ERROR and entry is table.CHECKED):
-            self.table.there_locked(ready.object, table.FETCHING if entry in (table.ASKED, table.FETCHING) else table.READY)
-        elif ready.state in (wire.IS_ERROR, wire.IS_LOST):
-            self.table.settle_locked(ready.object, exceptions.ObjectLostError(f"the value of {ready.object.hex()} is lost; make it again"))
-        else:
-            raise ProtocolError(f"READY with state {ready.state}")
-
-    def _arena_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        self.arenas.add_locked(wire.untable("Arena", body), payload)
-
-    def _slab_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        if self.slabs is not None:
-            self.slabs.lent(wire.untable("Slab", body), payload)
-            self._later.append(self.connection.flush)
-
-    def _slab_recall_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        if self.slabs is not None:
-            self.slabs.recalled(wire.untable("SlabRecall", body))
-            self._later.append(self.connection.flush)
-
-    def _arena_gone_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        self.arenas.gone_locked(wire.untable("ArenaGone", body))
-
-    def _reply_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        answer = self._answers.get(corr)
-        if answer is not None:
-            answer[1:] = [wire.untable("StateReply", body), bytes(payload)]
-            answer[0].open()
-
-    def _update_locked(self, name: str, field: str) -> Callable[[bytes], None]:
-        def handle(body: bytes) -> None:
-            fields = wire.untable(name, body)
-            task = wire.task_bytes(fields.get(field))
-            for call in self.watching.get(task, ()):
-                self._later.append(lambda: call(name, fields))
-
-        return handle
-
-    def _group_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        self._update_locked("GroupUpdate", "group")(body)
-
-    def _actor_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        fields = wire.untable("ActorState", body)
-        actor, incarnation = wire.task_bytes(fields.get("actor")), fields.get("incarnation") or 0
-        before, _ = self.sequences.get(actor, (0, 0))
-        if incarnation > before:
-            # Calls that left for the first life of an actor that was only being made are numbered already.
-            _, sequence = self.sequences.get(actor, (0, 0))
-            self.sequences[actor] = incarnation, sequence if before == 0 else 0
-        self._update_locked("ActorState", "actor")(body)
-
-    def _notice_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        fields = wire.untable("Notice", body)
-        if fields.get("text"):
-            self._later.append(lambda: say(sys.stderr, f"maniple: {fields['text']}\n"))
-
-    def _output_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        stream, data = 2 if wire.untable("RankOutput", body).get("stream") == 2 else 1, bytes(payload)
-        self._later.append(lambda: self.prints.feed(stream, data))
-
-    def _shutdown_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        self._ended = wire.untable("Shutdown", body).get("reason") or "it was shut down"
-
-    handlers: Dict[int, Callable[..., None]] = {
-        frames.CREDIT: _credit_locked,
-        frames.READY: _ready_locked,
-        frames.ARENA: _arena_locked,
-        frames.ARENA_GONE: _arena_gone_locked,
-        frames.SLAB: _slab_locked,
-        frames.SLAB_RECALL: _slab_recall_locked,
-        frames.STATE_REPLY: _reply_locked,
-        frames.GROUP_UPDATE: _group_locked,
-        frames.ACTOR_STATE: _actor_locked,
-        frames.NOTICE: _notice_locked,
-        frames.RANK_OUTPUT: _output_locked,
-        frames.SHUTDOWN: _shutdown_locked,
-    }
 
     # Questions.
 

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from maniple import exceptions
 from maniple._core import table, wire
 from maniple._core.arenas import Descriptor
+from maniple._core.patience import acquire
 from maniple._core.wire import ProtocolError
 
 ALIGN = 64
@@ -78,13 +79,16 @@ class Slabs:
     def take(self, size: int) -> Room:
         """Place for size bytes. Waits until the agent has some; raises ObjectStoreFullError with who holds what."""
         while True:
-            with self._turn:
+            acquire(self._turn)
+            try:
                 with self._lock:
                     room = self._take_locked(size)
                     if room is not None:
                         return room
                     answer = self._ask_locked(size)
                 self._wait(answer)
+            finally:
+                self._turn.release()
 
     def _take_locked(self, size: int) -> Optional[Room]:
         if self._closed:

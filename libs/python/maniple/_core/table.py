@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
+from maniple._core import twin
 from maniple._core.patience import acquire
 
 
@@ -74,6 +75,10 @@ class Gate:
         return acquire(self._lock, timeout)
 
 
+if twin.fast is not None:
+    Gate = twin.fast.Gate
+
+
 class Callback:
     """Calls once, on the reader thread, when an object's value is here."""
 
@@ -97,6 +102,12 @@ class Table:
         self.lock = threading.Lock()
         self.closed: Optional[BaseException] = None  # why nothing will come any more
         self._waiting: Dict[bytes, List[Any]] = {}
+
+    def fetch(self, refs: Sequence[Any]) -> Any:
+        """The values of all of them as a list; a gate that waits for those that are missing; None: to be got one by one."""
+
+    def claim_locked(self, key: bytes) -> None:
+        """What follows is for Python alone: see native."""
 
     def settle_locked(self, key: bytes, entry: Any) -> None:
         """An object that is held here has come, or will never."""

@@ -198,13 +198,14 @@ def load_pickle(payload: Any, refs: Sequence[Any] = (), deps: Sequence[Any] = ()
     return unpickler.load()
 
 
-_NONE = encode(None).payload
+NONE = encode(None)  # what most tasks give back
+EMPTY = encode(((), {})).payload  # arguments of a call without any
 
 
 def decode(format: int, payload: Any, refs: Sequence[Any] = ()) -> Any:
     """The value of these bytes; format FAILURE is not for here. Arrays in it are read-only views of payload."""
     if format == wire.PICKLE:
-        if payload == _NONE:
+        if payload == NONE.payload:
             return None
         return load_pickle(payload, refs)
     if format == wire.RAW:

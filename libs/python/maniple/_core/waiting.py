@@ -25,8 +25,16 @@ class Waiting:
 
     def get(self, refs: Sequence[ObjectRef], timeout: Optional[float] = None) -> List[Any]:
         """The values in order; raises the first error there is. timeout: seconds, None for ever."""
-        keys = [ref._key for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            got = self.table.fetch(refs)
+            if got is None:
+                break
+            if type(got) is list:
+                return got
+            if not self._block(got, deadline, refs):
+                raise self._late(timeout, [ref._key for ref in refs])
+        keys = [ref._key for ref in refs]
         while True:
             missing = self._ask(keys)
             if not missing:
@@ -77,10 +85,14 @@ class Waiting:
         if not still:
             return
         if not self._block(gate, deadline, still):
-            names = ", ".join(key.hex() for key in still[:3])
-            raise exceptions.GetTimeoutError(f"after {timeout} s {len(still)} of {len(keys)} objects are not there: {names}{', ...' if len(still) > 3 else ''}")
+            raise self._late(timeout, keys)
 
-    def _block(self, gate: Gate, deadline: Optional[float], keys: Sequence[bytes]) -> bool:
+    def _late(self, timeout: Optional[float], keys: Sequence[bytes]) -> BaseException:
+        still = [key for key in keys if type(self.table.entries.get(key)) is State]
+        names = ", ".join(key.hex() for key in still[:3])
+        return exceptions.GetTimeoutError(f"after {timeout} s {len(still)} of {len(keys)} objects are not there: {names}{', ...' if len(still) > 3 else ''}")
+
+    def _block(self, gate: Any, deadline: Optional[float], keys: Sequence[Any]) -> bool:
         """Waits at a gate, having told the agent if a task waits here. False: the time is over."""
         task, opened = running.get(), False
         told = task is not None and task.blocks
@@ -180,6 +192,7 @@ class Waiting:
         if type(entries.get(key, REMOTE)) is State and not readiness:
             self._ask([key])
         with self.table.lock:
+            self.table.claim_locked(key)
             waits = type(entries.get(key)) is State and not (readiness and is_ready(entries[key])) and not self.table.closed
             if waits:
                 self.table.register_locked(Callback(call, readiness), [key])

@@ -1,0 +1,194 @@
+/* The part of a connection that needs no interpreter: sockets, buffers, the table of own results, the inbox.
+ *
+ * A Link is shared by its Python object, by each reference that was made on it and by two threads; the last one
+ * frees it. One mutex guards it; nobody waits with it held, nor for the interpreter's lock. The threads never
+ * touch a Python object. In a child made by fork a Link is inert: see link_inert.
+ */
+#ifndef MANIPLE_FAST_H
+#define MANIPLE_FAST_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "frames.h" /* transport/wire: generated, as the Python modules are */
+
+#define AT(kind, field) offsetof(struct maniple_##kind, field)
+#define SIZE(kind) sizeof(struct maniple_##kind)
+
+enum { TASK_SIZE = SIZE(task_id), KEY_SIZE = TASK_SIZE + 4, HEADER_SIZE = MANIPLE_HEADER_SIZE };
+enum { FEW = 64 }; /* of results: who waits for no more is in haste */
+
+/* Waits until enough has arrived. Many threads may tell it, one waits. */
+typedef struct {
+    atomic_int missing;
+    atomic_int word; /* 0 shut, 1 open, 2 shut and somebody sleeps */
+    bool early;      /* a failure opens it */
+    bool readiness;  /* that the objects exist is enough */
+} Gate;
+
+void gate_open(Gate *);
+/* One of those it waits for has come; how many have not. Who waits may be gone with it afterwards. */
+int gate_arrived(Gate *, bool failed);
+/* true: open. Sleeps at most so many milliseconds, or until a signal comes. */
+bool gate_sleep(Gate *, int milliseconds);
+
+/* What is known of the one result of a task that this process submitted. */
+typedef struct {
+    uint8_t key[KEY_SIZE];
+    uint8_t state; /* EMPTY, AWAITED, HERE */
+    uint8_t flags;
+    uint16_t format;
+    uint32_t size;
+    union {
+        uint8_t small[16];
+        uint8_t *large;
+    } bytes;
+    Gate *gate; /* borrowed: whoever waits takes it back before it goes */
+} Entry;
+
+enum { EMPTY, AWAITED, HERE };
+
+static inline const uint8_t *entry_bytes(const Entry *e) { return e->size <= sizeof e->bytes.small ? e->bytes.small : e->bytes.large; }
+
+/* A frame that Python has to look at. */
+typedef struct Frame {
+    struct Frame *next;
+    uint64_t corr;
+    uint32_t length, body;
+    uint16_t kind;
+    int fd; /* that came along, else -1 */
+    bool behind;
+    uint8_t bytes[];
+} Frame;
+
+/* A place in the inbox: work as a frame, or whatever Python put there. */
+typedef struct {
+    Frame *frame;
+    void *object;
+} Item;
+
+typedef struct {
+    uint8_t size; /* 20: an object; 16: a stream */
+    uint8_t key[KEY_SIZE];
+} Dropped;
+
+typedef struct {
+    uint8_t *bytes;
+    size_t size, room;
+} Buffer;
+
+typedef struct {
+    atomic_int shares;
+    unsigned generation; /* of forks */
+    int fd;
+    bool worker;           /* it is given work */
+    atomic_bool fate;      /* the process ends when the connection does */
+    uint32_t inline_limit; /* larger results are for Python */
+
+    pthread_mutex_t lock; /* guards what follows */
+    bool closed;
+    char why[160];
+
+    Buffer out;       /* frames not yet taken by a write */
+    int frames;       /* how many */
+    bool unwritten;   /* a write has not taken all that it took out */
+    bool asleep;      /* the writer waits for somebody to stir it */
+    atomic_int pulse; /* what the writer sleeps on */
+
+    Frame *first, **last; /* for Python, in order */
+    size_t queued;        /* bytes of them */
+    bool busy;            /* Python has some in hand: what comes goes behind them */
+    bool taking;          /* somebody waits for them */
+    atomic_int arrivals;  /* what that one sleeps on */
+    atomic_int room;      /* what the reader sleeps on */
+
+    int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
+    atomic_int hasty;     /* how many wait for little: the reader does not let results gather meanwhile */
+    atomic_int hurry;     /* what it sleeps on while it does */
+
+    Entry *table;
+    size_t slots, entries;
+
+    Dropped *dropped, *others; /* by references that went; those of them that Python knows of */
+    size_t drops, drop_room, other, other_room;
+
+    int64_t credit_bytes, credit_records, enough;
+    atomic_int credit; /* changes with every grant */
+    uint8_t prefix[8]; /* agent and process */
+    uint64_t counter;
+
+    Item *inbox; /* a ring */
+    size_t items, item_at, item_room;
+    bool idle;       /* somebody waits for work */
+    atomic_int work; /* what that one sleeps on */
+    uint8_t (*running)[TASK_SIZE];
+    size_t runs, run_room;
+
+    pthread_mutex_t writing; /* guards what is being written; taken before lock */
+    Buffer block;
+    size_t written;
+    pthread_t reader, writer;
+    atomic_int threads; /* that still run */
+} Link;
+
+Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t records, uint32_t inline_limit, bool worker);
+/* Starts the threads; from here on the descriptor is the link's. An errno. */
+int link_start(Link *);
+void link_share(Link *);
+void link_drop(Link *);
+/* This process is a fork's child and the link its parent's: nothing in it may be touched. */
+bool link_inert(const Link *);
+void link_shut(Link *);
+
+/* All of these with the lock held. 0, or -1 without memory. */
+int link_put(Link *, const uint8_t *, size_t);
+void link_sent(Link *);
+void link_release_dropped(Link *);
+int link_drop_key(Link *, const uint8_t *key, size_t size);
+Entry *link_find(Link *, const uint8_t *key);
+Entry *link_add(Link *, const uint8_t *key);
+void link_remove(Link *, Entry *);
+/* A job without references, which needs no Python until it begins. */
+bool link_is_work(uint16_t kind, const uint8_t *bytes, uint32_t body);
+bool link_handle(Link *, uint16_t kind, const uint8_t *bytes, uint32_t length, uint32_t body);
+/* The reader's: a recall overtakes what waits for Python. */
+bool link_overtakes(Link *, uint16_t kind, const uint8_t *bytes, uint32_t body);
+void link_grant(Link *, int64_t bytes, int64_t records);
+int link_push(Link *, Item);
+/* Somebody waits for work and there is some: wake him, without the lock. */
+bool link_stirs(Link *);
+int link_begun(Link *, const uint8_t *task);
+void link_ended(Link *, const uint8_t *task);
+void link_started(Link *, const uint8_t *task);
+Frame *link_withdraw(Link *, const uint8_t *task);
+
+/* Writes what was sent. 0: all, 1: not all yet (a full socket, a signal, another writer), -1: the socket is shut. */
+int link_flush(Link *, int milliseconds);
+/* Somebody waits for little, from here to link_calm. */
+void link_haste(Link *);
+void link_calm(Link *);
+/* Sleeps until the word is not what it was; a signal ends it, too. */
+void nap(atomic_int *word, int was, int milliseconds);
+void nap_micro(atomic_int *word, int was, int microseconds);
+void wake(atomic_int *word);
+/* The frame as one that waits for Python. NULL: no memory. */
+Frame *frame_of(uint16_t kind, uint64_t corr, const uint8_t *bytes, uint32_t length, uint32_t body, int fd);
+void frame_free(Frame *);
+void fast_setup(void);
+
+/* glibc gave these new names when it moved them; under the old ones the module runs on clusters of 2014, too. */
+#if defined(__GLIBC__) && defined(__x86_64__)
+#define OLD_NAME(f) __asm__(".symver " #f "," #f "@GLIBC_2.2.5")
+#else
+#define OLD_NAME(f) struct none
+#endif
+
+static inline uint32_t get32(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static inline uint64_t get64(const uint8_t *p) { return (uint64_t)get32(p) | (uint64_t)get32(p + 4) << 32; }
+static inline void put32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8), p[2] = (uint8_t)(v >> 16), p[3] = (uint8_t)(v >> 24); }
+static inline void put64(uint8_t *p, uint64_t v) { put32(p, (uint32_t)v), put32(p + 4, (uint32_t)(v >> 32)); }
+
+#endif

@@ -1,0 +1,99 @@
+"""The C extension: a connection without the interpreter. See _fast.h for how it works, native for who uses it."""
+
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+INTERFACE: int
+
+def setup(reference: type, descriptor: type, value: type, pending: Any, loads: Any, none: bytes) -> None:
+    """Tells the types of a reference, of a descriptor that came, of a value; the state of a result that is awaited;
+    pickle's loads; and the envelope of None. Once, before all else."""
+
+class Link:
+    """One connection. A fork's child has an inert one, on which nothing does anything."""
+
+    why: str  # it ended
+    closed: bool
+
+    def __init__(self, fd: int, agent: int, process: int, credit_bytes: int, credit_records: int, inline_limit: int, worker: bool) -> None: ...
+    def start(self) -> None:
+        """Starts the threads. Raises OSError."""
+    def close(self, wait: float = 0.0) -> None:
+        """Ends the connection; waits for the threads, so many seconds at most."""
+    def forget(self) -> None:
+        """In a fork's child: closes its copy of the socket."""
+    def fate(self, on: bool) -> None:
+        """The process ends a second after the connection, whatever the interpreter does."""
+    def send(self, frame: bytes) -> None: ...
+    def enqueue(self, frame: bytes) -> None: ...
+    def flush(self) -> None:
+        """Writes all that was sent. Interruptible."""
+    def mint(self) -> bytes: ...
+    def submit(self, frame: bytes, payload: bytes) -> Any:
+        """Sends a Submit with one result, whose ID and length it writes. Gives the reference; None without credit."""
+    def call(self, frame: bytes, payload: bytes, sequence: int, incarnation: int) -> Any:
+        """The same with a Call."""
+    def spend(self, size: int) -> int:
+        """0: it is spent, or the connection is closed; else what credited() takes."""
+    def credited(self, was: int, timeout: Optional[float] = None) -> bool:
+        """Waits until there is other credit than there was. Interruptible."""
+    def grant(self, size: int, records: int) -> None: ...
+    def result(self, task: bytes, index: int, attempt: int, flags: int, format: int, payload: bytes, peak: int, cpu: int) -> None:
+        """Sends a Result without references."""
+    def append(self, key: bytes) -> None:
+        """Drops a reference (20 bytes) or a stream (16)."""
+    def dropped(self) -> List[bytes]:
+        """What was dropped and is for Python to release, oldest first."""
+    def take(self, timeout: Optional[float] = None) -> Optional[List[Tuple[int, int, bytes, Any]]]:
+        """Frames for Python: type, corr, body, payload or descriptor. Until the next call all that comes goes behind
+        them. Empty after timeout seconds, None at the end."""
+    def put(self, work: Any) -> None: ...
+    def get(self) -> Any:
+        """The next of the inbox: what was put, or a Job. Interruptible."""
+    def empty(self) -> bool: ...
+    def begun(self, task: bytes) -> None: ...
+    def ended(self, task: bytes) -> bool: ...
+    def withdraw(self, task: bytes) -> "Optional[Job]":
+        """Takes work out of the inbox before its turn."""
+
+class Ref:
+    """A key; when it goes, its link is told."""
+
+    _key: bytes
+
+    def __init__(self, key: bytes, drop: Optional[Link] = None) -> None: ...
+
+class Job:
+    """As _execute.Job, of a Submit or Call without references; frame is itself."""
+
+class Gate:
+    """As table.Gate."""
+
+    missing: int
+    readiness: bool
+
+    def __init__(self, missing: int, readiness: bool = False, early: bool = False) -> None: ...
+    def arrived(self, key: bytes, failed: bool) -> None: ...
+    def open(self) -> None: ...
+    def wait(self, timeout: Optional[float] = None) -> bool: ...
+
+class Entries:
+    """What is known of objects, by key: a dict, but for the results of one's own tasks, which the link settles."""
+
+    def __init__(self, link: Link) -> None: ...
+    def get(self, key: bytes, default: Any = None) -> Any: ...
+    def pop(self, key: bytes, default: Any) -> Any: ...
+    def setdefault(self, key: bytes, value: Any) -> Any: ...
+    def __getitem__(self, key: bytes) -> Any: ...
+    def __setitem__(self, key: bytes, value: Any) -> None: ...
+    def __delitem__(self, key: bytes) -> None: ...
+    def __contains__(self, key: object) -> bool: ...
+    def __len__(self) -> int: ...
+    def adopt(self, key: bytes) -> Optional[Gate]:
+        """From here on the dict has it. Gives the gate that waits for it."""
+    def fetch(self, refs: Sequence[Ref]) -> Union[List[Any], Gate, None]:
+        """See table.Table.fetch."""
+    def register(self, gate: Gate, keys: List[bytes]) -> List[bytes]:
+        """Lets the gate wait; gives the keys that it knows nothing of, or that another gate waits for."""
+    def unregister(self, gate: Any, keys: Sequence[Any]) -> None: ...
+    def close(self) -> None:
+        """Opens all gates."""

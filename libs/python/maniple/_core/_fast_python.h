@@ -1,0 +1,44 @@
+/* What the Python types share. */
+#ifndef MANIPLE_FAST_PYTHON_H
+#define MANIPLE_FAST_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "_fast.h"
+
+typedef struct {
+    PyObject_HEAD
+    Link *link;
+} LinkObject;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weak;
+    Link *link; /* NULL: nobody counts it */
+    uint8_t key[KEY_SIZE];
+} RefObject;
+
+typedef struct {
+    PyObject_HEAD
+    Gate gate;
+    Link *link; /* where something tells it; NULL: nowhere */
+} GateObject;
+
+extern PyObject *value_type, *pending, *loads, *nothing; /* see setup in _fast.pyi */
+extern PyTypeObject *RefType, *GateType;
+
+static inline Link *link_of(PyObject *self) { return ((LinkObject *)self)->link; }
+static inline void hold(Link *l) { pthread_mutex_lock(&l->lock); }
+static inline void let_go(Link *l) { pthread_mutex_unlock(&l->lock); }
+
+void free_object(PyObject *self);
+/* Of a bytes object; size 0: any. NULL with an error. */
+const uint8_t *bytes_of(PyObject *object, Py_ssize_t size, const char *what);
+extern PyTypeObject *JobType;
+/* A job that a frame in the inbox is. */
+PyObject *job_of(const Frame *);
+int add_job(PyObject *module);
+int add_entries(PyObject *module);
+
+#endif

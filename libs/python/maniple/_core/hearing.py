@@ -1,0 +1,233 @@
+"""What a session makes of the frames that Python sees: on the reader thread, with the table locked."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from maniple import exceptions
+from maniple._core import frames, table, wire
+from maniple._core.arenas import Arenas
+from maniple._core.connection import Frame
+from maniple._core.fold import Fold, say
+from maniple._core.references import Held, ObjectRef
+from maniple._core.slabs import Slabs
+from maniple._core.table import PENDING, REMOTE, State, Table, Value
+from maniple._core.wire import ProtocolError, key_of
+
+_OBJECT = wire.OBJECT_SIZE
+
+
+class Hearing:
+    """The part of a session that hears. A session has what is named here."""
+
+    table: Table
+    held: Held
+    arenas: Arenas
+    connection: Any
+    credits: Any
+    slabs: Optional[Slabs]
+    prints: Fold
+    streams: Dict[bytes, Any]
+    watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]]
+    sequences: Dict[bytes, Tuple[int, int]]
+    _entries: Any
+    _many: Dict[bytes, int]
+    _answers: Dict[int, List[Any]]
+    _later: List[Callable[[], None]]
+    _ended: Optional[str]
+
+    def _batch(self, batch: List[Frame]) -> None:
+        words, RESULT = wire.RESULT_WORDS.unpack_from, wire.RESULT.number
+        with self.table.lock:
+            for kind, corr, body, payload in batch:
+                if kind != RESULT:
+                    self._frame_locked(kind, corr, body, payload)
+                    continue
+                if len(body) != wire.RESULT_SIZE:
+                    raise ProtocolError(f"RESULT of {len(body)} bytes")
+                flags, format, count = words(body)
+                refs: Sequence[ObjectRef] = ()
+                if count:
+                    refs, payload = self.references_locked(count, payload)
+                self._result_locked(body[: wire.KEY_SIZE], Value(flags, format, refs, payload))
+        while self._later:
+            self._later.pop(0)()
+
+    def references_locked(self, count: int, payload: Any) -> Tuple[List[ObjectRef], Any]:
+        """The references that a payload begins with, and the rest of it."""
+        if count * _OBJECT > len(payload):
+            raise ProtocolError(f"{count} references in {len(payload)} bytes")
+        refs = []
+        for at in range(0, count * _OBJECT, _OBJECT):
+            key = bytes(payload[at : at + wire.KEY_SIZE])
+            known = key in self._entries
+            if not known:
+                self._entries[key] = REMOTE
+            refs.append(self.held.delivered_locked(key, known))
+        return refs, payload[count * _OBJECT :]
+
+    def hold(self, key: bytes) -> ObjectRef:
+        """A reference to an object that an answer of the agent has delivered."""
+        with self.table.lock:
+            known = key in self._entries
+            if not known:
+                self._entries[key] = REMOTE
+            return self.held.delivered_locked(key, known)
+
+    def captured(self, key: bytes) -> ObjectRef:
+        """A reference that code captured: held if this process holds it, since it came along."""
+        with self.table.lock:
+            return self.held.again_locked(key) if key in self._entries else ObjectRef(key)
+
+    def _result_locked(self, key: bytes, value: Value) -> None:
+        entry = self._entries.get(key)
+        placed = value.flags & wire.LOCATED and value.payload
+        if entry is None:
+            self.unknown_result_locked(key, value)
+        elif type(entry) is State:
+            if value.flags & wire.LOCATED:
+                value = self.located_locked(key, value)
+            if not value.flags & wire.LOCATED:
+                self.table.settle_locked(key, value)
+            elif entry in (table.ASKED, table.FETCHING):
+                self.table.settle_locked(key, exceptions.SystemFault("the agent sent the place of a value that this process can't reach"))
+            elif self.table.there_locked(key, table.READY):
+                self._entries[key] = table.FETCHING  # somebody waits for the value itself
+                self.connection.enqueue(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
+                self._later.append(self.connection.flush)
+        if value.flags & wire.LAST:
+            task = key[: wire.TASK_SIZE]
+            if task in self._many:
+                self._end_many_locked(task, value)
+            elif task in self.streams:
+                self.streams[task].end_locked(key, value)
+        if placed:
+            self.placed_locked(key, entry)
+
+    def placed_locked(self, key: bytes, before: Any) -> ObjectRef:
+        """A place counts as a delivery of the object itself: the agent keeps it until that is released.
+
+        before: its entry, when the place came.
+        """
+        known = key in self._entries
+        if not known:
+            self._entries[key] = REMOTE
+        return self.held.delivered_locked(key, known)
+
+    def located_locked(self, key: bytes, value: Value) -> Value:
+        """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
+
+        def keep() -> Callable[[], None]:  # a view counts as a reference
+            with self.table.lock:
+                self.held.count_locked(key)
+            return partial(self.held.dropped.append, key)
+
+        place = self.arenas.place_locked(value.payload, keep) if value.payload else None  # none: a Get brings it
+        return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
+
+    def _end_many_locked(self, task: bytes, value: Value) -> None:
+        """No more results come of this task: those that are missing have the error of the last one."""
+        error: Any = value if value.flags & wire.ERROR else exceptions.SystemFault("the task ended without this result")
+        for i in range(self._many.pop(task)):
+            if self._entries.get(key_of(task, i)) is PENDING:
+                self.table.settle_locked(key_of(task, i), error)
+
+    def unknown_result_locked(self, key: bytes, value: Value) -> None:
+        """A result that no entry waits for: of a stream, or of what was dropped meanwhile."""
+        stream = self.streams.get(key[: wire.TASK_SIZE])
+        if stream is not None:
+            stream.item_locked(key, value)
+
+    def _frame_locked(self, kind: int, corr: int, body: bytes, payload: Any) -> None:
+        handler = self.handlers.get(kind)
+        if handler is not None:  # what a newer agent may say and this side need not know is skipped
+            handler(self, corr, body, payload)
+
+    def _credit_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        credit = wire.CREDIT.read(body)
+        self.credits.grant(credit.bytes, credit.records)
+
+    def _ready_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        ready = wire.READY.read(body)
+        entry = self._entries.get(ready.object)
+        if type(entry) is not State or entry is PENDING:
+            return
+        if ready.state == wire.IS_READY or (ready.state == wire.IS_ERROR and entry is table.CHECKED):
+            self.table.there_locked(ready.object, table.FETCHING if entry in (table.ASKED, table.FETCHING) else table.READY)
+        elif ready.state in (wire.IS_ERROR, wire.IS_LOST):
+            self.table.settle_locked(ready.object, exceptions.ObjectLostError(f"the value of {ready.object.hex()} is lost; make it again"))
+        else:
+            raise ProtocolError(f"READY with state {ready.state}")
+
+    def _arena_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self.arenas.add_locked(wire.untable("Arena", body), payload)
+
+    def _slab_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        if self.slabs is not None:
+            self.slabs.lent(wire.untable("Slab", body), payload)
+            self._later.append(self.connection.flush)
+
+    def _slab_recall_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        if self.slabs is not None:
+            self.slabs.recalled(wire.untable("SlabRecall", body))
+            self._later.append(self.connection.flush)
+
+    def _arena_gone_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self.arenas.gone_locked(wire.untable("ArenaGone", body))
+
+    def _reply_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        answer = self._answers.get(corr)
+        if answer is not None:
+            answer[1:] = [wire.untable("StateReply", body), bytes(payload)]
+            answer[0].open()
+
+    def _update_locked(self, name: str, field: str) -> Callable[[bytes], None]:
+        def handle(body: bytes) -> None:
+            fields = wire.untable(name, body)
+            task = wire.task_bytes(fields.get(field))
+            for call in self.watching.get(task, ()):
+                self._later.append(lambda: call(name, fields))
+
+        return handle
+
+    def _group_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self._update_locked("GroupUpdate", "group")(body)
+
+    def _actor_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("ActorState", body)
+        actor, incarnation = wire.task_bytes(fields.get("actor")), fields.get("incarnation") or 0
+        before, _ = self.sequences.get(actor, (0, 0))
+        if incarnation > before:
+            # Calls that left for the first life of an actor that was only being made are numbered already.
+            _, sequence = self.sequences.get(actor, (0, 0))
+            self.sequences[actor] = incarnation, sequence if before == 0 else 0
+        self._update_locked("ActorState", "actor")(body)
+
+    def _notice_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("Notice", body)
+        if fields.get("text"):
+            self._later.append(lambda: say(sys.stderr, f"maniple: {fields['text']}\n"))
+
+    def _output_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        stream, data = 2 if wire.untable("RankOutput", body).get("stream") == 2 else 1, bytes(payload)
+        self._later.append(lambda: self.prints.feed(stream, data))
+
+    def _shutdown_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self._ended = wire.untable("Shutdown", body).get("reason") or "it was shut down"
+
+    handlers: Dict[int, Callable[..., None]] = {
+        frames.CREDIT: _credit_locked,
+        frames.READY: _ready_locked,
+        frames.ARENA: _arena_locked,
+        frames.ARENA_GONE: _arena_gone_locked,
+        frames.SLAB: _slab_locked,
+        frames.SLAB_RECALL: _slab_recall_locked,
+        frames.STATE_REPLY: _reply_locked,
+        frames.GROUP_UPDATE: _group_locked,
+        frames.ACTOR_STATE: _actor_locked,
+        frames.NOTICE: _notice_locked,
+        frames.RANK_OUTPUT: _output_locked,
+        frames.SHUTDOWN: _shutdown_locked,
+    }

@@ -1,0 +1,141 @@
+"""What Python adds to the C extension, so that it stands where the modules of the same names stand."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import Any, Callable, Dict, Iterable, List, Sequence
+
+from maniple._core import table, twin, values
+from maniple._core.arenas import Descriptor
+from maniple._core.connection import LOOK_AFTER
+from maniple._core.references import Held, ObjectRef
+from maniple._core.table import State
+from maniple._core.wire import ProtocolError
+
+_fast = twin.fast
+_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, pickle.loads, values.NONE.payload)
+
+
+class Connection:
+    """As connection.Connection. Two native threads read and write; one of Python takes what is not for C."""
+
+    def __init__(self, link: Any, batch: Callable[[List[Any]], None], closed: Callable[[str], None], before: Callable[[], None]):
+        self._link, self._batch, self._on_closed, self._before = link, batch, closed, before
+        self.send, self.enqueue = link.send, link.enqueue
+        self._taker = threading.Thread(target=self._take, name="maniple-reader", daemon=True)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._link.closed)
+
+    def start(self) -> None:
+        self._link.start()
+        self._taker.start()
+
+    def flush(self) -> None:
+        self._before()
+        self._link.flush()
+
+    def _take(self) -> None:
+        take, batch, before, why = self._link.take, self._batch, self._before, ""
+        try:
+            while True:
+                got = take(LOOK_AFTER)
+                if got is None:
+                    break
+                if got:
+                    batch(got)
+                before()
+        except ProtocolError as e:
+            why = f"the agent sent what can't be read: {e}"
+        except Exception as e:  # PY-5
+            why = f"a frame of the agent could not be handled: {type(e).__name__}: {e}"
+        self._link.close(0.0)
+        self._on_closed(why or self._link.why)
+
+    def close(self, wait: float = 1.0) -> None:
+        self._link.close(wait)
+        if self._taker is not threading.current_thread() and self._taker.ident is not None:
+            self._taker.join(wait)
+
+    def forget(self) -> None:
+        self._link.forget()
+
+
+class _Grant:
+    """Stands for a lock that is free once credit came."""
+
+    __slots__ = ("_link", "_was")
+
+    def __init__(self, link: Any, was: int):
+        self._link, self._was = link, was
+
+    def acquire(self, timeout: float) -> bool:
+        return bool(self._link.credited(self._was, timeout))
+
+
+class Credits:
+    """As credits.Credits."""
+
+    def __init__(self, link: Any):
+        self._link, self.grant = link, link.grant
+
+    def spend(self, size: int, wait: Callable[[Any], None]) -> None:
+        while True:
+            was = self._link.spend(size)
+            if not was:
+                return
+            wait(_Grant(self._link, was))
+
+    def close(self) -> None:
+        pass  # the link lets everybody go on when it closes
+
+
+class Table(table.Table):
+    """The results of one's own tasks are the extension's, until Python claims them to do more than to read them."""
+
+    def __init__(self, link: Any):
+        super().__init__()
+        self.entries = _fast.Entries(link)
+        self.fetch = self.entries.fetch
+
+    def claim_locked(self, key: bytes) -> None:
+        gate = self.entries.adopt(key)
+        if gate is not None:
+            self._waiting.setdefault(key, []).append(gate)
+
+    def settle_locked(self, key: bytes, entry: Any) -> None:
+        self.claim_locked(key)
+        super().settle_locked(key, entry)
+
+    def there_locked(self, key: bytes, entry: State) -> bool:
+        self.claim_locked(key)
+        return super().there_locked(key, entry)
+
+    def register_locked(self, gate: Any, keys: Iterable[bytes]) -> None:
+        if type(gate) is _fast.Gate:
+            keys = self.entries.register(gate, list(keys))
+        for key in keys:
+            self.claim_locked(key)
+            entry = self.entries.get(key)
+            if entry is None or type(entry) is State:
+                super().register_locked(gate, (key,))
+            else:  # it came meanwhile
+                gate.arrived(key, isinstance(entry, BaseException) or bool(entry.flags & 2))
+
+    def unregister(self, gate: Any, keys: Sequence[Any]) -> None:
+        self.entries.unregister(gate, keys)
+        if self._waiting:
+            super().unregister(gate, [key if type(key) is bytes else key._key for key in keys])
+
+    def close(self, why: BaseException) -> None:
+        super().close(why)
+        self.entries.close()
+
+
+def parts(sock: Any, attached: Dict[str, Any], worker: bool, batch: Any, closed: Any, before: Any) -> "twin.Parts":
+    limit = attached.get("inline_limit") or 100 << 10
+    link = _fast.Link(sock.detach(), attached["agent"], attached["process"], attached.get("credit_bytes") or 0, attached.get("credit_records") or 0, limit, worker)
+    entries = Table(link)
+    return twin.Parts(link, entries, Held(link, entries.claim_locked), Credits(link), Connection(link, batch, closed, before), link.mint)
