@@ -72,7 +72,7 @@ func (f *field) present(v reflect.Value) bool {
 	case f.shape == varint:
 		return number(v) != uint64(f.preset)
 	case v.Kind() == reflect.Slice:
-		return v.Len() > 0
+		return !v.IsNil() // an empty one that is there is said
 	}
 	return !v.IsZero()
 }
