@@ -70,7 +70,7 @@ type saslMessage struct {
 type saslAuth struct {
 	Method    string `pb:"1,required"` // TOKEN, KERBEROS, SIMPLE
 	Mechanism string `pb:"2,required"`
-	Protocol  string `pb:"3"`
-	ServerID  string `pb:"4"`
+	Protocol  string `pb:"3,required"` // a server compares what comes back with what it offered, field by field
+	ServerID  string `pb:"4,required"`
 	Challenge []byte `pb:"5"`
 }

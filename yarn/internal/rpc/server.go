@@ -104,6 +104,7 @@ type session struct {
 	nc    net.Conn
 	in    io.Reader
 	token []byte
+	last  []byte     // the SASL message that was read last
 	mu    sync.Mutex // of what is written
 	layer sasl.Layer
 }
@@ -195,6 +196,13 @@ func (c *session) authenticate(hello string) error {
 	if m.State != saslInitiate {
 		return fmt.Errorf("SASL state %d, not INITIATE", m.State)
 	}
+	// Java compares what comes back with what it offered, and an empty protocol that is there with one that is not.
+	var echo struct {
+		Auths [][]byte `pb:"4"`
+	}
+	if _, err := cutMessage(c.last, &echo); err != nil || len(echo.Auths) != 1 || string(echo.Auths[0]) != "\x0a\x05TOKEN\x12\x0aDIGEST-MD5\x1a\x00\x22\x07default" {
+		return fmt.Errorf("TOKEN authentication is not enabled.  Available:[TOKEN]")
+	}
 	var proof []byte
 	if c.token, proof, err = digest.Check(m.Token, c.Password); err != nil {
 		return err
@@ -211,7 +219,7 @@ func (c *session) readToken(r io.Reader) (m saslMessage, err error) {
 	if err == nil && h.CallID != callSASL {
 		err = fmt.Errorf("call %d within a SASL exchange", h.CallID)
 	}
-	if err == nil {
+	if c.last = rest; err == nil {
 		_, err = cutMessage(rest, &m)
 	}
 	return m, err
