@@ -121,7 +121,7 @@ func word(n, first int32, words ...string) string {
 type Report struct {
 	ID          ApplicationID    `pb:"1"`
 	User        string           `pb:"2"`
-	Queue       string           `pb:"3"`
+	Queue       string           `pb:"3"` // its path; before Hadoop 3.4 its last part
 	Name        string           `pb:"4"`
 	Host        string           `pb:"5"` // of the ApplicationMaster, as it registered; N/A before
 	Port        int32            `pb:"6"` // -1 before

@@ -139,7 +139,7 @@ func (c *Client) Start(ctx context.Context, k yarn.Container, launch yarn.Launch
 		var r startOutcome
 		err := c.call(ctx, op, k.Node, "startContainers", startRequest{[]start{{launch, k.Token}}}, &r)
 		for _, f := range r.Failed {
-			if f.ID == k.ID && !strings.Contains(f.Exception.Message, "already is running on this node") { // NM-2
+			if f.ID == k.ID && !relaunch(f.Exception.Message) {
 				err = f.error(op)
 			}
 		}
@@ -155,6 +155,12 @@ func (c *Client) Start(ctx context.Context, k yarn.Container, launch yarn.Launch
 			return err
 		}
 	}
+}
+
+// relaunch tells whether a refusal says that the container was started before (NM-2). The NodeManager has no
+// exception of its own for that.
+func relaunch(message string) bool {
+	return strings.Contains(message, "Attempt to relaunch the same container") || strings.Contains(message, "already is running on this node")
 }
 
 type ids struct {

@@ -74,7 +74,7 @@ func (n *Node) start(c *Cluster, r rpc.Request) (any, error) {
 		case k == nil || k.node != n || !bytes.Equal(k.Token.Password, s.Token.Password):
 			out.Failed = append(out.Failed, failed(id, "Unauthorized request to start container."))
 		case k.status.State != yarn.ContainerNew:
-			out.Failed = append(out.Failed, failed(id, "Container "+id.String()+" already is running on this node!!"))
+			out.Failed = append(out.Failed, failed(id, "Unauthorized request to start container. \nAttempt to relaunch the same container with id "+id.String()+"."))
 		default:
 			k.launch, k.status.State = s.Launch, yarn.ContainerRunning
 			out.Done = append(out.Done, id)
