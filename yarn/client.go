@@ -9,8 +9,10 @@ import (
 	"os/user"
 	"time"
 
+	"github.com/maniple-hpc/maniple/yarn/conf"
 	"github.com/maniple-hpc/maniple/yarn/internal/rpc"
 	"github.com/maniple-hpc/maniple/yarn/internal/sasl"
+	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
 // Config says which cluster a Client speaks to, and as whom. ResourceManagers is needed, the rest may be zero.
@@ -18,9 +20,13 @@ type Config struct {
 	ResourceManagers []string // host:port of the client port (8032); with high availability of all of them
 
 	// User is whom a cluster without Kerberos believes one to be. "": HADOOP_USER_NAME, else the process's user.
+	// With Kerberos it is whom to act for, as the cluster's settings of proxy users allow; "": for oneself.
 	User string
 
-	Token      *Token   // an RM_DELEGATION_TOKEN to log in with; nil: none
+	Token     *Token          // an RM_DELEGATION_TOKEN to log in with; nil: none
+	Kerberos  *kerberos.Login // for a cluster that wants it, where there is no token; nil: none. The Client does not close it
+	Principal string          // what the ResourceManager must be, as rm/_HOST@REALM; "": whatever of the realm it says it is
+
 	Protection []string // what of authentication, integrity and privacy is good enough; nil: all, the strongest offered is taken
 
 	Dial func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer
@@ -66,10 +72,49 @@ func (cfg *Config) auth() (a rpc.Auth, err error) {
 		a.Token = &rpc.Token{Identifier: cfg.Token.Identifier, Password: cfg.Token.Password}
 		return a, nil
 	}
-	if a.User = cfg.User; a.User == "" {
+	a.User, a.Principal = cfg.User, cfg.Principal
+	if cfg.Kerberos != nil {
+		a.Tickets = cfg.Kerberos
+		return a, nil
+	}
+	if a.User == "" {
 		a.User, err = CurrentUser()
 	}
 	return a, err
+}
+
+// FromConf is what Hadoop's configuration says of a cluster's ResourceManagers. Who logs in is left open: on a
+// cluster with Kerberos (c.Secure) the caller sets Token or Kerberos.
+func FromConf(c *conf.Conf) (Config, error) {
+	var cfg Config
+	list, err := c.ResourceManagers()
+	if err != nil {
+		return cfg, fmt.Errorf("yarn: %w", err)
+	}
+	for _, m := range list {
+		cfg.ResourceManagers = append(cfg.ResourceManagers, m.Client)
+	}
+	if c.Source("hadoop.rpc.protection") != "" {
+		cfg.Protection = c.Strings("hadoop.rpc.protection")
+	}
+	if c.Secure() {
+		cfg.Principal = c.Get("yarn.resourcemanager.principal")
+	}
+	// Hadoop's own defaults, 15 min and 30 s, are for services; a person is told sooner.
+	if key := "yarn.resourcemanager.connect.max-wait.ms"; c.Source(key) != "" {
+		if cfg.RetryFor, err = c.Duration(key, time.Millisecond, 0); err != nil {
+			return cfg, fmt.Errorf("yarn: %w", err)
+		}
+		if cfg.RetryFor < 0 { // -1: for ever
+			cfg.RetryFor = 1<<63 - 1
+		}
+	}
+	if key := "yarn.resourcemanager.connect.retry-interval.ms"; c.Source(key) != "" {
+		if cfg.RetryInterval, err = c.Duration(key, time.Millisecond, 0); err != nil {
+			return cfg, fmt.Errorf("yarn: %w", err)
+		}
+	}
+	return cfg, nil
 }
 
 // CurrentUser is whom a cluster without Kerberos believes one to be: HADOOP_USER_NAME, else the process's user.

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
 	"github.com/maniple-hpc/maniple/yarn/yarntest"
 )
 
@@ -186,6 +188,37 @@ func TestCurrentUser(t *testing.T) {
 	os.Unsetenv("HADOOP_USER_NAME")
 	if u, err := yarn.CurrentUser(); err != nil || u == "" || u == "carol" {
 		t.Error(u, err)
+	}
+}
+
+func TestFromConf(t *testing.T) {
+	c := conf.New()
+	c.Set("yarn.resourcemanager.hostname", "rm.example")
+	cfg, err := yarn.FromConf(c)
+	if want := (yarn.Config{ResourceManagers: []string{"rm.example:8032"}}); err != nil || !reflect.DeepEqual(cfg, want) {
+		t.Errorf("%+v %v", cfg, err)
+	}
+	for k, v := range map[string]string{
+		"yarn.resourcemanager.ha.enabled": "true", "yarn.resourcemanager.ha.rm-ids": "a,b", "yarn.resourcemanager.hostname.a": "one", "yarn.resourcemanager.hostname.b": "two",
+		"hadoop.security.authentication": "kerberos", "yarn.resourcemanager.principal": "rm/_HOST@X", "hadoop.rpc.protection": "privacy,integrity",
+		"yarn.resourcemanager.connect.max-wait.ms": "5000", "yarn.resourcemanager.connect.retry-interval.ms": "200",
+	} {
+		c.Set(k, v)
+	}
+	cfg, err = yarn.FromConf(c)
+	want := yarn.Config{
+		ResourceManagers: []string{"one:8032", "two:8032"}, Principal: "rm/_HOST@X", Protection: []string{"privacy", "integrity"},
+		RetryFor: 5 * time.Second, RetryInterval: 200 * time.Millisecond,
+	}
+	if err != nil || !reflect.DeepEqual(cfg, want) {
+		t.Errorf("%+v %v", cfg, err)
+	}
+	c.Set("yarn.resourcemanager.connect.max-wait.ms", "-1")
+	if cfg, err = yarn.FromConf(c); err != nil || cfg.RetryFor < 1<<62 {
+		t.Error(cfg.RetryFor, err)
+	}
+	if _, err := yarn.FromConf(conf.New()); err == nil || !strings.Contains(err.Error(), "yarn.resourcemanager.hostname") {
+		t.Error(err)
 	}
 }
 

@@ -5,8 +5,8 @@
 // The nouns: a Client speaks to the ResourceManager for a user: it submits, watches and kills applications, and
 // tells of nodes and queues. A Submission is an application to be, its LaunchContext what starts in the container
 // of its ApplicationMaster; a Report is how it is. Credentials are the tokens that a process carries. The package am
-// below is for an ApplicationMaster, nm starts its containers, conf reads Hadoop's *-site.xml files, and yarntest has
-// stand-ins of the daemons. The words are Hadoop's own.
+// below is for an ApplicationMaster, nm starts its containers, conf reads Hadoop's *-site.xml files, kerberos logs in to a
+// realm, and yarntest has stand-ins of the daemons. The words are Hadoop's own.
 //
 // Ownership. A Client has one connection, which its calls share and which is closed after 10 s without calls; Close
 // ends it. Calls end with their contexts and start nothing that outlives them.
