@@ -28,57 +28,69 @@ func TestMain(m *testing.M) {
 		os.Exit(playMaster())
 	}
 	code := m.Run()
-	if bed != nil && os.Getenv("MANIPLE_E2E_YARN") == "" {
-		bed.script("down.sh")
+	for _, b := range []*testbed{simple, secure} {
+		if b.dir != "" && os.Getenv(b.variable) == "" {
+			b.script("down.sh")
+		}
 	}
 	os.Exit(code)
 }
 
-// testbed is the real YARN.
+// testbed is a real YARN, brought up by the first test that asks for it. Its variable names the folder of one
+// that is up already, for work on the tests.
 type testbed struct {
-	dir string
-	rm  conf.ResourceManager
+	variable string
+	settings []string
+	programs []string // that it needs
+
+	once sync.Once
+	err  string
+	dir  string
+	conf *conf.Conf
+	rm   conf.ResourceManager
 }
 
 var (
-	once  sync.Once
-	bed   *testbed
-	upErr string
+	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "curl", "ss"}}
+	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
 )
 
-// up gives the testbed, brought up by the first test that asks for it. MANIPLE_E2E_YARN names the folder of
-// one that is up already, for work on the tests.
-func up(t *testing.T) *testbed {
+// up brings the testbed up.
+func (b *testbed) up(t *testing.T) *testbed {
 	t.Helper()
-	for _, program := range []string{"java", "curl", "ss"} {
+	for _, program := range b.programs {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("a testbed of Hadoop needs %s", program)
 		}
 	}
-	once.Do(func() {
-		bed = &testbed{dir: os.Getenv("MANIPLE_E2E_YARN")}
-		if bed.dir == "" {
-			bed.dir = "/var/tmp/maniple-e2e/hadoop/" + strconv.Itoa(os.Getpid())
-			if out, err := bed.script("up.sh", "OWNER="+strconv.Itoa(os.Getpid())); err != nil {
-				upErr = err.Error() + "\n" + out
+	b.once.Do(func() {
+		if b.dir = os.Getenv(b.variable); b.dir == "" {
+			b.dir = "/var/tmp/maniple-e2e/hadoop/" + b.variable[len("MANIPLE_E2E_"):] + "-" + strconv.Itoa(os.Getpid())
+			if out, err := b.script("up.sh", append(b.settings, "OWNER="+strconv.Itoa(os.Getpid()))...); err != nil {
+				b.err = err.Error() + "\n" + out
 				return
 			}
 		}
-		c, err := conf.Load(filepath.Join(bed.dir, "conf", "rm"))
-		if err == nil {
+		var err error
+		if b.conf, err = conf.Load(filepath.Join(b.dir, "conf", "rm")); err == nil {
 			var list []conf.ResourceManager
-			if list, err = c.ResourceManagers(); err == nil {
-				bed.rm = list[0]
+			if list, err = b.conf.ResourceManagers(); err == nil {
+				b.rm = list[0]
 			}
 		}
 		if err != nil {
-			upErr = err.Error()
+			b.err = err.Error()
 		}
 	})
-	if upErr != "" {
-		t.Fatal("the Hadoop testbed does not come up: ", upErr)
+	if b.err != "" {
+		t.Fatal("the Hadoop testbed does not come up: ", b.err)
 	}
-	return bed
+	return b
+}
+
+func up(t *testing.T) *testbed {
+	t.Helper()
+	return simple.up(t)
 }
 
 // script runs one of the testbed's scripts: its name and arguments, and settings.

@@ -200,7 +200,12 @@ func playMaster() int {
 // A master that is a Go program in a container of the cluster, with a file and a secret brought to it.
 func TestManagedMaster(t *testing.T) {
 	b := up(t)
-	c, ctx := b.client(t, "alice"), within(t)
+	b.managed(t, b.client(t, "alice"))
+}
+
+func (b *testbed) managed(t *testing.T, c *yarn.Client) {
+	t.Helper()
+	ctx := within(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +233,7 @@ func TestManagedMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = c.Watch(ctx, r.ID, 100*time.Millisecond, nil)
-	if err != nil || r.Final != yarn.Succeeded || r.Diagnostics != "attempt 1 brought a file" {
+	if err != nil || r.User != "alice" || r.Final != yarn.Succeeded || r.Diagnostics != "attempt 1 brought a file" {
 		t.Errorf("%+v %v", r, err)
 	}
 }

@@ -3,7 +3,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
-name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity
+name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple
+[ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
 mkdir -p "$to"
 site() { # KEY VALUE lines of stdin as a file
   { echo '<?xml version="1.0"?>'; echo '<configuration>'
@@ -14,6 +15,7 @@ site core-site.xml <<S
 fs.defaultFS file:///
 hadoop.tmp.dir $DIR/tmp/$name
 hadoop.rpc.protection $PROTECTION
+hadoop.security.authentication $secure
 io.native.lib.available false
 S
 site yarn-site.xml <<S
@@ -49,6 +51,15 @@ yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99
 yarn.nodemanager.container-executor.class org.apache.hadoop.yarn.server.nodemanager.DefaultContainerExecutor
 yarn.nodemanager.delete.debug-delay-sec 600
 yarn.timeline-service.enabled false
+$([ $secure = simple ] || cat <<K
+yarn.resourcemanager.principal rm/localhost@TEST.LOCAL
+yarn.resourcemanager.keytab $DIR/kdc/keytab
+yarn.nodemanager.principal nm/localhost@TEST.LOCAL
+yarn.nodemanager.keytab $DIR/kdc/keytab
+yarn.resourcemanager.webapp.delegation-token-auth-filter.enabled false
+yarn.resourcemanager.delegation.token.renew-interval 60000
+K
+)
 S
 # Counted by the scheduler, and nothing more: the plugin that isolates GPUs stays off.
 site resource-types.xml <<< 'yarn.resource-types yarn.io/gpu'

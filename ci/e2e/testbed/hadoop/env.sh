@@ -8,6 +8,8 @@
 : "${NM_MB:=4096}" "${NM_VCORES:=8}" "${NM_GPUS:=4}"   # declared per NodeManager (more than the machine has is fine)
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
+: "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
+: "${KRB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/krb5}"   # its programs
 : "${UP_LIMIT:=120}"                    # seconds until the daemons must be up
 . "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 if [ -z "${JAVA_HOME:-}" ]; then JAVA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v java)")")"); fi
@@ -15,5 +17,6 @@ if [ -z "${JAVA_HOME:-}" ]; then JAVA_HOME=$(dirname "$(dirname "$(readlink -f "
 JAVA_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIPv4Stack=true"
 for p in lang util io net nio; do JAVA_OPTS+=" --add-opens=java.base/java.$p=ALL-UNNAMED"; done
 JAVA_OPTS+=" --add-opens=java.base/sun.nio.ch=ALL-UNNAMED"
-# Five ports of the ResourceManager: client, scheduler, tracker, admin, web. NodeManagers take what is free.
+[ ! -e "$DIR/kdc/krb5.conf" ] || JAVA_OPTS+=" -Djava.security.krb5.conf=$DIR/kdc/krb5.conf"
+# Six ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's. NodeManagers take what is free.
 port() { echo $(($(cat "$DIR/port") + $1)); }
