@@ -147,7 +147,11 @@ func (c *Client) Start(ctx context.Context, k yarn.Container, launch yarn.Launch
 		if !errors.As(err, &e) || e.Class != "NMNotYetReadyException" {
 			return err
 		}
-		t := time.NewTimer(time.Second) // NM-3
+		wait := c.cfg.RetryInterval
+		if wait <= 0 {
+			wait = time.Second
+		}
+		t := time.NewTimer(wait) // NM-3
 		select {
 		case <-t.C:
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package nm_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -112,6 +113,27 @@ func TestLostAnswerOfStart(t *testing.T) {
 	cluster, _, c, k, _ := granted(t)
 	cluster.LoseAnswer("startContainers")
 	if err := c.Start(t.Context(), k, yarn.LaunchContext{}); err != nil || cluster.Calls("startContainers") != 2 {
+		t.Error(err, cluster.Calls("startContainers"))
+	}
+}
+
+// NM-3.
+func TestNodeManagerThatStarts(t *testing.T) {
+	cluster, _, c, k, _ := granted(t)
+	var n *yarntest.Node
+	for _, n = range cluster.Nodes() {
+		if n.ID == k.Node {
+			break
+		}
+	}
+	n.SetStarting(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := c.Start(ctx, k, yarn.LaunchContext{}); !errors.Is(err, yarn.ErrUnreachable) && !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	time.AfterFunc(30*time.Millisecond, func() { n.SetStarting(false) })
+	if err := c.Start(t.Context(), k, yarn.LaunchContext{}); err != nil || cluster.Calls("startContainers") < 3 {
 		t.Error(err, cluster.Calls("startContainers"))
 	}
 }

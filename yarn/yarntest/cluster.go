@@ -30,11 +30,12 @@ type Cluster struct {
 
 // Node is a NodeManager.
 type Node struct {
-	ID      yarn.NodeID
-	Size    yarn.Resource
-	cluster *Cluster
-	server  *rpc.Server
-	used    yarn.Resource
+	ID       yarn.NodeID
+	Size     yarn.Resource
+	cluster  *Cluster
+	server   *rpc.Server
+	used     yarn.Resource
+	starting bool
 }
 
 // app is an application and its one attempt.

@@ -29,6 +29,13 @@ func (n *Node) password(identifier []byte) ([]byte, bool) {
 // Drop breaks the node's connections.
 func (n *Node) Drop() { n.server.Drop() }
 
+// SetStarting makes the node say that it is not ready yet.
+func (n *Node) SetStarting(on bool) {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	n.starting = on
+}
+
 type failure struct {
 	ID        yarn.ContainerID `pb:"1"`
 	Exception struct {
@@ -59,6 +66,9 @@ func (n *Node) start(c *Cluster, r rpc.Request) (any, error) {
 	}
 	if err := r.Read(&m); err != nil {
 		return nil, err
+	}
+	if n.starting {
+		return nil, thrown("NMNotYetReadyException", "Rejecting new containers as NodeManager has not yet connected with ResourceManager")
 	}
 	var out struct {
 		Done   []yarn.ContainerID `pb:"2"`

@@ -88,20 +88,30 @@ type world struct {
 func inBubble(t *testing.T, s *Server, cfg Config, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{server: s}
-		s.Serve(w.listen("rm:1"))
-		if cfg.Addresses == nil {
-			cfg.Addresses = []string{"rm:1"}
-		}
-		cfg.Protocol, cfg.Dial = testProtocol, w.dial
-		var err error
-		if w.client, err = New(cfg); err != nil {
-			t.Fatal(err)
-		}
+		w := newWorld(t, s, cfg)
 		f(t, w)
-		w.client.Close()
-		s.Close()
+		w.close()
 	})
+}
+
+func newWorld(t *testing.T, s *Server, cfg Config) *world {
+	t.Helper()
+	w := &world{server: s}
+	s.Serve(w.listen("rm:1"))
+	if cfg.Addresses == nil {
+		cfg.Addresses = []string{"rm:1"}
+	}
+	cfg.Protocol, cfg.Dial = testProtocol, w.dial
+	var err error
+	if w.client, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) close() {
+	w.client.Close()
+	w.server.Close()
 }
 
 func echo(r Request) (any, error) {
@@ -141,14 +151,20 @@ func TestCall(t *testing.T) {
 	})
 }
 
-// Many calls share a connection, and the answers may come in any order.
+// Many calls share a connection, and the answers may come in any order: here the last one first.
 func TestCallsInFlight(t *testing.T) {
+	var turns [52]chan struct{}
 	s := &Server{}
 	s.Handle = func(r Request) (any, error) {
-		time.Sleep(time.Duration(100-r.CallID) * time.Millisecond)
+		<-turns[r.CallID+1]
+		close(turns[r.CallID])
 		return echo(r)
 	}
 	inBubble(t, s, Config{}, func(t *testing.T, w *world) {
+		for i := range turns {
+			turns[i] = make(chan struct{})
+		}
+		close(turns[51])
 		var all sync.WaitGroup
 		for i := range 50 {
 			all.Go(func() {
@@ -349,13 +365,16 @@ func TestCallEndsWithItsContext(t *testing.T) {
 
 // A server that is silent for the time of a whole call is left; one that answers others is not.
 func TestSilentServerIsLeft(t *testing.T) {
+	var hang chan struct{}
 	s := &Server{Handle: func(r Request) (any, error) {
 		if r.Method == "hang" {
-			time.Sleep(time.Hour)
+			<-hang
 		}
 		return echo(r)
 	}}
 	inBubble(t, s, Config{Timeout: 5 * time.Second, Idle: time.Hour}, func(t *testing.T, w *world) {
+		hang = make(chan struct{})
+		defer close(hang)
 		if err := w.client.Call(t.Context(), "hang", text{}, nil); !errors.Is(err, ErrSilent) {
 			t.Fatal(err)
 		}
@@ -374,7 +393,8 @@ func TestSilentServerIsLeft(t *testing.T) {
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	s := &Server{Handle: echo}
-	inBubble(t, s, Config{Idle: 10 * time.Second}, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, s, Config{Idle: 10 * time.Second})
 		for _, pause := range []time.Duration{0, 9 * time.Second, 9 * time.Second, 11 * time.Second} {
 			time.Sleep(pause)
 			if err := w.client.Call(t.Context(), "say", text{}, nil); err != nil {
@@ -384,7 +404,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		if len(w.dials) != 2 {
 			t.Errorf("%d connections", len(w.dials))
 		}
-		w.client.Close()
+		w.close()
 		if err := w.client.Call(t.Context(), "say", text{}, nil); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
