@@ -20,6 +20,8 @@ var dependencies = []struct {
 	{"golang.org/x/term", []string{"launcher", "rt"}, false, "raw mode of a terminal"},
 	{"github.com/urfave/cli/v2", []string{"launcher"}, false, "flags and help"},
 	{"github.com/BurntSushi/toml", []string{"launcher"}, false, "configuration files"},
+	{"github.com/jcmturner/gokrb5/v8", []string{"yarn"}, false, "Kerberos: tickets from KDCs, and its encryption types"},
+	{"github.com/jcmturner/gofork", []string{"yarn"}, true, "the ASN.1 that gokrb5 writes with"},
 	{"github.com/rogpeppe/go-internal", []string{"launcher", "ci"}, true, "command line tests as scripts"},
 }
 

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Writes the configuration of daemon NAME (rm, nm1, ...) of the testbed in DIR into DIR/conf/NAME:  conf.sh NAME
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/env.sh"
+name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple
+[ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
+mkdir -p "$to"
+site() { # KEY VALUE lines of stdin as a file
+  { echo '<?xml version="1.0"?>'; echo '<configuration>'
+    while read -r key value; do [ -z "$key" ] || echo "<property><name>$key</name><value>$value</value></property>"; done
+    echo '</configuration>'; } > "$to/$1"
+}
+site core-site.xml <<S
+fs.defaultFS file:///
+hadoop.tmp.dir $DIR/tmp/$name
+hadoop.rpc.protection $PROTECTION
+hadoop.security.authentication $secure
+io.native.lib.available false
+S
+site yarn-site.xml <<S
+yarn.resourcemanager.hostname 127.0.0.1
+yarn.resourcemanager.bind-host 127.0.0.1
+yarn.resourcemanager.address 127.0.0.1:$(port 0)
+yarn.resourcemanager.scheduler.address 127.0.0.1:$(port 1)
+yarn.resourcemanager.resource-tracker.address 127.0.0.1:$(port 2)
+yarn.resourcemanager.admin.address 127.0.0.1:$(port 3)
+yarn.resourcemanager.webapp.address 127.0.0.1:$(port 4)
+yarn.resourcemanager.am.max-attempts 2
+yarn.resourcemanager.nodemanagers.heartbeat-interval-ms 100
+yarn.resourcemanager.recovery.enabled true
+yarn.resourcemanager.store.class org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore
+yarn.resourcemanager.fs.state-store.uri file://$DIR/state
+yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms 1000
+yarn.resourcemanager.am-rm-tokens.master-key-rolling-interval-secs $AMRM_ROLL
+yarn.am.liveness-monitor.expiry-interval-ms $AM_EXPIRY_MS
+yarn.scheduler.minimum-allocation-mb 64
+yarn.scheduler.maximum-allocation-mb $NM_MB
+yarn.scheduler.maximum-allocation-vcores $NM_VCORES
+yarn.nodemanager.bind-host 127.0.0.1
+yarn.nodemanager.hostname 127.0.0.1
+yarn.nodemanager.address 127.0.0.1:0
+yarn.nodemanager.localizer.address 127.0.0.1:0
+yarn.nodemanager.webapp.address 127.0.0.1:0
+yarn.nodemanager.local-dirs $DIR/$name/local
+yarn.nodemanager.log-dirs $DIR/$name/logs
+yarn.nodemanager.resource.memory-mb $NM_MB
+yarn.nodemanager.resource.cpu-vcores $NM_VCORES
+yarn.nodemanager.vmem-check-enabled false
+yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99.9
+yarn.nodemanager.container-executor.class org.apache.hadoop.yarn.server.nodemanager.DefaultContainerExecutor
+yarn.nodemanager.delete.debug-delay-sec 600
+yarn.timeline-service.enabled false
+$([ $secure = simple ] || cat <<K
+yarn.resourcemanager.principal rm/localhost@TEST.LOCAL
+yarn.resourcemanager.keytab $DIR/kdc/keytab
+yarn.nodemanager.principal nm/localhost@TEST.LOCAL
+yarn.nodemanager.keytab $DIR/kdc/keytab
+yarn.resourcemanager.webapp.delegation-token-auth-filter.enabled false
+yarn.resourcemanager.delegation.token.renew-interval 60000
+K
+)
+S
+# Counted by the scheduler, and nothing more: the plugin that isolates GPUs stays off.
+site resource-types.xml <<< 'yarn.resource-types yarn.io/gpu'
+site node-resources.xml <<< "yarn.nodemanager.resource-type.yarn.io/gpu $NM_GPUS"
+site capacity-scheduler.xml <<S
+$q.root.queues default,batch
+$q.root.default.capacity 60
+$q.root.default.maximum-capacity 100
+$q.root.default.user-limit-factor 10
+$q.root.batch.capacity 40
+$q.root.batch.maximum-capacity 100
+$q.maximum-am-resource-percent 0.9
+$q.resource-calculator org.apache.hadoop.yarn.util.resource.DominantResourceCalculator
+$q.node-locality-delay 0
+S
+cat > "$to/log4j.properties" <<'S'
+log4j.rootLogger=INFO,out
+log4j.appender.out=org.apache.log4j.ConsoleAppender
+log4j.appender.out.layout=org.apache.log4j.PatternLayout
+log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n
+S

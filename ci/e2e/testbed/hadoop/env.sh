@@ -1,0 +1,22 @@
+# Settings and small functions of up.sh, down.sh and daemon.sh. Every setting may come from the environment.
+: "${ROOT:=/var/tmp/maniple-e2e}"
+: "${HADOOP_VERSION:=3.4.1}"
+: "${DIR:=$ROOT/hadoop/$$}"             # this one's folder: configuration, state, logs, pid files
+: "${OWNER:=}"                          # the process this testbed lives for; when that is gone, the next up.sh sweeps it
+: "${LIB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/hadoop-$HADOOP_VERSION}"   # jars
+: "${NODES:=2}"                         # NodeManagers
+: "${NM_MB:=4096}" "${NM_VCORES:=8}" "${NM_GPUS:=4}"   # declared per NodeManager (more than the machine has is fine)
+: "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
+: "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
+: "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
+: "${KRB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/krb5}"   # its programs
+: "${UP_LIMIT:=120}"                    # seconds until the daemons must be up
+. "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+if [ -z "${JAVA_HOME:-}" ]; then JAVA_HOME=$(dirname "$(dirname "$(readlink -f "$(command -v java)")")"); fi
+# Java 17 closes what YARN's web pages reach into. Two cores want the serial collector and the first compiler only.
+JAVA_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIPv4Stack=true"
+for p in lang util io net nio; do JAVA_OPTS+=" --add-opens=java.base/java.$p=ALL-UNNAMED"; done
+JAVA_OPTS+=" --add-opens=java.base/sun.nio.ch=ALL-UNNAMED"
+[ ! -e "$DIR/kdc/krb5.conf" ] || JAVA_OPTS+=" -Djava.security.krb5.conf=$DIR/kdc/krb5.conf"
+# Six ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's. NodeManagers take what is free.
+port() { echo $(($(cat "$DIR/port") + $1)); }

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# A real YARN on loopback ports of this machine: a ResourceManager with recovery, and NODES x NodeManager. Several
+# testbeds run side by side. KERBEROS=1 puts a KDC beside them. Needs Java 17 and, the first time, Maven, which fetches about 75 MB of jars.
+#   DIR=/var/tmp/maniple-e2e/hadoop/mine ./up.sh      then: . $DIR/env      (settings: env.sh)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/env.sh"
+t0=$(date +%s%N)
+
+# --- jars -----------------------------------------------------------------------------------------------
+mkdir -p "$(dirname "$LIB")" "$ROOT/hadoop"
+if [ ! -e "$LIB/.complete" ]; then
+  exec 8>"$LIB.lock"; flock 8
+  if [ ! -e "$LIB/.complete" ]; then
+    say "fetching Hadoop $HADOOP_VERSION into $LIB"
+    rm -rf "$LIB" "$LIB.part"
+    mvn -q -B -ntp -f "$here/pom.xml" -Dhadoop.version="$HADOOP_VERSION" dependency:copy-dependencies -DincludeScope=runtime \
+      -DoutputDirectory="$LIB.part" >"$LIB.log" 2>&1 || { tail -20 "$LIB.log" >&2; exit 69; }
+    mv "$LIB.part" "$LIB"; touch "$LIB/.complete"
+  fi
+  exec 8>&-
+fi
+
+# --- sweep what is dead, take free ports ----------------------------------------------------------------
+exec 9>"$ROOT/hadoop/.lock"; flock 9
+for d in "$ROOT"/hadoop/*/; do
+  d=${d%/}; [ -e "$d/owner" ] && ! alive "$d/owner" >/dev/null && [ "$d" != "$DIR" ] || continue
+  say "sweeping $d, whose owner is gone"; DIR=$d KEEP=0 bash "$here/down.sh" 9>&-
+done
+mkdir -p "$DIR"/{pid,log,conf,state,tmp}; chmod 755 "$DIR"; chmod 700 "$DIR/pid"
+[ -n "$OWNER" ] && echo "$OWNER $(birth "$OWNER")" > "$DIR/owner"
+if [ ! -s "$DIR/port" ]; then
+  taken=" $({ cat "$ROOT"/hadoop/*/port 2>/dev/null || true; } | tr '\n' ' ') "
+  for ((base = 27000; base < 28000; base += 6)); do
+    [[ $taken == *" $base "* ]] && continue
+    busy=$(ss -Hltn | awk -v b=$base '{n = split($4, a, ":"); if (a[n] >= b && a[n] < b + 6) print}')
+    [ -n "$busy" ] || { echo $base > "$DIR/port"; break; }
+  done
+  [ -s "$DIR/port" ] || { say "no free ports"; exit 75; }
+fi
+exec 9>&-
+
+# --- daemons --------------------------------------------------------------------------------------------
+[ "$KERBEROS" = 0 ] || bash "$here/kdc.sh"
+bash "$here/daemon.sh" start rm
+for ((i = 1; i <= NODES; i++)); do bash "$here/daemon.sh" start "nm$i"; done
+bash "$here/daemon.sh" wait
+cat > "$DIR/env" <<EOT
+export HADOOP_CONF_DIR=$DIR/conf/rm
+export MANIPLE_TESTBED_DIR=$DIR
+EOT
+say "YARN $HADOOP_VERSION is up after $((($(date +%s%N) - t0) / 1000000)) ms; . $DIR/env"

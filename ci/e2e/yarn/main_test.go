@@ -1,0 +1,125 @@
+//go:build e2e
+
+// Package yarn tests the clients of package yarn against real daemons of Hadoop: a ResourceManager and two
+// NodeManagers of ci/e2e/testbed/hadoop, brought up once for the package and taken down after it.
+package yarn
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
+)
+
+// limit is that of a step on a busy machine.
+const limit = 90 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv(roleVariable) != "" {
+		os.Exit(playMaster())
+	}
+	code := m.Run()
+	for _, b := range []*testbed{simple, secure} {
+		if b.dir != "" && os.Getenv(b.variable) == "" {
+			b.script("down.sh")
+		}
+	}
+	os.Exit(code)
+}
+
+// testbed is a real YARN, brought up by the first test that asks for it. Its variable names the folder of one
+// that is up already, for work on the tests.
+type testbed struct {
+	variable string
+	settings []string
+	programs []string // that it needs
+
+	once sync.Once
+	err  string
+	dir  string
+	conf *conf.Conf
+	rm   conf.ResourceManager
+}
+
+var (
+	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "curl", "ss"}}
+	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
+)
+
+// up brings the testbed up.
+func (b *testbed) up(t *testing.T) *testbed {
+	t.Helper()
+	for _, program := range b.programs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("a testbed of Hadoop needs %s", program)
+		}
+	}
+	b.once.Do(func() {
+		if b.dir = os.Getenv(b.variable); b.dir == "" {
+			b.dir = "/var/tmp/maniple-e2e/hadoop/" + b.variable[len("MANIPLE_E2E_"):] + "-" + strconv.Itoa(os.Getpid())
+			if out, err := b.script("up.sh", append(b.settings, "OWNER="+strconv.Itoa(os.Getpid()))...); err != nil {
+				b.err = err.Error() + "\n" + out
+				return
+			}
+		}
+		var err error
+		if b.conf, err = conf.Load(filepath.Join(b.dir, "conf", "rm")); err == nil {
+			var list []conf.ResourceManager
+			if list, err = b.conf.ResourceManagers(); err == nil {
+				b.rm = list[0]
+			}
+		}
+		if err != nil {
+			b.err = err.Error()
+		}
+	})
+	if b.err != "" {
+		t.Fatal("the Hadoop testbed does not come up: ", b.err)
+	}
+	return b
+}
+
+func up(t *testing.T) *testbed {
+	t.Helper()
+	return simple.up(t)
+}
+
+// script runs one of the testbed's scripts: its name and arguments, and settings.
+func (b *testbed) script(line string, env ...string) (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	words := strings.Fields(line)
+	words[0] = filepath.Join(filepath.Dir(here), "..", "testbed", "hadoop", words[0])
+	cmd := exec.CommandContext(ctx, "bash", words...)
+	cmd.Env = append(append(os.Environ(), "DIR="+b.dir), env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// client is one of the user.
+func (b *testbed) client(t *testing.T, user string) *yarn.Client {
+	t.Helper()
+	c, err := yarn.New(yarn.Config{ResourceManagers: []string{b.rm.Client}, User: user})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
