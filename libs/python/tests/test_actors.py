@@ -244,6 +244,20 @@ def test_groups(driver):
     assert group.wait(5) is False
 
 
+def test_copies_of_a_group_are_told_and_nothing_stays_of_ended_ones(driver):
+    group = placement_group([{"CPU": 1}])
+    copy = maniple.get(maniple.put(group))
+    ready = [group.ready(), copy.ready()]  # the copy asks
+    assert driver.take("GROUP_WATCH")
+    session = maniple._core.session.current()
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 2})
+    assert maniple.get(ready) == [group, group] and len(session.watching) == 1
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 6, "end": {"cause": "cancelled", "reason": "removed"}})
+    answer(driver, {})
+    maniple.cluster_resources()  # its answer comes behind the update
+    assert copy.wait(5) is False and not session.watching
+
+
 def test_a_group_s_reference_leaves_as_an_object(driver):
     group = placement_group([{"CPU": 1}])
     ref = group.ready()
@@ -257,6 +271,8 @@ def test_a_group_of_another_process(driver):
     answer(driver, {"groups": [{"id": "1.2.3", "name": "g", "bundles": 2, "phase": "created"}, {"id": "1.2.2", "name": "old", "phase": "ended"}]})
     group = get_placement_group("g")
     assert (group.id, group.bundle_count) == ("1.2.3", 2)
+    on = maniple.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group, 1)
+    maniple.remote(num_cpus=5)(int).options(scheduling_strategy=on).remote()  # what its bundles have is not known here
     ready = group.ready()
     assert wire.task_bytes(driver.take("GROUP_WATCH").fields["group"]) == wire.TASK.pack(1, 2, 3)
     driver.table("GroupUpdate", {"group": group.table_id(), "phase": 4})

@@ -188,7 +188,7 @@ class Hearing:
             fields = wire.untable(name, body)
             task = wire.task_bytes(fields.get(field))
             for call in self.watching.get(task, ()):
-                self._later.append(lambda: call(name, fields))
+                self._later.append(partial(call, name, fields))
 
         return handle
 

@@ -22,6 +22,7 @@ class PlacementGroup:
 
     def __init__(self, id: str, bundles: Sequence[Dict[str, float]]):
         self.id, self.bundle_specs = id, [dict(b) for b in bundles]
+        self._watched: Optional[_Watch] = None
 
     @property
     def bundle_count(self) -> int:
@@ -33,7 +34,7 @@ class PlacementGroup:
     def ready(self) -> ObjectRef:
         """A reference whose value is this group, once all bundles are there; its error, if they never will be."""
         session = _session.current()
-        key, watch = wire.key_of(session.mint(), 0), _watch(session, self.id)
+        key, watch = wire.key_of(session.mint(), 0), _watch(session, self)
         session.table.entries[key] = table.PENDING
         ref = session.held.made(key)
 
@@ -56,7 +57,7 @@ class PlacementGroup:
 
     def wait(self, timeout_seconds: Optional[float] = 30) -> bool:
         """Waits for the bundles. False after timeout_seconds (default 30; None: no end), or if it is removed."""
-        watch = _watch(_session.current(), self.id)
+        watch = _watch(_session.current(), self)
         return watch.wait(timeout_seconds) and watch.error() is None
 
     def explain(self) -> str:
@@ -98,6 +99,8 @@ class _Watch:
                 gate.open()
             for call in calls:
                 call()
+        if (fields.get("phase") or 0) >= _ENDED:
+            self._session.watching.pop(wire.task_of_text(self._group), None)  # nothing comes after it
 
     def when_known(self, call: Any) -> None:
         self._calls.append(call)
@@ -128,14 +131,18 @@ class _Watch:
         return exceptions.TaskPlacementGroupRemoved(f"placement group {self._group}: {end.get('reason') or end.get('cause') or 'it was removed'}")
 
 
-def _watch(session: Any, group: str) -> _Watch:
+def _watch(session: Any, group: PlacementGroup) -> _Watch:
     """The watch of a group, which is asked for if this process has not made the group."""
-    watches = session.__dict__.setdefault("_groups", {})
-    watch = watches.get(group)
-    if watch is None:
-        watch = watches[group] = _Watch(session, group)
-        session.watching.setdefault(wire.task_of_text(group), []).append(watch.update)
-        session.send(wire.table("GroupWatch", {"group": wire.task_fields(wire.task_of_text(group))}))
+    watch = group._watched
+    if watch is None or watch._session is not session:
+        watch = _begin_watch(session, group)
+        session.send(wire.table("GroupWatch", {"group": group.table_id()}))
+    return watch
+
+
+def _begin_watch(session: Any, group: PlacementGroup) -> _Watch:
+    watch = group._watched = _Watch(session, group.id)
+    session.watching.setdefault(wire.task_of_text(group.id), []).append(watch.update)
     return watch
 
 
@@ -159,9 +166,7 @@ def placement_group(
     session = _session.current()
     task = session.mint()
     group = PlacementGroup(wire.task_text(task), bundles)
-    watch = _Watch(session, group.id)
-    session.__dict__.setdefault("_groups", {})[group.id] = watch
-    session.watching.setdefault(task, []).append(watch.update)
+    _begin_watch(session, group)
     selectors = bundle_label_selector or [{}] * len(bundles)
     tables = [
         {

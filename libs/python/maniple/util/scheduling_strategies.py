@@ -93,9 +93,9 @@ def check_selector(selector: Dict[str, str]) -> Optional[str]:
 
 
 def _check_room(group: Any, index: int, resources: Dict[str, float]) -> None:
-    """Raises ValueError if no bundle that is meant can ever hold the resources."""
+    """Raises ValueError if no bundle that is meant can ever hold the resources. Of a group that was found by name they are not known."""
     bundles = group.bundle_specs if index < 0 else [group.bundle_specs[index]]
-    if not any(all(bundle.get(name, 0) >= amount for name, amount in resources.items() if not name.startswith("accelerator_type:")) for bundle in bundles):
+    if all(bundles) and not any(all(bundle.get(name, 0) >= amount for name, amount in resources.items() if not name.startswith("accelerator_type:")) for bundle in bundles):
         which = f"bundle {index} of the placement group" if index >= 0 else "any bundle of the placement group"
         raise ValueError(f"{resources} does not fit into {which}: {', '.join(str(b) for b in bundles)}")
 
