@@ -148,6 +148,8 @@ func (d *desk) take(ctx context.Context, m *mail) {
 		m.do()
 	case d.core == nil:
 		m.batch.Release() // of a process that was refused
+	case m.conn.through:
+		m.batch.Release() // it said that it says no more
 	case m.conn.template != nil:
 		d.templateSays(ctx, m.conn, m.batch)
 	default:

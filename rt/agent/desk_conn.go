@@ -27,6 +27,7 @@ type workConn struct {
 	client   bool      // the loop's core knows it as a client, too
 	made     bool      // a group
 	dirty    bool
+	through  bool            // a driver that said goodbye, and reads what its workers still print
 	met      map[uint64]bool // arenas that it can read
 	pidfd    *os.File        // of a driver; nil: its connection is all that is known of it
 	acks     []outputAck     // of output that it was sent and may not have read
@@ -146,13 +147,32 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 		}
 		return
 	}
-	d.abandon(ctx, c)
-	if d.core == nil {
-		return
-	}
 	why := "its connection broke"
 	if err == io.EOF || err == carrier.ErrClosed {
 		why = "it ended"
+	}
+	if !c.through {
+		d.driverGone(ctx, c, why)
+	}
+}
+
+// goodbye: a driver is through. Its job ends; it itself reads on until all has come that its workers printed (settled
+// by toldTemplate).
+func (d *desk) goodbye(ctx context.Context, c *workConn) {
+	j := d.jobOf(c.job)
+	if j == nil || uint32(c.process) != j.number || j.template == nil {
+		c.conn.Finish()
+		return
+	}
+	c.through = true
+	d.driverGone(ctx, c, "it ended")
+}
+
+// driverGone ends what belongs to a driver, or to a process that forked off one.
+func (d *desk) driverGone(ctx context.Context, c *workConn, why string) {
+	d.abandon(ctx, c)
+	if d.core == nil {
+		return
 	}
 	d.storeEnded(c)
 	d.brings(work.ProcessGone{Process: c.process, Why: why})
@@ -168,7 +188,7 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 		}
 		j.left = nil
 		for _, k := range d.sorted() {
-			if k.job == j.number && k.hired == nil {
+			if k.job == j.number && k.hired == nil && k != c {
 				d.refuse(k, "its driver ended")
 			}
 		}
@@ -198,6 +218,9 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn)
 	switch f.Type() {
+	case fb.FrameTypeGoodbye:
+		d.goodbye(ctx, c)
+		return
 	case fb.FrameTypeGroupCreate, fb.FrameTypeGroupCancel, fb.FrameTypeGroupWatch, fb.FrameTypeStateQuery:
 	default:
 		if !slab {

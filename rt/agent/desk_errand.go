@@ -70,12 +70,12 @@ func (d *desk) errandOpened(ctx context.Context, peer uint32, process id.Process
 		d.tellPeer(ctx, peer, &fb.ErrandCloseT{Errand: e.number, Back: true, Reason: "the node ends: " + d.over}, nil)
 		return
 	}
-	j, why := d.newJob(ctx, uint32(process), m.Name+" on "+m.Node, m.Language, m.JobConfig)
+	j, why := d.newJob(ctx, uint32(process), m.Name+" on "+m.Node, m.Language, m.JobConfig, e)
 	if j == nil {
 		d.tellPeer(ctx, peer, &fb.ErrandCloseT{Errand: e.number, Back: true, Reason: why}, nil)
 		return
 	}
-	j.errand, e.job = e, j
+	e.job = j
 	d.errands = append(d.errands, e)
 	d.brings(work.ProcessUp{Process: process, Kind: work.Owner, Job: j.number, Agent: id.Agent(peer), Node: m.Node})
 	d.later(ctx)

@@ -59,7 +59,7 @@ func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, st
 		j.drivers++
 		return j, ""
 	}
-	j, why := d.newJob(ctx, uint32(c.process), fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), a.Language, a.JobConfig)
+	j, why := d.newJob(ctx, uint32(c.process), fmt.Sprintf("%s (pid %d)", a.Name, a.Pid), a.Language, a.JobConfig, nil)
 	if j != nil {
 		d.stake.eager = true
 	}
@@ -67,7 +67,7 @@ func (d *desk) jobFor(ctx context.Context, c *workConn, a *fb.AttachT) (*job, st
 }
 
 // newJob begins a job, of a driver here or of one whose agent has tasks for this one.
-func (d *desk) newJob(ctx context.Context, number uint32, name, language, text string) (*job, string) {
+func (d *desk) newJob(ctx context.Context, number uint32, name, language, text string, of *errand) (*job, string) {
 	var config jobConfig
 	if text != "" {
 		if err := json.Unmarshal([]byte(text), &config); err != nil {
@@ -77,7 +77,7 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 	if why := config.check(language); why != "" {
 		return nil, why
 	}
-	j := &job{number: number, name: name, config: config, language: language, text: text, drivers: 1}
+	j := &job{number: number, name: name, config: config, language: language, text: text, errand: of, drivers: 1}
 	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
 	if err != nil {
 		return nil, "its job_config can't be passed on: " + err.Error()

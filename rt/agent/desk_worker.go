@@ -68,6 +68,9 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 	}
 	slices.Sort(env)
 	argv, more := j.program()
+	if j.errand != nil {
+		more = append(more, "MANIPLE_MARK_NODE="+d.node) // what workers print at the driver's own node needs none
+	}
 	env = append(append(env, more...), fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
 	d.ask(ctx, d.process, &fb.GroupCreateT{
 		Group: taskT(t.group), Name: "workers of " + j.name, Strategy: fb.StrategyStrictPack,
@@ -132,6 +135,9 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 	}
 	d.templates = slices.Delete(d.templates, i, i+1)
 	t.over, t.final = true, !t.up && always(end)
+	if c := d.conns[id.Process(t.job.number)]; c != nil && c.through {
+		c.conn.Finish()
+	}
 	if t.job.template == t {
 		t.job.template = nil
 	}

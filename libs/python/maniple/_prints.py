@@ -4,6 +4,7 @@ Each worker writes to two pipes of its own, which its template reads, for that o
 worker that crashes are read, too. Lines go on to the template's own output, with a mark:
 
     (train pid=4711) epoch 1
+    (train pid=4712, node=n2) epoch 1
 
 The name is what the worker says of itself: a line that begins with SPEAKER, written when it begins with another
 function, or as an actor once. A carriage return begins a line anew, as on a terminal: of a progress bar's hundred states the
@@ -35,9 +36,10 @@ class _Source:
 class Prints:
     """The pipes of all workers of a template. Nothing here blocks."""
 
-    def __init__(self, poll: "select.poll", outputs: Tuple[int, int] = (1, 2)):
-        """outputs: descriptors to which standard output and error go on."""
+    def __init__(self, poll: "select.poll", outputs: Tuple[int, int] = (1, 2), node: str = ""):
+        """outputs: descriptors to which standard output and error go on. node: this one, where that is not the driver's."""
         self._poll, self._outputs = poll, outputs
+        self._where = b", node=" + node.encode("utf-8", "replace") if node else b""
         self._sources: Dict[int, _Source] = {}
         self._waiting = {fd: bytearray() for fd in outputs}
         self._writing: Set[int] = set()  # outputs of which poll tells that they take more
@@ -128,7 +130,7 @@ class Prints:
                 self._line(out, source, line)
             source.name = name or _NOBODY
             return
-        out += b"(%b pid=%d) %b\n" % (source.name, source.pid, _shown(line))
+        out += b"(%b pid=%d%b) %b\n" % (source.name, source.pid, self._where, _shown(line))
 
     def _flush(self, source: _Source) -> None:
         if source.part:

@@ -191,7 +191,7 @@ class _Template:
         self._poll = select.poll()
         for fd in (sock.fileno(), self._woken):
             self._poll.register(fd, select.POLLIN)
-        self.prints = Prints(self._poll)
+        self.prints = Prints(self._poll, node=os.environ.pop("MANIPLE_MARK_NODE", ""))
 
     def _terminated(self, signum: int, frame: Any) -> None:
         self._ending = True

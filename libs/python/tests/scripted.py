@@ -63,6 +63,8 @@ class Peer:
             self.handler(frame)
         else:
             self.inbox.put(frame)
+        if name == "GOODBYE" and self.attach and int(self.attach["kind"]) == dial.DRIVER:
+            self.close()  # nothing of what its workers print is still to come
 
     def take(self, *names, patience=PATIENCE):
         """The next frame of one of these names (none given: of any); others are kept for later."""

@@ -113,6 +113,18 @@ def test_who_does_not_read_stops_those_who_print_and_nobody_else(world):
     assert w.got[1].count(b"line of sixteen") == sent // 16
 
 
+def test_lines_of_another_node_say_which():
+    reads, writes = os.pipe(), os.pipe()
+    prints = Prints(select.poll(), (writes[1], writes[1]), node="n2")
+    prints.add([reads[0], reads[0]], 7)
+    os.write(reads[1], SPEAKER + b"f\nhello\n")
+    prints.event(reads[0])
+    prints.last(0)
+    assert os.read(writes[0], 100) == b"(f pid=7, node=n2) hello\n"
+    assert fold._MARK.match("(f pid=7, node=n2) hello").group(1) == "7, node=n2"
+    _prints.close([*reads, *writes])
+
+
 def test_without_descriptors_there_is_no_pipe(world):
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 4, soft[1]))  # room for few

@@ -150,6 +150,9 @@ func (c *Core) onTable(p *process, f frame) {
 		c.onQuery(p, m, f)
 	case *fb.GoodbyeT:
 		p.goodbye = true
+		if p.kind == Driver {
+			c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
+		}
 	}
 }
 

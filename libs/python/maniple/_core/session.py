@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from time import monotonic, sleep
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from maniple import exceptions
@@ -21,6 +22,7 @@ from maniple._core.table import PENDING
 from maniple._core.wire import NO_TASK, PICKLE, key_of
 from maniple._core.waiting import Waiting
 
+_LAST_LINES = 0.5  # seconds that the last lines of workers have to come
 _MAX_SHAPES = 65_000  # the agent takes 65,535
 _pack_submit, _pack_call, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.RELEASE.pack
 
@@ -259,6 +261,14 @@ class Session(Giving, Hearing, Waiting):
         if self.on_end:
             self.on_end(why)
 
+    def _hear_last(self) -> None:
+        """Waits for the last of what workers print: then the agent closes the connection."""
+        if self.kind != dial.DRIVER or not self.prints.shown:
+            return
+        end = monotonic() + _LAST_LINES
+        while not self.table.closed and monotonic() < end:
+            sleep(0.002)
+
     def close(self, reason: str = "shutdown() was called") -> None:
         """Flushes, says goodbye, and ends the connection; who still waits gets an error."""
         if not self.table.closed:
@@ -267,6 +277,7 @@ class Session(Giving, Hearing, Waiting):
                     self.slabs.leave()
                 self.connection.send(wire.table("Goodbye", {"reason": reason}))
                 self.connection.flush()
+                self._hear_last()
             except (OSError, ValueError):  # gone already
                 pass
         self.table.close(exceptions.SystemFault(f"maniple is not connected any more: {reason}; call maniple.init()"))
