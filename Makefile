@@ -31,8 +31,8 @@ bars-%: ## every bar of an issue: bars-first-light (BARS_SUITE=3 with make test 
 generate: ## generated code, with flatc built from the pinned module
 	$(GO) run ./ci/gen
 
-wheel: ## dist/maniple-*.whl, which carries the binary
-	python=$$(ci/python/env.sh dev) && $$python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./libs/python && ls dist/*.whl
+wheel: ## dist/maniple-*.whl, which carries the binary and, with a C compiler and Python.h here, the extension
+	python=$$(ci/python/env.sh dev) && ci/python/fast.sh $$python && $$python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./libs/python && ls dist/*.whl
 
 clean: ## what was built
 	rm -rf build dist libs/python/build

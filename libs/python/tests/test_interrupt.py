@@ -97,9 +97,12 @@ maniple.put(b"ready")
 interrupts = 0
 while interrupts < 200:
     try:
-        armed = True
-        while True:
-            maniple.put(b"y" * 3000)
+        try:
+            armed = True
+            while True:
+                maniple.put(b"y" * 3000)
+        finally:  # a second one may come before this is done
+            armed = False
     except KeyboardInterrupt:
         armed = False
         interrupts += 1
