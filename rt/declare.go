@@ -23,9 +23,8 @@ type declaration struct {
 
 // known is what a client's agent was told of a declaration.
 type known struct {
-	client  *Client
-	number  uint64
-	methods int
+	client *Client
+	number uint64
 }
 
 // registry are the declarations of this binary.

@@ -29,10 +29,7 @@ func Find(ctx context.Context, address string) (string, error) {
 		given = os.Getenv("MANIPLE_ADDRESS")
 	}
 	if given != "" {
-		path := strings.TrimPrefix(given, "unix:")
-		if strings.HasPrefix(path, "//") {
-			path = path[2:]
-		}
+		path := strings.TrimPrefix(strings.TrimPrefix(given, "unix:"), "//")
 		if filepath.IsAbs(path) {
 			return path, nil
 		}

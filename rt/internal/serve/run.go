@@ -93,6 +93,9 @@ func (w *worker) do(j *job) (value session.Encoded, err error) {
 			err = fmt.Errorf("its deadline has passed: %w", err)
 		}
 	}()
+	if ctx.Err() != nil { // its deadline has passed before it began
+		return value, errCancelled
+	}
 	code, err := w.code(j)
 	if err != nil {
 		return value, err

@@ -39,7 +39,6 @@ type worker struct {
 	names   map[uint64]string   // of functions, by number
 	methods map[uint64][]string // by class
 	shapes  map[uint32]*fb.ShapeT
-	actor   id.Task
 	class   *Class
 	called  []string // methods of the actor, by number
 	self    any

@@ -123,7 +123,7 @@ func TestWhatCanNotBeSent(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	_, err := Encode(layer{"l", make([]inner, 4)}, "arg")
+	_, err := Encode(layer{"l", []inner{{hook: func() {}}, {}}}, "arg")
 	refuse(err, "arg.Weights[0].hook: a func can't be sent")
 	_, err = Encode(layer{}, "arg")
 	refuse(err, "arg.Weights[].hook: a func can't be sent")
