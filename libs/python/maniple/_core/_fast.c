@@ -647,7 +647,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
             return work;
         }
         Py_BEGIN_ALLOW_THREADS
-        nap(&l->work, was, SLICE);
+        nap(&l->work, was, 10 * SLICE);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals()) return NULL;
     }

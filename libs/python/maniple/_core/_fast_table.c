@@ -117,13 +117,11 @@ static PyObject *entries_get(PyObject *self, PyObject *key) {
 }
 
 static int entries_set(PyObject *self, PyObject *key, PyObject *value) {
-    PyObject *old = look(self, key, true);
-    if (!old && PyErr_Occurred()) return -1;
-    Py_XDECREF(old);
+    Seen seen = {.found = false};
+    if (PyBytes_Check(key) && PyBytes_Size(key) == KEY_SIZE) seen = see(link_of(entries_of(self)->link), (const uint8_t *)PyBytes_AsString(key), true, NULL);
+    Py_XDECREF(seen.payload);
     if (value) return PyDict_SetItem(entries_of(self)->others, key, value);
-    if (old) return 0;
-    PyErr_SetObject(PyExc_KeyError, key);
-    return -1;
+    return seen.found ? 0 : PyDict_DelItem(entries_of(self)->others, key);
 }
 
 static int entries_contains(PyObject *self, PyObject *key) {
