@@ -41,6 +41,8 @@
 //	AGENT-11: with the agent, its connections: drivers and workers of a killed agent end, and it leaves no worker.
 //	AGENT-12: shared memory that a process was lent, or looks at, is nobody else's before the process said that it is
 //	         done or ended itself; the end of its connection is not that.
+//	AGENT-13: tasks run where the head has placed what they use, here or at another agent, and are the owner's wherever
+//	         they run: with the session of the two agents, or with the job, ends what one runs for the other.
 //
 // Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of
 // output per stream and incarnation.
