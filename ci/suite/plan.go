@@ -14,7 +14,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 		{name: "staticcheck", argv: []string{"bash", "ci/lint/staticcheck.sh"}, budget: 2 * time.Minute},
 		{name: "go", argv: []string{"go", "test", "-json", "-timeout", "10m", "./..."}, count: countGo, budget: 3 * time.Minute},
 	}
-	python := part{name: "python", argv: pytest, count: countPytest, budget: time.Minute}
+	python := part{name: "python", argv: pytest, count: countPytest, budget: 3 * time.Minute}
 	switch name {
 	case "check":
 		return append(check, python), 15 * time.Minute, true

@@ -13,6 +13,9 @@ python3-venv   /usr/bin/python3 -c "import venv, ensurepip"
 iproute2       PATH=$PATH:/sbin:/usr/sbin command -v ip
 util-linux     command -v setpriv && command -v runuser && command -v flock
 procps         command -v ps
+curl           command -v curl
+openjdk-17-jre-headless command -v java
+maven          command -v mvn
 passwd         PATH=$PATH:/sbin:/usr/sbin command -v useradd'
 [ "${1:-}" = --list ] && { printf '%s\n' "$wanted"; exit 0; }
 missing=

@@ -51,8 +51,8 @@ type testbed struct {
 }
 
 var (
-	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "curl", "ss"}}
-	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
+	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "mvn", "curl", "ss"}}
+	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
 )
 
 // up brings the testbed up.
@@ -60,6 +60,9 @@ func (b *testbed) up(t *testing.T) *testbed {
 	t.Helper()
 	for _, program := range b.programs {
 		if _, err := exec.LookPath(program); err != nil {
+			if os.Getuid() == 0 { // ci/suite/prepare.sh would have installed it
+				t.Fatalf("a testbed of Hadoop needs %s", program)
+			}
 			t.Skipf("a testbed of Hadoop needs %s", program)
 		}
 	}
