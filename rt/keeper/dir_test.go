@@ -158,7 +158,7 @@ func TestTwoUsers(t *testing.T) {
 		t.Skip("needs root to be two users")
 	}
 	tmp := t.TempDir()
-	if err := errors.Join(os.Chmod(tmp, 0o1777), os.Chmod(filepath.Dir(tmp), 0o755), os.Chmod(filepath.Dir(filepath.Dir(tmp)), 0o1777)); err != nil {
+	if err := errors.Join(os.Chmod(tmp, 0o777|os.ModeSticky), os.Chmod(filepath.Dir(tmp), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	exe := copyExecutable(t, tmp)
