@@ -279,6 +279,12 @@ func (n *Node) stepLocked(ev work.Event) {
 			}
 		}
 	}
+	for _, k := range n.core.Wants().Away {
+		if k.Where != "" { // what the head would find
+			n.stepLocked(work.Waits{Class: k.Class, Why: "n1 is the only node", Never: true})
+			return
+		}
+	}
 	n.timer.Reset(max(0, time.Duration(min(n.core.NextDeadline()-now, int64(time.Hour)))))
 }
 
