@@ -127,7 +127,7 @@ func (b bar) result(got runs, alone bool, folders ...string) Result {
 	ours, err := b.samples(got.ours, got.err)
 	theirs, theirErr := b.samples(got.theirs, got.err)
 	if err == nil && b.beside && theirErr != nil {
-		err = fmt.Errorf("Ray: %w", theirErr)
+		err = fmt.Errorf("with Ray: %w", theirErr)
 	}
 	wanted, had := pairs, len(ours)
 	if alone && got.longest > long {

@@ -73,7 +73,7 @@ func TestEveryBarHasItsLine(t *testing.T) {
 		{"the deadline in the second run", faster("x", "a", "1/s", 2), runs{ours: append(ran(1), map[string]part{}), theirs: ran(1), err: errors.New("it did not end")}, false, "it did not end"},
 		{"said before the deadline", atLeast("x", "a", "1/s", perSecond, 2), runs{ours: ran(1, 1), theirs: ran(1), err: errors.New("it did not end")}, false, "2 of 7 runs: it did not end"},
 		{"one part failed once", faster("x", "a", "1/s", 2), runs{ours: broken, theirs: ran(seven...)}, false, "no such thing"},
-		{"Ray's part failed", faster("x", "a", "1/s", 2), runs{ours: ran(seven...), theirs: broken}, false, "Ray: a: no such thing"},
+		{"Ray's part failed", faster("x", "a", "1/s", 2), runs{ours: ran(seven...), theirs: broken}, false, "with Ray: a: no such thing"},
 		{"Ray's part failed, and no bar hangs on it", atLeast("x", "a", "1/s", perSecond, 2), runs{ours: ran(seven...), theirs: broken}, false, ""},
 		{"a part that no program says", faster("x", "b", "1/s", 2), runs{ours: ran(seven...), theirs: ran(seven...)}, false, "did not say"},
 		{"a figure that is not there", atMost("x", "a", "us", cpuEach, 2), runs{ours: ran(seven...), theirs: ran(seven...)}, false, `no "cpu"`},

@@ -247,12 +247,12 @@ class _Target:
     def __init__(self, ref: ObjectRef, class_name: str, groups: Tuple[str, ...], max_pending: int, max_task_retries: int, signatures: "Mapping[str, Signature]"):
         self.ref, self.id, self.class_name, self.groups = ref, ref.binary()[: wire.TASK_SIZE], class_name, groups
         self.max_pending, self.max_task_retries, self.signatures = max_pending, max_task_retries, signatures
-        self.pending: List[bytes] = []
+        self.pending: List[ObjectRef] = []  # held, or a call of which nobody wants the result would count as done
 
     def count_pending(self, session: Any) -> None:
         """Raises PendingCallsLimitExceeded if this process has too many calls out."""
         entries = session.table.entries
-        self.pending[:] = [key for key in self.pending if entries.get(key) is PENDING]
+        self.pending[:] = [ref for ref in self.pending if entries.get(ref.binary()) is PENDING]
         if len(self.pending) >= self.max_pending:
             raise exceptions.PendingCallsLimitExceeded(f"{len(self.pending)} calls wait at the actor, as many as its max_pending_calls")
 
@@ -300,8 +300,8 @@ class ActorMethod:
         if self._retry and not isinstance(self._retry, bool):
             kwargs = {**kwargs, RETRY_TYPES: tuple(self._retry)}
         made = session.call(self._id, self._method, self._shape, self._returns, args, kwargs)
-        if self._limited and isinstance(made, ObjectRef):
-            self._target.pending.append(made.binary())
+        if self._limited:
+            self._target.pending += [made] if isinstance(made, ObjectRef) else made[:1] if isinstance(made, list) else []
         return made
 
     def _introduce(self, session: Any) -> None:
