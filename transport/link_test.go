@@ -42,13 +42,17 @@ func TestLinkFaults(t *testing.T) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 0))
-				_, w := simWorld(t, seed, simnet.Shape{
+				shape := simnet.Shape{
 					Latency: time.Duration(r.IntN(5)) * time.Millisecond,
 					Jitter:  time.Duration(r.IntN(5)) * time.Millisecond,
 					Break:   0.02 * r.Float64(),
 					Loss:    0.01 * r.Float64(),
 					Chop:    []int{0, 7, 1000}[r.IntN(3)],
-				})
+				}
+				if shape.Chop > 0 {
+					shape.Loss = 0 // what loses bytes inside a frame is neither TCP nor TLS, and may look like another frame
+				}
+				_, w := simWorld(t, seed, shape)
 				quick := func(c *transport.LinkConfig) { c.Core.AckTimeout = 200 * time.Millisecond }
 				s := transporttest.NewSite(t, w, quick)
 				d := transporttest.Dial(t, w, quick, nil)

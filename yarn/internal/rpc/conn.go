@@ -164,6 +164,9 @@ func (c *conn) do(ctx context.Context, k *call) (body []byte, sent bool, err err
 	}
 }
 
+// lastWords is how long is waited for what a server said before it stopped to take anything.
+const lastWords = time.Second
+
 // write is the loop that sends, and closes the connection when it was idle.
 func (c *conn) write() {
 	defer c.running.Done()
@@ -175,6 +178,10 @@ func (c *conn) write() {
 			// A server that takes nothing more for so long is no better than a dead one.
 			c.nc.SetWriteDeadline(time.Now().Add(time.Minute))
 			if err := c.send(k.frame); err != nil {
+				select { // a server that refuses says why before it closes: what read finds is the better reason
+				case <-c.done:
+				case <-time.After(lastWords):
+				}
 				c.fail(broken(err))
 			}
 			idle.Reset(c.idle)
