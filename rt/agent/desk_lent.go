@@ -21,6 +21,7 @@ type lent struct {
 	where   string
 	create  *fb.GroupCreateT
 	bundles []*fb.BundlePlaceT // here
+	home    bool               // what is to be spread fits on this node, too, so no other one is needed
 	there   bool
 	gone    bool // given back
 	said    int64
@@ -119,7 +120,7 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 	d.lentDue[k.Class] = d.l.now() + lentAgain
 	for range groups {
 		d.stake.asked++
-		l := &lent{group: d.mint(), class: k.Class, where: k.Where}
+		l := &lent{group: d.mint(), class: k.Class, where: k.Where, home: strategy == fb.StrategySpread && d.stake.could(k.Lease)}
 		l.create = &fb.GroupCreateT{Group: taskT(l.group), Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: strategy, Wait: int64(lentWait)}
 		for range bundles {
 			l.create.Bundles = append(l.create.Bundles, bundle)
@@ -181,7 +182,7 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 		}
 		if u.End != nil && u.End.Cause == "infeasible" {
 			d.lentDue[l.class] = d.l.now() + lentNever
-			d.brings(work.Waits{Class: l.class, Why: u.End.Reason, Never: true})
+			d.brings(work.Waits{Class: l.class, Why: u.End.Reason, Never: !l.home})
 		}
 	}
 	return true

@@ -72,3 +72,23 @@ func TestLentByNobody(t *testing.T) {
 		t.Errorf("the next question is due in %v", time.Duration(next-now))
 	}
 }
+
+// Where the other nodes died, what is to be spread runs at home, and nobody is told that it never can.
+func TestSpreadWithoutOthers(t *testing.T) {
+	for cpus, impossible := range map[int64]bool{1: false, 9: true} {
+		now := int64(time.Second)
+		d := alone(&now)
+		d.nodes[2], d.up = "n2", 2
+		d.stake.total = map[string]float64{"CPU": 2}
+		lease := []work.Amount{{Name: "CPU", Amount: cpus * whole}}
+		d.wants = &work.Wants{Away: []work.Lack{{Class: 3, Where: "spread", Shape: &fb.ShapeT{Strategy: "spread"}, Lease: lease, Tasks: 1, Since: now}}}
+		d.settleLent(t.Context())
+		if len(d.asked()) != 1 {
+			t.Fatal("the others were not asked")
+		}
+		d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: "infeasible", Reason: "n2 died"}}, nil)
+		if s := fmt.Sprintf("%+v", d.events); !strings.Contains(s, fmt.Sprint("Why:n2 died Never:", impossible)) {
+			t.Errorf("%d CPUs: the core hears %s", cpus, s)
+		}
+	}
+}
