@@ -59,7 +59,22 @@ func Slurm(t testing.TB) *Cluster {
 	if upErr != nil {
 		t.Fatalf("the Slurm testbed does not come up: %v\n%s", upErr, upText)
 	}
+	cluster.settle(t)
 	return cluster
+}
+
+// settle waits until Slurm has cleaned up after the test before: a node whose job completes still is not
+// given to the next one, which then gets others than a test names.
+func (c *Cluster) settle(t testing.TB) {
+	t.Helper()
+	var jobs string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		out, err := c.Command(t.Context(), "/", "squeue", "-h").Output()
+		if jobs = string(out); err == nil && jobs == "" {
+			return
+		}
+	}
+	t.Logf("jobs of before are still there:\n%s", jobs)
 }
 
 func bringUp() (*Cluster, string, error) {

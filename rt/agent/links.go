@@ -110,12 +110,7 @@ func (l *loop) watchHead(ctx context.Context) {
 	h.calm = cancel
 	h.mu.Unlock()
 	alive := transport.NewLiveness(transport.LivenessConfig{
-		Turns: func(ctx context.Context) (n uint64, err error) {
-			if !l.ask(ctx, func() { n = l.turns }) {
-				return 0, context.Canceled
-			}
-			return n, nil
-		},
+		Turns: l.turnsNow,
 		OnSilent: func() {
 			l.log.Warn("the head is silent: its connection is cut")
 			h.mu.Lock()
@@ -204,41 +199,56 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 			return
 		}
 		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
-		var link *transport.Link
-		var process uint32
-		fresh := false
+		var in admission
 		hello, welcome, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (w *fb.WelcomeT, r *fb.RefuseT) {
-			admit := func() { link, fresh, w, r = l.admit(ctx, m, h, p) }
-			if h.Purpose == fb.PurposeWork {
-				admit = func() { process, w, r = l.admitWork(ctx, m, h, p) }
-			}
-			if !l.ask(ctx, admit) {
+			a, ok := ask(ctx, l, func() (a admission) {
+				if h.Purpose == fb.PurposeWork {
+					a.process, a.welcome, a.refuse = l.admitWork(ctx, m, h, p)
+				} else {
+					a.link, a.fresh, a.welcome, a.refuse = l.admit(ctx, m, h, p)
+				}
+				return a
+			})
+			if !ok {
 				return nil, &fb.RefuseT{Code: fb.RefuseCodeBusy, Text: "the agent ends"}
 			}
-			return w, r
+			in = a
+			return a.welcome, a.refuse
 		})
 		if err != nil {
 			l.log.Warn("a connection was refused", "from", conn.Peer().Addr, "error", err)
 			_ = conn.Close()
-			if fresh { // nobody knows of its session
-				link.Kill(err)
+			if in.fresh { // nobody knows of its session
+				in.link.Kill(err)
 			}
 			return
 		}
 		if hello.Purpose == fb.PurposeWork {
-			l.desk.attached(ctx, conn, process)
+			l.desk.attached(ctx, conn, in.process)
 			return
 		}
-		if fresh && hello.Role == fb.RoleAgent && !l.ask(ctx, func() { l.tookPeer(ctx, hello.Agent, link) }) {
-			_ = conn.Close()
-			link.Kill(transport.ErrClosed)
-			return
+		if in.fresh && hello.Role == fb.RoleAgent {
+			took := func() bool { l.tookPeer(ctx, hello.Agent, in.link); return true }
+			if _, ok := ask(ctx, l, took); !ok {
+				_ = conn.Close()
+				in.link.Kill(transport.ErrClosed)
+				return
+			}
 		}
 		_ = conn.SetDeadline(time.Time{})
-		if err := link.Attach(conn, welcome, hello.Received); err != nil {
+		if err := in.link.Attach(conn, welcome, hello.Received); err != nil {
 			l.log.Warn("a connection broke at once", "error", err)
 		}
 	})
+}
+
+// admission is what the loop decided about a connection: a link, or the process whose work it carries.
+type admission struct {
+	link    *transport.Link
+	fresh   bool
+	process uint32
+	welcome *fb.WelcomeT
+	refuse  *fb.RefuseT
 }
 
 // greetTimeout bounds TLS and the handshake of a connection that came in.

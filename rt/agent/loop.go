@@ -160,18 +160,28 @@ func (l *loop) poster(ctx context.Context) poster {
 	return func(ev Event) bool { return l.post(ctx, item{ev: ev}) }
 }
 
-// ask runs f on the loop and waits for it; false: the loop is over.
-func (l *loop) ask(ctx context.Context, f func()) bool {
-	done := make(chan struct{})
-	if !l.post(ctx, item{do: func(context.Context) { f(); close(done) }}) {
-		return false
+// ask runs f on the loop and waits for what it returns; false: the loop is over, or f has yet to run. What f
+// finds comes in its result: nobody reads a variable that f may still write after the asker has left.
+func ask[T any](ctx context.Context, l *loop, f func() T) (found T, ok bool) {
+	answer := make(chan T, 1) // the loop waits for no asker
+	if !l.post(ctx, item{do: func(context.Context) { answer <- f() }}) {
+		return found, false
 	}
 	select {
-	case <-done:
-		return true
+	case found = <-answer:
+		return found, true
 	case <-ctx.Done():
-		return false
+		return found, false
 	}
+}
+
+// turnsNow is how often the loop has turned, which only one that goes on tells.
+func (l *loop) turnsNow(ctx context.Context) (uint64, error) {
+	n, ok := ask(ctx, l, func() uint64 { return l.turns })
+	if !ok {
+		return 0, context.Canceled
+	}
+	return n, nil
 }
 
 // goes runs f as one of the loop's goroutines.

@@ -212,12 +212,7 @@ func (l *loop) watch(ctx context.Context, agent id.Agent, m *memberLink) {
 	watching, calm := context.WithCancel(ctx)
 	m.calm = calm
 	m.alive = transport.NewLiveness(transport.LivenessConfig{
-		Turns: func(ctx context.Context) (n uint64, err error) {
-			if !l.ask(ctx, func() { n = l.turns }) {
-				return 0, context.Canceled
-			}
-			return n, nil
-		},
+		Turns: l.turnsNow,
 		OnSilent: func() {
 			l.post(ctx, item{do: func() {
 				if l.members[agent] == m {

@@ -94,9 +94,13 @@ func (f *Fake) write() {
 }
 
 // Environ is an environment with the stand-ins before everything else on the PATH, and without the
-// configuration of a Slurm that this machine may have.
+// configuration of a Slurm that this machine may have. A stand-in under -race would sleep for a second
+// at its end.
 func (f *Fake) Environ(more ...string) []string {
-	return append([]string{"PATH=" + f.dir + ":/usr/bin:/bin", variable + "=" + f.dir, "HOME=" + f.dir, "SLURM_CONF=" + f.dir + "/slurm.conf"}, more...)
+	return append([]string{
+		"PATH=" + f.dir + ":/usr/bin:/bin", variable + "=" + f.dir, "HOME=" + f.dir, "SLURM_CONF=" + f.dir + "/slurm.conf",
+		"GORACE=atexit_sleep_ms=0",
+	}, more...)
 }
 
 // Calls lists the calls so far, in order.

@@ -44,7 +44,7 @@ func TestLoginNodeBehindAFirewall(t *testing.T) {
 	if out, code := sh.Line(t, short, c.Binary+" nodes"); code != 0 || !strings.Contains(out, "n2") {
 		t.Errorf("nodes: exit %d\n%s", code, out)
 	}
-	if out, code := sh.Line(t, short, c.Binary+" run -- sh -c 'echo rank $RANK; exit 4'"); code != 4 || !strings.Contains(out, "rank 0") {
+	if out, code := sh.Line(t, short, c.Binary+" run -- sh -c 'echo rank $RANK; test $RANK = 1 || exit 4; sleep 60'"); code != 4 || !strings.Contains(out, "rank 0") {
 		t.Errorf("run: exit %d\n%s", code, out)
 	}
 	if out, code := sh.Line(t, short, c.Binary+" down"); code != 0 {
