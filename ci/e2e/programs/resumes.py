@@ -1,16 +1,21 @@
 """A program as sites want them: when it is told to end it saves, and the next time it goes on from there.
 
 Usage: resumes.py FOLDER   counts until FOLDER/go exists; a save takes two seconds, as a checkpoint does.
+
+As programs do, it leaves something behind when it is told to end: a process in a session of its own that heeds no signal.
 """
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
 folder, rank = sys.argv[1], os.environ.get("RANK", "driver")
 checkpoint = os.path.join(folder, "checkpoint." + rank)
 told = []
+quiet = subprocess.DEVNULL
+deaf = subprocess.Popen(["sh", "-c", "trap '' TERM INT HUP; while :; do sleep 1; done"], start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet)
 signal.signal(signal.SIGTERM, lambda *_: told.append(time.time()))
 
 try:
@@ -34,4 +39,5 @@ if told:
     os.rename(checkpoint + ".new", checkpoint)
     print(f"saved step {step}", flush=True)
     sys.exit(3)
+deaf.kill()
 print(f"done at step {step}", flush=True)

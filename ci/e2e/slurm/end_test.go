@@ -146,7 +146,7 @@ func TestScancel(t *testing.T) {
 func TestScancelOfTheDeaf(t *testing.T) {
 	c := e2e.Slurm(t)
 	dir := c.Folder(t)
-	id := e2e.JobID(t, c.Run(t, short, dir, append(append([]string{c.Binary, "submit", "--parsable"}, twoByTwo...), "--", "sh", "-c", `trap "" TERM; : > ready-$RANK; while :; do sleep 1; done`)...))
+	id := e2e.JobID(t, c.Run(t, short, dir, append(append([]string{c.Binary, "submit", "--parsable"}, twoByTwo...), "--", "sh", "-c", `trap "" TERM; setsid sh -c 'while :; do sleep 1; done' & : > ready-$RANK; while :; do sleep 1; done`)...))
 	e2e.Until(t, short, "four ranks run", func() bool {
 		found, _ := filepath.Glob(filepath.Join(dir, "ready-?"))
 		return len(found) == 4
