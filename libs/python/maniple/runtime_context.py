@@ -54,10 +54,11 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """This actor was restarted. Raises RuntimeError outside of one."""
-        task = running.get()
-        if task is None or task.actor is None:
+        from maniple import _execute
+
+        if self.get_actor_id() is None:
             raise RuntimeError("was_current_actor_reconstructed is only for actors")
-        return _session.current().sequences.get(task.actor, (0, 0))[0] > 1
+        return bool(_execute.actor_facts.get("life", 0) > 1)
 
     @property
     def current_actor(self) -> Any:

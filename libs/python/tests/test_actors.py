@@ -9,7 +9,7 @@ import pytest
 
 import maniple
 from maniple import exceptions
-from maniple._core import values, wire
+from maniple._core import session, values, wire
 from maniple.util import get_placement_group, placement_group, remove_placement_group
 from scripted import arguments
 
@@ -80,6 +80,28 @@ def test_numbers_begin_anew_with_an_actor_s_next_life(driver):
     a.add.remote()
     fields = driver.take("CALL").fields
     assert (fields.sequence, fields.incarnation) == (1, 2)
+
+
+def test_nothing_is_kept_of_an_actor_without_handles(driver):
+    a = Counter.remote(0)
+    driver.take("CREATE")
+    name, sequences = a._id, session.current().sequences
+
+    def lives(incarnation):
+        driver.table("ActorState", {"actor": wire.task_fields(name), "phase": 1, "incarnation": incarnation, "reason": "", "node": "n1"})
+        answer(driver, {})
+        maniple.cluster_resources()  # its answer comes behind the state
+
+    lives(1)
+    call = a.add.remote()
+    driver.result(driver.take("CALL").fields.task, 1)
+    assert maniple.get(call) == 1 and list(sequences) == [name]
+    del a, call
+    while driver.take("RELEASE").fields.object != wire.key_of(name, 0):
+        pass
+    assert not sequences
+    lives(2)  # the agent said it before it heard of the release
+    assert not sequences
 
 
 def test_a_call_of_another_group_and_of_none(driver):

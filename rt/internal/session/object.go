@@ -119,6 +119,9 @@ func (h *Hold) releaseLocked() {
 		return
 	}
 	delete(s.objects, o.id)
+	if o.id.Index == 0 {
+		delete(s.actors, o.id.Task) // if it is one
+	}
 	if o.value == nil {
 		s.tellReleased(o)
 		return

@@ -19,10 +19,11 @@ type said struct {
 	function uint64
 }
 
-// sequence is what an actor's calls of this process are numbered by.
-type sequence struct {
-	incarnation uint32
-	last        uint64
+// calls is what an actor's calls of this process are numbered by, while this process holds it.
+type calls struct {
+	life     uint32 // its incarnation, as the agent said last
+	numbered uint32 // that of the last call
+	last     uint64
 }
 
 // Encoded is a value to be sent: its bytes, and the objects inside of it, which it holds until Done.
@@ -176,19 +177,18 @@ func (s *Session) Call(ctx context.Context, actor *Hold, method, shape uint32, a
 	s.saying.Lock() // SES-5
 	defer s.saying.Unlock()
 	h := s.expect(name)
-	n := s.numbers[to]
 	s.mu.Lock()
-	incarnation := s.actors[to]
-	s.mu.Unlock()
-	if incarnation > n.incarnation {
-		if n.incarnation != 0 { // else what left for its first life is numbered already
+	n := s.actors[to]
+	if n.life > n.numbered {
+		if n.numbered != 0 { // else what left for its first life is numbered already
 			n.last = 0
 		}
-		n.incarnation = incarnation
+		n.numbered = n.life
 	}
 	n.last++
-	s.numbers[to] = n
-	f.SetIncarnation(n.incarnation)
+	s.actors[to] = n
+	s.mu.Unlock()
+	f.SetIncarnation(n.numbered)
 	f.SetSequence(n.last)
 	s.Send(f, Heads(a.Deps, a.Value.Refs), a.Value.Bytes)
 	s.Flush()

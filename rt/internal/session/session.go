@@ -59,10 +59,9 @@ type Session struct {
 	current atomic.Pointer[Task]
 	memory  *memory // nil: there is no shared memory
 
-	saying  sync.Mutex // orders what is said once, and calls by their numbers
-	shapes  map[string]uint32
-	said    map[said]bool
-	numbers map[id.Task]sequence
+	saying sync.Mutex // orders what is said once, and calls by their numbers
+	shapes map[string]uint32
+	said   map[said]bool
 
 	mu      sync.Mutex
 	why     error // of ended
@@ -70,8 +69,8 @@ type Session struct {
 	objects map[id.Object]*object
 	answers map[uint64]chan answer
 	groups  map[id.Task]func(*fb.GroupUpdateT)
-	actors  map[id.Task]uint32 // incarnations
-	running int                // tasks
+	actors  map[id.Task]calls
+	running int // tasks
 }
 
 // Attach connects to the agent at path, and attaches with what fields say.
@@ -94,8 +93,8 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 	s := &Session{
 		Agent: id.Agent(attached.Agent), Process: id.Process(attached.Process), Job: attached.Job, Node: attached.Node, Cluster: attached.Cluster, Path: path,
 		hooks: hooks, limit: int(attached.InlineLimit), ended: make(chan struct{}),
-		shapes: map[string]uint32{}, said: map[said]bool{}, numbers: map[id.Task]sequence{},
-		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]uint32{},
+		shapes: map[string]uint32{}, said: map[said]bool{},
+		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{},
 	}
 	if s.limit == 0 {
 		s.limit = 100 << 10
@@ -213,8 +212,11 @@ func (s *Session) frame(f work.Frame, later *[]func()) error {
 			}
 		}
 	case *fb.ActorStateT:
-		if m.Actor != nil {
-			s.actors[TaskOf(m.Actor)] = max(m.Incarnation, s.actors[TaskOf(m.Actor)])
+		actor := TaskOf(m.Actor)
+		if s.objects[id.Object{Task: actor}] != nil { // else it was let go of meanwhile
+			n := s.actors[actor]
+			n.life = max(n.life, m.Incarnation)
+			s.actors[actor] = n
 		}
 	case *fb.NoticeT:
 		if s.hooks.Notice != nil {

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
-from maniple._core import frames, table, wire
+from maniple._core import dial, frames, table, wire
 from maniple._core.arenas import Arenas
 from maniple._core.connection import Frame
 from maniple._core.fold import Fold, say
@@ -22,6 +22,7 @@ _OBJECT = wire.OBJECT_SIZE
 class Hearing:
     """The part of a session that hears. A session has what is named here."""
 
+    kind: int
     table: Table
     held: Held
     arenas: Arenas
@@ -198,10 +199,9 @@ class Hearing:
     def _actor_locked(self, corr: int, body: bytes, payload: Any) -> None:
         fields = wire.untable("ActorState", body)
         actor, incarnation = wire.task_bytes(fields.get("actor")), fields.get("incarnation") or 0
-        before, _ = self.sequences.get(actor, (0, 0))
-        if incarnation > before:
+        before, sequence = self.sequences.get(actor, (0, 0))
+        if incarnation > before and (self.kind == dial.WORKER or key_of(actor, 0) in self._entries):  # else it was let go of meanwhile
             # Calls that left for the first life of an actor that was only being made are numbered already.
-            _, sequence = self.sequences.get(actor, (0, 0))
             self.sequences[actor] = incarnation, sequence if before == 0 else 0
         self._update_locked("ActorState", "actor")(body)
 

@@ -213,6 +213,7 @@ class Session(Giving, Hearing, Waiting):
                 deliveries = held.drop_locked(key)
                 if deliveries >= 0:
                     self._entries.pop(key, None)
+                    self.sequences.pop(key[: wire.TASK_SIZE], None)  # if it was an actor
                     if not (self.promises and self.promises.pop(key, None)):
                         out.append(_pack_release(0, 0, key, deliveries))
         for frame in out:
