@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// starters may start a program; none of them starts a user's but the keeper. Each says which.
+// starters may start a program; none of them starts one of `maniple run` but the keeper. Each says which.
 var starters = map[string]string{
 	"rt/keeper/fork.go":      "the one place where users' programs start",
 	"rt/keeper/daemon.go":    "starts agent and head, from the keeper's own binary",
