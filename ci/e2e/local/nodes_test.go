@@ -270,12 +270,17 @@ assert maniple.get([a.add.remote(1) for a in actors], timeout=60) == [1, 2, 3, 4
 assert len({maniple.get(a.where.remote()) for a in actors}) == 3
 for a in actors:
     maniple.kill(a)
-time.sleep(4)  # until what was lent is back
+from maniple._core import session, wire
+def lent():
+    return [g for g in session.current().query("groups").get("groups") or [] if g["name"].startswith("tasks-") and g["phase"] != "ended"]
+until = time.monotonic() + 30
+while lent():  # else there may be room for two of the next ones on a node
+    assert time.monotonic() < until, lent()
+    time.sleep(0.1)
 spread_out = maniple.get([waits.options(scheduling_strategy="SPREAD").remote(os.path.abspath("spread"), 3) for _ in range(3)], timeout=60)
 assert len(set(spread_out)) == 3, spread_out
 
 slow = [maniple.remote(num_cpus=2)(lambda: time.sleep(600)).remote() for _ in range(4)]
-from maniple._core import session, wire
 until = time.monotonic() + 30
 while True:
     whys = [t.get("waits") or "" for t in session.current().query("tasks").get("tasks") or []]
