@@ -379,6 +379,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("queued: %v", err)
 	}
 	_ = rt.Cancel(blocker)
+	_, _ = blocker.Get(ctx) // it writes into dir
 }
 
 // SERVE-1, SERVE-2: what waits in a worker behind a task that takes long is given back, and each has one result.
