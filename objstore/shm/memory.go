@@ -159,6 +159,21 @@ func (m *Memory) Bytes(number uint64, offset, size int64) ([]byte, error) {
 	return a.bytes[offset : offset+size : offset+size], nil
 }
 
+// Write writes b into an arena: into what the store has opened to the agent itself, which has no slab mapped.
+func (m *Memory) Write(number uint64, offset int64, b []byte) error {
+	m.mu.Lock()
+	a := m.arenas[number]
+	m.mu.Unlock()
+	if a == nil {
+		return fmt.Errorf("shm: write to arena %d: %w", number, ErrUnknown)
+	}
+	if size := int64(len(b)); offset < 0 || offset > a.size || size > a.size-offset {
+		return fmt.Errorf("shm: write [%d, +%d) of arena %d: %w", offset, size, number, os.ErrInvalid)
+	}
+	_, err := a.rw.WriteAt(b, offset)
+	return err
+}
+
 // Used gives the number of arenas and their bytes.
 func (m *Memory) Used() (arenas int, bytes int64) {
 	m.mu.Lock()

@@ -13,10 +13,12 @@ import (
 	carrier "github.com/maniple-hpc/maniple/transport/work"
 )
 
-// desk is the shell around a work.Core: the goroutine that owns it, beside the loop, so that neither a
-// flood of tasks delays a drain nor a gang's output a task. What comes in lies in one box, of which a turn
-// takes all; what goes out is flushed once at the end of the turn. So at load a turn has many frames,
-// and when idle it has one, which waits for nobody.
+// desk is the shell around a work.Core, beside the loop, so that neither a flood of tasks delays a drain nor a
+// gang's output a task. What comes in lies in one box, of which a turn takes all; what goes out is flushed
+// once at the end of the turn. So at load a turn has many frames, and when idle it has one, which waits for nobody.
+//
+// Turns have a lock and no goroutine of their own: a connection's reader takes one for its batch if nobody turns, so
+// that at rest a frame goes from socket to socket on one goroutine. All else, and what came meanwhile, is run's.
 //
 // To the loop's core the desk is a client, with a number of its own: it asks the head for the node's
 // resources (desk_stake.go) and for the templates of jobs (desk_worker.go) by groups, as `maniple run` does. What a
@@ -31,6 +33,11 @@ type desk struct {
 	mu   sync.Mutex
 	box  []mail
 	wake chan struct{} // capacity 1
+
+	turning sync.Mutex // guards all that follows; held until run begins, and from its end on
+	taken   []mail     // the box of this turn
+	timer   *time.Timer
+	due     int64 // when it fires; 0: it has
 
 	core      *work.Core // nil until this agent is a member
 	agent     uint32
@@ -50,6 +57,8 @@ type desk struct {
 	half      []*hired          // of which only the process or only the connection is over
 	acks      []outputAck       // of output that nobody wants
 	errands   []*errand
+	fetches   []*fetch          // in the order in which they were wanted
+	fetchSlab map[uint64]int    // how many write in a slab of the agent's own
 	full      []*errand         // with frames to send
 	waiting   []func()          // for the core
 	nodes     map[uint32]string // names of agents' nodes
@@ -86,10 +95,12 @@ type mail struct {
 const maxUnsent = 1 << 30
 
 func newDesk(l *loop) *desk {
-	return &desk{
+	d := &desk{
 		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[uint32]int64{}, lentTight: map[uint32]bool{},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[uint32]int64{}, lentTight: map[uint32]bool{}, fetchSlab: map[uint64]int{},
 	}
+	d.turning.Lock()
+	return d
 }
 
 // open makes the desk a client of the loop's core, with the first work connection; on the loop.
@@ -103,42 +114,6 @@ func (d *desk) open(ctx context.Context) {
 	l.clients[d.process] = &clientLink{desk: true}
 	l.goes(func() { d.run(ctx) })
 	l.step(ctx, FromClient{Process: d.process, M: &fb.AttachT{Name: "tasks", Pid: uint32(os.Getpid()), Build: l.build}})
-}
-
-// post brings something to the desk; it never waits.
-func (d *desk) post(m mail) {
-	d.mu.Lock()
-	d.box = append(d.box, m)
-	d.mu.Unlock()
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run is the desk's goroutine. It ends with ctx, and every connection with it: the fate rule.
-func (d *desk) run(ctx context.Context) {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	var turn []mail
-	for {
-		select {
-		case <-d.wake:
-		case <-timer.C:
-		case <-ctx.Done():
-			d.end()
-			return
-		}
-		d.mu.Lock()
-		turn, d.box = d.box, turn[:0]
-		d.mu.Unlock()
-		for i := range turn {
-			d.take(ctx, &turn[i])
-			turn[i] = mail{}
-		}
-		next := d.settle(ctx)
-		timer.Reset(max(0, time.Duration(next-d.l.now())))
-	}
 }
 
 func (d *desk) take(ctx context.Context, m *mail) {
@@ -170,6 +145,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 		}
 		d.tidyJobs(ctx)
 		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settleWorkers(), d.settleStore())
+		d.settleFetches(ctx)
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
 	}
@@ -234,6 +210,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 		d.needHost(ctx, uint32(e.Key), e.Need.Job)
 	case work.Watch:
 		d.watch(ctx, e.Group)
+	case work.Fetch:
+		d.fetch(e)
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)

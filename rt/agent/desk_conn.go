@@ -67,7 +67,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind, pid: a.attach.Pid}
 	c.conn = carrier.New(a.conn, carrier.Config{
 		MaxUnsent: maxUnsent,
-		OnBatch:   func(b carrier.Batch) { d.post(mail{conn: c, batch: b}) },
+		OnBatch:   func(b carrier.Batch) { d.hear(ctx, c, b) },
 		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
 	})
 	d.conns[c.process] = c
@@ -135,7 +135,7 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	delete(d.conns, c.process)
 	switch {
 	case c.template != nil:
-		d.templateDown(ctx, c.template)
+		d.templateDown(ctx, c)
 		return
 	case c.hired != nil:
 		c.hired.closed = d.l.now()

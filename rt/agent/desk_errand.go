@@ -54,7 +54,7 @@ func (d *desk) fromPeer(ctx context.Context, ev FromPeer) {
 // isErrand tells whether a message of another agent is the desk's.
 func isErrand(m Message) bool {
 	switch m.(type) {
-	case *fb.ErrandOpenT, *fb.ErrandT, *fb.ErrandCloseT:
+	case *fb.ErrandOpenT, *fb.ErrandT, *fb.ErrandCloseT, *fb.PullT, *fb.PartT:
 		return true
 	}
 	return false
@@ -98,6 +98,14 @@ func (d *desk) errandSays(ctx context.Context, ev FromPeer) {
 	case *fb.ErrandCloseT:
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
 			d.errandOver(ctx, e, m.Reason)
+		}
+	case *fb.PullT:
+		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
+			d.pulled(ctx, e, m)
+		}
+	case *fb.PartT:
+		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
+			d.partCame(e, m, ev.Payload)
 		}
 	}
 }
@@ -217,6 +225,7 @@ func (d *desk) errandOver(ctx context.Context, e *errand, why string) {
 	d.errands = slices.DeleteFunc(d.errands, func(k *errand) bool { return k == e })
 	d.full = slices.DeleteFunc(d.full, func(k *errand) bool { return k == e })
 	e.out = nil
+	d.endFetches(e)
 	d.brings(work.ProcessGone{Process: e.process, Why: why})
 	if !e.back {
 		return

@@ -41,6 +41,7 @@ type jobConfig struct {
 	Namespace  string            `json:"namespace"`
 	RuntimeEnv json.RawMessage   `json:"runtime_env"`
 	SysPath    []string          `json:"sys_path"`
+	Preload    []string          `json:"preload"` // modules that workers are better born with
 }
 
 // jobFor gives the job of a driver that came: a new one, or the one of the process that forked it.

@@ -29,7 +29,10 @@ func (j *job) program() (argv, env []string) {
 	if j.language == golang {
 		return append([]string{j.config.Executable}, j.config.Argv[1:]...), []string{"MANIPLE_SERVE=template:" + j.config.Hash}
 	}
-	return []string{j.config.Executable, "-m", "maniple._template"}, nil
+	if len(j.config.Preload) > 0 {
+		env = []string{"MANIPLE_PRELOAD=" + strings.Join(j.config.Preload, ",")}
+	}
+	return []string{j.config.Executable, "-m", "maniple._template"}, env
 }
 
 // cannot says why a worker of that language can't be had by the job; "": it can.

@@ -74,8 +74,15 @@ func (s *deskStore) effect(e objstore.Effect) error {
 		}
 		return s.memory.Drop(e.Arena)
 	case objstore.Lent:
+		if e.Process == objstore.Agent {
+			s.d.fetchLent(e)
+			return nil
+		}
 		return s.lend(e)
 	case objstore.Refused:
+		if e.Process == objstore.Agent {
+			s.d.fetchRefused(e)
+		}
 		if c := s.d.conns[e.Process]; c != nil {
 			s.d.send(c, &fb.SlabT{Error: s.named(e.Err.Error())}, 0, nil)
 		}
@@ -225,11 +232,11 @@ func (s *deskStore) Unview(p id.Process, o id.Object) {
 	}
 }
 
-// Bytes is work.Store's.
-func (s *deskStore) Bytes(o id.Object) ([]byte, error) {
+// bytes are an object's value, good until the object is freed.
+func (s *deskStore) bytes(o id.Object) ([]byte, error) {
 	info, ok := s.store.Lookup(o)
 	if !ok {
-		return nil, errors.New("it is not in this node's memory")
+		return nil, errors.New("it is not in this node's memory any more")
 	}
 	return s.memory.Bytes(info.Location.Arena, info.Location.Offset, info.Location.Size)
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"slices"
@@ -315,4 +316,44 @@ func TestTheGrantOfNothing(t *testing.T) {
 	if len(d.events) != 1 || len(d.events[0].(work.Grant).Resources) == 0 || d.node != "n1~2" {
 		t.Errorf("node %s; the core hears %+v", d.node, d.events)
 	}
+}
+
+// A batch that comes while somebody turns is taken all the same, by whoever is next; its reader does not wait for that.
+func TestABatchThatFindsTheDeskAtWork(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	here, there := net.Pipe()
+	c := &workConn{process: 3, through: true} // what it says is read and forgotten
+	heard := make(chan struct{}, 9)
+	c.conn = carrier.New(here, carrier.Config{OnBatch: func(b carrier.Batch) {
+		d.hear(t.Context(), c, b)
+		heard <- struct{}{}
+	}})
+	frame, err := carrier.AppendMessage(nil, &fb.GoodbyeT{Reason: "r"}, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() { d.run(ctx); close(over) }()
+	working, on := make(chan struct{}), make(chan struct{})
+	d.post(mail{do: func() { close(working); <-on }})
+	<-working
+	for range 2 { // a connection has two buffers
+		if _, err := there.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+		<-heard
+	}
+	close(on)
+	_ = there.SetDeadline(time.Now().Add(10 * time.Second))
+	for range 2 {
+		if _, err := there.Write(frame); err != nil {
+			t.Fatalf("a batch was not taken: %v", err)
+		}
+	}
+	c.conn.Cut()
+	<-c.conn.Done()
+	cancel()
+	<-over
 }

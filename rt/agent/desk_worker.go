@@ -22,6 +22,7 @@ type template struct {
 	job   *job
 	group id.Task
 	conn  *workConn // nil: it starts, or is over
+	warm  *workConn // of a second process, which has imported what the driver had, and makes all workers from then on
 	up    bool      // it was there
 	over  bool      // it is to end, or has
 	final bool      // it ended and the next one would, too
@@ -86,8 +87,10 @@ func (d *desk) endTemplate(ctx context.Context, t *template, why string) {
 		return
 	}
 	t.over = true
-	if t.conn != nil {
-		d.send(t.conn, &fb.ShutdownT{Reason: why}, 0, nil)
+	for _, c := range []*workConn{t.conn, t.warm} {
+		if c != nil {
+			d.send(c, &fb.ShutdownT{Reason: why}, 0, nil)
+		}
 	}
 	if t.job.template == t {
 		t.job.template = nil
@@ -95,15 +98,29 @@ func (d *desk) endTemplate(ctx context.Context, t *template, why string) {
 	d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(t.group), Mode: fb.CancelModeStop, Grace: int64(templateTerm), Reason: why}, 0, nil)
 }
 
-// templateUp: a template has attached.
+// forks is who makes its next worker; nil: it is not there yet.
+func (t *template) forks() *workConn {
+	if t.warm != nil {
+		return t.warm
+	}
+	return t.conn
+}
+
+// templateUp: a template has attached, or its second process.
 func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
-	i := slices.IndexFunc(d.templates, func(t *template) bool { return t.key == a.Worker && t.conn == nil && !t.up && !t.over })
+	i := slices.IndexFunc(d.templates, func(t *template) bool {
+		return t.key == a.Worker && !t.over && (!t.up || t.conn != nil && t.warm == nil)
+	})
 	if i < 0 {
 		d.refuse(c, "no template of that key is waited for")
 		return
 	}
 	t := d.templates[i]
-	t.conn, t.up, c.template = c, true, t
+	if c.template = t; t.up {
+		t.warm = c
+	} else {
+		t.conn, t.up = c, true
+	}
 	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.node, Cluster: d.l.core.cfg.Cluster}, 0, nil)
 	for _, f := range t.queue {
 		if h := d.hired[f.Key]; h != nil {
@@ -114,9 +131,14 @@ func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
 	t.queue = nil
 }
 
-// templateDown: the connection of a template is over. Its group ends next, if it has not.
-func (d *desk) templateDown(ctx context.Context, t *template) {
-	t.conn = nil
+// templateDown: a connection of a template is over. Its group ends next, if it has not.
+func (d *desk) templateDown(ctx context.Context, c *workConn) {
+	t := c.template
+	if t.warm == c {
+		t.warm = nil
+	} else {
+		t.conn = nil
+	}
 	d.endTemplate(ctx, t, "its connection broke")
 }
 
@@ -199,11 +221,11 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 	d.hired[n.Key] = h
 	j.hired++
 	f := &fb.ForkT{Key: n.Key, Env: env}
-	if t := h.template; t.conn != nil {
+	if by := h.template.forks(); by != nil {
 		h.forked = d.l.now()
-		d.send(t.conn, f, 0, nil)
+		d.send(by, f, 0, nil)
 	} else {
-		t.queue = append(t.queue, f)
+		h.template.queue = append(h.template.queue, f)
 	}
 }
 

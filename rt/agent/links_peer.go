@@ -79,7 +79,7 @@ func (l *loop) peerLink(ctx context.Context, peer uint32) *transport.Link {
 	link = transport.NewLink(transport.LinkConfig{
 		Name: fmt.Sprintf("agent %d", peer), Manual: true, LostAfter: peerLost,
 		// Output would wait for ever at a connection that only seems to stand.
-		Core: transport.LinkCoreConfig{KeepAlive: peerAlive, Budget: [wire.NumClasses]int64{wire.ClassCalls: errandBudget}},
+		Core: transport.LinkCoreConfig{KeepAlive: peerAlive, Budget: [wire.NumClasses]int64{wire.ClassCalls: errandBudget, wire.ClassData: errandBudget}},
 		OnMessage: func(m transport.Msg) {
 			l.post(ctx, item{ev: FromPeer{Peer: peer, M: m.M, Corr: m.Corr, Payload: m.Payload}, link: link, msg: m})
 		},

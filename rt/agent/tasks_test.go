@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -30,6 +29,7 @@ const (
 	fnDie   = 'd' // kill -9 of its own, once: the second attempt gives its process
 	fnSleep = 's' // for ever
 	fnGroup = 'g' // makes a group, "of a task", and gives its process
+	fnWarm  = 'w' // gives what its template had imported
 )
 
 // attach opens a work connection; batches go to take on one goroutine.
@@ -57,41 +57,6 @@ func attach(path string, a *fb.AttachT, take func(*work.Conn, work.Frame)) (*wor
 	return c, attached, nil
 }
 
-// template is `python -m maniple._template` in Go.
-func template() int {
-	path := os.Getenv("MANIPLE_ADDRESS")
-	key, _ := strconv.ParseUint(os.Getenv("MANIPLE_WORKER"), 10, 64)
-	c, _, err := attach(path, &fb.AttachT{Kind: fb.AttachKindTemplate, Worker: key, Language: "python"}, func(c *work.Conn, f work.Frame) {
-		m, _ := f.Message()
-		fork, ok := m.(*fb.ForkT)
-		if !ok {
-			return
-		}
-		cmd := exec.Command("/proc/self/exe", "worker", strconv.FormatUint(fork.Key, 10))
-		cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), fork.Env...), os.Stdout, os.Stderr
-		if err := cmd.Start(); err != nil {
-			_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Error: err.Error()}, 0, nil)
-			return
-		}
-		_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseRunning, Pid: uint32(cmd.Process.Pid)}, 0, nil)
-		go func() { // ends with its child
-			_ = cmd.Wait()
-			s := cmd.ProcessState.Sys().(syscall.WaitStatus)
-			state := &fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Pid: uint32(cmd.Process.Pid), Code: int32(s.ExitStatus())}
-			if s.Signaled() {
-				state.Code, state.Signal = 0, int32(s.Signal())
-			}
-			_ = c.Send(state, 0, nil)
-		}()
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	<-c.Done()
-	return 0
-}
-
 // worker runs tasks on the reader's goroutine.
 func worker(key string) int {
 	n, _ := strconv.ParseUint(key, 10, 64)
@@ -115,6 +80,9 @@ func worker(key string) int {
 			_ = c.Send(oneBundle(at, "of a task", 1), 0, nil)
 		}
 		payload := []byte(strconv.Itoa(os.Getpid()))
+		if byte(s.Function()) == fnWarm {
+			payload = []byte(os.Getenv("WARM"))
+		}
 		_, r := work.Extend(nil, fb.FrameTypeResult, len(payload))
 		work.Result(r).SetTask(s.Task())
 		work.Result(r).SetAttempt(s.Attempt())
@@ -157,14 +125,14 @@ func drive(t *testing.T, n *node) *driver {
 }
 
 // driveWith drives with an executable of its own in place of Python.
-func driveWith(t *testing.T, n *node, executable string) *driver {
+func driveWith(t *testing.T, n *node, executable string, preload ...string) *driver {
 	t.Helper()
 	env := map[string]string{}
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
 		env[k] = v
 	}
-	config, _ := json.Marshal(map[string]any{"executable": executable, "cwd": t.TempDir(), "env": env})
+	config, _ := json.Marshal(map[string]any{"executable": executable, "cwd": t.TempDir(), "env": env, "preload": preload})
 	d := &driver{t: t, results: make(chan string, 10_000), output: make(chan string, 100), replies: make(chan string, 1)}
 	var err error
 	d.conn, d.at, err = attach(n.socket, &fb.AttachT{Name: "test", Kind: fb.AttachKindDriver, Language: "python", JobConfig: string(config)}, func(_ *work.Conn, f work.Frame) {
@@ -187,7 +155,7 @@ func driveWith(t *testing.T, n *node, executable string) *driver {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.conn.Cut)
-	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup} {
+	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup, fnWarm} {
 		hash := make([]byte, 32)
 		hash[0] = fn
 		d.send(&fb.FunctionT{Hash: hash, Name: string(fn), Language: "python"})

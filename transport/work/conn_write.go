@@ -3,6 +3,7 @@ package work
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -104,14 +105,40 @@ func (c *Conn) roomLocked() error {
 	return nil
 }
 
-// Flush has what was appended sent, as soon as what is being sent is through.
+// Flush has what was appended sent. What a socket of this machine has room for goes in the caller's call, which saves
+// waking the writer; all else the writer sends, as soon as what it has is through.
 func (c *Conn) Flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.filled > 0 && !c.flush {
+	if c.filled == 0 || c.flush {
+		return
+	}
+	if c.unix != nil && c.sending == 0 && !c.full && !c.finishing {
+		c.writeNowLocked()
+	}
+	if c.filled > 0 {
 		c.flush = true
 		c.cond.Signal()
 	}
+}
+
+// writeNowLocked writes what there is room for, up to a chunk that has a file. The writer has nothing.
+func (c *Conn) writeNowLocked() {
+	through := 0
+	for _, k := range c.fill {
+		if k.file != nil {
+			break
+		}
+		n := c.unix.writeNow(k.b)
+		c.filled -= n
+		if n < len(k.b) {
+			k.b = append(k.b[:0], k.b[n:]...)
+			break
+		}
+		k.recycle()
+		through++
+	}
+	c.fill = slices.Delete(c.fill, 0, through)
 }
 
 // Unsent is how many bytes have been appended and not written.

@@ -3,9 +3,9 @@
 //
 // A Frame is a header of 32 bytes, a body and a payload, in one piece. A Batch is frames one behind the
 // other as they came. A Conn has both directions: its reader cuts what the socket has after the last
-// whole frame and hands it over; Append puts frames behind those that wait, and Flush gives all of them to
-// the writer at once. At load batches grow by themselves; when idle a batch is one frame and waits
-// for nobody. Submit, Result and the other hot types are views of a frame's bytes, whose fields are read
+// whole frame and hands it over; Append puts frames behind those that wait, and Flush writes all of them at
+// once, or has the writer do so if the socket is full. At load batches grow by themselves; when idle a batch is
+// one frame and waits for nobody. Submit, Result and the other hot types are views of a frame's bytes, whose fields are read
 // and written where they lie.
 //
 // A connection begins as all do: transport.Answer on the agent's side, with a hello of purpose Work, then

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -21,19 +22,46 @@ const maxFiles = 4
 type unixFiles struct {
 	conn unixConn
 	oob  []byte // the reader's
+
+	raw   syscall.RawConn              // for writeNow, of which the Conn's lock guards what follows
+	now   []byte                       // what is to be written
+	wrote int                          // how much of it was
+	try   func(fd uintptr) (done bool) // made once: a call allocates nothing
 }
 
 type unixConn interface {
 	net.Conn
 	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error)
 	WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error)
+	SyscallConn() (syscall.RawConn, error)
 }
 
 func newUnixFiles(nc net.Conn) *unixFiles {
-	if u, ok := nc.(unixConn); ok {
-		return &unixFiles{conn: u, oob: make([]byte, unix.CmsgSpace(4*maxFiles))}
+	conn, ok := nc.(unixConn)
+	if !ok {
+		return nil
 	}
-	return nil
+	u := &unixFiles{conn: conn, oob: make([]byte, unix.CmsgSpace(4*maxFiles))}
+	u.raw, _ = conn.SyscallConn() // else all is the writer's, which says what is wrong
+	u.try = func(fd uintptr) bool {
+		u.wrote, _ = unix.Write(int(fd), u.now)
+		return true // also if the socket is full
+	}
+	return u
+}
+
+// writeNow writes as much of b as the socket has room for. Errors are left to whoever writes the rest.
+func (u *unixFiles) writeNow(b []byte) int {
+	if u.raw == nil {
+		return 0
+	}
+	u.now, u.wrote = b, 0
+	err := u.raw.Write(u.try)
+	u.now = nil
+	if err != nil {
+		return 0
+	}
+	return max(u.wrote, 0)
 }
 
 // read reads once, and appends the descriptors that came along to files.

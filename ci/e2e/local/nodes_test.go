@@ -64,6 +64,9 @@ chain = 1
 for i in range(9):
     chain = double.options(scheduling_strategy=on(group, i % 3)).remote(chain)
 assert maniple.get(chain, timeout=60) == 512
+huge = os.urandom(80 << 20)
+assert maniple.get(double.options(scheduling_strategy=on(group, 2)).remote(maniple.put(huge)), timeout=120) == huge * 2
+del huge
 big = maniple.put(b"x" * (20 << 20))
 assert len(maniple.get(double.options(scheduling_strategy=on(group, 2)).remote(big), timeout=60)) == 40 << 20
 assert [len(v) for v in maniple.get([double.options(scheduling_strategy=on(group, 2)).remote(big) for _ in range(6)], timeout=120)] == [40 << 20] * 6

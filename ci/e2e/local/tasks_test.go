@@ -255,3 +255,23 @@ print("rank", os.environ["RANK"], maniple.get(maniple.remote(num_cpus=0)(lambda:
 	w.must("down", "--cluster", "both")
 	w.nothingLeft()
 }
+
+// The guide's program runs as it stands there.
+func TestGuideToPython(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(top, "docs/guide/python.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	for i, block := range strings.Split(string(text), "\n```python\n") {
+		program, _, ended := strings.Cut(block, "\n```\n")
+		if i > 0 && ended {
+			code.WriteString(program + "\n\n")
+		}
+	}
+	w := newWorld(t)
+	if p := w.python(code.String() + "print('all is well')"); p.code(time.Minute) != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("%s\n%s\n%s", p.out.String(), p.err.String(), w.logs())
+	}
+	w.nothingLeft()
+}

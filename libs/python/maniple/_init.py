@@ -21,6 +21,8 @@ _UNUSED = {
     "dashboard_port", "job_config", "object_store_memory", "_temp_dir", "_system_config", "_metrics_export_port", "_node_ip_address",
     "_driver_object_store_memory", "_memory", "_redis_username", "_redis_password", "_node_name", "_enable_object_reconstruction", "_tracing_startup_hook",
 }  # fmt: skip
+# Libraries that take long to import: workers are born with those that the driver has when it connects.
+_SLOW = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch")
 _ONLY_NEW = ("num_cpus", "num_gpus", "resources", "labels")
 
 
@@ -118,6 +120,7 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
     config: Dict[str, Any] = {"namespace": namespace, "argv": sys.argv[:8], "cwd": os.getcwd(), "sys_path": _sys_path()}
     if kind == dial.DRIVER:  # what the agent starts workers with
         config["executable"], config["env"] = sys.executable, dict(os.environ)
+        config["preload"] = [name for name in _SLOW if name in sys.modules]
     if runtime_env:
         config["runtime_env"] = runtime_env
     if job:

@@ -6,6 +6,9 @@ It imports, checks itself, attaches, and forks a worker for each Fork frame. It 
 library that had started its threads here would hang in the child. A module that leaves more than imports
 behind (a thread, a socket, a GPU) is named on stderr, and the process starts again without it.
 
+The modules that MANIPLE_PRELOAD names, with commas between them, take seconds to import: so the first template starts a second one with
+them once it serves, and the agent has that one fork as soon as it attaches. The first one goes on for the workers that it has.
+
 It has one thread, tells the agent, which is not their parent, when its children end, and passes on what they print (_prints).
 """
 
@@ -16,6 +19,7 @@ import os
 import select
 import signal
 import sys
+import time
 from importlib import import_module
 from typing import Any, Dict, List, Optional, Sequence, Set
 
@@ -29,6 +33,8 @@ _DEVICES = ("/dev/nvidia", "/dev/infiniband", "/dev/kfd", "/dev/dri", "/dev/cxi"
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _set_here: List[str] = []  # of these, what nobody had set: for this process alone
 _WITHOUT = "--without="
+_PRELOAD = "MANIPLE_PRELOAD"
+_SECOND_ENDS = 1.0  # seconds that a second template has to pass on its workers' last lines
 _LAST_LINES = 200  # milliseconds without a line after which a template that is to end looks for no more
 _RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
 # What every worker needs.
@@ -158,14 +164,26 @@ def child(path: str, fields: Dict[str, Any]) -> None:
         os._exit(code)
 
 
-def serve(path: str) -> None:
+def second(modules: Sequence[str]) -> int:
+    """Starts a template that imports modules, with the environment that this one had. Its process; 0: none could be started."""
+    names = [name for name in modules if all(part.isidentifier() for part in name.split("."))]
+    environment = {k: v for k, v in os.environ.items() if k not in _set_here}
+    try:
+        return os.posix_spawn(sys.executable, [sys.executable, "-m", "maniple._template", *names], environment) if names else 0
+    except OSError as e:
+        _say(f"no process could be started that imports {', '.join(names)} ({e.strerror}): workers import it themselves")
+        return 0
+
+
+def serve(path: str, preload: Sequence[str] = ()) -> None:
     """Forks on demand, and tells of its children's ends, until the agent closes the connection."""
     from maniple import __version__
 
     sock = dial.dial(path)
     build, key = str(__version__), int(os.environ.get("MANIPLE_WORKER", "0"))
     dial.attach(sock, build, {"name": "template", "pid": os.getpid(), "build": build, "kind": dial.TEMPLATE, "worker": key, "language": "python", "job_config": ""})
-    template = _Template(sock, path)
+    pid = second(preload)
+    template = _Template(sock, path, pid)
     gc.collect()
     gc.freeze()
     try:
@@ -173,14 +191,15 @@ def serve(path: str) -> None:
             pass
     except ConnectionError:  # the agent is gone, and that is no error of ours
         pass
-    template.prints.last(_LAST_LINES)
+    template.end()
 
 
 class _Template:
     """The loop of a process that forks workers."""
 
-    def __init__(self, sock: Any, path: str):
-        self._sock, self._path = sock, path
+    def __init__(self, sock: Any, path: str, second: int = 0):
+        """second: the process of the template after this one; 0: there is none."""
+        self._sock, self._path, self._second = sock, path, second
         self._children: Dict[int, int] = {}  # keys by pid
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -241,13 +260,15 @@ class _Template:
 
     def _reap(self) -> None:
         """Tells the agent of each child that has ended."""
-        while self._children:
+        while self._children or self._second:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if pid == self._second:
+                self._second = 0
             if pid not in self._children:
                 continue
             self.prints.ended(pid)
@@ -257,6 +278,20 @@ class _Template:
                 "signal": os.WTERMSIG(status) if by_signal else 0, "max_rss": usage.ru_maxrss << 10, "cpu_time": int((usage.ru_utime + usage.ru_stime) * 1e9),
             }  # fmt: skip
             self._sock.sendall(wire.table("WorkerState", fields))
+
+
+    def end(self) -> None:
+        """Passes on what workers printed last, and waits a little for the second template to do the same."""
+        self.prints.last(_LAST_LINES)
+        if not self._second:
+            return
+        end = time.monotonic() + _SECOND_ENDS
+        try:
+            os.kill(self._second, signal.SIGTERM)
+            while not os.waitpid(self._second, os.WNOHANG)[0] and time.monotonic() < end:
+                time.sleep(0.005)
+        except OSError:  # it has ended
+            pass
 
 
 def _say(text: str) -> None:
@@ -272,6 +307,7 @@ def main(argv: List[str]) -> None:
     if sys.path and sys.path[0] in ("", os.getcwd()) and not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # by -m; what the program has of it comes with its job
     modules = [arg for arg in argv if not arg.startswith(_WITHOUT)]
+    preload = [name for name in os.environ.pop(_PRELOAD, "").split(",") if name]
     _set_here[:] = [name for name in _ONE_THREAD if name not in os.environ]
     os.environ.update(dict.fromkeys(_set_here, "1"))
     gc.disable()
@@ -283,7 +319,7 @@ def main(argv: List[str]) -> None:
         unset()
         os.execv(sys.executable, [sys.executable, "-m", "maniple._template", *argv, _WITHOUT + bad])
     try:
-        serve(path)
+        serve(path, preload)
     except (ConnectionError, wire.ProtocolError) as e:
         sys.exit(str(e))
 

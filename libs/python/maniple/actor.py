@@ -277,7 +277,7 @@ class ActorMethod:
             self._retries = target.max_task_retries
         self._retry = options.get("retry_exceptions") or False
         self._known: Any = None
-        self._shape = 0
+        self._shape, self._head = 0, b""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"actor methods are not called directly: write .{self._info['name']}.remote() in place of .{self._info['name']}()")
@@ -299,7 +299,7 @@ class ActorMethod:
             self._target.count_pending(session)
         if self._retry and not isinstance(self._retry, bool):
             kwargs = {**kwargs, RETRY_TYPES: tuple(self._retry)}
-        made = session.call(self._id, self._method, self._shape, self._returns, args, kwargs)
+        made = session.call(self._id, self._method, self._shape, self._returns, args, kwargs, self._head)
         if self._limited:
             self._target.pending += [made] if isinstance(made, ObjectRef) else made[:1] if isinstance(made, list) else []
         return made
@@ -309,6 +309,7 @@ class ActorMethod:
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
         self._shape = session.shape(shape)
+        self._head = session.call_head(self._id, self._method, self._shape, self._returns)
         self._known = session
 
 

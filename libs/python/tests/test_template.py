@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -67,6 +68,35 @@ def test_a_module_that_leaves_more_than_imports_is_named_and_left_out(agent, tmp
         assert process.wait(PATIENCE) == 0
         said = process.stderr.read()
         assert "template: " in said and "dirty" in said and words in said and "clean" not in said
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_template_forks_once_it_has_imported(agent, tmp_path):
+    born, seen = tmp_path / "born", tmp_path / "environment"
+    (tmp_path / "slow.py").write_text(textwrap.dedent(f"""
+        import os
+        os.register_at_fork(after_in_child=lambda: open({str(born)!r}, "a").write(f"{{os.getpid()}} "))
+        open({str(seen)!r}, "w").write(repr([os.environ.get(n) for n in ("MANIPLE_PRELOAD", "MANIPLE_MARK_NODE")]))
+    """))
+    process = start(agent, tmp_path, MANIPLE_PRELOAD="slow,--without=slow,no name", MANIPLE_MARK_NODE="n7")
+    try:
+        first = agent.peer()
+        assert first.attach["pid"] == process.pid
+        first.table("Fork", {"key": 1, "env": []})
+        second = next(p for p in (agent.peer(), agent.peer()) if int(p.attach["kind"]) == 3)  # the other is the worker
+        assert second.attach["worker"] == 3 and second.attach["pid"] != process.pid and seen.read_text() == "[None, 'n7']"
+        second.table("Fork", {"key": 2, "env": []})
+        worker = agent.peer()
+        assert worker.attach["worker"] == 2 and born.read_text().split() == [str(worker.attach["pid"])]
+        for peer in (first, second):
+            peer.close()
+        assert process.wait(PATIENCE) == 0
+        end = time.monotonic() + PATIENCE
+        while os.path.exists(f"/proc/{second.attach['pid']}/fd/0") and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not os.path.exists(f"/proc/{second.attach['pid']}/fd/0")
     finally:
         process.kill()
         process.communicate()

@@ -274,7 +274,7 @@ func (c *Core) hostFrame(p *process, f frame) {
 		}
 	case fb.FrameTypeActorState:
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
-			c.hostActor(p, m.(*fb.ActorStateT))
+			c.hostActor(p, m.(*fb.ActorStateT), f.whole)
 		}
 	case fb.FrameTypeRankOutput, fb.FrameTypeNotice:
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
@@ -295,7 +295,7 @@ func (c *Core) hostOfProcess(p *process) *host {
 }
 
 // hostActor: an actor that lives at a host is over there. What becomes of it, its owner decides.
-func (c *Core) hostActor(p *process, m *fb.ActorStateT) {
+func (c *Core) hostActor(p *process, m *fb.ActorStateT, whole []byte) {
 	h := c.hostOfProcess(p)
 	if h == nil {
 		return
@@ -309,6 +309,9 @@ func (c *Core) hostActor(p *process, m *fb.ActorStateT) {
 		return
 	}
 	w := h.actors[i]
+	if c.endBehind(w, whole) {
+		return
+	}
 	h.actors = slices.Delete(h.actors, i, i+1)
 	if w.killed != "" {
 		m.Code, m.Reason = "", w.killed

@@ -158,6 +158,16 @@ func checkObjects(c *Core) error {
 			pins[e.first]++
 		}
 	}
+	for _, p := range c.processes {
+		for _, k := range p.fetches {
+			m, payload := c.readResult(k.frame)
+			for i := range int(m.Refs) {
+				if err := pin(objectAt(payload, i)); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	for name, e := range c.entries {
 		for i := range len(e.more) + 1 {
 			o := e.object(uint32(i))
@@ -209,6 +219,8 @@ func checkTasks(c *Core) error {
 				return fmt.Errorf("task %v is in a strange list", t.id())
 			case t.state == taskQueued && t.in == nil:
 				return fmt.Errorf("WORK-4: task %v is queued nowhere", t.id())
+			case t.fetching != nil && (t.worker == nil || t.worker.host == nil) || len(t.behind) > 0 && t.fetching == nil:
+				return fmt.Errorf("task %v waits for a value from nowhere", t.id())
 			case t.state == taskWaiting && t.missing == 0:
 				return fmt.Errorf("task %v waits for nothing", t.id())
 			}
@@ -356,7 +368,9 @@ func checkViews(c *Core, l *ledger) error {
 			}
 			in := map[id.Process]int{}
 			for h := o.holders; h != nil; h = h.next {
-				in[h.process.id]++
+				if !h.process.remote() {
+					in[h.process.id]++
+				}
 			}
 			want[id.Object{Task: name, Index: uint32(i)}] = in
 		}

@@ -177,6 +177,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onGrant(ev)
 	case Place:
 		c.onPlace(ev)
+	case Fetched:
+		c.onFetched(ev)
 	case Nodes:
 		c.nodes, c.restless = ev.N, true
 	case Waits:

@@ -44,9 +44,10 @@
 //	WORK-10: what explain says a task waits for is the test that keeps it from starting.
 //
 // Large values lie in the Store, if there is one: what is kept of them here is their place. A result that tells of a place
-// is a delivery of the object that lies there, so that a process holds what it may be looking at.
+// is a delivery of the object that lies there, so that a process holds what it may be looking at. Another agent is told
+// that they lie here, and has them fetched into its own Store (fetch.go).
 //
-// Limits. A value goes to another agent whole and at once, up to 63 MiB. Values inside frames are counted by nobody: the connections' bounds keep them small. Code that a job defines is kept while the job is, and not
+// Limits. Values inside frames are counted by nobody: the connections' bounds keep them small. Code that a job defines is kept while the job is, and not
 // counted. A label of a shape is not looked at. Names of actors are known to this node's processes, and to
 // those of its jobs elsewhere. Results that
 // contain one another in a circle are never freed.

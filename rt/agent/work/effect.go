@@ -25,6 +25,9 @@ const (
 	NeedHost
 	// Watch has the places of Group told, by Place and Grant.
 	Watch
+	// Fetch brings the bytes of Object, Key of them, which another agent, Process, has in its node's memory, into the Store; answered by
+	// Fetched, unless Process is gone before.
+	Fetch
 )
 
 // Effect is what a Core wants done, in order. It is one struct and no interface: a turn has thousands.
@@ -37,6 +40,7 @@ type Effect struct {
 	Text    string // Say; why, of KillWorker and CloseProcess
 	Need    *Need
 	Group   id.Task
+	Object  id.Object
 }
 
 // Need describes a worker.

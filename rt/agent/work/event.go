@@ -75,6 +75,15 @@ type Place struct {
 	Gone      bool
 }
 
+// Fetched answers Fetch: the object lies in the Store, held by nobody, or, Why, could not be had.
+type Fetched struct {
+	Process id.Process
+	Object  id.Object
+	Arena   uint64
+	Offset  int64
+	Why     string
+}
+
 // Amount of a resource, in 1/10,000.
 type Amount struct {
 	Name   string
@@ -90,4 +99,5 @@ func (ProcessGone) event()  {}
 func (WorkerFailed) event() {}
 func (Grant) event()        {}
 func (Place) event()        {}
+func (Fetched) event()      {}
 func (Tick) event()         {}

@@ -313,15 +313,16 @@ func (c *Core) size(o *object) uint64 {
 // place, the object itself.
 func (c *Core) sendValue(p *process, o *object) {
 	value := o.value
-	if p.remote() {
-		value = c.whole(value)
+	if o.placed && p.remote() {
+		c.tellOf(p, value)
+		return
 	}
 	m, payload := c.readResult(value)
 	refs := int(m.Refs)
 	for i := range refs {
 		c.deliver(p, objectAt(payload, i))
 	}
-	if o.placed && !p.remote() {
+	if o.placed {
 		c.deliver(p, o.id())
 	}
 	c.forward(p, value)

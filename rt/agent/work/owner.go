@@ -152,13 +152,14 @@ func (c *Core) unlend(o *object) {
 // onValue takes in the value of an argument, or of an object that was asked for.
 func (c *Core) onValue(p *process, f frame) {
 	m := c.read.result
-	if wire.ReadResult(f.body, m) != nil || m.Flags&uint32(fb.ResultFlagLocated) != 0 {
+	if wire.ReadResult(f.body, m) != nil || m.Flags&bothFlags == bothFlags {
 		c.refuse(p, "sent a Result that can't be read")
 		return
 	}
 	if !c.holdsAll(p, f.payload, 0, m.Refs) {
 		return
 	}
+	located := m.Flags&uint32(fb.ResultFlagLocated) != 0
 	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	o := c.lookup(name)
 	switch {
@@ -169,6 +170,18 @@ func (c *Core) onValue(p *process, f frame) {
 		}
 	case o == nil || c.home(o) != p || o.state != objectPending:
 		c.strays++ // it came before, or nobody needs it any more
+		switch {
+		case !located:
+		case o != nil && c.home(o) == p:
+			c.lent[o].owed++
+		default:
+			c.releaseTo(p, name, 1)
+		}
+		return
+	}
+	if located {
+		c.lent[o].owed++
+		c.fetch(p, f, m)
 		return
 	}
 	m.Flags = m.Flags&uint32(fb.ResultFlagError) | uint32(fb.ResultFlagNotTask|fb.ResultFlagLast)
@@ -180,7 +193,7 @@ func (c *Core) onValue(p *process, f frame) {
 
 // ask has the value of an object sent that another agent has.
 func (c *Core) ask(o *object) {
-	if !o.foreign || o.state != objectPending || c.lent[o].asked {
+	if !o.foreign || o.state != objectPending || c.lent[o].asked || c.lent[o].home.fetching(o.id()) != nil {
 		return
 	}
 	c.lent[o].asked = true
@@ -202,37 +215,15 @@ func (c *Core) lenderGone(p *process, why string) {
 	}
 }
 
-// whole gives the frame of a value as another agent is sent it, which can't see what lies in this one's memory.
-func (c *Core) whole(frame []byte) []byte {
-	m, payload := c.readResult(frame)
-	if m.Flags&uint32(fb.ResultFlagLocated) == 0 {
-		return frame
-	}
-	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
-	attempt, flags, format, refs := m.Attempt, fb.ResultFlag(m.Flags)&^fb.ResultFlagLocated, m.Format, m.Refs
-	names := payload[:refs*objectSize]
-	value, err := c.cfg.Store.Bytes(name)
-	if err == nil && len(value) > valueMax {
-		err = errTooLarge
-	}
-	if err != nil {
-		return c.resultFrame(name, attempt, flags|fb.ResultFlagError|fb.ResultFlagNotTask, fb.FormatError, 0,
-			c.failure(codeLost, "object "+objectName(name)+" did not get to another node: "+err.Error(), name.Task))
-	}
-	return c.resultFrame(name, attempt, flags, format, refs, slices.Concat(names, value))
-}
-
 func objectName(o id.Object) string { return fmt.Sprintf("%v[%d]", o.Task, o.Index) }
 
-// valueMax is how large a value may be that goes to another agent, in one frame.
-const valueMax = 63 << 20
-
-var errTooLarge = fmt.Errorf("it has more than %d MiB, which is the most that goes to another node yet", valueMax>>20)
-
-// sendHome sends an owner a result of its task, of which nothing has to be kept here.
+// sendHome sends an owner a result of its task, of which nothing has to be kept here unless it lies in memory.
 func (c *Core) sendHome(p *process, whole []byte) {
-	whole = c.whole(whole)
 	m, payload := c.readResult(whole)
+	if m.Flags&uint32(fb.ResultFlagLocated) != 0 {
+		c.tellOf(p, whole)
+		return
+	}
 	for i := range int(m.Refs) {
 		c.deliver(p, objectAt(payload, i))
 	}

@@ -2,7 +2,6 @@ package work
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +16,8 @@ import (
 type pair struct {
 	t      *testing.T
 	cores  [2]*Core
+	stores [2]*ledger
+	wanted []wanted // values to be fetched
 	now    int64
 	last   [2]id.Process
 	errand [2]id.Process // the process that each is to the other
@@ -34,7 +35,8 @@ var groupOfPair = id.Task{Agent: 1, Process: 1, Counter: 999}
 func newPair(t *testing.T) *pair {
 	p := &pair{t: t, now: 1e9, got: map[string][]frame{}}
 	for i := range p.cores {
-		p.cores[i] = New(Config{Agent: id.Agent(i + 1), Node: fmt.Sprintf("n%d", i+1)})
+		p.stores[i] = &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+		p.cores[i] = New(Config{Agent: id.Agent(i + 1), Node: fmt.Sprintf("n%d", i+1), Store: p.stores[i]})
 		p.keys[i] = map[uint64]id.Process{}
 		p.last[i] = 1
 	}
@@ -67,7 +69,11 @@ func (p *pair) one(at int, ev Event) {
 		effects = append(effects, e)
 	}
 	for i, c := range p.cores {
-		if err := check(c); err != nil {
+		err := check(c)
+		if err == nil {
+			err = checkViews(c, p.stores[i])
+		}
+		if err != nil {
 			p.t.Fatalf("agent %d after %T at %d: %v", i+1, ev, at+1, err)
 		}
 	}
@@ -102,6 +108,8 @@ func (p *pair) one(at int, ev Event) {
 			if e.Process == p.errand[at] && p.open {
 				p.cutOff(e.Text)
 			}
+		case Fetch:
+			p.wanted = append(p.wanted, wanted{at, e})
 		case Say:
 			p.said = append(p.said, e.Text)
 		}
@@ -201,8 +209,8 @@ func (p *pair) release(at int, process id.Process, o id.Object, deliveries uint3
 // empty tells that an agent knows of no object and no task.
 func (p *pair) empty(at int) {
 	p.t.Helper()
-	if n := len(p.cores[at].entries); n > 0 || len(p.cores[at].lent) > 0 {
-		p.t.Errorf("agent %d knows of %d tasks and objects after all is over", at+1, n)
+	if n := len(p.cores[at].entries); n > 0 || len(p.cores[at].lent)+len(p.stores[at].views) > 0 {
+		p.t.Errorf("agent %d knows of %d tasks and objects after all is over, and keeps %d values in memory", at+1, n, len(p.stores[at].views))
 	}
 }
 
@@ -437,60 +445,5 @@ func TestDriverThatEndsWithTasksElsewhere(t *testing.T) {
 		if len(c.jobs)+len(c.workers)+len(c.hosts)+len(c.actors) > 0 {
 			t.Errorf("agent %d has %d jobs, %d workers, %d hosts and %d actors left", i+1, len(c.jobs), len(c.workers), len(c.hosts), len(c.actors))
 		}
-	}
-}
-
-// Whatever another agent sends, a core stays whole (WORK-8).
-func TestHostileAgent(t *testing.T) {
-	for seed := range uint64(300) {
-		rng := rand.New(rand.NewPCG(seed, 7))
-		p := newPair(t)
-		task := p.submit(nil, nil)
-		actor := p.create(0)
-		at := rng.IntN(2)
-		names := []id.Task{task, actor, {Agent: 1, Process: 1, Counter: 77}, {Agent: 2, Process: 5, Counter: 3}, {Agent: 9, Process: 1, Counter: 1}, {}}
-		pick := func() id.Task { return names[rng.IntN(len(names))] }
-		object := func() *fb.ObjectIDT {
-			return &fb.ObjectIDT{Task: taskT(pick()), Index: []uint32{0, 1, 1 << 31}[rng.IntN(3)]}
-		}
-		n := func() uint32 { return uint32(rng.IntN(3)) }
-		for range 40 {
-			payload := append(objectBytes(of(pick()), of(pick()), of(pick()))[:rng.IntN(3*objectSize)], "x"...)
-			var m wire.Message
-			switch rng.IntN(12) {
-			case 0:
-				m = &fb.SubmitT{Task: taskT(pick()), Parent: taskT(pick()), Function: numberOf("f"), Shape: n(), Returns: []uint32{1, 0, 1 << 31, dynamic, 1 << 30}[rng.IntN(5)], Deps: n(), Refs: n()}
-			case 1:
-				m = &fb.CallT{Task: taskT(pick()), Parent: taskT(pick()), Actor: taskT(pick()), Shape: n(), Returns: n(), Deps: n(), Refs: n()}
-			case 2:
-				m = &fb.ResultT{Task: taskT(pick()), Index: n(), Flags: uint32(rng.IntN(32)), Format: fb.Format(rng.IntN(5)), Refs: n()}
-			case 3:
-				m = &fb.ReleaseT{Object: object(), Deliveries: n()}
-			case 4:
-				m = &fb.GetT{Object: object(), Want: fb.Want(rng.IntN(3))}
-			case 5:
-				m = &fb.CancelT{Task: taskT(pick()), Force: n(), Recursive: n()}
-			case 6:
-				m = &fb.CreateT{Actor: taskT(pick()), Function: numberOf("f"), Shape: n(), Deps: n(), Refs: n()}
-			case 7:
-				m = &fb.ActorStateT{Actor: taskT(pick()), Phase: fb.ActorPhase(rng.IntN(4)), Incarnation: n()}
-			case 8:
-				m = &fb.ResultT{Task: taskT(pick()), Index: 1 << 31, Refs: n()}
-			case 9:
-				m = &fb.ShapeT{Number: n() << 16, Bundle: -1}
-			case 10:
-				m = &fb.BlockedT{Task: taskT(pick())}
-			case 11:
-				m = &fb.SealT{Object: object()}
-			}
-			if !p.open {
-				break
-			}
-			p.say(at, p.errand[at], m, payload)
-		}
-		if p.open {
-			p.cutOff("enough")
-		}
-		p.gone(0, 1, "it ended")
 	}
 }

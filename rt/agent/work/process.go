@@ -35,6 +35,7 @@ type process struct {
 	lent      []*object // of them, those that came for a frame which is being taken in
 	nextActor id.Task
 	nextLife  uint32
+	fetches   []*fetch                    // of values that it told of
 	states    map[id.Task]*fb.ActorStateT // of actors that it sent handles of
 	way       *host                       // to them
 
@@ -233,6 +234,7 @@ func (c *Core) onGone(p *process, why string) {
 	c.forgetQuestions(p, why)
 	if p.remote() {
 		c.wayGone(p, why)
+		c.forgetFetches(p)
 		c.lenderGone(p, why)
 	}
 	for p.held != nil {

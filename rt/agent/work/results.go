@@ -12,6 +12,9 @@ import (
 // to be tried again for.
 const resultFinal = 16
 
+// bothFlags no Result has.
+const bothFlags = uint32(fb.ResultFlagError | fb.ResultFlagLocated)
+
 // running finds a task that a worker has; nil if it has none of that name.
 func (c *Core) running(w *worker, name id.Task) *task {
 	if w == nil {
@@ -43,8 +46,12 @@ func (c *Core) onResult(p *process, f frame) {
 	}
 	t := c.running(p.worker, taskOf(m.Task))
 	if p.remote() {
-		if t = c.runningAt(p, taskOf(m.Task)); t == nil {
+		switch t = c.runningAt(p, taskOf(m.Task)); {
+		case t == nil:
 			c.onValue(p, f)
+			return
+		case t.fetching != nil:
+			t.behind = append(t.behind, slices.Clone(f.whole))
 			return
 		}
 		m.Attempt = t.attempt // it counts its own
@@ -53,6 +60,13 @@ func (c *Core) onResult(p *process, f frame) {
 	case t == nil || t.attempt != m.Attempt:
 		c.refuse(p, "sent a result of a task that it was not given")
 		return
+	case p.remote() && m.Flags&bothFlags == bothFlags:
+		c.refuse(p, "sent an error as a place")
+		return
+	case p.remote() && m.Flags&uint32(fb.ResultFlagLocated) != 0:
+		if !c.holdsAll(p, f.payload, 0, m.Refs) || c.toldOf(p, t, m, &f) {
+			return
+		}
 	case p.sealed.is || m.Flags&uint32(fb.ResultFlagLocated) != 0:
 		if f, m = c.placed(p, t, m, f); m == nil {
 			return
@@ -62,6 +76,11 @@ func (c *Core) onResult(p *process, f frame) {
 	default:
 		m.Size = uint64(len(f.payload)) - uint64(m.Refs)*objectSize
 	}
+	c.outcome(p, t, m, f)
+}
+
+// outcome takes in a result whose value is here.
+func (c *Core) outcome(p *process, t *task, m *fb.ResultT, f frame) {
 	if p.remote() && c.hostSays(t, m, f.payload) {
 		return
 	}

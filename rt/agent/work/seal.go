@@ -1,8 +1,6 @@
 package work
 
 import (
-	"slices"
-
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -21,8 +19,6 @@ type Store interface {
 	Unview(p id.Process, o id.Object)
 	// Free: nothing names the object any more.
 	Free(o id.Object)
-	// Bytes are an object's value, good until the next Step.
-	Bytes(o id.Object) ([]byte, error)
 }
 
 // sealed is a result that a worker has sealed, until the Result that comes next tells of it.
@@ -84,14 +80,7 @@ func (c *Core) intoStore(p *process, name id.Object, m *fb.SealT, f frame, flags
 		c.refuse(p, "sealed what it was not lent: "+err.Error())
 		return nil, false
 	}
-	var place [wire.LocationSize]byte
-	wire.PutLocation(place[:], &fb.LocationT{Kind: fb.LocationKindMemory, Agent: uint32(c.cfg.Agent), Arena: arena, Offset: uint64(offset), Size: m.Size})
-	payload := append(slices.Clip(f.payload[:m.Refs*objectSize]), place[:]...)
-	value := c.resultFrame(name, 0, flags|fb.ResultFlagLocated, m.Format, m.Refs, payload)
-	w, _ := c.readResult(value)
-	w.Size = m.Size
-	wire.PutResult(value[wire.HeaderSize:], w)
-	return value, true
+	return c.locatedFrame(name, 0, flags, m.Format, m.Refs, f.payload[:m.Refs*objectSize], arena, offset, m.Size), true
 }
 
 // view has a process hold what lies in the store, and meet the arena.

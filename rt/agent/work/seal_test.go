@@ -187,5 +187,3 @@ func TestSealsThatNoneMaySend(t *testing.T) {
 		})
 	}
 }
-
-func (l *ledger) Bytes(o id.Object) ([]byte, error) { return []byte("the value"), nil }

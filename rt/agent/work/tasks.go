@@ -63,9 +63,11 @@ type task struct {
 
 	cancelled, forced, recursive bool
 	blocked                      bool
-	place                        *place // of another agent, at which it is
-	recalled                     bool   // asked back
-	chained                      bool   // it or an ancestor holds what waiting does not free
+	place                        *place   // of another agent, at which it is
+	recalled                     bool     // asked back
+	fetching                     *fetch   // a value that it gave at another agent is on its way,
+	behind                       [][]byte // and these frames wait for it
+	chained                      bool     // it or an ancestor holds what waiting does not free
 
 	parent             *task
 	child              *task // the youngest

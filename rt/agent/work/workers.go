@@ -306,6 +306,9 @@ func (c *Core) leave(t *task) {
 	first := t == w.flight.head
 	w.flight.remove(t)
 	t.worker = nil
+	if t.fetching != nil {
+		c.dropBehind(w.process, t)
+	}
 	if t.place != nil {
 		t.place.take(&t.class.need, -1)
 		t.place, c.restless = nil, true

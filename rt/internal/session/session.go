@@ -213,7 +213,7 @@ func (s *Session) frame(f work.Frame, later *[]func()) error {
 		}
 	case *fb.ActorStateT:
 		actor := TaskOf(m.Actor)
-		if s.objects[id.Object{Task: actor}] != nil { // else it was let go of meanwhile
+		if s.objects[id.Object{Task: actor}] != nil { // else it was let go of, or its handle comes next
 			n := s.actors[actor]
 			n.life = max(n.life, m.Incarnation)
 			s.actors[actor] = n

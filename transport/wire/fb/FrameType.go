@@ -77,6 +77,8 @@ const (
 	FrameTypeSlabRecall     FrameType = 108
 	FrameTypeArena          FrameType = 109
 	FrameTypeArenaGone      FrameType = 110
+	FrameTypePull           FrameType = 112
+	FrameTypePart           FrameType = 113
 	FrameTypeKeeperConfig   FrameType = 120
 	FrameTypeKeeperConn     FrameType = 121
 	FrameTypeProgramLaunch  FrameType = 122
@@ -172,6 +174,8 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeSlabRecall:     "SlabRecall",
 	FrameTypeArena:          "Arena",
 	FrameTypeArenaGone:      "ArenaGone",
+	FrameTypePull:           "Pull",
+	FrameTypePart:           "Part",
 	FrameTypeKeeperConfig:   "KeeperConfig",
 	FrameTypeKeeperConn:     "KeeperConn",
 	FrameTypeProgramLaunch:  "ProgramLaunch",
@@ -267,6 +271,8 @@ var EnumValuesFrameType = map[string]FrameType{
 	"SlabRecall":     FrameTypeSlabRecall,
 	"Arena":          FrameTypeArena,
 	"ArenaGone":      FrameTypeArenaGone,
+	"Pull":           FrameTypePull,
+	"Part":           FrameTypePart,
 	"KeeperConfig":   FrameTypeKeeperConfig,
 	"KeeperConn":     FrameTypeKeeperConn,
 	"ProgramLaunch":  FrameTypeProgramLaunch,

@@ -200,7 +200,7 @@ class Hearing:
         fields = wire.untable("ActorState", body)
         actor, incarnation = wire.task_bytes(fields.get("actor")), fields.get("incarnation") or 0
         before, sequence = self.sequences.get(actor, (0, 0))
-        if incarnation > before and (self.kind == dial.WORKER or key_of(actor, 0) in self._entries):  # else it was let go of meanwhile
+        if incarnation > before and (self.kind == dial.WORKER or key_of(actor, 0) in self._entries):  # else it was let go of, or its handle comes next
             # Calls that left for the first life of an actor that was only being made are numbered already.
             self.sequences[actor] = incarnation, sequence if before == 0 else 0
         self._update_locked("ActorState", "actor")(body)

@@ -90,17 +90,18 @@ class Session(Giving, Hearing, Waiting):
             return b""
         return _pack_submit(0, 0, NO_TASK, NO_TASK, code.number, self.job, 0, 0, 0, shape, 1, 0, 0, PICKLE)
 
-    def call(self, actor: bytes, method: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
-        """Sends a call of an actor's method; otherwise as submit."""
+    def call(self, actor: bytes, method: int, shape: int, returns: int, args: Tuple[Any, ...], kwargs: Dict[str, Any], head: bytes = b"") -> Any:
+        """Sends a call of an actor's method; otherwise as submit. head: see call_head."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, (), kept)
         parent, link = running.get(), self.link
         up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
         if returns == 1 and link is not None:
-            frame = _pack_call(0, 0, NO_TASK, up, actor, 0, job, 0, deadline, trace, method, 0, 1, deps, refs, shape, PICKLE)
+            if not head or parent is not None or deps or refs:
+                head = _pack_call(0, 0, NO_TASK, up, actor, 0, job, 0, deadline, trace, method, 0, 1, deps, refs, shape, PICKLE)
             with self._saying:
                 incarnation, sequence = self.sequences.get(actor, (0, 0))
-                made = link.call(frame, payload, sequence + 1, incarnation)
+                made = link.call(head, payload, sequence + 1, incarnation)
                 if made is not None:
                     self.sequences[actor] = incarnation, sequence + 1
                     return made
@@ -112,6 +113,12 @@ class Session(Giving, Hearing, Waiting):
             made = self.expect(task, returns)
             self.connection.send(_pack_call(len(payload), 0, task, up, actor, sequence + 1, job, 0, deadline, trace, method, incarnation, returns, deps, refs, shape, PICKLE) + payload)
         return made
+
+    def call_head(self, actor: bytes, method: int, shape: int, returns: int) -> bytes:
+        """As head, of calls of a method."""
+        if self.link is None or returns != 1:
+            return b""
+        return _pack_call(0, 0, NO_TASK, NO_TASK, actor, 0, self.job, 0, 0, 0, method, 0, 1, 0, 0, shape, PICKLE)
 
     def create(self, actor: bytes, code: Any, fields: Dict[str, Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> ObjectRef:
         """Asks for an actor; fields: of its Create but for arguments. The reference is to its being: when all such are gone, so is the actor."""

@@ -1,0 +1,176 @@
+package work
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// wanted is a value that the core of an agent wants fetched.
+type wanted struct {
+	at int
+	Effect
+}
+
+// fetched answers the oldest Fetch. why: it can't be had.
+func (p *pair) fetched(why string) {
+	p.t.Helper()
+	if len(p.wanted) == 0 {
+		p.t.Fatal("no value is to be fetched")
+	}
+	w := p.wanted[0]
+	p.wanted = p.wanted[1:]
+	ev := Fetched{Process: w.Process, Object: w.Object, Why: why}
+	if why == "" {
+		if w.Key != 1<<20 {
+			p.t.Errorf("%d bytes of %v are to be fetched", w.Key, w.Object)
+		}
+		p.stores[w.at].views[w.Object] = map[id.Process]int{}
+		ev.Arena, ev.Offset = 5, 64
+	}
+	p.step(w.at, ev)
+}
+
+// seal has a process tell of a MiB in shared memory: by a Seal of its own, or as a result of a task.
+func (p *pair) seal(at int, process id.Process, o id.Object, flags fb.ResultFlag, in ...id.Object) {
+	p.t.Helper()
+	p.say(at, process, &fb.SealT{Object: objectT(o), Slab: 1, Offset: 64, Size: 1 << 20, Refs: uint32(len(in))}, objectBytes(in...))
+	if p.cores[at].entries[o.Task].task != nil {
+		p.say(at, process, &fb.ResultT{Task: taskT(o.Task), Index: o.Index, Flags: uint32(flags | fb.ResultFlagLocated)}, nil)
+	}
+}
+
+// lies tells whether a process was last told of an object that it lies in its node's memory.
+func (p *pair) lies(who string, o id.Object) bool {
+	return len(p.told(who, o)) == wire.LocationSize
+}
+
+// A result in shared memory comes home by itself: the driver hears of it, and of what came behind it, when it is here; and
+// there it is kept until then, and no longer.
+func TestResultInMemoryComesHome(t *testing.T) {
+	p := newPair(t)
+	task := p.mint(0, 1)
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 3}, []byte("args"))
+	w := p.worker(task)
+	inside := p.mint(1, w)
+	p.say(1, w, &fb.PutT{Object: objectT(of(inside))}, []byte("inside"))
+	p.seal(1, w, id.Object{Task: task, Index: 0}, 0, of(inside))
+	p.release(1, w, of(inside), 0)
+	p.say(1, w, &fb.ResultT{Task: taskT(task), Index: 1}, []byte("small"))
+	p.seal(1, w, id.Object{Task: task, Index: 2}, fb.ResultFlagLast)
+	for i := range uint32(3) {
+		if v := p.told("a 1", id.Object{Task: task, Index: i}); v != "" {
+			t.Fatalf("before it is here the driver is told %q of result %d", v, i)
+		}
+	}
+	p.fetched("")
+	if !p.lies("a 1", of(task)) || p.told("a 1", id.Object{Task: task, Index: 1}) != "small" || p.lies("a 1", id.Object{Task: task, Index: 2}) {
+		t.Errorf("when the first is here the driver is told %v", p.got["a 1"])
+	}
+	p.fetched("")
+	if !p.lies("a 1", id.Object{Task: task, Index: 2}) {
+		t.Error("of the last result the driver is told nothing")
+	}
+	if n := len(p.stores[1].views); n > 0 {
+		t.Errorf("there %d values are kept", n)
+	}
+	p.say(0, 1, &fb.GetT{Object: objectT(of(inside)), Want: fb.WantValue}, nil)
+	if v := p.told("a 1", of(inside)); v != "inside" {
+		t.Errorf("what it names is %q", v)
+	}
+	p.release(0, 1, of(inside), 1)
+	for i := range uint32(3) {
+		deliveries := uint32(1)
+		if i == 1 {
+			deliveries = 0
+		}
+		p.release(0, 1, id.Object{Task: task, Index: i}, deliveries)
+	}
+	p.empty(0)
+	p.empty(1)
+}
+
+// An argument in shared memory is fetched for the task that needs it, and for the next one it is there.
+func TestArgumentInMemory(t *testing.T) {
+	p := newPair(t)
+	put := p.mint(0, 1)
+	p.seal(0, 1, of(put), 0)
+	first := p.submit([]id.Object{of(put)}, nil)
+	second := p.submit([]id.Object{of(put)}, nil)
+	if len(p.wanted) != 1 || len(p.keys[1]) > 0 {
+		t.Fatalf("%d values are to be fetched, %d workers run", len(p.wanted), len(p.keys[1]))
+	}
+	p.fetched("")
+	for _, task := range []id.Task{first, second} {
+		if w := p.worker(task); !p.lies(fmt.Sprintf("b %d", w), of(put)) {
+			t.Errorf("of its argument the worker is told %q", p.told(fmt.Sprintf("b %d", w), of(put)))
+		}
+		p.result(task, nil, "done")
+		p.release(0, 1, of(task), 0)
+	}
+	for key, w := range p.keys[1] { // which look at it still
+		delete(p.keys[1], key)
+		p.gone(1, w, "over")
+	}
+	p.empty(1)
+	p.release(0, 1, of(put), 0)
+	p.empty(0)
+}
+
+// Of a value that can't be brought the error is told; of one that nobody wants any more nothing is kept; one that was on its way
+// when its agent was lost is made again.
+func TestValuesThatDoNotCome(t *testing.T) {
+	p := newPair(t)
+	full := p.submit(nil, nil)
+	p.seal(1, p.worker(full), of(full), fb.ResultFlagLast)
+	p.fetched("the store is full")
+	if v := p.told("a 1", of(full)); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "node n1: the store is full") {
+		t.Errorf("the driver is told %q", v)
+	}
+	p.release(0, 1, of(full), 0)
+
+	dropped := p.submit(nil, nil)
+	p.seal(1, p.worker(dropped), of(dropped), fb.ResultFlagLast)
+	p.release(0, 1, of(dropped), 0)
+	p.fetched("")
+	p.empty(0)
+	p.empty(1)
+
+	lost := p.submit(nil, nil)
+	p.seal(1, p.worker(lost), of(lost), fb.ResultFlagLast)
+	p.got = map[string][]frame{}
+	p.cutOff("it died")
+	if p.cores[0].entries[lost].task == nil || p.cores[0].entries[lost].task.tried != 1 {
+		t.Fatal("it is not tried again")
+	}
+	p.fetched("") // that of before, which crossed the end
+	p.seal(1, p.worker(lost), of(lost), fb.ResultFlagLast)
+	p.fetched("")
+	if !p.lies("a 1", of(lost)) {
+		t.Errorf("the driver is told %q", p.told("a 1", of(lost)))
+	}
+	p.release(0, 1, of(lost), 1)
+	p.empty(0)
+	p.empty(1)
+}
+
+// An actor that ends while a value of its is on the way has given that value all the same.
+func TestActorThatEndsBehindAValue(t *testing.T) {
+	p := newPair(t)
+	actor := p.create(0)
+	call := p.call(actor)
+	w := p.worker(call)
+	p.seal(1, w, of(call), fb.ResultFlagLast)
+	p.gone(1, w, "killed by signal 9")
+	p.fetched("")
+	if !p.lies("a 1", of(call)) {
+		t.Errorf("of the call the driver is told %q", p.told("a 1", of(call)))
+	}
+	if v := p.told("a 1", of(p.call(actor))); !strings.HasPrefix(v, "ACTOR_DIED: ") {
+		t.Errorf("of the next one the driver is told %q", v)
+	}
+}
