@@ -20,7 +20,7 @@ import (
 )
 
 // deskStore is the shared memory of a node's processes: the shell around an objstore.Store and a shm.Memory, and the
-// work core's Store. All of it is the desk's goroutine's, but for the making of arenas, which takes long.
+// work core's Store. All of it is used in the desk's turns, but for the making of arenas, which takes long.
 //
 // A process maps what it was lent and what it looks at for as long as it lives, whatever becomes of its connection.
 // So what is open to it, and what it held, goes only with the process (OBJ-4): a worker's end its template tells, a

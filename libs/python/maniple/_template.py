@@ -279,7 +279,6 @@ class _Template:
             }  # fmt: skip
             self._sock.sendall(wire.table("WorkerState", fields))
 
-
     def end(self) -> None:
         """Passes on what workers printed last, and waits a little for the second template to do the same."""
         self.prints.last(_LAST_LINES)
