@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,13 @@ import (
 // connectTimeout is how long a command waits for an agent that is there; its keeper starts a dead one
 // again in well under that.
 const connectTimeout = 10 * time.Second
+
+// An agent of this node that is there and says nothing has much to do, or it was stopped: that is said after busyAfter
+// and waited for up to busyLimit.
+const (
+	busyAfter = 5 * time.Second
+	busyLimit = 60 * time.Second
+)
 
 func clusterFlag() urfave.Flag {
 	return value("cluster", "", "NAME", "the cluster (default: the Slurm job's, or \"default\")")
@@ -91,7 +99,16 @@ func (c *call) noCluster(name string, err error) error {
 
 // connect attaches to a cluster.
 func (c *call) connect(ctx context.Context, ep *boot.Endpoint) (*gang.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	limit := connectTimeout
+	if ep.Here() {
+		limit = busyLimit
+		note := time.AfterFunc(busyAfter, func() {
+			fmt.Fprintf(c.stderr, "maniple: %s: the agent of cluster %s is there and has not answered for %v: this node is busy, or that process was stopped; waiting for it, %v at most\n",
+				c.page.name, ep.Name, busyAfter, busyLimit)
+		})
+		defer note.Stop()
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	to := c.address(ep)
 	connect := gang.Connect

@@ -70,6 +70,10 @@ type query struct {
 	reply chan transport.Msg // capacity 1
 }
 
+// localTry is how long one try waits for an agent of this node: whose process is gone the kernel tells at once, and who has
+// two hundred others to answer is not helped by those who begin anew.
+const localTry = 30 * time.Second
+
 // Connect attaches to the agent at ep. The error says why not, and what to do.
 func Connect(ctx context.Context, ep Endpoint) (*Client, error) {
 	dial, addresses, err := ep.dialler()
@@ -84,8 +88,12 @@ func Connect(ctx context.Context, ep Endpoint) (*Client, error) {
 	c.link = transport.NewLink(transport.LinkConfig{
 		Name: "agent", OnMessage: c.onMessage, OnUp: c.onUp, OnDown: c.onDown, OnDead: c.over,
 	})
+	var try time.Duration // the usual
+	if ep.Socket != "" {
+		try = localTry
+	}
 	d := &transport.Dialer{
-		Link: c.link, Addresses: func() []string { return addresses }, Dial: dial,
+		Link: c.link, Addresses: func() []string { return addresses }, Dial: dial, Timeout: try,
 		Hello: func() *fb.HelloT {
 			return &fb.HelloT{Build: ep.Build, Cluster: ep.Cluster, Role: fb.RoleClient, Purpose: fb.PurposeControl}
 		},

@@ -87,3 +87,25 @@ func parent(pid int) (ppid int) {
 	fmt.Sscanf(rest, "%1s %d", new(string), &ppid)
 	return ppid
 }
+
+// An agent that is there and says nothing, as on a node with too much to do: that is said, and it is waited for.
+func TestAnAgentThatIsBusy(t *testing.T) {
+	w := newWorld(t)
+	w.must("up")
+	agent := w.one("maniple agent")
+	if err := syscall.Kill(agent, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p := w.start("", "status")
+	w.wait(20*time.Second, "a word about the wait", func() bool {
+		return strings.Contains(p.err.String(), "the agent of cluster default is there and has not answered for 5s")
+	})
+	if err := syscall.Kill(agent, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.code(30 * time.Second); code != 0 {
+		t.Errorf("exit code %d when it went on\n%s", code, p.err.String())
+	}
+	w.must("down")
+	w.nothingLeft()
+}
