@@ -17,8 +17,8 @@ import (
 // gang's output a task. What comes in lies in one box, of which a turn takes all; what goes out is flushed
 // once at the end of the turn. So at load a turn has many frames, and when idle it has one, which waits for nobody.
 //
-// Turns have a lock and no goroutine of their own: a connection's reader takes one for its batch if nobody turns, so
-// that at rest a frame goes from socket to socket on one goroutine. All else, and what came meanwhile, is run's.
+// Turns have a lock and no goroutine of their own: who reads the connections takes one for what they brought if nobody
+// turns, so that at rest a frame goes from socket to socket on one thread. All else, and what came meanwhile, is run's.
 //
 // To the loop's core the desk is a client, with a number of its own: it asks the head for the node's
 // resources (desk_stake.go) and for the templates of jobs (desk_worker.go) by groups, as `maniple run` does. What a
@@ -34,8 +34,9 @@ type desk struct {
 	box  []mail
 	wake chan struct{} // capacity 1
 
-	turning sync.Mutex // guards all that follows; held until run begins, and from its end on
-	taken   []mail     // the box of this turn
+	turning sync.Mutex    // guards all that follows; held until run begins, and from its end on
+	poll    *carrier.Poll // reads the connections; nil: each has a goroutine
+	taken   []mail        // the box of this turn
 	timer   *time.Timer
 	due     int64 // when it fires; 0: it has
 

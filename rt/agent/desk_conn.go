@@ -65,9 +65,11 @@ func (d *desk) attached(ctx context.Context, conn transport.Conn, process uint32
 // arrive starts a connection, and tells the core of its process.
 func (d *desk) arrive(ctx context.Context, a *arrival) {
 	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind, pid: a.attach.Pid}
+	peer := peerPID(a.conn)
 	c.conn = carrier.New(a.conn, carrier.Config{
 		MaxUnsent: maxUnsent,
-		OnBatch:   func(b carrier.Batch) { d.hear(ctx, c, b) },
+		Poll:      d.poll,
+		OnBatch:   func(b carrier.Batch) { d.hear(c, b) },
 		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
 	})
 	d.conns[c.process] = c
@@ -85,7 +87,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			return
 		}
 		c.hired, c.job, h.conn = h, h.job.number, c
-		d.storeUp(c, nil)
+		d.storeUp(c, 0)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid})
 	default:
 		j, why := d.jobFor(ctx, c, a.attach)
@@ -94,7 +96,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			return
 		}
 		c.job = j.number
-		d.storeUp(c, a.conn)
+		d.storeUp(c, peer)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid})
 	}
 }

@@ -244,14 +244,14 @@ func (s *deskStore) bytes(o id.Object) ([]byte, error) {
 // Free is work.Store's.
 func (s *deskStore) Free(o id.Object) { s.do(s.store.Release(s.d.l.now(), o, nil)) }
 
-// storeUp makes a process known to the store. conn: a driver's.
-func (d *desk) storeUp(c *workConn, conn transport.Conn) {
+// storeUp makes a process known to the store. pid: a driver's, 0: it is not known.
+func (d *desk) storeUp(c *workConn, pid int) {
 	if d.store == nil {
 		return
 	}
 	c.met = map[uint64]bool{}
 	d.store.do(nil, d.store.store.Attach(c.process))
-	if pid := peerPID(conn); pid > 0 {
+	if pid > 0 {
 		if fd, err := unix.PidfdOpen(pid, 0); err == nil { // kernels before 5.3 can't
 			c.pidfd = os.NewFile(uintptr(fd), "process")
 		}

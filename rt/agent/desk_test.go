@@ -326,7 +326,8 @@ func TestABatchThatFindsTheDeskAtWork(t *testing.T) {
 	c := &workConn{process: 3, through: true} // what it says is read and forgotten
 	heard := make(chan struct{}, 9)
 	c.conn = carrier.New(here, carrier.Config{OnBatch: func(b carrier.Batch) {
-		d.hear(t.Context(), c, b)
+		d.hear(c, b)
+		d.heard(t.Context())
 		heard <- struct{}{}
 	}})
 	frame, err := carrier.AppendMessage(nil, &fb.GoodbyeT{Reason: "r"}, 0, nil)

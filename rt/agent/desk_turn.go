@@ -26,22 +26,32 @@ func (d *desk) stir() {
 	}
 }
 
-// hear takes what a connection brought, on its reader's goroutine, in a turn of its own unless somebody turns.
-func (d *desk) hear(ctx context.Context, c *workConn, b carrier.Batch) {
+// hear takes what a connection brought, on its reader's goroutine.
+func (d *desk) hear(c *workConn, b carrier.Batch) {
 	d.put(mail{conn: c, batch: b})
-	if d.turning.TryLock() { // else whoever has it looks again
+	if d.poll == nil {
+		d.stir()
+	}
+}
+
+// heard takes a turn for what connections brought, on the goroutine that reads them, unless somebody turns.
+func (d *desk) heard(ctx context.Context) {
+	if d.some() && d.turning.TryLock() { // else whoever has it looks again
 		d.turn(ctx)
 		d.release()
 	}
 }
 
+func (d *desk) some() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.box) > 0
+}
+
 // release ends a turn. What came meanwhile is run's: a reader that went on would leave its own socket unread.
 func (d *desk) release() {
 	d.turning.Unlock()
-	d.mu.Lock()
-	some := len(d.box) > 0
-	d.mu.Unlock()
-	if some {
+	if d.some() {
 		d.stir()
 	}
 }
@@ -50,6 +60,10 @@ func (d *desk) release() {
 func (d *desk) run(ctx context.Context) {
 	d.timer = time.NewTimer(time.Hour)
 	defer d.timer.Stop()
+	var err error
+	if d.poll, err = carrier.NewPoll(func() { d.heard(ctx) }); err != nil {
+		d.l.log.Warn("each connection of a process has a goroutine of its own, which is slower", "error", err)
+	}
 	d.release()
 	for {
 		fired := false
@@ -60,6 +74,9 @@ func (d *desk) run(ctx context.Context) {
 		case <-ctx.Done():
 			d.turning.Lock()
 			d.end()
+			if d.poll != nil {
+				d.poll.Close()
+			}
 			return
 		}
 		d.turning.Lock()

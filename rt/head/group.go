@@ -271,9 +271,24 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 		for _, p := range g.places {
 			c.reserve(g, p)
 		}
+		if g.create.Program == nil {
+			c.commit(g)
+		}
 		c.tell(g)
 	}
 	return g.phase
+}
+
+// commit makes a group without programs be there, with its agents still to hear of it: the ledger is the head's, so an
+// agent has nothing to say but that a device is not what it said before (reserved). What goes to an agent comes in order,
+// its share before word that the group is there.
+func (c *Core) commit(g *group) {
+	if !c.phase(g, fb.GroupPhaseCreated, nil) {
+		return
+	}
+	for _, p := range g.places {
+		p.run.reserved = true
+	}
 }
 
 // infeasible ends a group that no amount of waiting would place. One that ran before lost a node,
@@ -351,18 +366,11 @@ func (c *Core) reserve(g *group, p *place) {
 // reserved takes in that an agent holds, or can't hold, its bundles.
 func (c *Core) reserved(m *member, r *fb.BundleReservedT) {
 	g := c.state.byID[taskOf(r.Group)]
-	if g != nil && g.phase == fb.GroupPhaseCreated && g.incarnation == r.Incarnation && r.Error == "" {
-		if p := g.placeAt(m.number); p != nil && !p.run.reserved { // by the agent after the one that it was first reserved by
-			p.run.reserved = true
-			c.tell(g)
-		}
-		return
-	}
-	if g == nil || g.phase != fb.GroupPhaseReserving || g.incarnation != r.Incarnation {
+	if g == nil || g.phase != fb.GroupPhaseReserving && g.phase != fb.GroupPhaseCreated || g.incarnation != r.Incarnation {
 		return
 	}
 	p := g.placeAt(m.number)
-	if p == nil || p.run.reserved {
+	if p == nil || r.Error == "" && p.run.reserved {
 		return
 	}
 	if r.Error != "" {
@@ -370,12 +378,16 @@ func (c *Core) reserved(m *member, r *fb.BundleReservedT) {
 		return
 	}
 	p.run.reserved, p.run.port = true, r.MasterPort
+	if g.phase == fb.GroupPhaseCreated { // by the agent after the one that it was first reserved by
+		c.tell(g)
+		return
+	}
 	for _, p := range g.places {
 		if !p.run.reserved {
 			return
 		}
 	}
-	if g.create.Program == nil {
+	if g.create.Program == nil { // the head before this one died between placing it and this
 		c.phase(g, fb.GroupPhaseCreated, nil)
 		c.tell(g)
 		return

@@ -409,3 +409,30 @@ func TestUnregisteredAndNonsense(t *testing.T) {
 		}
 	}
 }
+
+// A group without programs is there with one message each way; an agent that can't hold its share after all ends it.
+func TestABareGroupIsThereAtOnce(t *testing.T) {
+	w := newWorld(t, Config{})
+	a, b := w.join("n1", "CPU=4", 0), w.join("n2", "CPU=4", 0)
+	w.settle()
+	b.manual = true
+	g := w.ask(a, 1, 2, "CPU=4", func(q *fb.GroupCreateT) {
+		q.Program = nil
+		for _, bundle := range q.Bundles {
+			bundle.Ranks = 0
+		}
+	})
+	if g.phase != fb.GroupPhaseCreated {
+		t.Fatalf("it is %s before all agents have heard of it", g.phase)
+	}
+	b.outbox = append(b.outbox, &fb.BundleReservedT{Group: wireTask(g.id), Incarnation: 1})
+	w.settle()
+	if g.phase != fb.GroupPhaseCreated {
+		t.Errorf("it is %s after they have", g.phase)
+	}
+	b.outbox = append(b.outbox, &fb.BundleReservedT{Group: wireTask(g.id), Incarnation: 1, Error: "node n2 has no device 3"})
+	w.settle()
+	if g.phase != fb.GroupPhaseEnded || g.end.Code != codeCannotCreate || !strings.Contains(g.end.Reason, "n2 could not set its share aside: node n2 has no device 3") {
+		t.Errorf("it is %s, and says %q", g.phase, g.end.Reason)
+	}
+}

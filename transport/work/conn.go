@@ -3,8 +3,11 @@ package work
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +31,9 @@ type Config struct {
 	OnRoom func()
 	// MaxUnsent is from how many bytes on Append refuses, 0: 16 MiB.
 	MaxUnsent int
+	// Poll reads the connection, if it is a unix socket, and is the reader whose goroutine is meant. nil: the
+	// connection has one.
+	Poll *Poll
 	// FlushTimeout is how long a connection that this side ends may take to send what waits, 0: 2 s.
 	FlushTimeout time.Duration
 }
@@ -48,11 +54,30 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// stream is what a connection runs over.
+type stream interface {
+	io.ReadWriteCloser
+	SetWriteDeadline(time.Time) error
+}
+
+// passing is the side of a stream that passes descriptors, and writes what there is room for.
+type passing interface {
+	read(b []byte, files *[]*os.File) (int, error)
+	writeNow(b []byte) int
+	write(b []byte, f *os.File) (int, error)
+}
+
 // Conn is one work connection, past its handshake.
 type Conn struct {
-	nc   net.Conn
-	unix *unixFiles // nil: no descriptors on this carrier
+	nc   stream
+	unix passing // nil: no descriptors on this carrier
 	cfg  Config
+
+	polled   *polled // nil: a goroutine reads
+	stepping sync.Mutex
+	left     bool        // its Poll
+	parked   atomic.Bool // it is not read until a buffer comes back
+	in       reading     // the reader's
 
 	free chan []byte   // buffers of the reader that nobody has; nil: not made yet
 	dead chan struct{} // closed by failLocked
@@ -72,24 +97,49 @@ type Conn struct {
 // New starts a connection on nc, which it owns from now on.
 func New(nc net.Conn, cfg Config) *Conn {
 	c := &Conn{
-		nc: nc, unix: newUnixFiles(nc), cfg: cfg.withDefaults(),
+		nc: nc, cfg: cfg.withDefaults(),
 		free: make(chan []byte, 2), dead: make(chan struct{}), done: make(chan struct{}),
 	}
+	c.in.Conn = c
 	c.cond = sync.NewCond(&c.mu)
 	c.free <- nil
 	c.free <- nil
+	if s := newPolled(cfg.Poll, nc); s != nil {
+		c.nc, c.unix, c.polled = s, s, s
+	} else if u := newUnixFiles(nc); u != nil {
+		c.unix = u
+	}
+	if c.polled != nil {
+		if err := c.polled.poll.join(c); err != nil {
+			c.fail(wrap("poll", err))
+		}
+	}
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		c.write()
 	}()
 	go func() {
-		c.fail(c.read())
+		c.readOn()
+		c.in.end()
 		<-written
+		if c.polled != nil {
+			c.polled.over()
+		}
 		c.cfg.OnEnd(c.why())
 		close(c.done)
 	}()
 	return c
+}
+
+// readOn reads until the connection ends.
+func (c *Conn) readOn() {
+	if c.polled == nil {
+		c.fail(c.in.all())
+		return
+	}
+	<-c.dead
+	c.polled.poll.leave(c)
 }
 
 // fail ends the connection for err, unless it has ended. What is unsent is lost.

@@ -35,65 +35,87 @@ func (b Batch) Release() {
 		firsts.Put(b.first)
 	}
 	b.conn.free <- b.buffer
+	b.conn.unpark()
 }
 
-// reading is what the reader's goroutine holds.
+// reading is what the reader holds.
 type reading struct {
 	*Conn
-	received []*os.File // descriptors of frames that are not whole yet
-	with     int        // how many of the whole frames found last have one
+	buffer   []byte           // nil: none
+	have     int              // bytes of it
+	rest     []byte           // of a frame that began in the buffer before
+	frame    []byte           // one that is longer than a buffer, as far as it is here; nil: none
+	first    *[firstSize]byte // where it lies, unless it has outgrown that
+	received []*os.File       // descriptors of frames that are not whole yet
+	with     int              // how many of the whole frames found last have one
 }
 
-// read hands over batches until the connection ends, and tells why.
-func (c *Conn) read() error {
-	r := reading{Conn: c}
-	defer func() { closeFiles(r.received) }()
-	var rest []byte // of a frame that began in the buffer before
-	for {
-		buffer, ok := r.buffer()
-		if !ok {
-			return ErrClosed
-		}
-		n := copy(buffer, rest)
-		whole := 0
-		var err error
-		for whole == 0 && err == nil && n < len(buffer) {
-			var k int
-			k, err = r.more(buffer[n:])
-			n += k
-			whole, err = r.cut(buffer[:n], err)
-		}
-		rest = buffer[whole:n]
-		if whole > 0 {
-			if e := r.deliver(Batch{Bytes: buffer[:whole:whole], conn: c, buffer: buffer}, len(rest)); e != nil {
-				return e
-			}
-		}
-		switch {
-		case err == io.EOF && len(rest) > 0:
-			return wrap("read", io.ErrUnexpectedEOF)
-		case err != nil:
+// all hands over batches until the connection ends, and tells why.
+func (r *reading) all() error {
+	for r.has(true) {
+		if err := r.step(); err != nil {
 			return err
-		case whole == 0: // the buffer is full of one frame's beginning
-			if err := r.large(buffer); err != nil {
-				return err
-			}
-			rest = nil
 		}
 	}
+	return ErrClosed
 }
 
-// buffer waits until the owner has released one.
-func (r *reading) buffer() ([]byte, bool) {
-	select {
-	case b := <-r.free:
-		if b == nil {
-			b = make([]byte, readSize)
-		}
-		return b, true
-	case <-r.dead:
-		return nil, false
+// has tells whether there is a buffer to read into. Two are out with the owner if not; it may wait for one.
+func (r *reading) has(wait bool) bool {
+	if r.buffer != nil {
+		return true
 	}
+	var dead <-chan struct{} = r.dead
+	if !wait {
+		dead = gone
+	}
+	select {
+	case r.buffer = <-r.free:
+	default:
+		select {
+		case r.buffer = <-r.free:
+		case <-dead:
+			return false
+		}
+	}
+	if r.buffer == nil {
+		r.buffer = make([]byte, readSize)
+	}
+	r.have = copy(r.buffer, r.rest)
+	r.rest = nil
+	return true
+}
+
+// gone is closed.
+var gone = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// step reads once, and hands over what is whole.
+func (r *reading) step() error {
+	if r.frame != nil {
+		return r.stepLarge()
+	}
+	n, err := r.more(r.buffer[r.have:])
+	r.have += n
+	whole, err := r.cut(r.buffer[:r.have], err)
+	buffer, rest := r.buffer, r.buffer[whole:r.have]
+	if whole > 0 {
+		r.buffer, r.rest = nil, rest
+		if e := r.deliver(Batch{Bytes: buffer[:whole:whole], conn: r.Conn, buffer: buffer}, len(rest)); e != nil {
+			return e
+		}
+	}
+	switch {
+	case err == io.EOF && len(rest) > 0:
+		return wrap("read", io.ErrUnexpectedEOF)
+	case err == nil && len(rest) == len(buffer): // full of one frame's beginning
+		r.first = firsts.Get().(*[firstSize]byte)
+		r.frame = append(r.first[:0], buffer...)
+	}
+	return err
 }
 
 // cut finds the whole frames in b. What it refuses is told before what the read itself said.
@@ -115,38 +137,53 @@ func (r *reading) deliver(batch Batch, behind int) error {
 		r.received = r.received[r.with:]
 	}
 	r.cfg.OnBatch(batch)
+	if r.polled == nil && r.cfg.Poll != nil {
+		r.cfg.Poll.after()
+	}
 	return nil
 }
 
-// large reads on a frame that is longer than the buffer in which it begins, and hands it over. Room is made as the
-// bytes come (BATCH-3).
-func (r *reading) large(buffer []byte) error {
-	size := wire.HeaderSize + int(binary.LittleEndian.Uint32(buffer))
-	first := firsts.Get().(*[firstSize]byte)
-	frame := append(first[:0], buffer...)
-	for len(frame) < size {
-		if len(frame) == cap(frame) {
-			grown := make([]byte, len(frame), min(size, 2*cap(frame)))
-			copy(grown, frame)
-			frame = grown
-		}
-		k, err := r.more(frame[len(frame):min(cap(frame), size)])
-		frame = frame[:len(frame)+k]
-		if err == io.EOF && len(frame) < size {
-			return wrap("read", io.ErrUnexpectedEOF)
-		}
-		if err != nil && len(frame) < size {
-			return err
+// stepLarge is step for a frame that is longer than the buffer in which it began. Room is made as the bytes come
+// (BATCH-3).
+func (r *reading) stepLarge() error {
+	size := wire.HeaderSize + int(binary.LittleEndian.Uint32(r.frame))
+	if have := len(r.frame); have == cap(r.frame) {
+		grown := make([]byte, have, min(size, 2*have))
+		copy(grown, r.frame)
+		r.frame = grown
+	}
+	have := len(r.frame)
+	n, err := r.more(r.frame[have:min(cap(r.frame), size)])
+	r.frame = r.frame[:have+n]
+	if err == io.EOF {
+		err = nil // it comes again
+		if have+n < size {
+			err = wrap("read", io.ErrUnexpectedEOF)
 		}
 	}
-	if _, err := r.cut(frame, nil); err != nil {
+	if err != nil || have+n < size {
 		return err
 	}
-	if size > firstSize { // it was outgrown
-		firsts.Put(first)
-		first = nil
+	if _, err := r.cut(r.frame, nil); err != nil {
+		return err
 	}
-	return r.deliver(Batch{Bytes: frame[:size:size], conn: r.Conn, buffer: buffer, first: first}, 0)
+	batch := Batch{Bytes: r.frame[:size:size], conn: r.Conn, buffer: r.buffer}
+	if size <= firstSize {
+		batch.first = r.first
+	} else { // it was outgrown
+		firsts.Put(r.first)
+	}
+	r.buffer, r.frame, r.first = nil, nil, nil
+	return r.deliver(batch, 0)
+}
+
+// end gives back what the reader holds.
+func (r *reading) end() {
+	closeFiles(r.received)
+	if r.first != nil {
+		firsts.Put(r.first)
+	}
+	r.buffer, r.rest, r.frame, r.first, r.received = nil, nil, nil, nil, nil
 }
 
 // more reads once, and takes what descriptors come along.
@@ -156,7 +193,7 @@ func (r *reading) more(b []byte) (n int, err error) {
 	} else {
 		n, err = r.unix.read(b, &r.received)
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && err != errAgain {
 		err = wrap("read", err)
 	}
 	return n, err

@@ -63,7 +63,9 @@ func same(t *testing.T, got []byte, want Frame) {
 }
 
 // Frames of all sizes around the buffer's, byte by byte and in one piece, over a real socket.
-func TestSizes(t *testing.T) {
+func TestSizes(t *testing.T) { both(t, testSizes) }
+
+func testSizes(t *testing.T, poll *Poll) {
 	const over = wire.HeaderSize + wire.SubmitSize
 	var frames []Frame
 	for i, n := range []int{0, readSize - over - 1, readSize - over, 0, readSize - over + 1, 5, readSize, firstSize - over, firstSize - over + 1, 3 << 20, 1, 2*firstSize - over, 0} {
@@ -71,7 +73,7 @@ func TestSizes(t *testing.T) {
 	}
 	for _, piece := range []int{1 << 30, 50_001, 997} {
 		a, b := pair(t)
-		in := newInbox()
+		in := newInbox().by(poll)
 		c := New(b, in.config())
 		go func() {
 			for all := join(frames); len(all) > 0; {
@@ -96,9 +98,11 @@ func TestSizes(t *testing.T) {
 }
 
 // BATCH-3: a frame that is announced and does not come costs nothing.
-func TestAnnounced(t *testing.T) {
+func TestAnnounced(t *testing.T) { both(t, testAnnounced) }
+
+func testAnnounced(t *testing.T, poll *Poll) {
 	a, b := pair(t)
-	in := newInbox()
+	in := newInbox().by(poll)
 	New(b, in.config())
 	var before, after runtime.MemStats
 	f := submit(1, wire.MaxMessage-wire.SubmitSize)
@@ -115,7 +119,9 @@ func TestAnnounced(t *testing.T) {
 }
 
 // What the peer breaks off, and what it can't mean, ends the connection after the frames before it.
-func TestEnds(t *testing.T) {
+func TestEnds(t *testing.T) { both(t, testEnds) }
+
+func testEnds(t *testing.T, poll *Poll) {
 	good := submit(1, 10)
 	bad := submit(2, 10)
 	bad[11] = wire.FlagMore
@@ -138,7 +144,7 @@ func TestEnds(t *testing.T) {
 		{"too many objects in a large frame", large, transport.ErrProtocol},
 	} {
 		a, b := pair(t)
-		in := newInbox()
+		in := newInbox().by(poll)
 		conn := New(b, in.config())
 		_, _ = a.Write(append(append([]byte{}, good...), c.sent...)) // the other side may leave first
 		if c.want != transport.ErrProtocol {
@@ -243,9 +249,11 @@ func TestSlowReader(t *testing.T) {
 }
 
 // A single frame above MaxUnsent goes through.
-func TestLargerThanUnsent(t *testing.T) {
+func TestLargerThanUnsent(t *testing.T) { both(t, testLargerThanUnsent) }
+
+func testLargerThanUnsent(t *testing.T, poll *Poll) {
 	a, b := pair(t)
-	in, peer := newInbox(), newInbox()
+	in, peer := newInbox().by(poll), newInbox().by(poll)
 	cfg := in.config()
 	cfg.MaxUnsent = 100
 	c, p := New(a, cfg), New(b, peer.config())
@@ -267,9 +275,11 @@ func TestLargerThanUnsent(t *testing.T) {
 }
 
 // BATCH-7: what was appended arrives, flushed or not; nothing is taken afterwards.
-func TestCloseFlushes(t *testing.T) {
+func TestCloseFlushes(t *testing.T) { both(t, testCloseFlushes) }
+
+func testCloseFlushes(t *testing.T, poll *Poll) {
 	a, b := pair(t)
-	in, peer := newInbox(), newInbox()
+	in, peer := newInbox().by(poll), newInbox().by(poll)
 	c := New(a, in.config())
 	p := New(b, peer.config())
 	const n = 3000
@@ -319,9 +329,11 @@ func TestCloseGivesUp(t *testing.T) {
 }
 
 // Frames of many goroutines come out whole, those of each in its order.
-func TestManyAppend(t *testing.T) {
+func TestManyAppend(t *testing.T) { both(t, testManyAppend) }
+
+func testManyAppend(t *testing.T, poll *Poll) {
 	a, b := pair(t)
-	in, peer := newInbox(), newInbox()
+	in, peer := newInbox().by(poll), newInbox().by(poll)
 	c, p := New(a, in.config()), New(b, peer.config())
 	const senders, each = 8, 500
 	done := make(chan struct{})
@@ -353,9 +365,11 @@ func TestManyAppend(t *testing.T) {
 }
 
 // BATCH-4.
-func TestNoAllocationPerFrame(t *testing.T) {
+func TestNoAllocationPerFrame(t *testing.T) { both(t, testNoAllocationPerFrame) }
+
+func testNoAllocationPerFrame(t *testing.T, poll *Poll) {
 	a, b := pair(t)
-	in := newInbox()
+	in := newInbox().by(poll)
 	got := make(chan int)
 	seen := 0
 	const frames = 1000
@@ -372,7 +386,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 			got <- frames
 		}
 	}
-	c, p := New(a, newInbox().config()), New(b, cfg)
+	c, p := New(a, newInbox().by(poll).config()), New(b, cfg)
 	f := submit(1, 100)
 	n := testing.AllocsPerRun(50, func() {
 		for i := range frames {

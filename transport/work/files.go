@@ -68,17 +68,26 @@ func (u *unixFiles) writeNow(b []byte) int {
 func (u *unixFiles) read(b []byte, files *[]*os.File) (int, error) {
 	n, oobn, flags, _, err := u.conn.ReadMsgUnix(b, u.oob)
 	n = max(n, 0) // -1 with some errors
-	if oobn > 0 {
-		got, e := uds.Rights(u.oob[:oobn])
-		*files = append(*files, got...)
-		if e != nil || flags&unix.MSG_CTRUNC != 0 || len(*files) > maxFiles {
-			return n, fmt.Errorf("%w: too many descriptors", transport.ErrProtocol)
-		}
+	if e := takeFiles(u.oob[:oobn], flags, files); e != nil {
+		return n, e
 	}
 	if n == 0 && err == nil || errors.Is(err, io.EOF) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// takeFiles appends the descriptors that came with a read.
+func takeFiles(oob []byte, flags int, files *[]*os.File) error {
+	if len(oob) == 0 {
+		return nil
+	}
+	got, err := uds.Rights(oob)
+	*files = append(*files, got...)
+	if err != nil || flags&unix.MSG_CTRUNC != 0 || len(*files) > maxFiles {
+		return fmt.Errorf("%w: too many descriptors", transport.ErrProtocol)
+	}
+	return nil
 }
 
 // write writes some of b, with f along with its first byte.

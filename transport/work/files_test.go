@@ -37,10 +37,12 @@ func named(t *testing.T, text string) *os.File {
 }
 
 // BATCH-6: each descriptor comes with its frame, whatever surrounds it.
-func TestDescriptors(t *testing.T) {
+func TestDescriptors(t *testing.T) { both(t, testDescriptors) }
+
+func testDescriptors(t *testing.T, poll *Poll) {
 	before := descriptors(t)
 	a, b := pair(t)
-	peer := newInbox()
+	peer := newInbox().by(poll)
 	type got struct {
 		frame Frame
 		file  *os.File
@@ -61,7 +63,7 @@ func TestDescriptors(t *testing.T) {
 		}
 		b.Release()
 	}
-	c, p := New(a, newInbox().config()), New(b, cfg)
+	c, p := New(a, newInbox().by(poll).config()), New(b, cfg)
 	const n = 60
 	text := func(i int) string { return "file " + strings.Repeat("x", i) }
 	payload := func(i int) []byte { return make([]byte, i%7*20_000) } // some are larger than a buffer
@@ -117,7 +119,9 @@ func TestDescriptors(t *testing.T) {
 }
 
 // Descriptors that no frame takes are closed, and end the connection.
-func TestStrayDescriptors(t *testing.T) {
+func TestStrayDescriptors(t *testing.T) { both(t, testStrayDescriptors) }
+
+func testStrayDescriptors(t *testing.T, poll *Poll) {
 	flagged := submit(1, 0)
 	flagged[11] = wire.FlagDescriptor
 	for name, send := range map[string]func(fd, file int) error{
@@ -143,7 +147,7 @@ func TestStrayDescriptors(t *testing.T) {
 		},
 	} {
 		a, b := pair(t)
-		in := newInbox()
+		in := newInbox().by(poll)
 		New(b, in.config())
 		r, w, err := os.Pipe()
 		if err != nil {

@@ -41,14 +41,37 @@ type inbox struct {
 	room   chan struct{}
 	end    chan error
 	most   int // bytes of the largest batch
+	poll   *Poll
 }
 
 func newInbox() *inbox {
-	return &inbox{make(chan []byte, 1<<13), make(chan *os.File, 64), make(chan struct{}, 16), make(chan error, 1), 0}
+	return &inbox{frames: make(chan []byte, 1<<13), files: make(chan *os.File, 64), room: make(chan struct{}, 16), end: make(chan error, 1)}
+}
+
+func (in *inbox) by(p *Poll) *inbox {
+	in.poll = p
+	return in
+}
+
+// both runs a test with a goroutine for each connection, and with a Poll for all.
+func both(t *testing.T, test func(t *testing.T, poll *Poll)) {
+	t.Run("goroutines", func(t *testing.T) { test(t, nil) })
+	t.Run("poll", func(t *testing.T) { test(t, newPoll(t)) })
+}
+
+func newPoll(t testing.TB) *Poll {
+	t.Helper()
+	p, err := NewPoll(func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
 }
 
 func (in *inbox) config() Config {
 	return Config{
+		Poll: in.poll,
 		OnBatch: func(b Batch) {
 			in.most = max(in.most, len(b.Bytes))
 			for f := range Frames(b.Bytes) {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from typing import Any, Dict, List, Optional
 
 from maniple import _execute
@@ -94,7 +93,7 @@ def _introduce(actor: Any) -> None:
 
 def _one_by_one(session: Any, executor: Executor) -> None:
     """In the order in which calls come, on the main thread."""
-    leaving = False
+    leaving, interrupt = False, _main_interrupt()
     while True:
         try:
             if leaving and session.inbox.empty():
@@ -104,7 +103,7 @@ def _one_by_one(session: Any, executor: Executor) -> None:
                 return
             if not session.begin(job):
                 continue
-            job.interrupt = _main_interrupt()
+            job.interrupt = interrupt
             try:
                 executor.run(job, session.guard)
             except ActorExit:
@@ -206,7 +205,7 @@ class _Loop:
 
     async def _run(self, job: Job) -> None:
         executor, name, retry, index = self.executor, "the call", None, [0]
-        began = time.thread_time_ns()  # of the loop's thread: only what is between two awaits is really the call's
+        began = _execute.wall()
         try:
             function, name = executor.target(job)
             context = executor.context(job, name)

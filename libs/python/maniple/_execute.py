@@ -18,7 +18,8 @@ from maniple._prints import speaker
 from maniple.remote_function import RETRY_TYPES
 
 _PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
-_pack_result, _cpu_time = wire.RESULT.pack, time.thread_time_ns
+_SHORT = 100_000  # nanoseconds
+_pack_result, _cpu_time, wall = wire.RESULT.pack, time.thread_time_ns, time.perf_counter_ns
 _METHOD_BITS = (1 << 24) - 1
 
 # What the code that runs here may ask about its actor.
@@ -81,9 +82,24 @@ class Functions:
 
 
 class _Clock(threading.local):
-    """What CPU time this thread had taken when its last task was done: asking costs a microsecond, and once a task is enough."""
+    """What CPU time the tasks of this thread take, in nanoseconds.
 
-    last = 0
+    Asking the kernel costs a microsecond, so it is asked after a task that took a while; a shorter one counts with the
+    time that it took.
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._since = _cpu_time(), 0
+
+    def took(self, began: int) -> int:
+        """Of the task that began then, by wall(), and has just ended."""
+        took = wall() - began
+        if took < _SHORT:
+            self._since += took
+            return took
+        now = _cpu_time()
+        spent, self._asked, self._since = now - self._asked - self._since, now, 0
+        return max(0, min(spent, took))
 
 
 _clock = _Clock()
@@ -99,6 +115,7 @@ class Executor:
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
         self.methods: List[Dict[str, Any]] = []
+        self._names: Dict[str, str] = {}  # of its methods, in full
 
     def context(self, job: Job, name: str) -> Running:
         f = job.frame
@@ -139,11 +156,12 @@ class Executor:
         if self.actor is None or number >= len(self.methods):
             raise exceptions.SystemFault(f"the actor has no method of number {number}")
         name = self.methods[number]["name"]
-        if name == "__ray_ready__":
-            return _nothing, name
-        if name == "__ray_terminate__":
-            return _terminate, name
-        return getattr(self.actor, name), f"{type(self.actor).__qualname__}.{name}"
+        if name in _OWN:
+            return _OWN[name], name
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = f"{type(self.actor).__qualname__}.{name}"
+        return getattr(self.actor, name), known
 
     # What is sent.
 
@@ -200,7 +218,7 @@ class Executor:
 
     def run(self, job: Job, guard: Callable[[Optional[Job]], None]) -> None:
         """Runs a job on this thread to its last result. guard: told the job while user code runs, then None."""
-        name, retry, began, index = "", None, _clock.last or _cpu_time(), [0]
+        name, retry, began, index = "", None, wall(), [0]
         token = None
         try:
             context = self.context(job, "")
@@ -226,14 +244,12 @@ class Executor:
                 guard(None)
             if job.cancelled:
                 raise TaskInterrupt
-            _clock.last = now = _cpu_time()
-            self.succeed(job, value, now - began)
+            self.succeed(job, value, _clock.took(began))
         except ActorExit:
             self.leave(job, name)
             raise
         except BaseException as e:  # noqa: B902: SystemExit and KeyboardInterrupt of the user's code are its errors
-            _clock.last = 0
-            self.fail(job, e, name or "the task", retry, index[0], _cpu_time() - began)
+            self.fail(job, e, name or "the task", retry, index[0], _clock.took(began))
         finally:
             if token is not None:
                 running.reset(token)
@@ -245,11 +261,11 @@ class Executor:
             refs = [self.session.put(item) for item in items]
             from maniple._core.streams import DynamicObjectRefGenerator
 
-            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _cpu_time() - began)
+            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _clock.took(began))
         for item in items:
             self.item(job, item, index)
             self.wait_for_reader(job, index[0])
-        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _cpu_time() - began)
+        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _clock.took(began))
 
     def item(self, job: Job, item: Any, index: List[int]) -> None:
         self.result(job, index[0], 0, values.encode(item))
@@ -287,6 +303,9 @@ def _nothing() -> None:
 
 def _terminate() -> None:
     raise ActorExit
+
+
+_OWN = {"__ray_ready__": _nothing, "__ray_terminate__": _terminate}  # methods that every actor has
 
 
 def own_handle(session: Any) -> Any:

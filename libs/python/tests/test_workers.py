@@ -31,6 +31,34 @@ def test_results_and_arguments(cluster):
     assert get(programs.add.remote("a" * 300_000, "b")) == "a" * 300_000 + "b"
 
 
+def test_who_waits_again_and_again(cluster):
+    """A worker and a driver that are in step read by themselves; what others have to say to them reaches them all the same."""
+    echo = programs.Counter.remote()
+    a = maniple.put(1)
+    for i in range(40):  # with a reference inside, which takes another way through the worker
+        assert get(programs.add.remote(i, 1)) == i + 1
+        assert get(programs.look.remote([a])) == (["ObjectRef"], [1])
+        assert get(echo.add.remote(1)) == i + 1
+    assert get(programs.add.remote("a" * 300_000, "b")) == "a" * 300_000 + "b"
+    assert get(programs.add.remote(1, 1)) == 2
+
+
+def test_threads_that_wait_side_by_side(cluster):
+    wrong = []
+
+    def ask(n):
+        for i in range(50):
+            if get(programs.add.remote(n, i)) != n + i:
+                wrong.append((n, i))
+
+    threads = [threading.Thread(target=ask, args=(1000 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
+
+
 def test_references_inside_of_arguments_stay_references(cluster):
     a = programs.add.remote(1)
     assert get(programs.look.remote([a, maniple.put(5)])) == (["ObjectRef", "ObjectRef"], [1, 5])

@@ -142,12 +142,12 @@ static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
 
 /* An interrupt may have come before its waiter took it back from what it waits for. */
 static void gate_dealloc(PyObject *self) {
-    GateObject *gate = (GateObject *)self;
-    Link *l = gate->link;
-    if (l && !link_inert(l) && gate->gate.missing > 0) {
+    Gate *g = &((GateObject *)self)->gate;
+    Link *l = g->link;
+    if (l && !link_inert(l) && g->missing > 0) {
         hold(l);
         for (size_t i = 0; i < l->slots; i++)
-            if (l->table[i].state != EMPTY && l->table[i].gate == &gate->gate) l->table[i].gate = NULL;
+            if (l->table[i].state != EMPTY && l->table[i].gate == g) l->table[i].gate = NULL;
         let_go(l);
     }
     if (l) link_drop(l);
@@ -173,17 +173,14 @@ static PyObject *py_wait(PyObject *self, PyObject *args) {
     double deadline;
     Gate *g = &((GateObject *)self)->gate;
     if (!PyArg_ParseTuple(args, "|O", &timeout) || deadline_of(timeout, &deadline)) return NULL;
-    Link *l = ((GateObject *)self)->link;
-    if (l && (link_inert(l) || g->missing > FEW)) l = NULL;
+    bool hasty = g->link && !link_inert(g->link) && g->missing <= FEW;
     for (;;) {
-        bool open = gate_sleep(g, 0);
+        bool open = gate_sleep(g, hasty, 0);
         int slice = slice_of(deadline);
         if (!open && slice) {
-            if (l) link_haste(l);
             Py_BEGIN_ALLOW_THREADS
-            open = gate_sleep(g, slice);
+            open = gate_sleep(g, hasty, slice);
             Py_END_ALLOW_THREADS
-            if (l) link_calm(l);
         }
         if (PyErr_CheckSignals()) return NULL;
         if (open || !slice) return PyBool_FromLong(open);
@@ -285,7 +282,10 @@ static PyObject *py_close(PyObject *self, PyObject *args) {
 
 static PyObject *py_forget(PyObject *self, PyObject *unused) {
     (void)unused;
-    if (link_inert(link_of(self))) close(link_of(self)->fd);
+    Link *l = link_of(self);
+    if (!link_inert(l)) Py_RETURN_NONE;
+    close(l->fd);
+    if (l->bell >= 0) close(l->bell);
     Py_RETURN_NONE;
 }
 
@@ -629,14 +629,15 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
         Item item = {NULL, NULL};
         if (link_inert(l)) Py_RETURN_NONE; /* a fork's child that came back from its task: its parent has the inbox */
         hold(l);
-        bool some = l->items;
+        bool some = l->items, reads = false;
         int was = atomic_load(&l->work), failed = 0;
         if (some) {
             item = l->inbox[l->item_at];
             if (item.frame && !(failed = link_begun(l, item.frame->bytes)) && item.frame->behind && item.frame->kind == MANIPLE_SUBMIT) link_started(l, item.frame->bytes);
             if (!failed) l->item_at = (l->item_at + 1) & (l->item_room - 1), l->items--;
         } else {
-            l->idle = true;
+            reads = link_lead(l);
+            l->idle = reads ? READS : SLEEPS;
         }
         let_go(l);
         if (failed) return PyErr_NoMemory();
@@ -647,7 +648,8 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
             return work;
         }
         Py_BEGIN_ALLOW_THREADS
-        nap(&l->work, was, 10 * SLICE);
+        if (reads) link_read(l, &l->work, was, 10 * SLICE);
+        else nap(&l->work, was, 10 * SLICE);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals()) return NULL;
     }

@@ -19,21 +19,26 @@
 #define SIZE(kind) sizeof(struct maniple_##kind)
 
 enum { TASK_SIZE = SIZE(task_id), KEY_SIZE = TASK_SIZE + 4, HEADER_SIZE = MANIPLE_HEADER_SIZE };
-enum { FEW = 64 }; /* of results: who waits for no more is in haste */
+enum {
+    FEW = 64, /* of results: who waits for no more is in haste */
+    FDS = 16, /* descriptors that may come with one read */
+    CHUNK = 64 << 10, /* bytes read at once */
+};
 
 /* Waits until enough has arrived. Many threads may tell it, one waits. */
 typedef struct {
     atomic_int missing;
-    atomic_int word; /* 0 shut, 1 open, 2 shut and somebody sleeps */
+    atomic_int word; /* 0 shut, 1 open, 2 shut and somebody sleeps, 3 shut and who waits reads a link */
     bool early;      /* a failure opens it */
     bool readiness;  /* that the objects exist is enough */
+    struct Link *link; /* where something tells it; NULL: nowhere */
 } Gate;
 
 void gate_open(Gate *);
 /* One of those it waits for has come; how many have not. Who waits may be gone with it afterwards. */
 int gate_arrived(Gate *, bool failed);
-/* true: open. Sleeps at most so many milliseconds, or until a signal comes. */
-bool gate_sleep(Gate *, int milliseconds);
+/* true: open. Sleeps at most so many milliseconds, or until a signal comes. hasty: for little, from its link. */
+bool gate_sleep(Gate *, bool hasty, int milliseconds);
 
 /* What is known of the one result of a task that this process submitted. */
 typedef struct {
@@ -80,7 +85,17 @@ typedef struct {
     size_t size, room;
 } Buffer;
 
+/* What has been read and not been given out. */
 typedef struct {
+    uint8_t *buffer;
+    size_t have, got; /* bytes; of the last read */
+    int fds[FDS];     /* for frames that name them */
+    int fd_count;
+    bool over;
+    char why[160];
+} Incoming;
+
+typedef struct Link {
     atomic_int shares;
     unsigned generation; /* of forks */
     int fd;
@@ -105,8 +120,15 @@ typedef struct {
     atomic_int arrivals;  /* what that one sleeps on */
     atomic_int room;      /* what the reader sleeps on */
 
+    atomic_int lead;      /* who reads; what the reading thread sleeps on while it does not */
+    unsigned leads;       /* changes of that */
+    Incoming in;          /* of whoever reads */
+    atomic_int polls;     /* a waiter reads, and may sleep */
+    int bell;             /* ends that sleep */
+
     int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
-    atomic_int hasty;     /* how many wait for little: the reader does not let results gather meanwhile */
+    int told;             /* how many who waited it has told */
+    atomic_int hasty;     /* how many sleep who wait for little: the reader does not let results gather meanwhile */
     atomic_int hurry;     /* what it sleeps on while it does */
 
     Entry *table;
@@ -122,7 +144,7 @@ typedef struct {
 
     Item *inbox; /* a ring */
     size_t items, item_at, item_room;
-    bool idle;       /* somebody waits for work */
+    int idle;        /* how somebody waits for work */
     atomic_int work; /* what that one sleeps on */
     uint8_t (*running)[TASK_SIZE];
     size_t runs, run_room;
@@ -133,6 +155,12 @@ typedef struct {
     pthread_t reader, writer;
     atomic_int threads; /* that still run */
 } Link;
+
+/* Who reads. A thread does, which wakes who waits. Who waits again and again reads himself, which saves that: the
+ * thread offers it when it has told somebody, and the writing one takes back what nobody has taken up for a while. */
+enum { BY_THREAD, OFFERED, BY_WAITER };
+
+enum { SLEEPS = 1, READS }; /* who waits for work */
 
 Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t records, uint32_t inline_limit, bool worker);
 /* Starts the threads; from here on the descriptor is the link's. An errno. */
@@ -158,16 +186,22 @@ bool link_handle(Link *, uint16_t kind, const uint8_t *bytes, uint32_t length, u
 bool link_overtakes(Link *, uint16_t kind, const uint8_t *bytes, uint32_t body);
 void link_grant(Link *, int64_t bytes, int64_t records);
 int link_push(Link *, Item);
-/* Somebody waits for work and there is some: wake him, without the lock. */
+/* Somebody waits for work and there is some: if true, wake him, without the lock. */
 bool link_stirs(Link *);
+/* true: from here on the caller reads, and calls link_read. */
+bool link_lead(Link *);
 int link_begun(Link *, const uint8_t *task);
 void link_ended(Link *, const uint8_t *task);
 void link_started(Link *, const uint8_t *task);
 Frame *link_withdraw(Link *, const uint8_t *task);
 
+/* Reads until the word is not what it was, for so many milliseconds at most, or until a signal comes. */
+void link_read(Link *, atomic_int *word, int was, int milliseconds);
+/* Ends the sleep of who does. */
+void link_ring(Link *);
 /* Writes what was sent. 0: all, 1: not all yet (a full socket, a signal, another writer), -1: the socket is shut. */
 int link_flush(Link *, int milliseconds);
-/* Somebody waits for little, from here to link_calm. */
+/* Somebody sleeps who waits for little, from here to link_calm. */
 void link_haste(Link *);
 void link_calm(Link *);
 /* Sleeps until the word is not what it was; a signal ends it, too. */

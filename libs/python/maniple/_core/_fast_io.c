@@ -20,14 +20,13 @@ OLD_NAME(pthread_mutex_timedlock);
 OLD_NAME(pthread_mutex_trylock);
 
 enum {
-    CHUNK = 64 << 10,         /* bytes read at once */
-    FDS = 16,                 /* descriptors that may come with one read */
     FLUSH_AFTER = 1,          /* milliseconds that a frame nobody waits for may stay here */
     PATIENCE = 20,            /* such, without a frame, after which the next one has to wake the writer */
     LOOK_AFTER = 250,         /* milliseconds after which dropped references are looked for though nothing was sent */
     QUEUED_MAX = 64 << 20,    /* bytes that may wait for Python, beside one frame */
     KEPT = 1 << 20,           /* bytes of a buffer that is kept when it is empty */
     GATHER = 200,             /* microseconds that results may gather while nobody waits for few of them */
+    PARKED = 60000,           /* milliseconds that the reading thread sleeps while it is not to read, unless it is woken */
     LAST_WORDS = 1000,        /* milliseconds that a worker has for an orderly end when its agent is gone */
 };
 
@@ -86,6 +85,18 @@ int link_flush(Link *l, int milliseconds) {
     return state;
 }
 
+static void stir_writer(Link *l) {
+    atomic_store(&l->pulse, 1);
+    wake(&l->pulse);
+}
+
+/* The threads and waiters. */
+
+static void give_lead(Link *l, int to) {
+    l->lead = to;
+    l->leads++;
+}
+
 static void ended(Link *l) {
     atomic_fetch_sub(&l->threads, 1), wake(&l->threads);
     link_drop(l);
@@ -93,13 +104,17 @@ static void ended(Link *l) {
 
 static void *write_on(void *argument) {
     Link *l = argument;
+    unsigned leads = 0; /* when it looked last */
     int quiet = 0;
     for (;;) {
         pthread_mutex_lock(&l->lock);
-        bool some = l->out.size || l->drops;
-        bool sleeps = l->asleep = !some && quiet >= PATIENCE && !l->closed;
+        bool some = l->out.size || l->drops, offered = l->lead == OFFERED, back = offered && l->leads == leads;
+        if (back) give_lead(l, BY_THREAD);
+        leads = l->leads;
+        bool sleeps = l->asleep = !some && !offered && quiet >= PATIENCE && !l->closed;
         bool closed = l->closed;
         pthread_mutex_unlock(&l->lock);
+        if (back) wake(&l->lead);
         if (closed) break;
         if (some) {
             quiet = 0;
@@ -115,23 +130,19 @@ static void *write_on(void *argument) {
 
 /* Reading. */
 
-typedef struct {
-    int fds[FDS];
-    int count;
-} Files;
+static bool fails(Link *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static bool fails(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static bool fails(char *why, const char *format, ...) {
+static bool fails(Link *l, const char *format, ...) {
     va_list rest;
     va_start(rest, format);
-    vsnprintf(why, sizeof((Link *)0)->why, format, rest);
+    vsnprintf(l->in.why, sizeof l->in.why, format, rest);
     va_end(rest);
     return false;
 }
 
-/* Some bytes, and the descriptors that come with them. 0: the end, -1: why says. */
-static ssize_t receive(Link *l, uint8_t *to, size_t size, Files *files, char *why) {
+/* Some bytes, and the descriptors that come with them. 0: the end, -1: in.why says, -2: there is nothing, with MSG_DONTWAIT. */
+static ssize_t receive(Link *l, uint8_t *to, size_t size, int flags) {
+    Incoming *in = &l->in;
     union {
         struct cmsghdr head;
         char room[CMSG_SPACE(FDS * sizeof(int))];
@@ -139,10 +150,11 @@ static ssize_t receive(Link *l, uint8_t *to, size_t size, Files *files, char *wh
     struct iovec v = {to, size};
     struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &more, .msg_controllen = sizeof more};
     ssize_t n;
-    do n = recvmsg(l->fd, &m, MSG_CMSG_CLOEXEC);
+    do n = recvmsg(l->fd, &m, MSG_CMSG_CLOEXEC | flags);
     while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) return -2;
     if (n < 0) {
-        fails(why, "the connection to the agent broke: %s", strerror(errno));
+        fails(l, "the connection to the agent broke: %s", strerror(errno));
         return -1;
     }
     bool full = m.msg_flags & MSG_CTRUNC;
@@ -152,8 +164,8 @@ static ssize_t receive(Link *l, uint8_t *to, size_t size, Files *files, char *wh
         if (count > FDS) count = FDS;
         memcpy(got, CMSG_DATA(c), (size_t)count * sizeof(int));
         for (int i = 0; i < count; i++) {
-            if (files->count < FDS) {
-                files->fds[files->count++] = got[i];
+            if (in->fd_count < FDS) {
+                in->fds[in->fd_count++] = got[i];
             } else {
                 close(got[i]);
                 full = true;
@@ -161,7 +173,7 @@ static ssize_t receive(Link *l, uint8_t *to, size_t size, Files *files, char *wh
         }
     }
     if (full) {
-        fails(why, "the agent sent what can't be read: more descriptors at once than may be");
+        fails(l, "the agent sent what can't be read: more descriptors at once than may be");
         return -1;
     }
     return n;
@@ -179,7 +191,7 @@ static void queue(Link *l, Frame *f) {
 }
 
 /* One whole frame; its bytes are the link's to copy, or f is, if it is not NULL. */
-static bool whole(Link *l, Frame *f, uint16_t kind, uint64_t corr, const uint8_t *bytes, uint32_t length, uint32_t body, int fd, char *why) {
+static bool whole(Link *l, Frame *f, uint16_t kind, uint64_t corr, const uint8_t *bytes, uint32_t length, uint32_t body, int fd) {
     if (fd < 0) {
         bool behind = l->first || l->busy;
         if ((!behind && link_handle(l, kind, bytes, length, body)) || link_overtakes(l, kind, bytes, body)) {
@@ -188,49 +200,52 @@ static bool whole(Link *l, Frame *f, uint16_t kind, uint64_t corr, const uint8_t
         }
     }
     if (!f) f = frame_of(kind, corr, bytes, length, body, fd);
-    if (!f) return fails(why, "there is no memory for a frame of %u bytes", length);
+    if (!f) return fails(l, "there is no memory for a frame of %u bytes", length);
     queue(l, f);
     return true;
 }
 
-static bool read_large(Link *l, Frame *f, size_t have, Files *files, char *why) {
+static bool read_large(Link *l, Frame *f, size_t have) {
     while (have < f->length) {
-        ssize_t n = receive(l, f->bytes + have, f->length - have, files, why);
+        ssize_t n = receive(l, f->bytes + have, f->length - have, 0);
         if (n < 0) return false;
-        if (n == 0) return fails(why, "the agent sent what can't be read: it ended inside a frame");
+        if (n == 0) return fails(l, "the agent sent what can't be read: it ended inside a frame");
         have += (size_t)n;
     }
     return true;
 }
 
-static bool parse_header(const uint8_t *p, char *why) {
+static bool parse_header(Link *l, const uint8_t *p) {
     uint32_t length = get32(p), body = get32(p + 4), kind = p[8] | (uint32_t)p[9] << 8;
     if (body <= length && length <= MANIPLE_MAX_MESSAGE && !(p[11] & ~MANIPLE_FLAG_DESCRIPTOR) && kind && p[10] <= 3) return true;
     char hex[2 * HEADER_SIZE + 1];
     for (int i = 0; i < HEADER_SIZE; i++) snprintf(hex + 2 * i, 3, "%02x", p[i]);
-    return fails(why, "the agent sent what can't be read: header %s", hex);
+    return fails(l, "the agent sent what can't be read: header %s", hex);
 }
 
-/* Frames out of the first bytes of buffer; how many it took. */
-static bool parse(Link *l, const uint8_t *buffer, size_t size, size_t *took, Files *files, char *why) {
-    const uint8_t *p = buffer;
+/* Takes the frames out that are whole. */
+static bool parse(Link *l) {
+    Incoming *in = &l->in;
+    const uint8_t *p = in->buffer;
+    size_t size = in->have;
     bool good = true;
     pthread_mutex_lock(&l->lock);
     l->nearest = INT32_MAX;
+    l->told = 0;
     for (int some = 0; good && size >= HEADER_SIZE; some++) {
-        if (!(good = parse_header(p, why))) break;
+        if (!(good = parse_header(l, p))) break;
         uint32_t length = get32(p), body = get32(p + 4);
         if (size - HEADER_SIZE < length) break;
         int fd = -1;
         if (p[11]) {
-            if (!files->count || body != length) {
-                good = fails(why, "the agent sent what can't be read: a frame whose descriptor did not come");
+            if (!in->fd_count || body != length) {
+                good = fails(l, "the agent sent what can't be read: a frame whose descriptor did not come");
                 break;
             }
-            fd = files->fds[0];
-            memmove(files->fds, files->fds + 1, (size_t)--files->count * sizeof(int));
+            fd = in->fds[0];
+            memmove(in->fds, in->fds + 1, (size_t)--in->fd_count * sizeof(int));
         }
-        good = whole(l, NULL, (uint16_t)(p[8] | p[9] << 8), get64(p + 24), p + HEADER_SIZE, length, body, fd, why);
+        good = whole(l, NULL, (uint16_t)(p[8] | p[9] << 8), get64(p + 24), p + HEADER_SIZE, length, body, fd);
         p += HEADER_SIZE + length, size -= HEADER_SIZE + length;
         if (some % 32 == 31) { /* let others in */
             pthread_mutex_unlock(&l->lock);
@@ -238,75 +253,142 @@ static bool parse(Link *l, const uint8_t *buffer, size_t size, size_t *took, Fil
         }
     }
     bool stir = link_stirs(l);
+    l->told += stir;
     pthread_mutex_unlock(&l->lock);
     if (stir) wake(&l->work);
-    *took = (size_t)(p - buffer);
+    in->have = size;
+    memmove(in->buffer, p, size);
     return good;
 }
 
-static void read_all(Link *l, uint8_t *buffer, Files *files, char *why) {
-    size_t have = 0;
+/* Reads once. false: nothing more can be read. */
+static bool read_some(Link *l, int flags) {
+    Incoming *in = &l->in;
+    ssize_t n = in->over ? 0 : receive(l, in->buffer + in->have, CHUNK - in->have, flags);
+    if (n == -2) return true;
+    if (n > 0) in->have += in->got = (size_t)n;
+    in->over = n <= 0 || !parse(l);
+    return !in->over;
+}
+
+/* A frame has begun that the buffer is too small for. */
+static bool larger(const Link *l) { return l->in.have >= HEADER_SIZE && get32(l->in.buffer) > CHUNK - HEADER_SIZE; }
+
+/* Reads the rest of such a frame, into a place of its own. */
+static bool read_larger(Link *l) {
+    Incoming *in = &l->in;
+    const uint8_t *p = in->buffer;
+    if (!parse_header(l, p)) return false;
+    uint32_t length = get32(p);
+    Frame *f = frame_of((uint16_t)(p[8] | p[9] << 8), get64(p + 24), NULL, length, get32(p + 4), -1);
+    if (!f) return fails(l, "there is no memory for a frame of %u bytes", length);
+    memcpy(f->bytes, p + HEADER_SIZE, in->have - HEADER_SIZE);
+    bool good = !p[11] || fails(l, "the agent sent what can't be read: a frame of that length with a descriptor");
+    if (!good || !read_large(l, f, in->have - HEADER_SIZE)) {
+        free(f);
+        return false;
+    }
+    in->have = 0;
+    pthread_mutex_lock(&l->lock);
+    l->told = 0;
+    good = whole(l, f, f->kind, f->corr, f->bytes, f->length, f->body, -1);
+    bool stir = link_stirs(l);
+    l->told += stir;
+    pthread_mutex_unlock(&l->lock);
+    if (stir) wake(&l->work);
+    return good;
+}
+
+/* Recalls that were answered without Python. */
+static void answer_recalls(Link *l) {
+    pthread_mutex_lock(&l->lock);
+    bool some = l->worker && l->out.size;
+    pthread_mutex_unlock(&l->lock);
+    if (some) link_flush(l, FLUSH_AFTER);
+}
+
+static bool crowded(Link *l, int *room) {
+    pthread_mutex_lock(&l->lock);
+    bool is = l->queued > QUEUED_MAX && !l->closed;
+    *room = atomic_load(&l->room);
+    pthread_mutex_unlock(&l->lock);
+    return is;
+}
+
+bool link_lead(Link *l) {
+    if (l->lead != OFFERED || l->closed) return false;
+    give_lead(l, BY_WAITER);
+    return true;
+}
+
+void link_ring(Link *l) {
+    uint64_t one = 1;
+    if (atomic_exchange(&l->polls, 0) && write(l->bell, &one, sizeof one) < 0) return; /* it rings already */
+}
+
+void link_read(Link *l, atomic_int *word, int was, int milliseconds) {
+    struct pollfd p[] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->bell, .events = POLLIN}};
+    bool back = false;
+    int room;
+    while (!back) {
+        atomic_store(&l->polls, 1);
+        int n = atomic_load(word) == was ? poll(p, 2, milliseconds) : 0;
+        atomic_store(&l->polls, 0);
+        if (n <= 0) break;
+        uint64_t rung;
+        if (p[1].revents && read(l->bell, &rung, sizeof rung) < 0) p[1].revents = 0;
+        if (!p[0].revents) continue;
+        back = !read_some(l, MSG_DONTWAIT) || larger(l) || crowded(l, &room);
+        answer_recalls(l);
+    }
+    pthread_mutex_lock(&l->lock);
+    back = back || atomic_load(&l->hasty) || l->idle == SLEEPS;
+    give_lead(l, back ? BY_THREAD : OFFERED);
+    bool stir = l->asleep;
+    l->asleep = false;
+    pthread_mutex_unlock(&l->lock);
+    if (back) wake(&l->lead);
+    if (stir) stir_writer(l);
+}
+
+/* Waits until the thread is to read. */
+static bool lead_is_back(Link *l) {
     for (;;) {
-        ssize_t n = receive(l, buffer + have, CHUNK - have, files, why);
-        if (n <= 0) return;
-        have += (size_t)n;
-        size_t took;
-        if (!parse(l, buffer, have, &took, files, why)) return;
-        have -= took;
-        memmove(buffer, buffer + took, have);
-        if (have >= HEADER_SIZE && get32(buffer) > CHUNK - HEADER_SIZE) {
-            if (!parse_header(buffer, why)) return;
-            uint32_t length = get32(buffer);
-            Frame *f = frame_of((uint16_t)(buffer[8] | buffer[9] << 8), get64(buffer + 24), NULL, length, get32(buffer + 4), -1);
-            if (!f) {
-                fails(why, "there is no memory for a frame of %u bytes", length);
-                return;
-            }
-            memcpy(f->bytes, buffer + HEADER_SIZE, have - HEADER_SIZE);
-            bool good = !buffer[11] || fails(why, "the agent sent what can't be read: a frame of that length with a descriptor");
-            if (!good || !read_large(l, f, have - HEADER_SIZE, files, why)) {
-                free(f);
-                return;
-            }
-            pthread_mutex_lock(&l->lock);
-            good = whole(l, f, f->kind, f->corr, f->bytes, f->length, f->body, -1, why);
-            bool stir = link_stirs(l);
-            pthread_mutex_unlock(&l->lock);
-            if (stir) wake(&l->work);
-            if (!good) return;
-            have = 0;
-        }
         pthread_mutex_lock(&l->lock);
-        bool calm = !l->worker && !l->first && !l->busy && l->nearest > FEW && n < CHUNK / 2;
-        bool recalls = l->worker && l->out.size, crowded = l->queued > QUEUED_MAX, closed = l->closed;
-        int room = atomic_load(&l->room);
+        int lead = l->lead;
+        bool closed = l->closed;
         pthread_mutex_unlock(&l->lock);
-        if (calm && !atomic_load(&l->hasty)) { /* a read that brings more costs less */
+        if (lead == BY_THREAD || closed) return !closed;
+        nap(&l->lead, lead, PARKED);
+    }
+}
+
+static void read_all(Link *l) {
+    while (lead_is_back(l)) {
+        if (larger(l) ? !read_larger(l) : !read_some(l, 0)) return; /* it may have begun in a waiter's hands */
+        pthread_mutex_lock(&l->lock);
+        int hasty = atomic_load(&l->hasty);
+        bool calm = !l->worker && !l->first && !l->busy && l->nearest > FEW && l->in.got < CHUNK / 2;
+        bool offers = l->told && l->told >= hasty && l->idle != SLEEPS && !larger(l), stir = offers && l->asleep;
+        if (offers) give_lead(l, OFFERED);
+        if (stir) l->asleep = false;
+        pthread_mutex_unlock(&l->lock);
+        if (stir) stir_writer(l);
+        if (calm && !hasty) { /* a read that brings more costs less */
             atomic_store(&l->hurry, 1);
             if (!atomic_load(&l->hasty)) nap_micro(&l->hurry, 1, GATHER);
             atomic_store(&l->hurry, 0);
         }
-        if (recalls) link_flush(l, FLUSH_AFTER);
-        while (crowded && !closed) {
-            nap(&l->room, room, LOOK_AFTER);
-            pthread_mutex_lock(&l->lock);
-            crowded = l->queued > QUEUED_MAX, closed = l->closed, room = atomic_load(&l->room);
-            pthread_mutex_unlock(&l->lock);
-        }
+        answer_recalls(l);
+        for (int room; crowded(l, &room);) nap(&l->room, room, LOOK_AFTER);
     }
 }
 
 static void *read_on(void *argument) {
     Link *l = argument;
-    Files files = {.count = 0};
-    char why[sizeof l->why] = "the agent closed the connection";
-    uint8_t *buffer = malloc(CHUNK);
-    if (buffer) read_all(l, buffer, &files, why);
-    else fails(why, "there is no memory for a buffer");
-    free(buffer);
-    while (files.count) close(files.fds[--files.count]);
+    read_all(l);
     pthread_mutex_lock(&l->lock);
-    memcpy(l->why, why, sizeof why);
+    memcpy(l->why, l->in.why, sizeof l->why);
     l->closed = true;
     pthread_mutex_unlock(&l->lock);
     link_shut(l);
@@ -320,10 +402,14 @@ static void *read_on(void *argument) {
 
 void link_shut(Link *l) {
     shutdown(l->fd, SHUT_RDWR);
+    pthread_mutex_lock(&l->lock);
+    if (l->lead == OFFERED) give_lead(l, BY_THREAD); /* a waiter sees the end by itself */
+    pthread_mutex_unlock(&l->lock);
+    wake(&l->lead);
     atomic_fetch_add(&l->arrivals, 1), wake(&l->arrivals);
     atomic_fetch_add(&l->room, 1), wake(&l->room);
     atomic_fetch_add(&l->credit, 1), wake(&l->credit);
-    atomic_store(&l->pulse, 1), wake(&l->pulse);
+    stir_writer(l);
 }
 
 int link_start(Link *l) {

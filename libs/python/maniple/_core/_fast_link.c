@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +41,10 @@ void nap(atomic_int *word, int was, int milliseconds) { nap_micro(word, was, mil
 void wake(atomic_int *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
 
 void gate_open(Gate *g) {
-    if (atomic_exchange(&g->word, 1) == 2) wake(&g->word);
+    Link *l = g->link;
+    int was = atomic_exchange(&g->word, 1); /* who waits may be gone with it from here on */
+    if (was == 2) wake(&g->word);
+    if (was == 3) link_ring(l);
 }
 
 int gate_arrived(Gate *g, bool failed) {
@@ -50,12 +54,32 @@ int gate_arrived(Gate *g, bool failed) {
     return left;
 }
 
-bool gate_sleep(Gate *g, int milliseconds) {
-    int shut = 0;
+/* false: it is open. */
+static bool gate_shut(Gate *g, int how) {
+    int was = atomic_load(&g->word);
+    while (was != 1 && !atomic_compare_exchange_weak(&g->word, &was, how)) {
+    }
+    return was != 1;
+}
+
+bool gate_sleep(Gate *g, bool hasty, int milliseconds) {
     if (atomic_load(&g->word) == 1) return true;
     if (milliseconds <= 0) return false;
-    atomic_compare_exchange_strong(&g->word, &shut, 2);
-    nap(&g->word, 2, milliseconds);
+    Link *l = hasty ? g->link : NULL;
+    bool reads = false;
+    if (l) {
+        pthread_mutex_lock(&l->lock);
+        reads = link_lead(l);
+        pthread_mutex_unlock(&l->lock);
+    }
+    if (reads) {
+        gate_shut(g, 3);
+        link_read(l, &g->word, 3, milliseconds);
+    } else {
+        if (l) link_haste(l);
+        if (gate_shut(g, 2)) nap(&g->word, 2, milliseconds);
+        if (l) link_calm(l);
+    }
     return atomic_load(&g->word) == 1;
 }
 
@@ -231,9 +255,11 @@ void link_calm(Link *l) { atomic_fetch_sub(&l->hasty, 1); }
 
 bool link_stirs(Link *l) {
     if (!l->items || !l->idle) return false;
-    l->idle = false;
+    bool sleeps = l->idle == SLEEPS;
+    l->idle = 0;
     atomic_fetch_add(&l->work, 1);
-    return true;
+    if (!sleeps) link_ring(l);
+    return sleeps;
 }
 
 static bool runs(Link *l, const uint8_t *task, size_t *at) {
@@ -337,6 +363,7 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
     if (e->gate) {
         int left = gate_arrived(e->gate, flags & MANIPLE_RESULT_FLAG_ERROR);
         if (left < l->nearest) l->nearest = left;
+        if (left <= 0) l->told++;
         e->gate = NULL;
     }
     return true;
@@ -388,7 +415,10 @@ bool link_overtakes(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t body)
 
 Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t records, uint32_t inline_limit, bool worker) {
     Link *l = calloc(1, sizeof *l);
-    if (!l) return NULL;
+    if (!l || !(l->in.buffer = malloc(CHUNK))) {
+        free(l);
+        return NULL;
+    }
     l->shares = 1;
     l->generation = atomic_load(&generation);
     l->fd = fd;
@@ -397,6 +427,8 @@ Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t 
     l->credit_bytes = bytes, l->credit_records = records, l->enough = bytes - bytes / 8;
     l->credit = 1;
     l->last = &l->first;
+    l->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    strcpy(l->in.why, "the agent closed the connection");
     put32(l->prefix, agent);
     put32(l->prefix + 4, process);
     pthread_mutexattr_t spins;
@@ -413,11 +445,13 @@ void link_share(Link *l) { atomic_fetch_add(&l->shares, 1); }
 void link_drop(Link *l) {
     if (atomic_fetch_sub(&l->shares, 1) != 1 || link_inert(l)) return;
     close(l->fd);
+    if (l->bell >= 0) close(l->bell);
+    while (l->in.fd_count) close(l->in.fds[--l->in.fd_count]);
     for (Frame *f = l->first, *next; f; f = next) next = f->next, frame_free(f);
     for (size_t i = 0; i < l->items; i++) frame_free(l->inbox[(l->item_at + i) & (l->item_room - 1)].frame);
     for (size_t i = 0; i < l->slots; i++)
         if (l->table[i].state == HERE && l->table[i].size > sizeof l->table[i].bytes.small) free(l->table[i].bytes.large);
-    free(l->table), free(l->out.bytes), free(l->block.bytes), free(l->dropped), free(l->others), free(l->inbox), free(l->running);
+    free(l->table), free(l->out.bytes), free(l->block.bytes), free(l->dropped), free(l->others), free(l->inbox), free(l->running), free(l->in.buffer);
     pthread_mutex_destroy(&l->lock);
     pthread_mutex_destroy(&l->writing);
     free(l);

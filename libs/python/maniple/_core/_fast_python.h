@@ -22,7 +22,6 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     Gate gate;
-    Link *link; /* where something tells it; NULL: nowhere */
 } GateObject;
 
 extern PyObject *value_type, *pending, *loads, *nothing; /* see setup in _fast.pyi */

@@ -188,12 +188,12 @@ static bool plain(const Entry *e) {
 }
 
 static Gate *told_by(PyObject *gate, Link *l) {
-    GateObject *g = (GateObject *)gate;
+    Gate *g = &((GateObject *)gate)->gate;
     if (!g->link) {
         g->link = l;
         link_share(l);
     }
-    return &g->gate;
+    return g;
 }
 
 static void unregister(Link *l, Gate *gate, PyObject *items, Py_ssize_t count) {
