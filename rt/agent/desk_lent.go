@@ -29,7 +29,7 @@ type lent struct {
 }
 
 const (
-	lentAfter = int64(200 * time.Millisecond) // tasks that may run here wait for so long before other nodes are asked
+	lentAfter = int64(200 * time.Millisecond) // tasks that may run here wait for so long before other nodes are asked (again)
 	lentMost  = 8                             // groups that are asked for at a time, or bundles of a spread one
 	lentWait  = 2 * time.Second               // so long the head may look for a place
 	lentAgain = int64(2 * time.Second)        // and is asked again after so long when it found none,
@@ -171,6 +171,9 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 			}
 		}
 		d.lentDue[l.class] = 0
+		if l.home { // this node's share is asked for at the same time
+			d.lentDue[l.class] = d.l.now() + lentAfter
+		}
 		delete(d.lentTight, l.class)
 	case fb.GroupPhaseEnded:
 		d.lent = slices.Delete(d.lent, i, i+1)

@@ -92,3 +92,25 @@ func TestSpreadWithoutOthers(t *testing.T) {
 		}
 	}
 }
+
+// What is to be spread and finds the others' room gives this node's share a moment to come before it asks for more of
+// them: else two of three tasks have one node.
+func TestSpreadWaitsForHome(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.nodes[2], d.up = "n2", 2
+	d.stake.total = map[string]float64{"CPU": 2}
+	d.wants = &work.Wants{Away: []work.Lack{{Class: 3, Where: "spread", Shape: &fb.ShapeT{Strategy: "spread"}, Lease: []work.Amount{{Name: "CPU", Amount: whole}}, Tasks: 2, Since: now}}}
+	d.settleLent(t.Context())
+	if len(d.asked()) != 1 {
+		t.Fatal("the others were not asked")
+	}
+	d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseCreated}, nil)
+	if next := d.settleLent(t.Context()); len(d.lent) != 1 || next > now+lentAfter {
+		t.Fatalf("%d groups were asked for at once; the next look is in %v", len(d.lent), time.Duration(next-now))
+	}
+	now += lentAfter
+	if d.settleLent(t.Context()); len(d.lent) != 2 {
+		t.Error("nothing more was asked for when this node had nothing")
+	}
+}

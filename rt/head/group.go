@@ -119,8 +119,15 @@ func (c *Core) resume(g *group) {
 	switch g.phase {
 	case fb.GroupPhasePending:
 		c.waitTimer(g)
-	case fb.GroupPhaseStarting, fb.GroupPhaseRunning:
+	case fb.GroupPhaseReserving, fb.GroupPhaseCreated:
 		// A crash may have come between the records of one step.
+		for _, p := range g.places {
+			if p.lost {
+				c.finish(g, c.lostEnd(g, c.state.nodeName(p.node), ""))
+				return
+			}
+		}
+	case fb.GroupPhaseStarting, fb.GroupPhaseRunning:
 		for _, p := range g.places {
 			if p.lost && !p.ended(g) {
 				c.stop(g, c.lostEnd(g, c.state.nodeName(p.node), ""), failureGrace)
@@ -271,7 +278,7 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 		for _, p := range g.places {
 			c.reserve(g, p)
 		}
-		if g.create.Program == nil {
+		if g.create.Program == nil && g.incarnation == 1 {
 			c.commit(g)
 		}
 		c.tell(g)
@@ -281,7 +288,8 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 
 // commit makes a group without programs be there, with its agents still to hear of it: the ledger is the head's, so an
 // agent has nothing to say but that a device is not what it said before (reserved). What goes to an agent comes in order,
-// its share before word that the group is there.
+// its share before word that the group is there. One that is placed anew waits until all have answered, and so have let go
+// of what they had of the incarnation before: another agent's task may be faster than the head's word to do so.
 func (c *Core) commit(g *group) {
 	if !c.phase(g, fb.GroupPhaseCreated, nil) {
 		return
@@ -387,7 +395,7 @@ func (c *Core) reserved(m *member, r *fb.BundleReservedT) {
 			return
 		}
 	}
-	if g.create.Program == nil { // the head before this one died between placing it and this
+	if g.create.Program == nil { // a later incarnation, or the head before this one died between placing it and this
 		c.phase(g, fb.GroupPhaseCreated, nil)
 		c.tell(g)
 		return

@@ -436,3 +436,32 @@ func TestABareGroupIsThereAtOnce(t *testing.T) {
 		t.Errorf("it is %s, and says %q", g.phase, g.end.Reason)
 	}
 }
+
+// One that is placed anew is there when all have answered, which they do after they have let go of what they had before.
+func TestABareGroupThatIsPlacedAnew(t *testing.T) {
+	w := newWorld(t, Config{})
+	a, b, c := w.join("n1", "CPU=1", 0), w.join("n2", "CPU=4", 0), w.join("n3", "CPU=4", 0)
+	w.join("n4", "CPU=4", 0)
+	w.settle()
+	g := w.ask(a, 1, 2, "CPU=4", func(q *fb.GroupCreateT) {
+		q.Program, q.MaxRestarts = nil, -1
+		for _, bundle := range q.Bundles {
+			bundle.Ranks = 0
+		}
+	})
+	if g.phase != fb.GroupPhaseCreated || g.placeAt(id.Agent(b.number)) == nil || g.placeAt(id.Agent(c.number)) == nil {
+		t.Fatalf("it is %s", g.phase)
+	}
+	b.manual = true
+	w.step(LinkDown{id.Agent(c.number), "EOF"})
+	w.advance(10 * second)
+	w.settle()
+	if g.incarnation != 2 || g.phase != fb.GroupPhaseReserving {
+		t.Fatalf("incarnation %d is %s while n2 has not answered", g.incarnation, g.phase)
+	}
+	b.outbox = append(b.outbox, &fb.BundleReservedT{Group: wireTask(g.id), Incarnation: 2})
+	w.settle()
+	if g.phase != fb.GroupPhaseCreated {
+		t.Errorf("it is %s when all have answered", g.phase)
+	}
+}

@@ -105,12 +105,13 @@ func (p *Poll) leave(c *Conn) {
 
 // watch waits for that of a socket (EPOLLIN, EPOLLOUT), or does not any more. A socket that nothing is wanted of is not
 // looked at: that its peer has gone would be told again and again.
-func (p *Poll) watch(s *polled, what uint32, on bool) {
+func (p *Poll) watch(s *polled, what uint32, on bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conns[int32(s.fd)] != nil {
-		_ = p.watchLocked(s, what, on)
+	if c := p.conns[int32(s.fd)]; c == nil || c.polled != s { // it has left, and its number may be another's
+		return nil
 	}
+	return p.watchLocked(s, what, on)
 }
 
 func (p *Poll) watchLocked(s *polled, what uint32, on bool) error {
@@ -141,7 +142,7 @@ func (p *Poll) watches(s *polled) uint32 {
 func (c *Conn) ready() {
 	watched := c.polled.poll.watches(c.polled)
 	if watched&unix.EPOLLOUT != 0 { // whoever writes looks for himself
-		c.polled.poll.watch(c.polled, unix.EPOLLOUT, false)
+		_ = c.polled.poll.watch(c.polled, unix.EPOLLOUT, false)
 		select {
 		case c.polled.room <- struct{}{}:
 		default:
@@ -156,14 +157,14 @@ func (c *Conn) ready() {
 		return
 	}
 	if err := c.in.step(); err != nil && err != errAgain {
-		c.polled.poll.watch(c.polled, unix.EPOLLIN, false) // it would tell of that until it has left
+		_ = c.polled.poll.watch(c.polled, unix.EPOLLIN, false) // it would tell of that until it has left
 		c.fail(err)
 	}
 }
 
 // park stops reading until the owner has released a buffer. true: it just has.
 func (c *Conn) park() bool {
-	c.polled.poll.watch(c.polled, unix.EPOLLIN, false)
+	_ = c.polled.poll.watch(c.polled, unix.EPOLLIN, false)
 	c.parked.Store(true)
 	if !c.in.has(false) {
 		return false
@@ -173,7 +174,10 @@ func (c *Conn) park() bool {
 }
 
 func (c *Conn) unpark() {
-	if c.parked.CompareAndSwap(true, false) {
-		c.polled.poll.watch(c.polled, unix.EPOLLIN, true)
+	if !c.parked.CompareAndSwap(true, false) {
+		return
+	}
+	if err := c.polled.poll.watch(c.polled, unix.EPOLLIN, true); err != nil {
+		c.fail(wrap("poll", err))
 	}
 }

@@ -126,7 +126,9 @@ func (s *polled) send(b, oob []byte) (int, error) {
 		default:
 			return 0, os.NewSyscallError("sendmsg", err)
 		}
-		s.poll.watch(s, unix.EPOLLOUT, true)
+		if err := s.poll.watch(s, unix.EPOLLOUT, true); err != nil {
+			return 0, os.NewSyscallError("epoll_ctl", err)
+		}
 		select {
 		case <-s.room:
 		case <-s.cut:

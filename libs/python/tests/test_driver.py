@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import signal
 import sys
 import threading
 
@@ -12,7 +13,7 @@ import pytest
 import maniple
 from maniple import _local, exceptions
 from maniple._core import table, wire
-from scripted import Agent, arguments, keys
+from scripted import PATIENCE, Agent, arguments, keys
 
 
 @maniple.remote
@@ -80,6 +81,59 @@ def test_get_of_an_own_put_asks_nobody(driver):
     driver.take("PUT")
     assert maniple.get(ref) == {"a": [1]} and maniple.get(ref) is not maniple.get(ref)
     driver.none_of("GET")
+
+
+def in_step(driver):
+    """Some round trips, after which who waits reads the socket himself."""
+    for i in range(5):
+        ref = double.remote(i)
+        answer = threading.Thread(target=lambda: driver.result(driver.take("SUBMIT").fields.task, i))
+        answer.start()
+        assert maniple.get(ref) == i
+        answer.join()
+
+
+@pytest.mark.parametrize("by", ["a timeout", "Ctrl-C"])
+def test_a_wait_ends_though_frames_keep_coming(driver, by):
+    in_step(driver)
+    ref, stop, through = double.remote(1), threading.Event(), threading.Event()
+
+    def talk():
+        for i in range(5000):
+            driver.credit(0, 0)
+            if i == 200 and by == "Ctrl-C":
+                os.kill(os.getpid(), signal.SIGINT)
+            if stop.wait(0.001):
+                return
+        through.set()
+
+    talks = threading.Thread(target=talk)
+    talks.start()
+    try:
+        with pytest.raises(exceptions.GetTimeoutError if by == "a timeout" else KeyboardInterrupt):
+            maniple.get(ref, timeout=0.2 if by == "a timeout" else None)
+        assert not through.is_set()
+    finally:
+        stop.set()
+        talks.join()
+
+
+def test_a_shutdown_while_another_thread_waits(driver):
+    in_step(driver)
+    ref, said = double.remote(1), []
+
+    def wait():
+        try:
+            maniple.get(ref)
+        except exceptions.ManipleError as e:
+            said.append(e)
+
+    waits = threading.Thread(target=wait)
+    waits.start()
+    driver.take("SUBMIT")
+    maniple.shutdown()
+    waits.join(PATIENCE)
+    assert len(said) == 1
 
 
 def test_another_process_s_reference_is_asked_for_once(driver):

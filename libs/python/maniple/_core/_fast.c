@@ -173,8 +173,8 @@ static PyObject *py_wait(PyObject *self, PyObject *args) {
     double deadline;
     Gate *g = &((GateObject *)self)->gate;
     if (!PyArg_ParseTuple(args, "|O", &timeout) || deadline_of(timeout, &deadline)) return NULL;
-    bool hasty = g->link && !link_inert(g->link) && g->missing <= FEW;
     for (;;) {
+        bool hasty = g->link && !link_inert(g->link) && g->missing <= FEW;
         bool open = gate_sleep(g, hasty, 0);
         int slice = slice_of(deadline);
         if (!open && slice) {

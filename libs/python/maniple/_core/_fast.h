@@ -31,6 +31,7 @@ typedef struct {
     atomic_int word; /* 0 shut, 1 open, 2 shut and somebody sleeps, 3 shut and who waits reads a link */
     bool early;      /* a failure opens it */
     bool readiness;  /* that the objects exist is enough */
+    bool hasty;      /* who waits for little sleeps; the link's lock guards it */
     struct Link *link; /* where something tells it; NULL: nowhere */
 } Gate;
 
@@ -127,7 +128,8 @@ typedef struct Link {
     int bell;             /* ends that sleep */
 
     int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
-    int told;             /* how many who waited it has told */
+    int told;             /* how many it told of those who slept */
+    int slept;            /* how many that were */
     atomic_int hasty;     /* how many sleep who wait for little: the reader does not let results gather meanwhile */
     atomic_int hurry;     /* what it sleeps on while it does */
 

@@ -231,7 +231,7 @@ static bool parse(Link *l) {
     bool good = true;
     pthread_mutex_lock(&l->lock);
     l->nearest = INT32_MAX;
-    l->told = 0;
+    l->told = 0, l->slept = atomic_load(&l->hasty);
     for (int some = 0; good && size >= HEADER_SIZE; some++) {
         if (!(good = parse_header(l, p))) break;
         uint32_t length = get32(p), body = get32(p + 4);
@@ -290,7 +290,8 @@ static bool read_larger(Link *l) {
     }
     in->have = 0;
     pthread_mutex_lock(&l->lock);
-    l->told = 0;
+    l->nearest = INT32_MAX;
+    l->told = 0, l->slept = atomic_load(&l->hasty);
     good = whole(l, f, f->kind, f->corr, f->bytes, f->length, f->body, -1);
     bool stir = link_stirs(l);
     l->told += stir;
@@ -316,7 +317,7 @@ static bool crowded(Link *l, int *room) {
 }
 
 bool link_lead(Link *l) {
-    if (l->lead != OFFERED || l->closed) return false;
+    if (l->lead != OFFERED || l->closed || l->bell < 0) return false;
     give_lead(l, BY_WAITER);
     return true;
 }
@@ -326,13 +327,20 @@ void link_ring(Link *l) {
     if (atomic_exchange(&l->polls, 0) && write(l->bell, &one, sizeof one) < 0) return; /* it rings already */
 }
 
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 void link_read(Link *l, atomic_int *word, int was, int milliseconds) {
     struct pollfd p[] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->bell, .events = POLLIN}};
+    int64_t end = now() + milliseconds;
     bool back = false;
     int room;
-    while (!back) {
+    for (int left = milliseconds; !back && left >= 0; left = (int)(end - now())) {
         atomic_store(&l->polls, 1);
-        int n = atomic_load(word) == was ? poll(p, 2, milliseconds) : 0;
+        int n = atomic_load(word) == was ? poll(p, 2, left) : 0;
         atomic_store(&l->polls, 0);
         if (n <= 0) break;
         uint64_t rung;
@@ -342,7 +350,7 @@ void link_read(Link *l, atomic_int *word, int was, int milliseconds) {
         answer_recalls(l);
     }
     pthread_mutex_lock(&l->lock);
-    back = back || atomic_load(&l->hasty) || l->idle == SLEEPS;
+    back = back || l->closed || atomic_load(&l->hasty) || l->idle == SLEEPS;
     give_lead(l, back ? BY_THREAD : OFFERED);
     bool stir = l->asleep;
     l->asleep = false;
@@ -367,14 +375,13 @@ static void read_all(Link *l) {
     while (lead_is_back(l)) {
         if (larger(l) ? !read_larger(l) : !read_some(l, 0)) return; /* it may have begun in a waiter's hands */
         pthread_mutex_lock(&l->lock);
-        int hasty = atomic_load(&l->hasty);
         bool calm = !l->worker && !l->first && !l->busy && l->nearest > FEW && l->in.got < CHUNK / 2;
-        bool offers = l->told && l->told >= hasty && l->idle != SLEEPS && !larger(l), stir = offers && l->asleep;
+        bool offers = l->told && l->told >= l->slept && l->idle != SLEEPS && !larger(l), stir = offers && l->asleep;
         if (offers) give_lead(l, OFFERED);
         if (stir) l->asleep = false;
         pthread_mutex_unlock(&l->lock);
         if (stir) stir_writer(l);
-        if (calm && !hasty) { /* a read that brings more costs less */
+        if (calm && !atomic_load(&l->hasty)) { /* a read that brings more costs less */
             atomic_store(&l->hurry, 1);
             if (!atomic_load(&l->hasty)) nap_micro(&l->hurry, 1, GATHER);
             atomic_store(&l->hurry, 0);

@@ -70,13 +70,14 @@ bool gate_sleep(Gate *g, bool hasty, int milliseconds) {
     if (l) {
         pthread_mutex_lock(&l->lock);
         reads = link_lead(l);
+        g->hasty = !reads;
+        if (!reads) link_haste(l);
         pthread_mutex_unlock(&l->lock);
     }
     if (reads) {
         gate_shut(g, 3);
         link_read(l, &g->word, 3, milliseconds);
     } else {
-        if (l) link_haste(l);
         if (gate_shut(g, 2)) nap(&g->word, 2, milliseconds);
         if (l) link_calm(l);
     }
@@ -361,9 +362,10 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
     e->format = (uint16_t)get32(bytes + AT(result, format));
     e->state = HERE;
     if (e->gate) {
+        bool hasty = e->gate->hasty;
         int left = gate_arrived(e->gate, flags & MANIPLE_RESULT_FLAG_ERROR);
         if (left < l->nearest) l->nearest = left;
-        if (left <= 0) l->told++;
+        if (left <= 0 && hasty) l->told++;
         e->gate = NULL;
     }
     return true;
