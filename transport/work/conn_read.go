@@ -65,16 +65,15 @@ func (r *reading) has(wait bool) bool {
 	if r.buffer != nil {
 		return true
 	}
-	var dead <-chan struct{} = r.dead
-	if !wait {
-		dead = gone
-	}
 	select {
 	case r.buffer = <-r.free:
 	default:
+		if !wait {
+			return false
+		}
 		select {
 		case r.buffer = <-r.free:
-		case <-dead:
+		case <-r.dead:
 			return false
 		}
 	}
@@ -85,13 +84,6 @@ func (r *reading) has(wait bool) bool {
 	r.rest = nil
 	return true
 }
-
-// gone is closed.
-var gone = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
 
 // step reads once, and hands over what is whole.
 func (r *reading) step() error {

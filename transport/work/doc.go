@@ -20,10 +20,11 @@
 //	BATCH-6: a descriptor comes out with the frame that it went in with, close-on-exec; none leaks.
 //	BATCH-7: Finish and Close send what was appended before, unless the peer does not read it in time.
 //
-// Ownership: a Conn has a reader and a writer goroutine, which end with it. Append, Flush, Finish and Cut may be
+// Ownership: a Conn has a writer goroutine, which ends with it, and a reader: a goroutine of its own, or a Poll, which
+// reads many on one (docs/adr/0010). Append, Flush, Finish and Cut may be
 // called from any goroutine; Close not from the one that Config.OnBatch runs in or waits for. The bytes
-// of a batch belong to whoever got it until Release, and may be changed in place.
+// of a batch belong to whoever got it until Release, and may be changed in place. A Poll is closed after its connections.
 //
-// Limits: Linux and the BSDs, by descriptors; order is that of one stream, so a cancel waits behind a large
+// Limits: Linux, by epoll; order is that of one stream, so a cancel waits behind a large
 // argument; an idle connection holds up to 128 KiB, for reading.
 package work

@@ -5,7 +5,8 @@ Nouns. A *session* is this process as the agent knows it; a *connection* its str
 
 Ownership. The reader thread of a connection owns what comes in and hands it to the session in batches; any
 thread may send. The table has one lock. Nothing here blocks with it held. Where the C extension is used (``twin``)
-a native thread reads, and settles what needs no Python; the lock of its table is its own and never waited with.
+a native thread reads, or whoever waits for little in its place, and settles what needs no Python; the rest a thread of
+Python hands to the session. The lock of its table is its own and never waited with.
 
 Guarantees.
 

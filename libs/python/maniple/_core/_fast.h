@@ -1,8 +1,8 @@
 /* The part of a connection that needs no interpreter: sockets, buffers, the table of own results, the inbox.
  *
  * A Link is shared by its Python object, by each reference that was made on it and by two threads; the last one
- * frees it. One mutex guards it; nobody waits with it held, nor for the interpreter's lock. The threads never
- * touch a Python object. In a child made by fork a Link is inert: see link_inert.
+ * frees it. One mutex guards it; nobody waits with it held, nor for the interpreter's lock. The threads, and a waiter
+ * that reads in the place of one (link_read), never touch a Python object. In a child made by fork a Link is inert: see link_inert.
  */
 #ifndef MANIPLE_FAST_H
 #define MANIPLE_FAST_H
