@@ -48,6 +48,58 @@ func (v *View) Release(task id.Task, incarnation uint32) bool {
 	return true
 }
 
+// Split gives a piece of the one place that a holder has to another holder, in one step: nobody else can have it meanwhile.
+// An error changes nothing.
+func (v *View) Split(from id.Task, incarnation uint32, to Holder, piece *Place) error {
+	at, found := v.findHolding(from, incarnation)
+	if !found || len(v.held[at].plan.Places) != 1 {
+		return fmt.Errorf("placement: %v incarnation %d has not one place of which %v could be a piece", from, incarnation, to.ID)
+	}
+	if _, found := v.findHolding(to.ID, to.Incarnation); found {
+		return fmt.Errorf("placement: %v incarnation %d holds a plan already", to.ID, to.Incarnation)
+	}
+	whole := v.held[at].plan.Places[0]
+	rest, err := whole.Less(piece)
+	if err != nil {
+		return fmt.Errorf("%w (%v of %v)", err, to.ID, from)
+	}
+	n := v.Node(whole.Node)
+	n.give(&whole)
+	if err := n.take(&rest); err != nil {
+		_ = n.take(&whole) // it was there a moment ago
+		return err
+	}
+	if err := n.take(piece); err != nil {
+		n.give(&rest)
+		_ = n.take(&whole)
+		return err
+	}
+	v.held[at].plan.Places = []Place{rest}
+	at, _ = v.findHolding(to.ID, to.Incarnation)
+	v.held = slices.Insert(v.held, at, &holding{to, Plan{[]Place{*piece}}})
+	return nil
+}
+
+// Less is a place without a piece of it. Devices are not split. Only what has whole CPUs has them by their numbers.
+func (p *Place) Less(piece *Place) (Place, error) {
+	if piece.Node != p.Node || len(piece.Devices) > 0 {
+		return Place{}, fmt.Errorf("placement: a piece is on the same node and has no devices")
+	}
+	rest := *p
+	for _, e := range piece.Resources {
+		left := rest.Resources.Get(e.Name) - e.Amount
+		if left < 0 {
+			return Place{}, fmt.Errorf("placement: a piece of %s=%v of %v", e.Name, e.Amount, p.Resources.Get(e.Name))
+		}
+		rest.Resources = rest.Resources.With(e.Name, left)
+	}
+	rest.CPUs = slices.DeleteFunc(slices.Clone(p.CPUs), func(c uint32) bool { return slices.Contains(piece.CPUs, c) })
+	if rest.Resources.Get(CPU) != Whole(int64(len(rest.CPUs))) {
+		rest.CPUs = nil
+	}
+	return rest, nil
+}
+
 // Holders are all who hold something, in order of task and incarnation.
 func (v *View) Holders() []Holder {
 	out := make([]Holder, len(v.held))

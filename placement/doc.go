@@ -17,7 +17,7 @@
 //	PLACE-1: no plan takes more of a resource, a device or a CPU than is free, and Commit refuses one that would.
 //	PLACE-2: a plan has every bundle of its request, or there is no plan.
 //	PLACE-3: the same view and request give the same plan.
-//	PLACE-4: Commit and then Release leave the view as it was, whatever happened in between elsewhere.
+//	PLACE-4: Commit and then Release leave the view as it was, whatever happened in between elsewhere; so do they with Split between them.
 //	PLACE-5: Infeasible is said only when no placement exists on the nodes with everything free.
 //	PLACE-6: STRICT_PACK uses one node, STRICT_SPREAD no node twice; PACK of equal bundles uses the fewest nodes.
 //	PLACE-7: a search does a bounded number of steps; one that runs out says GaveUp, never Infeasible.

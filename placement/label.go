@@ -10,6 +10,7 @@ import (
 type test struct {
 	key    string
 	not    bool
+	any    bool // whatever its value
 	values []string
 }
 
@@ -25,14 +26,14 @@ func (n Need) parse() (test, error) {
 		for v := range strings.SplitSeq(list, ",") {
 			t.values = append(t.values, strings.TrimSpace(v))
 		}
-	} else {
+	} else if t.any = expr == "exists()"; !t.any {
 		t.values = []string{expr}
 	}
 	if n.Key == "" {
 		return t, fmt.Errorf("placement: a label without a name (=%s)", n.Expr)
 	}
 	if slices.Contains(t.values, "") {
-		return t, fmt.Errorf("placement: label %s=%s has an empty value; write v, !v, in(a,b) or !in(a,b)", n.Key, n.Expr)
+		return t, fmt.Errorf("placement: label %s=%s has an empty value; write v, !v, in(a,b), !in(a,b), exists() or !exists()", n.Key, n.Expr)
 	}
 	return t, nil
 }
@@ -40,7 +41,7 @@ func (n Need) parse() (test, error) {
 // met tells whether a node's labels pass.
 func (t *test) met(n *Node) bool {
 	value, has := n.label(t.key)
-	return (has && slices.Contains(t.values, value)) != t.not
+	return (has && (t.any || slices.Contains(t.values, value))) != t.not
 }
 
 func (n *Node) label(key string) (string, bool) {

@@ -78,7 +78,7 @@ func FuzzParseResources(f *testing.F) {
 
 // FuzzNeed: no expression makes a request that passes Validate and then upsets Solve.
 func FuzzNeed(f *testing.F) {
-	for _, s := range []string{"a", "!a", "in(a,b)", "!in(a)", "in(", "!!a", "in()"} {
+	for _, s := range []string{"a", "!a", "in(a,b)", "!in(a)", "exists()", "!exists()", "in(", "!!a", "in()"} {
 		f.Add("gpu", s)
 	}
 	v := new(placement.View)

@@ -139,6 +139,56 @@ func TestCommitAndRelease(t *testing.T) {
 	}
 }
 
+// TestSplit is PLACE-4 of pieces: whatever is cut off a place and given back in whatever order, the view balances, and what
+// can't be cut off changes nothing.
+func TestSplit(t *testing.T) {
+	for seed := range uint64(300) {
+		v, _ := placetest.Generate(seed, placetest.Size{Nodes: 3, Bundles: 6, Shapes: 3, GPUs: 4, CPUs: 16})
+		before := snapshot(v)
+		r := bundles(1, placement.Pack, "CPU=4")
+		p, _ := placement.Solve(v, r)
+		if p == nil {
+			continue
+		}
+		from := placetest.Holder(100)
+		if err := v.Commit(from, p); err != nil {
+			t.Fatal(err)
+		}
+		mine := []placement.Holder{from}
+		left := placement.Whole(4)
+		for i := range uint64(6) {
+			n := placement.Amount((seed*7+i*3)%5+1) * placement.One / 2
+			to := placetest.Holder(200 + int(i))
+			res, _ := placement.Make(placement.Resource{Name: placement.CPU, Amount: n})
+			err := v.Split(from.ID, from.Incarnation, to, &placement.Place{Node: p.Places[0].Node, Resources: res})
+			if (err == nil) != (n <= left) {
+				t.Fatalf("seed %d: %v of %v: %v", seed, n, left, err)
+			}
+			if err == nil {
+				left -= n
+				mine = append(mine, to)
+				if v.Split(from.ID, from.Incarnation, to, &placement.Place{Node: p.Places[0].Node}) == nil {
+					t.Fatalf("seed %d: one holder has two pieces", seed)
+				}
+			}
+			if err := v.Check(); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		for len(mine) > 0 {
+			at := int(seed) % len(mine)
+			v.Release(mine[at].ID, mine[at].Incarnation)
+			mine = append(mine[:at], mine[at+1:]...)
+			if err := v.Check(); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		if after := snapshot(v); !reflect.DeepEqual(before, after) {
+			t.Fatalf("seed %d: PLACE-4\nbefore %v\nafter  %v", seed, before, after)
+		}
+	}
+}
+
 func snapshot(v *placement.View) []placement.Node {
 	var out []placement.Node
 	for _, n := range v.Clone().Nodes() {

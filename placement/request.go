@@ -27,7 +27,7 @@ func (s Strategy) String() string {
 	return fmt.Sprintf("Strategy(%d)", uint8(s))
 }
 
-// Need is what a bundle asks of a label: "v", "!v", "in(a,b)" or "!in(a,b)". All of a bundle's needs must be
+// Need is what a bundle asks of a label: "v", "!v", "in(a,b)", "!in(a,b)", "exists()" or "!exists()". All of a bundle's needs must be
 // met. A label that a node lacks has no value, so it meets only the negative ones.
 type Need struct{ Key, Expr string }
 

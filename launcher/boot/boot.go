@@ -53,6 +53,7 @@ type Options struct {
 	Idle        time.Duration // 0: never
 	Interfaces  []string
 	PortRange   [2]int
+	Store       int64 // bytes of each node's memory for values; 0: 30% of it
 	Base        string
 
 	// Expect names nodes whose keepers others start, with the document that Share is given once the head

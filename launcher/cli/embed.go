@@ -34,6 +34,7 @@ func nodeFlags() []urfave.Flag {
 		rare(value("node-mem", "", "SIZE", "memory that each node has")),
 		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
+		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
 		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
 		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
@@ -53,6 +54,11 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	}
 	if err = c.network(&o); err != nil {
 		return o, 0, err
+	}
+	if v, origin, ok := c.flag("object-store-memory"); ok {
+		if o.Store, err = slurm.ParseMemory(v); err != nil || o.Store == 0 {
+			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
+		}
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)

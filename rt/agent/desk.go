@@ -64,6 +64,9 @@ type desk struct {
 	waiting   []func()          // for the core
 	nodes     map[uint32]string // names of agents' nodes
 	held      []*heldGroup
+	pieces    []*piece // in the order in which they were made
+	creates   []*piece // that wait for the stake
+	unsure    []*piece // of which the head has not said anything yet
 	broken    []brokenPeer
 	lent      []*lent
 	lentDue   map[uint32]int64 // when more is asked for, by class
@@ -145,7 +148,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 			d.step(ctx, work.Tick{})
 		}
 		d.tidyJobs(ctx)
-		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settleWorkers(), d.settleStore())
+		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settlePieces(ctx), d.settleWorkers(), d.settleStore())
 		d.settleFetches(ctx)
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
@@ -173,9 +176,13 @@ func (d *desk) step(ctx context.Context, ev work.Event) {
 
 // later gives the core what effects brought about.
 func (d *desk) later(ctx context.Context) {
-	for len(d.events) > 0 && d.core != nil {
-		ev := d.events[0]
-		d.events = d.events[1:]
+	for (d.stake.changed || len(d.events) > 0) && d.core != nil {
+		var ev work.Event
+		if d.stake.changed { // first, for what is a group's now no task may use
+			ev = d.stake.grant()
+		} else {
+			ev, d.events = d.events[0], d.events[1:]
+		}
 		d.effects = d.core.Step(d.l.now(), ev, d.effects[:0])
 		for i := range d.effects {
 			d.apply(ctx, &d.effects[i])
@@ -275,6 +282,7 @@ func (d *desk) told(ctx context.Context, e ToClient) {
 			return
 		}
 		if u, ok := e.M.(*fb.GroupUpdateT); ok {
+			d.toldPiece(u)
 			d.grantGroup(u, bundles)
 		}
 		if c := d.conns[id.Process(e.Process)]; c != nil {
@@ -332,12 +340,12 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 		d.node, d.stake.total = n.Name, n.Total
 	}
 	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster}
-	if budget := storeBudget(d.l.core.cfg.Resources); budget > 0 {
+	if budget := storeBudget(&d.l.core.cfg); budget > 0 {
 		d.store = newDeskStore(d, budget)
 		cfg.Store = d.store
 	}
 	d.core = work.New(cfg)
-	d.regrant(false) // nothing yet, which is enough for what needs nothing
+	d.stake.changed = true // nothing yet, which is enough for what needs nothing
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
 	}

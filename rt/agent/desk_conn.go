@@ -202,13 +202,15 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 	if c.client {
 		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.clientGone(ctx, uint32(c.process)) }})
 	}
+	of := func(x *piece) bool { return x.conn == c }
+	d.creates, d.unsure = slices.DeleteFunc(d.creates, of), slices.DeleteFunc(d.unsure, of)
 	var groups []id.Task
 	for group := range d.groups {
 		groups = append(groups, group)
 	}
 	slices.SortFunc(groups, func(a, b id.Task) int { return cmp.Compare(a.Counter, b.Counter) })
 	for _, group := range groups { // nobody tells of their end any more
-		if group.Process == c.process && uint32(group.Agent) == d.agent && !d.groups[group].detached {
+		if group.Process == c.process && uint32(group.Agent) == d.agent && !d.groups[group].detached && !d.endPiece(group, "its maker ended") {
 			d.brings(work.Place{Group: group, Gone: true})
 			d.brings(work.Grant{Group: group, Gone: true})
 			delete(d.groups, group)
@@ -246,22 +248,35 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 			d.refuse(c, "made a group under an ID that is not its own")
 			return
 		}
-		d.stake.wanted, c.made = true, true
-		d.groups[taskOf(g.Group)] = &made{group: taskOf(g.Group), detached: g.Detached}
+		c.made, g.Part = true, nil
 		if g.Program == nil { // who loses a node goes on elsewhere
 			g.MaxRestarts = -1
 		}
+		if d.create(c, g) {
+			return
+		}
+		d.groups[taskOf(g.Group)] = &made{group: taskOf(g.Group), detached: g.Detached}
 	}
-	if !c.client {
-		c.client = true
-		process := uint32(c.process)
-		d.l.post(ctx, item{do: func(ctx context.Context) {
-			d.l.clients[process] = &clientLink{desk: true}
-			d.l.step(ctx, FromClient{Process: process, M: &fb.AttachT{Name: "process of job", Build: d.l.build}})
-		}})
+	if g, ok := m.(*fb.GroupCancelT); ok && g.Mode != fb.CancelModeSignal && d.endPiece(taskOf(g.Group), g.Reason) {
+		return
 	}
+	d.tellPieces(ctx, d.l.now()) // what it says may be about them
+	d.knownClient(ctx, c)
 	d.ask(ctx, uint32(c.process), m, f.Corr(), append([]byte(nil), f.Payload()...))
 	if g, ok := m.(*fb.GroupCreateT); ok && g.Detached { // it may end without its maker
 		d.ask(ctx, d.process, &fb.GroupWatchT{Group: g.Group}, 0, nil)
 	}
+}
+
+// knownClient makes a process a client of the loop's core, unless it is one.
+func (d *desk) knownClient(ctx context.Context, c *workConn) {
+	if c.client {
+		return
+	}
+	c.client = true
+	process := uint32(c.process)
+	d.l.post(ctx, item{do: func(ctx context.Context) {
+		d.l.clients[process] = &clientLink{desk: true}
+		d.l.step(ctx, FromClient{Process: process, M: &fb.AttachT{Name: "process of job", Build: d.l.build}})
+	}})
 }

@@ -193,6 +193,7 @@ func (d *desk) settleErrands(ctx context.Context) int64 {
 // flushErrand sends the frames of an errand, in messages that are not too large.
 func (d *desk) flushErrand(ctx context.Context, e *errand) {
 	e.dirty = false
+	d.tellPieces(ctx, d.l.now()) // the frames may name them
 	for out := e.out; len(out) > 0; {
 		n := 0
 		for f := range carrier.Frames(out) {
@@ -295,7 +296,7 @@ func (d *desk) tellPlaces(g *made, peer uint32) {
 
 // watch has a group's places told that tasks here name and that nobody here has made: its maker's are told anyway.
 func (d *desk) watch(ctx context.Context, group id.Task) {
-	if d.groups[group] == nil && group.Agent != 0 && uint32(group.Agent) != d.agent {
+	if !d.knows(group) && group.Agent != 0 {
 		d.ask(ctx, d.process, &fb.GroupWatchT{Group: taskT(group)}, 0, nil)
 	}
 }

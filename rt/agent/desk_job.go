@@ -123,6 +123,7 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 		if err := dec.Decode(&wanted); err != nil {
 			return nil, fmt.Sprintf("its runtime_env can't be made: %v; env_vars is all that there is yet: install what is needed where the driver runs", err)
 		}
+		env = append(env, "MANIPLE_RUNTIME_ENV="+n.Environment) // what it starts has it, too
 		for name, value := range wanted.Vars {
 			env = append(env, name+"="+value)
 		}

@@ -29,11 +29,12 @@ type lent struct {
 }
 
 const (
-	lentAfter = int64(200 * time.Millisecond) // tasks that may run here wait for so long before other nodes are asked (again)
-	lentMost  = 8                             // groups that are asked for at a time, or bundles of a spread one
-	lentWait  = 2 * time.Second               // so long the head may look for a place
-	lentAgain = int64(2 * time.Second)        // and is asked again after so long when it found none,
-	lentNever = int64(30 * time.Second)       // or when no node could ever be one
+	lentAfter  = int64(200 * time.Millisecond) // tasks that may run here wait for so long before other nodes are asked (again)
+	lentMost   = 8                             // groups that are asked for at a time, or bundles of a spread one,
+	maxBundles = 1000                          // and of one for what needs nothing
+	lentWait   = 2 * time.Second               // so long the head may look for a place
+	lentAgain  = int64(2 * time.Second)        // and is asked again after so long when it found none,
+	lentNever  = int64(30 * time.Second)       // or when no node could ever be one
 )
 
 // settleLent asks for room on other nodes, and gives back what is not used.
@@ -111,8 +112,12 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 	}
 	if k.Shape.Strategy == "spread" {
 		groups, strategy = 1, fb.StrategySpread
+		most := lentMost
+		if len(k.Lease) == 0 { // what needs nothing may be everywhere
+			most = maxBundles
+		}
 		if !d.lentTight[k.Class] { // else what there is, wherever it is
-			bundles = min(lentMost, d.up-1)
+			bundles = min(most, d.up-1)
 		}
 		// What there is of this node they use beside it.
 		bundle.Labels = append(bundle.Labels, &fb.LabelT{Key: placement.LabelNode, Value: "!" + d.node})

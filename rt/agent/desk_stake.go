@@ -29,7 +29,11 @@ type stake struct {
 	every  time.Duration
 	idle   int64 // since when parts are not used
 	asked  int
-	total  map[string]float64 // what the node has
+	wish   []*fb.ResourceT // what the next pieces are made of
+
+	changed bool               // the core has to hear what its tasks may use now;
+	taken   bool               // what is missing may be another's already
+	total   map[string]float64 // what the node has
 }
 
 // part is one of the groups.
@@ -39,6 +43,7 @@ type part struct {
 	bundle *fb.BundlePlaceT // nil: not yet placed
 	gone   bool             // given back
 	said   int64            // when the head was asked for it, or to take it back
+	cutAt  int64            // when a piece of it was made last
 }
 
 // What the desk asks the head, by the number of the question.
@@ -67,6 +72,9 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	next := never
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
+			if due := p.cutAt + stakeIdle; p.cutAt != 0 && now < due {
+				next = min(next, due)
+			}
 			continue
 		}
 		if now >= p.said+stakeSaid {
@@ -90,13 +98,16 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	if s.wanted { // a group has to wait for tasks that run, not for those that gather what they need
 		lacking = nil
 	}
-	spare := s.spare(wants, lacking)
+	spare := s.spare(wants, lacking, now)
 	switch {
 	case len(spare) == 0:
 		s.idle, s.wanted = 0, s.wanted && pending
 		return next
 	case s.idle == 0:
 		s.idle = now
+		if !slices.ContainsFunc(spare, func(p *part) bool { return p.cutAt == 0 }) { // pieces kept them for so long
+			s.idle -= stakeIdle
+		}
 	}
 	if due := s.idle + stakeIdle; now < due && !s.wanted {
 		return min(next, due)
@@ -108,8 +119,9 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	for _, p := range spare {
 		p.gone = true
 	}
-	d.regrant(false)
+	s.changed = true
 	d.later(ctx) // before they go back, so that nothing starts on them meanwhile
+	d.tellPieces(ctx, now)
 	for _, p := range spare {
 		d.sayPart(ctx, p)
 	}
@@ -163,8 +175,9 @@ func (d *desk) toldGroups(ctx context.Context, payload []byte) {
 	}
 }
 
-// spare gives the parts without which what is used is still there, and what tasks gather to start.
-func (s *stake) spare(w *work.Wants, lacking [][]work.Amount) (out []*part) {
+// spare gives the parts without which what is used is still there, and what tasks gather to start; but for those that
+// pieces were made of a moment ago.
+func (s *stake) spare(w *work.Wants, lacking [][]work.Amount, now int64) (out []*part) {
 	var have []*fb.ResourceT
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
@@ -183,7 +196,7 @@ func (s *stake) spare(w *work.Wants, lacking [][]work.Amount) (out []*part) {
 	}
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		p := s.parts[i]
-		if p.bundle == nil || p.gone || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
+		if p.bundle == nil || p.gone || p.cutAt != 0 && now < p.cutAt+stakeIdle || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
 			continue
 		}
 		if slices.ContainsFunc(p.bundle.Resources, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
@@ -300,15 +313,20 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		}
 	}
 	for _, resources := range parts {
-		s.asked++
-		p := &part{group: d.mint()}
-		p.create = &fb.GroupCreateT{
-			Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(s.asked), Strategy: fb.StrategyStrictPack, Wait: int64(stakeWait),
-			Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
-		}
-		s.parts = append(s.parts, p)
-		d.sayPart(ctx, p)
+		d.askPart(ctx, resources, stakeWait)
 	}
+}
+
+// askPart asks the head for a part, for which it may look for so long.
+func (d *desk) askPart(ctx context.Context, resources []*fb.ResourceT, wait time.Duration) {
+	d.stake.asked++
+	p := &part{group: d.mint()}
+	p.create = &fb.GroupCreateT{
+		Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: fb.StrategyStrictPack, Wait: int64(wait),
+		Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
+	}
+	d.stake.parts = append(d.stake.parts, p)
+	d.sayPart(ctx, p)
 }
 
 // whole is one CPU or one GPU.
@@ -319,6 +337,8 @@ func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
 	for _, r := range free {
 		switch n := r.Amount / whole; {
 		case r.Amount <= 0:
+		case strings.HasPrefix(r.Name, "accelerator_type:"): // a task takes a thousandth: the rest is for groups, and others
+			parts = append(parts, []*fb.ResourceT{{Name: r.Name, Amount: min(r.Amount, whole/10)}})
 		case r.Name == placement.CPU:
 			for k := range min(n, cpuParts) {
 				parts = append(parts, []*fb.ResourceT{{Name: r.Name, Amount: ((k+1)*n/min(n, cpuParts) - k*n/min(n, cpuParts)) * whole}})
@@ -362,25 +382,35 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 	p := s.parts[i]
 	switch u.Phase {
 	case fb.GroupPhaseCreated:
-		if len(bundles) > 0 && !p.gone {
-			p.bundle, s.every = bundles[0], 0
-			d.regrant(false)
+		if len(bundles) > 0 && !p.gone && p.bundle == nil { // said again, it may lack what was cut off since
+			b := *bundles[0]
+			b.Resources = slices.Clone(b.Resources)
+			for i, r := range b.Resources {
+				b.Resources[i] = &fb.ResourceT{Name: r.Name, Amount: r.Amount}
+			}
+			p.bundle, s.every = &b, 0
+			s.changed = true
 		}
 	case fb.GroupPhaseEnded:
 		s.parts = slices.Delete(s.parts, i, i+1)
+		for _, x := range slices.Clone(d.pieces) {
+			if x.part == p {
+				d.endPiece(x.group, "the share of the node that it was made of was taken back")
+			}
+		}
 		if !p.gone && p.bundle != nil {
 			d.l.log.Info("a part of the node is not this agent's any more", "group", group)
-			d.regrant(u.End == nil || u.End.Cause != "drained") // who drains gives it to nobody
+			s.changed, s.taken = true, s.taken || u.End == nil || u.End.Cause != "drained" // who drains gives it to nobody
 		}
 	}
 	return true
 }
 
-// regrant tells the core what of the node its tasks may use now; taken: what is missing may be another's already.
-func (d *desk) regrant(taken bool) {
+// grant is what of the node tasks may use now.
+func (s *stake) grant() work.Grant {
 	total := []*fb.ResourceT{{Name: placement.CPU}}
 	var devices []string
-	for _, p := range d.stake.parts {
+	for _, p := range s.parts {
 		if p.bundle == nil || p.gone {
 			continue
 		}
@@ -389,5 +419,7 @@ func (d *desk) regrant(taken bool) {
 			total = add(total, r.Name, r.Amount)
 		}
 	}
-	d.brings(work.Grant{Resources: amounts(total), Devices: devices, Taken: taken})
+	g := work.Grant{Resources: amounts(total), Devices: devices, Taken: s.taken}
+	s.changed, s.taken = false, false
+	return g
 }

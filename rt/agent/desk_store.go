@@ -32,14 +32,19 @@ type deskStore struct {
 }
 
 const (
-	storeShare  = 30                   // percent of a node's memory that values may take
+	storeShare  = 30                   // percent of a node's memory that values may take,
+	storeMost   = 80                   // and if more was asked for
 	lingerEvery = int64(1_000_000_000) // between two looks at processes that have closed their connections
 )
 
 // storeBudget is how much of a node's memory is for values: memory of memfds is the system's, so the size of
 // /dev/shm does not bound it.
-func storeBudget(resources []*fb.ResourceT) int64 {
-	return amountOf(resources, "memory") / 100 * storeShare / whole
+func storeBudget(cfg *Config) int64 {
+	percent := amountOf(cfg.Resources, "memory") / 100 / whole
+	if cfg.Store > 0 {
+		return min(cfg.Store, percent*storeMost)
+	}
+	return percent * storeShare
 }
 
 func newDeskStore(d *desk, budget int64) *deskStore {

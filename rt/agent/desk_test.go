@@ -135,7 +135,7 @@ func TestSpareParts(t *testing.T) {
 		{used(0, 0, 0), [][]work.Amount{{{Name: "GPU", Amount: 10_000}}}, []int{3, 1, 0}},
 	} {
 		var got []int
-		for _, p := range s.spare(c.w, c.lacking) {
+		for _, p := range s.spare(c.w, c.lacking, 0) {
 			got = append(got, slices.Index(s.parts, p))
 		}
 		if !slices.Equal(got, c.want) {
@@ -226,10 +226,10 @@ func TestThreadsOfAWorker(t *testing.T) {
 		want        string
 	}{
 		{nil, "", "OMP_NUM_THREADS=2"},
-		{nil, `{"env_vars":{"A":"1"}}`, "A=1 OMP_NUM_THREADS=2"},
-		{nil, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, "OMP_NUM_THREADS=10"},
+		{nil, `{"env_vars":{"A":"1"}}`, `A=1 MANIPLE_RUNTIME_ENV={"env_vars":{"A":"1"}} OMP_NUM_THREADS=2`},
+		{nil, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, `MANIPLE_RUNTIME_ENV={"env_vars":{"OMP_NUM_THREADS":"10"}} OMP_NUM_THREADS=10`},
 		{map[string]string{"OMP_NUM_THREADS": "5"}, "", ""},
-		{map[string]string{"OMP_NUM_THREADS": "5"}, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, "OMP_NUM_THREADS=10"},
+		{map[string]string{"OMP_NUM_THREADS": "5"}, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, `MANIPLE_RUNTIME_ENV={"env_vars":{"OMP_NUM_THREADS":"10"}} OMP_NUM_THREADS=10`},
 	} {
 		j := &job{config: jobConfig{Env: c.driver}}
 		env, why := j.fork(&work.Need{Threads: 2, Environment: c.environment}, nil)
@@ -285,8 +285,8 @@ func TestPartsThatAreTaken(t *testing.T) {
 		p := &part{group: d.mint(), bundle: &fb.BundlePlaceT{Resources: []*fb.ResourceT{res("CPU", 1)}}}
 		d.stake.parts = []*part{p}
 		d.toldStake(&fb.GroupUpdateT{Group: taskT(p.group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: cause}}, nil)
-		if len(d.events) != 1 || d.events[0].(work.Grant).Taken != want {
-			t.Errorf("%s: the core hears %+v", cause, d.events)
+		if g := d.stake.grant(); g.Taken != want {
+			t.Errorf("%s: the core hears %+v", cause, g)
 		}
 	}
 }
@@ -313,8 +313,8 @@ func TestTheGrantOfNothing(t *testing.T) {
 	d := alone(&now)
 	d.core = nil
 	d.toldName(t.Context(), []byte(`{"nodes":[{"name":"n1~2","agent":1}]}`))
-	if len(d.events) != 1 || len(d.events[0].(work.Grant).Resources) == 0 || d.node != "n1~2" {
-		t.Errorf("node %s; the core hears %+v", d.node, d.events)
+	if !d.stake.changed || len(d.stake.grant().Resources) == 0 || d.node != "n1~2" {
+		t.Errorf("node %s; the core hears %+v", d.node, d.stake.grant())
 	}
 }
 
@@ -357,4 +357,14 @@ func TestABatchThatFindsTheDeskAtWork(t *testing.T) {
 	<-c.conn.Done()
 	cancel()
 	<-over
+}
+
+// A store has what was asked for, but leaves a fifth of the memory to all else.
+func TestStoreBudget(t *testing.T) {
+	cfg := &Config{Resources: []*fb.ResourceT{res("memory", 1000)}}
+	for asked, want := range map[int64]int64{0: 300, 1: 1, 700: 700, 5000: 800} {
+		if cfg.Store = asked; storeBudget(cfg) != want {
+			t.Errorf("of 1000 bytes, with %d asked for: %d", asked, storeBudget(cfg))
+		}
+	}
 }

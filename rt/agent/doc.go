@@ -43,6 +43,8 @@
 //	         done or ended itself; the end of its connection is not that.
 //	AGENT-13: tasks run where the head has placed what they use, here or at another agent, and are the owner's wherever
 //	         they run: with the session of the two agents, or with the job, ends what one runs for the other.
+//	AGENT-14: what a part of the stake has and the pieces that the head does not know add up to what the head gave; the head
+//	         knows a piece before a message of this agent can name it to others (docs/adr/0011).
 //
 // Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of
 // output per stream and incarnation.

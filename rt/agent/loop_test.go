@@ -176,13 +176,20 @@ func TestInterrupts(t *testing.T) {
 					ints <- w
 				}
 			}()
-			end := run(t, c, shell(t, 1, tc.script), gang.IO{Stdout: &out, Stderr: &errs, Interrupts: ints})
+			deaf := `setsid sh -c 'trap "" TERM INT; while :; do sleep 1; done' & echo deaf $!; `
+			end := run(t, c, shell(t, 1, deaf+tc.script), gang.IO{Stdout: &out, Stderr: &errs, Interrupts: ints})
 			if end.Code != tc.code || end.Cause != "cancelled" {
 				t.Errorf("%+v\n%s", end, errs.String())
 			}
 			if tc.code == 0 && !strings.Contains(out.String(), "saved") {
 				t.Errorf("%q", out.String())
 			}
+			var pid int
+			_, text, _ := strings.Cut(out.String(), "deaf ")
+			if _, err := fmt.Sscan(text, &pid); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the end of a process that left its rank's session", func() bool { return gone(pid) })
 		})
 	}
 }

@@ -36,6 +36,7 @@ type Doc struct {
 	Loopback   bool     `json:"loopback,omitempty"`   // all nodes are on this machine: listen on 127.0.0.1 only
 	Endpoint   string   `json:"endpoint,omitempty"`   // file with the cluster's address, which the head's keeper removes at its end
 	PortRange  [2]int   `json:"port_range,omitempty"` // of held ports and of the node's port; zero: see the keeper
+	Store      int64    `json:"store,omitempty"`      // bytes of each node's memory that values may take; 0: see the agent
 
 	Node Node `json:"node,omitempty"`
 }
@@ -77,6 +78,8 @@ func (d *Doc) Check() error {
 		return fmt.Errorf("bootdoc: the node's name %q can't be a directory's name: no slash, no dot in front, at most 255 bytes", d.Node.Name)
 	case d.PortRange != [2]int{} && (d.PortRange[0] < 1 || d.PortRange[1] > 65535 || d.PortRange[0] > d.PortRange[1]):
 		return fmt.Errorf("bootdoc: %d-%d is no range of ports", d.PortRange[0], d.PortRange[1])
+	case d.Store < 0:
+		return fmt.Errorf("bootdoc: %d bytes are no size of an object store", d.Store)
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}

@@ -113,6 +113,9 @@ func (f *Facts) label(o *Options) {
 	f.Labels = map[string]string{"arch": runtime.GOARCH}
 	if len(f.GPUs) > 0 && f.GPUs[0].Model != "" && !slices.ContainsFunc(f.GPUs, func(g GPU) bool { return g.Model != f.GPUs[0].Model }) {
 		f.Labels["gpu"] = strings.ReplaceAll(f.GPUs[0].Model, " ", "-")
+		if name := accelerator(f.GPUs[0].Model); name != "" {
+			f.Labels["ray.io/accelerator-type"] = name
+		}
 	}
 	maps.Copy(f.Labels, o.Node.Labels)
 }

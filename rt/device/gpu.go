@@ -75,6 +75,34 @@ func declared(n int) []GPU {
 	return out
 }
 
+// accelerator is how Ray's users name a model in accelerator_type: the first word with a digit, as far as a dash ("NVIDIA A100-SXM4-80GB" is
+// an A100); "" if there is none.
+func accelerator(model string) string {
+	for word := range strings.FieldsSeq(model) {
+		if strings.ContainsAny(word, "0123456789") {
+			name, _, _ := strings.Cut(word, "-")
+			return strings.Map(func(r rune) rune {
+				if r < '0' || r > 'z' || r > '9' && r < 'A' || r > 'Z' && r < 'a' {
+					return -1 // nothing that a resource can't be called
+				}
+				return r
+			}, name)
+		}
+	}
+	return ""
+}
+
+// accelerators are those of all GPUs, each once.
+func (f *Facts) accelerators() []string {
+	var names []string
+	for _, g := range f.GPUs {
+		if name := accelerator(g.Model); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // granted picks the cards that this process may use. In a Slurm job that is what Slurm says, whatever opens:
 // without ConstrainDevices every device of the node opens for everybody.
 func (m *machine) granted(f *Facts, cards []card, o *Options) ([]card, error) {

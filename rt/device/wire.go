@@ -23,6 +23,9 @@ func (f *Facts) Fill(r *fb.RegisterT) {
 	}
 	add("CPU", f.CPU)
 	add("GPU", float64(len(f.GPUs)))
+	for _, name := range f.accelerators() { // of which a task with an accelerator_type takes a thousandth
+		add("accelerator_type:"+name, 1)
+	}
 	add("memory", float64(f.Memory))
 	for _, name := range slices.Sorted(maps.Keys(f.Custom)) {
 		add(name, f.Custom[name])

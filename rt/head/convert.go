@@ -37,6 +37,9 @@ func wireResources(list placement.Resources) []*fb.ResourceT {
 	return out
 }
 
+// labelNodeID is what Ray's users know a node by in a label_selector.
+const labelNodeID = "ray.io/node-id"
+
 // nodeFacts is what placement needs to know of a node.
 func nodeFacts(r *fb.RecAgentT) (placement.Node, error) {
 	reg := r.Register
@@ -45,10 +48,10 @@ func nodeFacts(r *fb.RecAgentT) (placement.Node, error) {
 		return placement.Node{}, fmt.Errorf("node %s: %w", r.Name, err)
 	}
 	// What a node wants for itself, such as the CPUs that its agent gives to tasks, names it by this.
-	named := !slices.ContainsFunc(reg.Labels, func(l *fb.LabelT) bool { return l.Key == placement.LabelNode })
+	named := !slices.ContainsFunc(reg.Labels, func(l *fb.LabelT) bool { return l.Key == placement.LabelNode || l.Key == labelNodeID })
 	n := placement.Node{Index: int(r.Node), Name: r.Name, Agent: id.Agent(r.Agent), Total: total, Topology: reg.Topology}
 	if named {
-		n.Labels = append(n.Labels, placement.Label{Key: placement.LabelNode, Value: r.Name})
+		n.Labels = append(n.Labels, placement.Label{Key: placement.LabelNode, Value: r.Name}, placement.Label{Key: labelNodeID, Value: r.Name})
 	}
 	numa := ""
 	for _, l := range reg.Labels {

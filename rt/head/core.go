@@ -102,6 +102,7 @@ type Core struct {
 	notices   []*fb.NoticeT // the last ones
 	restarted *fb.NoticeT   // for owners that come back to this head; nil: it is the first
 	noticesAt int
+	early     []earlyWatch
 	dead      []deadAgent // the last numbers that died, for peers that ask
 	refusals  uint64
 	replayed  int
@@ -272,7 +273,7 @@ func (c *Core) fromAgent(e FromAgent) {
 	case *fb.GroupCancelT:
 		c.cancel(msg)
 	case *fb.GroupWatchT:
-		c.watch(m, msg)
+		c.watch(m, msg, false)
 	case *fb.BundleReservedT:
 		c.reserved(m, msg)
 	case *fb.RankStateT:

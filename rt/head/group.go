@@ -62,6 +62,9 @@ func (c *Core) create(m *member, q *fb.GroupCreateT) {
 	if !c.must(&fb.RecGroupT{Create: q, Wall: c.now}) {
 		return
 	}
+	if len(c.early) > 0 {
+		defer c.watchEarly()
+	}
 	g := c.state.byID[task]
 	request, err := checkCreate(q)
 	switch {
@@ -262,6 +265,9 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 		return g.phase
 	}
 	g.run.shrinks = c.shrinks
+	if g.incarnation == 1 && !taskOf(g.create.Part).IsZero() {
+		return c.placePiece(g)
+	}
 	plan, unplaced := placement.Solve(&c.state.view, g.run.request)
 	if plan == nil {
 		g.run.unplaced = unplaced
@@ -273,17 +279,22 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 		return g.phase
 	}
 	if c.must(c.recPlaced(g, plan)) {
-		g.run.unplaced, g.run.explain, g.run.explainAt = nil, "", 0
-		g.run.running, g.run.nRunning = make([]bool, len(g.ranks)), 0
-		for _, p := range g.places {
-			c.reserve(g, p)
-		}
-		if g.create.Program == nil && g.incarnation == 1 {
-			c.commit(g)
-		}
-		c.tell(g)
+		c.placed(g)
 	}
 	return g.phase
+}
+
+// placed says so to who has to know.
+func (c *Core) placed(g *group) {
+	g.run.unplaced, g.run.explain, g.run.explainAt = nil, "", 0
+	g.run.running, g.run.nRunning = make([]bool, len(g.ranks)), 0
+	for _, p := range g.places {
+		c.reserve(g, p)
+	}
+	if g.create.Program == nil && g.incarnation == 1 {
+		c.commit(g)
+	}
+	c.tell(g)
 }
 
 // commit makes a group without programs be there, with its agents still to hear of it: the ledger is the head's, so an

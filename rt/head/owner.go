@@ -48,12 +48,17 @@ func (c *Core) update(g *group) *fb.GroupUpdateT {
 	return u
 }
 
-// watch answers with the group's state now, and its changes later. With Owner, the client that lost
+// watch answers with the group's state now, and its changes later; late: nothing more is waited for. With Owner, the client that lost
 // its agent claims its group.
-func (c *Core) watch(m *member, w *fb.GroupWatchT) {
+func (c *Core) watch(m *member, w *fb.GroupWatchT, late bool) {
 	c.idleSince = c.now
 	task := taskOf(w.Group)
 	g := c.state.byID[task]
+	if g == nil && !late && task.Agent != m.number && c.state.byAgent[task.Agent] != nil && len(c.early) < maxEarly {
+		c.early = append(c.early, earlyWatch{m.number, w, c.now + 2*linkGrace})
+		c.timers.add(c.now+2*linkGrace, timerWatch, 0)
+		return
+	}
 	if g == nil {
 		c.send(m.number, &fb.GroupUpdateT{Group: w.Group, Phase: fb.GroupPhaseEnded, End: c.ending(codeTryAgain, causeLost,
 			fmt.Sprintf("no group %v is known here; the ends of the last %d are", task, maxEnded))})
@@ -85,6 +90,31 @@ func (c *Core) watch(m *member, w *fb.GroupWatchT) {
 		g.run.watchers = append(g.run.watchers, m.number)
 	}
 	c.send(m.number, c.update(g))
+}
+
+const maxEarly = 10_000
+
+// earlyWatch asks for a group that its maker's agent may have said is there: its word comes by another connection, which may
+// be the slower one, or broken for a moment.
+type earlyWatch struct {
+	by  id.Agent
+	m   *fb.GroupWatchT
+	due int64 // wall: it is answered whatever is known
+}
+
+// watchEarly answers those who asked for a group that is there now, or have waited for long enough.
+func (c *Core) watchEarly() {
+	early := c.early
+	c.early = nil
+	for _, e := range early {
+		switch m := c.state.byAgent[e.by]; {
+		case m == nil:
+		case c.now >= e.due || c.state.byID[taskOf(e.m.Group)] != nil:
+			c.watch(m, e.m, true)
+		default:
+			c.early = append(c.early, e)
+		}
+	}
 }
 
 // sinks tells an agent where the output of its programs goes, as it may not know or be mistaken: it took

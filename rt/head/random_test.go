@@ -260,9 +260,23 @@ func (h *history) newGroup(a *fakeAgent) {
 		}
 		q.Bundles = append(q.Bundles, &fb.BundleT{Resources: res, Ranks: ranks})
 	}
+	if whole := h.bare(a); whole != nil && h.rng.IntN(2) == 0 {
+		q.Part, q.Program, q.Wait, q.Name = whole, nil, 0, ""
+		q.Bundles = []*fb.BundleT{{Resources: []*fb.ResourceT{{Name: "CPU", Amount: int64(1+h.rng.IntN(4)) * 5_000}}}}
+	}
 	h.groups = append(h.groups, g)
 	h.owners[g] = a
 	a.outbox = append(a.outbox, q)
+}
+
+// bare gives a group of an agent's that a piece may be cut off, or that is no such thing any more.
+func (h *history) bare(a *fakeAgent) *fb.TaskIDT {
+	for _, i := range h.rng.Perm(len(h.groups)) {
+		if g := h.core.state.byID[h.groups[i]]; g != nil && g.create.Program == nil && h.owners[g.id] == a {
+			return wireTask(g.id)
+		}
+	}
+	return nil
 }
 
 // calm ends the faults: all agents are there, all programs end; then nothing may be left.

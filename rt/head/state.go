@@ -260,6 +260,9 @@ func (s *state) applyGroup(r *fb.RecGroupT) error {
 	if s.byID[g.id] != nil {
 		return fmt.Errorf("group %v is created a second time", g.id)
 	}
+	if taskOf(r.Create.Part).IsZero() {
+		r.Create.Part = nil // as it is read; a compacted journal need not have it
+	}
 	s.byID[g.id] = g
 	s.groups = append(s.groups, g)
 	return nil
@@ -306,7 +309,12 @@ func (s *state) applyPlaced(r *fb.RecGroupPlacedT) error {
 		return fmt.Errorf("group %v: %d of %d bundles are placed", g.id, bundles, len(plan.Places))
 	}
 	holder := placement.Holder{ID: g.id, Incarnation: r.Incarnation, Name: g.create.Name}
-	if err := s.commit(holder, plan, places); err != nil {
+	if !taskOf(r.Part).IsZero() {
+		err = s.split(holder, r, plan)
+	} else {
+		err = s.commit(holder, plan, places)
+	}
+	if err != nil {
 		return err
 	}
 	g.incarnation, g.places, g.phase, g.since = r.Incarnation, places, fb.GroupPhaseReserving, r.Wall

@@ -19,6 +19,7 @@ const (
 	timerJoin                    // the join timeout
 	timerIdle
 	timerDrain
+	timerWatch // somebody asked for a group that is not there yet
 	timerLeave // agents had their time to say goodbye
 )
 
@@ -117,6 +118,8 @@ func (c *Core) fire() {
 			}
 		case timerIdle:
 			c.idleDue()
+		case timerWatch:
+			c.watchEarly()
 		case timerDrain:
 			// settle goes on with the drain.
 		case timerLeave:

@@ -283,6 +283,15 @@ while lent():  # else there may be room for two of the next ones on a node
 spread_out = maniple.get([waits.options(scheduling_strategy="SPREAD").remote(os.path.abspath("spread"), 3) for _ in range(3)], timeout=60)
 assert len(set(spread_out)) == 3, spread_out
 
+@maniple.remote
+class Free:
+    def where(self):
+        return os.environ["MANIPLE_ADDRESS"]
+free = [Free.remote() for _ in range(6)]
+homes = maniple.get([a.where.remote() for a in free], timeout=60)
+assert sorted(homes.count(h) for h in set(homes)) == [2, 2, 2], homes
+del free
+
 slow = [maniple.remote(num_cpus=2)(lambda: time.sleep(600)).remote() for _ in range(4)]
 until = time.monotonic() + 30
 while True:

@@ -148,7 +148,7 @@ func memfds(pid int) (n int) {
 
 func TestLargeValues(t *testing.T) {
 	w := newWorld(t)
-	w.must("up", "--cluster", "large", "--fake-nodes", "1", "--cpus", "3", "--node-mem", "1G")
+	w.must("up", "--cluster", "large", "--fake-nodes", "1", "--cpus", "3", "--node-mem", "2G", "--object-store-memory", "307M")
 	p := w.python(shares, "large")
 	w.wait(4*time.Minute, "the driver is through", func() bool { return strings.Contains(p.out.String(), "up\n") || exited(p) })
 	p.says("up")

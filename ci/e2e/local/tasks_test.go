@@ -118,7 +118,9 @@ assert len(maniple.get(maniple.put(b"x" * (10 << 20)))) == 10 << 20
 assert len(maniple.get(maniple.remote(lambda: b"y" * (80 << 20)).remote())) == 80 << 20
 env = maniple.remote(lambda: (os.environ.get("COLOUR"), os.getcwd())).options(runtime_env={"env_vars": {"COLOUR": "red"}})
 assert maniple.get(env.remote()) == ("red", os.getcwd())
-assert "pip" in raised(maniple.exceptions.ManipleError, square.options(runtime_env={"pip": ["x"]}).remote(1))
+inherits = maniple.remote(lambda: maniple.get(maniple.remote(lambda: (os.environ.get("COLOUR"), os.environ.get("SHAPE"))).options(runtime_env={"env_vars": {"SHAPE": "round"}}).remote()))
+assert maniple.get(inherits.options(runtime_env={"env_vars": {"COLOUR": "red"}}).remote()) == ("red", "round")
+assert maniple.get(inherits.remote()) == (None, "round")
 maniple.get(says.remote())
 assert [n["Alive"] for n in maniple.nodes()] == [True]
 time.sleep(0.3)
@@ -219,8 +221,15 @@ one = One.remote()
 assert maniple.get(one.where.remote()) == "here"
 group = placement_group([{"CPU": 1}])
 assert group.wait(20), group.explain()
+table = maniple.util.placement_group_table(group)
+assert (table["state"], table["bundles"]) == ("CREATED", 1), table
 inside = maniple.remote(lambda: "inside").options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0))
 assert maniple.get(inside.remote(), timeout=20) == "inside"
+there = maniple.remote(num_cpus=0)(maniple.util.get_current_placement_group)
+children = maniple.remote(lambda: maniple.get([there.remote(), there.options(scheduling_strategy=PlacementGroupSchedulingStrategy(None)).remote(), there.options(memory=1).remote()]))
+for capture in (True, False):
+    mine, *outside = maniple.get(children.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0, capture)).remote(), timeout=20)
+    assert mine == (group if capture else None) and outside == [None, None], (capture, mine, outside)
 print("up", flush=True)
 import time; time.sleep(600)
 `, "both")

@@ -3,6 +3,7 @@
 package slurm
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,6 +84,37 @@ func TestRefusals(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("%v", left)
 	}
+}
+
+// With --json standard output is two records: what was submitted, and how it ended, as Slurm says.
+func TestSubmitJSON(t *testing.T) {
+	c := e2e.Slurm(t)
+	dir := c.Folder(t)
+	r := c.Run(t, short, dir, append(append([]string{c.Binary, "submit", "--wait", "--json", "-t", "5"}, twoByTwo...), "--", "sh", "-c", "exit 3")...)
+	type record struct {
+		Event, State, Reason, Output string
+		JobID                        string `json:"job_id"`
+		Code                         int
+		Command                      []string
+	}
+	var told []record
+	for line := range strings.Lines(r.Stdout) {
+		var one record
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		told = append(told, one)
+	}
+	if r.Code != 3 || len(told) != 2 || told[0].Event != "submitted" || told[1].Event != "end" {
+		t.Fatalf("exit %d\n%s\n%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if end := told[1]; end.JobID != told[0].JobID || end.State != "FAILED" || end.Code != 3 || end.Reason != "NonZeroExitCode" || len(end.Command) != 3 {
+		t.Errorf("%+v", told)
+	}
+	if _, err := os.Stat(told[0].Output); err != nil {
+		t.Errorf("where its output is said to be: %v", err)
+	}
+	c.Clean(t)
 }
 
 // A heterogeneous job is one cluster over its components.

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any, Dict, Iterator, List, Optional
 
-from maniple import _local
+from maniple import _local, _options
 from maniple._core import dial, session as _session
 from maniple._core.session import Session
 
@@ -18,12 +18,11 @@ _guard: Optional[_local.Guard] = None  # of the cluster that this process starte
 # Arguments of Ray's init that mean nothing here, and are taken.
 _UNUSED = {
     "configure_logging", "logging_config", "logging_format", "logging_level", "include_dashboard", "dashboard_host",
-    "dashboard_port", "job_config", "object_store_memory", "_temp_dir", "_system_config", "_metrics_export_port", "_node_ip_address",
+    "dashboard_port", "job_config", "_temp_dir", "_system_config", "_metrics_export_port", "_node_ip_address",
     "_driver_object_store_memory", "_memory", "_redis_username", "_redis_password", "_node_name", "_enable_object_reconstruction", "_tracing_startup_hook",
 }  # fmt: skip
 # Libraries that take long to import: workers are born with those that the driver has when it connects.
 _SLOW = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch")
-_ONLY_NEW = ("num_cpus", "num_gpus", "resources", "labels")
 
 
 class Context:
@@ -59,6 +58,7 @@ def init(
     num_gpus: Optional[int] = None,
     resources: Optional[Dict[str, float]] = None,
     labels: Optional[Dict[str, str]] = None,
+    object_store_memory: Optional[int] = None,
     namespace: Optional[str] = None,
     runtime_env: Optional[Dict[str, Any]] = None,
     ignore_reinit_error: bool = False,
@@ -72,7 +72,7 @@ def init(
     Slurm job, else a new one; "auto": as None, but never a new one; "local": always a new one; the name of a
     cluster; or the path of an agent's socket.
     num_cpus, num_gpus, resources, labels: what a new cluster's node has (default: what this machine has);
-    an error when joining one.
+    object_store_memory: bytes of its memory for values (default: 30%; 80% at most). An error when joining one.
     namespace: of named actors (default: one of its own). runtime_env: for all tasks and actors of this driver.
     ignore_reinit_error: a second init does nothing (default: RuntimeError).
     log_to_driver: what workers print is printed here, too, each line marked with who said it (default: yes).
@@ -87,7 +87,12 @@ def init(
         raise RuntimeError("local_mode is not there: use a debugger in the function, or call the plain function")
     if namespace is not None and not (isinstance(namespace, str) and namespace):
         raise ValueError(f"a namespace is a text that is not empty, not {namespace!r}")
-    new = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "labels": labels}
+    problem = _options.check_environment(runtime_env)
+    if problem:
+        raise ValueError(problem)
+    if object_store_memory is not None and not (isinstance(object_store_memory, int) and object_store_memory > 0):
+        raise ValueError(f"object_store_memory is a number of bytes above 0, not {object_store_memory!r}")
+    new = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "labels": labels, "object_store_memory": object_store_memory}
     with _lock:
         session = _session.attached()
         if session is not None and not session.table.closed:

@@ -148,4 +148,6 @@ def _node_flags(node: Dict[str, Any]) -> List[str]:
         flags += ["--node-resources", ",".join(f"{k}={v}" for k, v in node["resources"].items())]
     if node.get("labels"):
         flags += ["--node-labels", ",".join(f"{k}={v}" for k, v in node["labels"].items())]
+    if node.get("object_store_memory"):
+        flags += ["--object-store-memory", f"{-(-node['object_store_memory'] // 1024)}K"]
     return flags

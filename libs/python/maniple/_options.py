@@ -90,6 +90,17 @@ def _retry(value: Any) -> Optional[str]:
     return "retry_exceptions must be a bool or a list of exception types"
 
 
+def check_environment(value: Optional[Dict[str, Any]]) -> Optional[str]:
+    """What is wrong with a runtime_env."""
+    for key in value or {}:
+        if key != "env_vars":
+            return f"runtime_env has no {key!r} here: env_vars is all that there is yet; install what is needed where the driver runs, and start the driver from there"
+    env_vars = (value or {}).get("env_vars") or {}
+    if not isinstance(env_vars, dict) or not all(isinstance(x, str) for item in env_vars.items() for x in item):
+        return f"env_vars of a runtime_env is a dict of texts, not {env_vars!r}"
+    return None
+
+
 _NONE = type(None)
 _COMMON = {
     "label_selector": Option((dict, _NONE), _selector),
@@ -104,7 +115,7 @@ _COMMON = {
     "placement_group_bundle_index": Option(int, default=-1),
     "placement_group_capture_child_tasks": Option((bool, _NONE)),
     "resources": Option((dict, _NONE), _resources),
-    "runtime_env": Option((dict, _NONE)),
+    "runtime_env": Option((dict, _NONE), check_environment),
     "scheduling_strategy": Option(None, _strategy),
     "enable_task_events": Option(bool, default=True),
     "_labels": Option((dict, _NONE)),
@@ -208,7 +219,7 @@ def shape_of(options: Dict[str, Any], cpus: Optional[float], job_env: Optional[D
         shape["environment"] = json.dumps(env, sort_keys=True)
     strategy = options.get("scheduling_strategy")
     group = options.get("placement_group", "default")
-    if strategy is None and group not in ("default", None):
+    if strategy is None and group != "default":  # None: outside of the group that captured the parent's children
         from maniple.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy = PlacementGroupSchedulingStrategy(group, options.get("placement_group_bundle_index", -1), options.get("placement_group_capture_child_tasks"))

@@ -279,7 +279,8 @@ def _configure(session: Session, text: str) -> None:
     except ValueError:
         config = {}
     session.namespace = config.get("namespace") or ""
-    session.runtime_env = config.get("runtime_env")
+    own = os.environ.pop("MANIPLE_RUNTIME_ENV", "")  # of the task or actor that this worker is for: what it starts has that, too
+    session.runtime_env = json.loads(own) if own else config.get("runtime_env")
     for path in config.get("sys_path") or ():
         if path not in sys.path:
             sys.path.append(path)

@@ -187,6 +187,8 @@ def _groups(given: Any, methods: Sequence[Dict[str, Any]]) -> "List[Dict[str, An
 def _spell(m: Dict[str, Any]) -> str:
     """A method in the table Methods: its name, and behind a tab what a handle has to know beside it."""
     more = {k: v for k, v in m["options"].items() if k in ("num_returns", "max_task_retries", "_generator_backpressure_num_objects", "concurrency_group")}
+    if isinstance(m["options"].get("retry_exceptions"), bool):  # types go with a handle alone
+        more["retry_exceptions"] = m["options"]["retry_exceptions"]
     if m["generator"]:
         more["generator"] = True
     return m["name"] + ("\t" + json.dumps(more, sort_keys=True) if more else "")

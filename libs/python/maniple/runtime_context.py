@@ -103,7 +103,7 @@ class RuntimeContext:
 
     @property
     def runtime_env(self) -> Dict[str, Any]:
-        """The runtime_env of this job."""
+        """The runtime_env of this task or actor; in a driver that of its job."""
         return dict(_session.current().runtime_env or {})
 
     def get_runtime_env_string(self) -> str:

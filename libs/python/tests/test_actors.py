@@ -269,6 +269,13 @@ def test_groups(driver):
     assert group.wait(5) is False
 
 
+def test_equal_groups_have_ids_of_their_own(driver):
+    asked = [placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": zone}]) for zone in "aab"]
+    seen = [driver.take("GROUP_CREATE").fields for _ in asked]
+    assert [wire.task_text(wire.task_bytes(s["group"])) for s in seen] == [g.id for g in asked] and len({g.id for g in asked}) == 3
+    assert [[(k["key"], k["value"]) for k in s["bundles"][0]["labels"]] for s in seen] == [[("zone", "a")], [("zone", "a")], [("zone", "b")]]
+
+
 def test_copies_of_a_group_are_told_and_nothing_stays_of_ended_ones(driver):
     group = placement_group([{"CPU": 1}])
     copy = maniple.get(maniple.put(group))

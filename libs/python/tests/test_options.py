@@ -113,7 +113,7 @@ def test_strategies():
     used = shape(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 1, True))
     assert (tuple(used["group"]), used["bundle"], used["capture"]) == ((1, 2, 3), 1, True)
     assert shape(placement_group=group)["bundle"] == -1
-    assert shape(scheduling_strategy=PlacementGroupSchedulingStrategy(None))["strategy"] == "outside"
+    assert shape(scheduling_strategy=PlacementGroupSchedulingStrategy(None))["strategy"] == shape(placement_group=None)["strategy"] == "outside"
     for wrong in (2, -2):
         with pytest.raises(ValueError, match="2 bundles"):
             shape(scheduling_strategy=PlacementGroupSchedulingStrategy(group, wrong))
@@ -121,7 +121,7 @@ def test_strategies():
         maniple.remote(placement_group=group, scheduling_strategy="SPREAD")(f)
 
 
-@pytest.mark.parametrize("selector", ["a", "!a", "in(a,b)", "!in(a, b)", ""])
+@pytest.mark.parametrize("selector", ["a", "!a", "in(a,b)", "!in(a, b)", "exists()", "!exists()", ""])
 def test_sound_selectors(selector):
     maniple.remote(label_selector={"zone": selector})(f)
 
@@ -135,7 +135,8 @@ def test_environments_merge_only_their_variables():
 @pytest.mark.parametrize("bundles,options,words", [
     ([], {}, "at least one"), ([{}], {}, "above 0"), ([{"CPU": 0}], {}, "above 0"), ([{"CPU": -1}], {}, "negative"), ([{"GPU": 1.5}], {}, "whole"), (3, {}, "list"),
     ([{"CPU": 1}], {"strategy": "NEAR"}, "STRICT_PACK"), ([{"CPU": 1}], {"lifetime": "long"}, "detached"), ([{"CPU": "1"}], {}, "CPU"),
-    ([{"CPU": 1}], {"bundle_label_selector": []}, "each bundle"),
+    ([{"CPU": 1}], {"bundle_label_selector": []}, "each bundle"), ([{"CPU": 1}], {"bundle_label_selector": [3]}, "no dict"),
+    ([{"CPU": 1}], {"bundle_label_selector": [{"zone": ["a"]}]}, "to texts"), ([{"CPU": 1}], {"bundle_label_selector": [{"zone": "in("}]}, "in\\("),
 ])  # fmt: skip
 def test_wrong_groups(bundles, options, words):
     with pytest.raises(ValueError, match=words):

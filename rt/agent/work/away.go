@@ -107,8 +107,12 @@ func (c *Core) sendAway(cl *class, even bool) bool {
 		return false
 	}
 	var best *place
+	here := 0
+	if even {
+		here = c.atHome(cl)
+	}
 	for _, p := range c.places {
-		if !cl.mayGo(p) || !cl.need.fits(p.total) || even && c.load(p.agent) > len(cl.leased) {
+		if !cl.mayGo(p) || !cl.need.fits(p.total) || even && c.load(p.agent) > here {
 			continue
 		}
 		named := !p.open && cl.table.Bundle == p.bundle && (t.kind == create || p.n < aheadMax)
@@ -160,7 +164,7 @@ func (c *Core) nearer(t *task, p, than *place) bool {
 	if a != b {
 		return a > b
 	}
-	if t.class.where == spread {
+	if t.class.spreads() {
 		return c.load(p.agent) < c.load(than.agent)
 	}
 	return p.n < than.n

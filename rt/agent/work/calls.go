@@ -33,7 +33,7 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	a := e.actor
-	cl := c.class(p, m.Shape, a.function.language)
+	cl := c.class(p, m.Shape, a.function.language, unsaid{})
 	switch {
 	case cl == nil:
 		c.refuse(p, "called with a shape that it did not define")

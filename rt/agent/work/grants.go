@@ -245,6 +245,12 @@ func (c *Core) endGroup(group id.Task) {
 		c.ended = slices.Delete(c.ended, 0, 1)
 	}
 	c.ended = append(c.ended, group)
+	for _, j := range c.jobs {
+		j.grouped = slices.DeleteFunc(j.grouped, func(cl *class) bool {
+			cl.over = cl.group == group
+			return cl.over
+		})
+	}
 	for i := len(c.grants) - 1; i >= 0; i-- {
 		if g := c.grants[i]; g.group == group {
 			c.grants = slices.Delete(c.grants, i, i+1)
@@ -256,7 +262,7 @@ func (c *Core) endGroup(group id.Task) {
 
 // over tells whether the group of a class is gone.
 func (c *Core) over(cl *class) bool {
-	return cl.group != (id.Task{}) && slices.Contains(c.ended, cl.group)
+	return cl.over || cl.group != (id.Task{}) && slices.Contains(c.ended, cl.group)
 }
 
 // removed fails a task whose group is gone.
@@ -273,7 +279,7 @@ func (cl *class) mayUse(g *grant) bool {
 	if g.open {
 		return cl.group == (id.Task{}) && cl.where == g.where && !cl.home
 	}
-	if cl.where != "" && cl.where != spread && g.group == (id.Task{}) {
+	if cl.where != "" && !cl.spreads() && g.group == (id.Task{}) {
 		return false
 	}
 	return g.group == cl.group && (g.group == (id.Task{}) || cl.table.Bundle < 0 || cl.table.Bundle == g.bundle)

@@ -2,6 +2,7 @@ package work
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -16,6 +17,7 @@ type job struct {
 	over      bool // its driver is gone; only what is detached goes on
 	functions map[uint64]*function
 	classes   map[string]*class
+	grouped   []*class // those of a group that has not ended
 	active    []*class // with tasks in their queues, in the order in which they came to have some
 	turn      int      // class that is next
 	idle      []*worker
@@ -60,7 +62,9 @@ type class struct {
 	language   string
 	frame      []byte // Shape with that number
 	table      *fb.ShapeT
+	unsaid     unsaid
 	group      id.Task
+	over       bool   // the group has ended
 	where      string // its tasks are to run, "": anywhere
 	home       bool   // on this node
 	spreadFrom int64  // when what is to be spread began to wait for places on other nodes
@@ -193,26 +197,66 @@ func (c *Core) onShape(p *process, m *fb.ShapeT) {
 	p.shapes[number] = &shape{table: m, key: string(body)}
 }
 
+// captures gives the group that what a process starts belongs to, too, because that was asked for with what runs on it; zero: none.
+func (p *process) captures() id.Task {
+	if p.worker == nil || p.worker.class == nil || !p.worker.class.table.Capture {
+		return id.Task{}
+	}
+	return p.worker.class.group
+}
+
+// hasRoomIn tells whether a bundle of a group, as far as they are known here, could ever have what a shape needs.
+func (c *Core) hasRoomIn(group id.Task, table *fb.ShapeT) bool {
+	need := c.demand(table.Resources)
+	return slices.ContainsFunc(c.grants, func(g *grant) bool { return g.group == group && g.tooSmall(&need) < 0 }) ||
+		slices.ContainsFunc(c.places, func(p *place) bool { return p.group == group && need.fits(p.total) })
+}
+
+// unsaid is where tasks of a shape that says nothing of it are to run.
+type unsaid struct {
+	group  id.Task // that captured them
+	spread bool    // on all nodes
+}
+
 // class gives the class of a shape by its number on p's connection, for code in a language; nil if
 // there is no such number.
-func (c *Core) class(p *process, number uint32, language string) *class {
+func (c *Core) class(p *process, number uint32, language string, where unsaid) *class {
 	if int(number) >= len(p.shapes) || p.shapes[number] == nil {
 		return nil
 	}
 	s := p.shapes[number]
+	if where != (unsaid{}) && (taskOf(s.table.Group) != (id.Task{}) || s.table.Strategy != "" || s.table.Node != "" || len(s.table.Labels) > 0) {
+		where = unsaid{}
+	}
+	if where.group != (id.Task{}) && !c.hasRoomIn(where.group, s.table) {
+		where.group = id.Task{} // it would wait for ever
+	}
+	where.spread = where.spread && len(s.table.Resources) == 0 && where.group == (id.Task{}) && c.nodes > 1
 	for _, cl := range s.classes {
-		if cl.language == language {
+		if cl.language == language && cl.unsaid == where {
 			return cl
 		}
 	}
 	key := language + "\x00" + s.key
+	if where != (unsaid{}) {
+		key += fmt.Sprint("\x00", where)
+	}
 	cl := p.job.classes[key]
 	if cl == nil {
 		c.nextClass++
 		table := *s.table
 		table.Number = c.nextClass
-		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, group: taskOf(table.Group)}
+		if where.group != (id.Task{}) {
+			table.Group, table.Bundle, table.Capture = taskT(where.group), -1, true
+		}
+		if where.spread {
+			table.Strategy = spread // as far as the shell is concerned
+		}
+		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, unsaid: where, group: taskOf(table.Group)}
 		cl.where, cl.home = c.placeOf(&table)
+		if where.spread {
+			cl.where = anyNode
+		}
 		cl.frame = c.encode(&table, 0, nil)
 		cl.need = c.demand(table.Resources)
 		for _, p := range cl.need.parts {
@@ -222,6 +266,9 @@ func (c *Core) class(p *process, number uint32, language string) *class {
 			c.out = append(c.out, Effect{Do: Watch, Group: cl.group})
 		}
 		p.job.classes[key] = cl
+		if cl.group != (id.Task{}) {
+			p.job.grouped = append(p.job.grouped, cl)
+		}
 	}
 	s.classes = append(s.classes, cl)
 	return cl

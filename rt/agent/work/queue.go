@@ -90,7 +90,7 @@ func (c *Core) startClass(cl *class) bool {
 		return false
 	}
 	g := c.fit(cl)
-	if g == nil || cl.where == spread && c.rather(cl) {
+	if g == nil || cl.spreads() && c.rather(cl) {
 		if c.sendAway(cl, g != nil) {
 			cl.setHungry(false, 0)
 			return true

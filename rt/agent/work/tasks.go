@@ -180,7 +180,7 @@ func (c *Core) onSubmit(p *process, f frame) {
 		}
 		p.last = fn
 	}
-	cl := c.class(p, m.Shape, fn.language)
+	cl := c.class(p, m.Shape, fn.language, unsaid{group: p.captures()})
 	if cl == nil {
 		c.refuse(p, "submitted a task of a shape that it did not define")
 		return

@@ -37,12 +37,20 @@ func (Nodes) event() {}
 // Tasks that are to be spread wait for so long, before they all start here, for other nodes to have places for them.
 const (
 	spread      = "spread"
+	anyNode     = "any node will do" // actors that need nothing in particular
 	spreadWait  = int64(time.Second)
 	spreadAgain = int64(10 * time.Second)
 )
 
+// spreads tells whether tasks of a class are to run on as many nodes as there are.
+func (cl *class) spreads() bool { return cl.where == spread || cl.where == anyNode }
+
 // rather tells whether the next of the tasks that are to be spread should not start here, though it could.
 func (c *Core) rather(cl *class) bool {
+	here := c.atHome(cl)
+	if len(c.places) == 0 && c.nodes < 2 || here == 0 && cl.where == anyNode {
+		return false
+	}
 	var others []id.Agent
 	for _, p := range c.places {
 		if !cl.mayGo(p) {
@@ -51,11 +59,11 @@ func (c *Core) rather(cl *class) bool {
 		if !slices.Contains(others, p.agent) {
 			others = append(others, p.agent)
 		}
-		if c.load(p.agent) < len(cl.leased) && cl.need.fits(p.free) {
+		if c.load(p.agent) < here && cl.need.fits(p.free) {
 			return true
 		}
 	}
-	if len(others)+1 >= c.nodes {
+	if len(others)+1 >= c.nodes || len(others) > 0 && cl.where == anyNode {
 		return false
 	}
 	if cl.spreadFrom == 0 || c.now >= cl.spreadFrom+spreadAgain {
@@ -66,6 +74,17 @@ func (c *Core) rather(cl *class) bool {
 	}
 	c.later(cl.spreadFrom + spreadWait)
 	return true
+}
+
+// atHome is how many leases a class has on this node, and actors.
+func (c *Core) atHome(cl *class) int {
+	n := len(cl.leased)
+	for _, w := range c.workers {
+		if w.actor != nil && w.held && w.class == cl {
+			n++
+		}
+	}
+	return n
 }
 
 // load is how many tasks and actors of this agent are at another one.
@@ -144,7 +163,7 @@ func (c *Core) onWaits(ev Waits) {
 			case cl.where != "" && cl.table.Soft:
 				cl.where, cl.nowhere = "", ""
 				c.restless = true
-			case cl.where != "" && cl.where != spread:
+			case cl.where != "" && !cl.spreads():
 				for ; t != nil; t = cl.queue.head {
 					code := codeUnschedulable
 					if t.kind == create {

@@ -117,3 +117,53 @@ func TestTasksThatAreSpread(t *testing.T) {
 		t.Errorf("after a second it is %s", at)
 	}
 }
+
+// Actors that need nothing in particular live on all nodes: the first here at once, then where the fewest are. What may be made again, or
+// says where it is to run, is not moved about.
+func TestActorsOfNoParticularNode(t *testing.T) {
+	p, lent := newNodes(t)
+	p.say(0, 1, &fb.ShapeT{Number: 7, Bundle: -1}, nil)
+	lent.Counter++ // lent for such actors: what is lent for tasks they leave alone, or it would never go back
+	p.step(1, Grant{Group: lent, Resources: []Amount{{"memory", one}}})
+	p.step(0, Place{Group: lent, Agent: 2, Node: "n2", Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode})
+	born := func(change func(*fb.CreateT)) id.Task {
+		t.Helper()
+		m := &fb.CreateT{Actor: taskT(p.mint(0, 1)), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 7, MaxPending: -1}
+		if change != nil {
+			change(m)
+		}
+		p.say(0, 1, m, []byte("args"))
+		return taskOf(m.Actor)
+	}
+	var where []string
+	for range 4 {
+		where = append(where, p.at(born(nil)))
+	}
+	if got := strings.Join(where, " "); got != "here there here there" {
+		t.Errorf("four actors are %s", got)
+	}
+	for range 3 {
+		if at := p.at(born(func(m *fb.CreateT) { m.MaxRestarts = 1 })); at != "here" {
+			t.Errorf("one that may be made again is %s", at)
+		}
+	}
+	if w := p.cores[0].Wants(); len(w.Away) > 0 || fmt.Sprint(w.Lent) != fmt.Sprint([]id.Task{lent}) {
+		t.Errorf("more is wanted of %+v, used of %v", w.Away, w.Lent)
+	}
+}
+
+// Actors that are to be spread are, like tasks: what lives here counts.
+func TestActorsThatAreSpread(t *testing.T) {
+	p, _ := newNodes(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", 9 * one}}})
+	p.say(0, 1, &fb.ShapeT{Number: 7, Bundle: -1, Strategy: "spread", Resources: []*fb.ResourceT{{Name: "CPU", Amount: one / 2}}}, nil)
+	var where []string
+	for range 4 {
+		actor := p.mint(0, 1)
+		p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 7, MaxPending: -1}, []byte("args"))
+		where = append(where, p.at(actor))
+	}
+	if got := strings.Join(where, " "); got != "here there here there" {
+		t.Errorf("four actors are %s", got)
+	}
+}

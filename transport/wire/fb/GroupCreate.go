@@ -17,6 +17,7 @@ type GroupCreateT struct {
 	OwnerAgent   uint32     `json:"owner_agent"`
 	OwnerProcess uint32     `json:"owner_process"`
 	Wait         int64      `json:"wait"`
+	Part         *TaskIDT   `json:"part"`
 }
 
 func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -53,6 +54,8 @@ func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	GroupCreateAddOwnerAgent(builder, t.OwnerAgent)
 	GroupCreateAddOwnerProcess(builder, t.OwnerProcess)
 	GroupCreateAddWait(builder, t.Wait)
+	partOffset := t.Part.Pack(builder)
+	GroupCreateAddPart(builder, partOffset)
 	return GroupCreateEnd(builder)
 }
 
@@ -73,6 +76,7 @@ func (rcv *GroupCreate) UnPackTo(t *GroupCreateT) {
 	t.OwnerAgent = rcv.OwnerAgent()
 	t.OwnerProcess = rcv.OwnerProcess()
 	t.Wait = rcv.Wait()
+	t.Part = rcv.Part(nil).UnPack()
 }
 
 func (rcv *GroupCreate) UnPack() *GroupCreateT {
@@ -245,8 +249,21 @@ func (rcv *GroupCreate) MutateWait(n int64) bool {
 	return rcv._tab.MutateInt64Slot(22, n)
 }
 
+func (rcv *GroupCreate) Part(obj *TaskID) *TaskID {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(24))
+	if o != 0 {
+		x := o + rcv._tab.Pos
+		if obj == nil {
+			obj = new(TaskID)
+		}
+		obj.Init(rcv._tab.Bytes, x)
+		return obj
+	}
+	return nil
+}
+
 func GroupCreateStart(builder *flatbuffers.Builder) {
-	builder.StartObject(10)
+	builder.StartObject(11)
 }
 func GroupCreateAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -280,6 +297,9 @@ func GroupCreateAddOwnerProcess(builder *flatbuffers.Builder, ownerProcess uint3
 }
 func GroupCreateAddWait(builder *flatbuffers.Builder, wait int64) {
 	builder.PrependInt64Slot(9, wait, 0)
+}
+func GroupCreateAddPart(builder *flatbuffers.Builder, part flatbuffers.UOffsetT) {
+	builder.PrependStructSlot(10, flatbuffers.UOffsetT(part), 0)
 }
 func GroupCreateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

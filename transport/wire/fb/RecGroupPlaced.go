@@ -11,6 +11,7 @@ type RecGroupPlacedT struct {
 	Incarnation uint32       `json:"incarnation"`
 	Places      []*RecPlaceT `json:"places"`
 	Wall        int64        `json:"wall"`
+	Part        *TaskIDT     `json:"part"`
 }
 
 func (t *RecGroupPlacedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -36,6 +37,8 @@ func (t *RecGroupPlacedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffset
 	RecGroupPlacedAddIncarnation(builder, t.Incarnation)
 	RecGroupPlacedAddPlaces(builder, placesOffset)
 	RecGroupPlacedAddWall(builder, t.Wall)
+	partOffset := t.Part.Pack(builder)
+	RecGroupPlacedAddPart(builder, partOffset)
 	return RecGroupPlacedEnd(builder)
 }
 
@@ -50,6 +53,7 @@ func (rcv *RecGroupPlaced) UnPackTo(t *RecGroupPlacedT) {
 		t.Places[j] = x.UnPack()
 	}
 	t.Wall = rcv.Wall()
+	t.Part = rcv.Part(nil).UnPack()
 }
 
 func (rcv *RecGroupPlaced) UnPack() *RecGroupPlacedT {
@@ -153,8 +157,21 @@ func (rcv *RecGroupPlaced) MutateWall(n int64) bool {
 	return rcv._tab.MutateInt64Slot(10, n)
 }
 
+func (rcv *RecGroupPlaced) Part(obj *TaskID) *TaskID {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(12))
+	if o != 0 {
+		x := o + rcv._tab.Pos
+		if obj == nil {
+			obj = new(TaskID)
+		}
+		obj.Init(rcv._tab.Bytes, x)
+		return obj
+	}
+	return nil
+}
+
 func RecGroupPlacedStart(builder *flatbuffers.Builder) {
-	builder.StartObject(4)
+	builder.StartObject(5)
 }
 func RecGroupPlacedAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -170,6 +187,9 @@ func RecGroupPlacedStartPlacesVector(builder *flatbuffers.Builder, numElems int)
 }
 func RecGroupPlacedAddWall(builder *flatbuffers.Builder, wall int64) {
 	builder.PrependInt64Slot(3, wall, 0)
+}
+func RecGroupPlacedAddPart(builder *flatbuffers.Builder, part flatbuffers.UOffsetT) {
+	builder.PrependStructSlot(4, flatbuffers.UOffsetT(part), 0)
 }
 func RecGroupPlacedEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -232,7 +232,7 @@ class Session(Giving, Hearing, Waiting):
         """Asks the agent for state (docs/spec/state.md). timeout: seconds, None for ever. Raises ValueError with the agent's error."""
         import json
 
-        corr, answer = self._corr(), [table.Gate(1)]  # type: ignore[var-annotated]
+        corr, answer = self._corr(), [self.table.gate()]
         self._answers[corr] = answer
         try:
             if self.table.closed:

@@ -133,6 +133,13 @@ class Table:
         for key in keys:
             self._waiting.setdefault(key, []).append(gate)
 
+    def gate(self) -> Any:
+        """A gate for what is not an object, for whoever waits for one thing: the connection does not let it wait for more."""
+        gate = Gate(1)
+        with self.lock:
+            self.register_locked(gate, ())
+        return gate
+
     def unregister(self, gate: Any, keys: Sequence[bytes]) -> None:
         """Forgets a gate whose waiter went away."""
         with self.lock:

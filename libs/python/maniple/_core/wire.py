@@ -116,6 +116,21 @@ def table(name: str, fields: "dict[str, Any]", payload: bytes = b"", corr: int =
     return HEADER.pack(len(body) + len(payload), len(body), number, class_, 0, 0, 0, corr) + body + payload
 
 
+_PROBE = bytes(range(0xF0, 0x100))
+
+
+class Stamp:
+    """Frames of a table that differ in one task ID: the first is written, the others are copies of it. field: of the ID."""
+
+    def __init__(self, name: str, fields: "dict[str, Any]", field: str):
+        frame = table(name, {**fields, field: task_fields(_PROBE)})
+        at = frame.index(_PROBE)  # in the table itself, which lies before all strings
+        self._before, self._after = frame[:at], frame[at + TASK_SIZE :]
+
+    def __call__(self, task: bytes) -> bytes:
+        return self._before + task + self._after
+
+
 def untable(name: str, body: bytes) -> "dict[str, Any]":
     """The fields of a table, or ProtocolError."""
     try:

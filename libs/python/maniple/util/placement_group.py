@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from time import monotonic
 from types import ModuleType
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from maniple import _options, exceptions
 from maniple._core import session as _session
 from maniple._core import frames, table, values, wire
 from maniple._core.references import ObjectRef
+from maniple.util.scheduling_strategies import check_selector
 
 STRATEGIES = {name: getattr(frames, "STRATEGY_" + name) for name in ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")}
 _CREATED, _ENDED = frames.GROUP_PHASE_CREATED, frames.GROUP_PHASE_ENDED  # phases: from created on the bundles are there, ended is for good
+_REMOVE = wire.Stamp("GroupCancel", {"mode": frames.CANCEL_MODE_STOP, "reason": "removed by its owner"}, "group")
 _STATES = {"pending": "PENDING", "reserving": "PREPARED", "created": "CREATED", "ended": "REMOVED", "stopping": "REMOVED"}
 
 
 class PlacementGroup:
     """A group of bundles. Made by placement_group(); may be sent to tasks and actors."""
 
-    def __init__(self, id: str, bundles: Sequence[Dict[str, float]]):
-        self.id, self.bundle_specs = id, [dict(b) for b in bundles]
+    def __init__(self, id: str, bundles: Optional[Sequence[Dict[str, float]]]):  # None: asked for when they are looked at
+        self.id, self._bundles = id, None if bundles is None else [dict(b) for b in bundles]
         self._watched: Optional[_Watch] = None
+
+    @property
+    def bundle_specs(self) -> List[Dict[str, float]]:
+        """What each bundle has; empty dicts for a group that was made elsewhere and not sent here."""
+        if self._bundles is None:
+            facts = _session.current().query("group", self.id).get("group") or {}
+            self._bundles = [{}] * int(facts.get("bundles") or 0)
+        return self._bundles
 
     @property
     def bundle_count(self) -> int:
@@ -69,7 +80,7 @@ class PlacementGroup:
         return not self.bundle_specs
 
     def __reduce__(self) -> Any:
-        return PlacementGroup, (self.id, self.bundle_specs)
+        return PlacementGroup, (self.id, self._bundles)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PlacementGroup) and other.id == self.id
@@ -78,7 +89,7 @@ class PlacementGroup:
         return hash(self.id)
 
     def __repr__(self) -> str:
-        return f"PlacementGroup({self.id}, {self.bundle_count} bundles)"
+        return f"PlacementGroup({self.id})" if self._bundles is None else f"PlacementGroup({self.id}, {self.bundle_count} bundles)"
 
 
 class _Watch:
@@ -109,8 +120,10 @@ class _Watch:
             call()
 
     def wait(self, timeout: Optional[float]) -> bool:
+        if self._known:
+            return True
         deadline = None if timeout is None else monotonic() + timeout
-        gate = table.Gate(1)
+        gate = self._session.table.gate()
         self._gates.append(gate)
         while not self._known:
             self._session.connection.flush()
@@ -167,17 +180,20 @@ def placement_group(
     task = session.mint()
     group = PlacementGroup(wire.task_text(task), bundles)
     _begin_watch(session, group)
-    selectors = bundle_label_selector or [{}] * len(bundles)
-    tables = [
-        {
-            "resources": [{"name": k, "amount": int(round(v * _options.UNIT))} for k, v in bundle.items() if v],
-            "labels": [{"key": k, "value": v} for k, v in selector.items()],
-        }
-        for bundle, selector in zip(bundles, selectors)
-    ]
-    fields = {"group": wire.task_fields(task), "name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}
-    session.send(wire.table("GroupCreate", fields))
+    selectors = tuple(tuple(s.items()) for s in bundle_label_selector or ())
+    session.send(_create(tuple(tuple(b.items()) for b in bundles), selectors, strategy, name, lifetime)(task))
     return group
+
+
+_Items = Tuple[Tuple[str, Any], ...]  # of a dict
+
+
+@lru_cache(maxsize=256)
+def _create(bundles: Tuple[_Items, ...], selectors: Tuple[_Items, ...], strategy: str, name: str, lifetime: Optional[str]) -> wire.Stamp:
+    tables: List[Dict[str, Any]] = [{"resources": [{"name": k, "amount": int(round(v * _options.UNIT))} for k, v in bundle if v]} for bundle in bundles]
+    for made, selector in zip(tables, selectors):
+        made["labels"] = [{"key": k, "value": v} for k, v in selector]
+    return wire.Stamp("GroupCreate", {"name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}, "group")
 
 
 def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> None:
@@ -196,6 +212,10 @@ def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> None:
         raise ValueError(f'lifetime must be None or "detached", not {lifetime!r}')
     if selectors is not None and (not isinstance(selectors, list) or len(selectors) != len(bundles)):
         raise ValueError("bundle_label_selector needs one dict for each bundle")
+    for selector in selectors or ():
+        problem = check_selector(selector) if isinstance(selector, dict) else f"{selector!r} is no dict"
+        if problem:
+            raise ValueError(f"bundle_label_selector: {problem}")
 
 
 def check_bundle_amount(resource: Any, amount: Any) -> Optional[str]:
@@ -206,9 +226,7 @@ def check_bundle_amount(resource: Any, amount: Any) -> Optional[str]:
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Gives a group's resources back and kills what runs on them. May be called again."""
-    session = _session.current()
-    session.send(wire.table("GroupCancel", {"group": placement_group.table_id(), "mode": frames.CANCEL_MODE_STOP, "reason": "removed by its owner"}))
-    session.connection.flush()
+    _session.current().send(_REMOVE(wire.task_of_text(placement_group.id)))
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -228,7 +246,7 @@ def get_current_placement_group() -> Optional[PlacementGroup]:
     task = running.get()
     group = ((task.shape if task else None) or {}).get("group")
     text = wire.task_text(wire.task_bytes(group))
-    return None if text == "0.0.0" else PlacementGroup(text, [{}])
+    return None if text == "0.0.0" else PlacementGroup(text, None)
 
 
 def placement_group_table(placement_group: Optional[PlacementGroup] = None) -> Dict[str, Any]:

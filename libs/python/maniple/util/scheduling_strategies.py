@@ -79,11 +79,11 @@ class NodeLabelSchedulingStrategy:
 
 
 KINDS = (PlacementGroupSchedulingStrategy, NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy)
-_SELECTOR = re.compile(r"!?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|!?in\([^()]+\)|")
+_SELECTOR = re.compile(r"!?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|!?in\([^()]+\)|!?exists\(\)|")
 
 
 def check_selector(selector: Dict[str, str]) -> Optional[str]:
-    """What is wrong with a label_selector: a dict of label to x, !x, in(a,b) or !in(a,b)."""
+    """What is wrong with a label_selector: a dict of label to x, !x, in(a,b), !in(a,b), exists() or !exists()."""
     for key, value in selector.items():
         if not isinstance(key, str) or not isinstance(value, str):
             return f"label_selector maps labels to texts: {key!r}: {value!r}"
