@@ -431,7 +431,7 @@ func (d *desk) grantGroup(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) {
 		d.learnNodes(u.Nodes)
 		d.grantBundles(group, bundles)
 		g.bundles, g.places = bundles, u.Places
-		d.tellPlaces(g, 0)
+		d.tellPlaces(work.Place{Group: group}, g.places, 0)
 	case fb.GroupPhasePending, fb.GroupPhaseStopping:
 		for _, b := range g.bundles {
 			d.brings(work.Grant{Group: group, Bundle: int32(b.Index), Lost: true})

@@ -183,7 +183,7 @@ func (d *desk) settleErrands(ctx context.Context) int64 {
 			return false
 		}
 		for _, g := range sortedGroups(d.groups) {
-			d.tellPlaces(g, b.peer)
+			d.tellPlaces(work.Place{Group: g.group}, g.places, b.peer)
 		}
 		return true
 	})
@@ -282,15 +282,22 @@ func (d *desk) peerOver(ctx context.Context, peer uint32, why string, dead bool)
 	d.later(ctx)
 }
 
-// tellPlaces tells the core of a group's bundles that are at an agent, or, 0, at any other.
-func (d *desk) tellPlaces(g *made, peer uint32) {
-	for _, p := range g.places {
+// tellPlaces tells the core of a group's bundles that are at an agent, or, 0, at any other: of all before it uses one.
+func (d *desk) tellPlaces(as work.Place, places []*fb.RecPlaceT, peer uint32) {
+	var told []work.Place
+	for _, p := range places {
 		if p.Agent == d.agent || peer != 0 && p.Agent != peer {
 			continue
 		}
+		as.Agent, as.Node, as.More = id.Agent(p.Agent), d.nodes[p.Agent], true
 		for _, b := range p.Bundles {
-			d.brings(work.Place{Group: g.group, Bundle: int32(b.Index), Agent: id.Agent(p.Agent), Node: d.nodes[p.Agent], Resources: amounts(b.Resources)})
+			as.Bundle, as.Resources = int32(b.Index), amounts(b.Resources)
+			told = append(told, as)
 		}
+	}
+	for i, p := range told {
+		p.More = i < len(told)-1
+		d.brings(p)
 	}
 }
 

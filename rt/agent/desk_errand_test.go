@@ -72,7 +72,7 @@ func TestSessionWithErrandsThatBreaks(t *testing.T) {
 		d.groups[group] = &made{group: group, places: []*fb.RecPlaceT{{Agent: 2, Bundles: []*fb.BundlePlaceT{{Index: 4, Resources: []*fb.ResourceT{res("CPU", 1)}}}}}}
 		d.errands = []*errand{{number: 7, peer: 2, process: 9}, {number: 8, peer: 3, process: 10}}
 		var events []work.Event
-		d.tellPlaces(d.groups[group], 0)
+		d.tellPlaces(work.Place{Group: group}, d.groups[group].places, 0)
 		d.later(t.Context())
 		d.peerOver(t.Context(), 2, "it broke", dead)
 		if len(d.errands) != 1 || d.errands[0].peer != 3 {

@@ -167,14 +167,7 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 			d.brings(work.Grant{Group: l.group, Bundle: int32(b.Index), Resources: amounts(b.Resources), Devices: b.Devices, Open: true, Where: l.where})
 		}
 		d.learnNodes(u.Nodes)
-		for _, p := range u.Places {
-			if p.Agent == d.agent {
-				continue
-			}
-			for _, b := range p.Bundles {
-				d.brings(work.Place{Group: l.group, Bundle: int32(b.Index), Agent: id.Agent(p.Agent), Node: d.nodes[p.Agent], Resources: amounts(b.Resources), Open: true, Where: l.where})
-			}
-		}
+		d.tellPlaces(work.Place{Group: l.group, Open: true, Where: l.where}, u.Places, 0)
 		d.lentDue[l.class] = 0
 		if l.home { // this node's share is asked for at the same time
 			d.lentDue[l.class] = d.l.now() + lentAfter

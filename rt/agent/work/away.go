@@ -50,7 +50,7 @@ type hostShape struct {
 
 // onPlace takes a bundle of another agent, which may be used from now on or no more.
 func (c *Core) onPlace(ev Place) {
-	c.restless = true
+	c.restless = c.restless || !ev.More
 	if ev.Gone {
 		c.places = slices.DeleteFunc(c.places, func(p *place) bool {
 			return (ev.Agent == 0 || p.agent == ev.Agent) && (ev.Group == (id.Task{}) || p.group == ev.Group)

@@ -73,6 +73,7 @@ type Place struct {
 	Open      bool   // it is for tasks that belong to no group,
 	Where     string // and are to run there
 	Gone      bool
+	More      bool // others of its group come next: nothing goes anywhere before they are known
 }
 
 // Fetched answers Fetch: the object lies in the Store, held by nobody, or, Why, could not be had.

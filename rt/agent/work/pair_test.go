@@ -98,6 +98,10 @@ func (p *pair) one(at int, ev Event) {
 			p.gone(at, e.Process, e.Text)
 		case NeedHost:
 			p.last[0]++
+			if e.Key != 2 { // a third one, of which nothing is heard
+				p.step(0, ProcessUp{Process: p.last[0], Kind: Host, Job: e.Need.Job, Agent: id.Agent(e.Key), Node: fmt.Sprint("n", e.Key)})
+				continue
+			}
 			p.last[1]++
 			p.errand = p.last
 			p.open = true

@@ -52,6 +52,7 @@ func (c *Core) rather(cl *class) bool {
 		return false
 	}
 	var others []id.Agent
+	better := false
 	for _, p := range c.places {
 		if !cl.mayGo(p) {
 			continue
@@ -59,12 +60,14 @@ func (c *Core) rather(cl *class) bool {
 		if !slices.Contains(others, p.agent) {
 			others = append(others, p.agent)
 		}
-		if c.load(p.agent) < here && cl.need.fits(p.free) {
-			return true
-		}
+		better = better || c.load(p.agent) < here && cl.need.fits(p.free)
 	}
-	if len(others)+1 >= c.nodes || len(others) > 0 && cl.where == anyNode {
-		return false
+	enough := len(others)+1 >= c.nodes || len(others) > 0 && cl.where == anyNode
+	if enough { // when they have gone back, the next ones are worth waiting for, too
+		cl.spreadFrom = 0
+	}
+	if better || enough {
+		return better
 	}
 	if cl.spreadFrom == 0 || c.now >= cl.spreadFrom+spreadAgain {
 		cl.spreadFrom = c.now

@@ -152,6 +152,39 @@ func TestActorsOfNoParticularNode(t *testing.T) {
 	}
 }
 
+// The places of a group are known all at once, and what went back when idle is waited for again.
+func TestActorsOfThreeNodes(t *testing.T) {
+	p, lent := newNodes(t)
+	p.step(0, Nodes{N: 3})
+	p.say(0, 1, &fb.ShapeT{Number: 7, Bundle: -1}, nil)
+	born := func() id.Task {
+		actor := p.mint(0, 1)
+		p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 7, MaxPending: -1}, []byte("args"))
+		return actor
+	}
+	for round := range 3 {
+		p.now += 2 * spreadWait
+		lent.Counter++
+		var actors []id.Task
+		for range 6 {
+			actors = append(actors, born())
+		}
+		if at := p.at(actors[2]); at == "here" || len(p.cores[0].Wants().Away) != 1 {
+			t.Errorf("round %d: without a place elsewhere the third is %s", round, at)
+		}
+		for i, agent := range []id.Agent{2, 3} {
+			p.step(0, Place{Group: lent, Bundle: int32(i), Agent: agent, Node: fmt.Sprint("n", agent), Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode, More: i == 0})
+		}
+		if second, third := p.cores[0].load(2), p.cores[0].load(3); second != 2 || third != 2 {
+			t.Errorf("round %d: six actors of three nodes, but %d and %d at the others", round, second, third)
+		}
+		for _, a := range actors {
+			p.say(0, 1, &fb.CancelT{Task: taskT(a), Force: 1}, nil)
+		}
+		p.step(0, Place{Group: lent, Gone: true})
+	}
+}
+
 // Actors that are to be spread are, like tasks: what lives here counts.
 func TestActorsThatAreSpread(t *testing.T) {
 	p, _ := newNodes(t)
