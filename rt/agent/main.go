@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -48,7 +47,7 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, 
 	// The step's signals reach every process of it; what they mean is the keeper's to say.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 8)) // of a node with 192 cores the programs want the most
-	debug.SetGCPercent(50)                            // an idle agent stays small
+	thrift()
 	keeper, err := uds.NewFDConn(f)
 	if err != nil {
 		return 70, fmt.Errorf("agent: no keeper on descriptor %d: %w", keeperFD, err)

@@ -92,10 +92,10 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 		c.refuse(p, "created an actor with more than 200 groups of methods")
 		return
 	}
-	t := c.accept(p, f, taskOf(m.Actor), taskOf(m.Parent), m.Job, m.Deps, m.Refs, 1)
-	if t == nil {
+	if !c.acceptable(p, f, taskOf(m.Actor), m.Job, m.Deps, m.Refs, 1) {
 		return
 	}
+	t := c.newTask(p, f, taskOf(m.Actor), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, 1)
 	c.giveBack(p, t.cost)
 	incarnation := uint32(1)
 	if p.kind == Owner && p.nextActor == t.id() {

@@ -42,10 +42,11 @@ func (c *Core) onCall(p *process, f frame) {
 		c.refuse(p, "called an actor's incarnation that was not yet")
 		return
 	}
-	t := c.accept(p, f, taskOf(m.Task), taskOf(m.Parent), m.Job, m.Deps, m.Refs, m.Returns)
-	if t == nil {
+	if !c.acceptable(p, f, taskOf(m.Task), m.Job, m.Deps, m.Refs, m.Returns) {
 		return
 	}
+	t := c.newTask(p, f, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
+	t.spent = true
 	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
 	t.deadline = int64(min(m.Deadline, 1<<62))
 	t.retries = cl.table.Retries

@@ -14,7 +14,7 @@ func (c *Core) onCancel(p *process, f frame) {
 		return
 	}
 	name := taskOf(m.Task)
-	e := c.entries[name]
+	e := c.entryOf(name)
 	if e == nil {
 		if name.Process == p.id && name.Agent == c.cfg.Agent || p.remote() {
 			c.strays++ // it is over
@@ -46,7 +46,7 @@ func (c *Core) mayCancel(p *process, e *entry) bool {
 	if e.first != nil && c.mayName(p, e.first) {
 		return true
 	}
-	for _, o := range e.more {
+	for _, o := range e.others() {
 		if o != nil && c.holderOf(p, o) != nil {
 			return true
 		}

@@ -22,7 +22,46 @@ func check(c *Core) error {
 	if err := checkPlaces(c); err != nil {
 		return err
 	}
+	if err := checkPiles(c); err != nil {
+		return err
+	}
 	return checkGrants(c)
+}
+
+// checkPiles: what lies on piles is in order, counted, known by nothing else, and there only behind a queue that is deep.
+func checkPiles(c *Core) error {
+	bytes := 0
+	for _, p := range c.processes {
+		for _, x := range p.piles {
+			n, last := 0, uint64(0)
+			for _, b := range x.blocks {
+				bytes += cap(b.frames)
+				here := 0
+				for _, k := range b.tasks {
+					name := id.Task{Agent: c.cfg.Agent, Process: p.id, Counter: k.counter}
+					if k.counter <= last {
+						return fmt.Errorf("task %v lies on a pile behind %d", name, last)
+					}
+					if last = k.counter; k.gone {
+						continue
+					}
+					if here++; c.entries[name] != nil {
+						return fmt.Errorf("task %v lies on a pile and is an entry", name)
+					}
+				}
+				if n += here; here != b.n || here == 0 {
+					return fmt.Errorf("%d tasks of a pile's block are here, counts %d", here, b.n)
+				}
+			}
+			if n != x.n || n > 0 && x.class.queue.n < c.cfg.Deep {
+				return fmt.Errorf("%d tasks lie on a pile, counts %d, behind %d of %d", n, x.n, x.class.queue.n, c.cfg.Deep)
+			}
+		}
+	}
+	if bytes != c.piled {
+		return fmt.Errorf("piles have %d bytes, counts %d", bytes, c.piled)
+	}
+	return nil
 }
 
 // checkPlaces: what this agent has sent to a place, and what it keeps of other agents', adds up.
@@ -101,7 +140,7 @@ func checkObjects(c *Core) error {
 			return fmt.Errorf("entry %v is empty", name)
 		}
 		live := 0
-		for i := range len(e.more) + 1 {
+		for i := range len(e.others()) + 1 {
 			o := e.object(uint32(i))
 			if o == nil {
 				continue
@@ -130,17 +169,20 @@ func checkObjects(c *Core) error {
 					return fmt.Errorf("REF-2: a hold of nothing on %v[%d]", name, i)
 				}
 			}
-			for x := o.waiting; x != nil; x = x.next {
+			for x := o.waiting; x != nil; {
 				waiters++
+				if x = x.next; x == nil {
+					return fmt.Errorf("the waiters of %v[%d] are no ring", name, i)
+				}
 				if x.process != nil && (x.process.gone || c.holderOf(x.process, o) == nil) {
 					return fmt.Errorf("REF-3: %v[%d] is waited for by who does not hold it", name, i)
 				}
-				if x.next == nil && o.last != x {
-					return fmt.Errorf("the waiters of %v[%d] have no end", name, i)
+				if x == o.waiting {
+					break
 				}
 			}
 		}
-		if live != e.live {
+		if live != int(e.live) {
 			return fmt.Errorf("entry %v has %d objects and counts %d", name, live, e.live)
 		}
 		objects += live
@@ -169,7 +211,7 @@ func checkObjects(c *Core) error {
 		}
 	}
 	for name, e := range c.entries {
-		for i := range len(e.more) + 1 {
+		for i := range len(e.others()) + 1 {
 			o := e.object(uint32(i))
 			if o == nil {
 				continue
@@ -361,7 +403,7 @@ func checkGrants(c *Core) error {
 func checkViews(c *Core, l *ledger) error {
 	want := map[id.Object]map[id.Process]int{}
 	for name, e := range c.entries {
-		for i := range len(e.more) + 1 {
+		for i := range len(e.others()) + 1 {
 			o := e.object(uint32(i))
 			if o == nil || !o.placed {
 				continue

@@ -39,6 +39,8 @@ type Config struct {
 	Bytes       uint64 // and in bytes; 64 MiB
 	InlineLimit uint32 // results up to so many bytes are pushed with their value; 100 KiB
 	Processes   int    // cap of workers; 1024
+	Deep        int    // tasks of a class that are queued before more are piled; 16384
+	Piled       int    // bytes of those at most; 256 MiB
 	Store       Store  // of large values; nil: there is none
 }
 
@@ -63,6 +65,7 @@ type Core struct {
 	jobs      []*job
 	turn      int // job that is next
 	entries   map[id.Task]*entry
+	piled     int // bytes of tasks on piles
 	dying     []*object
 	failing   []id.Task // with an argument that failed
 
@@ -101,6 +104,7 @@ type Core struct {
 // scratch are structs that frames are read into.
 type scratch struct {
 	submit   *fb.SubmitT
+	piled    *fb.SubmitT
 	call     *fb.CallT
 	result   *fb.ResultT
 	put      *fb.PutT
@@ -129,12 +133,19 @@ func New(cfg Config) *Core {
 	if cfg.Processes == 0 {
 		cfg.Processes = 1024
 	}
+	if cfg.Deep == 0 {
+		cfg.Deep = 16384
+	}
+	if cfg.Piled == 0 {
+		cfg.Piled = 256 << 20
+	}
 	c := &Core{
 		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{},
 		names: []string{"CPU", "GPU", "memory"}, builder: flatbuffers.NewBuilder(1024),
 	}
 	c.read = scratch{
 		submit:   wire.New(fb.FrameTypeSubmit).(*fb.SubmitT),
+		piled:    wire.New(fb.FrameTypeSubmit).(*fb.SubmitT),
 		call:     wire.New(fb.FrameTypeCall).(*fb.CallT),
 		result:   wire.New(fb.FrameTypeResult).(*fb.ResultT),
 		put:      wire.New(fb.FrameTypePut).(*fb.PutT),
@@ -199,7 +210,7 @@ func (c *Core) settleTurn() {
 		c.pump()
 		c.dispatch()
 		c.idleHosts()
-		more = len(c.failing) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
+		more = c.unpile() || len(c.failing) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
 	}
 	for _, p := range c.dirty {
 		c.flush(p)

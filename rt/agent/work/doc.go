@@ -6,7 +6,7 @@
 // and all that it started; its number comes with the driver. A task is a Submit, a Call or the
 // construction of an actor, from its frame to its last result. An object is one result or one put; an
 // entry is what is known under one minted ID: the task, the actor, the objects of it. A class is a shape
-// as all of a job say it; its queue holds the tasks whose arguments are here. A grant is what may be
+// as all of a job say it; its queue holds the tasks whose arguments are here, and a pile the frames of what comes behind a queue that is deep. A grant is what may be
 // used, of the node or of a bundle of a group; a lease is the part of it that a worker holds, for one
 // class at a time. A host is another agent that runs tasks of a job for this one, an owner another agent that this
 // one runs tasks for: processes both, the one like a worker with any number of tasks, the other like a driver. A place is what a host may be given
@@ -37,7 +37,7 @@
 //	WORK-5: calls of a process to an actor reach it in the order in which they were sent, in every
 //	        incarnation, unless it was created to take them out of order, or with several at a time.
 //	WORK-6: between jobs the next lease goes around.
-//	WORK-7: what a process has spent it gets back, once: for a put at once, for a task with its outcome.
+//	WORK-7: what a process has spent it gets back, once: for a put or a task on a pile at once, for other tasks with their outcome.
 //	WORK-8: no frame of a process makes the core fail, or touch what is another job's; what none may
 //	        say is counted and said once, and its connection ends.
 //	WORK-9: a task that its own ancestors keep from ever starting fails with the chain of their names.

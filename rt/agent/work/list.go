@@ -166,7 +166,7 @@ func (c *Core) explain(ref string) (jsonExplain, error) {
 			return none, fmt.Errorf("work: %q names no object: it is of the form agent.process.counter[index]", ref)
 		}
 	}
-	e := c.entries[id]
+	e := c.entryOf(id)
 	switch {
 	case e == nil:
 		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
@@ -235,6 +235,11 @@ func (c *Core) listTasks() (out []jsonTask, n int) {
 				j.Waits = c.explainTask(t)
 			}
 			out = append(out, j)
+		}
+	}
+	for _, p := range c.processes {
+		for _, x := range p.piles {
+			n += x.n
 		}
 	}
 	return out, n

@@ -1,5 +1,7 @@
 package work
 
+import "unsafe"
+
 // memory lends bytes and takes them back, so that a core at work allocates nothing.
 type memory struct {
 	free  [sizes][][]byte
@@ -7,8 +9,8 @@ type memory struct {
 }
 
 const (
-	grain   = 32 // sizes are multiples of it up to 1 KiB, then powers of two
-	fine    = 32
+	grain   = 16 // sizes are multiples of it up to 1 KiB, then powers of two
+	fine    = 64
 	sizes   = fine + 6
 	largest = 1 << 16 // beyond it, memory is the garbage collector's and never used again
 )
@@ -63,6 +65,8 @@ func (m *memory) copy(b []byte) []byte {
 	return out
 }
 
+const recordsBlock = 8 << 10
+
 // records lends structs, zeroed.
 type records[T any] struct {
 	free []*T
@@ -76,7 +80,8 @@ func (r *records[T]) take() *T {
 		r.free = r.free[:last]
 		return t
 	}
-	block := make([]T, 64)
+	var one T
+	block := make([]T, recordsBlock/unsafe.Sizeof(one)) // a size that Go's memory has: what is over of it would be lost
 	for i := 1; i < len(block); i++ {
 		r.free = append(r.free, &block[i])
 	}

@@ -12,8 +12,8 @@ type entry struct {
 	task  *task  // without outcome yet
 	actor *actor // alive or to be, or dead and still named by a handle
 	first *object
-	more  []*object // index 1 and on
-	live  int       // objects
+	more  *[]*object // index 1 and on; nil: there were none
+	live  uint32     // objects
 }
 
 type objectState uint8
@@ -35,8 +35,7 @@ type object struct {
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	value   []byte  // its Result frame
 	holders *holder // processes that have a reference
-	waiting *waiter // who asked for it, the first one first
-	last    *waiter
+	waiting *waiter // who asked for it last; behind that one comes the first
 }
 
 // waiter is a task whose argument an object is, or a process that asked for it.
@@ -55,15 +54,23 @@ func (e *entry) object(index uint32) *object {
 	switch {
 	case index == 0:
 		return e.first
-	case int64(index) <= int64(len(e.more)):
-		return e.more[index-1]
+	case int64(index) <= int64(len(e.others())):
+		return (*e.more)[index-1]
 	}
 	return nil
 }
 
+// others are the objects of index 1 and on, nil among them.
+func (e *entry) others() []*object {
+	if e.more == nil {
+		return nil
+	}
+	return *e.more
+}
+
 // lookup finds an object, nil if it is not there.
 func (c *Core) lookup(o id.Object) *object {
-	if e := c.entries[o.Task]; e != nil {
+	if e := c.entryOf(o.Task); e != nil {
 		return e.object(o.Index)
 	}
 	return nil
@@ -82,10 +89,12 @@ func (c *Core) newObject(e *entry, index uint32) *object {
 	if index == 0 {
 		e.first = o
 	} else {
-		for len(e.more) < int(index) {
-			e.more = append(e.more, nil)
+		list := e.others()
+		for len(list) < int(index) {
+			list = append(list, nil)
 		}
-		e.more[index-1] = o
+		list[index-1] = o
+		e.more = &list
 	}
 	e.live++
 	return o
@@ -105,7 +114,7 @@ func (c *Core) minted(p *process, t id.Task) bool {
 		e := c.entries[t]
 		return t.Agent != c.cfg.Agent && (e == nil || e.task == nil && (e.actor == nil || e.actor.proxy || e.actor.phase == fb.ActorPhaseDead))
 	}
-	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entries[t] == nil
+	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entryOf(t) == nil
 }
 
 // renewed gives an object to a task that begins, without the value that one before it may have left.
@@ -167,9 +176,11 @@ func (c *Core) settle(o *object, value []byte) {
 // wake answers all who wait for an object.
 func (c *Core) wake(o *object) {
 	for o.waiting != nil {
-		w := o.waiting
-		if o.waiting = w.next; o.waiting == nil {
-			o.last = nil
+		w := o.waiting.next
+		if w == o.waiting {
+			o.waiting = nil
+		} else {
+			o.waiting.next = w.next
 		}
 		x := *w
 		c.waitRec.give(w)
@@ -184,34 +195,37 @@ func (c *Core) wake(o *object) {
 func (c *Core) await(o *object, w waiter) {
 	x := c.waitRec.take()
 	*x = w
-	if o.last == nil {
-		o.waiting = x
-	} else {
-		o.last.next = x
-	}
-	o.last = x
+	o.line(x)
 	c.ask(o)
+}
+
+// line puts somebody behind all who wait for an object.
+func (o *object) line(w *waiter) {
+	if o.waiting == nil {
+		w.next = w
+	} else {
+		w.next, o.waiting.next = o.waiting.next, w
+	}
+	o.waiting = w
 }
 
 // unwait removes those for which gone is true from who waits for an object.
 func (c *Core) unwait(o *object, gone func(*waiter) bool) {
-	var kept, last *waiter
-	for w := o.waiting; w != nil; {
+	last := o.waiting
+	if last == nil {
+		return
+	}
+	w := last.next
+	last.next, o.waiting = nil, nil
+	for w != nil {
 		next := w.next
 		if gone(w) {
 			c.waitRec.give(w)
 		} else {
-			w.next = nil
-			if last == nil {
-				kept = w
-			} else {
-				last.next = w
-			}
-			last = w
+			o.line(w)
 		}
 		w = next
 	}
-	o.waiting, o.last = kept, last
 }
 
 func (c *Core) onGet(p *process, f frame) {

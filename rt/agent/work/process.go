@@ -22,6 +22,7 @@ type process struct {
 	shapes  []*shape
 	held    *holder // what it holds
 	tasks   owned   // what it submitted and has no outcome yet
+	piles   []*pile // of the same, those that wait behind many others
 	owed    credit  // spent and not given back
 	spent   credit  // of it, to be given back
 	last    *function
@@ -237,6 +238,7 @@ func (c *Core) onGone(p *process, why string) {
 		c.forgetFetches(p)
 		c.lenderGone(p, why)
 	}
+	c.dropPiles(p)
 	for p.held != nil {
 		c.unhold(p.held)
 	}

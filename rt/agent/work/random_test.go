@@ -60,7 +60,7 @@ type history struct {
 
 func newHistory(t *testing.T, seed uint64) *history {
 	store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9, store: store, core: New(Config{Agent: agentNumber, Node: "n1", Processes: 12, Store: store}),
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9, store: store, core: New(Config{Agent: agentNumber, Node: "n1", Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Store: store}),
 		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}}
 	h.grant(int64(1 + h.rng.IntN(4)))
 	for range 1 + h.rng.IntN(3) {

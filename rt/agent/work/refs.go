@@ -105,6 +105,9 @@ func (c *Core) onRelease(p *process, f frame) {
 		c.refuse(p, "sent a Release that can't be read")
 		return
 	}
+	if c.releasePiled(p, m) {
+		return
+	}
 	name := objectOf(m.Object)
 	o := c.lookup(name)
 	var h *holder
@@ -168,7 +171,7 @@ func (c *Core) free(o *object) {
 	if o.index == 0 {
 		e.first = nil
 	} else {
-		e.more[o.index-1] = nil
+		(*e.more)[o.index-1] = nil
 	}
 	e.live--
 	c.objRec.give(o)

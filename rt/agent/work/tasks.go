@@ -58,6 +58,7 @@ type task struct {
 	tried      int32 // retries used up
 	retries    int32 // -1: no bound
 	cost       uint32
+	spent      bool // cost, and is given back when it ends
 	deadline   int64
 	since      int64 // in its state
 
@@ -185,37 +186,45 @@ func (c *Core) onSubmit(p *process, f frame) {
 		c.refuse(p, "submitted a task of a shape that it did not define")
 		return
 	}
-	t := c.accept(p, f, taskOf(m.Task), taskOf(m.Parent), m.Job, m.Deps, m.Refs, m.Returns)
-	if t == nil {
+	if !c.acceptable(p, f, taskOf(m.Task), m.Job, m.Deps, m.Refs, m.Returns) {
 		return
 	}
+	if c.piles(p, m, len(f.whole), cl) {
+		c.pile(p, f, m, cl)
+		return
+	}
+	t := c.newTask(p, f, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
+	t.spent = true
+	c.submit(t, fn, cl, m)
+}
+
+// submit begins a task that was made of a Submit.
+func (c *Core) submit(t *task, fn *function, cl *class, m *fb.SubmitT) {
 	t.class, t.function, t.retries = cl, fn, cl.table.Retries
 	t.deadline = int64(min(m.Deadline, 1<<62))
-	m.Shape, m.Attempt, m.Job = cl.number, 0, p.job.number
+	m.Shape, m.Attempt, m.Job = cl.number, 0, t.owner.job.number
 	wire.PutSubmit(t.frame[wire.HeaderSize:], m)
 	c.begin(t)
 }
 
-// accept checks what all kinds of tasks have in common, and makes the task. nil: it was refused.
-func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs, returns uint32) *task {
+// acceptable checks what all kinds of tasks have in common, and spends credit on one. false: it was refused.
+func (c *Core) acceptable(p *process, f frame, name id.Task, job, deps, refs, returns uint32) bool {
 	switch {
 	case !c.minted(p, name):
 		c.refuse(p, "submitted a task under an ID that is not its own, or is used")
-		return nil
+		return false
 	case job != p.job.number && !p.remote():
 		c.refuse(p, "submitted a task for another job")
-		return nil
+		return false
 	case returns > maxReturns && returns&stream == 0:
 		c.refuse(p, "submitted a task with more than 1048576 results")
-		return nil
+		return false
 	}
-	up := c.entries[parent]
-	if up != nil && up.task != nil && (p.worker == nil || up.task.worker != p.worker) {
-		up = nil // a thread outlived its task, which is tried again elsewhere
-	}
-	if deps|refs != 0 && !c.holdsAll(p, f.payload, deps, refs) || !c.spend(p, uint32(len(f.payload))) {
-		return nil
-	}
+	return (deps|refs == 0 || c.holdsAll(p, f.payload, deps, refs)) && c.spend(p, uint32(len(f.payload)))
+}
+
+// newTask makes a task of a frame that is acceptable, with parent as what is known of the task that submitted it.
+func (c *Core) newTask(p *process, f frame, name id.Task, up *entry, deps, refs, returns uint32) *task {
 	e := c.entries[name]
 	if e == nil {
 		e = c.newEntry(name)
@@ -225,7 +234,7 @@ func (c *Core) accept(p *process, f frame, name, parent id.Task, job, deps, refs
 	t.argsAt, t.cost, t.since = uint32(len(f.whole)-len(f.payload)), uint32(len(f.payload)), c.now
 	e.task = t
 	p.tasks.add(t)
-	if up != nil && up.task != nil {
+	if up != nil && up.task != nil && p.worker != nil && up.task.worker == p.worker { // else a thread outlived its task, which is tried again elsewhere
 		c.adopt(up.task, t)
 	}
 	for i := range t.count() {
@@ -426,7 +435,7 @@ func (c *Core) finish(t *task) {
 		c.sentHome(t.owner, t.entry.object(i))
 	}
 	t.owner.tasks.remove(t)
-	if t.kind != create {
+	if t.spent {
 		c.giveBack(t.owner, t.cost)
 	}
 	if t.owner.id == 0 && t.owner.tasks.n == 0 {

@@ -1,0 +1,36 @@
+package agent
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+const (
+	heapPercent = 50 // an idle agent stays small
+	largeHeap   = 64 << 20
+	// What a large heap may grow by before it is collected: a core at work makes no garbage, so collections are as rare, and
+	// a million results that a driver holds take what they take and not half as much again.
+	largePercent = 15
+)
+
+// thrift has the collector leave little room beside a large heap. It looks after each collection.
+func thrift() {
+	percent := heapPercent
+	debug.SetGCPercent(percent)
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	var watch func(struct{})
+	watch = func(struct{}) {
+		metrics.Read(live)
+		want := heapPercent
+		if live[0].Value.Uint64() > largeHeap {
+			want = largePercent
+		}
+		if want != percent {
+			percent = want
+			debug.SetGCPercent(percent)
+		}
+		runtime.AddCleanup(new([64]byte), watch, struct{}{})
+	}
+	watch(struct{}{})
+}
