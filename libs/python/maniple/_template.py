@@ -23,7 +23,7 @@ import time
 from importlib import import_module
 from typing import Any, Dict, List, Optional, Sequence, Set
 
-from maniple._core import dial, frames, wire
+from maniple._core import dial, frames, twin, wire
 from maniple._core.wire import HEADER, HEADER_SIZE
 from maniple._prints import Prints, close, speaker
 
@@ -38,7 +38,7 @@ _SECOND_ENDS = 1.0  # seconds that a second template has to pass on its workers'
 _LAST_LINES = 200  # milliseconds without a line after which a template that is to end looks for no more
 _RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
 # What every worker needs.
-_OWN = ("maniple._worker", "maniple._actor_host", "maniple.actor", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
+_OWN = (*twin.MODULES, "maniple._worker", "maniple._actor_host", "maniple.actor", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
 
 
 def threads() -> int:

@@ -21,6 +21,10 @@ if not os.environ.get("MANIPLE_PURE"):
         pass
 
 
+# What parts imports: a template does so before it forks.
+MODULES = ("maniple._core.native",) if fast is not None else ("maniple._core.connection", "maniple._core.credits", "maniple._core.references", "maniple._core.table")
+
+
 class Parts(NamedTuple):
     """What a session is made of. link: None in Python alone."""
 
