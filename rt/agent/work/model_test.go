@@ -12,6 +12,7 @@ import (
 // core has sent and it has not read, and its own count of references.
 type peer struct {
 	h      *history
+	at     *site
 	id     id.Process
 	kind   Kind
 	job    uint32
@@ -27,9 +28,10 @@ type peer struct {
 	inbox   []*job1
 	running []*job1
 	actor   *fb.CreateT
-	last    map[id.Process]uint64 // of calls, by caller: the counter of the last
-	calls   map[id.Task]int       // calls on their way or done, by actor
+	last    map[id.Task]uint64 // of calls, by caller: the counter of the last
+	calls   map[id.Task]int    // calls on their way or done, by actor
 	shapes  bool
+	severed bool // the agent for which it works is out of reach
 }
 
 // refs is what a process counts for one object.
@@ -95,7 +97,7 @@ func (p *peer) drop(o id.Object) {
 
 func (p *peer) mint() id.Task {
 	p.next++
-	return id.Task{Agent: agentNumber, Process: p.id, Counter: p.next}
+	return id.Task{Agent: p.at.agent, Process: p.id, Counter: p.next}
 }
 
 // define says the function, the shapes and the class, once.
@@ -209,7 +211,7 @@ func (p *peer) call() {
 // there is some that has a value: what contains only such is in no cycle, which counting never finds.
 func (p *peer) there(n int) []id.Object {
 	return slices.DeleteFunc(p.some(n), func(o id.Object) bool {
-		x := p.h.core.lookup(o)
+		x := p.at.core.lookup(o)
 		return x == nil || x.state == objectPending
 	})
 }
@@ -310,7 +312,7 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 		}
 		r.unsettled = false
 	}
-	if m.Flags&uint32(fb.ResultFlagLast) != 0 && m.Flags&uint32(fb.ResultFlagError) != 0 && o.Task.Process == p.id {
+	if m.Flags&uint32(fb.ResultFlagLast) != 0 && m.Flags&uint32(fb.ResultFlagError) != 0 && o.Task.Process == p.id && o.Task.Agent == p.at.agent {
 		for i := range uint32(4) { // the others of the task have this error, too
 			if s := p.held[id.Object{Task: o.Task, Index: i}]; s != nil {
 				s.unsettled = false
@@ -365,9 +367,10 @@ func (p *peer) inOrder(m *fb.CallT) {
 	if p.actor.OutOfOrder || p.actor.Concurrency > 1 || m.Attempt > 0 {
 		return
 	}
-	who, n := id.Process(m.Task.Process), m.Task.Counter
+	who, n := taskOf(m.Task), m.Task.Counter
+	who.Counter = 0
 	if n <= p.last[who] {
-		p.h.t.Fatalf("seed %d: WORK-5: call %d of process %d came after %d", p.h.seed, n, who, p.last[who])
+		p.h.t.Fatalf("seed %d: WORK-5: call %d of process %d came after %d", p.h.seed, n, who.Process, p.last[who])
 	}
 	p.last[who] = n
 }
@@ -409,6 +412,9 @@ func (p *peer) work() {
 		j := p.inbox[0]
 		p.inbox = p.inbox[1:]
 		p.running = append(p.running, j)
+		if p.severed { // what it does nobody will hear of
+			return
+		}
 		if w := p.h.runs[j.id]; w != nil && !w.dead && w != p {
 			p.h.t.Fatalf("seed %d: WORK-3: task %v runs in two workers", p.h.seed, j.id)
 		}
@@ -469,6 +475,8 @@ func (p *peer) finish(j *job1) {
 		p.send(m, payload)
 	}
 	p.running = slices.DeleteFunc(p.running, func(k *job1) bool { return k == j })
-	delete(p.h.runs, j.id)
+	if p.h.runs[j.id] == p {
+		delete(p.h.runs, j.id)
+	}
 	p.release(j)
 }

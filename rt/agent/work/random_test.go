@@ -38,17 +38,45 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
+// TestRandomHistoriesOfTwoNodes lets the same go on at two agents that lend each other bundles: what one has is on its way
+// to the other for any time, is lost with the connection between them at times, and values are fetched, or can't be.
+func TestRandomHistoriesOfTwoNodes(t *testing.T) {
+	if *seedFlag != 0 {
+		newHistories(t, *seedFlag, 2).run(900)
+		return
+	}
+	away := 0
+	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
+		h := newHistories(t, seed, 2)
+		h.run(900)
+		away += h.away
+	}
+	if away < *seeds*10 {
+		t.Errorf("only %d chunks of frames went between the nodes in %d histories", away, *seeds)
+	}
+}
+
+// site is an agent.
+type site struct {
+	agent  id.Agent
+	core   *Core
+	store  *ledger
+	last   id.Process
+	needs  []*Need
+	killed []uint64 // workers that were killed before they came up
+	wanted []Effect // values to be fetched
+	coming []parcel // from the other
+}
+
 type history struct {
 	t         *testing.T
-	core      *Core
-	store     *ledger
+	sites     []*site
+	errands   []*errand
+	away      int
 	rng       *rand.Rand
 	seed      uint64
 	now       int64
 	peers     []*peer
-	last      id.Process
-	needs     []*Need
-	killed    []uint64 // workers that were killed before they came up
 	actors    map[id.Task]*fb.CreateT
 	once      map[id.Task]bool
 	starts    map[id.Task]int
@@ -58,40 +86,52 @@ type history struct {
 	jobs      uint32
 }
 
-func newHistory(t *testing.T, seed uint64) *history {
-	store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9, store: store, core: New(Config{Agent: agentNumber, Node: "n1", Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Store: store}),
+func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, seed, 1) }
+
+func newHistories(t *testing.T, seed uint64, nodes int) *history {
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9,
 		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}}
-	h.grant(int64(1 + h.rng.IntN(4)))
+	for i := range nodes {
+		store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+		s := &site{agent: id.Agent(agentNumber + i), store: store}
+		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Store: store})
+		h.sites = append(h.sites, s)
+		h.grant(s, int64(1+h.rng.IntN(4)))
+	}
+	if nodes > 1 {
+		h.lend()
+	}
 	for range 1 + h.rng.IntN(3) {
 		h.driver()
 	}
 	return h
 }
 
-func (h *history) grant(cpus int64) {
+func (h *history) grant(s *site, cpus int64) {
 	devices := []string{"g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7"}[:2+cpus/8]
-	h.step(Grant{Resources: []Amount{{"CPU", cpus * one}, {"GPU", int64(len(devices)) * one}, {"lic", one}}, Devices: devices})
+	h.step(s, Grant{Resources: []Amount{{"CPU", cpus * one}, {"GPU", int64(len(devices)) * one}, {"lic", one}}, Devices: devices})
 }
 
 func (h *history) driver() {
 	h.jobs++
-	h.attach(Driver, h.jobs, 0)
+	h.attach(h.sites[h.rng.IntN(len(h.sites))], Driver, h.jobs, 0)
 }
 
-func (h *history) attach(kind Kind, job uint32, key uint64) {
-	h.last++
-	h.peers = append(h.peers, &peer{h: h, id: h.last, kind: kind, job: job, held: map[id.Object]*refs{}, before: map[id.Object]*refs{}, last: map[id.Process]uint64{}, calls: map[id.Task]int{}})
-	h.step(ProcessUp{Process: h.last, Kind: kind, Job: job, Key: key})
+func (h *history) attach(s *site, kind Kind, job uint32, key uint64) {
+	s.last++
+	h.peers = append(h.peers, &peer{h: h, at: s, id: s.last, kind: kind, job: job, held: map[id.Object]*refs{}, before: map[id.Object]*refs{}, last: map[id.Task]uint64{}, calls: map[id.Task]int{}})
+	h.step(s, ProcessUp{Process: s.last, Kind: kind, Job: job, Key: key})
 }
 
-func (h *history) step(ev Event) {
+func (h *history) step(s *site, ev Event) {
 	h.now += int64(h.rng.IntN(100)) * 1000
 	parts := map[*peer]bool{}
-	for _, e := range h.core.Step(h.now, ev, nil) {
+	for _, e := range s.core.Step(h.now, ev, nil) {
 		switch e.Do {
 		case Append:
-			if p := h.peer(e.Process); p != nil {
+			if k := h.errandOf(s, e.Process); k != nil {
+				k.says(s, e.Bytes)
+			} else if p := h.peer(s, e.Process); p != nil {
 				if at := len(p.in) - 1; parts[p] { // an arena was met between a task's arguments and the task
 					p.in[at] = append(p.in[at], e.Bytes...)
 				} else {
@@ -100,28 +140,34 @@ func (h *history) step(ev Event) {
 				parts[p] = true
 			}
 		case NeedWorker:
-			h.needs = append(h.needs, e.Need)
+			s.needs = append(s.needs, e.Need)
+		case NeedHost:
+			h.open(s, id.Agent(e.Key), e.Need.Job)
+		case Fetch:
+			s.wanted = append(s.wanted, e)
 		case KillWorker, CloseProcess:
-			if p := h.peer(e.Process); p != nil {
+			if k := h.errandOf(s, e.Process); k != nil {
+				k.doomed[k.end(s)] = true
+			} else if p := h.peer(s, e.Process); p != nil {
 				p.doomed = true
 			} else if e.Do == KillWorker {
-				h.killed = append(h.killed, e.Key)
+				s.killed = append(s.killed, e.Key)
 			}
 		case Say:
 			h.t.Fatalf("seed %d: %s: %s", h.seed, e.Code, e.Text)
 		}
 	}
-	if err := checkViews(h.core, h.store); err != nil {
-		h.t.Fatalf("seed %d: after %T: %v", h.seed, ev, err)
+	if err := checkViews(s.core, s.store); err != nil {
+		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
-	if err := check(h.core); err != nil {
-		h.t.Fatalf("seed %d: after %T: %v", h.seed, ev, err)
+	if err := check(s.core); err != nil {
+		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
 }
 
-func (h *history) peer(p id.Process) *peer {
+func (h *history) peer(s *site, p id.Process) *peer {
 	for _, q := range h.peers {
-		if q.id == p && !q.dead {
+		if q.at == s && q.id == p && !q.dead {
 			return q
 		}
 	}
@@ -144,7 +190,7 @@ func (h *history) end(p *peer, why string) {
 			delete(h.runs, t)
 		}
 	}
-	h.step(ProcessGone{Process: p.id, Why: why})
+	h.step(p.at, ProcessGone{Process: p.id, Why: why})
 	h.peers = slices.DeleteFunc(h.peers, func(q *peer) bool { return q == p })
 }
 
@@ -170,21 +216,21 @@ func (h *history) move(p *peer) bool {
 		}
 		bytes := p.out[:n:n]
 		p.out = slices.Clone(p.out[n:])
-		h.step(&Frames{Process: p.id, Bytes: bytes})
+		h.step(p.at, &Frames{Process: p.id, Bytes: bytes})
 	default:
 		return false
 	}
 	return true
 }
 
-func (h *history) need() {
-	n := h.needs[0]
-	h.needs = h.needs[1:]
-	switch dead := slices.Contains(h.killed, n.Key); {
+func (h *history) need(s *site) {
+	n := s.needs[0]
+	s.needs = s.needs[1:]
+	switch dead := slices.Contains(s.killed, n.Key); {
 	case dead && h.rng.IntN(2) == 0 || !h.calm && h.rng.IntN(12) == 0:
-		h.step(WorkerFailed{Key: n.Key, Why: "no memory"})
+		h.step(s, WorkerFailed{Key: n.Key, Why: "no memory"})
 	default:
-		h.attach(Worker, n.Job, n.Key)
+		h.attach(s, Worker, n.Job, n.Key)
 	}
 }
 
@@ -193,12 +239,15 @@ func (h *history) act() {
 		h.driver()
 		return
 	}
-	p := h.peers[h.rng.IntN(len(h.peers))]
+	p, s := h.peers[h.rng.IntN(len(h.peers))], h.sites[h.rng.IntN(len(h.sites))]
+	if len(h.sites) > 1 && h.between(s) {
+		return
+	}
 	switch k := h.rng.IntN(100); {
 	case k < 45:
 		h.move(p)
-	case k < 55 && len(h.needs) > 0:
-		h.need()
+	case k < 55 && len(s.needs) > 0:
+		h.need(s)
 	case k < 57 && p.doomed:
 		h.end(p, "it was told to")
 	case k == 57 && p.kind == Worker:
@@ -209,7 +258,7 @@ func (h *history) act() {
 		h.driver()
 	case k == 60:
 		h.now += int64(h.rng.IntN(300)) * int64(time.Millisecond)
-		h.step(Tick{})
+		h.step(s, Tick{})
 	case p.doomed:
 	case p.kind == Worker:
 		p.work()
@@ -220,7 +269,7 @@ func (h *history) act() {
 	case k < 84:
 		p.get()
 	case k < 86:
-		if len(h.core.actors) < 5 { // they keep what they have
+		if len(p.at.core.actors) < 5 { // they keep what they have
 			p.create()
 		}
 	case k < 91:
@@ -242,12 +291,14 @@ func (h *history) act() {
 // settle lets everything end: first all that was submitted, then all that is held, then the drivers.
 func (h *history) settle() {
 	h.calm = true
-	h.grant(32) // what never fitted does now
+	for _, s := range h.sites {
+		h.grant(s, 32) // what never fitted does now
+	}
 	h.quiesce("tasks to end")
 	for _, p := range h.peers {
 		for _, o := range p.keys {
 			if r := p.held[o]; r.own && r.unsettled && h.actors[o.Task] == nil {
-				h.t.Fatalf("seed %d: WORK-1: process %d never heard of %v: %s", h.seed, p.id, o, h.explain(o.Task))
+				h.t.Fatalf("seed %d: WORK-1: process %d never heard of %v: %s", h.seed, p.id, o, h.explain(p.at, o.Task))
 			}
 		}
 	}
@@ -265,12 +316,13 @@ func (h *history) settle() {
 		}
 	}
 	h.quiesce("the last references to go")
-	c := h.core
-	if len(c.entries) > 0 || c.taskRec.used > 0 {
-		h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left, %d tasks; %s", h.seed, len(c.entries), c.taskRec.used, h.left())
-	}
-	if len(h.store.views) > 0 {
-		h.t.Fatalf("seed %d: REF-1: all is released, and %d objects lie in the store", h.seed, len(h.store.views))
+	for _, s := range h.sites {
+		if c := s.core; len(c.entries) > 0 || c.taskRec.used > 0 || c.piled > 0 {
+			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left(s))
+		}
+		if len(s.store.views) > 0 {
+			h.t.Fatalf("seed %d: REF-1: all is released, and %d objects lie in the store", h.seed, len(s.store.views))
+		}
 	}
 	for _, p := range h.alive(Driver) {
 		h.end(p, "done")
@@ -279,12 +331,17 @@ func (h *history) settle() {
 	for _, p := range h.alive(Worker) {
 		h.end(p, "left over")
 	}
-	if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 {
-		h.t.Fatalf("seed %d: %d workers, %d jobs, %d processes are left", h.seed, len(c.workers), len(c.jobs), len(c.processes))
-	}
-	for i, n := range c.grants[0].free {
-		if n != get(c.grants[0].total, i) {
-			h.t.Fatalf("seed %d: WORK-2: %s: %d of %d free at the end", h.seed, c.names[i], n, c.grants[0].total[i])
+	for _, s := range h.sites {
+		c := s.core
+		if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 || len(c.hosts) > 0 || len(c.lent) > 0 {
+			h.t.Fatalf("seed %d: %d workers, %d jobs, %d processes, %d hosts, %d foreign objects are left", h.seed, len(c.workers), len(c.jobs), len(c.processes), len(c.hosts), len(c.lent))
+		}
+		for _, g := range c.grants {
+			for i, n := range g.free {
+				if n != get(g.total, i) {
+					h.t.Fatalf("seed %d: WORK-2: %s: %d of %d free at the end", h.seed, c.names[i], n, g.total[i])
+				}
+			}
 		}
 	}
 }
@@ -306,12 +363,17 @@ func (h *history) quiesce(what string) {
 				moved = true
 			}
 		}
-		for len(h.needs) > 0 {
-			h.need()
-			moved = true
-		}
 		h.now += int64(10 * time.Millisecond)
-		h.step(Tick{})
+		for _, s := range h.sites {
+			for len(s.needs) > 0 {
+				h.need(s)
+				moved = true
+			}
+			for h.fetched(s) || h.arrive(s) {
+				moved = true
+			}
+			h.step(s, Tick{})
+		}
 		if !moved {
 			return
 		}
@@ -321,24 +383,26 @@ func (h *history) quiesce(what string) {
 	}
 }
 
-func (h *history) explain(t id.Task) string {
-	e, err := h.core.explain(t.String())
+func (h *history) explain(s *site, t id.Task) string {
+	e, err := s.core.explain(t.String())
 	if err != nil {
 		return err.Error()
 	}
 	return e.Text
 }
 
-// left names what is left in the core.
-func (h *history) left() string {
+// left names what is left in a core.
+func (h *history) left(s *site) string {
 	var names []string
-	for t, e := range h.core.entries {
-		s := h.explain(t)
+	for t, e := range s.core.entries {
+		text := h.explain(s, t)
 		if o := e.first; o != nil {
-			s += fmt.Sprintf(" (%d pins, held: %v)", o.pins, o.holders != nil)
+			text += fmt.Sprintf(" (%d pins, held: %v, foreign: %v)", o.pins, o.holders != nil, o.foreign)
 		}
-		names = append(names, s)
+		names = append(names, text)
 	}
 	slices.Sort(names)
 	return strings.Join(names[:min(len(names), 5)], "; ")
 }
+
+var traceTask = flag.String("frames", "", "print the frames between nodes that name this task")

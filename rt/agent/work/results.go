@@ -124,6 +124,10 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	case t.streams() && m.Index == t.items:
 		o = c.newItem(t)
 	case t.returns == 0 && t.kind != create && m.Index == 0:
+		if t.owner.remote() { // it waits for the end
+			wire.PutResult(f.body, m)
+			c.push(t.owner, f.whole, m, f.payload)
+		}
 		return true
 	case m.Index >= t.count() && t.kind != create || t.kind == create && m.Index != 0:
 		return false

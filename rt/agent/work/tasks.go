@@ -370,6 +370,9 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 	if n-first > 1 {
 		payload = slices.Clone(payload) // what one wakes may write where it is
 	}
+	if n == 0 && t.owner.remote() { // it waits for the end
+		n = 1
+	}
 	told := false
 	for i := first; i < n; i++ {
 		o := t.entry.object(i)
@@ -381,7 +384,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 			flags |= fb.ResultFlagNotTask // an agent's word, which it may take otherwise than the task's
 		}
 		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, flags, format, refs, payload)
-		if !told && (n-first > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil) {
+		if !told && (n-first > 1 || t.streams() || t.returns == 0 || o != nil && c.holderOf(t.owner, o) != nil) {
 			told = true
 			m, body := c.readResult(frame)
 			c.push(t.owner, frame, m, body)

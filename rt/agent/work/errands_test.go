@@ -1,0 +1,246 @@
+package work
+
+import (
+	"slices"
+	"fmt"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// errand is a job's way from an agent to another one, which runs tasks of it: the first end is the owner's side.
+type errand struct {
+	h       *history
+	ends    [2]*site
+	process [2]id.Process // that the other end is to each
+	job     [2]uint32
+	gone    [2]bool
+	doomed  [2]bool // its core closes it
+}
+
+// parcel is what is under way to an end of an errand: frames, or its beginning or end. What goes to an agent keeps its order.
+type parcel struct {
+	of     *errand
+	end    int
+	frames []byte
+	opens  bool
+	closes string
+}
+
+var (
+	lentTasks  = [2]id.Task{{Agent: agentNumber + 1, Process: 90, Counter: 1}, {Agent: agentNumber, Process: 90, Counter: 1}} // by place: of whoever uses it
+	lentActors = [2]id.Task{{Agent: agentNumber + 1, Process: 90, Counter: 2}, {Agent: agentNumber, Process: 90, Counter: 2}}
+)
+
+// lend has each agent have a bundle at the other.
+func (h *history) lend() {
+	for i, s := range h.sites {
+		h.step(s, Nodes{N: 2})
+		h.step(s, Grant{Group: lentTasks[i], Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}, Devices: []string{"x0"}})
+		h.step(s, Grant{Group: lentActors[i], Resources: []Amount{{"memory", one}}})
+		h.places(i)
+	}
+}
+
+// places tells the other agent of the bundles at one.
+func (h *history) places(at int) {
+	there := h.sites[at]
+	h.step(h.sites[1-at], Place{Group: lentTasks[at], Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}, Open: true, More: true})
+	h.step(h.sites[1-at], Place{Group: lentActors[at], Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode})
+}
+
+func (h *history) errandOf(s *site, p id.Process) *errand {
+	for _, k := range h.errands {
+		if i := k.end(s); k.process[i] == p && !k.gone[i] {
+			return k
+		}
+	}
+	return nil
+}
+
+func (k *errand) end(s *site) int {
+	if k.ends[0] == s {
+		return 0
+	}
+	return 1
+}
+
+// open begins an errand of a job. Both ends hear of it later.
+func (h *history) open(s *site, to id.Agent, job uint32) {
+	there := h.sites[slices.IndexFunc(h.sites, func(x *site) bool { return x.agent == to })]
+	s.last++
+	there.last++
+	k := &errand{h: h, ends: [2]*site{s, there}, process: [2]id.Process{s.last, there.last}, job: [2]uint32{job, 1000 + uint32(there.last)}}
+	h.errands = append(h.errands, k)
+	k.send(parcel{end: 0, opens: true})
+	k.send(parcel{end: 1, opens: true})
+}
+
+// says has an end send frames to the other one.
+func (k *errand) says(s *site, b []byte) {
+	if *traceTask != "" {
+		for x := b; len(x) > 0; {
+			f, rest, _ := cut(x)
+			x = rest
+			m, _ := wire.Unmarshal(f.kind, f.body)
+			text := ""
+			switch m := m.(type) {
+			case *fb.SubmitT:
+				text = fmt.Sprint(taskOf(m.Task), " ret ", m.Returns, " att ", m.Attempt)
+			case *fb.ResultT:
+				text = fmt.Sprint(taskOf(m.Task), " flags ", m.Flags, " att ", m.Attempt)
+			case *fb.CallT:
+				text = fmt.Sprint(taskOf(m.Task))
+			case *fb.CancelT:
+				text = fmt.Sprint(taskOf(m.Task))
+			case *fb.ReleaseT:
+				text = fmt.Sprint(objectOf(m.Object))
+			}
+			println("TRACE", s.agent, k.process[k.end(s)], "->", f.kind.String(), text)
+		}
+	}
+	k.send(parcel{end: 1 - k.end(s), frames: slices.Clone(b)})
+	k.h.away++
+}
+
+func (k *errand) send(x parcel) {
+	x.of = k
+	s := k.ends[x.end]
+	s.coming = append(s.coming, x)
+}
+
+// arrive has something arrive at an agent.
+func (h *history) arrive(s *site) bool {
+	for _, k := range slices.Clone(h.errands) {
+		if i := k.end(s); k.doomed[i] && !k.gone[i] {
+			k.over(i, "it is over there", true)
+			return true
+		}
+	}
+	if len(s.coming) == 0 {
+		return false
+	}
+	x := s.coming[0]
+	s.coming = s.coming[1:]
+	switch k := x.of; {
+	case k.gone[x.end]:
+	case x.opens && x.end == 0:
+		h.step(s, ProcessUp{Process: k.process[0], Kind: Host, Job: k.job[0], Agent: k.ends[1].agent, Node: k.ends[1].core.cfg.Node})
+	case x.opens:
+		h.step(s, ProcessUp{Process: k.process[1], Kind: Owner, Job: k.job[1], Agent: k.ends[0].agent, Node: k.ends[0].core.cfg.Node})
+	case x.closes != "":
+		k.over(x.end, x.closes, false)
+	default:
+		h.step(s, &Frames{Process: k.process[x.end], Bytes: x.frames})
+	}
+	h.errands = slices.DeleteFunc(h.errands, func(k *errand) bool { return k.gone == [2]bool{true, true} })
+	return true
+}
+
+// over ends an errand at an end, which tells the other one.
+func (k *errand) over(i int, why string, tells bool) {
+	k.gone[i] = true
+	if *traceTask != "" {
+		println("TRACE over", k.ends[i].agent, k.process[i], why)
+	}
+	k.sever()
+	if tells {
+		k.send(parcel{end: 1 - i, closes: why})
+	}
+	k.h.step(k.ends[i], ProcessGone{Process: k.process[i], Why: why})
+}
+
+// sever: what the workers at the far end do from now on is for nobody.
+func (k *errand) sever() {
+	for _, p := range k.h.peers {
+		if p.at != k.ends[1] || p.job != k.job[1] {
+			continue
+		}
+		p.severed = true
+		for t, w := range k.h.runs {
+			if w == p {
+				delete(k.h.runs, t)
+			}
+		}
+	}
+}
+
+// cut has two agents lose each other: what is under way between them is lost. They meet again.
+func (h *history) cut() {
+	for i, s := range h.sites {
+		h.step(s, Place{Agent: h.sites[1-i].agent, Gone: true})
+	}
+	for _, s := range h.sites {
+		lost := s.coming
+		s.coming = nil
+		for _, x := range lost {
+			switch {
+			case x.opens && x.end == 0: // that comes from nowhere
+				s.coming = []parcel{x}
+				h.arrive(s)
+			case x.opens:
+				x.of.gone[1] = true // it never hears of it
+			}
+		}
+	}
+	for _, k := range slices.Clone(h.errands) {
+		for i := range k.ends {
+			if !k.gone[i] {
+				k.over(i, "the connection is lost", false)
+			}
+		}
+	}
+	h.errands = nil
+	for i := range h.sites {
+		h.places(i)
+	}
+}
+
+// fetched answers the oldest Fetch of an agent.
+func (h *history) fetched(s *site) bool {
+	if len(s.wanted) == 0 {
+		return false
+	}
+	w := s.wanted[0]
+	s.wanted = s.wanted[1:]
+	k := h.errandOf(s, w.Process)
+	if k == nil {
+		return true // unless Process is gone
+	}
+	ev := Fetched{Process: w.Process, Object: w.Object}
+	there := k.ends[1-k.end(s)]
+	if there.store.views[w.Object] == nil && !k.gone[1-k.end(s)] {
+		h.t.Fatalf("seed %d: agent %d fetches %v, which agent %d has no more", h.seed, s.agent, w.Object, there.agent)
+	}
+	switch {
+	case k.gone[1-k.end(s)], !h.calm && h.rng.IntN(10) == 0:
+		ev.Why = "it can't be had"
+	default:
+		s.store.views[w.Object] = map[id.Process]int{}
+		ev.Arena, ev.Offset = 5, 64
+	}
+	h.step(s, ev)
+	return true
+}
+
+// between does something that is between agents, at times.
+func (h *history) between(s *site) bool {
+	switch k := h.rng.IntN(100); {
+	case k < 35:
+		for range 1 + h.rng.IntN(3) {
+			h.arrive(s)
+		}
+	case k < 40:
+		h.fetched(s)
+	case k == 40 && h.rng.IntN(4) == 0:
+		h.cut()
+	case k == 41:
+		h.now += int64(h.rng.IntN(2000)) * int64(time.Millisecond)
+		h.step(s, Tick{})
+	default:
+		return false
+	}
+	return true
+}
