@@ -95,7 +95,7 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 	if !c.acceptable(p, f, taskOf(m.Actor), m.Job, m.Deps, m.Refs, 1) {
 		return
 	}
-	t := c.newTask(p, f, taskOf(m.Actor), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, 1)
+	t := c.newTask(p, f, create, taskOf(m.Actor), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, 1)
 	c.giveBack(p, t.cost)
 	incarnation := uint32(1)
 	if p.kind == Owner && p.nextActor == t.id() {

@@ -45,7 +45,7 @@ func (c *Core) onCall(p *process, f frame) {
 	if !c.acceptable(p, f, taskOf(m.Task), m.Job, m.Deps, m.Refs, m.Returns) {
 		return
 	}
-	t := c.newTask(p, f, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
+	t := c.newTask(p, f, call, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
 	t.spent = true
 	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
 	t.deadline = int64(min(m.Deadline, 1<<62))

@@ -88,15 +88,27 @@ func (k *errand) says(s *site, b []byte) {
 			text := ""
 			switch m := m.(type) {
 			case *fb.SubmitT:
-				text = fmt.Sprint(taskOf(m.Task), " ret ", m.Returns, " att ", m.Attempt)
+				text = fmt.Sprint(taskOf(m.Task), " ret ", m.Returns, " att ", m.Attempt, " deps ", m.Deps, " refs ", m.Refs)
+				for i := range int(m.Deps + m.Refs) {
+					text += fmt.Sprint(" ", objectAt(f.payload, i))
+				}
+			case *fb.CreateT:
+				text = fmt.Sprint(taskOf(m.Actor))
+			case *fb.ActorStateT:
+				text = fmt.Sprint(taskOf(m.Actor), m.Phase, m.Incarnation)
+			case *fb.GetT:
+				text = fmt.Sprint(objectOf(m.Object))
 			case *fb.ResultT:
 				text = fmt.Sprint(taskOf(m.Task), " flags ", m.Flags, " att ", m.Attempt)
+				for i := range int(m.Refs) {
+					text += fmt.Sprint(" with ", objectAt(f.payload, i))
+				}
 			case *fb.CallT:
 				text = fmt.Sprint(taskOf(m.Task))
 			case *fb.CancelT:
 				text = fmt.Sprint(taskOf(m.Task))
 			case *fb.ReleaseT:
-				text = fmt.Sprint(objectOf(m.Object))
+				text = fmt.Sprint(objectOf(m.Object), m.Deliveries)
 			}
 			println("TRACE", s.agent, k.process[k.end(s)], "->", f.kind.String(), text)
 		}
@@ -133,6 +145,9 @@ func (h *history) arrive(s *site) bool {
 	case x.closes != "":
 		k.over(x.end, x.closes, false)
 	default:
+		if *traceTask != "" {
+			println("TRACE", s.agent, k.process[x.end], "<-")
+		}
 		h.step(s, &Frames{Process: k.process[x.end], Bytes: x.frames})
 	}
 	h.errands = slices.DeleteFunc(h.errands, func(k *errand) bool { return k.gone == [2]bool{true, true} })

@@ -117,13 +117,16 @@ func (c *Core) minted(p *process, t id.Task) bool {
 	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entryOf(t) == nil
 }
 
-// renewed gives an object to a task that begins, without the value that one before it may have left.
-func (c *Core) renewed(e *entry, index uint32) *object {
-	o := e.object(index)
+// renewed gives an object to a task that begins, without the value that one before it may have left. An actor's stays: that it was
+// made once is what those wait for who were given it as an argument.
+func (c *Core) renewed(t *task, index uint32) *object {
+	o := t.entry.object(index)
 	if o == nil {
-		return c.newObject(e, index)
+		return c.newObject(t.entry, index)
 	}
-	c.empty(o)
+	if t.kind != create {
+		c.empty(o)
+	}
 	return o
 }
 

@@ -103,7 +103,7 @@ func (c *Core) foreign(p *process, name id.Object) *object {
 // receive counts a reference that another agent sent. One to what is here by another way is given back at once.
 func (c *Core) receive(p *process, name id.Object) {
 	o := c.lookup(name)
-	if o == nil && name.Task.Agent != c.cfg.Agent {
+	if o == nil { // one of this agent's own may come back, too, when it is over here and there its error is kept
 		o = c.foreign(p, name)
 	}
 	if o != nil && c.home(o) == p {
@@ -163,7 +163,7 @@ func (c *Core) onValue(p *process, f frame) {
 	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	o := c.lookup(name)
 	switch {
-	case o == nil && p.kind == Owner && name.Task.Agent != c.cfg.Agent:
+	case o == nil && p.kind == Owner:
 		if o = c.foreign(p, name); o == nil {
 			c.refuse(p, "sent a value of an index that none has")
 			return

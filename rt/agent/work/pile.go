@@ -119,7 +119,7 @@ func (c *Core) enter(p *process, x *pile, block, i int) {
 		x.blocks = slices.Delete(x.blocks, block, block+1)
 		c.piled -= cap(b.frames)
 	}
-	t := c.newTask(p, f, taskOf(m.Task), nil, 0, 0, 1)
+	t := c.newTask(p, f, plain, taskOf(m.Task), nil, 0, 0, 1)
 	if k.released {
 		c.unhold(c.holderOf(p, t.entry.first))
 	}

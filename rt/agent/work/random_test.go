@@ -154,7 +154,7 @@ func (h *history) step(s *site, ev Event) {
 				s.killed = append(s.killed, e.Key)
 			}
 		case Say:
-			h.t.Fatalf("seed %d: %s: %s", h.seed, e.Code, e.Text)
+			h.t.Fatalf("seed %d: agent %d: %s: %s", h.seed, s.agent, e.Code, e.Text)
 		}
 	}
 	if err := checkViews(s.core, s.store); err != nil {

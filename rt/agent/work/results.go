@@ -134,12 +134,15 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	default:
 		o = t.entry.object(m.Index)
 	}
+	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
+	wire.PutResult(f.body, m)
 	if o != nil && o.state != objectPending {
+		if t.kind == create && t.owner.remote() { // for which each life is a task of its own
+			c.push(t.owner, f.whole, m, f.payload)
+		}
 		c.strays++ // an item that the attempt before has brought, or an actor that was made again
 		return true
 	}
-	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
-	wire.PutResult(f.body, m)
 	if last && t.count() > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil {
 		c.push(t.owner, f.whole, m, f.payload)
 	}

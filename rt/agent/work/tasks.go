@@ -193,7 +193,7 @@ func (c *Core) onSubmit(p *process, f frame) {
 		c.pile(p, f, m, cl)
 		return
 	}
-	t := c.newTask(p, f, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
+	t := c.newTask(p, f, plain, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
 	t.spent = true
 	c.submit(t, fn, cl, m)
 }
@@ -224,21 +224,21 @@ func (c *Core) acceptable(p *process, f frame, name id.Task, job, deps, refs, re
 }
 
 // newTask makes a task of a frame that is acceptable, with parent as what is known of the task that submitted it.
-func (c *Core) newTask(p *process, f frame, name id.Task, up *entry, deps, refs, returns uint32) *task {
+func (c *Core) newTask(p *process, f frame, kind taskKind, name id.Task, up *entry, deps, refs, returns uint32) *task {
 	e := c.entries[name]
 	if e == nil {
 		e = c.newEntry(name)
 	}
 	t := c.taskRec.take()
 	t.entry, t.owner, t.frame, t.returns, t.deps, t.refs = e, p, c.memory.copy(f.whole), returns, deps, refs
-	t.argsAt, t.cost, t.since = uint32(len(f.whole)-len(f.payload)), uint32(len(f.payload)), c.now
+	t.kind, t.argsAt, t.cost, t.since = kind, uint32(len(f.whole)-len(f.payload)), uint32(len(f.payload)), c.now
 	e.task = t
 	p.tasks.add(t)
 	if up != nil && up.task != nil && p.worker != nil && up.task.worker == p.worker { // else a thread outlived its task, which is tried again elsewhere
 		c.adopt(up.task, t)
 	}
 	for i := range t.count() {
-		c.hold(p, c.renewed(e, i)).made = true
+		c.hold(p, c.renewed(t, i)).made = true
 	}
 	for i := range int(deps + refs) {
 		c.lookup(objectAt(t.args(), i)).pins++
