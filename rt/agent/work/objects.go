@@ -117,14 +117,14 @@ func (c *Core) minted(p *process, t id.Task) bool {
 	return t.Agent == c.cfg.Agent && t.Process == p.id && c.entryOf(t) == nil
 }
 
-// renewed gives an object to a task that begins, without the value that one before it may have left. An actor's stays: that it was
-// made once is what those wait for who were given it as an argument.
+// renewed gives an object to a task that begins. An error that one before it left goes; a value stays if somebody has use for it, and
+// is what this task will have given, too (sendAgain).
 func (c *Core) renewed(t *task, index uint32) *object {
 	o := t.entry.object(index)
 	if o == nil {
 		return c.newObject(t.entry, index)
 	}
-	if t.kind != create {
+	if o.state == objectFailed || o.holders == nil && o.pins == 0 {
 		c.empty(o)
 	}
 	return o

@@ -137,9 +137,7 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
 	wire.PutResult(f.body, m)
 	if o != nil && o.state != objectPending {
-		if t.kind == create && t.owner.remote() { // for which each life is a task of its own
-			c.push(t.owner, f.whole, m, f.payload)
-		}
+		c.sendAgain(t, o, last)
 		c.strays++ // an item that the attempt before has brought, or an actor that was made again
 		return true
 	}
@@ -153,6 +151,21 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 		}
 	}
 	return true
+}
+
+// sendAgain tells another agent, for which each attempt is a task of its own, of a result that is here since one before.
+func (c *Core) sendAgain(t *task, o *object, last bool) {
+	if !t.owner.remote() || t.streams() {
+		return
+	}
+	frame := slices.Clone(o.value)
+	m, _ := c.readResult(frame)
+	m.Attempt, m.Flags = t.attempt, m.Flags&uint32(fb.ResultFlagError|fb.ResultFlagLocated)
+	if last {
+		m.Flags |= uint32(fb.ResultFlagLast)
+	}
+	wire.PutResult(frame[wire.HeaderSize:], m)
+	c.sendHome(t.owner, frame)
 }
 
 // moveOn gives the last result of an attempt the place where the attempt before it ended: an error goes

@@ -2,6 +2,7 @@ package work
 
 import (
 	"errors"
+	"runtime/debug"
 	"fmt"
 	"strings"
 	"testing"
@@ -48,7 +49,7 @@ func (l *ledger) count(p id.Process, o id.Object, n int) {
 
 func (l *ledger) Free(o id.Object) {
 	if l.views[o] == nil || len(l.views[o]) > 0 {
-		l.t.Errorf("%v is freed, and viewed by %v", o, l.views[o])
+		l.t.Errorf("%v is freed, and viewed by %v: %s", o, l.views[o], debug.Stack())
 	}
 	delete(l.views, o)
 }

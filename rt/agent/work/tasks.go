@@ -377,6 +377,9 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 	for i := first; i < n; i++ {
 		o := t.entry.object(i)
 		if o != nil && o.state != objectPending {
+			if n-first == 1 {
+				c.sendAgain(t, o, true)
+			}
 			continue
 		}
 		flags := fb.ResultFlagError | fb.ResultFlagLast
