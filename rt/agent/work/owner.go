@@ -94,10 +94,21 @@ func (c *Core) foreign(p *process, name id.Object) *object {
 		e = c.newEntry(name.Task)
 	}
 	o := c.newObject(e, name.Index)
+	c.lend(p, o)
+	return o
+}
+
+// lend notes that an object is here because another agent sent it.
+func (c *Core) lend(p *process, o *object) {
 	o.foreign, c.lent[o] = true, &lends{home: p, at: len(p.lends)}
 	p.lends = append(p.lends, o)
 	p.lent = append(p.lent, o)
-	return o
+}
+
+// hosts tells whether an object stands for an actor that lives here for another agent, which alone decides how long.
+func (o *object) hosts(p *process) bool {
+	a := o.entry.actor
+	return a != nil && !a.proxy && o.index == 0 && a.create != nil && a.create.owner == p
 }
 
 // receive counts a reference that another agent sent. One to what is here by another way is given back at once.
@@ -105,6 +116,9 @@ func (c *Core) receive(p *process, name id.Object) {
 	o := c.lookup(name)
 	if o == nil { // one of this agent's own may come back, too, when it is over here and there its error is kept
 		o = c.foreign(p, name)
+	}
+	if o != nil && !o.foreign && p.kind == Owner && o.hosts(p) {
+		c.lend(p, o) // who gets a handle here keeps it alive
 	}
 	if o != nil && c.home(o) == p {
 		c.lent[o].owed++
@@ -122,10 +136,12 @@ func (c *Core) releaseTo(p *process, name id.Object, deliveries uint32) {
 
 // settleLent drops what came for a frame that has been taken in and kept nothing of it.
 func (c *Core) settleLent(p *process) {
-	for _, o := range p.lent {
+	for len(p.lent) > 0 {
+		last := len(p.lent) - 1
+		o := p.lent[last]
+		p.lent = p.lent[:last]
 		c.drop(o)
 	}
-	p.lent = p.lent[:0]
 }
 
 // unlend forgets whence an object came, and gives the reference back.
@@ -144,6 +160,12 @@ func (c *Core) unlend(o *object) {
 	if l.owed > 0 {
 		c.releaseTo(p, o.id(), l.owed)
 	}
+	if l.asked && o.state == objectPending && p.kind == Owner {
+		if p.unasked == nil {
+			p.unasked = map[id.Object]int{}
+		}
+		p.unasked[o.id()]++
+	}
 	o.foreign = false
 	delete(p.states, o.entry.id)
 	delete(c.lent, o)
@@ -156,11 +178,15 @@ func (c *Core) onValue(p *process, f frame) {
 		c.refuse(p, "sent a Result that can't be read")
 		return
 	}
+	located := m.Flags&uint32(fb.ResultFlagLocated) != 0
+	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
+	if p.unasked[name] > 0 && c.lookup(name) == nil && uint64(m.Refs)*objectSize <= uint64(len(f.payload)) {
+		c.tooLate(p, name, f.payload, int(m.Refs), located)
+		return
+	}
 	if !c.holdsAll(p, f.payload, 0, m.Refs) {
 		return
 	}
-	located := m.Flags&uint32(fb.ResultFlagLocated) != 0
-	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	o := c.lookup(name)
 	switch {
 	case o == nil && p.kind == Owner:
@@ -189,6 +215,20 @@ func (c *Core) onValue(p *process, f frame) {
 	value := slices.Clone(f.whole)
 	wire.PutResult(value[wire.HeaderSize:], m)
 	c.settle(o, value)
+}
+
+// tooLate gives back what came with a value that was asked for, and that nobody needs any more.
+func (c *Core) tooLate(p *process, name id.Object, payload []byte, refs int, located bool) {
+	c.strays++
+	if p.unasked[name]--; p.unasked[name] == 0 {
+		delete(p.unasked, name)
+	}
+	for i := range refs {
+		c.releaseTo(p, objectAt(payload, i), 1)
+	}
+	if located {
+		c.releaseTo(p, name, 1)
+	}
 }
 
 // ask has the value of an object sent that another agent has.

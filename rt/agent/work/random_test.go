@@ -317,7 +317,8 @@ func (h *history) settle() {
 	}
 	h.quiesce("the last references to go")
 	for _, s := range h.sites {
-		if c := s.core; len(c.entries) > 0 || c.taskRec.used > 0 || c.piled > 0 {
+		c := s.core
+		if len(c.entries) > 0 || c.taskRec.used > 0 || c.piled > 0 {
 			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left(s))
 		}
 		if len(s.store.views) > 0 {
