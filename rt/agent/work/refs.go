@@ -128,9 +128,11 @@ func (c *Core) onRelease(p *process, f frame) {
 		c.refuse(p, "released more references than it was sent")
 		return
 	}
-	h.made = false
+	if !p.remote() { // another agent has what it made as long as its task or actor is here (sentHome)
+		h.made = false
+	}
 	h.deliveries -= m.Deliveries
-	if h.deliveries == 0 {
+	if h.deliveries == 0 && !h.made {
 		c.unhold(h)
 	}
 }
