@@ -16,6 +16,7 @@ type errand struct {
 	ends    [2]*site
 	process [2]id.Process // that the other end is to each
 	job     [2]uint32
+	up      [2]bool
 	gone    [2]bool
 	doomed  [2]bool // its core closes it
 }
@@ -139,8 +140,9 @@ func (h *history) arrive(s *site) bool {
 	switch k := x.of; {
 	case k.gone[x.end]:
 	case x.opens && x.end == 0:
-		h.step(s, ProcessUp{Process: k.process[0], Kind: Host, Job: k.job[0], Agent: k.ends[1].agent, Node: k.ends[1].core.cfg.Node})
+		k.begin()
 	case x.opens:
+		k.up[1] = true
 		h.step(s, ProcessUp{Process: k.process[1], Kind: Owner, Job: k.job[1], Agent: k.ends[0].agent, Node: k.ends[0].core.cfg.Node})
 	case x.closes != "":
 		k.over(x.end, x.closes, false)
@@ -152,6 +154,12 @@ func (h *history) arrive(s *site) bool {
 	}
 	h.errands = slices.DeleteFunc(h.errands, func(k *errand) bool { return k.gone == [2]bool{true, true} })
 	return true
+}
+
+// begin tells the owner's side that the errand is open.
+func (k *errand) begin() {
+	k.up[0] = true
+	k.h.step(k.ends[0], ProcessUp{Process: k.process[0], Kind: Host, Job: k.job[0], Agent: k.ends[1].agent, Node: k.ends[1].core.cfg.Node})
 }
 
 // over ends an errand at an end, which tells the other one.
@@ -188,26 +196,25 @@ func (h *history) cut() {
 		h.step(s, Place{Agent: h.sites[1-i].agent, Gone: true})
 	}
 	for _, s := range h.sites {
-		lost := s.coming
 		s.coming = nil
-		for _, x := range lost {
-			switch {
-			case x.opens && x.end == 0: // that comes from nowhere
-				s.coming = []parcel{x}
-				h.arrive(s)
-			case x.opens:
-				x.of.gone[1] = true // it never hears of it
-			}
-		}
 	}
-	for _, k := range slices.Clone(h.errands) {
+	for len(h.errands) > 0 {
+		k := h.errands[0]
+		h.errands = h.errands[1:]
+		if !k.up[0] { // that comes from nowhere
+			h.errands = append(h.errands, k)
+			k.begin()
+			h.errands = slices.DeleteFunc(h.errands, func(x *errand) bool { return x == k })
+		}
 		for i := range k.ends {
-			if !k.gone[i] {
+			if k.up[i] && !k.gone[i] { // else it never hears of it
 				k.over(i, "the connection is lost", false)
 			}
 		}
 	}
-	h.errands = nil
+	for _, s := range h.sites { // what was said to who is not there any more
+		s.coming = nil
+	}
 	for i := range h.sites {
 		h.places(i)
 	}

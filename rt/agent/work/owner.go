@@ -160,12 +160,6 @@ func (c *Core) unlend(o *object) {
 	if l.owed > 0 {
 		c.releaseTo(p, o.id(), l.owed)
 	}
-	if l.asked && o.state == objectPending && p.kind == Owner {
-		if p.unasked == nil {
-			p.unasked = map[id.Object]int{}
-		}
-		p.unasked[o.id()]++
-	}
 	o.foreign = false
 	delete(p.states, o.entry.id)
 	delete(c.lent, o)
@@ -178,15 +172,11 @@ func (c *Core) onValue(p *process, f frame) {
 		c.refuse(p, "sent a Result that can't be read")
 		return
 	}
-	located := m.Flags&uint32(fb.ResultFlagLocated) != 0
-	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
-	if p.unasked[name] > 0 && c.lookup(name) == nil && uint64(m.Refs)*objectSize <= uint64(len(f.payload)) {
-		c.tooLate(p, name, f.payload, int(m.Refs), located)
-		return
-	}
 	if !c.holdsAll(p, f.payload, 0, m.Refs) {
 		return
 	}
+	located := m.Flags&uint32(fb.ResultFlagLocated) != 0
+	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	o := c.lookup(name)
 	switch {
 	case o == nil && p.kind == Owner:
@@ -215,20 +205,6 @@ func (c *Core) onValue(p *process, f frame) {
 	value := slices.Clone(f.whole)
 	wire.PutResult(value[wire.HeaderSize:], m)
 	c.settle(o, value)
-}
-
-// tooLate gives back what came with a value that was asked for, and that nobody needs any more.
-func (c *Core) tooLate(p *process, name id.Object, payload []byte, refs int, located bool) {
-	c.strays++
-	if p.unasked[name]--; p.unasked[name] == 0 {
-		delete(p.unasked, name)
-	}
-	for i := range refs {
-		c.releaseTo(p, objectAt(payload, i), 1)
-	}
-	if located {
-		c.releaseTo(p, name, 1)
-	}
 }
 
 // ask has the value of an object sent that another agent has.

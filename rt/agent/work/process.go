@@ -32,9 +32,8 @@ type process struct {
 	// Of another agent.
 	agent     id.Agent
 	node      string
-	lends     []*object         // that it sent references to
-	unasked   map[id.Object]int // of an owner: values that were asked for, and that nobody wants any more
-	lent      []*object         // of them, those that came for a frame which is being taken in
+	lends     []*object // that it sent references to
+	lent      []*object // of them, those that came for a frame which is being taken in
 	nextActor id.Task
 	nextLife  uint32
 	fetches   []*fetch                    // of values that it told of

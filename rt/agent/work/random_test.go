@@ -316,12 +316,16 @@ func (h *history) settle() {
 		}
 	}
 	h.quiesce("the last references to go")
+	for _, k := range h.errands { // what came for a frame which does not come any more goes with the next one
+		h.step(k.ends[1], &Frames{Process: k.process[1], Bytes: frameOf(h.t, &fb.CancelT{Task: &fb.TaskIDT{}}, nil)})
+	}
+	h.quiesce("what came too late")
 	for _, s := range h.sites {
 		c := s.core
-		if len(c.entries) > 0 || c.taskRec.used > 0 || c.piled > 0 {
+		if !inCircles(c) || c.taskRec.used > 0 || c.piled > 0 {
 			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left(s))
 		}
-		if len(s.store.views) > 0 {
+		if len(s.store.views) > len(c.entries) {
 			h.t.Fatalf("seed %d: REF-1: all is released, and %d objects lie in the store", h.seed, len(s.store.views))
 		}
 	}
@@ -335,6 +339,9 @@ func (h *history) settle() {
 	for _, s := range h.sites {
 		c := s.core
 		if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 || len(c.hosts) > 0 || len(c.lent) > 0 {
+			for _, k := range c.hosts {
+				h.t.Logf("host of job %d, over: %v, up: %v, %d actors, %d tasks, %d classes", k.job.number, k.job.over, k.process != nil, len(k.actors), len(tasksOf(k)), len(k.job.classes))
+			}
 			h.t.Fatalf("seed %d: %d workers, %d jobs, %d processes, %d hosts, %d foreign objects are left", h.seed, len(c.workers), len(c.jobs), len(c.processes), len(c.hosts), len(c.lent))
 		}
 		for _, g := range c.grants {
@@ -345,6 +352,26 @@ func (h *history) settle() {
 			}
 		}
 	}
+}
+
+// inCircles tells whether all that is left are values that contain one another, as those of a task that ran twice may.
+func inCircles(c *Core) bool {
+	pins := map[id.Object]uint32{}
+	for _, e := range c.entries {
+		if e.task != nil || e.actor != nil || e.first == nil || e.first.value == nil || e.first.holders != nil || len(e.others()) > 0 {
+			return false
+		}
+		m, payload := c.readResult(e.first.value)
+		for i := range int(m.Refs) {
+			pins[objectAt(payload, i)]++
+		}
+	}
+	for name, e := range c.entries {
+		if e.first.pins == 0 || pins[id.Object{Task: name}] != e.first.pins {
+			return false
+		}
+	}
+	return true
 }
 
 // quiesce moves everything until nothing moves.
