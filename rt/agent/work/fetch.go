@@ -159,10 +159,15 @@ func (c *Core) toldOf(p *process, t *task, m *fb.ResultT, f *frame) bool {
 	}
 	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	c.releaseTo(p, name, 1)
-	attempt, flags := m.Attempt, fb.ResultFlag(m.Flags)&^fb.ResultFlagLocated
-	*f, _, _ = cut(c.resultFrame(name, attempt, flags, m.Format, 0, nil))
-	_ = wire.ReadResult(f.body, m)
+	c.unlocated(m, f)
 	return false
+}
+
+// unlocated leaves of a Result that nobody wants the value of that it came.
+func (c *Core) unlocated(m *fb.ResultT, f *frame) {
+	name, flags := id.Object{Task: taskOf(m.Task), Index: m.Index}, fb.ResultFlag(m.Flags)&^fb.ResultFlagLocated
+	*f, _, _ = cut(c.resultFrame(name, m.Attempt, flags, m.Format, 0, nil))
+	_ = wire.ReadResult(f.body, m)
 }
 
 // resume takes in a Result whose value was fetched, and those that came behind it.
@@ -173,6 +178,9 @@ func (c *Core) resume(p *process, t *task, value []byte) {
 	m := c.read.result
 	_ = wire.ReadResult(f.body, m)
 	m.Attempt = t.attempt
+	if m.Flags&uint32(fb.ResultFlagLocated) != 0 && !t.streams() && t.entry.object(m.Index) == nil { // it was let go of meanwhile
+		c.unlocated(m, &f)
+	}
 	c.outcome(p, t, m, f)
 	c.memory.give(value)
 	for i, whole := range behind {
