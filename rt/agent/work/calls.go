@@ -21,6 +21,10 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	e := c.entries[taskOf(m.Actor)]
+	if e != nil && e.actor == nil && p.kind == Owner && e.first != nil && c.home(e.first) == p {
+		c.strayCall(p, m, f) // to one that lived here, and whose handle has come again
+		return
+	}
 	if e != nil && e.actor == nil {
 		c.proxy(e)
 	}

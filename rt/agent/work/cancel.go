@@ -24,6 +24,10 @@ func (c *Core) onCancel(p *process, f frame) {
 		return
 	}
 	if !c.mayCancel(p, e) {
+		if p.remote() {
+			c.strays++ // it is over, and known here by another way
+			return
+		}
 		c.refuse(p, "cancelled a task that it did not submit and holds no result of")
 		return
 	}

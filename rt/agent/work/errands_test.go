@@ -105,7 +105,7 @@ func (k *errand) says(s *site, b []byte) {
 					text += fmt.Sprint(" with ", objectAt(f.payload, i))
 				}
 			case *fb.CallT:
-				text = fmt.Sprint(taskOf(m.Task))
+				text = fmt.Sprint(taskOf(m.Task), " of ", taskOf(m.Actor), " inc ", m.Incarnation)
 			case *fb.CancelT:
 				text = fmt.Sprint(taskOf(m.Task))
 			case *fb.ReleaseT:
