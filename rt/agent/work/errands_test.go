@@ -1,8 +1,8 @@
 package work
 
 import (
-	"slices"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -81,41 +81,41 @@ func (h *history) open(s *site, to id.Agent, job uint32) {
 
 // says has an end send frames to the other one.
 func (k *errand) says(s *site, b []byte) {
-	if *traceTask != "" {
-		for x := b; len(x) > 0; {
-			f, rest, _ := cut(x)
-			x = rest
-			m, _ := wire.Unmarshal(f.kind, f.body)
-			text := ""
-			switch m := m.(type) {
-			case *fb.SubmitT:
-				text = fmt.Sprint(taskOf(m.Task), " ret ", m.Returns, " att ", m.Attempt, " deps ", m.Deps, " refs ", m.Refs)
-				for i := range int(m.Deps + m.Refs) {
-					text += fmt.Sprint(" ", objectAt(f.payload, i))
-				}
-			case *fb.CreateT:
-				text = fmt.Sprint(taskOf(m.Actor))
-			case *fb.ActorStateT:
-				text = fmt.Sprint(taskOf(m.Actor), m.Phase, m.Incarnation)
-			case *fb.GetT:
-				text = fmt.Sprint(objectOf(m.Object))
-			case *fb.ResultT:
-				text = fmt.Sprint(taskOf(m.Task), " flags ", m.Flags, " att ", m.Attempt)
-				for i := range int(m.Refs) {
-					text += fmt.Sprint(" with ", objectAt(f.payload, i))
-				}
-			case *fb.CallT:
-				text = fmt.Sprint(taskOf(m.Task), " of ", taskOf(m.Actor), " inc ", m.Incarnation)
-			case *fb.CancelT:
-				text = fmt.Sprint(taskOf(m.Task))
-			case *fb.ReleaseT:
-				text = fmt.Sprint(objectOf(m.Object), m.Deliveries)
-			}
-			println("TRACE", s.agent, k.process[k.end(s)], "->", f.kind.String(), text)
-		}
-	}
+	k.show(s, b)
 	k.send(parcel{end: 1 - k.end(s), frames: slices.Clone(b)})
 	k.h.away++
+}
+
+// show prints frames that an end sends.
+func (k *errand) show(s *site, b []byte) {
+	for *showFrames && len(b) > 0 {
+		f, rest, _ := cut(b)
+		b = rest
+		m, _ := wire.Unmarshal(f.kind, f.body)
+		text, names := "", uint32(0)
+		switch m := m.(type) {
+		case *fb.SubmitT:
+			text, names = fmt.Sprintf("%v, attempt %d", taskOf(m.Task), m.Attempt), m.Deps+m.Refs
+		case *fb.CallT:
+			text, names = fmt.Sprintf("%v of %v#%d", taskOf(m.Task), taskOf(m.Actor), m.Incarnation), m.Deps+m.Refs
+		case *fb.CreateT:
+			text, names = taskOf(m.Actor).String(), m.Deps+m.Refs
+		case *fb.ResultT:
+			text, names = fmt.Sprintf("%v[%d] flags %d", taskOf(m.Task), m.Index, m.Flags), m.Refs
+		case *fb.ActorStateT:
+			text = fmt.Sprintf("%v#%d %v", taskOf(m.Actor), m.Incarnation, m.Phase)
+		case *fb.GetT:
+			text = fmt.Sprint(objectOf(m.Object))
+		case *fb.ReleaseT:
+			text = fmt.Sprint(objectOf(m.Object), m.Deliveries)
+		case *fb.CancelT:
+			text = taskOf(m.Task).String()
+		}
+		for i := range int(names) {
+			text += fmt.Sprint(" ", objectAt(f.payload, i))
+		}
+		k.h.t.Logf("agent %d, errand %d: %v %s", s.agent, k.process[k.end(s)], f.kind, text)
+	}
 }
 
 func (k *errand) send(x parcel) {
@@ -147,9 +147,6 @@ func (h *history) arrive(s *site) bool {
 	case x.closes != "":
 		k.over(x.end, x.closes, false)
 	default:
-		if *traceTask != "" {
-			println("TRACE", s.agent, k.process[x.end], "<-")
-		}
 		h.step(s, &Frames{Process: k.process[x.end], Bytes: x.frames})
 	}
 	h.errands = slices.DeleteFunc(h.errands, func(k *errand) bool { return k.gone == [2]bool{true, true} })
@@ -165,8 +162,8 @@ func (k *errand) begin() {
 // over ends an errand at an end, which tells the other one.
 func (k *errand) over(i int, why string, tells bool) {
 	k.gone[i] = true
-	if *traceTask != "" {
-		println("TRACE over", k.ends[i].agent, k.process[i], why)
+	if *showFrames {
+		k.h.t.Logf("agent %d, errand %d: %s", k.ends[i].agent, k.process[i], why)
 	}
 	k.sever()
 	if tells {

@@ -178,9 +178,6 @@ func (c *Core) resume(p *process, t *task, value []byte) {
 	m := c.read.result
 	_ = wire.ReadResult(f.body, m)
 	m.Attempt = t.attempt
-	if m.Flags&uint32(fb.ResultFlagLocated) != 0 && !t.streams() && t.entry.object(m.Index) == nil { // it was let go of meanwhile
-		c.unlocated(m, &f)
-	}
 	c.outcome(p, t, m, f)
 	c.memory.give(value)
 	for i, whole := range behind {

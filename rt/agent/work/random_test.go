@@ -16,6 +16,8 @@ import (
 var (
 	seedFlag = flag.Uint64("seed", 0, "run one random history only")
 	seeds    = flag.Int("seeds", 60, "how many random histories")
+
+	showFrames = flag.Bool("frames", false, "print what goes between nodes")
 )
 
 // TestRandomHistories lets honest processes submit, put, get, wait, release, cancel, create and call, and
@@ -432,5 +434,3 @@ func (h *history) left(s *site) string {
 	slices.Sort(names)
 	return strings.Join(names[:min(len(names), 5)], "; ")
 }
-
-var traceTask = flag.String("frames", "", "print the frames between nodes that name this task")

@@ -134,6 +134,9 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	default:
 		o = t.entry.object(m.Index)
 	}
+	if o == nil && m.Flags&uint32(fb.ResultFlagLocated) != 0 { // it was let go of while it was sealed or fetched
+		c.unlocated(m, &f)
+	}
 	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
 	wire.PutResult(f.body, m)
 	if o != nil && o.state != objectPending {

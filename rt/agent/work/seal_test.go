@@ -2,8 +2,8 @@ package work
 
 import (
 	"errors"
-	"runtime/debug"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -23,7 +23,7 @@ func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, er
 		return 0, 0, errors.New("slab 2: not its right")
 	}
 	if l.views[o] != nil {
-		l.t.Errorf("%v was sealed twice", o)
+		l.t.Errorf("%v was sealed twice: %s", o, debug.Stack())
 	}
 	l.views[o] = map[id.Process]int{p: 1}
 	return 9, int64(m.Offset) + 4096, nil

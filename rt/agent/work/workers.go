@@ -231,6 +231,7 @@ func (c *Core) kill(w *worker, why string) {
 	if w.process != nil {
 		e.Process = w.process.id
 		w.process.closing = true
+		c.unseal(w.process) // another one may come to seal it
 		c.flush(w.process)
 	}
 	c.out = append(c.out, e)
