@@ -284,6 +284,11 @@ func (d *desk) told(ctx context.Context, e ToClient) {
 		if u, ok := e.M.(*fb.GroupUpdateT); ok {
 			d.toldPiece(u)
 			d.grantGroup(u, bundles)
+			if len(u.Places) > 0 { // where its bundles are agents need to know; a process that reads of a thousand of them is slow
+				short := *u
+				short.Places, short.Nodes = nil, nil
+				e.M = &short
+			}
 		}
 		if c := d.conns[id.Process(e.Process)]; c != nil {
 			if _, ok := e.M.(*fb.AttachedT); !ok { // it is attached

@@ -288,13 +288,28 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 func (c *Core) placed(g *group) {
 	g.run.unplaced, g.run.explain, g.run.explainAt = nil, "", 0
 	g.run.running, g.run.nRunning = make([]bool, len(g.ranks)), 0
-	for _, p := range g.places {
-		c.reserve(g, p)
+	if g.create.Program != nil || g.incarnation > 1 || len(g.run.watchers) > 0 {
+		for _, p := range g.places {
+			c.reserve(g, p)
+		}
+		if g.create.Program == nil && g.incarnation == 1 {
+			c.commit(g)
+		}
+		c.tell(g)
+		return
 	}
-	if g.create.Program == nil && g.incarnation == 1 {
-		c.commit(g)
+	// Who waits for it is told first: with many nodes the last of them hears of it much later.
+	own := g.placeAt(g.owner)
+	if own != nil {
+		c.reserve(g, own)
 	}
+	c.commit(g)
 	c.tell(g)
+	for _, p := range g.places {
+		if p != own {
+			c.reserve(g, p)
+		}
+	}
 }
 
 // commit makes a group without programs be there, with its agents still to hear of it: the ledger is the head's, so an
