@@ -81,9 +81,8 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 		c.refuse(p, "created an actor of a class that was not defined")
 		return
 	}
-	// One that needs nothing in particular may as well be on any node. That one which may move is not there yet for all
-	// who call it (docs/limits.md), so what may be made again stays.
-	cl := c.class(p, m.Shape, fn.language, unsaid{p.captures(), m.MaxRestarts == 0 && !m.Detached})
+	// One that needs nothing in particular may as well be on any node.
+	cl := c.class(p, m.Shape, fn.language, unsaid{p.captures(), !m.Detached})
 	if cl == nil {
 		c.refuse(p, "created an actor of a shape that it did not define")
 		return

@@ -285,7 +285,9 @@ func (c *Core) hostFrame(p *process, f frame) {
 	default:
 		c.strays++
 	}
-	c.settleLent(p)
+	if p.early = p.early && f.kind == fb.FrameTypeResult; !p.early {
+		c.settleLent(p)
+	}
 }
 
 // hostOfProcess finds the host at the other end of an errand.

@@ -105,7 +105,10 @@ func (a *actor) closeLanes(p *process) {
 // line puts a call in its place. In actors that keep the order, it has it from the beginning.
 func (c *Core) line(t *task) {
 	a := t.actor
-	switch {
+	switch next := a.entry.actor; {
+	case a.phase == fb.ActorPhaseDead && next != nil && next != a && next.proxy && t.lane != nil && t.owner.kind != Owner:
+		c.redirect(t)
+		return
 	case a.phase == fb.ActorPhaseDead:
 		c.failCall(t)
 		return
@@ -187,7 +190,7 @@ func (c *Core) callsLost(a *actor, w *worker, why string) {
 			c.leave(t)
 		case t.cancelled:
 			c.fail(t, codeCancelled, "it was cancelled; "+why)
-		case !a.returns():
+		case !a.returns() && !(c.away(a) && t.owner != a.create.owner):
 			c.failCall(t)
 		case !t.retry():
 			c.fail(t, codeActorAway, "actor "+a.title()+": its worker died ("+why+") and it is being made again; the call may have run")
@@ -275,10 +278,14 @@ func (c *Core) endActorWith(a *actor, code, why string) {
 	if a.phase == fb.ActorPhaseDead {
 		return
 	}
+	t, e, away := a.create, a.entry, c.away(a)
 	a.phase, a.code, a.reason = fb.ActorPhaseDead, code, why
 	c.actors = slices.DeleteFunc(c.actors, func(b *actor) bool { return b == a })
-	c.tell(a)
-	t, e := a.create, a.entry
+	if away {
+		c.tellOne(a, t.owner)
+	} else {
+		c.tell(a)
+	}
 	if o := e.first; o != nil && o.state == objectPending {
 		frame := c.resultFrame(o.id(), 0, fb.ResultFlagError|fb.ResultFlagLast, fb.FormatError, 0, c.failure(code, "actor "+a.title()+": "+why, a.id()))
 		if c.holderOf(t.owner, o) != nil {
@@ -287,9 +294,17 @@ func (c *Core) endActorWith(a *actor, code, why string) {
 		}
 		c.settle(o, frame)
 	}
+	if away {
+		e.actor = nil
+		c.proxy(e)
+	}
 	for _, l := range slices.Clone(a.lanes) {
 		for k := l.queue.head; k != nil; k = l.queue.head {
-			c.failCall(k)
+			if away && l.process != t.owner {
+				c.redirect(k)
+			} else {
+				c.failCall(k)
+			}
 		}
 	}
 	if a.worker != nil {

@@ -105,7 +105,7 @@ func checkPlaces(c *Core) error {
 			}
 			listed++
 		}
-		if len(p.lent) > 0 && p.kind == Host {
+		if len(p.lent) > 0 && p.kind == Host && !p.early {
 			return fmt.Errorf("%d objects are lent by %d and settled by nobody", len(p.lent), p.id)
 		}
 	}

@@ -124,7 +124,7 @@ func (c *Core) onFetched(ev Fetched) {
 		c.cfg.Store.Free(ev.Object)
 	}
 	c.unpinNames(k.frame)
-	if p.kind == Host { // what an owner sent may be for a frame that is still to come
+	if p.kind == Host && !p.early { // what an owner sent may be for a frame that is still to come
 		c.settleLent(p)
 	}
 }

@@ -444,6 +444,8 @@ func (p *peer) work() {
 		p.put()
 	case !p.h.calm && k == 4:
 		p.get()
+	case !p.h.calm && k == 5:
+		p.call()
 	default:
 		p.finish(j)
 	}

@@ -179,11 +179,12 @@ func (c *Core) onValue(p *process, f frame) {
 	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	o := c.lookup(name)
 	switch {
-	case o == nil && p.kind == Owner:
+	case o == nil && (p.kind == Owner || name.Task.Agent != c.cfg.Agent): // of a host that may be the late result of a task of ours
 		if o = c.foreign(p, name); o == nil {
 			c.refuse(p, "sent a value of an index that none has")
 			return
 		}
+		p.early = p.kind == Host
 	case o == nil || c.home(o) != p || o.state != objectPending:
 		c.strays++ // it came before, or nobody needs it any more
 		switch {

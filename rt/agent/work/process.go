@@ -33,6 +33,7 @@ type process struct {
 	agent     id.Agent
 	node      string
 	lends     []*object // that it sent references to
+	early     bool      // it sent the value of an argument, which the next frame names
 	lent      []*object // of them, those that came for a frame which is being taken in
 	nextActor id.Task
 	nextLife  uint32

@@ -37,6 +37,29 @@ func (c *Core) proxy(e *entry) *actor {
 	return a
 }
 
+// away tells whether an actor lived here for another agent, and those who have a handle of it here go on with what that makes of it.
+func (c *Core) away(a *actor) bool {
+	if a.proxy || a.create == nil || a.create.owner.kind != Owner || a.create.owner.gone {
+		return false
+	}
+	o := a.entry.first
+	return o != nil && o.foreign && c.home(o) == a.create.owner
+}
+
+// redirect has a call go to the agent that knows where its actor is now.
+func (c *Core) redirect(t *task) {
+	if t.in != nil {
+		t.in.remove(t)
+	}
+	caller := t.lane.process
+	c.unline(t)
+	t.actor = t.actor.entry.actor
+	t.lane = t.actor.laneOf(caller, t.method)
+	t.lane.n++
+	c.stamp(t)
+	c.line(t)
+}
+
 // proxyState takes in what the agent that sent a handle says of the actor.
 func (c *Core) proxyState(p *process, m *fb.ActorStateT) {
 	name := taskOf(m.Actor)

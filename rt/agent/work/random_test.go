@@ -319,7 +319,9 @@ func (h *history) settle() {
 	}
 	h.quiesce("the last references to go")
 	for _, k := range h.errands { // what came for a frame which does not come any more goes with the next one
-		h.step(k.ends[1], &Frames{Process: k.process[1], Bytes: frameOf(h.t, &fb.CancelT{Task: &fb.TaskIDT{}}, nil)})
+		for i, s := range k.ends {
+			h.step(s, &Frames{Process: k.process[i], Bytes: frameOf(h.t, &fb.CancelT{Task: &fb.TaskIDT{}}, nil)})
+		}
 	}
 	h.quiesce("what came too late")
 	for _, s := range h.sites {

@@ -118,8 +118,8 @@ func TestTasksThatAreSpread(t *testing.T) {
 	}
 }
 
-// Actors that need nothing in particular live on all nodes: the first here at once, then where the fewest are. What may be made again, or
-// says where it is to run, is not moved about.
+// Actors that need nothing in particular live on all nodes: the first here at once, then where the fewest are. What outlives its driver is
+// not moved about.
 func TestActorsOfNoParticularNode(t *testing.T) {
 	p, lent := newNodes(t)
 	p.say(0, 1, &fb.ShapeT{Number: 7, Bundle: -1}, nil)
@@ -143,8 +143,8 @@ func TestActorsOfNoParticularNode(t *testing.T) {
 		t.Errorf("four actors are %s", got)
 	}
 	for range 3 {
-		if at := p.at(born(func(m *fb.CreateT) { m.MaxRestarts = 1 })); at != "here" {
-			t.Errorf("one that may be made again is %s", at)
+		if at := p.at(born(func(m *fb.CreateT) { m.Detached = true })); at != "here" {
+			t.Errorf("one that outlives its driver is %s", at)
 		}
 	}
 	if w := p.cores[0].Wants(); len(w.Away) > 0 || fmt.Sprint(w.Lent) != fmt.Sprint([]id.Task{lent}) {
