@@ -33,6 +33,7 @@ type object struct {
 	placed  bool    // its value lies in the Store
 	foreign bool    // another agent sent it
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
+	lost    bool    // it came from an agent that is out of reach
 	value   []byte  // its Result frame
 	holders *holder // processes that have a reference
 	waiting *waiter // who asked for it last; behind that one comes the first

@@ -105,6 +105,21 @@ func (c *Core) lend(p *process, o *object) {
 	p.lent = append(p.lent, o)
 }
 
+// regain has an object that was lost with the way to its agent be there again, now that it came anew.
+func (c *Core) regain(p *process, o *object) {
+	if o == nil || !o.lost {
+		return
+	}
+	o.lost = false
+	if o.state == objectFailed {
+		c.empty(o)
+	}
+	if a := o.entry.actor; a != nil && a.proxy {
+		c.endProxy(a)
+	}
+	c.lend(p, o)
+}
+
 // hosts tells whether an object stands for an actor that lives here for another agent, which alone decides how long.
 func (o *object) hosts(p *process) bool {
 	a := o.entry.actor
@@ -114,6 +129,7 @@ func (o *object) hosts(p *process) bool {
 // receive counts a reference that another agent sent. One to what is here by another way is given back at once.
 func (c *Core) receive(p *process, name id.Object) {
 	o := c.lookup(name)
+	c.regain(p, o)
 	if o == nil { // one of this agent's own may come back, too, when it is over here and there its error is kept
 		o = c.foreign(p, name)
 	}
@@ -178,6 +194,9 @@ func (c *Core) onValue(p *process, f frame) {
 	located := m.Flags&uint32(fb.ResultFlagLocated) != 0
 	name := id.Object{Task: taskOf(m.Task), Index: m.Index}
 	o := c.lookup(name)
+	if p.kind == Owner || name.Task.Agent != c.cfg.Agent {
+		c.regain(p, o)
+	}
 	switch {
 	case o == nil && (p.kind == Owner || name.Task.Agent != c.cfg.Agent): // of a host that may be the late result of a task of ours
 		if o = c.foreign(p, name); o == nil {
@@ -225,6 +244,8 @@ func (c *Core) lenderGone(p *process, why string) {
 	for len(p.lends) > 0 {
 		o := p.lends[len(p.lends)-1]
 		c.unlend(o)
+		a := o.entry.actor
+		o.lost = o.state == objectPending || a != nil && a.proxy
 		if o.state == objectPending {
 			c.keep(o, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
 				slices.Clone(c.failure(codeLost, "object "+objectName(o.id())+" is lost: node "+p.node+": "+why, o.entry.id)))
