@@ -292,6 +292,26 @@ homes = maniple.get([a.where.remote() for a in free], timeout=60)
 assert sorted(homes.count(h) for h in set(homes)) == [2, 2, 2], homes
 del free
 
+# Wherever they are, tasks call an actor that is elsewhere, with references as arguments, and go on when it is made again.
+@maniple.remote(max_restarts=-1, max_task_retries=-1)
+class Sums:
+    def add(self, x, y):
+        return int(sum(x)) + y
+    def where(self):
+        return os.environ["MANIPLE_ADDRESS"]
+
+@maniple.remote(num_cpus=0)
+def calls(sums, refs):
+    before = maniple.get([s.add.remote(*refs) for s in sums])
+    maniple.kill(sums[0], no_restart=False)
+    return before + maniple.get([s.add.remote(*refs) for s in sums], timeout=60)
+sums = [Sums.remote() for _ in range(3)]
+assert len({maniple.get(s.where.remote(), timeout=60) for s in sums}) > 1
+refs = [maniple.put(list(range(1000))), maniple.put(5)]
+for n in names:
+    assert maniple.get(calls.options(scheduling_strategy=At(n, False)).remote(sums, refs), timeout=60) == [499505] * 6
+del sums
+
 slow = [maniple.remote(num_cpus=2)(lambda: time.sleep(600)).remote() for _ in range(4)]
 until = time.monotonic() + 30
 while True:

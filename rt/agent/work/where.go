@@ -79,22 +79,29 @@ func (c *Core) rather(cl *class) bool {
 	return true
 }
 
-// atHome is how many leases a class has on this node, and actors.
+// atHome is how many leases a class has on this node, and actors that stay.
 func (c *Core) atHome(cl *class) int {
 	n := len(cl.leased)
 	for _, w := range c.workers {
-		if w.actor != nil && w.held && w.class == cl {
+		if w.actor != nil && w.held && w.class == cl && !w.actor.ending {
 			n++
 		}
 	}
 	return n
 }
 
-// load is how many tasks and actors of this agent are at another one.
+// load is how many tasks of this agent are at another one, and actors that stay.
 func (c *Core) load(agent id.Agent) (n int) {
 	for _, p := range c.places {
 		if p.agent == agent {
 			n += p.n
+		}
+	}
+	for _, h := range c.hosts {
+		for _, w := range h.actors {
+			if h.agent == agent && w.actor.ending {
+				n--
+			}
 		}
 	}
 	return n
