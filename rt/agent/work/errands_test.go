@@ -30,43 +30,46 @@ type parcel struct {
 	closes string
 }
 
-var (
-	lentTasks  = [2]id.Task{{Agent: agentNumber + 1, Process: 90, Counter: 1}, {Agent: agentNumber, Process: 90, Counter: 1}} // by place: of whoever uses it
-	lentActors = [2]id.Task{{Agent: agentNumber + 1, Process: 90, Counter: 2}, {Agent: agentNumber, Process: 90, Counter: 2}}
-)
+// lentBy names a group that an agent has made, with a bundle at each other one: for tasks, or for actors.
+func lentBy(s *site, actors bool) id.Task {
+	if actors {
+		return id.Task{Agent: s.agent, Process: 90, Counter: 2}
+	}
+	return id.Task{Agent: s.agent, Process: 90, Counter: 1}
+}
 
-// lend has each agent have a bundle at the other.
+// lend has each agent have a bundle at each other one.
 func (h *history) lend() {
-	for i, s := range h.sites {
-		h.step(s, Nodes{N: 2})
-		h.step(s, Grant{Group: lentTasks[i], Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}, Devices: []string{"x0"}})
-		h.step(s, Grant{Group: lentActors[i], Resources: []Amount{{"memory", one}}})
-		h.places(i)
+	for _, s := range h.sites {
+		h.step(s, Nodes{N: len(h.sites)})
+		for i, there := range h.sites {
+			if there != s {
+				h.step(there, Grant{Group: lentBy(s, false), Bundle: int32(i), Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}, Devices: []string{fmt.Sprint("x", s.agent)}})
+				h.step(there, Grant{Group: lentBy(s, true), Bundle: int32(i), Resources: []Amount{{"memory", one}}})
+				h.places(s, there)
+			}
+		}
 	}
 }
 
-// places tells the other agent of the bundles at one.
-func (h *history) places(at int) {
-	there := h.sites[at]
-	h.step(h.sites[1-at], Place{Group: lentTasks[at], Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}, Open: true, More: true})
-	h.step(h.sites[1-at], Place{Group: lentActors[at], Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode})
+// places tells an agent of the bundles that it has at another one.
+func (h *history) places(s, there *site) {
+	i := int32(slices.Index(h.sites, there))
+	h.step(s, Place{Group: lentBy(s, false), Bundle: i, Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}, Open: true, More: true})
+	h.step(s, Place{Group: lentBy(s, true), Bundle: i, Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode})
 }
 
 func (h *history) errandOf(s *site, p id.Process) *errand {
 	for _, k := range h.errands {
-		if i := k.end(s); k.process[i] == p && !k.gone[i] {
+		if i := k.end(s); i >= 0 && k.process[i] == p && !k.gone[i] {
 			return k
 		}
 	}
 	return nil
 }
 
-func (k *errand) end(s *site) int {
-	if k.ends[0] == s {
-		return 0
-	}
-	return 1
-}
+// end tells which end of an errand an agent is, -1: none.
+func (k *errand) end(s *site) int { return slices.Index(k.ends[:], s) }
 
 // open begins an errand of a job. Both ends hear of it later.
 func (h *history) open(s *site, to id.Agent, job uint32) {
@@ -120,23 +123,35 @@ func (k *errand) show(s *site, b []byte) {
 
 func (k *errand) send(x parcel) {
 	x.of = k
-	s := k.ends[x.end]
-	s.coming = append(s.coming, x)
+	s, from := k.ends[x.end], k.h.index(k.ends[1-x.end])
+	for len(s.coming) <= from {
+		s.coming = append(s.coming, nil)
+	}
+	s.coming[from] = append(s.coming[from], x)
 }
+
+func (h *history) index(s *site) int { return slices.Index(h.sites, s) }
 
 // arrive has something arrive at an agent.
 func (h *history) arrive(s *site) bool {
 	for _, k := range slices.Clone(h.errands) {
-		if i := k.end(s); k.doomed[i] && !k.gone[i] {
+		if i := k.end(s); i >= 0 && k.doomed[i] && !k.gone[i] {
 			k.over(i, "it is over there", true)
 			return true
 		}
 	}
-	if len(s.coming) == 0 {
+	var from []int
+	for i, line := range s.coming {
+		if len(line) > 0 {
+			from = append(from, i)
+		}
+	}
+	if len(from) == 0 {
 		return false
 	}
-	x := s.coming[0]
-	s.coming = s.coming[1:]
+	i := from[h.rng.IntN(len(from))]
+	x := s.coming[i][0]
+	s.coming[i] = s.coming[i][1:]
 	switch k := x.of; {
 	case k.gone[x.end]:
 	case x.opens && x.end == 0:
@@ -189,32 +204,39 @@ func (k *errand) sever() {
 
 // cut has two agents lose each other: what is under way between them is lost. They meet again.
 func (h *history) cut() {
-	for i, s := range h.sites {
-		h.step(s, Place{Agent: h.sites[1-i].agent, Gone: true})
-	}
-	for _, s := range h.sites {
-		s.coming = nil
-	}
-	for len(h.errands) > 0 {
-		k := h.errands[0]
-		h.errands = h.errands[1:]
-		if !k.up[0] { // that comes from nowhere
-			h.errands = append(h.errands, k)
-			k.begin()
-			h.errands = slices.DeleteFunc(h.errands, func(x *errand) bool { return x == k })
+	a := h.sites[h.rng.IntN(len(h.sites))]
+	b := h.sites[(h.index(a)+1+h.rng.IntN(len(h.sites)-1))%len(h.sites)]
+	forget := func() {
+		for _, s := range []*site{a, b} {
+			for i := range s.coming {
+				if other := h.sites[i]; other == a || other == b {
+					s.coming[i] = nil
+				}
+			}
 		}
+	}
+	h.step(a, Place{Agent: b.agent, Gone: true})
+	h.step(b, Place{Agent: a.agent, Gone: true})
+	forget()
+	for {
+		i := slices.IndexFunc(h.errands, func(k *errand) bool { return k.end(a) >= 0 && k.end(b) >= 0 })
+		if i < 0 {
+			break
+		}
+		k := h.errands[i]
+		if !k.up[0] { // that comes from nowhere
+			k.begin()
+		}
+		h.errands = slices.DeleteFunc(h.errands, func(x *errand) bool { return x == k })
 		for i := range k.ends {
 			if k.up[i] && !k.gone[i] { // else it never hears of it
 				k.over(i, "the connection is lost", false)
 			}
 		}
 	}
-	for _, s := range h.sites { // what was said to who is not there any more
-		s.coming = nil
-	}
-	for i := range h.sites {
-		h.places(i)
-	}
+	forget() // what was said to who is not there any more
+	h.places(a, b)
+	h.places(b, a)
 }
 
 // fetched answers the oldest Fetch of an agent.

@@ -40,16 +40,17 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
-// TestRandomHistoriesOfTwoNodes lets the same go on at two agents that lend each other bundles: what one has is on its way
-// to the other for any time, is lost with the connection between them at times, and values are fetched, or can't be.
-func TestRandomHistoriesOfTwoNodes(t *testing.T) {
+// TestRandomHistoriesOfNodes lets the same go on at two and at three agents that lend each other bundles: what one has is on its
+// way to another for any time, is lost with the connection between them at times, and values are fetched, or can't be.
+func TestRandomHistoriesOfNodes(t *testing.T) {
+	nodes := func(seed uint64) int { return 2 + int(seed%3/2) }
 	if *seedFlag != 0 {
-		newHistories(t, *seedFlag, 2).run(900)
+		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
 		return
 	}
 	away := 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
-		h := newHistories(t, seed, 2)
+		h := newHistories(t, seed, nodes(seed))
 		h.run(900)
 		away += h.away
 	}
@@ -65,9 +66,9 @@ type site struct {
 	store  *ledger
 	last   id.Process
 	needs  []*Need
-	killed []uint64 // workers that were killed before they came up
-	wanted []Effect // values to be fetched
-	coming []parcel // from the other
+	killed []uint64   // workers that were killed before they came up
+	wanted []Effect   // values to be fetched
+	coming [][]parcel // by sender
 }
 
 type history struct {
