@@ -25,8 +25,8 @@ func (c *Core) onCall(p *process, f frame) {
 		c.strayCall(p, m, f) // to one that lived here, and whose handle has come again
 		return
 	}
-	if e != nil && e.actor == nil {
-		c.proxy(e)
+	if e != nil && e.actor == nil && c.proxy(e) == nil && e.first != nil && e.first.lost {
+		c.unreachable(e, p.job)
 	}
 	if p.remote() && (e == nil || e.actor == nil) {
 		c.strayCall(p, m, f)

@@ -219,7 +219,7 @@ func checkObjects(c *Core) error {
 			if o.pins != pins[o] {
 				return fmt.Errorf("REF-1: object %v[%d] has %d pins and counts %d", name, i, pins[o], o.pins)
 			}
-			if o.holders == nil && o.pins == 0 && !(o.foreign && slices.Contains(c.home(o).lent, o)) {
+			if o.holders == nil && o.pins == 0 && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o) }) {
 				return fmt.Errorf("REF-1: object %v[%d] is of no use and there", name, i)
 			}
 		}

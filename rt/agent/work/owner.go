@@ -105,9 +105,10 @@ func (c *Core) lend(p *process, o *object) {
 	p.lent = append(p.lent, o)
 }
 
-// regain has an object that was lost with the way to its agent be there again, now that it came anew.
+// regain has an object that was lost with the way to its agent be there again, now that this agent sent it anew. One that another
+// agent sends stays lost: that one may have it from here.
 func (c *Core) regain(p *process, o *object) {
-	if o == nil || !o.lost {
+	if o == nil || !o.lost || o.entry.id.Agent != p.agent {
 		return
 	}
 	o.lost = false
@@ -130,7 +131,16 @@ func (o *object) hosts(p *process) bool {
 func (c *Core) receive(p *process, name id.Object) {
 	o := c.lookup(name)
 	c.regain(p, o)
-	if o == nil { // one of this agent's own may come back, too, when it is over here and there its error is kept
+	switch {
+	case o == nil && name.Task.Agent == c.cfg.Agent && name.Index < maxReturns: // it was lost with the way to who had it, and is over here
+		e := c.entryOf(name.Task)
+		if e == nil {
+			e = c.newEntry(name.Task)
+		}
+		o = c.newObject(e, name.Index)
+		c.lose(o, "it was this node's, and is over")
+		p.lent = append(p.lent, o)
+	case o == nil:
 		o = c.foreign(p, name)
 	}
 	if o != nil && !o.foreign && p.kind == Owner && o.hosts(p) {
@@ -244,13 +254,17 @@ func (c *Core) lenderGone(p *process, why string) {
 	for len(p.lends) > 0 {
 		o := p.lends[len(p.lends)-1]
 		c.unlend(o)
-		a := o.entry.actor
-		o.lost = o.state == objectPending || a != nil && a.proxy
+		o.lost = true
 		if o.state == objectPending {
-			c.keep(o, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
-				slices.Clone(c.failure(codeLost, "object "+objectName(o.id())+" is lost: node "+p.node+": "+why, o.entry.id)))
+			c.lose(o, "node "+p.node+": "+why)
 		}
 	}
+}
+
+// lose gives an object the error that it is lost.
+func (c *Core) lose(o *object, why string) {
+	c.keep(o, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
+		slices.Clone(c.failure(codeLost, "object "+objectName(o.id())+" is lost: "+why, o.entry.id)))
 }
 
 func objectName(o id.Object) string { return fmt.Sprintf("%v[%d]", o.Task, o.Index) }

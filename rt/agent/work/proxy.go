@@ -37,6 +37,14 @@ func (c *Core) proxy(e *entry) *actor {
 	return a
 }
 
+// unreachable gives the handle of an actor that came from an agent that is out of reach something to call in vain.
+func (c *Core) unreachable(e *entry, j *job) {
+	a := &actor{entry: e, job: j, function: &function{name: "actor"}, phase: fb.ActorPhaseDead, proxy: true, table: &fb.CreateT{MaxPending: -1},
+		byCaller: map[laneKey]*lane{}, groups: []callGroup{{"", 1, 0}}, incarnation: 1, code: codeActorDied, reason: "the node that sent its handle is out of reach"}
+	a.worker = &worker{job: j, actor: a, id: e.id}
+	e.actor = a
+}
+
 // away tells whether an actor lived here for another agent, and those who have a handle of it here go on with what that makes of it.
 func (c *Core) away(a *actor) bool {
 	if a.proxy || a.create == nil || a.create.owner.kind != Owner || a.create.owner.gone {
