@@ -128,6 +128,7 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 		a.named = true
 	}
 	c.begin(t)
+	c.drop(a.entry.first) // whose handle may have come before, and be of no use to anybody here any more
 }
 
 // limits works out how many calls each group of methods may have at a time.

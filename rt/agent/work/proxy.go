@@ -99,7 +99,7 @@ func (c *Core) proxyState(p *process, m *fb.ActorStateT) {
 
 // endProxy forgets an actor that nobody here has a handle of any more, or that lives here from now on.
 func (c *Core) endProxy(a *actor) {
-	if h := a.worker.host; h != nil {
+	if h := a.worker.host; h != nil && a.worker.flight.n == 0 { // else calls are on the way, and end with it
 		h.actors = slices.DeleteFunc(h.actors, func(w *worker) bool { return w == a.worker })
 	}
 	if a.entry.actor == a {
@@ -115,7 +115,9 @@ func (c *Core) wayGone(p *process, why string) {
 	for _, w := range slices.Clone(p.way.actors) {
 		a := w.actor
 		a.phase, a.code, a.reason = fb.ActorPhaseDead, codeActorDied, "node "+p.node+": "+why
-		c.tell(a)
+		if a.entry.actor == a {
+			c.tell(a)
+		}
 		for t := w.flight.head; t != nil; t = w.flight.head {
 			c.leave(t)
 			c.failCall(t)
@@ -128,11 +130,11 @@ func (c *Core) wayGone(p *process, why string) {
 	}
 }
 
-// strayCall answers another agent that calls an actor which is over here. An owner is told of that end anyway.
+// strayCall answers another agent that calls an actor which is over here. Of one that lived here for it it is told anyway.
 func (c *Core) strayCall(p *process, m *fb.CallT, f frame) {
 	c.strays++
 	name := taskOf(m.Task)
-	if !c.holdsAll(p, f.payload, m.Deps, m.Refs) || p.kind == Owner {
+	if !c.holdsAll(p, f.payload, m.Deps, m.Refs) {
 		return
 	}
 	c.forward(p, c.resultFrame(id.Object{Task: name}, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,

@@ -142,7 +142,7 @@ func (c *Core) onRelease(p *process, f frame) {
 // drop looks whether an object is still of use. It goes at the end of the turn, in reap, so that nobody
 // who works with it loses it.
 func (c *Core) drop(o *object) {
-	if h := o.holders; o.foreign && o.pins == 0 && h != nil && h.next == nil && h.process == c.home(o) && o.hosts(h.process) {
+	if h := o.holders; o.foreign && o.pins == 0 && h != nil && h.next == nil && o.hosts(h.process) {
 		c.unlend(o) // nobody here has a handle of the actor, which would live for ever for the sake of the one that it lives for
 	}
 	if o.holders == nil && o.pins == 0 && !o.dying {
