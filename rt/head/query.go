@@ -65,6 +65,13 @@ type jsonGroup struct {
 	Explain     string     `json:"explain,omitempty"`
 	Ranks       []jsonRank `json:"ranks,omitempty"`
 	End         *jsonEnd   `json:"end,omitempty"`
+
+	Specs []jsonBundle `json:"bundle_specs,omitempty"` // of one group that is asked for
+}
+
+type jsonBundle struct {
+	Resources map[string]float64 `json:"resources"`
+	Node      string             `json:"node,omitempty"` // where it is
 }
 
 type jsonRank struct {
@@ -285,6 +292,9 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 	if g.create.Program != nil {
 		j.Argv = g.create.Program.Argv
 	}
+	if whole {
+		j.Specs = c.jsonBundles(g)
+	}
 	if g.phase == fb.GroupPhaseEnded {
 		e := g.end
 		j.Why = c.whyGroup(g, "")
@@ -335,6 +345,24 @@ func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {
 		}
 	}
 	return j
+}
+
+func (c *Core) jsonBundles(g *group) []jsonBundle {
+	list := make([]jsonBundle, len(g.create.Bundles))
+	for i, b := range g.create.Bundles {
+		list[i].Resources = map[string]float64{}
+		for _, r := range b.Resources {
+			list[i].Resources[r.Name] = placement.Amount(r.Amount).Float()
+		}
+	}
+	for _, p := range g.places {
+		for _, b := range p.bundles {
+			if int(b.Index) < len(list) && !p.lost {
+				list[b.Index].Node = c.state.nodeName(p.node)
+			}
+		}
+	}
+	return list
 }
 
 // whyGroup is the line of a group's explanation that says most: what it waits for, or why it ended.

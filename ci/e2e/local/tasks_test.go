@@ -222,7 +222,7 @@ assert maniple.get(one.where.remote()) == "here"
 group = placement_group([{"CPU": 1}])
 assert group.wait(20), group.explain()
 table = maniple.util.placement_group_table(group)
-assert (table["state"], table["bundles"]) == ("CREATED", 1), table
+assert (table["state"], table["bundles"], len(table["bundles_to_node_id"])) == ("CREATED", {0: {"CPU": 1.0}}, 1), table
 inside = maniple.remote(lambda: "inside").options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0))
 assert maniple.get(inside.remote(), timeout=20) == "inside"
 there = maniple.remote(num_cpus=0)(maniple.util.get_current_placement_group)

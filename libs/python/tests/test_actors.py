@@ -302,9 +302,10 @@ def test_a_group_s_reference_leaves_as_an_object(driver):
 def test_a_group_of_another_process(driver):
     answer(driver, {"groups": [{"id": "1.2.3", "name": "g", "bundles": 2, "phase": "created"}, {"id": "1.2.2", "name": "old", "phase": "ended"}]})
     group = get_placement_group("g")
-    assert (group.id, group.bundle_count) == ("1.2.3", 2)
+    answer(driver, {"group": {"id": "1.2.3", "bundle_specs": [{"resources": {"CPU": 8.0}, "node": "n1"}, {"resources": {"CPU": 8.0}}]}})
+    assert (group.id, group.bundle_specs) == ("1.2.3", [{"CPU": 8.0}, {"CPU": 8.0}])
     on = maniple.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group, 1)
-    maniple.remote(num_cpus=5)(int).options(scheduling_strategy=on).remote()  # what its bundles have is not known here
+    maniple.remote(num_cpus=5)(int).options(scheduling_strategy=on).remote()
     ready = group.ready()
     assert wire.task_bytes(driver.take("GROUP_WATCH").fields["group"]) == wire.TASK.pack(1, 2, 3)
     driver.table("GroupUpdate", {"group": group.table_id(), "phase": 4})

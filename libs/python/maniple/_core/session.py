@@ -209,22 +209,24 @@ class Session(Giving, Hearing, Waiting):
         keys = held.take_dropped()
         if not keys:
             return
-        out = []
+        out: List[bytes] = []
+        size, drop, forget, sequences = wire.KEY_SIZE, held.drop_locked, self._entries.pop, self.sequences
         with self.table.lock:
             for key in keys:
-                if len(key) != wire.KEY_SIZE:
+                if len(key) != size:
                     from maniple._core.streams import drop_locked
 
                     drop_locked(self, key, out)
                     continue
-                deliveries = held.drop_locked(key)
+                deliveries = drop(key)
                 if deliveries >= 0:
-                    self._entries.pop(key, None)
-                    self.sequences.pop(key[: wire.TASK_SIZE], None)  # if it was an actor
+                    forget(key, None)
+                    if sequences:
+                        sequences.pop(key[: wire.TASK_SIZE], None)  # if it was an actor
                     if not (self.promises and self.promises.pop(key, None)):
                         out.append(_pack_release(0, 0, key, deliveries))
-        for frame in out:
-            self.connection.enqueue(frame)
+        if out:
+            self.connection.enqueue(b"".join(out))
 
     # Questions.
 

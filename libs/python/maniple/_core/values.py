@@ -185,7 +185,11 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         kind, i = pid
-        return {"ref": self.refs, "dep": self.deps}[kind][i]
+        if kind == "dep":
+            return self.deps[i]
+        if kind == "ref":
+            return self.refs[i]
+        raise pickle.UnpicklingError(f"a persistent ID of kind {kind!r}")
 
 
 def load_pickle(payload: Any, refs: Sequence[Any] = (), deps: Sequence[Any] = ()) -> Any:

@@ -149,16 +149,19 @@ class Waiting:
         keys = [ref._key if type(ref) is ObjectRef else ref.next_key() for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
         entries = self.table.entries
-        for key in keys:
-            if key not in entries:
-                raise _not_held(key)
-        if sum(is_ready(entries.get(key, REMOTE)) for key in keys) < num_returns:
+        found = [entries.get(key) for key in keys]
+        if None in found:
+            raise _not_held(keys[found.index(None)])
+        there = [is_ready(entry) for entry in found]
+        if sum(there) < num_returns:
             self._wait_ready(keys, num_returns, deadline)
+            there = [is_ready(entries.get(key, REMOTE)) for key in keys]
+        if num_returns == len(refs) and all(there):
+            return list(refs), []
         ready: List[Any] = []
         rest: List[Any] = []
-        for ref, key in zip(refs, keys):
-            there = len(ready) < num_returns and is_ready(entries.get(key, REMOTE))
-            (ready if there else rest).append(ref)
+        for ref, is_there in zip(refs, there):
+            (ready if is_there and len(ready) < num_returns else rest).append(ref)
         return ready, rest
 
     def _wait_ready(self, keys: Sequence[bytes], num_returns: int, deadline: Optional[float]) -> None:

@@ -29,10 +29,10 @@ class PlacementGroup:
 
     @property
     def bundle_specs(self) -> List[Dict[str, float]]:
-        """What each bundle has; empty dicts for a group that was made elsewhere and not sent here."""
+        """What each bundle has."""
         if self._bundles is None:
             facts = _session.current().query("group", self.id).get("group") or {}
-            self._bundles = [{}] * int(facts.get("bundles") or 0)
+            self._bundles = [dict(b["resources"]) for b in facts.get("bundle_specs") or ()]
         return self._bundles
 
     @property
@@ -235,7 +235,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
         raise ValueError("get_placement_group needs a name")
     for group in _session.current().query("groups").get("groups") or []:
         if group.get("name") == placement_group_name and group.get("phase") != "ended":
-            return PlacementGroup(group["id"], [{}] * int(group.get("bundles") or 0))
+            return PlacementGroup(group["id"], None)
     raise ValueError(f"there is no placement group {placement_group_name!r}: it is not there yet, or was removed")
 
 
@@ -250,19 +250,21 @@ def get_current_placement_group() -> Optional[PlacementGroup]:
 
 
 def placement_group_table(placement_group: Optional[PlacementGroup] = None) -> Dict[str, Any]:
-    """Facts about a group, or about all groups by ID."""
+    """Facts about a group, or about all groups by ID: `bundles` by index, what each has; `bundles_to_node_id`, the node that each is at."""
     session = _session.current()
     if placement_group is not None:
         return _facts(session.query("group", placement_group.id).get("group") or {})
-    return {g["id"]: _facts(g) for g in session.query("groups").get("groups") or []}
+    ids = [g["id"] for g in session.query("groups").get("groups") or []]
+    return {i: _facts(session.query("group", i).get("group") or {}) for i in ids}
 
 
 def _facts(group: Dict[str, Any]) -> Dict[str, Any]:
     names = {"strictpack": "STRICT_PACK", "strictspread": "STRICT_SPREAD"}
-    strategy = group.get("strategy") or ""
+    strategy, specs = group.get("strategy") or "", list(enumerate(group.get("bundle_specs") or ()))
     return {
         "placement_group_id": group.get("id"), "name": group.get("name") or "", "state": _STATES.get(group.get("phase") or "", "PENDING"),
-        "strategy": names.get(strategy, strategy.upper()), "bundles": group.get("bundles"), "nodes": group.get("nodes") or [], "why": group.get("why") or "",
+        "strategy": names.get(strategy, strategy.upper()), "bundles": {i: b["resources"] for i, b in specs},
+        "bundles_to_node_id": {i: b["node"] for i, b in specs if b.get("node")}, "nodes": group.get("nodes") or [], "why": group.get("why") or "",
     }  # fmt: skip
 
 
