@@ -21,7 +21,7 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	e := c.entries[taskOf(m.Actor)]
-	if e != nil && e.actor == nil && p.kind == Owner && e.first != nil && c.home(e.first) == p {
+	if e != nil && p.kind == Owner && (e.actor == nil && e.first != nil && c.home(e.first) == p || e.actor != nil && e.actor.proxy && e.actor.worker.process == p) {
 		c.strayCall(p, m, f) // to one that lived here, and whose handle has come again
 		return
 	}
@@ -42,7 +42,7 @@ func (c *Core) onCall(p *process, f frame) {
 	case cl == nil:
 		c.refuse(p, "called with a shape that it did not define")
 		return
-	case m.Incarnation > a.incarnation:
+	case m.Incarnation > a.incarnation && !a.proxy: // which life a proxy is in, another agent knows
 		c.refuse(p, "called an actor's incarnation that was not yet")
 		return
 	}
@@ -106,7 +106,7 @@ func (a *actor) closeLanes(p *process) {
 func (c *Core) line(t *task) {
 	a := t.actor
 	switch next := a.entry.actor; {
-	case a.phase == fb.ActorPhaseDead && next != nil && next != a && next.proxy && t.lane != nil && t.owner.kind != Owner:
+	case next != nil && next != a && (a.phase == fb.ActorPhaseDead || a.proxy) && t.lane != nil && t.owner.kind != Owner:
 		c.redirect(t)
 		return
 	case a.phase == fb.ActorPhaseDead:
@@ -216,12 +216,12 @@ func (c *Core) failCall(t *task) {
 // its worker, after which it is made again if it may.
 func (c *Core) killActor(a *actor, force uint32) {
 	switch {
+	case a.phase == fb.ActorPhaseDead:
 	case a.proxy:
 		c.cancelAway(a.worker.process, a.id(), force, false)
-	case a.phase == fb.ActorPhaseDead:
 	case force == 0:
 		c.endGently(a)
-	case force == 2 && a.returns():
+	case force == 2 && (a.returns() || a.create.owner.kind == Owner): // what becomes of another agent's, that one decides
 		if a.worker != nil {
 			c.kill(a.worker, "it was killed")
 		}

@@ -62,7 +62,9 @@ func (c *Core) mayCancel(p *process, e *entry) bool {
 func (c *Core) cancelTask(t *task, force, recursive bool) {
 	if recursive {
 		t.recursive = true
-		// Children first: to end the parent is to forget whose they are.
+		// Children first: to end the parent is to forget whose they are. Chains are not looked at meanwhile: one that is found ends another child.
+		checking := c.checking
+		c.checking = true
 		for k := t.child; k != nil; {
 			next := k.elder
 			if k.kind != create {
@@ -70,6 +72,7 @@ func (c *Core) cancelTask(t *task, force, recursive bool) {
 			}
 			k = next
 		}
+		c.checking = checking
 	}
 	if t.kind == create {
 		return

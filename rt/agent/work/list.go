@@ -170,6 +170,8 @@ func (c *Core) explain(ref string) (jsonExplain, error) {
 	switch {
 	case e == nil:
 		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds a result of it, or never was here", ref)
+	case e.actor != nil && e.actor.proxy && e.actor.worker.host == nil:
+		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is another agent's, and %s", ref, e.actor.reason)}, nil
 	case e.actor != nil && e.actor.proxy:
 		return jsonExplain{"actor", ref, "", fmt.Sprintf("actor %s is another agent's: it came from node %s", ref, e.actor.worker.host.node)}, nil
 	case e.actor != nil && e.actor.create == nil:

@@ -446,6 +446,8 @@ func (p *peer) work() {
 		p.get()
 	case !p.h.calm && k == 5:
 		p.call()
+	case !p.h.calm && k == 6 && len(p.at.core.actors) < 4 && rng.IntN(4) == 0:
+		p.create()
 	default:
 		p.finish(j)
 	}

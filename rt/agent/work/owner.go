@@ -117,6 +117,8 @@ func (c *Core) regain(p *process, o *object) {
 	}
 	if a := o.entry.actor; a != nil && a.proxy {
 		c.endProxy(a)
+	} else if a != nil && a.phase == fb.ActorPhaseDead {
+		o.entry.actor = nil
 	}
 	c.lend(p, o)
 }
@@ -139,6 +141,7 @@ func (c *Core) receive(p *process, name id.Object) {
 		}
 		o = c.newObject(e, name.Index)
 		c.lose(o, "it was this node's, and is over")
+		o.lost = true
 		p.lent = append(p.lent, o)
 	case o == nil:
 		o = c.foreign(p, name)

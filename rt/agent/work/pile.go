@@ -38,8 +38,13 @@ const pileBlockSize = 64 << 10
 // piles tells whether a task that a process submits to a class is put on a pile. Only what has neither arguments to wait
 // for nor a deadline nor a parent, and one result, comes to nothing else than being run.
 func (c *Core) piles(p *process, m *fb.SubmitT, size int, cl *class) bool {
-	return p.kind == Driver && cl.queue.n >= c.cfg.Deep && m.Deps|m.Refs == 0 && m.Returns == 1 && m.Deadline == 0 && taskOf(m.Parent).IsZero() &&
-		c.piled+size <= c.cfg.Piled && c.pileOf(p, cl).last() < m.Task.Counter
+	if p.kind != Driver || m.Deps|m.Refs != 0 || m.Returns != 1 || m.Deadline != 0 || !taskOf(m.Parent).IsZero() || c.piled+size > c.cfg.Piled {
+		return false
+	}
+	if cl.queue.n < c.cfg.Deep && !slices.ContainsFunc(p.piles, func(x *pile) bool { return x.class == cl && x.n > 0 }) {
+		return false
+	}
+	return c.pileOf(p, cl).last() < m.Task.Counter
 }
 
 // pileOf gives the pile of a process for a class.

@@ -24,6 +24,9 @@ func (c *Core) proxy(e *entry) *actor {
 		table: &fb.CreateT{MaxPending: -1}, byCaller: map[laneKey]*lane{}, groups: []callGroup{{"", 1, 0}}, incarnation: 1}
 	if p.way == nil {
 		p.way = &host{agent: p.agent, node: p.node, job: p.job, process: p, known: map[*function]bool{}, methods: map[*function]bool{}, shapes: map[hostShape]uint32{}}
+		if h := c.hostOfProcess(p); h != nil { // what was said there is said
+			p.way.known, p.way.methods, p.way.shapes = h.known, h.methods, h.shapes
+		}
 	}
 	a.worker = &worker{host: p.way, process: p, job: p.job, actor: a, id: e.id}
 	p.way.actors = append(p.way.actors, a.worker)
@@ -99,7 +102,8 @@ func (c *Core) proxyState(p *process, m *fb.ActorStateT) {
 
 // endProxy forgets an actor that nobody here has a handle of any more, or that lives here from now on.
 func (c *Core) endProxy(a *actor) {
-	if h := a.worker.host; h != nil && a.worker.flight.n == 0 { // else calls are on the way, and end with it
+	waits := slices.ContainsFunc(a.lanes, func(l *lane) bool { return l.n > 0 })
+	if h := a.worker.host; h != nil && a.worker.flight.n == 0 && !waits { // else calls are on the way, and end with it
 		h.actors = slices.DeleteFunc(h.actors, func(w *worker) bool { return w == a.worker })
 	}
 	if a.entry.actor == a {

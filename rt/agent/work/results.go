@@ -141,6 +141,9 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	wire.PutResult(f.body, m)
 	if o != nil && o.state != objectPending {
 		c.sendAgain(t, o, last)
+		if t.streams() {
+			c.sentHome(t.owner, o)
+		}
 		c.strays++ // an item that the attempt before has brought, or an actor that was made again
 		return true
 	}
@@ -158,7 +161,7 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 
 // sendAgain tells another agent, for which each attempt is a task of its own, of a result that is here since one before.
 func (c *Core) sendAgain(t *task, o *object, last bool) {
-	if !t.owner.remote() || t.streams() {
+	if !t.owner.remote() {
 		return
 	}
 	frame := slices.Clone(o.value)

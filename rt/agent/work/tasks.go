@@ -262,7 +262,7 @@ func (c *Core) begin(t *task) {
 	if t.deadline != 0 {
 		c.at(t.deadline, timerTask, t.id(), 0, 0)
 	}
-	if t.parent != nil && t.parent.cancelled && t.recursive {
+	if t.parent != nil && t.parent.cancelled && t.recursive && t.kind != create {
 		c.cancelTask(t, false, true)
 		return
 	}
@@ -377,9 +377,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 	for i := first; i < n; i++ {
 		o := t.entry.object(i)
 		if o != nil && o.state != objectPending {
-			if n-first == 1 {
-				c.sendAgain(t, o, true)
-			}
+			c.sendAgain(t, o, i == n-1)
 			continue
 		}
 		flags := fb.ResultFlagError | fb.ResultFlagLast
@@ -403,7 +401,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 
 // newItem makes the object of a stream's next item.
 func (c *Core) newItem(t *task) *object {
-	o := c.newObject(t.entry, t.items)
+	o := c.renewed(t, t.items)
 	t.items++
 	if t.owner.gone {
 		c.drop(o)

@@ -98,13 +98,16 @@ func (c *Core) load(agent id.Agent) (n int) {
 		}
 	}
 	for _, h := range c.hosts {
+		if h.agent != agent {
+			continue
+		}
 		for _, w := range h.actors {
-			if h.agent == agent && w.actor.ending {
+			if w.actor.ending {
 				n--
 			}
 		}
 	}
-	return n
+	return max(n, 0)
 }
 
 // placeOf says where a shape's tasks may run only, "" for anywhere; home: on this node and no other.
