@@ -1,0 +1,90 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// ended tells whether an actor's worker at an agent was told to end.
+func (p *pair) ended(at int, worker id.Process) bool {
+	return slices.ContainsFunc(p.got[fmt.Sprintf("%c %d", 'a'+at, worker)], func(f frame) bool { return f.kind == fb.FrameTypeShutdown })
+}
+
+// Handles of an actor at the node where it lives for another one: given back to its owner they end nothing, held there they keep it.
+func TestHandlesBesideTheirActor(t *testing.T) {
+	p := newPair(t)
+	actor := p.create(0)
+	lives := p.worker(actor)
+	task := p.submit(nil, []id.Object{of(actor)})
+	w := p.worker(task)
+	p.result(task, []id.Object{of(actor)}, "and back")
+	if call := p.call(actor); p.ended(1, lives) || p.worker(call) != lives {
+		t.Fatal("its handle came home, and it ended")
+	}
+	p.release(0, 1, of(actor), 1)
+	p.release(0, 1, of(task), 0)
+	if p.ended(1, lives) {
+		t.Fatal("a task beside it holds a handle, and it ended")
+	}
+	p.release(1, w, of(actor), 1)
+	for _, f := range p.got[fmt.Sprintf("b %d", lives)] {
+		if f.kind == fb.FrameTypeCall {
+			p.say(1, lives, &fb.ResultT{Task: taskT(id.Task{Agent: 1, Process: 1, Counter: p.next}), Flags: uint32(fb.ResultFlagLast)}, nil)
+		}
+	}
+	if !p.ended(1, lives) {
+		t.Error("nobody has a handle, and it lives")
+	}
+}
+
+// A task at another node calls an actor of its owner's with a value of its own as an argument.
+func TestCallFromElsewhereWithAnArgument(t *testing.T) {
+	p := newPair(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+	actor := p.mint(0, 1)
+	p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 2, MaxPending: -1, Detached: true}, []byte("args"))
+	home := p.keys[0][1]
+	p.say(0, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+	task := p.submit(nil, []id.Object{of(actor)})
+	w := p.worker(task)
+	put := p.mint(1, w)
+	p.say(1, w, &fb.PutT{Object: objectT(of(put))}, []byte("its own"))
+	p.say(1, w, &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	call := p.mint(1, w)
+	p.say(1, w, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(p.errand[1]), Shape: 1, Returns: 1, Deps: 1}, objectBytes(of(put)))
+	if v := p.told(fmt.Sprintf("a %d", home), of(put)); v != "its own" {
+		t.Fatalf("the actor has %q as argument; %v", v, p.said)
+	}
+	p.say(0, home, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast)}, []byte("called"))
+	if v := p.told(fmt.Sprintf("b %d", w), of(call)); v != "called" {
+		t.Errorf("the caller is told %q", v)
+	}
+}
+
+// A worker that dies beside handles of its actor takes nothing from them: what its owner makes of the actor, they go on with.
+func TestActorThatMovesAway(t *testing.T) {
+	p := newPair(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+	actor := p.create(1)
+	task := p.submit(nil, []id.Object{of(actor)})
+	w := p.worker(task)
+	p.say(1, w, &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	p.step(0, Place{Group: groupOfPair, Gone: true}) // it can't be made again there
+	p.gone(1, p.worker(actor), "killed by signal 9")
+	call := p.mint(1, w)
+	p.say(1, w, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(p.errand[1]), Shape: 1, Returns: 1}, []byte("args"))
+	if v := p.told(fmt.Sprintf("b %d", w), of(call)); v != "" {
+		t.Fatalf("while it is made again the caller is told %q", v)
+	}
+	p.step(0, Grant{Group: groupOfPair, Resources: []Amount{{"CPU", one}}})
+	home := p.last[0]
+	p.say(0, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+	p.say(0, home, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast)}, []byte("called"))
+	if v := p.told(fmt.Sprintf("b %d", w), of(call)); v != "called" {
+		t.Errorf("when it lives elsewhere the caller is told %q; %v", v, p.said)
+	}
+}
