@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -22,18 +23,23 @@ func TestHandlesBesideTheirActor(t *testing.T) {
 	task := p.submit(nil, []id.Object{of(actor)})
 	w := p.worker(task)
 	p.result(task, []id.Object{of(actor)}, "and back")
+	p.release(1, w, of(actor), 1)
+	p.release(0, 1, of(task), 0)
 	if call := p.call(actor); p.ended(1, lives) || p.worker(call) != lives {
 		t.Fatal("its handle came home, and it ended")
 	}
+	task = p.submit(nil, []id.Object{of(actor)})
+	w = p.worker(task)
+	p.result(task, nil, "done")
 	p.release(0, 1, of(actor), 1)
-	p.release(0, 1, of(task), 0)
 	if p.ended(1, lives) {
 		t.Fatal("a task beside it holds a handle, and it ended")
 	}
 	p.release(1, w, of(actor), 1)
 	for _, f := range p.got[fmt.Sprintf("b %d", lives)] {
 		if f.kind == fb.FrameTypeCall {
-			p.say(1, lives, &fb.ResultT{Task: taskT(id.Task{Agent: 1, Process: 1, Counter: p.next}), Flags: uint32(fb.ResultFlagLast)}, nil)
+			m, _ := wire.Unmarshal(f.kind, f.body)
+			p.say(1, lives, &fb.ResultT{Task: m.(*fb.CallT).Task, Flags: uint32(fb.ResultFlagLast)}, nil)
 		}
 	}
 	if !p.ended(1, lives) {
@@ -62,6 +68,14 @@ func TestCallFromElsewhereWithAnArgument(t *testing.T) {
 	p.say(0, home, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast)}, []byte("called"))
 	if v := p.told(fmt.Sprintf("b %d", w), of(call)); v != "called" {
 		t.Errorf("the caller is told %q", v)
+	}
+
+	// A large value goes by itself, before the call.
+	large := id.Task{Agent: 2, Process: w, Counter: 9000}
+	p.step(0, &Frames{Process: p.errand[0], Bytes: frameOf(t, &fb.ResultT{Task: taskT(large), Flags: uint32(fb.ResultFlagLast | fb.ResultFlagNotTask)}, []byte("large"))})
+	p.step(0, &Frames{Process: p.errand[0], Bytes: frameOf(t, &fb.CallT{Task: taskT(id.Task{Agent: 2, Process: w, Counter: 9001}), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Returns: 1, Deps: 1}, objectBytes(of(large)))})
+	if v := p.told(fmt.Sprintf("a %d", home), of(large)); v != "large" {
+		t.Errorf("the actor has %q as a large argument; %v", v, p.said)
 	}
 }
 
