@@ -102,3 +102,18 @@ func TestActorThatMovesAway(t *testing.T) {
 		t.Errorf("when it lives elsewhere the caller is told %q; %v", v, p.said)
 	}
 }
+
+// A call that crosses the end of its actor is not sent back to who made it, which knows better by then.
+func TestCallThatCrossesTheEnd(t *testing.T) {
+	p := newPair(t)
+	actor := p.create(1)
+	task := p.submit(nil, []id.Object{of(actor)})
+	p.worker(task)
+	p.call(actor)
+	p.step(0, Place{Group: groupOfPair, Gone: true}) // it can't be made again there
+	p.gone(1, p.worker(actor), "killed by signal 9")
+	p.step(1, &Frames{Process: p.errand[1], Bytes: frameOf(t, &fb.CallT{Task: taskT(p.mint(0, 1)), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 1, Returns: 1}, nil)})
+	if n := p.cores[0].refused + p.cores[1].refused; n > 0 || len(p.cores[1].processes) == 0 {
+		t.Errorf("%d frames were refused: %v", n, p.said)
+	}
+}
