@@ -16,6 +16,7 @@
 //	LINT-13: every code that users see is in a table of docs/spec/errors.md (codes_test.go).
 //	LINT-14: at most five tests are in quarantine, each with its cause (quarantine_test.go).
 //	LINT-15: an invariant that a package names is cited by a test (invariants_test.go).
+//	LINT-16: nothing stands at the top of the tree but what is named here (top_test.go).
 //
 // A list of exceptions is part of its law: an entry that nothing needs any more fails, too.
 //

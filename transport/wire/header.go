@@ -17,7 +17,7 @@ type Header struct {
 	Type    Type
 	Class   Class
 	Flags   uint8
-	Message uint32 // the same in all fragments of one message
+	Message uint32 // the same in all fragments of one message; on a work connection the agent's place
 	Seq     uint64 // number of the frame in its session, 0: not part of a session
 	Corr    uint64 // ties a reply to its query, 0: none
 }
@@ -45,15 +45,13 @@ func ParseHeader(b []byte) (Header, error) {
 }
 
 // ParseWorkHeader is ParseHeader for a work connection: its frames are never cut, belong to no session, and
-// the body of a struct has its length.
+// the body of a struct has its length. Message is free for a hint there, which may be any number.
 func ParseWorkHeader(b []byte) (Header, error) {
 	h, err := parseHeader(b, MaxMessage, FlagDescriptor)
 	if err != nil {
 		return h, err
 	}
 	switch n := StructSize(h.Type); {
-	case h.Message != 0:
-		return malformed("message", uint64(h.Message), "belongs to fragments, which this connection has not")
 	case h.Seq != 0:
 		return malformed("seq", h.Seq, "belongs to a session, which this connection has not")
 	case n > 0 && h.Body != uint32(n):

@@ -36,8 +36,12 @@ func (c *Conn) Append(parts ...[]byte) error {
 	if err := c.roomLocked(); err != nil {
 		return err
 	}
+	first := c.filled == 0
 	for _, p := range parts {
 		c.appendLocked(p)
+	}
+	if first && c.polled != nil && c.filled >= wire.HeaderSize {
+		c.polled.poll.chain.name(c.fill[0].b)
 	}
 	return nil
 }
@@ -112,6 +116,9 @@ func (c *Conn) Flush() {
 	defer c.mu.Unlock()
 	if c.filled == 0 || c.flush {
 		return
+	}
+	if c.polled != nil {
+		c.polled.poll.chain.spoke(c)
 	}
 	if c.unix != nil && c.sending == 0 && !c.full && !c.finishing {
 		c.writeNowLocked()

@@ -19,6 +19,8 @@
 //	BATCH-5: Append and Flush never wait for the peer.
 //	BATCH-6: a descriptor comes out with the frame that it went in with, close-on-exec; none leaks.
 //	BATCH-7: Finish and Close send what was appended before, unless the peer does not read it in time.
+//	CHAIN-1: a chain is work that passes from process to process one at a time, and ends with the first word that does not.
+//	CHAIN-2: in a chain, and only there, the thread that polls keeps to a processor that it may use anyway, and frames name it.
 //
 // Ownership: a Conn has a writer goroutine, which ends with it, and a reader: a goroutine of its own, or a Poll, which
 // reads many on one (docs/adr/0010). Append, Flush, Finish and Cut may be

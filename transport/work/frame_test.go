@@ -144,7 +144,7 @@ func TestCheckRules(t *testing.T) {
 		{"a type of a later build", func(f Frame) { f[9] = 200 }, ""},
 		{"no class", func(f Frame) { f[10] = 9 }, "class"},
 		{"more fragments", func(f Frame) { f[11] = wire.FlagMore }, "flags"},
-		{"a fragment's number", func(f Frame) { f[12] = 1 }, "message"},
+		{"a place", func(f Frame) { f[12] = 1 }, ""},
 		{"a session's number", func(f Frame) { f[16] = 1 }, "seq"},
 		{"a correlation", func(f Frame) { f[24] = 1 }, ""},
 		{"a body too short", func(f Frame) { u32(f[4:], wire.SubmitSize-1) }, "Submit"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,8 @@ type Poll struct {
 	fd    int // of epoll
 	bell  int // an eventfd: it is to end
 	ended chan struct{}
+
+	chain chain
 
 	mu    sync.Mutex
 	conns map[int32]*Conn // by descriptor
@@ -58,8 +61,10 @@ func (p *Poll) run() {
 	defer close(p.ended)
 	events := make([]unix.EpollEvent, 64)
 	ready := make([]*Conn, len(events))
+	defer p.chain.release()
 	for {
-		n, err := unix.EpollWait(p.fd, events, -1)
+		began := time.Now()
+		n, err := unix.EpollWait(p.fd, events, p.chain.timeout())
 		if err == unix.EINTR {
 			continue
 		}
@@ -71,6 +76,11 @@ func (p *Poll) run() {
 			ready[i] = p.conns[events[i].Fd]
 		}
 		p.mu.Unlock()
+		var alone *Conn
+		if n == 1 {
+			alone = ready[0]
+		}
+		p.chain.heard(alone, time.Since(began))
 		for i := range n {
 			if int(events[i].Fd) == p.bell {
 				return

@@ -33,8 +33,8 @@ type process struct {
 	agent     id.Agent
 	node      string
 	lends     []*object // that it sent references to
-	early     bool      // it sent the value of an argument, which the next frame names
 	lent      []*object // of them, those that came for a frame which is being taken in
+	early     bool      // it sent the value of an argument, which the next frame names
 	nextActor id.Task
 	nextLife  uint32
 	fetches   []*fetch                    // of values that it told of

@@ -93,8 +93,11 @@ typedef struct {
     int fds[FDS];     /* for frames that name them */
     int fd_count;
     bool over;
+    uint32_t place; /* 1 + the processor that the last read named; 0: none */
     char why[160];
 } Incoming;
+
+struct pollfd;
 
 typedef struct Link {
     atomic_int shares;
@@ -126,6 +129,7 @@ typedef struct Link {
     Incoming in;          /* of whoever reads */
     atomic_int polls;     /* a waiter reads, and may sleep */
     int bell;             /* ends that sleep */
+    unsigned kept;        /* how often one waited at the place that the agent named */
 
     int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
     int told;             /* how many it told of those who slept */
@@ -199,6 +203,9 @@ Frame *link_withdraw(Link *, const uint8_t *task);
 
 /* Reads until the word is not what it was, for so many milliseconds at most, or until a signal comes. */
 void link_read(Link *, atomic_int *word, int was, int milliseconds);
+/* Its sleep: until there is something to read or the bell rings, for so long at most; near the agent while that says
+ * where it is, so that its word wakes no idle processor. */
+int link_wait(Link *, struct pollfd *, int milliseconds);
 /* Ends the sleep of who does. */
 void link_ring(Link *);
 /* Writes what was sent. 0: all, 1: not all yet (a full socket, a signal, another writer), -1: the socket is shut. */

@@ -232,10 +232,12 @@ static bool parse(Link *l) {
     pthread_mutex_lock(&l->lock);
     l->nearest = INT32_MAX;
     l->told = 0, l->slept = atomic_load(&l->hasty);
+    in->place = 0;
     for (int some = 0; good && size >= HEADER_SIZE; some++) {
         if (!(good = parse_header(l, p))) break;
         uint32_t length = get32(p), body = get32(p + 4);
         if (size - HEADER_SIZE < length) break;
+        if (!some) in->place = get32(p + 12);
         int fd = -1;
         if (p[11]) {
             if (!in->fd_count || body != length) {
@@ -340,7 +342,7 @@ void link_read(Link *l, atomic_int *word, int was, int milliseconds) {
     int room;
     for (int left = milliseconds; !back && left >= 0; left = (int)(end - now())) {
         atomic_store(&l->polls, 1);
-        int n = atomic_load(word) == was ? poll(p, 2, left) : 0;
+        int n = atomic_load(word) == was ? link_wait(l, p, left) : 0;
         atomic_store(&l->polls, 0);
         if (n <= 0) break;
         uint64_t rung;
