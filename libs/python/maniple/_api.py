@@ -92,19 +92,22 @@ def wait(
         raise TypeError(f"wait() takes a list of references, not a {type(ray_waitables).__name__}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout can't be negative: {timeout}")
-    for ref in ray_waitables:
-        if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
-            raise TypeError(f"wait() takes references, and one of the list is a {type(ref).__name__}")
-    session = _session._session or _session.current()
-    if not ray_waitables:
-        return [], []
-    if len(set(ray_waitables)) != len(ray_waitables):
-        raise ValueError("wait() takes each reference once")
+    session = _session.attached()
+    there = None if session is None else session.table.readiness(ray_waitables)
+    if there is None:
+        for ref in ray_waitables:
+            if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
+                raise TypeError(f"wait() takes references, and one of the list is a {type(ref).__name__}")
+        if not ray_waitables:
+            _session.current()
+            return [], []
+        if len(set(ray_waitables)) != len(ray_waitables):
+            raise ValueError("wait() takes each reference once")
     if num_returns <= 0:
         raise ValueError(f"num_returns must be at least 1, not {num_returns}")
     if num_returns > len(ray_waitables):
         raise ValueError(f"num_returns {num_returns} is more than the {len(ray_waitables)} references")
-    return session.wait(ray_waitables, num_returns, timeout)
+    return (session or _session.current()).wait(ray_waitables, num_returns, timeout, there)
 
 
 def kill(actor: Any, *, no_restart: bool = True) -> None:

@@ -140,7 +140,7 @@ class Executor:
             deps.append(values.decode(dep.format, payload, dep.refs))
         if job.format != wire.PICKLE:
             raise exceptions.SystemFault(f"arguments of format {job.format} are not for Python")
-        args, kwargs = values.load_pickle(job.payload, job.refs, deps)
+        args, kwargs = values.load_arguments(job.payload, job.refs, deps)
         retry = kwargs.pop(RETRY_TYPES, None)
         return args, kwargs, retry
 

@@ -47,14 +47,17 @@ class WorkerSession(Session):
     # What comes, on the reader thread with the table locked.
 
     def unknown_result_locked(self, key: bytes, value: Value) -> None:
-        if key[: wire.TASK_SIZE] in self.streams:
+        if self.streams and key[: wire.TASK_SIZE] in self.streams:
             super().unknown_result_locked(key, value)
         else:
             if value.flags & wire.LOCATED:
                 value = self.located_locked(key, value)
             # An argument of a task that comes next; or what a dropped reference was to, which nobody claims.
-            dep = self._deps.setdefault(key, [value, 0, True])
-            dep[0], dep[2] = value, True
+            dep = self._deps.get(key)
+            if dep is None:
+                self._deps[key] = [value, 0, True]
+            else:
+                dep[0], dep[2] = value, True
 
     def placed_locked(self, key: bytes, before: Any) -> Any:
         ref = super().placed_locked(key, before)

@@ -132,3 +132,35 @@ def test_random_bytes_are_values_or_errors():
             cbor.loads(rng.randbytes(rng.randrange(30)))
         except wire.ProtocolError:
             pass
+
+
+def test_arrays_of_all_makes_come_back_as_they_were():
+    np = pytest.importorskip("numpy")
+    arrays = [
+        np.arange(10), np.zeros((0, 3)), np.array(5.0), np.ones((3, 4), ">f8"), np.arange(12).reshape(3, 4).T, np.asfortranarray(np.ones((3, 4))),
+        np.array(["a", "bc"]), np.array([1, None], dtype=object), np.zeros(3, dtype=[("x", "i4")]), np.array(["2020-01-01"], dtype="M8[D]"), np.arange(10)[::2],
+        np.ones(3, bool), np.ma.array([1, 2]), np.ones((3, 4)), np.ones((4, 3)), np.ones(12), np.ones(12, "f4"),
+        np.ones(2, np.dtype("i4", metadata={"unit": "m"})), np.ones(2, "i4"),
+    ]  # fmt: skip
+    fixed = np.arange(5)
+    fixed.flags.writeable = False
+    for array in arrays + [fixed, np.arange(5)]:
+        for _ in range(2):
+            encoded = values.encode(array)
+            assert encoded.size == len(encoded.payload)
+            back = values.decode(encoded.format, encoded.payload, encoded.refs)
+            assert type(back) is type(array) and back.dtype == array.dtype and back.dtype.metadata == array.dtype.metadata and back.shape == array.shape
+            assert (back == array).all()
+    one = np.arange(5)
+    before = values.encode(one).payload
+    one[0] = 7  # what is kept has none of its bytes
+    assert values.decode(wire.PICKLE, values.encode(one).payload)[0] == 7 and values.decode(wire.PICKLE, before)[0] == 0
+
+
+def test_many_shapes_of_arrays_are_not_kept_for_ever():
+    np = pytest.importorskip("numpy")
+    from maniple._core import arrays
+
+    for n in range(3 * arrays._MOST):
+        values.encode(np.zeros(n))
+    assert len(arrays._metas) <= arrays._MOST

@@ -32,7 +32,7 @@ class Worker:
         task = wire.TASK.pack(7, 99, self.count)
         payload = b"".join(key + b"\0\0\0\0" for key in deps)
         if deps:
-            payload += values.encode((tuple(values.Dep(i) for i in range(len(deps))), {}), True).payload
+            payload += values.encode(((None,) * len(deps), {}, list(range(len(deps))), {})).payload
         else:
             payload += values.encode((args, {})).payload
         self.peer.send(wire.SUBMIT.pack(len(payload), 0, task, wire.NO_TASK, self.numbers[name], 1, 0, 0, 0, 1, returns, len(deps), 0, wire.PICKLE) + payload)

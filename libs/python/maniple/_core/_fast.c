@@ -14,11 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 1, SLICE = 100, FLUSH_AT = 64 };
+enum { INTERFACE = 2, SLICE = 100, FLUSH_AT = 64 };
 
-PyObject *value_type, *pending, *loads, *nothing;
+PyObject *value_type, *pending, *loads, *nothing, *there[2];
 PyTypeObject *RefType, *GateType;
-static PyObject *reference_type, *descriptor_type;
+PyObject *reference_type;
+static PyObject *descriptor_type;
 static PyTypeObject *LinkType;
 
 void free_object(PyObject *self) {
@@ -66,7 +67,7 @@ static int slice_of(double deadline) {
 
 /* References. */
 
-static PyObject *ref_make(PyTypeObject *type, Link *l, const uint8_t *key) {
+PyObject *ref_make(PyTypeObject *type, Link *l, const uint8_t *key) {
     PyObject *self = ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self) return NULL;
     RefObject *ref = (RefObject *)self;
@@ -110,7 +111,7 @@ static PyObject *ref_compare(PyObject *a, PyObject *b, int op) {
     return PyBool_FromLong(same == (op == Py_EQ));
 }
 
-static Py_hash_t ref_hash(PyObject *self) {
+Py_hash_t ref_hash(PyObject *self) {
     const uint8_t *k = ((RefObject *)self)->key;
     uint64_t h = (get64(k + 8) + get32(k + 16)) * 0x9E3779B97F4A7C15u ^ get64(k);
     h ^= h >> 31;
@@ -458,6 +459,39 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
     return (PyObject *)ref;
 }
 
+/* The references to the results of a task that gives several: they are awaited. */
+static PyObject *py_expect(PyObject *self, PyObject *args) {
+    Link *l = link_of(self);
+    const char *task;
+    Py_ssize_t size;
+    unsigned count;
+    if (!PyArg_ParseTuple(args, "y#I", &task, &size, &count)) return NULL;
+    if (size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, size);
+    uint8_t key[KEY_SIZE];
+    memcpy(key, task, TASK_SIZE);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (unsigned i = 0; list && i < count; i++) {
+        put32(key + TASK_SIZE, i);
+        PyObject *ref = ref_make((PyTypeObject *)reference_type, NULL, key);
+        if (!ref || PyList_SetItem(list, (Py_ssize_t)i, ref)) {
+            Py_CLEAR(list);
+            break;
+        }
+        if (link_inert(l)) continue;
+        hold(l);
+        Entry *e = link_add(l, key);
+        if (e) e->size = count;
+        let_go(l);
+        if (!e) {
+            Py_CLEAR(list);
+            return PyErr_NoMemory();
+        }
+        ((RefObject *)ref)->link = l;
+        link_share(l);
+    }
+    return list;
+}
+
 static PyObject *py_submit(PyObject *self, PyObject *args) {
     PyObject *frame, *payload;
     if (!PyArg_ParseTuple(args, "SS", &frame, &payload)) return NULL;
@@ -701,7 +735,7 @@ static PyObject *py_withdraw(PyObject *self, PyObject *task) {
 static PyMethodDef link_methods[] = {
     {"start", py_start, METH_NOARGS, NULL}, {"close", py_close, METH_VARARGS, NULL}, {"forget", py_forget, METH_NOARGS, NULL}, {"fate", py_fate, METH_O, NULL},
     {"send", py_send, METH_O, NULL}, {"enqueue", py_enqueue, METH_O, NULL}, {"flush", py_flush, METH_NOARGS, NULL}, {"mint", py_mint, METH_NOARGS, NULL},
-    {"spend", py_spend, METH_VARARGS, NULL}, {"credited", py_credited, METH_VARARGS, NULL}, {"grant", py_grant, METH_VARARGS, NULL}, {"submit", py_submit, METH_VARARGS, NULL},
+    {"spend", py_spend, METH_VARARGS, NULL}, {"credited", py_credited, METH_VARARGS, NULL}, {"grant", py_grant, METH_VARARGS, NULL}, {"submit", py_submit, METH_VARARGS, NULL}, {"expect", py_expect, METH_VARARGS, NULL},
     {"call", py_call, METH_VARARGS, NULL}, {"result", py_result, METH_VARARGS, NULL}, {"append", py_append, METH_O, NULL}, {"dropped", py_dropped, METH_NOARGS, NULL}, {"take", py_take, METH_VARARGS, NULL},
     {"put", py_put, METH_O, NULL}, {"get", py_get, METH_NOARGS, NULL}, {"empty", py_empty, METH_NOARGS, NULL}, {"begun", py_begun, METH_O, NULL},
     {"ended", py_ended, METH_O, NULL}, {"withdraw", py_withdraw, METH_O, NULL}, {NULL, NULL, 0, NULL},
@@ -714,10 +748,10 @@ static PyType_Spec link_spec = {"maniple._core._fast.Link", sizeof(LinkObject), 
 
 static PyObject *setup(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *reference, *descriptor, *value, *state, *load, *none;
-    if (!PyArg_ParseTuple(args, "OOOOOS", &reference, &descriptor, &value, &state, &load, &none)) return NULL;
-    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &loads, &nothing};
-    PyObject *from[] = {reference, descriptor, value, state, load, none};
+    PyObject *reference, *descriptor, *value, *state, *ready, *fetching, *load, *none;
+    if (!PyArg_ParseTuple(args, "OOOOOOOS", &reference, &descriptor, &value, &state, &ready, &fetching, &load, &none)) return NULL;
+    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there[0], &there[1], &loads, &nothing};
+    PyObject *from[] = {reference, descriptor, value, state, ready, fetching, load, none};
     for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
         Py_INCREF(from[i]);
         Py_XDECREF(*to[i]);
@@ -726,7 +760,27 @@ static PyObject *setup(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyMethodDef functions[] = {{"setup", setup, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyObject *heads(PyObject *module, PyObject *refs) {
+    (void)module;
+    PyObject *list = PySequence_List(refs);
+    Py_ssize_t count = list ? PyList_Size(list) : 0;
+    PyObject *made = list ? PyBytes_FromStringAndSize(NULL, count * SIZE(object_id)) : NULL;
+    char *p = made ? PyBytes_AsString(made) : NULL;
+    for (Py_ssize_t i = 0; made && i < count; i++, p += SIZE(object_id)) {
+        PyObject *ref = PyList_GetItem(list, i);
+        if (!PyObject_TypeCheck(ref, RefType)) {
+            Py_CLEAR(made);
+            PyErr_Format(PyExc_TypeError, "a reference is wanted, not a %R", Py_TYPE(ref));
+            break;
+        }
+        memset(p, 0, SIZE(object_id));
+        memcpy(p, ((RefObject *)ref)->key, KEY_SIZE);
+    }
+    Py_XDECREF(list);
+    return made;
+}
+
+static PyMethodDef functions[] = {{"setup", setup, METH_VARARGS, NULL}, {"heads", heads, METH_O, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_fast", "See _fast.pyi.", -1, functions, NULL, NULL, NULL, NULL};
 
 static int add_type(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **type) {

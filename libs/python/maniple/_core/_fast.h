@@ -41,7 +41,8 @@ int gate_arrived(Gate *, bool failed);
 /* true: open. Sleeps at most so many milliseconds, or until a signal comes. hasty: for little, from its link. */
 bool gate_sleep(Gate *, bool hasty, int milliseconds);
 
-/* What is known of the one result of a task that this process submitted. */
+/* What is known of a result of a task that this process submitted. While it is awaited, size is how many the task has,
+ * 0: one. */
 typedef struct {
     uint8_t key[KEY_SIZE];
     uint8_t state; /* EMPTY, AWAITED, HERE */
@@ -181,6 +182,8 @@ void link_shut(Link *);
 int link_put(Link *, const uint8_t *, size_t);
 void link_sent(Link *);
 void link_release_dropped(Link *);
+/* Says that an object is held here no more, and how often it had been delivered. */
+int link_release(Link *, const uint8_t *key, uint32_t deliveries);
 int link_drop_key(Link *, const uint8_t *key, size_t size);
 Entry *link_find(Link *, const uint8_t *key);
 Entry *link_add(Link *, const uint8_t *key);

@@ -1,12 +1,15 @@
 """The C extension: a connection without the interpreter. See _fast.h for how it works, native for who uses it."""
 
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
 
-def setup(reference: type, descriptor: type, value: type, pending: Any, loads: Any, none: bytes) -> None:
-    """Tells the types of a reference, of a descriptor that came, of a value; the state of a result that is awaited;
-    pickle's loads; and the envelope of None. Once, before all else."""
+def setup(reference: type, descriptor: type, value: type, pending: Any, ready: Any, fetching: Any, loads: Any, none: bytes) -> None:
+    """Tells the types of a reference, of a descriptor that came, of a value; the states of a result that is awaited, and of what is there without
+    its value; pickle's loads; and the envelope of None. Once, before all else."""
+
+def heads(refs: Iterable["Ref"]) -> bytes:
+    """As references.heads."""
 
 class Link:
     """One connection. A fork's child has an inert one, on which nothing does anything."""
@@ -32,6 +35,8 @@ class Link:
         """Sends a Submit with one result, whose ID and length it writes. Gives the reference; None without credit."""
     def call(self, frame: bytes, payload: bytes, sequence: int, incarnation: int) -> Any:
         """The same with a Call."""
+    def expect(self, task: bytes, count: int) -> List[Ref]:
+        """The references to the results of a task that has several."""
     def spend(self, size: int) -> int:
         """0: it is spent, or the connection is closed; else what credited() takes."""
     def credited(self, was: int, timeout: Optional[float] = None) -> bool:
@@ -97,3 +102,11 @@ class Entries:
     def unregister(self, gate: Any, keys: Sequence[Any]) -> None: ...
     def close(self) -> None:
         """Opens all gates."""
+    def awaited(self, task: bytes, count: int) -> List[bytes]:
+        """See table.Table.awaited_locked."""
+    def readiness(self, refs: Sequence[Any]) -> Optional[bytes]:
+        """A byte for each reference, 1: its object is there; None if they are not all references, known, and different."""
+    def delivered(self, payload: bytes, count: int, deliveries: Dict[bytes, int], remote: Any) -> List[Optional[Ref]]:
+        """See table.Table.delivered_locked. remote: the entry of what nobody has asked for."""
+    def release(self, keys: List[bytes], more: Dict[bytes, int], deliveries: Dict[bytes, int], promises: Dict[bytes, Any], sequences: Dict[bytes, Any]) -> List[bytes]:
+        """Forgets keys that none of the dicts but deliveries has, and says so; gives the others. See references.Held."""

@@ -143,7 +143,7 @@ void frame_free(Frame *f) {
 /* The table: open addressing, and what is behind a gap moves up when something goes. */
 
 static size_t home(const Link *l, const uint8_t *key) {
-    uint64_t h = get64(key + 8) * 0x9E3779B97F4A7C15u ^ get64(key) * 0xC2B2AE3D27D4EB4Fu ^ (uint64_t)get32(key + 16) << 17;
+    uint64_t h = get64(key + 8) * 0x9E3779B97F4A7C15u ^ get64(key) * 0xC2B2AE3D27D4EB4Fu ^ get32(key + 16) * 0x165667B19E3779F9u;
     return (size_t)(h ^ h >> 29) & (l->slots - 1);
 }
 
@@ -186,7 +186,7 @@ Entry *link_add(Link *l, const uint8_t *key) {
 }
 
 void link_remove(Link *l, Entry *e) {
-    if (e->size > sizeof e->bytes.small) free(e->bytes.large);
+    if (e->state == HERE && e->size > sizeof e->bytes.small) free(e->bytes.large);
     size_t gap = (size_t)(e - l->table), at = gap, mask = l->slots - 1;
     for (;;) {
         l->table[gap].state = EMPTY;
@@ -214,6 +214,13 @@ static int drop_into(Dropped **array, size_t *count, size_t *room, const uint8_t
     return 0;
 }
 
+int link_release(Link *l, const uint8_t *key, uint32_t deliveries) {
+    uint8_t body[SIZE(release)] = {0};
+    memcpy(body, key, KEY_SIZE);
+    put32(body + AT(release, deliveries), deliveries);
+    return put_small(l, MANIPLE_RELEASE, body, sizeof body);
+}
+
 int link_drop_key(Link *l, const uint8_t *key, size_t size) { return drop_into(&l->dropped, &l->drops, &l->drop_room, key, size); }
 
 void link_release_dropped(Link *l) {
@@ -224,10 +231,8 @@ void link_release_dropped(Link *l) {
             drop_into(&l->others, &l->other, &l->other_room, d->key, d->size);
             continue;
         }
-        uint8_t body[SIZE(release)] = {0};
-        memcpy(body, d->key, KEY_SIZE);
         link_remove(l, e);
-        if (!l->closed) put_small(l, MANIPLE_RELEASE, body, sizeof body);
+        if (!l->closed) link_release(l, d->key, 0);
     }
     l->drops = 0;
 }
@@ -351,9 +356,11 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
     uint32_t size = length - body;
     if (body != SIZE(result) || size > l->inline_limit || get32(bytes + AT(result, refs)) || get32(bytes + AT(result, format)) > UINT16_MAX) return false;
     uint32_t flags = get32(bytes + AT(result, flags));
-    if (!(flags & MANIPLE_RESULT_FLAG_LAST) || flags & MANIPLE_RESULT_FLAG_LOCATED || flags > UINT8_MAX) return false;
+    if (flags & MANIPLE_RESULT_FLAG_LOCATED || flags > UINT8_MAX) return false;
     Entry *e = link_find(l, bytes);
     if (!e || e->state != AWAITED) return false;
+    bool last = flags & MANIPLE_RESULT_FLAG_LAST, many = e->size;
+    if (many ? last && flags & MANIPLE_RESULT_FLAG_ERROR : !last) return false; /* an error is that of all which have not come */
     uint8_t *to = e->bytes.small;
     if (size > sizeof e->bytes.small && !(to = e->bytes.large = malloc(size))) return false;
     memcpy(to, bytes + body, size);
@@ -368,7 +375,7 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
         if (left <= 0 && hasty) l->told++;
         e->gate = NULL;
     }
-    return true;
+    return !(many && last); /* Python counts tasks of several results */
 }
 
 bool link_is_work(uint16_t kind, const uint8_t *bytes, uint32_t body) {

@@ -24,7 +24,7 @@ typedef struct {
     Gate gate;
 } GateObject;
 
-extern PyObject *value_type, *pending, *loads, *nothing; /* see setup in _fast.pyi */
+extern PyObject *value_type, *reference_type, *pending, *loads, *nothing, *there[2]; /* see setup in _fast.pyi */
 extern PyTypeObject *RefType, *GateType;
 
 static inline Link *link_of(PyObject *self) { return ((LinkObject *)self)->link; }
@@ -32,6 +32,9 @@ static inline void hold(Link *l) { pthread_mutex_lock(&l->lock); }
 static inline void let_go(Link *l) { pthread_mutex_unlock(&l->lock); }
 
 void free_object(PyObject *self);
+/* link: who counts it; NULL: nobody. */
+PyObject *ref_make(PyTypeObject *type, Link *link, const uint8_t *key);
+Py_hash_t ref_hash(PyObject *ref);
 /* Of a bytes object; size 0: any. NULL with an error. */
 const uint8_t *bytes_of(PyObject *object, Py_ssize_t size, const char *what);
 extern PyTypeObject *JobType;

@@ -339,9 +339,163 @@ static PyObject *py_close(PyObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+/* Which results of a task are awaited, as keys. */
+static PyObject *py_awaited(PyObject *self, PyObject *args) {
+    Link *l = link_of(entries_of(self)->link);
+    const char *task;
+    Py_ssize_t size;
+    unsigned count;
+    if (!PyArg_ParseTuple(args, "y#I", &task, &size, &count)) return NULL;
+    if (size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, size);
+    uint8_t key[KEY_SIZE];
+    memcpy(key, task, TASK_SIZE);
+    PyObject *list = PyList_New(0);
+    for (unsigned i = 0; list && i < count; i++) {
+        put32(key + TASK_SIZE, i);
+        bool own = false, awaited = false;
+        if (!link_inert(l)) {
+            hold(l);
+            Entry *e = link_find(l, key);
+            own = e, awaited = e && e->state == AWAITED;
+            let_go(l);
+        }
+        if (own && !awaited) continue;
+        PyObject *name = PyBytes_FromStringAndSize((const char *)key, KEY_SIZE);
+        if (name && !own) awaited = PyDict_GetItemWithError(entries_of(self)->others, name) == pending;
+        if (!name || PyErr_Occurred() || (awaited && PyList_Append(list, name))) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+/* Whether the object of a reference is there; -1: nobody knows of it, -2: an error. */
+static int is_there(EntriesObject *entries, const uint8_t *key) {
+    Link *l = link_of(entries->link);
+    if (!link_inert(l)) {
+        hold(l);
+        Entry *e = link_find(l, key);
+        int state = e ? e->state : EMPTY;
+        let_go(l);
+        if (state != EMPTY) return state == HERE;
+    }
+    PyObject *name = PyBytes_FromStringAndSize((const char *)key, KEY_SIZE);
+    PyObject *entry = name ? PyDict_GetItemWithError(entries->others, name) : NULL;
+    Py_XDECREF(name);
+    if (!entry) return PyErr_Occurred() ? -2 : -1;
+    return Py_TYPE(entry) != Py_TYPE(pending) || entry == there[0] || entry == there[1];
+}
+
+/* Whether an object is among those that were seen, by number: open addressing, 1 + number in a slot. */
+static bool again(uint32_t *slots, size_t mask, PyObject *refs, Py_ssize_t i) {
+    const uint8_t *key = key_at(refs, i);
+    for (size_t at = (size_t)ref_hash(item_of(refs, i)) & mask;; at = (at + 1) & mask) {
+        if (!slots[at]) {
+            slots[at] = (uint32_t)i + 1;
+            return false;
+        }
+        if (!memcmp(key_at(refs, (Py_ssize_t)slots[at] - 1), key, KEY_SIZE)) return true;
+    }
+}
+
+/* A byte for each of some references, 1: its object is there. None: not all are references, known and different. */
+static PyObject *py_readiness(PyObject *self, PyObject *refs) {
+    Py_ssize_t count = PyList_Check(refs) || PyTuple_Check(refs) ? count_of(refs) : 0;
+    if (!count || count > INT32_MAX / 4) Py_RETURN_NONE;
+    size_t room = 4;
+    while (room < 2 * (size_t)count) room *= 2;
+    uint32_t *slots = calloc(room, sizeof *slots);
+    PyObject *made = slots ? PyBytes_FromStringAndSize(NULL, count) : PyErr_NoMemory();
+    char *to = made ? PyBytes_AsString(made) : NULL;
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        PyObject *ref = item_of(refs, i);
+        int state = (PyObject *)Py_TYPE(ref) != reference_type || again(slots, room - 1, refs, i) ? -1 : is_there(entries_of(self), ((RefObject *)ref)->key);
+        if (state < 0) Py_CLEAR(made);
+        else to[i] = (char)state;
+    }
+    free(slots);
+    if (made || PyErr_Occurred()) return made;
+    Py_RETURN_NONE;
+}
+
+/* References that came, each with a delivery counted; None for those that Python has to see to: they are known. */
+static PyObject *py_delivered(PyObject *self, PyObject *args) {
+    PyObject *payload, *deliveries, *remote;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "OnO!O", &payload, &count, &PyDict_Type, &deliveries, &remote)) return NULL;
+    const uint8_t *p = bytes_of(payload, 0, NULL);
+    if (!p) return NULL;
+    if (count < 0 || count > PyBytes_Size(payload) / (Py_ssize_t)SIZE(object_id)) return PyErr_Format(PyExc_ValueError, "%zd references in %zd bytes", count, PyBytes_Size(payload));
+    PyObject *one = PyLong_FromLong(1), *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list && i < count; i++, p += SIZE(object_id)) {
+        PyObject *name = PyBytes_FromStringAndSize((const char *)p, KEY_SIZE), *ref = Py_None;
+        int known = name ? entries_contains(self, name) : -1;
+        if (!known) known = PyDict_Contains(deliveries, name);
+        if (known > 0) Py_INCREF(ref);
+        else if (known || PyDict_SetItem(entries_of(self)->others, name, remote) || PyDict_SetItem(deliveries, name, one)) ref = NULL;
+        else ref = ref_make((PyTypeObject *)reference_type, link_of(entries_of(self)->link), p);
+        Py_XDECREF(name);
+        if (!ref || PyList_SetItem(list, i, ref)) Py_CLEAR(list);
+    }
+    Py_XDECREF(one);
+    return list;
+}
+
+/* Whether somebody else counts a key: it is in one of these. -1: an error. */
+static int counted(PyObject *name, PyObject *more, PyObject *promises, PyObject *sequences) {
+    int found = PyDict_Contains(more, name);
+    if (!found && PyDict_Size(promises)) found = PyDict_Contains(promises, name);
+    if (!found && PyDict_Size(sequences)) {
+        PyObject *task = PyBytes_FromStringAndSize(PyBytes_AsString(name), TASK_SIZE);
+        found = task ? PyDict_Contains(sequences, task) : -1;
+        Py_XDECREF(task);
+    }
+    return found;
+}
+
+/* The deliveries of an object, which go with it. -1: an error. */
+static long long taken(PyObject *deliveries, PyObject *name) {
+    PyObject *count = PyDict_GetItemWithError(deliveries, name);
+    if (!count) return PyErr_Occurred() ? -1 : 0;
+    long long many = PyLong_AsLongLong(count);
+    return many < 0 || PyDict_DelItem(deliveries, name) ? -1 : many;
+}
+
+/* Forgets what was dropped and tells the agent. Gives those keys that Python has to see to. */
+static PyObject *py_release(PyObject *self, PyObject *args) {
+    Link *l = link_of(entries_of(self)->link);
+    PyObject *keys, *more, *deliveries, *promises, *sequences, *others = entries_of(self)->others;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!", &PyList_Type, &keys, &PyDict_Type, &more, &PyDict_Type, &deliveries, &PyDict_Type, &promises, &PyDict_Type, &sequences)) return NULL;
+    PyObject *rest = PyList_New(0);
+    for (Py_ssize_t i = 0; rest && i < PyList_Size(keys); i++) {
+        PyObject *name = PyList_GetItem(keys, i);
+        bool whole = PyBytes_Check(name) && PyBytes_Size(name) == KEY_SIZE;
+        int elsewhere = whole ? counted(name, more, promises, sequences) : 1;
+        if (elsewhere) {
+            if (elsewhere < 0 || PyList_Append(rest, name)) Py_CLEAR(rest);
+            continue;
+        }
+        long long delivered = taken(deliveries, name);
+        if (delivered >= 0 && PyDict_Contains(others, name) > 0) PyDict_DelItem(others, name);
+        if (delivered < 0 || PyErr_Occurred()) {
+            Py_CLEAR(rest);
+            break;
+        }
+        if (link_inert(l)) continue;
+        hold(l);
+        int failed = l->closed ? 0 : link_release(l, (const uint8_t *)PyBytes_AsString(name), (uint32_t)delivered);
+        let_go(l);
+        if (failed) {
+            Py_CLEAR(rest);
+            return PyErr_NoMemory();
+        }
+    }
+    return rest;
+}
+
 static PyMethodDef entries_methods[] = {
     {"get", py_get, METH_VARARGS, NULL}, {"pop", py_pop, METH_VARARGS, NULL}, {"setdefault", py_setdefault, METH_VARARGS, NULL}, {"adopt", py_adopt, METH_O, NULL},
     {"fetch", py_fetch, METH_O, NULL}, {"register", py_register, METH_VARARGS, NULL}, {"unregister", py_unregister, METH_VARARGS, NULL}, {"close", py_close, METH_NOARGS, NULL},
+    {"awaited", py_awaited, METH_VARARGS, NULL}, {"readiness", py_readiness, METH_O, NULL}, {"delivered", py_delivered, METH_VARARGS, NULL}, {"release", py_release, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot entries_slots[] = {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from maniple._core import frames, table, values, wire
+from maniple._core import frames, references, table, values, wire
 from maniple._core.references import Held, ObjectRef
 from maniple._core.slabs import Slabs
 from maniple._core.table import Table, Value
 from maniple._core.wire import key_of
 
-_PAD = bytes(wire.OBJECT_SIZE - wire.KEY_SIZE)
 _pack_put = wire.PUT.pack
 
 
@@ -37,8 +36,10 @@ class Giving:
         return self.held.made(key)
 
     def put_encoded(self, key: bytes, encoded: values.Encoded) -> None:
-        self._deliver_promised(encoded.refs)
-        heads = b"".join([r.binary() + _PAD for r in encoded.refs])
+        heads = b""
+        if encoded.refs:
+            self._deliver_promised(encoded.refs)
+            heads = references.heads(encoded.refs)
         if self.shared(encoded):
             self.spend(len(heads))
             place = self.seal(key, encoded, heads)
@@ -46,11 +47,11 @@ class Giving:
                 value = self.located_locked(key, Value(wire.NOT_TASK | wire.LOCATED, encoded.format, tuple(encoded.refs), place))
                 self._entries[key] = table.READY if value.flags & wire.LOCATED else value
             return
-        size = len(heads) + len(encoded.payload)
+        payload, refs = encoded.payload, encoded.refs
+        size = len(heads) + len(payload)
         self.spend(size)
-        small = len(encoded.payload) <= self.inline_limit
-        self._entries[key] = Value(8, encoded.format, tuple(encoded.refs), encoded.payload) if small else table.READY
-        self.connection.send(_pack_put(size, 0, key, encoded.format, len(encoded.refs)) + heads + encoded.payload)
+        self._entries[key] = Value(wire.NOT_TASK, encoded.format, tuple(refs), payload) if len(payload) <= self.inline_limit else table.READY
+        self.connection.send(b"".join((_pack_put(size, 0, key, encoded.format, len(refs)), heads, payload)))
 
     def shared(self, encoded: values.Encoded) -> bool:
         """A value goes through shared memory."""
@@ -82,31 +83,17 @@ class Giving:
         """
         if not args and not kwargs and not pinned:
             return 0, 0, values.EMPTY
-        deps, encoded = self._encode_arguments(args, kwargs)
+        deps, encoded = values.encode_arguments(args, kwargs)
         if self.shared(encoded):
             args = tuple([self._apart(v, kept) for v in args])
             kwargs = {k: self._apart(v, kept) for k, v in kwargs.items()}
             if kept:
-                deps, encoded = self._encode_arguments(args, kwargs)
+                deps, encoded = values.encode_arguments(args, kwargs)
         refs = [*deps, *encoded.refs, *pinned]
         if not refs:
             return 0, 0, encoded.payload
         self._deliver_promised(refs)
-        return len(deps), len(refs) - len(deps), b"".join([r.binary() + _PAD for r in refs]) + encoded.payload
-
-    def _encode_arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> "Tuple[Dict[ObjectRef, int], values.Encoded]":
-        """Those that are references, with their numbers, and the value of all."""
-        deps: Dict[ObjectRef, int] = {}
-        for value in args:
-            if type(value) is ObjectRef:
-                deps.setdefault(value, len(deps))
-        for value in kwargs.values():
-            if type(value) is ObjectRef:
-                deps.setdefault(value, len(deps))
-        if deps:
-            args = tuple([values.Dep(deps[v]) if type(v) is ObjectRef else v for v in args])
-            kwargs = {k: values.Dep(deps[v]) if type(v) is ObjectRef else v for k, v in kwargs.items()}
-        return deps, values.encode((args, kwargs), bool(deps))
+        return len(deps), len(refs) - len(deps), references.heads(refs) + encoded.payload
 
     def _apart(self, value: Any, kept: List[ObjectRef]) -> Any:
         """A reference in place of a large argument."""

@@ -60,13 +60,14 @@ class Hearing:
         """The references that a payload begins with, and the rest of it."""
         if count * _OBJECT > len(payload):
             raise ProtocolError(f"{count} references in {len(payload)} bytes")
-        refs = []
-        for at in range(0, count * _OBJECT, _OBJECT):
-            key = bytes(payload[at : at + wire.KEY_SIZE])
-            known = key in self._entries
-            if not known:
-                self._entries[key] = REMOTE
-            refs.append(self.held.delivered_locked(key, known))
+        refs = self.table.delivered_locked(payload, count, self.held)
+        for i, ref in enumerate(refs):
+            if ref is None:
+                key = bytes(payload[i * _OBJECT : i * _OBJECT + wire.KEY_SIZE])
+                known = key in self._entries
+                if not known:
+                    self._entries[key] = REMOTE
+                refs[i] = self.held.delivered_locked(key, known)
         return refs, payload[count * _OBJECT :]
 
     def hold(self, key: bytes) -> ObjectRef:
@@ -98,7 +99,7 @@ class Hearing:
                 self._entries[key] = table.FETCHING  # somebody waits for the value itself
                 self.connection.enqueue(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
                 self._later.append(self.connection.flush)
-        if value.flags & wire.LAST:
+        if value.flags & wire.LAST and (self._many or self.streams):
             task = key[: wire.TASK_SIZE]
             if task in self._many:
                 self._end_many_locked(task, value)
@@ -131,9 +132,8 @@ class Hearing:
     def _end_many_locked(self, task: bytes, value: Value) -> None:
         """No more results come of this task: those that are missing have the error of the last one."""
         error: Any = value if value.flags & wire.ERROR else exceptions.SystemFault("the task ended without this result")
-        for i in range(self._many.pop(task)):
-            if self._entries.get(key_of(task, i)) is PENDING:
-                self.table.settle_locked(key_of(task, i), error)
+        for key in self.table.awaited_locked(task, self._many.pop(task)):
+            self.table.settle_locked(key, error)
 
     def unknown_result_locked(self, key: bytes, value: Value) -> None:
         """A result that no entry waits for: of a stream, or of what was dropped meanwhile."""

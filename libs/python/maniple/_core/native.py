@@ -14,7 +14,7 @@ from maniple._core.table import State
 from maniple._core.wire import ProtocolError
 
 _fast = twin.fast
-_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, pickle.loads, values.NONE.payload)
+_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, *table._THERE, pickle.loads, values.NONE.payload)
 
 
 class Connection:
@@ -98,7 +98,13 @@ class Table(table.Table):
     def __init__(self, link: Any):
         super().__init__()
         self.entries = _fast.Entries(link)
-        self.fetch = self.entries.fetch
+        self.fetch, self.readiness, self.awaited_locked = self.entries.fetch, self.entries.readiness, self.entries.awaited
+
+    def delivered_locked(self, payload: Any, count: int, held: Any) -> List[Any]:
+        return self.entries.delivered(payload, count, held._delivered, table.REMOTE)  # type: ignore[no-any-return]
+
+    def release_locked(self, keys: List[bytes], held: Any, promises: Any, sequences: Any) -> List[bytes]:
+        return self.entries.release(keys, held._more, held._delivered, promises, sequences)  # type: ignore[no-any-return]
 
     def claim_locked(self, key: bytes) -> None:
         gate = self.entries.adopt(key)

@@ -7,12 +7,13 @@ lost: deliveries count references inside arguments, results and answers, not the
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Generator, List, TypeVar
+from typing import Any, Callable, Dict, Generator, Iterable, List, TypeVar
 
 from maniple._core import twin
-from maniple._core.wire import INDEX, KEY_SIZE, TASK_SIZE
+from maniple._core.wire import INDEX, KEY_SIZE, OBJECT_SIZE, TASK_SIZE
 
 T = TypeVar("T")
+_PAD = bytes(OBJECT_SIZE - KEY_SIZE)
 
 
 def _forget(key: bytes) -> None:
@@ -93,6 +94,15 @@ class ObjectRef(_Counted if twin.fast is None else twin.fast.Ref):  # type: igno
 
     def __class_getitem__(cls, item: Any) -> type:
         return cls
+
+
+def heads(refs: Iterable[ObjectRef]) -> bytes:
+    """The ObjectIDs of references, one behind the other, as a payload begins with them."""
+    return b"".join([ref._key + _PAD for ref in refs])
+
+
+if twin.fast is not None:
+    heads = twin.fast.heads
 
 
 class Held:

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from maniple import exceptions
-from maniple._core import dial, table, twin, wire
+from maniple._core import dial, twin, wire
 from maniple._core.arenas import Arenas
 from maniple._core.context import running
 from maniple._core.fold import Fold
@@ -169,6 +169,8 @@ class Session(Giving, Hearing, Waiting):
         if returns == 0:
             return None
         self._many[task] = returns
+        if self.link is not None:
+            return self.link.expect(task, returns)
         keys = [key_of(task, i) for i in range(returns)]
         for key in keys:
             entries[key] = PENDING
@@ -212,7 +214,7 @@ class Session(Giving, Hearing, Waiting):
         out: List[bytes] = []
         size, drop, forget, sequences = wire.KEY_SIZE, held.drop_locked, self._entries.pop, self.sequences
         with self.table.lock:
-            for key in keys:
+            for key in self.table.release_locked(keys, held, self.promises, sequences):
                 if len(key) != size:
                     from maniple._core.streams import drop_locked
 

@@ -6,7 +6,7 @@ from typing import Any, AsyncIterator, Iterator, List, Optional
 
 from maniple._core import table, values, wire
 from maniple._core.references import ObjectRef, key_index
-from maniple._core.table import PENDING, State, Value
+from maniple._core.table import PENDING, Value
 from maniple._core.wire import key_of
 
 

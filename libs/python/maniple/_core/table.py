@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 
 from maniple._core import twin
 from maniple._core.patience import acquire
+from maniple._core.wire import key_of
 
 
 class State:
@@ -108,6 +109,24 @@ class Table:
 
     def claim_locked(self, key: bytes) -> None:
         """What follows is for Python alone: see native."""
+
+    # What the extension does for many at once. Here nothing is: it is left to who asks.
+
+    def awaited_locked(self, task: bytes, count: int) -> List[bytes]:
+        """The keys of those results of a task that have not come."""
+        keys = [key_of(task, i) for i in range(count)]
+        return [key for key in keys if self.entries.get(key) is PENDING]
+
+    def readiness(self, refs: Sequence[Any]) -> Optional[Sequence[int]]:
+        """For each reference whether its object is there; None: look one by one."""
+
+    def delivered_locked(self, payload: Any, count: int, held: Any) -> List[Any]:
+        """The references that a payload begins with, counted; None for each that is to be looked at by itself."""
+        return [None] * count
+
+    def release_locked(self, keys: List[bytes], held: Any, promises: Any, sequences: Any) -> List[bytes]:
+        """Forgets what was dropped and says so. Those that are to be looked at one by one."""
+        return keys
 
     def settle_locked(self, key: bytes, entry: Any) -> None:
         """An object that is held here has come, or will never."""

@@ -5,7 +5,7 @@
 
 meta is pickle protocol 5; buffers are what it hands over uncopied (arrays). cloudpickle is asked only where
 pickle fails, or where the pickle names __main__, which is another module in a worker. References inside are
-persistent IDs ("ref", i); an argument that is itself a reference is ("dep", i).
+persistent IDs: their numbers. Arguments are one pickle, see encode_arguments.
 """
 
 from __future__ import annotations
@@ -18,23 +18,16 @@ from collections import ChainMap
 from struct import Struct
 from typing import Any, Callable, List, Optional, Sequence
 
-from maniple._core import frames, tensors, wire
+from maniple._core import arrays, frames, tensors, wire
 from maniple._core.references import HasReference, ObjectRef
 
 _HEAD = Struct("<II")
+_LENGTH = Struct("<Q")
+_NO_BUFFERS = bytes(4)
 _ALIGN = 64
 _MAIN = b"__main__"
 # Room for headers and keys beside the value in one message.
 MAX_VALUE = frames.MAX_MESSAGE - (1 << 20)
-
-
-class Dep:
-    """Takes the place of an argument that is a reference."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int):
-        self.index = index
 
 
 class Encoded:
@@ -45,10 +38,12 @@ class Encoded:
 
     __slots__ = ("format", "refs", "parts", "size", "_payload")
 
-    def __init__(self, format: int, refs: Sequence[ObjectRef], payload: Any = None, parts: Sequence[Any] = ()):
+    def __init__(self, format: int, refs: Sequence[ObjectRef], payload: Any = None, parts: Sequence[Any] = (), size: int = 0):
         self.format, self.refs, self._payload = format, refs, payload
-        self.parts = parts or (payload,)
-        self.size = len(payload) if payload is not None else sum(memoryview(p).nbytes for p in parts)
+        if payload is None:
+            self.parts, self.size = parts, size
+        else:
+            self.parts, self.size = (payload,), len(payload)
 
     @property
     def payload(self) -> Any:
@@ -65,12 +60,7 @@ class _Persistent:
     numbers: "dict[ObjectRef, int]"
 
     def persistent_id(self, obj: Any) -> Any:
-        kind = type(obj)
-        if kind is ObjectRef:
-            return ("ref", self.numbers.setdefault(obj, len(self.numbers)))
-        if kind is Dep:
-            return ("dep", obj.index)
-        return None
+        return self.numbers.setdefault(obj, len(self.numbers)) if type(obj) is ObjectRef else None
 
 
 class _Pickler(_Persistent, pickle.Pickler):
@@ -108,25 +98,29 @@ def _dump(pickler: Callable[..., Any], value: Any, storages: "Optional[dict[Any,
     return file.getvalue(), buffers, list(p.numbers)
 
 
-def encode(value: Any, placeholders: bool = False) -> Encoded:
-    """The bytes of a value. placeholders: it has Deps inside.
+def encode(value: Any) -> Encoded:
+    """The bytes of a value.
 
     Raises TypeError if it can't be pickled; its payload raises ValueError if it is too large for a message.
     """
     if type(value) is bytes:
-        return Encoded(wire.RAW, (), value) if len(value) <= MAX_VALUE else Encoded(wire.RAW, (), None, (value,))
+        return Encoded(wire.RAW, (), value) if len(value) <= MAX_VALUE else Encoded(wire.RAW, (), None, (value,), len(value))
+    array = arrays.apart(value)
+    if array is not None:
+        return Encoded(wire.PICKLE, (), None, *_parts(_HEAD.pack(len(array[0]), 1), array[0], [array[1]]))
     refs: List[ObjectRef] = []
     first: Optional[BaseException] = None
     storages = tensors.dispatch_table() if "torch" in sys.modules else None
     meta = b""
     buffers: List[Any] = []
     try:
-        if not placeholders and storages is None:
+        counted = storages is not None
+        if not counted:
             try:
                 meta = pickle.dumps(value, 5, buffer_callback=buffers.append)
             except HasReference:
-                placeholders, buffers = True, []
-        if placeholders or storages is not None:
+                counted, buffers = True, []
+        if counted:
             meta, buffers, refs = _dump(_Pickler, value, storages)
     except Exception as e:  # whatever a class raises in __reduce__
         first = e
@@ -140,20 +134,20 @@ def encode(value: Any, placeholders: bool = False) -> Encoded:
     head = _HEAD.pack(len(meta), len(buffers))
     if not buffers and len(meta) <= MAX_VALUE:
         return Encoded(wire.PICKLE, refs, head + meta)
-    return Encoded(wire.PICKLE, refs, None, _parts(head, meta, buffers))
+    return Encoded(wire.PICKLE, refs, None, *_parts(head, meta, buffers))
 
 
-def _parts(head: bytes, meta: bytes, buffers: "list[Any]") -> "list[Any]":
-    """The envelope in pieces."""
+def _parts(head: bytes, meta: bytes, buffers: "list[Any]") -> "tuple[list[Any], int]":
+    """The envelope in pieces, and its size."""
     raws = [b.raw() for b in buffers]
-    parts: List[Any] = [head, Struct(f"<{len(raws)}Q").pack(*[r.nbytes for r in raws]), meta]
+    lengths = _LENGTH.pack(raws[0].nbytes) if len(raws) == 1 else Struct(f"<{len(raws)}Q").pack(*[r.nbytes for r in raws])
+    parts: List[Any] = [head, lengths, meta]
     at = _HEAD.size + 8 * len(raws) + len(meta)
     for raw in raws:
-        parts.append(bytes(-at % _ALIGN))
-        at += -at % _ALIGN
-        parts.append(raw)
-        at += raw.nbytes
-    return parts
+        gap = -at % _ALIGN
+        parts += bytes(gap), raw
+        at += gap + raw.nbytes
+    return parts, at
 
 
 def open_envelope(payload: Any) -> "tuple[Any, list[memoryview]]":
@@ -179,38 +173,48 @@ def open_envelope(payload: Any) -> "tuple[Any, list[memoryview]]":
     return meta, buffers
 
 
-class _Unpickler(pickle.Unpickler):
-    refs: Sequence[Any] = ()
-    deps: Sequence[Any] = ()
-
-    def persistent_load(self, pid: Any) -> Any:
-        kind, i = pid
-        if kind == "dep":
-            return self.deps[i]
-        if kind == "ref":
-            return self.refs[i]
-        raise pickle.UnpicklingError(f"a persistent ID of kind {kind!r}")
-
-
-def load_pickle(payload: Any, refs: Sequence[Any] = (), deps: Sequence[Any] = ()) -> Any:
+def load_pickle(payload: Any, refs: Sequence[Any] = ()) -> Any:
     """The value in an envelope of format pickle5."""
     meta, buffers = open_envelope(payload)
-    if not refs and not deps:
+    if not refs:
         return pickle.loads(meta, buffers=buffers)
-    unpickler = _Unpickler(io.BytesIO(meta), buffers=buffers)
-    unpickler.refs, unpickler.deps = refs, deps
+    unpickler = pickle.Unpickler(io.BytesIO(meta), buffers=buffers)
+    unpickler.persistent_load = refs.__getitem__  # type: ignore[method-assign]
     return unpickler.load()
 
 
+def encode_arguments(args: Sequence[Any], kwargs: "dict[str, Any]") -> "tuple[dict[ObjectRef, int], Encoded]":
+    """Those arguments that are references, with their numbers, and the bytes of all: of (args, kwargs), or, if some are references, of
+    (args, kwargs, numbers, names). Such have None in their place there; numbers has one for each of args, -1 for what is none, names those of kwargs."""
+    deps: "dict[ObjectRef, int]" = {}
+    if ObjectRef not in map(type, args) and ObjectRef not in map(type, kwargs.values()):
+        return deps, encode((args, kwargs))
+    numbers = [deps.setdefault(v, len(deps)) if type(v) is ObjectRef else -1 for v in args]
+    names = {k: deps.setdefault(v, len(deps)) for k, v in kwargs.items() if type(v) is ObjectRef}
+    rest = tuple([None if type(v) is ObjectRef else v for v in args])
+    return deps, encode((rest, {k: None if k in names else v for k, v in kwargs.items()}, numbers, names))
+
+
+def load_arguments(payload: Any, refs: Sequence[Any], deps: Sequence[Any]) -> "tuple[Sequence[Any], dict[str, Any]]":
+    """The arguments in an envelope, with the values of those that are references."""
+    args, kwargs, *rest = load_pickle(payload, refs)
+    if rest:
+        numbers, names = rest
+        args = [arg if i < 0 else deps[i] for i, arg in zip(numbers, args)]
+        kwargs.update({k: deps[i] for k, i in names.items()})
+    return args, kwargs
+
+
 NONE = encode(None)  # what most tasks give back
+_NONE, _loads = NONE.payload, pickle.loads
 EMPTY = encode(((), {})).payload  # arguments of a call without any
 
 
 def decode(format: int, payload: Any, refs: Sequence[Any] = ()) -> Any:
     """The value of these bytes; format FAILURE is not for here. Arrays in it are read-only views of payload."""
     if format == wire.PICKLE:
-        if payload == NONE.payload:
-            return None
+        if type(payload) is bytes and payload[4:8] == _NO_BUFFERS and not refs:
+            return None if payload == _NONE else _loads(payload[8:])
         return load_pickle(payload, refs)
     if format == wire.RAW:
         return bytes(payload)

@@ -144,8 +144,20 @@ class Waiting:
         except wire.ProtocolError as e:
             return exceptions.SystemFault(f"an error that can't be read: {e}")
 
-    def wait(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float]) -> "Tuple[List[Any], List[Any]]":
-        """Those that are there, at most num_returns, and the others, both in order. refs: references or streams."""
+    def wait(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float], there: Optional[Sequence[int]] = None) -> "Tuple[List[Any], List[Any]]":
+        """Those that are there, at most num_returns, and the others, both in order. refs: references or streams. there: which are, if that is known."""
+        if there is None or sum(there) < num_returns:
+            there = self._there(refs, num_returns, timeout)
+        if num_returns == len(refs) and all(there):
+            return list(refs), []
+        ready: List[Any] = []
+        rest: List[Any] = []
+        for ref, is_there in zip(refs, there):
+            (ready if is_there and len(ready) < num_returns else rest).append(ref)
+        return ready, rest
+
+    def _there(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float]) -> List[bool]:
+        """Which are there, once so many are or the time is over."""
         keys = [ref._key if type(ref) is ObjectRef else ref.next_key() for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
         entries = self.table.entries
@@ -156,13 +168,7 @@ class Waiting:
         if sum(there) < num_returns:
             self._wait_ready(keys, num_returns, deadline)
             there = [is_ready(entries.get(key, REMOTE)) for key in keys]
-        if num_returns == len(refs) and all(there):
-            return list(refs), []
-        ready: List[Any] = []
-        rest: List[Any] = []
-        for ref, is_there in zip(refs, there):
-            (ready if is_there and len(ready) < num_returns else rest).append(ref)
-        return ready, rest
+        return there
 
     def _wait_ready(self, keys: Sequence[bytes], num_returns: int, deadline: Optional[float]) -> None:
         gate, entries, frames = Gate(num_returns, readiness=True), self.table.entries, []

@@ -1,0 +1,76 @@
+"""Many results and references at once, which the extension takes in without the interpreter."""
+
+import pytest
+
+import maniple
+from maniple import ObjectRef, exceptions
+from maniple._core import values, wire
+
+
+def test_an_error_is_that_of_all_results_that_have_not_come(driver):
+    @maniple.remote(num_returns=4)
+    def four():
+        pass
+
+    for dropped in range(4):  # whichever reference is gone by then
+        refs = four.remote()
+        task = driver.take("SUBMIT").fields.task
+        driver.result(task, "first", flags=0)
+        assert maniple.get(refs[0]) == "first"
+        kept = [ref for i, ref in enumerate(refs) if i != dropped]
+        refs.clear()
+        driver.fail(task, "WORKER_DIED", "gone", index=1)
+        for ref in kept:
+            if ref.binary()[-4:] == b"\0\0\0\0":
+                assert maniple.get(ref) == "first"
+            else:
+                with pytest.raises(exceptions.WorkerCrashedError):
+                    maniple.get(ref, timeout=20)
+
+
+def test_results_of_many_come_in_any_number_of_frames(driver):
+    @maniple.remote(num_returns=500)
+    def many():
+        pass
+
+    refs = many.remote()
+    task = driver.take("SUBMIT").fields.task
+    half = maniple.wait(refs[:1], timeout=0)
+    assert half == ([], refs[:1])
+    for i in range(500):
+        driver.result(task, i, index=i, flags=wire.LAST if i == 499 else 0)
+    assert maniple.get(refs, timeout=20) == list(range(500))
+    assert maniple.wait(refs, num_returns=500) == (refs, [])
+    assert maniple.get(list(reversed(refs))) == list(reversed(range(500)))
+    keys = {ref.binary() for ref in refs}
+    del refs, half
+    while keys:
+        maniple.put(1)  # something that is sent takes the releases along
+        keys.discard(driver.take("RELEASE").fields.object)
+
+
+def test_releases_say_how_often_a_reference_had_come(driver):
+    @maniple.remote
+    def box():
+        pass
+
+    inner = [wire.key_of(wire.TASK.pack(7, 99, n), 0) for n in range(50)]
+    outer = box.remote()
+    task = driver.take("SUBMIT").fields.task
+    encoded = values.encode([ObjectRef(key) for key in inner + inner[:10]])
+    driver.raw_result(task, encoded.format, encoded.payload, refs=inner)
+    got = maniple.get(outer, timeout=20)
+    assert [ref.binary() for ref in got] == inner + inner[:10]
+    again = box.remote()
+    task = driver.take("SUBMIT").fields.task
+    encoded = values.encode([ObjectRef(key) for key in inner[:20]])
+    driver.raw_result(task, encoded.format, encoded.payload, refs=inner[:20])
+    assert len(maniple.get(again, timeout=20)) == 20
+    del got, outer, again
+    said = {}
+    while len(said) < 50:
+        maniple.put(1)
+        release = driver.take("RELEASE").fields
+        if release.object in inner:
+            said[release.object] = release.deliveries
+    assert [said[key] for key in inner] == [2] * 20 + [1] * 30
