@@ -188,6 +188,8 @@ func (c *Core) onHead(ev FromHead) {
 		c.onUpdate(m)
 	case *fb.StateReplyT:
 		c.onReply(m, ev.Corr, ev.Payload)
+	case *fb.NameClaimedT:
+		c.onClaimed(m)
 	case *fb.NoticeT:
 		c.onNotice(m)
 	case *fb.PeerInfoT:

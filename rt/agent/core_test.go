@@ -237,6 +237,12 @@ func showM(m Message) string {
 		return fmt.Sprintf("KeeperStop %d %s", m.Code, m.Reason)
 	case *fb.StateQueryT:
 		return "StateQuery " + m.What
+	case *fb.NameClaimT:
+		return fmt.Sprintf("NameClaim %s of %v", m.Name, taskOf(m.Actor))
+	case *fb.NameFreeT:
+		return fmt.Sprintf("NameFree of %v", taskOf(m.Actor))
+	case *fb.NameClaimedT:
+		return fmt.Sprintf("NameClaimed of %v by %v", taskOf(m.Actor), taskOf(m.Holder))
 	case *fb.AttachedT:
 		return fmt.Sprintf("Attached %d/%d", m.Agent, m.Process)
 	}

@@ -216,6 +216,12 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 		}
 	case work.NeedHost:
 		d.needHost(ctx, uint32(e.Key), e.Need.Job)
+	case work.Claim:
+		d.claimName(ctx, e)
+	case work.Free:
+		d.ask(ctx, d.process, &fb.NameFreeT{Actor: taskT(e.Group)}, 0, nil)
+	case work.Find:
+		d.findName(ctx, e)
 	case work.Watch:
 		d.watch(ctx, e.Group)
 	case work.Fetch:
@@ -310,7 +316,11 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 			d.toldGroups(ctx, e.Payload)
 		case askFree:
 			d.toldFree(ctx, m, e.Payload)
+		default:
+			d.toldFound(e.Corr, m, e.Payload)
 		}
+	case *fb.NameClaimedT:
+		d.toldClaim(m)
 	case *fb.GroupUpdateT:
 		if !d.toldStake(m, bundles) && !d.toldLent(m, bundles) && !d.toldTemplate(ctx, m) {
 			d.grantGroup(m, bundles)

@@ -70,7 +70,14 @@ func (d *desk) errandOpened(ctx context.Context, peer uint32, process id.Process
 		d.tellPeer(ctx, peer, &fb.ErrandCloseT{Errand: e.number, Back: true, Reason: "the node ends: " + d.over}, nil)
 		return
 	}
-	j, why := d.newJob(ctx, uint32(process), m.Name+" on "+m.Node, m.Language, m.JobConfig, e)
+	var j *job
+	why := ""
+	if m.Bare { // calls come by it, and need no process
+		j = &job{number: uint32(process), name: "calls from " + m.Node, errand: e, drivers: 1}
+		d.jobs = append(d.jobs, j)
+	} else {
+		j, why = d.newJob(ctx, uint32(process), m.Name+" on "+m.Node, m.Language, m.JobConfig, e)
+	}
 	if j == nil {
 		d.tellPeer(ctx, peer, &fb.ErrandCloseT{Errand: e.number, Back: true, Reason: why}, nil)
 		return
@@ -128,7 +135,7 @@ func (d *desk) errandBy(process id.Process) *errand {
 	return nil
 }
 
-// needHost opens an errand of a job to another agent.
+// needHost opens an errand of a job to another agent; job 0: of none, for calls of actors that were found by name.
 func (d *desk) needHost(ctx context.Context, peer, job uint32) {
 	d.l.post(ctx, item{do: func(ctx context.Context) {
 		d.l.processes++
@@ -138,13 +145,16 @@ func (d *desk) needHost(ctx context.Context, peer, job uint32) {
 			e := &errand{number: uint64(d.agent)<<32 | d.keys, peer: peer, process: process, job: d.jobOf(job)}
 			d.errands = append(d.errands, e)
 			d.brings(work.ProcessUp{Process: process, Kind: work.Host, Job: job, Agent: id.Agent(peer), Node: d.nodes[peer]})
-			if dead || e.job == nil || d.over != "" {
+			if dead || e.job == nil && job != 0 || d.over != "" {
 				d.errandOver(ctx, e, "it died")
 				d.later(ctx)
 				return
 			}
-			j := e.job
-			d.tellPeer(ctx, peer, &fb.ErrandOpenT{Errand: e.number, Name: j.name, Language: j.language, JobConfig: j.text, Node: d.node}, nil)
+			open := &fb.ErrandOpenT{Errand: e.number, Node: d.node, Bare: true}
+			if j := e.job; j != nil {
+				open.Name, open.Language, open.JobConfig, open.Bare = j.name, j.language, j.text, false
+			}
+			d.tellPeer(ctx, peer, open, nil)
 			d.later(ctx)
 		}})
 	}})

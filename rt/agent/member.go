@@ -59,6 +59,9 @@ func (c *Core) register() *fb.RegisterT {
 			}
 		}
 	}
+	for _, n := range c.relay.names {
+		r.Names = append(r.Names, n.m)
+	}
 	return r
 }
 

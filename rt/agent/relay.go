@@ -63,6 +63,7 @@ type relay struct {
 	queries []query // in order of corr
 	corr    uint64
 	cancels []cancel
+	names   []claimedName
 }
 
 func (r *relay) init() { r.byGroup = map[id.Task]*claim{} }
@@ -112,6 +113,10 @@ func (c *Core) onClient(ev FromClient) {
 		c.onWatch(cl, m)
 	case *fb.GroupCancelT:
 		c.onCancel(m)
+	case *fb.NameClaimT:
+		c.onClaim(cl, m)
+	case *fb.NameFreeT:
+		c.onFree(m)
 	case *fb.DrainT:
 		if c.known {
 			c.toHead(c.byHeadsClock(m))

@@ -282,5 +282,9 @@ func (c *Core) fromAgent(e FromAgent) {
 		c.out = append(c.out, Send{Agent: m.number, Msg: c.peer(id.Agent(msg.Agent)), Corr: e.Corr})
 	case *fb.StateQueryT:
 		c.query(m, msg, e.Corr)
+	case *fb.NameClaimT:
+		c.claim(m, msg)
+	case *fb.NameFreeT:
+		c.freeName(m, msg)
 	}
 }

@@ -22,8 +22,9 @@
 //	HEAD-5: a number that was declared dead is refused for ever.
 //	HEAD-6: replaying the journal gives the state that was live, at every record.
 //	HEAD-7: a rank that we ended is never the reason of a gang's end.
+//	HEAD-8: a name of an actor has one holder at a time, whose agent is alive.
 //
 // Limits: one head, on one node; 1000 ended groups are remembered, older ends are gone. State is
-// O(nodes + groups). There is no standby: a head that died is started again by its keeper and reads
+// O(nodes + groups + names). There is no standby: a head that died is started again by its keeper and reads
 // its journal; a node that dies with the head on it ends the cluster.
 package head

@@ -263,6 +263,7 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 	if joined && late {
 		c.notice(fb.LevelInfo, "NODE_JOINED", fmt.Sprintf("%s joined (%s)", m.node.name, reg.Grant), nil)
 	}
+	c.syncNames(m, reg.Names)
 	c.reconcile(m, held, ranks)
 }
 
@@ -270,7 +271,7 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 // session needs left out.
 func (c *Core) recAgent(m *member, reg *fb.RegisterT, previous *member) *fb.RecAgentT {
 	kept := *reg
-	kept.Bundles, kept.Ranks, kept.Previous, kept.Clock = nil, nil, 0, 0
+	kept.Bundles, kept.Ranks, kept.Names, kept.Previous, kept.Clock = nil, nil, nil, 0, 0
 	rec := &fb.RecAgentT{Agent: uint32(m.number), NodeKey: m.nodeKey, Register: &kept, Wall: c.now}
 	switch {
 	case m.node != nil:

@@ -197,6 +197,11 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Version int         `json:"version"`
 			Cluster jsonCluster `json:"cluster"`
 		}{stateVersion, c.jsonCluster()}, nil
+	case "names":
+		return struct {
+			Version int        `json:"version"`
+			Names   []jsonName `json:"names"`
+		}{stateVersion, c.jsonNames(ref)}, nil
 	case "log":
 		list := make([]jsonNotice, 0, len(c.notices))
 		for i := range c.notices {

@@ -91,6 +91,11 @@ func (h *history) watch() {
 			h.t.Fatalf("seed %d: HEAD-4: number %d is alive and not issued", h.seed, m.number)
 		}
 	}
+	for i, n := range s.names {
+		if s.byAgent[n.agent] == nil || s.byActor[n.actor] != n || i > 0 && compareNames(s.names[i-1], n.claim) >= 0 {
+			h.t.Fatalf("seed %d: HEAD-8: %s/%s of %v is agent %d's", h.seed, n.claim.Namespace_, n.claim.Name, n.actor, n.agent)
+		}
+	}
 	for _, g := range s.ended {
 		if g.end.Rank >= 0 && g.end.Cause == causeRank && g.end.Code == 0 {
 			h.t.Fatalf("seed %d: group %v failed with code 0", h.seed, g.id)
@@ -141,6 +146,8 @@ func (h *history) deliver(n int) {
 func (h *history) act() {
 	a := h.pick()
 	switch n := h.rng.IntN(100); {
+	case n < 8:
+		h.name(a)
 	case n < 40:
 		h.deliver(1 + h.rng.IntN(12))
 	case n < 58:
@@ -182,7 +189,7 @@ func (h *history) act() {
 		}
 	case n < 93: // the whole node is gone, and perhaps another takes its place
 		if len(h.agents) > 2 && a.number != 0 && !a.dead {
-			a.bundles, a.ranks, a.stopping, a.inbox, a.outbox = nil, nil, nil, nil, nil
+			a.bundles, a.ranks, a.stopping, a.names, a.inbox, a.outbox = nil, nil, nil, nil, nil, nil
 			h.step(Silent{id.Agent(a.number), "silent"})
 			h.advance(int64(h.rng.IntN(12)) * second)
 			a.number, a.previous, a.dead = 0, 0, false
@@ -209,7 +216,7 @@ func (h *history) act() {
 // back brings an agent back whatever became of its number.
 func (h *history) back(a *fakeAgent) {
 	if a.dead {
-		a.previous, a.number, a.dead, a.stopping, a.bundles = a.number, 0, false, nil, nil
+		a.previous, a.number, a.dead, a.stopping, a.bundles, a.names = a.number, 0, false, nil, nil, nil
 		a.inbox, a.outbox = nil, nil
 	}
 	h.dial(a, false)
@@ -337,6 +344,7 @@ func (h *history) calm() {
 			t.Errorf("seed %d: HEAD-1: %s: %v of %v is free at the end", h.seed, n.name, v.Free, v.Total)
 		}
 	}
+	h.checkNames()
 	h.refusesDead()
 }
 

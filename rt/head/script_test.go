@@ -263,6 +263,24 @@ func (s *script) do(line string) {
 			d.Deadline = w.now + int64(dur(o["in"]))
 		}
 		w.step(FromAgent{Msg: d})
+	case "claim": // claim NODE NAME ACTOR: for its actor of that number
+		a := w.agent(words[1])
+		space, name, _ := strings.Cut(words[2], "/")
+		n, _ := strconv.Atoi(words[3])
+		q := &fb.NameClaimT{Actor: wireTask(id.Task{Agent: id.Agent(a.number), Process: 1, Counter: uint64(n)}), Namespace_: space, Name: name}
+		a.claim(q)
+	case "free": // free NODE NAME
+		a := w.agent(words[1])
+		at := slices.IndexFunc(a.names, func(q *fb.NameClaimT) bool { return q.Namespace_+"/"+q.Name == words[2] })
+		a.outbox = append(a.outbox, &fb.NameFreeT{Actor: a.names[at].Actor})
+		a.names = slices.Delete(a.names, at, at+1)
+	case "forget": // forget NODE NAME: it gives it back while the head hears nothing
+		a := w.agent(words[1])
+		a.names = slices.DeleteFunc(a.names, func(q *fb.NameClaimT) bool { return q.Namespace_+"/"+q.Name == words[2] })
+	case "names":
+		for _, n := range w.core.jsonNames(strings.Join(words[1:], "")) {
+			s.extra = append(s.extra, fmt.Sprintf("%s/%s is %s of %s", n.Namespace, n.Name, n.Actor, n.Node))
+		}
 	case "short":
 		w.step(Short{strings.Join(words[1:], " ")})
 	case "full":

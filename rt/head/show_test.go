@@ -59,6 +59,12 @@ func show(m any) string {
 		return s
 	case *fb.PeerInfoT:
 		return fmt.Sprintf("PeerInfo %d %s %v dead=%v", m.Agent, m.Name, m.Addresses, m.Dead)
+	case *fb.NameClaimedT:
+		return fmt.Sprintf("NameClaimed %v by %v of %s%s", taskOf(m.Actor), taskOf(m.Holder), m.Node, opt(": ", m.Error))
+	case *fb.RecNameT:
+		return fmt.Sprintf("RecName %s/%s of %v agent %d", m.Claim.Namespace_, m.Claim.Name, taskOf(m.Claim.Actor), m.Agent)
+	case *fb.RecNameFreeT:
+		return fmt.Sprintf("RecNameFree %v", taskOf(m.Actor))
 	case *fb.StateReplyT:
 		return "StateReply " + m.Error
 	case *fb.RecTermT:

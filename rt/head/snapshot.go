@@ -8,7 +8,7 @@ import (
 )
 
 // Snapshot appends records that make an empty core equal to this one: the start of a compacted
-// journal. Its size is O(nodes + groups), whatever happened before.
+// journal. Its size is O(nodes + groups + names), whatever happened before.
 func (c *Core) Snapshot(out []Message) []Message { return c.state.snapshot(out) }
 
 func (s *state) snapshot(out []Message) []Message {
@@ -47,6 +47,9 @@ func (s *state) snapshot(out []Message) []Message {
 	}
 	if s.term > 0 {
 		out = append(out, &fb.RecTermT{Term: s.term, Cluster: s.cluster, Epoch: s.epoch, Wall: s.began, NextAgent: s.nextAgent})
+	}
+	for _, n := range s.names {
+		out = append(out, &fb.RecNameT{Claim: n.claim, Agent: uint32(n.agent), Wall: n.since})
 	}
 	for _, g := range s.ended {
 		end := &fb.RecGroupStateT{Group: wireTask(g.id), Incarnation: g.incarnation, Phase: fb.GroupPhaseEnded,

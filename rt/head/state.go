@@ -31,6 +31,8 @@ type state struct {
 	groups  []*group  // not ended, in order of creation
 	ended   []*group  // in order of their ends, at most maxEnded
 	byID    map[id.Task]*group
+	names   []*actorName // by namespace and name
+	byActor map[id.Task]*actorName
 	byAgent map[id.Agent]*member
 	view    placement.View
 }
@@ -96,7 +98,7 @@ type rankEnd struct {
 }
 
 func newState() state {
-	return state{byID: map[id.Task]*group{}, byAgent: map[id.Agent]*member{}, nextAgent: 1}
+	return state{byID: map[id.Task]*group{}, byActor: map[id.Task]*actorName{}, byAgent: map[id.Agent]*member{}, nextAgent: 1}
 }
 
 // apply makes one record part of the state. An error means that the record doesn't fit what is
@@ -132,6 +134,10 @@ func (s *state) apply(rec Message) error {
 		s.ended = slices.Delete(s.ended, at, at+1)
 	case *fb.RecDrainT:
 		s.drain = r
+	case *fb.RecNameT:
+		return s.applyName(r)
+	case *fb.RecNameFreeT:
+		return s.applyNameFree(r)
 	default:
 		return fmt.Errorf("a record of type %T, which this version doesn't know", rec)
 	}
@@ -218,6 +224,7 @@ func (s *state) applyAgentDead(r *fb.RecAgentDeadT) error {
 	}
 	delete(s.byAgent, m.number)
 	s.members = slices.DeleteFunc(s.members, func(o *member) bool { return o == m })
+	s.freeNames(m.number)
 	if m.node == nil {
 		return nil
 	}

@@ -56,6 +56,7 @@ type fakeAgent struct {
 	ends     map[id.Task]*fb.GroupEndT
 	reported map[id.Task]int // how often an end came
 	nextPort uint16
+	names    []*fb.NameClaimT // that it has, or asked for
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
@@ -238,6 +239,7 @@ func (a *fakeAgent) register() *fb.RegisterT {
 	r := &fb.RegisterT{Name: a.name, NodeKey: a.key, Previous: a.previous, Addresses: []string{a.name + ".local:7000"},
 		Resources: a.resource, Devices: a.devices, Cpus: a.cpus, Grant: "all of it"}
 	r.Bundles = append(r.Bundles, a.bundles...)
+	r.Names = append(r.Names, a.names...)
 	for _, k := range a.ranks {
 		c := *k
 		r.Ranks = append(r.Ranks, &c)
@@ -267,7 +269,7 @@ func (w *world) join(name string, resources string, gpus int) *fakeAgent {
 // restartAgent is a crash of the agent alone: its programs run on.
 func (w *world) restartAgent(a *fakeAgent) {
 	w.step(LinkDown{id.Agent(a.number), "EOF"})
-	a.previous, a.number, a.stopping, a.bundles = a.number, 0, nil, nil // of bundles only the agent knew
+	a.previous, a.number, a.stopping, a.bundles, a.names = a.number, 0, nil, nil, nil // of bundles only the agent knew, and of actors
 	w.dial(a, false)
 }
 
@@ -366,12 +368,24 @@ func (w *world) handle(a *fakeAgent, m Message) {
 		if w.onEnd != nil {
 			w.onEnd(a, m)
 		}
+	case *fb.NameClaimedT:
+		if taskOf(m.Holder) != taskOf(m.Actor) || m.Error != "" {
+			a.names = slices.DeleteFunc(a.names, func(q *fb.NameClaimT) bool { return taskOf(q.Actor) == taskOf(m.Actor) })
+		}
 	case *fb.DrainT:
 		if m.Now {
 			w.step(Left{id.Agent(a.number), "drained"})
 			a.dead = true
 		}
 	}
+}
+
+// claim asks for a name, or asks again.
+func (a *fakeAgent) claim(q *fb.NameClaimT) {
+	if !slices.ContainsFunc(a.names, func(o *fb.NameClaimT) bool { return taskOf(o.Actor) == taskOf(q.Actor) }) {
+		a.names = append(a.names, q)
+	}
+	a.outbox = append(a.outbox, q)
 }
 
 func (a *fakeAgent) rank(g id.Task, inc, rank uint32) *fb.RankStateT {
@@ -452,6 +466,9 @@ func dump(s *state) string {
 			}
 			fmt.Fprintf(&b, "  ranks %v, last at %v\n", g.ranks, g.last)
 		}
+	}
+	for _, n := range s.names {
+		fmt.Fprintf(&b, "name %s agent %d since %d known %v\n", j(n.claim), n.agent, n.since, s.byActor[n.actor] == n)
 	}
 	return b.String()
 }

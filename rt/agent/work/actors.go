@@ -29,12 +29,16 @@ type actor struct {
 	turn        int // lane that is next
 	pumping     bool
 	detached    bool
-	named       bool
-	ending      bool   // nobody has a handle: it ends when it has done what was asked
-	pinned      bool   // detached
-	proxy       bool   // it is another agent's
-	lost        bool   // its worker died: it might be made again, if it were not for its restarts
-	code        string // of the error that its calls get when it is dead
+	named       bool    // it has its name
+	naming      bool    // it asks for it, and waits
+	claims      int     // times that it asked again
+	rival       string  // node that has it
+	askers      []asker // who look for the name
+	ending      bool    // nobody has a handle: it ends when it has done what was asked
+	pinned      bool    // detached
+	proxy       bool    // it is another agent's
+	lost        bool    // its worker died: it might be made again, if it were not for its restarts
+	code        string  // of the error that its calls get when it is dead
 	reason      string
 }
 
@@ -121,11 +125,13 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 		a.entry.first.pins++
 	}
 	if m.Name != "" {
-		if other := c.named(a.job, m.Namespace_, m.Name); other != nil {
-			c.endActorWith(a, codeNameTaken, fmt.Sprintf("an actor named %q lives in namespace %q: %s; take another name, or get that one", m.Name, m.Namespace_, other.title()))
+		if other := c.named(m.Namespace_, m.Name); other != nil {
+			c.nameTaken(a, other.title())
 			return
 		}
-		a.named = true
+		a.naming = true
+		t.missing++ // the name
+		c.claim(a)
 	}
 	c.begin(t)
 	c.drop(a.entry.first) // whose handle may have come before, and be of no use to anybody here any more
@@ -147,16 +153,6 @@ func (a *actor) limits() {
 			}
 		}
 	}
-}
-
-// named finds a living actor by its name.
-func (c *Core) named(j *job, space, name string) *actor {
-	for _, a := range c.actors {
-		if a.named && a.phase != fb.ActorPhaseDead && a.table.Name == name && a.table.Namespace_ == space {
-			return a
-		}
-	}
-	return nil
 }
 
 // settleIn gives an actor its worker.

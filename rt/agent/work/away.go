@@ -39,6 +39,7 @@ type host struct {
 	known   map[*function]bool
 	methods map[*function]bool
 	shapes  map[hostShape]uint32
+	asks    []asker // for when it is open
 }
 
 // hostShape is what a shape there is made of: the class and the place's group.
@@ -273,8 +274,10 @@ func (c *Core) hostFrame(p *process, f frame) {
 	case fb.FrameTypeShape:
 		c.onTable(p, f)
 	case fb.FrameTypeStateQuery:
-		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && m.(*fb.StateQueryT).What == "actor" {
-			c.onTable(p, f)
+		c.agentAsks(p, f)
+	case fb.FrameTypeStateReply:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.onReply(p, m.(*fb.StateReplyT), f)
 		}
 	case fb.FrameTypeActorState:
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
@@ -363,6 +366,9 @@ func (c *Core) hostGone(h *host, why string) {
 		}
 		c.actorGone(w, "", why)
 	}
+	for _, k := range h.asks { // it was being closed when they came
+		c.askAgent(h.agent, h.node, k)
+	}
 	for t := h.tasks.flight.tail; t != nil; t = h.tasks.flight.tail {
 		c.leave(t)
 		switch {
@@ -432,7 +438,7 @@ func (c *Core) endHosts(j *job) {
 // idleHosts ends the errands of jobs that are over once nothing is left there.
 func (c *Core) idleHosts() {
 	for _, h := range c.hosts {
-		if h.job.over && h.process != nil && len(h.actors) == 0 && h.tasks.flight.n == 0 {
+		if h.job.over && h.process != nil && len(h.actors) == 0 && h.tasks.flight.n == 0 && (h.job != c.ways || c.unused(h)) {
 			c.end(h.process, "its driver ended")
 		}
 	}

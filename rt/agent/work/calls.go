@@ -22,14 +22,18 @@ func (c *Core) onCall(p *process, f frame) {
 	}
 	e := c.entries[taskOf(m.Actor)]
 	if e != nil && p.kind == Owner && (e.actor == nil && e.first != nil && c.home(e.first) == p || e.actor != nil && e.actor.proxy && e.actor.worker.process == p) {
-		c.strayCall(p, m, f) // to one that lived here, and whose handle has come again
+		c.strayCall(p, m, f, codeActorDied, overHere) // to one that lived here, and whose handle has come again
 		return
 	}
 	if e != nil && e.actor == nil && c.proxy(e) == nil && e.first != nil && e.first.lost {
 		c.unreachable(e, p.job)
 	}
 	if p.remote() && (e == nil || e.actor == nil) {
-		c.strayCall(p, m, f)
+		c.strayCall(p, m, f, codeActorDied, overHere)
+		return
+	}
+	if k := c.entries[taskOf(m.Task)]; p.remote() && k != nil && k.task != nil && k.task.owner.gone { // its caller was out of reach, and tries again
+		c.strayCall(p, m, f, codeActorAway, "the call was lost with its connection, and still runs")
 		return
 	}
 	if e == nil || e.actor == nil || e.first == nil || !c.mayName(p, e.first) {
@@ -280,6 +284,7 @@ func (c *Core) endActorWith(a *actor, code, why string) {
 	}
 	t, e, away := a.create, a.entry, c.away(a)
 	a.phase, a.code, a.reason = fb.ActorPhaseDead, code, why
+	c.freeName(a)
 	c.actors = slices.DeleteFunc(c.actors, func(b *actor) bool { return b == a })
 	if away {
 		c.tellOne(a, t.owner)

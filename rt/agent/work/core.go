@@ -84,6 +84,9 @@ type Core struct {
 	nodes     int                // of the cluster
 	lent      map[*object]*lends // what other agents sent
 	asked     []question         // that other agents have not answered
+	finding   []finding          // names that the head has not told of, in the order of their times
+	finds     map[uint64]bool    // questions to the head that have no answer
+	ways      *job               // of the ways to agents that are no job's; in no list
 	questions uint64
 	deep      int   // workers with tasks queued behind one that runs
 	calm      int64 // when idle workers are looked at, 0: no need
@@ -140,9 +143,11 @@ func New(cfg Config) *Core {
 		cfg.Piled = 256 << 20
 	}
 	c := &Core{
-		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{},
+		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{}, finds: map[uint64]bool{},
 		names: []string{"CPU", "GPU", "memory"}, builder: flatbuffers.NewBuilder(1024),
 	}
+	c.ways = newJob(0)
+	c.ways.over = true
 	c.read = scratch{
 		submit:   wire.New(fb.FrameTypeSubmit).(*fb.SubmitT),
 		piled:    wire.New(fb.FrameTypeSubmit).(*fb.SubmitT),
@@ -190,6 +195,10 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onPlace(ev)
 	case Fetched:
 		c.onFetched(ev)
+	case Named:
+		c.onNamed(ev)
+	case Found:
+		c.onFound(ev)
 	case Nodes:
 		c.nodes, c.restless = ev.N, true
 	case Waits:
@@ -232,6 +241,9 @@ func (c *Core) NextDeadline() int64 {
 	if c.hireAt != 0 {
 		next = min(next, c.hireAt)
 	}
+	if len(c.finding) > 0 {
+		next = min(next, c.finding[0].due)
+	}
 	return next
 }
 
@@ -245,6 +257,7 @@ func (c *Core) tick() {
 	if c.hireAt != 0 && c.now >= c.hireAt {
 		c.hireAt = 0
 	}
+	c.giveUpFinding()
 	c.dueTimers()
 	c.restless = true
 }

@@ -28,6 +28,12 @@ const (
 	// Fetch brings the bytes of Object, Key of them, which another agent, Process, has in its node's memory, into the Store; answered by
 	// Fetched, unless Process is gone before.
 	Fetch
+	// Claim asks the head for the name Text in namespace Code for the actor Group, which is detached if Key is 1; answered by Named.
+	Claim
+	// Free gives the name of the actor Group back, or no longer asks for it.
+	Free
+	// Find asks the head who is called Text, NAMESPACE/NAME; answered by Found with its Key.
+	Find
 )
 
 // Effect is what a Core wants done, in order. It is one struct and no interface: a turn has thousands.
@@ -39,7 +45,7 @@ type Effect struct {
 	Code    string
 	Text    string // Say; why, of KillWorker and CloseProcess
 	Need    *Need
-	Group   id.Task
+	Group   id.Task // or an actor
 	Object  id.Object
 }
 

@@ -85,6 +85,23 @@ type Fetched struct {
 	Why     string
 }
 
+// Named answers Claim: Holder, an actor of Agent's, has the name, or the head gives none, and Why.
+type Named struct {
+	Actor, Holder id.Task
+	Agent         id.Agent
+	Node          string
+	Why           string
+}
+
+// Found answers Find: the name is that of Actor, of Agent's; zero: nobody's. Or, Why, the question was not asked.
+type Found struct {
+	Key   uint64
+	Actor id.Task
+	Agent id.Agent
+	Node  string
+	Why   string
+}
+
 // Amount of a resource, in 1/10,000.
 type Amount struct {
 	Name   string
@@ -101,4 +118,6 @@ func (WorkerFailed) event() {}
 func (Grant) event()        {}
 func (Place) event()        {}
 func (Fetched) event()      {}
+func (Named) event()        {}
+func (Found) event()        {}
 func (Tick) event()         {}

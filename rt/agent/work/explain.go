@@ -23,6 +23,9 @@ func amountOf(n int64, name string) string {
 func (c *Core) explainTask(t *task) string {
 	switch t.state {
 	case taskWaiting:
+		if t.kind == create && t.actor.naming {
+			return c.explainName(t)
+		}
 		return c.explainArgs(t)
 	case taskGiven:
 		if t.worker != nil && t.worker.host != nil {

@@ -90,9 +90,14 @@ func (c *Core) jobOf(number uint32) *job {
 			return j
 		}
 	}
+	j := newJob(number)
+	c.jobs = append(c.jobs, j)
+	return j
+}
+
+func newJob(number uint32) *job {
 	j := &job{number: number, functions: map[uint64]*function{}, classes: map[string]*class{}}
 	j.home = &process{job: j, gone: true, closing: true}
-	c.jobs = append(c.jobs, j)
 	return j
 }
 
@@ -125,16 +130,20 @@ func (c *Core) endJob(j *job, driver *process) {
 			c.kill(w, "its driver ended")
 		}
 	}
-	c.forget(j)
 }
 
-// dropTasks cancels what a process submitted. Those that run end with their workers.
+// outlives tells whether a call runs in an actor that lives on without its caller: then it has to end there.
+func (t *task) outlives() bool {
+	return t.kind == call && t.actor.phase != fb.ActorPhaseDead && t.worker.killed == ""
+}
+
+// dropTasks cancels what a process submitted. Those that run end with their workers, or, in actors that live on, by themselves.
 func (c *Core) dropTasks(p *process) {
 	for t := p.tasks.head; t != nil; {
 		next := t.ownedAfter
 		if t.kind != create {
 			t.cancelled = true
-			if t.worker != nil && p.remote() { // which may send it again before its worker has ended
+			if t.worker != nil && p.remote() && !t.outlives() { // which may send it again before its worker has ended
 				c.leave(t)
 			}
 			if t.worker == nil {

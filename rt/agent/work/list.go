@@ -109,10 +109,9 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 		r.Objects, r.Count = c.listObjects()
 	case "workers":
 		r.Workers, r.Count = c.listWorkers()
-	case "actor":
-		if r.Actor, err = c.getActor(p, m.Id); err != nil && c.askOwner(p, m, f.corr) {
-			return // whose names are those of the job
-		}
+	case "actor", "named":
+		c.findActor(asker{of: p, corr: f.corr, what: m.What, ref: m.Id})
+		return
 	case "explain":
 		var e jsonExplain
 		if e, err = c.explain(m.Id); err != nil {
@@ -124,6 +123,11 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
 		return
 	}
+	c.reply(p, f.corr, r, err)
+}
+
+// reply answers a question.
+func (c *Core) reply(p *process, corr uint64, r jsonReply, err error) {
 	r.Version = stateVersion
 	reply := &fb.StateReplyT{}
 	var text []byte
@@ -133,23 +137,7 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 	if err != nil {
 		reply.Error, text = err.Error(), nil
 	}
-	c.table(p, reply, f.corr, text)
-}
-
-// getActor finds an actor by NAMESPACE/NAME and delivers a handle of it to p.
-func (c *Core) getActor(p *process, ref string) (*jsonActor, error) {
-	space, name, found := strings.Cut(ref, "/")
-	if !found {
-		space, name = "", ref
-	}
-	a := c.named(p.job, space, name)
-	if a == nil || a.entry.first == nil {
-		return nil, fmt.Errorf("work: no actor named %q lives in namespace %q: it was not created, or is dead", name, space)
-	}
-	c.hold(p, a.entry.first).deliveries++
-	c.tellOne(a, p)
-	j := c.showActor(a)
-	return &j, nil
+	c.table(p, reply, corr, text)
 }
 
 // explain says what the task, the actor or the object of that ID waits for.

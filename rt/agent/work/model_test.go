@@ -31,6 +31,7 @@ type peer struct {
 	last    map[id.Task]uint64 // of calls, by caller: the counter of the last
 	calls   map[id.Task]int    // calls on their way or done, by actor
 	shapes  bool
+	looks   int  // names that it looks for
 	severed bool // the agent for which it works is out of reach
 }
 
@@ -188,6 +189,7 @@ func (p *peer) create() {
 	if p.h.rng.IntN(3) == 0 {
 		m.Shape = 4
 	}
+	p.name(m)
 	p.send(m, objectBytes(deps...))
 	p.expect(t, 1)
 	p.h.actors[t] = m
@@ -287,6 +289,8 @@ func (p *peer) read(chunk []byte) {
 			}
 		case *fb.RecallT:
 			p.recall(taskOf(m.Task))
+		case *fb.StateReplyT:
+			p.found(m, f.payload)
 		case *fb.ShutdownT:
 			p.doomed = true
 		}

@@ -48,6 +48,8 @@ func (c *Core) ownerFrame(p *process, f frame) {
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.ownerActor(p, m.(*fb.ActorStateT))
 		}
+	case fb.FrameTypeStateQuery:
+		c.agentAsks(p, f)
 	case fb.FrameTypeStateReply:
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.onReply(p, m.(*fb.StateReplyT), f)
@@ -58,6 +60,15 @@ func (c *Core) ownerFrame(p *process, f frame) {
 		c.strays++
 	}
 	c.settleLent(p)
+}
+
+// agentAsks answers another agent that looks for an actor of this one's.
+func (c *Core) agentAsks(p *process, f frame) {
+	if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+		if q := m.(*fb.StateQueryT); q.What == "actor" || q.What == "named" {
+			c.onQuery(p, q, f)
+		}
+	}
 }
 
 // ownerActor notes which life of an actor the Create that comes next begins.

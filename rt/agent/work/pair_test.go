@@ -28,12 +28,15 @@ type pair struct {
 	open   bool
 	queue  []func() // events, in the order in which they come
 	busy   bool
+	names  *registry
+	ways   []*way
+	mute   bool // the head says nothing
 }
 
 var groupOfPair = id.Task{Agent: 1, Process: 1, Counter: 999}
 
 func newPair(t *testing.T) *pair {
-	p := &pair{t: t, now: 1e9, got: map[string][]frame{}}
+	p := &pair{t: t, now: 1e9, got: map[string][]frame{}, names: newRegistry()}
 	for i := range p.cores {
 		p.stores[i] = &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
 		p.cores[i] = New(Config{Agent: id.Agent(i + 1), Node: fmt.Sprintf("n%d", i+1), Store: p.stores[i]})
@@ -80,6 +83,10 @@ func (p *pair) one(at int, ev Event) {
 	for _, e := range effects {
 		switch e.Do {
 		case Append:
+			if k := p.wayOf(at, e.Process); k != nil {
+				p.step(1-at, &Frames{Process: k.process[1-at], Bytes: e.Bytes})
+				continue
+			}
 			if e.Process == p.errand[at] && p.open {
 				p.step(1-at, &Frames{Process: p.errand[1-at], Bytes: e.Bytes})
 				continue
@@ -97,6 +104,10 @@ func (p *pair) one(at int, ev Event) {
 		case KillWorker:
 			p.gone(at, e.Process, e.Text)
 		case NeedHost:
+			if e.Need.Job == 0 && e.Key <= 2 {
+				p.openWay(at)
+				continue
+			}
 			p.last[0]++
 			if e.Key != 2 { // a third one, of which nothing is heard
 				p.step(0, ProcessUp{Process: p.last[0], Kind: Host, Job: e.Need.Job, Agent: id.Agent(e.Key), Node: fmt.Sprint("n", e.Key)})
@@ -111,11 +122,20 @@ func (p *pair) one(at int, ev Event) {
 			p.said = append(p.said, fmt.Sprintf("close %d %d: %s", at+1, e.Process, e.Text))
 			if e.Process == p.errand[at] && p.open {
 				p.cutOff(e.Text)
+			} else if k := p.wayOf(at, e.Process); k != nil {
+				p.cutWay(k, e.Text)
 			}
 		case Fetch:
 			p.wanted = append(p.wanted, wanted{at, e})
 		case Say:
 			p.said = append(p.said, e.Text)
+		case Claim, Free, Find:
+			if p.mute {
+				continue
+			}
+			if ev := p.names.answer(p.cores[at], e); ev != nil {
+				p.step(at, ev)
+			}
 		}
 	}
 }

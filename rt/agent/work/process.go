@@ -196,6 +196,9 @@ func (c *Core) onUp(ev ProcessUp) {
 			return
 		}
 		p.job, h.process, h.tasks = h.job, p, &worker{host: h, process: p, job: h.job}
+		if p.node == "" {
+			p.node = h.node
+		}
 		c.restless = true
 	} else if ev.Kind == Worker {
 		if w = c.workerOf(ev.Key); w == nil || w.process != nil {
@@ -209,6 +212,13 @@ func (c *Core) onUp(ev ProcessUp) {
 	p.job.processes++
 	c.byProcess[ev.Process] = p
 	c.processes = append(c.processes, p)
+	if h := c.hostOfProcess(p); h != nil {
+		asks := h.asks
+		h.asks = nil
+		for _, k := range asks {
+			c.askProcess(p, k)
+		}
+	}
 	if p.remote() {
 		return
 	}
@@ -225,7 +235,6 @@ func (c *Core) onGone(p *process, why string) {
 	delete(c.byProcess, p.id)
 	c.processes = slices.DeleteFunc(c.processes, func(q *process) bool { return q == p })
 	c.dirty = slices.DeleteFunc(c.dirty, func(q *process) bool { return q == p })
-	p.job.processes--
 	c.unseal(p)
 	if p.worker != nil {
 		c.workerGone(p.worker, why)
@@ -254,6 +263,7 @@ func (c *Core) onGone(p *process, why string) {
 		c.endJob(p.job, p)
 	}
 	c.orphan(p)
+	p.job.processes--
 	c.forget(p.job)
 }
 

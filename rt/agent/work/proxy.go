@@ -1,7 +1,6 @@
 package work
 
 import (
-	"encoding/json"
 	"slices"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -134,74 +133,25 @@ func (c *Core) wayGone(p *process, why string) {
 	}
 }
 
-// strayCall answers another agent that calls an actor which is over here. Of one that lived here for it it is told anyway.
-func (c *Core) strayCall(p *process, m *fb.CallT, f frame) {
+// overHere is why a call of another agent can't be taken whose actor is not here any more.
+const overHere = "the actor is dead: nobody had a handle of it any more"
+
+// strayCall answers another agent whose call can't be taken, mostly because the actor is over here. Of one that lived here for it it is told anyway.
+func (c *Core) strayCall(p *process, m *fb.CallT, f frame, code, why string) {
 	c.strays++
 	name := taskOf(m.Task)
 	if !c.holdsAll(p, f.payload, m.Deps, m.Refs) {
 		return
 	}
 	c.forward(p, c.resultFrame(id.Object{Task: name}, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
-		c.failure(codeActorDied, "the actor is dead: nobody had a handle of it any more", name)))
+		c.failure(code, why, name)))
 }
 
 // bounced ends a call of another agent to an actor that has moved to that very agent meanwhile.
 func (c *Core) bounced(t *task, w *worker) bool {
-	if t.owner.kind != Host || w.host == nil || w.process.agent != t.owner.agent {
+	if !t.owner.remote() || w.host == nil || w.process.agent != t.owner.agent {
 		return false
 	}
 	c.fail(t, codeActorAway, "actor "+t.actor.title()+" has moved to the node of its caller: call it again")
 	return true
-}
-
-// question is one of a process here that another agent answers.
-type question struct {
-	number uint64
-	of, to *process
-	corr   uint64
-}
-
-// askOwner asks the agent whose job p's is; false: it is this one's.
-func (c *Core) askOwner(p *process, m *fb.StateQueryT, corr uint64) bool {
-	if p.remote() {
-		return false
-	}
-	for _, o := range c.processes {
-		if o.kind == Owner && o.job == p.job && !o.closing {
-			c.questions++
-			c.asked = append(c.asked, question{c.questions, p, o, corr})
-			c.table(o, m, c.questions, nil)
-			return true
-		}
-	}
-	return false
-}
-
-// onReply passes on what another agent says of an actor, and its handle with it.
-func (c *Core) onReply(p *process, m *fb.StateReplyT, f frame) {
-	i := slices.IndexFunc(c.asked, func(q question) bool { return q.number == f.corr && q.to == p })
-	if i < 0 {
-		c.strays++
-		return
-	}
-	q := c.asked[i]
-	c.asked = slices.Delete(c.asked, i, i+1)
-	var r jsonReply
-	if m.Error == "" && json.Unmarshal(f.payload, &r) == nil && r.Actor != nil {
-		if name, err := id.ParseTask(r.Actor.ID); err == nil {
-			c.receive(p, id.Object{Task: name})
-			c.deliver(q.of, id.Object{Task: name})
-		}
-	}
-	c.table(q.of, m, q.corr, f.payload)
-}
-
-// forgetQuestions answers those that an agent which is gone would have answered, and drops those of a process that is.
-func (c *Core) forgetQuestions(p *process, why string) {
-	c.asked = slices.DeleteFunc(c.asked, func(q question) bool {
-		if q.to == p {
-			c.table(q.of, &fb.StateReplyT{Error: "node " + p.node + ", which would know, is gone: " + why}, q.corr, nil)
-		}
-		return q.to == p || q.of == p
-	})
 }

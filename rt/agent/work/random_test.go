@@ -48,14 +48,17 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
 		return
 	}
-	away := 0
+	away, finds := 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistories(t, seed, nodes(seed))
 		h.run(900)
-		away += h.away
+		away, finds = away+h.away, finds+h.finds
 	}
 	if away < *seeds*10 {
 		t.Errorf("only %d chunks of frames went between the nodes in %d histories", away, *seeds)
+	}
+	if finds < *seeds {
+		t.Errorf("only %d names were found in %d histories", finds, *seeds)
 	}
 }
 
@@ -69,6 +72,8 @@ type site struct {
 	killed []uint64   // workers that were killed before they came up
 	wanted []Effect   // values to be fetched
 	coming [][]parcel // by sender
+	asks   []Effect   // to the head
+	says   []Event    // of the head
 }
 
 type history struct {
@@ -87,13 +92,15 @@ type history struct {
 	calm      bool
 	submitted int
 	jobs      uint32
+	head      *registry
+	finds     int // names that were found
 }
 
 func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, seed, 1) }
 
 func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9,
-		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}}
+		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry()}
 	for i := range nodes {
 		store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
 		s := &site{agent: id.Agent(agentNumber + i), store: store}
@@ -142,6 +149,8 @@ func (h *history) step(s *site, ev Event) {
 				}
 				parts[p] = true
 			}
+		case Claim, Free, Find:
+			s.asks = append(s.asks, e)
 		case NeedWorker:
 			s.needs = append(s.needs, e.Need)
 		case NeedHost:
@@ -163,6 +172,7 @@ func (h *history) step(s *site, ev Event) {
 	if err := checkViews(s.core, s.store); err != nil {
 		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
+	h.checkNames()
 	if err := check(s.core); err != nil {
 		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
@@ -246,7 +256,7 @@ func (h *history) act() {
 	if len(h.sites) > 1 && h.between(s) {
 		return
 	}
-	switch k := h.rng.IntN(100); {
+	switch k := h.rng.IntN(120); {
 	case k < 45:
 		h.move(p)
 	case k < 55 && len(s.needs) > 0:
@@ -259,6 +269,8 @@ func (h *history) act() {
 		h.end(p, "it ended")
 	case k == 59 && h.rng.IntN(10) == 0:
 		h.driver()
+	case k >= 106:
+		h.names(s)
 	case k == 60:
 		h.now += int64(h.rng.IntN(300)) * int64(time.Millisecond)
 		h.step(s, Tick{})
@@ -277,6 +289,8 @@ func (h *history) act() {
 		}
 	case k < 91:
 		p.call()
+	case k >= 100 && k < 106:
+		p.look()
 	case k < 94:
 		for _, o := range p.some(1) {
 			m := &fb.CancelT{Task: taskT(o.Task), Force: uint32(h.rng.IntN(3)), Recursive: uint32(h.rng.IntN(2))}
@@ -299,6 +313,9 @@ func (h *history) settle() {
 	}
 	h.quiesce("tasks to end")
 	for _, p := range h.peers {
+		if p.looks > 0 {
+			h.t.Fatalf("seed %d: process %d was not told of %d names", h.seed, p.id, p.looks)
+		}
 		for _, o := range p.keys {
 			if r := p.held[o]; r.own && r.unsettled && h.actors[o.Task] == nil {
 				h.t.Fatalf("seed %d: WORK-1: process %d never heard of %v: %s", h.seed, p.id, o, h.explain(p.at, o.Task))
@@ -402,9 +419,10 @@ func (h *history) quiesce(what string) {
 				h.need(s)
 				moved = true
 			}
-			for h.fetched(s) || h.arrive(s) {
+			for h.fetched(s) || h.arrive(s) || h.names(s) {
 				moved = true
 			}
+			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })
 			h.step(s, Tick{})
 		}
 		if !moved {

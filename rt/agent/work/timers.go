@@ -24,6 +24,7 @@ const (
 	timerTask timerKind = iota
 	timerGet
 	timerActor
+	timerName
 )
 
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.order < b.order }
@@ -90,6 +91,10 @@ func (c *Core) dueTimers() {
 		case timerGet:
 			if o := e.object(x.index); o != nil {
 				c.stopWaiting(o, x.who)
+			}
+		case timerName:
+			if a := e.actor; a != nil && a.naming {
+				c.claim(a)
 			}
 		case timerActor:
 			if a := e.actor; a != nil && a.ending && a.worker != nil {

@@ -29,6 +29,7 @@ type world struct {
 	needs []uint64
 	count int
 	last  id.Process
+	head  *registry
 }
 
 const agentNumber = 7
@@ -36,7 +37,7 @@ const agentNumber = 7
 func newWorld(t testing.TB, cfg Config) *world {
 	cfg.Agent, cfg.Node = agentNumber, "n1"
 	return &world{t: t, core: New(cfg), now: 1e9, names: map[id.Task]string{}, ids: map[string]id.Task{}, procs: map[string]id.Process{},
-		who: map[id.Process]string{}, next: map[id.Process]uint64{}, jobs: map[string]uint32{}}
+		who: map[id.Process]string{}, next: map[id.Process]uint64{}, jobs: map[string]uint32{}, head: newRegistry()}
 }
 
 // frameOf is the frame of a message as a process sends it.
@@ -58,6 +59,11 @@ func (w *world) step(ev Event) {
 	}
 	if err := check(w.core); err != nil {
 		w.t.Fatalf("after %T: %v", ev, err)
+	}
+	for _, e := range effects {
+		if ev := w.head.answer(w.core, e); ev != nil {
+			w.step(ev)
+		}
 	}
 	for w.auto && len(w.needs) > 0 {
 		key := w.needs[0]

@@ -12,6 +12,7 @@ type ErrandOpenT struct {
 	Language  string `json:"language"`
 	JobConfig string `json:"job_config"`
 	Node      string `json:"node"`
+	Bare      bool   `json:"bare"`
 }
 
 func (t *ErrandOpenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -40,6 +41,7 @@ func (t *ErrandOpenT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ErrandOpenAddLanguage(builder, languageOffset)
 	ErrandOpenAddJobConfig(builder, jobConfigOffset)
 	ErrandOpenAddNode(builder, nodeOffset)
+	ErrandOpenAddBare(builder, t.Bare)
 	return ErrandOpenEnd(builder)
 }
 
@@ -49,6 +51,7 @@ func (rcv *ErrandOpen) UnPackTo(t *ErrandOpenT) {
 	t.Language = string(rcv.Language())
 	t.JobConfig = string(rcv.JobConfig())
 	t.Node = string(rcv.Node())
+	t.Bare = rcv.Bare()
 }
 
 func (rcv *ErrandOpen) UnPack() *ErrandOpenT {
@@ -139,8 +142,20 @@ func (rcv *ErrandOpen) Node() []byte {
 	return nil
 }
 
+func (rcv *ErrandOpen) Bare() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *ErrandOpen) MutateBare(n bool) bool {
+	return rcv._tab.MutateBoolSlot(14, n)
+}
+
 func ErrandOpenStart(builder *flatbuffers.Builder) {
-	builder.StartObject(5)
+	builder.StartObject(6)
 }
 func ErrandOpenAddErrand(builder *flatbuffers.Builder, errand uint64) {
 	builder.PrependUint64Slot(0, errand, 0)
@@ -156,6 +171,9 @@ func ErrandOpenAddJobConfig(builder *flatbuffers.Builder, jobConfig flatbuffers.
 }
 func ErrandOpenAddNode(builder *flatbuffers.Builder, node flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(4, flatbuffers.UOffsetT(node), 0)
+}
+func ErrandOpenAddBare(builder *flatbuffers.Builder, bare bool) {
+	builder.PrependBoolSlot(5, bare, false)
 }
 func ErrandOpenEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -54,6 +54,9 @@ const (
 	FrameTypeStateReply     FrameType = 63
 	FrameTypeNotice         FrameType = 64
 	FrameTypeShutdown       FrameType = 65
+	FrameTypeNameClaim      FrameType = 72
+	FrameTypeNameClaimed    FrameType = 73
+	FrameTypeNameFree       FrameType = 74
 	FrameTypeGroupCreate    FrameType = 80
 	FrameTypeGroupUpdate    FrameType = 81
 	FrameTypeGroupCancel    FrameType = 82
@@ -101,6 +104,8 @@ const (
 	FrameTypeRecGroupGone   FrameType = 167
 	FrameTypeRecDrain       FrameType = 168
 	FrameTypeRecGroupOwner  FrameType = 169
+	FrameTypeRecName        FrameType = 176
+	FrameTypeRecNameFree    FrameType = 177
 )
 
 var EnumNamesFrameType = map[FrameType]string{
@@ -151,6 +156,9 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeStateReply:     "StateReply",
 	FrameTypeNotice:         "Notice",
 	FrameTypeShutdown:       "Shutdown",
+	FrameTypeNameClaim:      "NameClaim",
+	FrameTypeNameClaimed:    "NameClaimed",
+	FrameTypeNameFree:       "NameFree",
 	FrameTypeGroupCreate:    "GroupCreate",
 	FrameTypeGroupUpdate:    "GroupUpdate",
 	FrameTypeGroupCancel:    "GroupCancel",
@@ -198,6 +206,8 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRecGroupGone:   "RecGroupGone",
 	FrameTypeRecDrain:       "RecDrain",
 	FrameTypeRecGroupOwner:  "RecGroupOwner",
+	FrameTypeRecName:        "RecName",
+	FrameTypeRecNameFree:    "RecNameFree",
 }
 
 var EnumValuesFrameType = map[string]FrameType{
@@ -248,6 +258,9 @@ var EnumValuesFrameType = map[string]FrameType{
 	"StateReply":     FrameTypeStateReply,
 	"Notice":         FrameTypeNotice,
 	"Shutdown":       FrameTypeShutdown,
+	"NameClaim":      FrameTypeNameClaim,
+	"NameClaimed":    FrameTypeNameClaimed,
+	"NameFree":       FrameTypeNameFree,
 	"GroupCreate":    FrameTypeGroupCreate,
 	"GroupUpdate":    FrameTypeGroupUpdate,
 	"GroupCancel":    FrameTypeGroupCancel,
@@ -295,6 +308,8 @@ var EnumValuesFrameType = map[string]FrameType{
 	"RecGroupGone":   FrameTypeRecGroupGone,
 	"RecDrain":       FrameTypeRecDrain,
 	"RecGroupOwner":  FrameTypeRecGroupOwner,
+	"RecName":        FrameTypeRecName,
+	"RecNameFree":    FrameTypeRecNameFree,
 }
 
 func (v FrameType) String() string {

@@ -21,6 +21,7 @@ type RegisterT struct {
 	Grant     string             `json:"grant"`
 	Build     string             `json:"build"`
 	Clock     int64              `json:"clock"`
+	Names     []*NameClaimT      `json:"names"`
 }
 
 func (t *RegisterT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -143,6 +144,19 @@ func (t *RegisterT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Build != "" {
 		buildOffset = builder.CreateString(t.Build)
 	}
+	namesOffset := flatbuffers.UOffsetT(0)
+	if t.Names != nil {
+		namesLength := len(t.Names)
+		namesOffsets := make([]flatbuffers.UOffsetT, namesLength)
+		for j := 0; j < namesLength; j++ {
+			namesOffsets[j] = t.Names[j].Pack(builder)
+		}
+		RegisterStartNamesVector(builder, namesLength)
+		for j := namesLength - 1; j >= 0; j-- {
+			builder.PrependUOffsetT(namesOffsets[j])
+		}
+		namesOffset = builder.EndVector(namesLength)
+	}
 	RegisterStart(builder)
 	RegisterAddName(builder, nameOffset)
 	RegisterAddNodeKey(builder, nodeKeyOffset)
@@ -158,6 +172,7 @@ func (t *RegisterT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	RegisterAddGrant(builder, grantOffset)
 	RegisterAddBuild(builder, buildOffset)
 	RegisterAddClock(builder, t.Clock)
+	RegisterAddNames(builder, namesOffset)
 	return RegisterEnd(builder)
 }
 
@@ -218,6 +233,13 @@ func (rcv *Register) UnPackTo(t *RegisterT) {
 	t.Grant = string(rcv.Grant())
 	t.Build = string(rcv.Build())
 	t.Clock = rcv.Clock()
+	namesLength := rcv.NamesLength()
+	t.Names = make([]*NameClaimT, namesLength)
+	for j := 0; j < namesLength; j++ {
+		x := NameClaim{}
+		rcv.Names(&x, j)
+		t.Names[j] = x.UnPack()
+	}
 }
 
 func (rcv *Register) UnPack() *RegisterT {
@@ -480,8 +502,28 @@ func (rcv *Register) MutateClock(n int64) bool {
 	return rcv._tab.MutateInt64Slot(30, n)
 }
 
+func (rcv *Register) Names(obj *NameClaim, j int) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(32))
+	if o != 0 {
+		x := rcv._tab.Vector(o)
+		x += flatbuffers.UOffsetT(j) * 4
+		x = rcv._tab.Indirect(x)
+		obj.Init(rcv._tab.Bytes, x)
+		return true
+	}
+	return false
+}
+
+func (rcv *Register) NamesLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(32))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
 func RegisterStart(builder *flatbuffers.Builder) {
-	builder.StartObject(14)
+	builder.StartObject(15)
 }
 func RegisterAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(name), 0)
@@ -548,6 +590,12 @@ func RegisterAddBuild(builder *flatbuffers.Builder, build flatbuffers.UOffsetT) 
 }
 func RegisterAddClock(builder *flatbuffers.Builder, clock int64) {
 	builder.PrependInt64Slot(13, clock, 0)
+}
+func RegisterAddNames(builder *flatbuffers.Builder, names flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(14, flatbuffers.UOffsetT(names), 0)
+}
+func RegisterStartNamesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func RegisterEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -1,0 +1,56 @@
+package head
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// name has an agent ask for a name for an actor of its, one of few so that they meet, or give one back.
+func (h *history) name(a *fakeAgent) {
+	switch {
+	case a.number == 0 || a.dead:
+	case len(a.names) > 0 && h.rng.IntN(2) == 0:
+		i := h.rng.IntN(len(a.names))
+		a.outbox = append(a.outbox, &fb.NameFreeT{Actor: a.names[i].Actor})
+		a.names = slices.Delete(a.names, i, i+1)
+	default:
+		h.next++
+		a.claim(&fb.NameClaimT{Actor: wireTask(id.Task{Agent: id.Agent(a.number), Process: 2, Counter: h.next}), Namespace_: fmt.Sprint("s", h.rng.IntN(2)), Name: fmt.Sprint("n", h.rng.IntN(3))})
+	}
+}
+
+// checkNames: once all is said, the head knows of each agent the names that this one knows of, and no others.
+func (h *history) checkNames() {
+	known := 0
+	for _, a := range h.agents {
+		for _, q := range a.names {
+			known++
+			if n := h.core.state.byActor[taskOf(q.Actor)]; n == nil || uint32(n.agent) != a.number {
+				h.t.Errorf("seed %d: HEAD-8: %s has the name %s/%s, and the head does not know it", h.seed, a.name, q.Namespace_, q.Name)
+			}
+		}
+	}
+	if n := len(h.core.state.names); n != known || len(h.core.state.byActor) != n {
+		h.t.Errorf("seed %d: HEAD-8: the head knows %d names, the agents %d", h.seed, n, known)
+	}
+}
+
+// TestNamesThatAreTooLong: what the head keeps of a name is bounded.
+func TestNamesThatAreTooLong(t *testing.T) {
+	w := newWorld(t, Config{Name: "test"})
+	a := w.join("n1", "CPU=1", 0)
+	w.settle()
+	w.log = nil
+	for i, size := range []int{maxNameLen, maxNameLen + 1} {
+		a.claim(&fb.NameClaimT{Actor: wireTask(id.Task{Agent: 1, Process: 1, Counter: uint64(i)}), Name: strings.Repeat("x", size)})
+		w.settle()
+	}
+	if n := len(w.core.state.names); n != 1 || !strings.Contains(strings.Join(w.log, "\n"), "have 1 to 1024 bytes together") {
+		t.Errorf("the head keeps %d names, and says %v", n, w.log)
+	}
+}
