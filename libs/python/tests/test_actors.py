@@ -10,7 +10,7 @@ import pytest
 import maniple
 from maniple import exceptions
 from maniple._core import session, values, wire
-from maniple.util import get_placement_group, placement_group, remove_placement_group
+from maniple.util import get_placement_group, list_named_actors, placement_group, remove_placement_group
 from scripted import arguments
 
 
@@ -228,6 +228,14 @@ def test_a_name_that_is_taken_is_told_at_once(driver):
     assert (fields["name"], fields["namespace_"]) == ("counter", "test")
     answer(driver, {}, "it is dead")  # ours ended in between, and its calls tell why
     Counter.options(name="counter").remote(1).add.remote()
+
+
+def test_names_of_all_nodes(driver):
+    names = [{"namespace": "other", "name": "a", "node": "n1"}, {"namespace": "test", "name": "b", "node": "n2"}]
+    seen = answer(driver, {"names": names})
+    assert list_named_actors() == ["b"] and seen == [("names", "")]
+    answer(driver, {"names": names})
+    assert list_named_actors(all_namespaces=True) == [{"namespace": "other", "name": "a"}, {"namespace": "test", "name": "b"}]
 
 
 def test_get_if_exists(driver):
