@@ -3,7 +3,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
-name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple
+name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple fs=hdfs://127.0.0.1:$(port 6)
+[ "$HDFS" = 1 ] || fs=file:///
 [ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
 mkdir -p "$to"
 site() { # KEY VALUE lines of stdin as a file
@@ -12,11 +13,40 @@ site() { # KEY VALUE lines of stdin as a file
     echo '</configuration>'; } > "$to/$1"
 }
 site core-site.xml <<S
-fs.defaultFS file:///
+fs.defaultFS $fs
 hadoop.tmp.dir $DIR/tmp/$name
 hadoop.rpc.protection $PROTECTION
 hadoop.security.authentication $secure
 io.native.lib.available false
+S
+site hdfs-site.xml <<S
+dfs.namenode.rpc-address 127.0.0.1:$(port 6)
+dfs.namenode.http-address 127.0.0.1:$(port 7)
+dfs.namenode.name.dir file://$DIR/nn
+dfs.namenode.safemode.extension 0
+dfs.permissions.superusergroup $(id -gn)
+dfs.replication 1
+dfs.datanode.data.dir file://$DIR/dn
+dfs.datanode.address 127.0.0.1:0
+dfs.datanode.http.address 127.0.0.1:0
+dfs.datanode.ipc.address 127.0.0.1:0
+dfs.datanode.hostname 127.0.0.1
+dfs.datanode.du.reserved 0
+dfs.namenode.datanode.registration.ip-hostname-check false
+$([ $secure = simple ] || cat <<K
+dfs.namenode.kerberos.principal nn/localhost@TEST.LOCAL
+dfs.namenode.keytab.file $DIR/kdc/keytab
+dfs.datanode.kerberos.principal dn/localhost@TEST.LOCAL
+dfs.datanode.keytab.file $DIR/kdc/keytab
+dfs.web.authentication.kerberos.principal HTTP/localhost@TEST.LOCAL
+dfs.web.authentication.kerberos.keytab $DIR/kdc/keytab
+dfs.block.access.token.enable true
+dfs.data.transfer.protection $PROTECTION
+dfs.http.policy HTTP_ONLY
+ignore.secure.ports.for.testing true
+dfs.namenode.delegation.token.renew-interval 60000
+K
+)
 S
 site yarn-site.xml <<S
 yarn.resourcemanager.hostname 127.0.0.1

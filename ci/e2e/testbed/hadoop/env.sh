@@ -3,9 +3,10 @@
 : "${HADOOP_VERSION:=3.4.1}"
 : "${DIR:=$ROOT/hadoop/$$}"             # this one's folder: configuration, state, logs, pid files
 : "${OWNER:=}"                          # the process this testbed lives for; when that is gone, the next up.sh sweeps it
-: "${LIB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/hadoop-$HADOOP_VERSION}"   # jars
+: "${LIB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/hadoop-hdfs-$HADOOP_VERSION}"   # jars
 : "${NODES:=2}"                         # NodeManagers
 : "${NM_MB:=4096}" "${NM_VCORES:=8}" "${NM_GPUS:=4}"   # declared per NodeManager (more than the machine has is fine)
+: "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
@@ -18,5 +19,6 @@ JAVA_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIP
 for p in lang util io net nio; do JAVA_OPTS+=" --add-opens=java.base/java.$p=ALL-UNNAMED"; done
 JAVA_OPTS+=" --add-opens=java.base/sun.nio.ch=ALL-UNNAMED"
 [ ! -e "$DIR/kdc/krb5.conf" ] || JAVA_OPTS+=" -Djava.security.krb5.conf=$DIR/kdc/krb5.conf"
-# Six ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's. NodeManagers take what is free.
+# Eight ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's, the NameNode's for clients and
+# browsers. NodeManagers and the DataNode take what is free.
 port() { echo $(($(cat "$DIR/port") + $1)); }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A real YARN on loopback ports of this machine: a ResourceManager with recovery, and NODES x NodeManager. Several
-# testbeds run side by side. KERBEROS=1 puts a KDC beside them. Needs Java 17 and, the first time, Maven, which fetches about 75 MB of jars.
+# A real YARN on loopback ports of this machine: a ResourceManager with recovery, NODES x NodeManager, and HDFS
+# of a NameNode and a DataNode. Several
+# testbeds run side by side. KERBEROS=1 puts a KDC beside them. Needs Java 17 and, the first time, Maven, which fetches about 90 MB of jars.
 #   DIR=/var/tmp/maniple-e2e/hadoop/mine ./up.sh      then: . $DIR/env      (settings: env.sh)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -31,9 +32,9 @@ mkdir -p "$DIR"/{pid,log,conf,state,tmp}; chmod 755 "$DIR"; chmod 700 "$DIR/pid"
 [ -n "$OWNER" ] && echo "$OWNER $(birth "$OWNER")" > "$DIR/owner"
 if [ ! -s "$DIR/port" ]; then
   taken=" $({ cat "$ROOT"/hadoop/*/port 2>/dev/null || true; } | tr '\n' ' ') "
-  for ((base = 27000; base < 28000; base += 6)); do
+  for ((base = 27000; base < 28000; base += 8)); do
     [[ $taken == *" $base "* ]] && continue
-    busy=$(ss -Hltn | awk -v b=$base '{n = split($4, a, ":"); if (a[n] >= b && a[n] < b + 6) print}')
+    busy=$(ss -Hltn | awk -v b=$base '{n = split($4, a, ":"); if (a[n] >= b && a[n] < b + 8) print}')
     [ -n "$busy" ] || { echo $base > "$DIR/port"; break; }
   done
   [ -s "$DIR/port" ] || { say "no free ports"; exit 75; }
@@ -42,6 +43,7 @@ exec 9>&-
 
 # --- daemons --------------------------------------------------------------------------------------------
 [ "$KERBEROS" = 0 ] || bash "$here/kdc.sh"
+if [ "$HDFS" = 1 ]; then for d in nn dn; do bash "$here/daemon.sh" start $d; done; fi
 bash "$here/daemon.sh" start rm
 for ((i = 1; i <= NODES; i++)); do bash "$here/daemon.sh" start "nm$i"; done
 bash "$here/daemon.sh" wait
