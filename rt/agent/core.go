@@ -55,6 +55,8 @@ type Config struct {
 	Interface string              // network interface of Addresses[0], for gloo and NCCL; "": not set
 	Home      string              // this user's home directory
 	HomeRO    bool                // it can't be written: programs get their working directory instead
+	Dir       string              // where programs start that name no directory; "": nowhere of the node's
+	Env       []string            // variables of this node, instead of those of the request
 	Store     int64               // bytes of memory for values that were asked for; 0: a share of the node's
 	Bind      bool                // CPUs are bound: the node is no fake one
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -74,6 +75,12 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 		if err := json.Unmarshal([]byte(text), &config); err != nil {
 			return nil, "its job_config can't be read: " + err.Error()
 		}
+		if here := moved(text, config.Env[bootdoc.DirVariable], d.l.core.cfg.Dir); here != text {
+			text, config = here, jobConfig{}
+			if err := json.Unmarshal([]byte(text), &config); err != nil {
+				return nil, "its job_config can't be read: " + err.Error()
+			}
+		}
 	}
 	if why := config.check(language); why != "" {
 		return nil, why
@@ -89,6 +96,15 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 		d.templateFor(ctx, j)
 	}
 	return j, ""
+}
+
+// moved is a driver's job_config with the folder of this node's container in the place of that of the driver's: the
+// same files are in both, the driver's interpreter among them.
+func moved(text, from, to string) string {
+	if from == "" || to == "" || from == to {
+		return text
+	}
+	return strings.ReplaceAll(text, from, to)
 }
 
 func (d *desk) jobOf(number uint32) *job {

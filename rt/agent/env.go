@@ -1,16 +1,25 @@
 package agent
 
 import (
+	"cmp"
 	"slices"
 
 	programs "github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
+// here is a requested environment with this node's own variables in the place of those of the node that asked.
+func (c *Core) here(env []string) []string {
+	if len(c.cfg.Env) == 0 {
+		return env
+	}
+	return append(slices.Clone(env), c.cfg.Env...) // of a name that comes twice the last one counts
+}
+
 // environ is the environment of one rank.
 func (c *Core) environ(b *fb.BundlePlaceT, p *fb.RankPlaceT, m *fb.RankStartT) (env, notes []string) {
 	in := programs.EnvInput{
-		Base: m.Program.Env, SlurmEnv: m.Program.SlurmEnv, Driver: m.Program.Driver, Cwd: m.Program.Cwd,
+		Base: c.here(m.Program.Env), SlurmEnv: m.Program.SlurmEnv, Driver: m.Program.Driver, Cwd: cmp.Or(m.Program.Cwd, c.cfg.Dir),
 		Group: taskOf(m.Group).String(), Incarnation: m.Incarnation,
 		Rank: p.Rank, LocalRank: p.LocalRank, NodeRank: p.NodeRank,
 		World: m.World, LocalWorld: m.LocalWorld, Nodes: m.Nodes,

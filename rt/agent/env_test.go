@@ -74,3 +74,43 @@ func TestMaskOfEachRank(t *testing.T) {
 		})
 	}
 }
+
+// A container's own variables stand in the place of those of the node that asked, and its folder where none was named.
+func TestVariablesOfTheNode(t *testing.T) {
+	cfg := config()
+	cfg.Dir, cfg.Env = "/here", []string{"CONTAINER_ID=mine", "PWD=/here"}
+	for _, asked := range []string{"", "/there"} {
+		w := joined(t, cfg)
+		s := start(0, 7, 1)
+		s.Ranks = []*fb.RankPlaceT{{Agent: 7}}
+		s.Program.Env, s.Program.Cwd = []string{"CONTAINER_ID=another", "A=b"}, asked
+		w.head(reserve(0, false), s)
+		found := false
+		for _, e := range w.effs {
+			k, ok := e.(ToKeeper)
+			if !ok {
+				continue
+			}
+			l, ok := k.M.(*fb.ProgramLaunchT)
+			if !ok {
+				continue
+			}
+			found = true
+			cwd := asked
+			if cwd == "" {
+				cwd = "/here"
+			}
+			if l.Cwd != cwd || !slices.Contains(l.Env, "PWD="+cwd) || !slices.Contains(l.Env, "CONTAINER_ID=mine") || slices.Contains(l.Env, "CONTAINER_ID=another") || !slices.Contains(l.Env, "A=b") {
+				t.Errorf("%q: %s %q", asked, l.Cwd, l.Env)
+			}
+		}
+		if !found {
+			t.Error("nothing was launched")
+		}
+	}
+	for _, tc := range [][4]string{{"a /x/1 b", "/x/1", "/x/2", "a /x/2 b"}, {"a /x/1", "", "/x/2", "a /x/1"}, {"a /x/1", "/x/1", "", "a /x/1"}} {
+		if got := moved(tc[0], tc[1], tc[2]); got != tc[3] {
+			t.Error(tc, got)
+		}
+	}
+}

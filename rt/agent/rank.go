@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -120,7 +121,7 @@ func (c *Core) launch(k *rank, b *fb.BundlePlaceT, p *fb.RankPlaceT, m *fb.RankS
 	}
 	c.remember(k)
 	l := &fb.ProgramLaunchT{
-		Group: m.Group, Incarnation: m.Incarnation, Rank: p.Rank, Argv: prog.Argv, Env: env, Cwd: prog.Cwd,
+		Group: m.Group, Incarnation: m.Incarnation, Rank: p.Rank, Argv: prog.Argv, Env: env, Cwd: cmp.Or(prog.Cwd, c.cfg.Dir),
 		Stdin: k.stdin, Pty: prog.Pty, Rows: prog.Rows, Cols: prog.Cols, Grace: prog.Grace,
 	}
 	if prog.BindCpus && c.cfg.Bind {

@@ -19,6 +19,9 @@ const (
 	JournalName = "head.journal"
 )
 
+// DirVariable tells a program the directory of its node, Node.Dir, where there is one.
+const DirVariable = "MANIPLE_NODE_DIR"
+
 // Network and cluster file systems, by the magic numbers of statfs(2): no sockets there, and not node-local.
 var shared = map[int64]string{
 	0x6969: "NFS", 0x0BD00BD0: "Lustre", 0x47504653: "GPFS", 0x19830326: "BeeGFS", 0xFF534D42: "CIFS",

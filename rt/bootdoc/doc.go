@@ -50,6 +50,11 @@ type Node struct {
 	Memory    int64              `json:"memory,omitempty"` // bytes
 	Resources map[string]float64 `json:"resources,omitempty"`
 	Labels    map[string]string  `json:"labels,omitempty"`
+
+	Grant string   `json:"grant,omitempty"` // who granted CPUs and Memory, as "YARN": they count whatever the machine has, CPUs are not bound, and no more GPUs than GPUs are used
+	Bare  bool     `json:"bare,omitempty"`  // the node hosts the head and takes no work
+	Dir   string   `json:"dir,omitempty"`   // where programs start that name no directory
+	Env   []string `json:"env,omitempty"`   // variables of this node, which programs have instead of those that they were asked for with
 }
 
 // Parse reads a document and checks it.

@@ -1,12 +1,15 @@
 package device
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 )
 
 // Detect finds out what this node may use.
@@ -50,16 +53,18 @@ func (f *Facts) declare(o *Options) error {
 	if n.CPUs < 0 || n.Memory < 0 || n.GPUs < 0 {
 		return fmt.Errorf("device: a declared amount is negative: %d CPUs, %d bytes, %d GPUs", n.CPUs, n.Memory, n.GPUs)
 	}
-	if n.Fake {
-		f.Fake, f.CPUs = true, []CPU{}
+	loose := n.Fake || n.Grant != ""
+	f.Fake = n.Fake
+	if loose {
+		f.CPUs = []CPU{}
 	}
 	if n.CPUs > 0 {
-		if !n.Fake && float64(n.CPUs) > f.CPU {
+		if !loose && float64(n.CPUs) > f.CPU {
 			return fmt.Errorf("device: %d CPUs are declared, %v may be used (%s); declare no more, or make the node a fake one", n.CPUs, f.CPU, f.winner("CPU"))
 		}
 		f.CPU = float64(n.CPUs)
-		if n.Fake {
-			f.declared("CPU", f.CPU)
+		if loose {
+			f.declared("CPU", grantedBy(n), f.CPU)
 		} else {
 			f.bound("CPU", "declared", f.CPU)
 			f.win("CPU", func(v float64) bool { return v <= f.CPU })
@@ -69,12 +74,12 @@ func (f *Facts) declare(o *Options) error {
 		}
 	}
 	if n.Memory > 0 {
-		if !n.Fake && uint64(n.Memory) > f.Memory {
+		if !loose && uint64(n.Memory) > f.Memory {
 			return fmt.Errorf("device: %s of memory are declared, %s may be used (%s); declare no more, or make the node a fake one", gib(uint64(n.Memory)), gib(f.Memory), f.winner("memory"))
 		}
 		f.Memory = uint64(n.Memory)
-		if n.Fake {
-			f.declared("memory", float64(f.Memory))
+		if loose {
+			f.declared("memory", grantedBy(n), float64(f.Memory))
 		} else {
 			f.bound("memory", "declared", float64(n.Memory))
 			f.win("memory", func(v float64) bool { return v <= float64(f.Memory) })
@@ -94,7 +99,21 @@ func (f *Facts) declare(o *Options) error {
 		}
 		f.Custom[name] = amount
 	}
+	if n.Bare {
+		f.bare()
+	}
 	return nil
+}
+
+// bare takes all that a node has away from one that only hosts the head. Its memory stays: values that pass
+// through it need some.
+func (f *Facts) bare() {
+	f.CPU, f.CPUs, f.GPUs, f.Custom = 0, []CPU{}, []GPU{}, nil
+}
+
+// grantedBy is whose word the declared amounts are.
+func grantedBy(n *bootdoc.Node) string {
+	return cmp.Or(n.Grant, "declared")
 }
 
 // winner names who set the bound that counts.

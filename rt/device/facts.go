@@ -90,10 +90,10 @@ func (f *Facts) win(what string, small func(float64) bool) {
 	}
 }
 
-// declared replaces the bounds of a kind by what was declared, which may be more than there is.
-func (f *Facts) declared(what string, value float64) {
+// declared replaces the bounds of a kind by what was declared or granted, which may be more than there is.
+func (f *Facts) declared(what, source string, value float64) {
 	f.Bounds = slices.DeleteFunc(f.Bounds, func(b Bound) bool { return b.What == what })
-	f.Bounds = append(f.Bounds, Bound{What: what, Source: "declared", Value: value, Won: true})
+	f.Bounds = append(f.Bounds, Bound{What: what, Source: source, Value: value, Won: true})
 }
 
 // thisMachine is the source of the first bound of each kind.

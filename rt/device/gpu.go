@@ -24,7 +24,7 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	if o.Node.Fake {
 		f.GPUs = declared(o.Node.GPUs)
 		f.HostGPUs = len(f.GPUs)
-		f.declared("GPU", float64(len(f.GPUs)))
+		f.declared("GPU", "declared", float64(len(f.GPUs)))
 		return nil
 	}
 	cards, err := m.nvidia(f, o)
@@ -51,14 +51,19 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 		f.warn("nothing names GPU %s: masks use numbers, which another mask would shift", formatList(unnamed))
 	}
 	switch want := o.Node.GPUs; {
+	case want == 0 && o.Node.Grant != "":
+		f.GPUs = []GPU{} // what is here was granted to others
 	case want == 0:
 	case want <= len(f.GPUs):
+		if o.Node.Grant != "" && want < len(f.GPUs) {
+			f.warn("%s granted %d GPUs and shows %d: it does not keep them apart, and programs of others may use the same", o.Node.Grant, want, len(f.GPUs))
+		}
 		f.GPUs = f.GPUs[:want]
-		f.bound("GPU", "declared", float64(want))
+		f.bound("GPU", grantedBy(&o.Node), float64(want))
 	case len(cards) == 0 && !m.inSlurm():
 		f.GPUs = declared(want)
 		f.HostGPUs = want
-		f.declared("GPU", float64(want))
+		f.declared("GPU", grantedBy(&o.Node), float64(want))
 		f.warn("%d GPUs are declared and none is found: programs get masks that name none", want)
 	default:
 		return fmt.Errorf("device: %d GPUs are declared, %d may be used: declare no more than that", want, len(f.GPUs))

@@ -239,6 +239,10 @@ func declare(t *testing.T, o *device.Options, f []string) {
 			o.Node.Name = v
 		case k == "fake":
 			o.Node.Fake = true
+		case k == "grant":
+			o.Node.Grant = v
+		case k == "bare":
+			o.Node.Bare = true
 		case k == "cpus":
 			o.Node.CPUs = n
 		case k == "gpus":
