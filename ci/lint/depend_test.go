@@ -22,6 +22,7 @@ var dependencies = []struct {
 	{"github.com/BurntSushi/toml", []string{"launcher"}, false, "configuration files"},
 	{"github.com/jcmturner/gokrb5/v8", []string{"yarn"}, false, "Kerberos: tickets from KDCs, and its encryption types"},
 	{"github.com/jcmturner/gofork", []string{"yarn"}, true, "the ASN.1 that gokrb5 writes with"},
+	{"github.com/colinmarc/hdfs/v2", []string{"launcher", "ci"}, false, "HDFS: where programs and files lie for containers"},
 	{"github.com/rogpeppe/go-internal", []string{"launcher", "ci"}, true, "command line tests as scripts"},
 }
 

@@ -19,7 +19,8 @@
 //
 // Guarantees.
 //
-//	BACK-1: the boot document (and with it the secret) travels on standard input only.
+//	BACK-1: the boot document (and with it the secret) travels on standard input only, or as a named credential of a
+//	        container's launch context.
 //	BACK-2: when the process that called Start dies, by kill -9 too, keepers of a document with owner
 //	        "stdin" see the end of their input and drain; the others live on.
 //	BACK-3: nothing in this interface assumes a shared directory, a common user name or a shell.
@@ -78,6 +79,12 @@ type Session interface {
 // session is over, wherever the keepers are.
 type Anchored interface {
 	Anchor() (pid int)
+}
+
+// Attached is a Session with a keeper of this process's own that is none of its nodes, YARN's master: programs here
+// are clients of that one, which dies with them and with no node.
+type Attached interface {
+	Attached() Event // its "ready"; waits for it
 }
 
 // Kinds of events. The first four are the keepers' own.

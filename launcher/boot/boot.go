@@ -45,7 +45,9 @@ type Options struct {
 	Nodes    []bootdoc.Node // empty: the backend's own
 	MinNodes int            // 0: all
 	Embedded bool           // ends with this process
-	Loopback bool           // all nodes are on this machine
+	Cluster  string         // 32 hex digits, with Secret: made by who submitted; "": made here
+	Secret   []byte
+	Loopback bool // all nodes are on this machine
 	Binary   string
 
 	JoinTimeout time.Duration // 0: 5 minutes

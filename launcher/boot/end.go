@@ -53,6 +53,7 @@ func Forget(getenv func(string) string, name string) {
 		for _, file := range []string{
 			filepath.Join(state, "jobs", "local", name+"@"+local.HostName(), "endpoint.json"),
 			filepath.Join(state, "jobs", "slurm", name, "endpoint.json"),
+			filepath.Join(state, "jobs", "yarn", name, "endpoint.json"),
 		} {
 			(&Endpoint{path: file}).Remove()
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/backend"
 	"github.com/maniple-hpc/maniple/launcher/backend/local"
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/rt/keeper/sweep"
@@ -40,6 +41,8 @@ type Endpoint struct {
 	Cert      string    `json:"cert,omitempty"`
 	Key       string    `json:"key,omitempty"`
 
+	Access *yarnbackend.Access `json:"access,omitempty"` // of a YARN application, whose addresses YARN and its master say
+
 	path string // of the file it came from
 }
 
@@ -53,6 +56,11 @@ func newEndpoint(kind string, doc *bootdoc.Doc, j *join) (*Endpoint, error) {
 		return nil, fmt.Errorf("boot: %w", err)
 	}
 	ep.CA, ep.Cert, ep.Key = string(ca), string(cert), string(key)
+	if a, ok := j.session.(backend.Attached); ok {
+		ev := a.Attached()
+		ep.Socket, ep.Host, ep.Boot = ev.Socket, local.HostName(), bootID()
+		ep.Pid, ep.Start = keeperOf(ev.Dir)
+	}
 	for _, name := range j.want {
 		for _, ev := range j.ready {
 			if ev.Node != name {
@@ -120,6 +128,25 @@ func endpointFile(state, kind, name, host string) string {
 		name += "@" + host
 	}
 	return filepath.Join(state, "jobs", kind, name, "endpoint.json")
+}
+
+// Note writes the endpoint of an application that was submitted: its ID, and what proves its user to it.
+func Note(getenv func(string) string, application, cluster string, secret []byte) error {
+	state, err := StateDir(getenv)
+	if err != nil {
+		return err
+	}
+	ep := &Endpoint{Version: EndpointVersion, Kind: "yarn", Name: application, Cluster: cluster, Nodes: []string{}, Since: time.Now().UTC().Truncate(time.Millisecond)}
+	ca, cert, key, err := gang.ClientCredential(cluster, secret)
+	if err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	ep.CA, ep.Cert, ep.Key = string(ca), string(cert), string(key)
+	if ep.Access, err = yarnbackend.NewAccess(cluster, secret); err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	ep.path = ep.file(state)
+	return ep.write(state)
 }
 
 // Publish writes the endpoint file, and says where.

@@ -39,6 +39,7 @@ func Find(getenv func(string) string, name string) (*Endpoint, error) {
 		for _, file := range []string{
 			filepath.Join(state, "jobs", "local", name+"@"+local.HostName(), "endpoint.json"),
 			filepath.Join(state, "jobs", "slurm", name, "endpoint.json"),
+			filepath.Join(state, "jobs", "yarn", name, "endpoint.json"),
 		} {
 			ep, err := readEndpoint(file)
 			switch {
@@ -89,8 +90,11 @@ func onThisNode(getenv func(string) string, name string) *Endpoint {
 		return nil
 	}
 	kind := "local"
-	if getenv("SLURM_JOB_ID") == name {
+	switch {
+	case getenv("SLURM_JOB_ID") == name:
 		kind = "slurm"
+	case strings.HasPrefix(name, "application_"):
+		return nil // one node of several, perhaps: its own note says how to reach all
 	}
 	return &Endpoint{
 		Version: EndpointVersion, Kind: kind, Name: name, Dir: dir, Socket: nodes[0].Socket, Nodes: nodeNames(nodes),

@@ -52,6 +52,9 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Cluster != "" {
+		doc.Cluster, doc.Secret = o.Cluster, o.Secret
+	}
 	doc.Job, doc.Epoch, doc.MinNodes = o.Job, o.Epoch, o.MinNodes
 	doc.JoinTimeout, doc.Grace, doc.Idle = o.JoinTimeout, o.Grace, o.Idle
 	doc.Interfaces, doc.PortRange, doc.Base, doc.Loopback, doc.Store = o.Interfaces, o.PortRange, o.Base, o.Loopback, o.Store

@@ -28,6 +28,9 @@ const tcpTimeout = time.Second
 
 // reach finds a way to a cluster that is not on this machine: TCP, or through srun.
 func (c *call) reach(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (*gang.Client, error) {
+	if ep.Kind == "yarn" {
+		return c.reachApplication(ctx, ep, to)
+	}
 	first := ctx
 	if ep.Kind == "slurm" {
 		var cancel context.CancelFunc

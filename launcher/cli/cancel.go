@@ -54,6 +54,9 @@ func (c *call) cancel() error {
 	if len(c.rest()) == 0 && !c.on("all") {
 		return usage("cancel", "which gang?", "`maniple status` lists them; --all means all")
 	}
+	if len(c.rest()) == 1 && isApplication(c.rest()[0]) {
+		return c.cancelApplication(c.rest()[0], how)
+	}
 	return c.withClient(func(ctx context.Context, client *gang.Client, _ *boot.Endpoint) error {
 		running, _, err := ask[stateGroups](ctx, c, client, "groups", "")
 		if err != nil {

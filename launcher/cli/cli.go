@@ -12,6 +12,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/rt/keeper"
 )
 
@@ -96,6 +97,7 @@ func (a *app) commands() []*urfave.Command {
 		a.versionCommand(),
 		a.completionCommand(),
 		a.bridgeCommand(),
+		a.masterCommand(),
 		a.completeCommand(),
 	}
 }
@@ -122,8 +124,9 @@ type call struct {
 	ctx  context.Context
 	page *page
 
-	manyNodes bool      // logs of several nodes are shown
-	site      *slurmEnd // of the Slurm job that a run is in
+	manyNodes bool                // logs of several nodes are shown
+	site      *slurmEnd           // of the Slurm job that a run is in
+	master    *yarnbackend.Master // of the YARN application that a run is in
 }
 
 func (a *app) newCommand(p *page) *urfave.Command {

@@ -1,13 +1,14 @@
 package cli
 
 import (
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/rt/agent"
 	"github.com/maniple-hpc/maniple/rt/head"
 	"github.com/maniple-hpc/maniple/rt/keeper"
 )
 
 // Daemon runs one of the processes of a node, if that is what args (without the program's name) ask for:
-// `maniple keeper`, which launchers start on each node, and `maniple agent` and `maniple head`, which
+// `maniple keeper`, which launchers start on each node (in a container of YARN as `maniple yarn-node`), and `maniple agent` and `maniple head`, which
 // only a keeper starts. They are no commands of the user's: no help shows them, and none of the command
 // line's machinery is set up for them.
 func Daemon(args []string) (code int, ok bool) {
@@ -17,6 +18,8 @@ func Daemon(args []string) (code int, ok bool) {
 	switch args[0] {
 	case "keeper":
 		return keeper.Main(args[1:]), true
+	case yarnbackend.NodeCommand:
+		return yarnbackend.NodeMain(), true
 	case "agent":
 		return agent.Main(args[1:], Build()), true
 	case "head":

@@ -173,6 +173,9 @@ func (c *call) number(flag string, least, most int) (int, error) {
 // embed starts a cluster that ends with this command. The nodes are large enough for what the request
 // implies without naming it: one core per rank is a default, and a laptop with two may run four ranks.
 func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
+	if c.master != nil {
+		return c.bringUp(ctx, c.application())
+	}
 	o, fake, err := c.cluster()
 	if err != nil {
 		return nil, err

@@ -36,6 +36,9 @@ func (c *call) explain() error {
 			return c.explainJob(which, err)
 		}
 	}
+	if isApplication(which) {
+		return c.explainApplication(which)
+	}
 	err := c.explainHere(which)
 	if isJob(which) && c.str("cluster") == "" && (errors.Is(err, boot.ErrNone) || errors.Is(err, errNoSuch)) {
 		return c.explainJob(which, err)

@@ -58,7 +58,7 @@ func fixed(amount float64) int64 {
 // gangOf makes the gang of a request.
 func (c *call) gangOf(s *spec.Spec, sh *spec.Shape) (gang.Spec, error) {
 	dir := s.Chdir
-	if dir == "" {
+	if dir == "" && c.master == nil { // a container's own folder is another on each node
 		var err error
 		if dir, err = os.Getwd(); err != nil {
 			return gang.Spec{}, &Fault{Name: "CANNOT_CREATE", What: c.page.name, Why: "the working directory is gone: " + err.Error(), Do: "change to one that exists, or give --chdir", Err: err}
@@ -69,7 +69,7 @@ func (c *call) gangOf(s *spec.Spec, sh *spec.Shape) (gang.Spec, error) {
 		grace = 30 * time.Second
 	}
 	env := s.Environ(c.environ)
-	if !hasEnv(env, "PWD") || s.Chdir != "" {
+	if dir != "" && (!hasEnv(env, "PWD") || s.Chdir != "") {
 		env = append(withoutEnv(env, "PWD"), "PWD="+dir)
 	}
 	g := gang.Spec{

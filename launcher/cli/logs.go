@@ -58,6 +58,9 @@ func (c *call) logs() error {
 	if lines == 0 {
 		lines = 50
 	}
+	if len(c.rest()) == 1 && isApplication(c.rest()[0]) {
+		return c.applicationLog(c.rest()[0])
+	}
 	if of == "" && len(c.rest()) == 0 && !c.on("follow") {
 		return c.events(lines)
 	}

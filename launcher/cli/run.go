@@ -89,6 +89,7 @@ type runOptions struct {
 
 // runSpec runs a request on the cluster that is up, or on one of its own.
 func (c *call) runSpec(s *spec.Spec, o runOptions) error {
+	var err error
 	dir := s.Chdir
 	if dir == "" {
 		dir, _ = os.Getwd() // gangOf reports it
@@ -105,7 +106,10 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	c.site = c.slurmEnd()
 	defer c.site.hold(sig.terminated) // once nothing of ours runs any more
 	sig.onTerm(c.site.ask)
-	ep, err := c.find()
+	var ep *boot.Endpoint
+	if c.master == nil { // an application is a cluster of its own
+		ep, err = c.find()
+	}
 	if err != nil && (!errors.Is(err, boot.ErrNone) || o.needCluster || c.namesOther()) {
 		return err
 	}

@@ -41,6 +41,7 @@ func submitFlags() []urfave.Flag {
 		toggle("follow", "f", "print the job's output as it grows; implies --wait"),
 		toggle("json", "", "print a record of the job, with --wait another of its end"),
 		toggle("parsable", "", "print the job's ID alone"),
+		value("on", "", "slurm|yarn", "where to (slurm); flags for YARN: docs/guide/yarn.md"),
 		value("sbatch", "", "'FLAGS'", "more flags for sbatch, not looked at"),
 		value("max-restarts", "", "N", "start the gang again after a failure"),
 		rare(value("grace", "", "SECONDS", "between TERM and KILL (30)")),
@@ -53,7 +54,6 @@ func submitFlags() []urfave.Flag {
 
 // submit is the command.
 func (c *call) submit() error {
-	client := &exec.Client{Environ: c.environ, Cache: slurmCache(c.getenv)}
 	dry, args := false, c.Args().Slice()
 	for _, arg := range args {
 		if arg == "-h" || arg == "--help" {
@@ -65,6 +65,12 @@ func (c *call) submit() error {
 		}
 		dry = dry || arg == "--dry-run"
 	}
+	if there, err := c.onYARN(args); err != nil {
+		return err
+	} else if there {
+		return c.submitYARN(args)
+	}
+	client := &exec.Client{Environ: c.environ, Cache: slurmCache(c.getenv)}
 	options, err := client.Options(c.ctx)
 	if err != nil {
 		if !dry || !errors.Is(err, slurm.ErrMissing) {

@@ -42,8 +42,10 @@ type submitTable struct {
 }
 
 func newSubmitTable(options []slurm.Option) *submitTable {
-	return &submitTable{options: options, own: shapes(&urfave.Command{Flags: submitFlags()})}
+	return &submitTable{options: options, own: shapes(submitFlagSet())}
 }
+
+func submitFlagSet() *urfave.Command { return &urfave.Command{Flags: submitFlags()} }
 
 // find looks a flag up by its long or short name. Ours win over sbatch's of the same name.
 func (t *submitTable) find(name string) (flagShape, slurm.Value, bool, bool) {

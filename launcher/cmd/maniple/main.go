@@ -12,7 +12,7 @@ import (
 // The keeper forks programs that die with the thread that forked them: it needs the main thread, and
 // only init still runs there for certain.
 func init() {
-	if len(os.Args) > 1 && os.Args[1] == "keeper" {
+	if len(os.Args) > 1 && (os.Args[1] == "keeper" || os.Args[1] == "yarn-node") {
 		runtime.LockOSThread()
 	}
 }

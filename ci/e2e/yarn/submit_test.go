@@ -1,0 +1,336 @@
+//go:build e2e
+
+package yarn
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/colinmarc/hdfs/v2"
+
+	"github.com/maniple-hpc/maniple/ci/e2e"
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// gateway is a user's account on a machine with Hadoop's configuration: a home, a folder, our program.
+type gateway struct {
+	t      *testing.T
+	b      *testbed
+	binary string
+	home   string
+	dir    string
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "maniple-e2e-yarn-*")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "maniple"), "github.com/maniple-hpc/maniple/launcher/cmd/maniple").CombinedOutput()
+	if err != nil {
+		return "", &exec.Error{Name: string(out), Err: err}
+	}
+	return filepath.Join(dir, "maniple"), nil
+})
+
+// login gives alice's account, with a folder of her own on HDFS.
+func gatewayOf(t *testing.T) *gateway {
+	t.Helper()
+	b := up(t)
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, _, err := b.conf.NameNodes("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, err := yarn.CurrentUser() // of the NameNode's process, and so above its rules
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: names, User: owner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.MkdirAll("/user/alice", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Chmod("/user", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Chown("/user/alice", "alice", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	return &gateway{t, b, binary, t.TempDir(), t.TempDir()}
+}
+
+// command prepares a command of maniple.
+func (g *gateway) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, g.binary, args...)
+	cmd.Dir = g.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "HADOOP_USER_NAME=alice", "HADOOP_CONF_DIR=" + filepath.Join(g.b.dir, "conf", "rm")}
+	return cmd
+}
+
+// run runs one.
+func (g *gateway) run(args ...string) e2e.Result {
+	g.t.Helper()
+	return e2e.Do(g.t, g.command(within(g.t), args...))
+}
+
+// write makes a file of the user's.
+func (g *gateway) write(name, text string) {
+	g.t.Helper()
+	if err := os.WriteFile(filepath.Join(g.dir, name), []byte(text), 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// submit submits, and gives the application's ID.
+func (g *gateway) submit(args ...string) string {
+	g.t.Helper()
+	r := g.run(append([]string{"submit", "--on", "yarn", "--parsable"}, args...)...)
+	if r.Code != 0 || !strings.HasPrefix(r.Stdout, "application_") {
+		g.t.Fatalf("%+v", r)
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// small are the sizes that let several applications fit on two small nodes.
+var small = []string{"--mem=128M", "--am-memory=512M"}
+
+// Ranks on two nodes, with the files that they need and none of the secrets; the exit code is the program's.
+func TestSubmit(t *testing.T) {
+	g := gatewayOf(t)
+	g.write("train.sh", "echo \"rank $RANK of $WORLD_SIZE reads $(cat data.txt) $K\"; echo note >&2\n[ $RANK = 1 ] && exit 3; sleep 30\n")
+	g.write("input.txt", "a file")
+	args := append([]string{"submit", "--on", "yarn", "--follow", "-N", "2", "--ntasks-per-node", "1", "--files", "input.txt#data.txt", "--export", "K=value"}, small...)
+	r := g.run(append(args, "--json", "--", "bash", "train.sh")...)
+	if r.Code != 3 {
+		t.Fatalf("%+v", r)
+	}
+	lines := strings.Split(strings.TrimSpace(r.Stdout), "\n")
+	var first, last struct {
+		Event, Reason, State string
+		JobID                string `json:"job_id"`
+		Code                 int
+	}
+	if json.Unmarshal([]byte(lines[0]), &first) != nil || json.Unmarshal([]byte(lines[len(lines)-1]), &last) != nil ||
+		first.Event != "submitted" || last.Event != "end" || last.Code != 3 || last.State != "FAILED" || last.JobID != first.JobID || !strings.HasPrefix(last.Reason, "exit code 3") {
+		t.Errorf("%s", r.Stdout)
+	}
+	for _, want := range []string{"rank 0 of 2 reads a file value", "rank 1 of 2 reads a file value"} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.Stdout)
+		}
+	}
+	if !strings.Contains(r.Stderr, "2 nodes x 1 rank") || !strings.Contains(r.Stderr, "] note") {
+		t.Error(r.Stderr)
+	}
+	id, err := yarn.ParseApplicationID(first.JobID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := g.b.client(t, "alice").Report(within(t), id)
+	if err != nil || report.Final != yarn.Failed || report.Type != "maniple" || report.User != "alice" || report.Name != "train.sh" {
+		t.Errorf("%+v %v", report, err)
+	}
+	// The secret is in no log, and no script, of any container.
+	var note struct{ Access struct{ Seed []byte } }
+	data, err := os.ReadFile(filepath.Join(g.home, ".local", "state", "maniple", "jobs", "yarn", first.JobID, "endpoint.json"))
+	if err == nil && json.Unmarshal(data, &note) != nil || len(note.Access.Seed) == 0 {
+		t.Fatal(string(data), err)
+	}
+	found := 0
+	for _, nm := range []string{"nm1", "nm2"} {
+		filepath.WalkDir(filepath.Join(g.b.dir, nm), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || !strings.Contains(path, first.JobID) || strings.Contains(path, "filecache") {
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			if err == nil && d.Name() != "container_tokens" && !strings.HasSuffix(d.Name(), ".tokens") && !strings.HasSuffix(d.Name(), ".crc") {
+				found++
+				for _, bad := range []string{"\"secret\"", "maniple.job", "maniple.boot", base64.StdEncoding.EncodeToString(note.Access.Seed)} {
+					if bytes.Contains(text, []byte(bad)) {
+						t.Errorf("%s holds %s", path, bad)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	if found < 6 {
+		t.Errorf("only %d files of the application were looked at", found)
+	}
+	// What is over is told by YARN.
+	if r := g.run("explain", first.JobID); r.Code != 0 || !strings.Contains(r.Stdout, "FAILED, exit code 3") {
+		t.Errorf("%+v", r)
+	}
+	if r := g.run("status"); r.Code != 0 || !strings.Contains(r.Stderr, "no cluster is up") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Status, explain, logs and cancel find an application from where it was submitted, and its programs have their grace.
+func TestSubmitAndCancel(t *testing.T) {
+	g := gatewayOf(t)
+	g.write("main.sh", "trap 'echo bye; exit 0' TERM; echo here; sleep 300 & wait\n")
+	id := g.submit(append(small, "-N", "2", "--queue", "batch", "--", "bash", "main.sh")...)
+	e2e.Until(t, limit, "its driver runs", func() bool {
+		r := g.run("status", "--cluster", id)
+		return strings.Contains(r.Stdout, "running")
+	})
+	if r := g.run("explain", id); r.Code != 0 || !strings.Contains(r.Stdout, "queue root.batch is RUNNING") || !strings.Contains(r.Stdout, "running since") {
+		t.Errorf("%+v", r)
+	}
+	if r := g.run("nodes", "--cluster", id); r.Code != 0 || !strings.Contains(r.Stdout, "n2") {
+		t.Errorf("%+v", r)
+	}
+	follow := g.command(within(t), "logs", "-f", id)
+	var out bytes.Buffer
+	follow.Stdout = &out
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if r := g.run("cancel", id); r.Code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if err := follow.Wait(); err != nil || out.String() != "here\nbye\n" {
+		t.Errorf("%v: %q", err, out.String())
+	}
+	g.over(id)
+	if r := g.run("explain", "--json", id); !strings.Contains(r.Stdout, `"state":"FINISHED"`) || !strings.Contains(r.Stdout, `"code":143`) && !strings.Contains(r.Stdout, `"code":0`) {
+		t.Errorf("%+v", r)
+	}
+	// One that waits for its queue is killed.
+	id = g.submit("-N", "1", "--am-memory", "4G", "--mem", "3G", "--", "sleep", "300")
+	if r := g.run("cancel", id); r.Code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := g.run("explain", id); !strings.Contains(r.Stdout, "is KILLED") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What can never run is refused before it waits.
+func TestSubmitRefuses(t *testing.T) {
+	g := gatewayOf(t)
+	for want, args := range map[string][]string{
+		`no queue "nosuch"`:       {"--queue", "nosuch"},
+		`no resource "fpga"`:      {"--gres", "fpga:1"},
+		"never has more than":     {"-N", "20"},
+		"largest container has":   {"--mem", "30G"},
+		"no flag --partition":     {"--partition=x"},
+		"does not exist":          {"--files", "x#y", "--no-check"},
+		"would be in a container": {"-o", "out.txt"},
+	} {
+		r := g.run(append(append([]string{"submit", "--on", "yarn"}, args...), "--", "true")...)
+		if want == "does not exist" {
+			want = "no such file"
+		}
+		if r.Code == 0 || !strings.Contains(r.Stderr, want) || !strings.Contains(r.Stderr, "; ") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+// GPUs are asked for by their name, and counted.
+func TestSubmitWithGPUs(t *testing.T) {
+	g := gatewayOf(t)
+	r := g.run(append(append([]string{"submit", "--on", "yarn", "--follow", "-N", "1", "--gpus-per-node", "2"}, small...), "--", "sh", "-c", "echo mask=$CUDA_VISIBLE_DEVICES")...)
+	if r.Code != 0 || !strings.Contains(r.Stdout, "mask=gpu-0,gpu-1") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A node whose container YARN took, or whose processes were killed, is replaced, and the gang formed anew.
+func TestContainerIsLost(t *testing.T) {
+	g := gatewayOf(t)
+	g.write("twice.sh", "echo \"$MANIPLE_RESTARTS in $CONTAINER_ID\"; [ $MANIPLE_RESTARTS = 1 ] && exit 0; sleep 300\n")
+	id := g.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--max-restarts", "3", "--", "bash", "twice.sh")...)
+	follow := g.command(within(t), "logs", "-f", id)
+	out, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages bytes.Buffer
+	follow.Stderr = &messages
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen := ""
+	buffer := make([]byte, 4096)
+	for killed := false; ; {
+		n, err := out.Read(buffer)
+		seen += string(buffer[:n])
+		if !killed && strings.Count(seen, "0 in container") == 2 {
+			killed = true
+			at := strings.Index(seen, "container_")
+			stop(t, strings.Fields(seen[at:])[0])
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err := follow.Wait(); err != nil || strings.Count(seen, "1 in container") != 2 || !strings.Contains(messages.String(), "ended: exit code 137") {
+		t.Errorf("%v\n%s\n%s", err, seen, messages.String())
+	}
+	if r := g.over(id); r.Final != yarn.Succeeded || r.Diagnostics != "exit code 0" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// over waits for an application's end.
+func (g *gateway) over(application string) yarn.Report {
+	g.t.Helper()
+	id, err := yarn.ParseApplicationID(application)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	r, err := g.b.client(g.t, "alice").Watch(within(g.t), id, 100*time.Millisecond, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return r
+}
+
+// stop kills what runs in a container, as a node's power loss does.
+func stop(t *testing.T, container string) {
+	t.Helper()
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		env, _ := os.ReadFile(filepath.Join(dir, "environ"))
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if bytes.Contains(env, []byte("CONTAINER_ID="+container+"\x00")) && bytes.Contains(line, []byte("yarn-node")) {
+			if out, err := exec.Command("kill", "-KILL", filepath.Base(dir)).CombinedOutput(); err != nil {
+				t.Log(string(out))
+			}
+		}
+	}
+}
+
+// Two gangs of which each needs more than half of the cluster both finish: what one holds of it, it gives back.
+func TestGangsDoNotStarve(t *testing.T) {
+	g := gatewayOf(t)
+	var ids []string
+	for range 2 {
+		ids = append(ids, g.submit("-N", "5", "--mem", "512M", "--am-memory", "512M", "--gang-wait", "3", "--", "sleep", "1"))
+	}
+	for _, id := range ids {
+		if r := g.over(id); r.Final != yarn.Succeeded {
+			t.Errorf("%+v", r)
+		}
+	}
+}

@@ -1,0 +1,26 @@
+// Package yarn is the backend of YARN: an application whose ApplicationMaster hosts the cluster's head and runs the
+// command, and whose other containers are the nodes.
+//
+// Nouns. A Job is what `maniple submit` hands to the application: command, flags, what a node has. A Store is where the
+// program and files lie for the containers, HDFS as a rule. The Master is the process in the first container; it is the
+// Backend, too, whose Start asks YARN for the nodes. The relay is what carries a keeper's standard input and output
+// between its container and the master, and the application's output to whoever follows it. The gang is the set of
+// containers that start together.
+//
+// Ownership. The Master owns the relay, the registration with the ResourceManager and its heartbeat; Finish ends all three.
+// The session owns one loop, in which the gang's core is stepped, and a goroutine for each container that is being
+// launched; all have ended when Events is closed.
+//
+// Guarantees.
+//
+//	YJOB-1: the cluster's secret and the job travel as named secrets in the launch contexts' tokens; they are in no
+//	        argument, no environment and no log, and a container takes them out of its token file.
+//	YJOB-2: grants are held for at most the gang's wait and then all given back, with a random pause before the next
+//	        try: two gangs that hold half a queue each do not wait for each other for ever.
+//	YJOB-3: a node that YARN took away (-100, -101, -102) is replaced and is not the program's failure; one that
+//	        needed more memory than it has (-103, -104) ends the application and is never tried again at the same size.
+//	YJOB-4: a file that is in the store under its content's hash is never written again.
+//	YJOB-5: a container without its master ends: the relay's end is the end of its keeper's standard input.
+//
+// Limits. The master's end is the end of the application; its containers are not kept for another attempt.
+package yarn

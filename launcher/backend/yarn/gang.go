@@ -1,0 +1,236 @@
+package yarn
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// gang is the core that assembles the containers and replaces those that are lost. It has no clock and no socket: now
+// comes in, effects go out, and chance is a generator with a seed.
+type gang struct {
+	want, min int
+	wait      time.Duration
+	chance    *rand.Rand
+
+	held    []yarn.Container // granted and not launched, before the start
+	since   time.Time        // of the first of them
+	pause   time.Time        // until then nothing is asked for; zero: no pause
+	tries   int              // that ended in a release
+	started bool             // the first launch was made
+	closed  bool             // nothing is wanted any more
+	members []member         // by place: n1 is the first
+}
+
+// member is a place in the gang.
+type member struct {
+	container *yarn.Container // nil: it waits for one
+	ready     bool            // its node has joined
+	failures  int             // ends without ever being ready, one after the other
+	given     bool            // up: it will not be filled
+}
+
+// maxFailures is how often a place may fail before its node joined: what happens twice happens again.
+const maxFailures = 2
+
+// effect is what the core wants done: one of the types below.
+type effect interface{ effect() }
+
+type (
+	ask     struct{ count int }              // so many containers are wanted from now on
+	release struct{ ids []yarn.ContainerID } // give them back
+	launch  struct {                         // start the node of this place
+		place     int
+		container yarn.Container
+	}
+	loss struct { // the node of this place is gone
+		place int
+		text  string
+		fatal bool // and the application with it
+	}
+	absent struct{ place int } // the gang starts without this place
+	tell   struct{ text string }
+)
+
+func (ask) effect()     {}
+func (release) effect() {}
+func (launch) effect()  {}
+func (loss) effect()    {}
+func (absent) effect()  {}
+func (tell) effect()    {}
+
+func newGang(want, least int, wait time.Duration, seed uint64) *gang {
+	return &gang{want: want, min: least, wait: wait, chance: rand.New(rand.NewPCG(seed, 1)), members: make([]member, want)}
+}
+
+// begin asks for all.
+func (g *gang) begin() []effect { return []effect{ask{g.want}} }
+
+// next is when the core wants to be ticked; zero: not before something happens.
+func (g *gang) next() time.Time {
+	switch {
+	case g.closed || g.started:
+		return time.Time{}
+	case !g.pause.IsZero():
+		return g.pause
+	case len(g.held) > 0:
+		return g.since.Add(g.wait)
+	}
+	return time.Time{}
+}
+
+// granted takes a container in.
+func (g *gang) granted(now time.Time, c yarn.Container) []effect {
+	if g.closed || !g.started && !g.pause.IsZero() {
+		return []effect{release{[]yarn.ContainerID{c.ID}}} // it came when nothing was asked for any more
+	}
+	if g.started {
+		for i := range g.members {
+			if m := &g.members[i]; m.container == nil && !m.given {
+				m.container = &c
+				return []effect{launch{i, c}}
+			}
+		}
+		return []effect{release{[]yarn.ContainerID{c.ID}}}
+	}
+	if len(g.held) == 0 {
+		g.since = now
+	}
+	g.held = append(g.held, c)
+	if len(g.held) >= g.want {
+		return g.start()
+	}
+	return nil
+}
+
+// start launches what is held.
+func (g *gang) start() (out []effect) {
+	g.started = true
+	for i, c := range g.held {
+		g.members[i].container = &c
+		out = append(out, launch{i, c})
+	}
+	for i := len(g.held); i < g.want; i++ {
+		g.members[i].given = true
+		out = append(out, absent{i})
+	}
+	g.held = nil
+	return append(out, ask{0})
+}
+
+// tick does what is due.
+func (g *gang) tick(now time.Time) []effect {
+	at := g.next()
+	if at.IsZero() || now.Before(at) {
+		return nil
+	}
+	if !g.pause.IsZero() {
+		g.pause = time.Time{}
+		return []effect{ask{g.want}}
+	}
+	if len(g.held) >= g.min {
+		return g.start()
+	}
+	// YJOB-2. The pause grows, so that of several gangs one gets through.
+	g.tries++
+	most := g.wait * time.Duration(min(g.tries, 4))
+	pause := g.wait/4 + time.Duration(g.chance.Int64N(int64(most)+1))
+	g.pause = now.Add(pause)
+	var ids []yarn.ContainerID
+	for _, c := range g.held {
+		ids = append(ids, c.ID)
+	}
+	text := fmt.Sprintf("%d of %d containers came within %v; they are given back, and asked for again in %v", len(ids), g.want, g.wait, pause.Round(time.Second))
+	g.held = nil
+	return []effect{ask{0}, release{ids}, tell{text}}
+}
+
+// joined notes that a place's node is ready.
+func (g *gang) joined(place int) {
+	g.members[place].ready, g.members[place].failures = true, 0
+}
+
+// ended takes in that a container is over.
+func (g *gang) ended(s yarn.ContainerStatus) []effect {
+	if i := slices.IndexFunc(g.held, func(c yarn.Container) bool { return c.ID == s.ID }); i >= 0 {
+		g.held = slices.Delete(g.held, i, i+1) // its node was lost before the start
+		return []effect{ask{g.want - len(g.held)}}
+	}
+	place := slices.IndexFunc(g.members, func(m member) bool { return m.container != nil && m.container.ID == s.ID })
+	if place < 0 || g.closed {
+		return nil // it was released, or all are to end
+	}
+	m := &g.members[place]
+	text := m.container.Node.Host + ": " + describe(s)
+	m.container = nil
+	if !m.ready && !s.ExitCode.Free() {
+		m.failures++
+	}
+	m.ready = false
+	lost := loss{place: place, text: text}
+	switch {
+	case s.ExitCode == yarn.ExitVirtualMemory || s.ExitCode == yarn.ExitPhysicalMemory:
+		lost.fatal = true // YJOB-3
+		lost.text += "; ask for more with --mem"
+	case m.failures >= maxFailures:
+		lost.fatal = true
+		lost.text += "; it was tried " + fmt.Sprint(m.failures) + " times"
+	}
+	if lost.fatal {
+		g.closed = true
+		return []effect{lost, ask{0}}
+	}
+	return []effect{lost, ask{g.missing()}}
+}
+
+// missing counts the places that wait for a container.
+func (g *gang) missing() (n int) {
+	for _, m := range g.members {
+		if m.container == nil && !m.given {
+			n++
+		}
+	}
+	return n
+}
+
+// close wants nothing any more.
+func (g *gang) close() []effect {
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	var ids []yarn.ContainerID
+	for _, c := range g.held {
+		ids = append(ids, c.ID)
+	}
+	g.held = nil
+	return []effect{ask{0}, release{ids}}
+}
+
+// state is what it waits for; "" if it runs.
+func (g *gang) state(now time.Time) string {
+	switch {
+	case g.closed || g.started && g.missing() == 0:
+		return ""
+	case g.started:
+		return fmt.Sprintf("%d containers are being replaced", g.missing())
+	case !g.pause.IsZero():
+		return fmt.Sprintf("the queue had no room for all %d containers at once; asked for again in %v", g.want, g.pause.Sub(now).Round(time.Second))
+	}
+	return fmt.Sprintf("%d of %d containers are granted", len(g.held), g.want)
+}
+
+// describe is how a container ended, in YARN's words and ours.
+func describe(s yarn.ContainerStatus) string {
+	text := fmt.Sprintf("%s ended: %s", s.ID, s.ExitCode)
+	if s.ExitCode < 0 {
+		text += fmt.Sprintf(" (%d)", int32(s.ExitCode))
+	}
+	if d := firstLine(s.Diagnostics); d != "" {
+		text += ": " + d
+	}
+	return text
+}

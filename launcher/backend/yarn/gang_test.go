@@ -1,0 +1,189 @@
+package yarn
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+var epoch = time.Unix(1_700_000_000, 0)
+
+func container(n int) yarn.Container {
+	return yarn.Container{ID: yarn.ContainerID{Number: int64(n)}, Node: yarn.NodeID{Host: fmt.Sprintf("host%d", n), Port: 1}}
+}
+
+// told writes effects as words.
+func told(list []effect) string {
+	var words []string
+	for _, e := range list {
+		switch e := e.(type) {
+		case ask:
+			words = append(words, fmt.Sprintf("ask %d", e.count))
+		case release:
+			words = append(words, fmt.Sprintf("release %d", len(e.ids)))
+		case launch:
+			words = append(words, fmt.Sprintf("launch %d on %s", e.place, e.container.Node.Host))
+		case absent:
+			words = append(words, fmt.Sprintf("absent %d", e.place))
+		case loss:
+			words = append(words, fmt.Sprintf("lost %d %v", e.place, e.fatal))
+		case tell:
+			words = append(words, "tell")
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+func expect(t *testing.T, got []effect, want string) {
+	t.Helper()
+	if s := told(got); s != want {
+		t.Errorf("%q, want %q", s, want)
+	}
+}
+
+func TestGangStartsTogether(t *testing.T) {
+	g := newGang(2, 2, time.Minute, 1)
+	expect(t, g.begin(), "ask 2")
+	expect(t, g.granted(epoch, container(1)), "")
+	expect(t, g.tick(epoch.Add(59*time.Second)), "")
+	if s := g.state(epoch); s != "1 of 2 containers are granted" {
+		t.Error(s)
+	}
+	expect(t, g.granted(epoch, container(2)), "launch 0 on host1, launch 1 on host2, ask 0")
+	if !g.next().IsZero() || g.state(epoch) != "" {
+		t.Error(g.next(), g.state(epoch))
+	}
+	expect(t, g.granted(epoch, container(3)), "release 1")
+}
+
+// YJOB-2: what is held is given back when the rest does not come, asked for again after a pause, and what is granted
+// in the pause is not kept.
+func TestGangGivesBack(t *testing.T) {
+	g := newGang(3, 3, time.Minute, 1)
+	g.begin()
+	g.granted(epoch, container(1))
+	g.granted(epoch.Add(30*time.Second), container(2))
+	expect(t, g.tick(epoch.Add(time.Minute)), "ask 0, release 2, tell")
+	expect(t, g.granted(epoch.Add(61*time.Second), container(3)), "release 1")
+	if s := g.state(epoch.Add(time.Minute)); !strings.Contains(s, "no room for all 3") {
+		t.Error(s)
+	}
+	again := g.next()
+	if pause := again.Sub(epoch.Add(time.Minute)); pause < 15*time.Second || pause > 75*time.Second {
+		t.Error(pause)
+	}
+	expect(t, g.tick(again.Add(-1)), "")
+	expect(t, g.tick(again), "ask 3")
+	g.granted(again, container(4))
+	expect(t, g.ended(yarn.ContainerStatus{ID: container(4).ID, ExitCode: yarn.ExitAborted}), "ask 3")
+}
+
+func TestGangStartsWithFewer(t *testing.T) {
+	g := newGang(3, 2, time.Minute, 1)
+	g.begin()
+	g.granted(epoch, container(1))
+	g.granted(epoch, container(2))
+	expect(t, g.tick(epoch.Add(time.Minute)), "launch 0 on host1, launch 1 on host2, absent 2, ask 0")
+}
+
+// YJOB-3: what YARN took is replaced, however often; what needed too much memory, or fails each time, ends the application.
+func TestGangReplaces(t *testing.T) {
+	g := newGang(1, 1, time.Minute, 1)
+	g.begin()
+	n := 0
+	up := func() {
+		n++
+		expect(t, g.granted(epoch, container(n)), map[bool]string{true: "launch 0 on host1, ask 0", false: fmt.Sprintf("launch 0 on host%d", n)}[n == 1])
+	}
+	end := func(code yarn.ExitCode) []effect {
+		return g.ended(yarn.ContainerStatus{ID: container(n).ID, ExitCode: code, Diagnostics: "\nbecause\nmore"})
+	}
+	up()
+	for _, code := range []yarn.ExitCode{yarn.ExitAborted, yarn.ExitDisksFailed, yarn.ExitPreempted, yarn.ExitAborted} {
+		expect(t, end(code), "lost 0 false, ask 1")
+		up()
+	}
+	expect(t, end(1), "lost 0 false, ask 1")
+	up()
+	g.joined(0) // which forgives
+	expect(t, end(137), "lost 0 false, ask 1")
+	up()
+	expect(t, end(1), "lost 0 false, ask 1")
+	up()
+	got := end(1)
+	expect(t, got, "lost 0 true, ask 0")
+	if text := got[0].(loss).text; !strings.Contains(text, "exit code 1: because") || !strings.Contains(text, "tried 2 times") {
+		t.Error(text)
+	}
+	for _, code := range []yarn.ExitCode{yarn.ExitPhysicalMemory, yarn.ExitVirtualMemory} {
+		g, n = newGang(1, 1, time.Minute, 1), 0
+		g.begin()
+		up()
+		g.joined(0)
+		got := end(code)
+		expect(t, got, "lost 0 true, ask 0")
+		if text := got[0].(loss).text; !strings.Contains(text, "--mem") {
+			t.Error(text)
+		}
+		expect(t, g.granted(epoch, container(9)), "release 1")
+	}
+}
+
+// Random histories of a queue that several gangs share: none holds more than its wait, and all finish in the end.
+func TestGangsShareAQueue(t *testing.T) {
+	for seed := range uint64(300) {
+		chance := rand.New(rand.NewPCG(seed, 2))
+		room := 4 + chance.IntN(6)
+		var gangs []*gang
+		var wants, holds []int
+		for i := range 2 + chance.IntN(3) {
+			n := 1 + chance.IntN(room)
+			gangs = append(gangs, newGang(n, n, 2*time.Minute, seed<<8+uint64(i)))
+			wants, holds = append(wants, n), append(holds, 0)
+		}
+		ends := make([]time.Time, len(gangs))
+		now, free, id, left := epoch, room, 0, len(gangs)
+		do := func(i int, list []effect) {
+			for _, e := range list {
+				switch e := e.(type) {
+				case ask:
+					wants[i] = e.count
+				case release:
+					free, holds[i] = free+len(e.ids), holds[i]-len(e.ids)
+				case launch:
+					ends[i] = now.Add(time.Duration(1+chance.IntN(300)) * time.Second)
+				}
+			}
+		}
+		for step := 0; left > 0; step++ {
+			if step > 200_000 {
+				t.Fatalf("seed %d: %d gangs do not finish", seed, left)
+			}
+			now = now.Add(time.Second)
+			for _, i := range chance.Perm(len(gangs)) {
+				g := gangs[i]
+				if len(g.held) > 0 && now.Sub(g.since) > g.wait+time.Second {
+					t.Fatalf("seed %d: gang %d has held %d containers for %v", seed, i, len(g.held), now.Sub(g.since))
+				}
+				if free > 0 && wants[i] > 0 {
+					id++
+					free, wants[i], holds[i] = free-1, wants[i]-1, holds[i]+1
+					do(i, g.granted(now, container(id)))
+				}
+				do(i, g.tick(now))
+				if !ends[i].IsZero() && now.After(ends[i]) {
+					do(i, g.close())
+					free, holds[i], wants[i], ends[i], left = free+holds[i], 0, 0, time.Time{}, left-1
+				}
+			}
+			if sum := free; sum < 0 || slices.Max(holds) > room {
+				t.Fatalf("seed %d: %d free, %v held", seed, free, holds)
+			}
+		}
+	}
+}

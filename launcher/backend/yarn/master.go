@@ -1,0 +1,265 @@
+package yarn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/launcher/backend/local"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/am"
+	"github.com/maniple-hpc/maniple/yarn/nm"
+)
+
+// Unbounded is the time that nodes have to join: the queue decides, and `status` says what it waits for.
+const Unbounded = 10 * 365 * 24 * time.Hour
+
+const (
+	nodeAsk      = 1 // the ID of the one ask
+	registerTime = time.Minute
+	finishTime   = 30 * time.Second
+	heartbeat    = time.Second
+)
+
+// Master is the process in an application's first container: it hosts the head, runs the command, and is the backend that
+// brings its nodes up.
+type Master struct {
+	Job     Job
+	Attempt yarn.AttemptID
+
+	token  yarn.Token       // for the scheduler
+	others yarn.Credentials // for the containers: what else was handed over, such as HDFS's token
+	relay  *relay
+
+	mu     sync.Mutex
+	blamed string // why the application ends, if not by its command
+
+	master  *am.Master
+	nodes   *nm.Client
+	session *session
+}
+
+// Enter reads what submit handed to this container.
+func Enter(getenv func(string) string) (*Master, error) {
+	m := new(Master)
+	c, err := unpack(getenv("HADOOP_TOKEN_FILE_LOCATION"), jobSecret, &m.Job)
+	if err != nil {
+		return nil, err
+	}
+	if m.Job.Version != jobVersion {
+		return nil, fmt.Errorf("yarn: the job has version %d, this program knows %d", m.Job.Version, jobVersion)
+	}
+	id, err := yarn.ParseContainerID(getenv("CONTAINER_ID"))
+	if err != nil {
+		return nil, err
+	}
+	m.Attempt = id.Attempt
+	var ok bool
+	if m.token, ok = c.Find(yarn.KindAMRM, ""); !ok {
+		return nil, errors.New("yarn: the token file has no token for the scheduler")
+	}
+	m.others = yarn.Credentials{Tokens: maps.Clone(c.Tokens)}
+	maps.DeleteFunc(m.others.Tokens, func(_ string, t yarn.Token) bool { return t.Kind == yarn.KindAMRM })
+	var logs [2]string
+	for i, fd := range []string{"1", "2"} {
+		logs[i], _ = os.Readlink("/proc/self/fd/" + fd) // without it nobody can follow the output
+	}
+	if m.relay, err = listen(m.Job.Cluster, m.Job.Secret, logs); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Name is "yarn".
+func (*Master) Name() string { return "yarn" }
+
+// Start starts the head here, registers with YARN and asks for the nodes. It returns once they are asked for.
+func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Session, error) {
+	doc := *req.Doc
+	s := &session{
+		m: m, events: make(chan backend.Event, 16), posts: make(chan func(), 64), done: make(chan struct{}), over: make(chan struct{}), own: make(chan backend.Event, 8),
+		links: map[string]*link{}, launched: map[string]time.Time{}, said: map[string]bool{},
+		gang: newGang(m.Job.Nodes, m.Job.MinNodes, m.Job.Wait, rand.Uint64()),
+	}
+	for i := range m.Job.Nodes {
+		s.names = append(s.names, "n"+strconv.Itoa(i+1))
+	}
+	doc.Expect, doc.JoinTimeout = s.names, Unbounded
+	var err error
+	own := bootdoc.Node{Name: headNode, Bare: true, Grant: "YARN", Memory: m.Job.Room}
+	s.head, err = (&local.Backend{}).Start(ctx, backend.Request{Doc: &doc, Nodes: []bootdoc.Node{own}, Head: true, Binary: req.Binary, Env: req.Env, Stderr: req.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	first, err := headEvent(ctx, s.head)
+	if err == nil {
+		s.relays, err = m.addresses(first.Addresses)
+	}
+	if err == nil {
+		doc.Head, s.doc = first.Addresses, &doc
+		m.relay.joined = s.joined
+		m.relay.head = func() where { return where{first.Addresses, s.waits()} }
+		m.relay.serve()
+		err = m.register(ctx, s)
+	}
+	if err != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = s.head.Stop(stop) // the first error is the one that counts
+		return nil, err
+	}
+	s.work.Go(func() { s.followHead(first) })
+	go s.run()
+	return s, nil
+}
+
+// headEvent waits for the head's address.
+func headEvent(ctx context.Context, s backend.Session) (backend.Event, error) {
+	said := ""
+	for {
+		select {
+		case ev, ok := <-s.Events():
+			switch {
+			case !ok:
+				return ev, fmt.Errorf("yarn: the head does not start: %s", said)
+			case ev.Kind == backend.KindHead:
+				return ev, nil
+			case ev.Text != "" && said == "":
+				said = ev.Text
+			}
+		case <-ctx.Done():
+			return backend.Event{}, context.Cause(ctx)
+		}
+	}
+}
+
+// addresses are those of the relay: the head's, with its own port.
+func (m *Master) addresses(head []string) (list []string, err error) {
+	for _, a := range head {
+		host, _, err := net.SplitHostPort(a)
+		if err != nil {
+			return nil, fmt.Errorf("yarn: the head's address: %w", err)
+		}
+		list = append(list, net.JoinHostPort(host, strconv.Itoa(m.relay.port())))
+	}
+	return list, nil
+}
+
+// reachable is the host of the first address that means something on another machine.
+func reachable(addresses []string) string {
+	first := ""
+	for _, a := range addresses {
+		host, _, _ := net.SplitHostPort(a) // it was made by addresses
+		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+			return host
+		}
+		if first == "" {
+			first = host
+		}
+	}
+	return first
+}
+
+// register makes this process the application's master. Clients find the relay by what it tells YARN.
+func (m *Master) register(ctx context.Context, s *session) error {
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	host, onEvent := "", func(am.Event) {}
+	if s != nil {
+		host = reachable(s.relays)
+		onEvent = s.fromYARN
+	}
+	var err error
+	m.master, err = am.Register(ctx, am.Config{
+		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, Host: host, Port: int32(m.relay.port()), Protection: m.Job.Protection,
+		Interval: heartbeat, OnEvent: onEvent,
+	})
+	if err != nil {
+		return err
+	}
+	m.session = s
+	m.nodes, err = nm.New(nm.Config{Token: m.master.NMToken, Protection: m.Job.Protection})
+	return err
+}
+
+// want asks for so many containers.
+func (m *Master) want(count int) error {
+	return m.master.Set(am.Ask{ID: nodeAsk, Count: int32(count), Resource: m.Job.Size, Priority: 1, NodeLabel: m.Job.Label})
+}
+
+// startContainer starts a node.
+func (m *Master) startContainer(ctx context.Context, c yarn.Container, b boot) error {
+	tokens, err := pack(yarn.Credentials{Tokens: m.others.Tokens}, bootSecret, b)
+	if err != nil {
+		return err
+	}
+	return m.nodes.Start(ctx, c, yarn.LaunchContext{
+		Files: m.Job.Files, Tokens: tokens, Commands: []string{"exec ./" + program + " " + NodeCommand + " 1><LOG_DIR>/stdout 2><LOG_DIR>/stderr"},
+	})
+}
+
+// blame says why the application ends, if it was not its command. The first one counts.
+func (m *Master) blame(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.blamed == "" {
+		m.blamed = why
+	}
+}
+
+// Environ is the environment of the command: that of the container without what is its own, and what the job brings.
+func (m *Master) Environ(environ []string) []string {
+	mine := own(environ)
+	var list []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if !contains(mine, kv) && !strings.HasPrefix(name, "APP") && name != "OLDPWD" && name != "SHLVL" && name != "_" {
+			list = append(list, kv)
+		}
+	}
+	return append(list, m.Job.Env...)
+}
+
+func contains(list []string, s string) bool {
+	for _, have := range list {
+		if have == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Finish tells YARN how the application ended: code is the command's, text what is to be said of it.
+func (m *Master) Finish(code int, text string) error {
+	m.relay.end()
+	m.mu.Lock()
+	if m.blamed != "" {
+		text = m.blamed
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+	defer cancel()
+	if m.master == nil {
+		if err := m.register(ctx, nil); err != nil {
+			return err
+		}
+	}
+	if m.nodes != nil {
+		defer m.nodes.Close()
+	}
+	final := yarn.Succeeded
+	if code != 0 {
+		final = yarn.Failed
+	}
+	return m.master.Finish(ctx, final, diagnostics(code, text), "")
+}

@@ -1,0 +1,278 @@
+package yarn
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// YJOB-1: what a container is handed comes out of its token file, and is not there afterwards; its tokens are.
+func TestSecretIsTakenOut(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	token := yarn.Token{Identifier: []byte("i"), Password: []byte("p"), Kind: yarn.KindHDFS, Service: "s"}
+	data, err := pack(yarn.Credentials{Tokens: map[string]yarn.Token{"a": token}}, jobSecret, Job{Version: jobVersion, Secret: []byte("a secret"), Command: []string{"x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var job Job
+	c, err := unpack(file, jobSecret, &job)
+	if err != nil || string(job.Secret) != "a secret" || job.Command[0] != "x" {
+		t.Fatalf("%+v %v", job, err)
+	}
+	left, err := yarn.ReadCredentials(file)
+	if got, ok := left.Find(yarn.KindHDFS, ""); err != nil || !ok || len(left.Secrets) != 0 || len(c.Secrets) != 0 || string(got.Password) != "p" {
+		t.Errorf("%v %v", left, err)
+	}
+	if after, _ := os.ReadFile(file); bytes.Contains(after, []byte("YSBzZWNyZXQ")) || !bytes.Contains(data, []byte("YSBzZWNyZXQ")) {
+		t.Error("the secret is still in the file, or was never there")
+	}
+	if _, err := unpack(file, jobSecret, &job); err == nil || !strings.Contains(err.Error(), "maniple submit --on yarn") {
+		t.Error(err)
+	}
+}
+
+// YJOB-4: a content is written once, and found again by its hash.
+func TestStoreWritesOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := &Store{localFiles{}, yarn.URL{Scheme: "file", Path: filepath.Join(dir, "home")}}
+	file := filepath.Join(dir, "a.txt")
+	put := func(text string) yarn.LocalResource {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Put(t.Context(), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first := put("one")
+	long := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(first.URL.Path, long, long); err != nil {
+		t.Fatal(err)
+	}
+	again, other := put("one"), put("two")
+	if again.URL != first.URL || again.Timestamp.UnixMilli() != long.UnixMilli() || other.URL == first.URL || filepath.Base(other.URL.Path) != "a.txt" {
+		t.Errorf("%+v %+v %+v", first, again, other)
+	}
+	if text, _ := os.ReadFile(other.URL.Path); string(text) != "two" || other.Size != 3 || other.Visibility != yarn.Private {
+		t.Errorf("%q %+v", text, other)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "home", ".maniple")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Error(info, err)
+	}
+	// A file that was cut short on its way does not count.
+	if err := os.WriteFile(other.URL.Path, []byte("t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := put("two"); r.Size != 3 {
+		t.Errorf("%+v", r)
+	}
+	if _, err := s.Put(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "--archives") {
+		t.Error(err)
+	}
+}
+
+// open starts a relay and gives its address.
+func openRelay(t *testing.T, joined func(string, *link)) (*relay, string, []byte) {
+	t.Helper()
+	dir, secret := t.TempDir(), bytes.Repeat([]byte{7}, 32)
+	logs := [2]string{filepath.Join(dir, "out"), filepath.Join(dir, "err")}
+	for _, f := range logs {
+		if err := os.WriteFile(f, []byte(filepath.Base(f)+" begins\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := listen("c", secret, logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.joined, r.head = joined, func() where { return where{[]string{"1.2.3.4:5"}, "for nodes"} }
+	r.serve()
+	t.Cleanup(r.end)
+	return r, fmt.Sprintf("127.0.0.1:%d", r.port()), secret
+}
+
+func TestRelayAnswersItsOwn(t *testing.T) {
+	r, address, secret := openRelay(t, func(string, *link) { t.Error("a client joined as a node") })
+	a, err := NewAccess("c", secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses, waits, err := a.Head(t.Context(), address)
+	if err != nil || !slices.Equal(addresses, []string{"1.2.3.4:5"}) || waits != "for nodes" {
+		t.Error(addresses, waits, err)
+	}
+	if conn, err := a.dial(t.Context(), address, hello{Node: "n1"}); err == nil {
+		conn.Read(make([]byte, 1)) // until it is closed
+		conn.Close()
+	}
+	var out bytes.Buffer
+	if n, err := a.Log(t.Context(), address, true, 4, false, &out); err != nil || n != 7 || out.String() != "begins\n" {
+		t.Error(n, err, out.String())
+	}
+	for _, stranger := range []*Access{must(NewAccess("c", bytes.Repeat([]byte{8}, 32))), must(NewAccess("d", secret)), {}} {
+		if _, _, err := stranger.Head(t.Context(), address); err == nil {
+			t.Error("a stranger was answered")
+		}
+	}
+	// Who follows gets what comes, and the end with the application's.
+	read, write := io.Pipe()
+	go func() {
+		_, err := a.Log(t.Context(), address, false, 0, true, write)
+		write.CloseWithError(err)
+	}()
+	lines := bufio.NewScanner(read)
+	for _, want := range []string{"out begins", "and ends"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("%q %v", lines.Text(), lines.Err())
+		}
+		if f, err := os.OpenFile(r.logs[0], os.O_APPEND|os.O_WRONLY, 0); want == "out begins" && err == nil {
+			f.WriteString("and ends\n")
+			f.Close()
+		}
+	}
+	r.end()
+	if lines.Scan() || lines.Err() != nil {
+		t.Errorf("%q %v", lines.Text(), lines.Err())
+	}
+}
+
+// YJOB-5: a node's lines go both ways, and the master's end is the end of its input.
+func TestRelayCarriesANode(t *testing.T) {
+	joined := make(chan *link, 1)
+	r, address, secret := openRelay(t, func(name string, l *link) {
+		if name != "n1" {
+			t.Error(name)
+		}
+		joined <- l
+		l.in.Scan()
+		if got := l.in.Text(); got != `{"event":"ready"}` {
+			t.Error(got)
+		}
+		if err := l.send([]byte("drain")); err != nil {
+			t.Error(err)
+		}
+		l.in.Scan() // until the end
+	})
+	key := must(keyOf("c", secret, partyNode))
+	master := must(keyOf("c", secret, partyMaster))
+	cfg := must(config(key, master.Public().(ed25519.PublicKey)))
+	conn, err := dial(t.Context(), []string{"127.0.0.1:1", address}, cfg, hello{Node: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-joined
+	conn.Write([]byte("{\"event\":\"ready\"}\n"))
+	line := make([]byte, 6)
+	if _, err := conn.Read(line); err != nil || string(line) != "drain\n" {
+		t.Errorf("%q %v", line, err)
+	}
+	r.end()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := conn.Read(line); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(n, err)
+	}
+}
+
+func TestOwnVariables(t *testing.T) {
+	environ := []string{"PATH=/bin", "CONTAINER_ID=c", "PWD=/x", "A=b", "APP_SUBMIT_TIME_ENV=1", "HOME=/home/"}
+	if got := own(environ); !slices.Equal(got, []string{"CONTAINER_ID=c", "PWD=/x", "HOME=/home/"}) {
+		t.Error(got)
+	}
+	m := &Master{Job: Job{Env: []string{"K=V"}}}
+	if got := m.Environ(environ); !slices.Equal(got, []string{"PATH=/bin", "A=b", "K=V"}) {
+		t.Error(got)
+	}
+}
+
+// Values take so little that a worker on each core may map all of them, unless the NodeManager counts them once.
+func TestStoreShare(t *testing.T) {
+	dir := t.TempDir()
+	site := func(key, value string) {
+		text := "<configuration><property><name>" + key + "</name><value>" + value + "</value></property></configuration>"
+		if err := os.WriteFile(filepath.Join(dir, "yarn-site.xml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const memory = 10 << 30
+	if got := storeShare("/nowhere", memory, 2); got != memory/10 {
+		t.Error(got)
+	}
+	for _, tc := range []struct {
+		key, value string
+		want       int64
+	}{
+		{"yarn.nodemanager.pmem-check-enabled", "false", 0}, {"yarn.nodemanager.pmem-check-enabled", "true", memory / 10},
+		{"yarn.nodemanager.container-monitor.procfs-tree.smaps-based-rss.enabled", "true", 0},
+	} {
+		site(tc.key, tc.value)
+		if got := storeShare(dir, memory, 2); got != tc.want {
+			t.Error(tc, got)
+		}
+	}
+	site("x", "y")
+	if got := storeShare(dir, 1<<20, 64); got != minStore {
+		t.Error(got)
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for _, tt := range []struct {
+		r    yarn.Report
+		want int
+	}{
+		{yarn.Report{State: yarn.StateFinished, Final: yarn.Succeeded, Diagnostics: diagnostics(0, "")}, 0},
+		{yarn.Report{State: yarn.StateFinished, Final: yarn.Failed, Diagnostics: diagnostics(3, "rank 1")}, 3},
+		{yarn.Report{State: yarn.StateFinished, Final: yarn.Failed, Diagnostics: "what"}, 1},
+		{yarn.Report{State: yarn.StateKilled, Final: yarn.Killed, Diagnostics: "exit code 0"}, 143},
+		{yarn.Report{State: yarn.StateFailed, Final: yarn.Failed, Diagnostics: "AM exited with exit code 1"}, 1},
+	} {
+		if got := ExitCode(tt.r); got != tt.want {
+			t.Errorf("%+v: %d", tt.r, got)
+		}
+	}
+}
+
+func TestQueueShare(t *testing.T) {
+	leaf := func(name string, most float32) yarn.Queue {
+		return yarn.Queue{Name: name, MaxCapacity: most, State: yarn.QueueRunning}
+	}
+	root := yarn.Queue{Name: "root", MaxCapacity: 1, Children: []yarn.Queue{
+		leaf("default", 1), {Name: "science", MaxCapacity: 0.5, State: yarn.QueueRunning, Children: []yarn.Queue{leaf("gpu", 0.5), {Name: "shut", MaxCapacity: 1, State: yarn.QueueStopped}}},
+	}}
+	for name, want := range map[string]float64{"": 1, "default": 1, "gpu": 0.25, "root.science.gpu": 0.25} {
+		if got, err := queueShare(root, name); err != nil || got != want {
+			t.Error(name, got, err)
+		}
+	}
+	var unknown *UnknownError
+	for _, name := range []string{"science", "shut", "nosuch"} {
+		if _, err := queueShare(root, name); !errors.As(err, &unknown) || !strings.Contains(err.Error(), "default, gpu") {
+			t.Error(name, err)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

@@ -1,0 +1,351 @@
+package yarn
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/am"
+)
+
+// headNode is the name of the master's own node, which hosts the head and runs nothing.
+const headNode = "master"
+
+// joinTime is how long a node has from the launch of its container to its first word.
+const joinTime = 5 * time.Minute
+
+// session is the application's containers. What its loop touches, it touches alone: others post to it.
+type session struct {
+	m      *Master
+	doc    *bootdoc.Doc // with the head's address
+	relays []string
+	head   backend.Session
+	names  []string
+	events chan backend.Event
+	posts  chan func()
+	done   chan struct{}      // closed when the loop has ended
+	own    chan backend.Event // the "ready" of the head's keeper
+	over   chan struct{}      // closed when all of the session's goroutines have
+	work   sync.WaitGroup     // launches, and the reader of the head's keeper
+
+	gang     *gang
+	links    map[string]*link
+	launched map[string]time.Time // nodes that have not said a word yet
+	said     map[string]bool      // nodes whose end or error was told
+	stopping bool
+	headOver bool
+	untold   []backend.Event // the loop never waits for who reads
+}
+
+// post hands the loop something to do; after the session's end it is dropped.
+func (s *session) post(do func()) {
+	select {
+	case s.posts <- do:
+	case <-s.done:
+	}
+}
+
+// run is the loop.
+func (s *session) run() {
+	s.apply(s.gang.begin())
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !(s.headOver && len(s.links) == 0) {
+		var to chan backend.Event
+		var first backend.Event
+		if len(s.untold) > 0 {
+			to, first = s.events, s.untold[0]
+		}
+		select {
+		case to <- first:
+			s.untold = s.untold[1:]
+		case do := <-s.posts:
+			do()
+		case now := <-tick.C:
+			s.apply(s.gang.tick(now))
+			s.overdue(now)
+		}
+	}
+	close(s.done)
+	s.work.Wait()
+	for _, ev := range s.untold {
+		s.events <- ev
+	}
+	close(s.events)
+	close(s.over)
+}
+
+// overdue ends containers whose node says nothing.
+func (s *session) overdue(now time.Time) {
+	for _, name := range s.names {
+		if at, ok := s.launched[name]; ok && now.Sub(at) > joinTime {
+			delete(s.launched, name)
+			if c := s.gang.members[s.place(name)].container; c != nil {
+				s.m.master.Release(c.ID)
+			}
+		}
+	}
+}
+
+// apply does what the core wants.
+func (s *session) apply(list []effect) {
+	for _, e := range list {
+		switch e := e.(type) {
+		case ask:
+			if err := s.m.want(e.count); err != nil {
+				s.fatal(err.Error())
+			}
+		case release:
+			s.m.master.Release(e.ids...)
+		case launch:
+			s.launch(e)
+		case absent:
+			s.tell(backend.Event{Kind: backend.KindLost, Node: s.names[e.place], Text: "it starts without: YARN gave no container in time"})
+		case tell:
+			s.tell(backend.Event{Kind: backend.KindWarning, Text: e.text})
+		case loss:
+			s.lose(e)
+		}
+	}
+}
+
+// lose tells that a node is gone.
+func (s *session) lose(e loss) {
+	name := s.names[e.place]
+	delete(s.launched, name)
+	if l := s.links[name]; l != nil {
+		l.close()
+	}
+	s.tell(backend.Event{Kind: backend.KindLost, Node: name, Text: e.text})
+	if e.fatal {
+		s.fatal("node " + name + " on " + e.text)
+	}
+}
+
+// fatal ends the application for a reason that is its end's.
+func (s *session) fatal(why string) {
+	s.m.blame(why)
+	s.tell(backend.Event{Kind: backend.KindStopping, Reason: why, Text: why})
+	s.drain(backend.DrainLine(why, time.Now().Add(10*time.Second), false))
+}
+
+// launch starts a node's container.
+func (s *session) launch(e launch) {
+	name := s.names[e.place]
+	s.launched[name] = time.Now()
+	delete(s.said, name)
+	doc := *s.doc
+	doc.Node = s.node(name, e.container)
+	s.work.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), joinTime)
+		defer cancel()
+		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.relays}); err != nil {
+			s.m.master.Release(e.container.ID) // its end is told, and it is replaced
+			s.post(func() { s.tell(backend.Event{Kind: backend.KindWarning, Node: name, Text: err.Error()}) })
+		}
+	})
+}
+
+// node is what a container's keeper says of itself.
+func (s *session) node(name string, c yarn.Container) bootdoc.Node {
+	n := bootdoc.Node{
+		Name: name, Grant: "YARN", CPUs: int(c.Resource.VCores), GPUs: int(c.Resource.Of(yarn.GPU)), Memory: s.m.Job.Memory,
+		Labels: map[string]string{"host": c.Node.Host, "container": c.ID.String()},
+	}
+	for _, o := range s.m.Job.Size.Others {
+		if o.Name != yarn.GPU {
+			if n.Resources == nil {
+				n.Resources = map[string]float64{}
+			}
+			n.Resources[o.Name] = float64(o.Value)
+		}
+	}
+	return n
+}
+
+// joined serves a node's connection: it is called by the relay, and returns when the node is gone.
+func (s *session) joined(name string, l *link) {
+	s.post(func() {
+		if s.place(name) < 0 || s.headOver {
+			l.close()
+			return
+		}
+		if old := s.links[name]; old != nil {
+			old.close() // of the container before
+		}
+		s.links[name] = l
+	})
+	for l.in.Scan() {
+		ev := backend.ParseEvent(name, l.in.Bytes())
+		s.post(func() { s.heard(name, ev) })
+	}
+	l.close()
+	s.post(func() {
+		if s.links[name] == l {
+			delete(s.links, name)
+		}
+	})
+}
+
+// heard takes in a line of a node's keeper.
+func (s *session) heard(name string, ev backend.Event) {
+	delete(s.launched, name)
+	switch ev.Kind {
+	case backend.KindReady:
+		s.gang.joined(s.place(name))
+	case backend.KindEnd, backend.KindError:
+		if s.said[name] {
+			return
+		}
+		s.said[name] = true
+		if !s.stopping && ev.Kind == backend.KindEnd {
+			return // its container's end tells more, and it may be replaced
+		}
+	}
+	s.tell(ev)
+}
+
+// place is a node's index, -1 if there is none of that name.
+func (s *session) place(name string) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "n"))
+	if err != nil || n < 1 || n > len(s.names) {
+		return -1
+	}
+	return n - 1
+}
+
+// fromYARN takes in what a heartbeat brought. It is called by the master's heartbeat.
+func (s *session) fromYARN(e am.Event) {
+	s.post(func() {
+		switch e := e.(type) {
+		case am.Granted:
+			s.apply(s.gang.granted(time.Now(), e.Container))
+		case am.Ended:
+			s.apply(s.gang.ended(e.Status))
+		case am.PreemptionWarning:
+			for i, mem := range s.gang.members {
+				for _, id := range e.Strict {
+					if mem.container != nil && mem.container.ID == id {
+						s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: "YARN will take its container for others (preemption)"})
+					}
+				}
+			}
+		case am.NodeChanged:
+			for i, mem := range s.gang.members {
+				if mem.container != nil && mem.container.Node == e.Node.ID && e.Node.State != yarn.NodeRunning {
+					s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: e.Node.ID.Host + " is " + e.Node.State.String() + " " + e.Node.Health})
+				}
+			}
+		case am.Refused:
+			s.fatal(e.Err.Error())
+		case am.Over:
+			s.fatal("YARN ends the application: " + e.Err.Error())
+		}
+	})
+}
+
+// followHead hands on what the master's own keeper says.
+func (s *session) followHead(first backend.Event) {
+	s.post(func() { s.tell(first) })
+	for ev := range s.head.Events() {
+		switch ev.Kind {
+		case backend.KindReady:
+			s.own <- ev // there is room
+			continue
+		case backend.KindEnd:
+			continue // it takes no work, and nobody waits for it
+		}
+		s.post(func() { s.tell(ev) })
+	}
+	s.post(func() {
+		s.headOver = true
+		s.apply(s.gang.close())
+		for _, l := range s.links {
+			l.close()
+		}
+	})
+}
+
+// tell has an event handed on. Only the loop calls it. Whoever has the session reads until Events is closed.
+func (s *session) tell(ev backend.Event) { s.untold = append(s.untold, ev) }
+
+// drain sends a line to all nodes, and to the master's own last.
+func (s *session) drain(line []byte) {
+	for _, name := range s.names {
+		if l := s.links[name]; l != nil {
+			_ = l.send(line) // one that is gone needs none
+		}
+	}
+	_ = s.head.Send(line)
+}
+
+// Nodes are n1 to nN: they have names before they have containers.
+func (s *session) Nodes() []string { return s.names }
+
+// Events gives the news.
+func (s *session) Events() <-chan backend.Event { return s.events }
+
+// Attached is the head's node, which is this process's own.
+func (s *session) Attached() backend.Event {
+	select {
+	case ev := <-s.own:
+		return ev
+	case <-s.done:
+		return backend.Event{}
+	}
+}
+
+// Send writes a line to all keepers. Those whose container comes later have the head's address in their document.
+func (s *session) Send(line []byte) error {
+	s.post(func() { s.drain(line) })
+	return nil
+}
+
+// Release is for clusters that outlive who started them: an application does not outlive its master.
+func (s *session) Release() error {
+	return fmt.Errorf("yarn: an application ends with its master")
+}
+
+// Wait waits for the end.
+func (s *session) Wait() error {
+	<-s.over
+	return nil
+}
+
+// Stop drains the nodes.
+func (s *session) Stop(ctx context.Context) error {
+	go func() { // nobody else may be reading; ends when Events is closed
+		for range s.events {
+		}
+	}()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(30 * time.Second)
+	}
+	s.post(func() {
+		s.stopping = true
+		s.apply(s.gang.close())
+		s.drain(backend.DrainLine("stopped by the command that started it", deadline, true))
+	})
+	err := s.head.Stop(ctx)
+	<-s.over
+	return err
+}
+
+// waits is what the application waits for, for a client.
+func (s *session) waits() string {
+	answer := make(chan string, 1)
+	s.post(func() { answer <- s.gang.state(time.Now()) })
+	select {
+	case text := <-answer:
+		return text
+	case <-s.done:
+		return ""
+	}
+}

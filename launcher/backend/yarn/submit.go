@@ -1,0 +1,219 @@
+package yarn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// What a container runs: our program by the name of its link there, and the two commands that only containers are
+// started with.
+const (
+	program       = "maniple"
+	MasterCommand = "yarn-master"
+	NodeCommand   = "yarn-node"
+
+	// Type is the type of our applications: `yarn application -list -appTypes maniple` shows them.
+	Type = "maniple"
+)
+
+// Application is an application to be.
+type Application struct {
+	Job      Job
+	Binary   string            // our program, a file here
+	Files    map[string]string // files here by their names in a container's folder
+	Archives map[string]string // likewise; YARN unpacks them
+	Queue    string            // "": default
+	Priority int32
+	Tags     []string
+	Master   yarn.Resource // of the master's container
+	Lifetime time.Duration // 0: the queue's
+}
+
+// InfeasibleError is what no amount of waiting grants.
+type InfeasibleError struct{ Why, Do string }
+
+func (e *InfeasibleError) Error() string { return "yarn: " + e.Why + "; " + e.Do }
+
+// UnknownError is a name (of a queue, or of one of several resources) that the cluster does not know.
+type UnknownError struct {
+	What, Name string
+	Known      []string
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("yarn: %q is none of this cluster's %s; there are %s", e.Name, e.What+"s", strings.Join(e.Known, ", "))
+}
+
+// Check asks the cluster whether the application can ever run: a queue that is not there, a kind of resource that is
+// not counted, a container larger than any and a gang larger than its queue would wait for ever, or be ignored.
+func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
+	root, err := c.Queue(ctx, "root")
+	if err != nil {
+		return err
+	}
+	share, err := queueShare(root, a.Queue)
+	if err != nil {
+		return err
+	}
+	types, err := c.ResourceTypes(ctx)
+	if err != nil {
+		return err
+	}
+	var known []string
+	for _, t := range types {
+		known = append(known, t.Name)
+	}
+	for _, o := range a.Job.Size.Others {
+		if !slices.Contains(known, o.Name) {
+			return &UnknownError{"resource", o.Name, known}
+		}
+	}
+	n, err := c.NewApplication(ctx)
+	if err != nil {
+		return err
+	}
+	for _, kind := range known {
+		if need, most := a.Job.Size.Of(kind), n.Max.Of(kind); need > most && n.Max.MemoryMB > 0 {
+			return &InfeasibleError{fmt.Sprintf("a node needs %d of %s, and the largest container has %d", need, kind, most), "ask for less on each node, or for more nodes"}
+		}
+	}
+	nodes, err := c.Nodes(ctx, yarn.NodeRunning)
+	if err != nil {
+		return err
+	}
+	for _, kind := range known {
+		all := int64(0)
+		for _, node := range nodes {
+			all += node.Capability.Of(kind)
+		}
+		need, most := a.Job.Size.Of(kind)*int64(a.Job.MinNodes)+a.Master.Of(kind), int64(float64(all)*share)
+		if need > most {
+			return &InfeasibleError{
+				fmt.Sprintf("%d nodes and the master need %d of %s, and queue %s never has more than %d of the cluster's %d", a.Job.MinNodes, need, kind, a.queue(), most, all),
+				"ask for less, or for another --queue",
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Application) queue() string {
+	if a.Queue == "" {
+		return "default"
+	}
+	return a.Queue
+}
+
+// queueShare is the most of the cluster that a queue ever has: its own limit in its parent's, up to the root.
+func queueShare(root yarn.Queue, name string) (float64, error) {
+	if name == "" {
+		name = "default"
+	}
+	var leaves []string
+	found := -1.0
+	var walk func(q yarn.Queue, path string, share float64)
+	walk = func(q yarn.Queue, path string, share float64) {
+		share *= float64(q.MaxCapacity)
+		if len(q.Children) == 0 {
+			leaves = append(leaves, q.Name)
+			if (q.Name == name || path == name) && q.State == yarn.QueueRunning {
+				found = share
+			}
+		}
+		for _, child := range q.Children {
+			walk(child, path+"."+child.Name, share)
+		}
+	}
+	walk(root, "root", 1)
+	if found < 0 {
+		slices.Sort(leaves)
+		return 0, &UnknownError{"queue", name, leaves}
+	}
+	return found, nil
+}
+
+// Submit brings the files into the store and submits the application.
+func (a *Application) Submit(ctx context.Context, c *yarn.Client, store *Store) (yarn.Report, error) {
+	a.Job.Version = jobVersion
+	a.Job.Files = map[string]yarn.LocalResource{}
+	put := func(name, file string, kind yarn.FileType) error {
+		r, err := store.Put(ctx, file)
+		r.Type = kind
+		a.Job.Files[name] = r
+		return err
+	}
+	if err := put(program, a.Binary, yarn.File); err != nil {
+		return yarn.Report{}, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Files)) {
+		if err := put(name, a.Files[name], yarn.File); err != nil {
+			return yarn.Report{}, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Archives)) {
+		if err := put(name, a.Archives[name], yarn.Archive); err != nil {
+			return yarn.Report{}, err
+		}
+	}
+	tokens, err := pack(yarn.Credentials{}, jobSecret, a.Job)
+	if err != nil {
+		return yarn.Report{}, err
+	}
+	return c.Submit(ctx, yarn.Submission{
+		Name: a.Job.Name, Queue: a.Queue, Priority: a.Priority, Type: Type, Tags: a.Tags, Resource: a.Master, NodeLabel: a.Job.Label,
+		MaxAttempts: 1, Lifetime: a.Lifetime,
+		Launch: yarn.LaunchContext{
+			Files: a.Job.Files, Tokens: tokens,
+			Commands: []string{"exec ./" + program + " " + MasterCommand + " 1><LOG_DIR>/stdout 2><LOG_DIR>/stderr"},
+		},
+	})
+}
+
+// diagnostics is what YARN keeps of an end; ExitCode reads it.
+func diagnostics(code int, text string) string {
+	out := fmt.Sprintf("exit code %d", code)
+	if text != "" {
+		out += "; " + text
+	}
+	return out
+}
+
+var exitPattern = regexp.MustCompile(`^exit code ([0-9]+)\b`)
+
+// ExitCode is the exit code of an application that is over: its command's, or one for how YARN ended it.
+func ExitCode(r yarn.Report) int {
+	if m := exitPattern.FindStringSubmatch(r.Diagnostics); m != nil && r.State == yarn.StateFinished {
+		if code, err := strconv.Atoi(m[1]); err == nil {
+			return code
+		}
+	}
+	switch {
+	case r.Final == yarn.Succeeded:
+		return 0
+	case r.State == yarn.StateKilled:
+		return 143
+	}
+	return 1
+}
+
+// firstLine is the first line of a text that says something.
+func firstLine(text string) string {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			return line
+		}
+	}
+	return ""
+}
+
+// Refused tells whether YARN itself said no.
+func Refused(err error) bool { return errors.Is(err, yarn.ErrRefused) }

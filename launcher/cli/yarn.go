@@ -1,0 +1,407 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
+)
+
+var applicationPattern = regexp.MustCompile(`^application_[0-9]+_[0-9]+$`)
+
+// isApplication tells whether s is written as an application of YARN is.
+func isApplication(s string) bool { return applicationPattern.MatchString(s) }
+
+// yarnClient is a client of the cluster that Hadoop's configuration names.
+func (c *call) yarnClient(user string) (*yarn.Client, *conf.Conf, error) {
+	dir := c.getenv("HADOOP_CONF_DIR")
+	if dir == "" {
+		dir = "/etc/hadoop/conf"
+	}
+	read, err := conf.Load(dir)
+	if err != nil {
+		return nil, nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
+	}
+	cfg, err := yarn.FromConf(read)
+	if err != nil {
+		return nil, nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
+	}
+	cfg.User = user
+	client, err := yarn.New(cfg)
+	if err != nil {
+		return nil, nil, yarnFault(c.page.name, err)
+	}
+	return client, read, nil
+}
+
+// schedulers are where masters register.
+func schedulers(c *conf.Conf) (list []string, err error) {
+	all, err := c.ResourceManagers()
+	for _, m := range all {
+		list = append(list, m.Scheduler)
+	}
+	return list, err
+}
+
+// yarnFault gives an error of YARN its exit code.
+func yarnFault(what string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return exitOnly(130)
+	}
+	f := &Fault{Name: "UNREACHABLE", What: what, Why: plain(err), Do: "`yarn application -list` and HADOOP_CONF_DIR say whether the cluster is there", Err: err}
+	var unknown *yarnbackend.UnknownError
+	var infeasible *yarnbackend.InfeasibleError
+	var site *yarn.Error
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		f.Name, f.Do = "REFUSED", "a folder of your own is needed on HDFS, /user/NAME as a rule: ask the site"
+	case errors.As(err, &unknown):
+		return usage("submit", fmt.Sprintf("this cluster has no %s %q", unknown.What, unknown.Name), "there are "+strings.Join(unknown.Known, ", "))
+	case errors.As(err, &infeasible):
+		f.Name, f.Why, f.Do = "INFEASIBLE", infeasible.Why, infeasible.Do
+	case errors.As(err, &site):
+		f.Why = "YARN: " + site.Text
+		if site.Do != "" {
+			f.Do = site.Do
+		}
+		switch {
+		case errors.Is(err, yarn.ErrRefused):
+			f.Name = "INFEASIBLE"
+		case errors.Is(err, yarn.ErrNotFound):
+			f.Name, f.Do = "NOT_FOUND", "`yarn application -list -appStates ALL` shows what there is"
+		case errors.Is(err, yarn.ErrCredentials), errors.Is(err, yarn.ErrNotYours):
+			f.Name = "REFUSED"
+		}
+	}
+	return f
+}
+
+// waiting is an application that cannot be reached yet, or no more.
+type waiting struct{ report yarn.Report }
+
+func (w *waiting) Error() string {
+	text := fmt.Sprintf("%s is %s", w.report.ID, w.report.State)
+	if d := oneLine(w.report.Diagnostics); d != "" {
+		text += ": " + d
+	}
+	return text
+}
+
+// oneLine is a text of YARN's as one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// masterOf asks YARN where the master of an application is.
+func (c *call) masterOf(ctx context.Context, client *yarn.Client, name string) (address string, r yarn.Report, err error) {
+	id, err := yarn.ParseApplicationID(name)
+	if err != nil {
+		return "", r, usage(c.page.name, plain(err), "`maniple status` lists yours")
+	}
+	if r, err = client.Report(ctx, id); err != nil {
+		return "", r, yarnFault(c.page.name, err)
+	}
+	if r.State != yarn.StateRunning || r.Port <= 0 {
+		return "", r, &waiting{r}
+	}
+	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r, nil
+}
+
+// reachApplication connects to an application's head: YARN says where the master is, and the master where the head is.
+func (c *call) reachApplication(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (*gang.Client, error) {
+	client, _, err := c.yarnClient("")
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	address, _, err := c.masterOf(ctx, client, ep.Name)
+	var w *waiting
+	if errors.As(err, &w) && w.report.State.Over() {
+		ep.Remove()
+		return nil, fmt.Errorf("%w: %w", err, boot.ErrNone)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if to.Addresses, _, err = ep.Access.Head(ctx, address); err != nil {
+		return nil, err
+	}
+	return gang.Connect(ctx, to)
+}
+
+// waitApplication waits for an application's end and gives its exit code.
+func (c *call) waitApplication(client *yarn.Client, id yarn.ApplicationID, follow, asJSON bool, command []string) error {
+	ctx, sigs := watchSignals(c.ctx)
+	defer sigs.stop()
+	began := time.Now()
+	var followed chan struct{}
+	if follow {
+		followed = make(chan struct{})
+		go func() { // ends with the application's output, or with ctx
+			defer close(followed)
+			var to io.Writer = c.stdout
+			if asJSON {
+				to = &records{to: c.stdout, messages: c.stderr, stream: "stdout"}
+			}
+			if err := c.followBoth(ctx, client, id, to); err != nil && ctx.Err() == nil {
+				c.say("submit: %s; `maniple logs %s` may have the rest", plain(err), id)
+			}
+		}()
+	}
+	said := ""
+	r, err := client.Watch(ctx, id, 500*time.Millisecond, func(r yarn.Report) {
+		line := r.State.String()
+		if d := oneLine(r.Diagnostics); d != "" && !r.State.Over() {
+			line += ": " + d
+		}
+		if line != said && !r.State.Over() {
+			said = line
+			c.say("submit: %s is %s", id, line)
+		}
+	})
+	if ctx.Err() != nil {
+		c.say("submit: %s goes on; `maniple cancel %s` ends it", id, id)
+		return exitOf(ctx)
+	}
+	if err != nil {
+		return yarnFault("submit", err)
+	}
+	if followed != nil {
+		<-followed
+	}
+	code := yarnbackend.ExitCode(r)
+	if asJSON {
+		if err := c.json(applicationEnd(r, code, time.Since(began), command)); err != nil {
+			return err
+		}
+	}
+	if code != 0 {
+		c.say("submit: %s: %s, %s", id, r.Final, oneLine(r.Diagnostics))
+		return exitOnly(code)
+	}
+	return nil
+}
+
+// applicationEnd is the last line of stdout with --json, as that of a job of Slurm.
+func applicationEnd(r yarn.Report, code int, took time.Duration, command []string) any {
+	return struct {
+		Version int      `json:"version"`
+		Event   string   `json:"event"`
+		Name    string   `json:"name"`
+		JobID   string   `json:"job_id"`
+		State   string   `json:"state"`
+		Code    int      `json:"code"`
+		Reason  string   `json:"reason,omitempty"` // what YARN keeps of it
+		Seconds float64  `json:"seconds"`
+		Command []string `json:"command"`
+	}{1, "end", r.Name, r.ID.String(), r.Final.String(), code, oneLine(r.Diagnostics), float64(took.Milliseconds()) / 1000, command}
+}
+
+// followBoth copies an application's output and its messages, which programs' standard error is among.
+func (c *call) followBoth(ctx context.Context, client *yarn.Client, id yarn.ApplicationID, to io.Writer) error {
+	other := make(chan error, 1)
+	go func() { other <- c.followApplication(ctx, client, id, true, c.stderr) }()
+	err := c.followApplication(ctx, client, id, false, to)
+	return errors.Join(err, <-other)
+}
+
+// followApplication copies an application's output as it comes, from its beginning to its end.
+func (c *call) followApplication(ctx context.Context, client *yarn.Client, id yarn.ApplicationID, messages bool, to io.Writer) error {
+	ep, err := boot.Find(c.getenv, id.String())
+	if err != nil {
+		return err
+	}
+	var from int64
+	for {
+		address, r, err := c.masterOf(ctx, client, id.String())
+		if r.State.Over() {
+			return nil // it had no output, or all of it was read
+		}
+		if err == nil {
+			var n int64
+			n, err = ep.Access.Log(ctx, address, messages, from, true, to)
+			from += n
+			if err == nil && ctx.Err() == nil {
+				return nil
+			}
+		}
+		var w *waiting
+		if err != nil && !errors.As(err, &w) && ctx.Err() == nil && from == 0 {
+			var f *Fault
+			if errors.As(err, &f) {
+				return err
+			}
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// applicationLog is `maniple logs` of an application: its output, with --follow as it comes, and its messages.
+func (c *call) applicationLog(name string) error {
+	client, _, err := c.yarnClient("")
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	id, err := yarn.ParseApplicationID(name)
+	if err != nil {
+		return usage("logs", plain(err), "`maniple status` lists yours")
+	}
+	if c.on("follow") {
+		ctx, sigs := watchSignals(c.ctx)
+		defer sigs.stop()
+		if err := c.followBoth(ctx, client, id, c.stdout); ctx.Err() == nil {
+			return err
+		}
+		return exitOf(ctx)
+	}
+	address, _, err := c.masterOf(c.ctx, client, name)
+	if err != nil {
+		var w *waiting
+		if errors.As(err, &w) && w.report.State.Over() {
+			return &Fault{Name: "NO_CLUSTER", What: "logs", Why: err.Error(), Do: "`yarn logs -applicationId " + name + "` shows what YARN keeps", Err: err}
+		}
+		return err
+	}
+	ep, err := boot.Find(c.getenv, name)
+	if err != nil {
+		return err
+	}
+	for _, messages := range []bool{true, false} {
+		var text bytes.Buffer
+		if _, err := ep.Access.Log(c.ctx, address, messages, 0, false, &text); err != nil {
+			return err
+		}
+		to := c.stdout
+		if messages {
+			to = c.stderr
+		}
+		if _, err := to.Write(text.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explainApplication says why an application waits or how it ended: YARN's word, and the head's while it runs.
+func (c *call) explainApplication(name string) error {
+	client, _, err := c.yarnClient("")
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	address, r, err := c.masterOf(c.ctx, client, name)
+	var w *waiting
+	if err != nil && !errors.As(err, &w) {
+		return err
+	}
+	waits := ""
+	ep, found := boot.Find(c.getenv, name)
+	if err == nil && found == nil {
+		_, waits, _ = ep.Access.Head(c.ctx, address) // YARN's word is enough where the master does not answer
+	}
+	if c.on("json") {
+		return c.json(struct {
+			Version     int    `json:"version"`
+			Application string `json:"application"`
+			Name        string `json:"name"`
+			Queue       string `json:"queue"`
+			State       string `json:"state"`
+			Final       string `json:"final"`
+			Why         string `json:"why"`
+			Waits       string `json:"waits,omitempty"`
+			URL         string `json:"url,omitempty"`
+			Code        *int   `json:"code,omitempty"`
+		}{1, name, r.Name, r.Queue, r.State.String(), r.Final.String(), oneLine(r.Diagnostics), waits, r.TrackingURL, codeOver(r)})
+	}
+	fmt.Fprintf(c.stdout, "%s (%s) in queue %s is %s\n", name, r.Name, r.Queue, r.State)
+	if d := oneLine(r.Diagnostics); d != "" {
+		fmt.Fprintf(c.stdout, "  YARN: %s\n", d)
+	}
+	if r.State.Over() {
+		fmt.Fprintf(c.stdout, "  %s, exit code %d\n", r.Final, yarnbackend.ExitCode(r))
+	}
+	if waits != "" {
+		fmt.Fprintf(c.stdout, "  it waits for nodes: %s\n", waits)
+	}
+	if err == nil && found == nil {
+		c.Context.Set("cluster", name)
+		if err := c.explainHere(""); err != nil && !errors.Is(err, boot.ErrNone) { // it may end just now
+			return err
+		}
+	}
+	return nil
+}
+
+// codeOver is the exit code of what is over.
+func codeOver(r yarn.Report) *int {
+	if !r.State.Over() {
+		return nil
+	}
+	code := yarnbackend.ExitCode(r)
+	return &code
+}
+
+// cancelLimit is how long an application has to end by itself, once its programs have.
+const cancelLimit = 10 * time.Second
+
+// cancelApplication ends an application: its programs get their grace, and what does not end by itself then is killed.
+func (c *call) cancelApplication(name string, how gang.Cancel) error {
+	client, _, err := c.yarnClient("")
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	id, err := yarn.ParseApplicationID(name)
+	if err != nil {
+		return usage("cancel", plain(err), "`maniple status` lists yours")
+	}
+	if ep, err := boot.Find(c.getenv, name); err == nil {
+		if cluster, err := c.connect(c.ctx, ep); err == nil {
+			defer cluster.Close()
+			running, _, err := ask[stateGroups](c.ctx, c, cluster, "groups", "")
+			targets, perr := pick(running.Groups, nil)
+			if err == nil && perr == nil && len(targets) > 0 {
+				for _, g := range targets {
+					if err := cluster.Cancel(c.ctx, g, how); err != nil {
+						return overWire("cancel", name+": ", err)
+					}
+				}
+				if how.Mode == gang.CancelSignal {
+					return nil
+				}
+				grace := time.Duration(how.Grace)
+				if grace == 0 {
+					grace = 30 * time.Second
+				}
+				ctx, cancel := context.WithTimeout(c.ctx, grace+cancelLimit)
+				defer cancel()
+				if _, err := client.Watch(ctx, id, 200*time.Millisecond, nil); err == nil {
+					return nil
+				}
+			}
+		}
+	}
+	if how.Mode == gang.CancelSignal {
+		return &Fault{Name: "NO_CLUSTER", What: "cancel", Why: name + " runs nothing that a signal could go to", Do: "leave --signal away to end it"}
+	}
+	if err := client.Kill(c.ctx, id, how.Reason); err != nil {
+		return yarnFault("cancel", err)
+	}
+	return nil
+}
