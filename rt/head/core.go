@@ -103,9 +103,15 @@ type Core struct {
 	restarted *fb.NoticeT   // for owners that come back to this head; nil: it is the first
 	noticesAt int
 	early     []earlyWatch
-	dead      []deadAgent // the last numbers that died, for peers that ask
-	refusals  uint64
-	replayed  int
+
+	turn       []*group // of the last inTurn
+	claims     []claim
+	recallDue  bool
+	recalledAt int64       // when it was last looked at what is to be recalled
+	recallAt   int64       // when it is again, 0: when something changes
+	dead       []deadAgent // the last numbers that died, for peers that ask
+	refusals   uint64
+	replayed   int
 }
 
 // New makes a core that knows nothing yet.
@@ -231,8 +237,11 @@ func (c *Core) settle() {
 		return
 	}
 	if c.dirty {
-		c.dirty = false
+		c.dirty, c.recallDue = false, true
 		c.placePending()
+	}
+	if c.short == "" {
+		c.settleRecalls()
 	}
 	if c.state.drain != nil {
 		c.drainOn()
@@ -274,6 +283,8 @@ func (c *Core) fromAgent(e FromAgent) {
 		c.cancel(msg)
 	case *fb.GroupWatchT:
 		c.watch(m, msg, false)
+	case *fb.GroupHeldT:
+		c.held(m, msg)
 	case *fb.BundleReservedT:
 		c.reserved(m, msg)
 	case *fb.RankStateT:

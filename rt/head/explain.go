@@ -29,7 +29,7 @@ func (c *Core) explainPending(g *group) string {
 	if e == nil {
 		return "it fits, and is being placed"
 	}
-	text := e.Text()
+	text := e.Text() + c.explainRecalled(g)
 	if left := g.since + returnGrace - c.now; e.Verdict == placement.Infeasible && g.incarnation > 1 && left > 0 {
 		text += fmt.Sprintf("\n%s died; unless it comes back within 10 s the gang ends", placement.FoldNames(c.deadNodes()))
 	}
@@ -83,6 +83,9 @@ func (c *Core) explainGroup(g *group) string {
 		}
 		return head + fmt.Sprintf("placed %v ago, waiting for %s to set its share aside", for_, placement.FoldNames(names))
 	case fb.GroupPhaseCreated:
+		if g.create.Lease {
+			return head + c.explainLease(g)
+		}
 		return head + "its bundles are held on " + c.hosts(g)
 	case fb.GroupPhaseStarting:
 		return head + fmt.Sprintf("starting since %v: %d of %d ranks run, waiting for %s", for_, g.run.nRunning, len(g.ranks), c.notRunning(g))
@@ -215,7 +218,11 @@ func (c *Core) explainNode(n *node) string {
 	for _, g := range c.state.groups {
 		for _, p := range g.places {
 			if p.node == n.index && !p.lost {
-				fmt.Fprintf(&b, "\nheld by group %s: %s", g.title(), c.share(p))
+				share := c.share(p)
+				if g.leased() {
+					share = c.explainLease(g)
+				}
+				fmt.Fprintf(&b, "\nheld by group %s: %s", g.title(), share)
 			}
 		}
 	}

@@ -23,6 +23,13 @@ type groupRun struct {
 	running   []bool // by rank
 	nRunning  int
 	claim     *fb.RankSinkT // ended: its owner came back for its output, and wants it here
+
+	recall      fb.LeaseRecall // of a lease
+	recalledAt  int64
+	recalledFor string
+	held        *fb.GroupHeldT // by what, as its owner says
+	comes       []id.Task      // leases that it waits for
+	order       float64        // among leases that wait
 }
 
 // placeRun is what an agent has confirmed of its place.
@@ -174,27 +181,20 @@ func (c *Core) groupDue(g *group) {
 	}
 }
 
-// placePending tries to place every group that waits: those that are to start again first, then in
-// order of arrival. One that doesn't fit holds up nobody behind it.
+// placePending tries to place every group that waits, in turn. One that doesn't fit holds up nobody behind it.
 func (c *Core) placePending() {
 	var free placement.Resources
 	known, bounded := false, false
 	if c.short != "" {
 		return // what is placed must be written down
 	}
-	for _, again := range []bool{true, false} {
-		for i := 0; i < len(c.state.groups); i++ {
-			g := c.state.groups[i]
-			if g.phase != fb.GroupPhasePending || (g.incarnation > 1) != again {
-				continue
-			}
+	for turn := range turns {
+		for _, g := range c.inTurn(turn) {
 			if !known && c.formed() {
 				free, bounded = c.free()
 				known = true
 			}
-			if c.place(g, free, bounded) == fb.GroupPhaseEnded {
-				i--
-			}
+			c.place(g, free, bounded)
 		}
 	}
 }
@@ -268,7 +268,11 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 	if g.incarnation == 1 && !taskOf(g.create.Part).IsZero() {
 		return c.placePiece(g)
 	}
-	plan, unplaced := placement.Solve(&c.state.view, g.run.request)
+	view := &c.state.view
+	if g.create.Lease {
+		view = c.forLeases()
+	}
+	plan, unplaced := placement.Solve(view, g.run.request)
 	if plan == nil {
 		g.run.unplaced = unplaced
 		if unplaced.Verdict == placement.Infeasible {
@@ -288,6 +292,9 @@ func (c *Core) place(g *group, free placement.Resources, bounded bool) fb.GroupP
 func (c *Core) placed(g *group) {
 	g.run.unplaced, g.run.explain, g.run.explainAt = nil, "", 0
 	g.run.running, g.run.nRunning = make([]bool, len(g.ranks)), 0
+	if m := c.state.byAgent[g.owner]; m != nil && g.create.Lease {
+		m.run.servedAt = c.now
+	}
 	if g.create.Program != nil || g.incarnation > 1 || len(g.run.watchers) > 0 {
 		for _, p := range g.places {
 			c.reserve(g, p)

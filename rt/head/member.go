@@ -17,6 +17,7 @@ type memberRun struct {
 	synced   bool  // it registered in this term and session: it can be given work
 	greeted  bool  // it registered in this term
 	deadline int64 // wall: it is dead then; 0: none runs
+	servedAt int64 // wall: it had its last lease
 }
 
 // deadAgent answers peers that ask for a number that is gone.

@@ -33,6 +33,9 @@ func (c *Core) update(g *group) *fb.GroupUpdateT {
 	case fb.GroupPhaseStopping:
 		u.Explain = "ending: " + g.end.Reason
 	}
+	if g.run.recall != fb.LeaseRecallNone {
+		u.Recall, u.Explain = g.run.recall, g.run.recalledFor+" waits"
+	}
 	if g.phase == fb.GroupPhaseCreated || g.phase == fb.GroupPhaseStarting || g.phase == fb.GroupPhaseRunning {
 		if g.port != 0 {
 			u.Master = fmt.Sprintf("%s:%d", g.master, g.port)

@@ -26,6 +26,7 @@ type jsonNode struct {
 	Labels    map[string]string  `json:"labels,omitempty"`
 	Total     map[string]float64 `json:"total"`
 	Free      map[string]float64 `json:"free"`
+	Lent      map[string]float64 `json:"lent,omitempty"` // to agents, for tasks that belong to no group
 	Devices   []jsonDevice       `json:"devices,omitempty"`
 	Groups    []jsonHeld         `json:"groups,omitempty"`
 }
@@ -283,10 +284,26 @@ func (c *Core) jsonNode(n *node) jsonNode {
 		for _, p := range g.places {
 			if p.node == n.index && !p.lost {
 				j.Groups = append(j.Groups, jsonHeld{g.id.String(), g.create.Name, c.share(p)})
+				j.lend(g, p)
 			}
 		}
 	}
 	return j
+}
+
+// lend adds what a lease has of a node.
+func (j *jsonNode) lend(g *group, p *place) {
+	for _, b := range p.bundles {
+		for _, r := range b.Resources {
+			if !g.leased() {
+				return
+			}
+			if j.Lent == nil {
+				j.Lent = map[string]float64{}
+			}
+			j.Lent[r.Name] += placement.Amount(r.Amount).Float()
+		}
+	}
 }
 
 func (c *Core) jsonGroup(g *group, whole bool) jsonGroup {

@@ -20,6 +20,7 @@ const (
 	timerIdle
 	timerDrain
 	timerWatch // somebody asked for a group that is not there yet
+	timerRecall
 	timerLeave // agents had their time to say goodbye
 )
 
@@ -120,8 +121,8 @@ func (c *Core) fire() {
 			c.idleDue()
 		case timerWatch:
 			c.watchEarly()
-		case timerDrain:
-			// settle goes on with the drain.
+		case timerDrain, timerRecall:
+			// settle goes on with the drain, and with what is to be recalled.
 		case timerLeave:
 			c.exit()
 		}

@@ -64,6 +64,7 @@ const (
 	FrameTypeBundleReserve  FrameType = 84
 	FrameTypeBundleReserved FrameType = 85
 	FrameTypeBundleRelease  FrameType = 86
+	FrameTypeGroupHeld      FrameType = 87
 	FrameTypeRankStart      FrameType = 88
 	FrameTypeRankState      FrameType = 89
 	FrameTypeRankStateAck   FrameType = 90
@@ -166,6 +167,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeBundleReserve:  "BundleReserve",
 	FrameTypeBundleReserved: "BundleReserved",
 	FrameTypeBundleRelease:  "BundleRelease",
+	FrameTypeGroupHeld:      "GroupHeld",
 	FrameTypeRankStart:      "RankStart",
 	FrameTypeRankState:      "RankState",
 	FrameTypeRankStateAck:   "RankStateAck",
@@ -268,6 +270,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"BundleReserve":  FrameTypeBundleReserve,
 	"BundleReserved": FrameTypeBundleReserved,
 	"BundleRelease":  FrameTypeBundleRelease,
+	"GroupHeld":      FrameTypeGroupHeld,
 	"RankStart":      FrameTypeRankStart,
 	"RankState":      FrameTypeRankState,
 	"RankStateAck":   FrameTypeRankStateAck,

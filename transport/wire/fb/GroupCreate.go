@@ -18,6 +18,7 @@ type GroupCreateT struct {
 	OwnerProcess uint32     `json:"owner_process"`
 	Wait         int64      `json:"wait"`
 	Part         *TaskIDT   `json:"part"`
+	Lease        bool       `json:"lease"`
 }
 
 func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -56,6 +57,7 @@ func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	GroupCreateAddWait(builder, t.Wait)
 	partOffset := t.Part.Pack(builder)
 	GroupCreateAddPart(builder, partOffset)
+	GroupCreateAddLease(builder, t.Lease)
 	return GroupCreateEnd(builder)
 }
 
@@ -77,6 +79,7 @@ func (rcv *GroupCreate) UnPackTo(t *GroupCreateT) {
 	t.OwnerProcess = rcv.OwnerProcess()
 	t.Wait = rcv.Wait()
 	t.Part = rcv.Part(nil).UnPack()
+	t.Lease = rcv.Lease()
 }
 
 func (rcv *GroupCreate) UnPack() *GroupCreateT {
@@ -262,8 +265,20 @@ func (rcv *GroupCreate) Part(obj *TaskID) *TaskID {
 	return nil
 }
 
+func (rcv *GroupCreate) Lease() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(26))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *GroupCreate) MutateLease(n bool) bool {
+	return rcv._tab.MutateBoolSlot(26, n)
+}
+
 func GroupCreateStart(builder *flatbuffers.Builder) {
-	builder.StartObject(11)
+	builder.StartObject(12)
 }
 func GroupCreateAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -300,6 +315,9 @@ func GroupCreateAddWait(builder *flatbuffers.Builder, wait int64) {
 }
 func GroupCreateAddPart(builder *flatbuffers.Builder, part flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(10, flatbuffers.UOffsetT(part), 0)
+}
+func GroupCreateAddLease(builder *flatbuffers.Builder, lease bool) {
+	builder.PrependBoolSlot(11, lease, false)
 }
 func GroupCreateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -16,6 +16,7 @@ type GroupUpdateT struct {
 	Master      string        `json:"master"`
 	End         *GroupEndT    `json:"end"`
 	Places      []*RecPlaceT  `json:"places"`
+	Recall      LeaseRecall   `json:"recall"`
 }
 
 func (t *GroupUpdateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -81,6 +82,7 @@ func (t *GroupUpdateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	GroupUpdateAddMaster(builder, masterOffset)
 	GroupUpdateAddEnd(builder, endOffset)
 	GroupUpdateAddPlaces(builder, placesOffset)
+	GroupUpdateAddRecall(builder, t.Recall)
 	return GroupUpdateEnd(builder)
 }
 
@@ -112,6 +114,7 @@ func (rcv *GroupUpdate) UnPackTo(t *GroupUpdateT) {
 		rcv.Places(&x, j)
 		t.Places[j] = x.UnPack()
 	}
+	t.Recall = rcv.Recall()
 }
 
 func (rcv *GroupUpdate) UnPack() *GroupUpdateT {
@@ -284,8 +287,20 @@ func (rcv *GroupUpdate) PlacesLength() int {
 	return 0
 }
 
+func (rcv *GroupUpdate) Recall() LeaseRecall {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	if o != 0 {
+		return LeaseRecall(rcv._tab.GetByte(o + rcv._tab.Pos))
+	}
+	return 0
+}
+
+func (rcv *GroupUpdate) MutateRecall(n LeaseRecall) bool {
+	return rcv._tab.MutateByteSlot(22, byte(n))
+}
+
 func GroupUpdateStart(builder *flatbuffers.Builder) {
-	builder.StartObject(9)
+	builder.StartObject(10)
 }
 func GroupUpdateAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -322,6 +337,9 @@ func GroupUpdateAddPlaces(builder *flatbuffers.Builder, places flatbuffers.UOffs
 }
 func GroupUpdateStartPlacesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+func GroupUpdateAddRecall(builder *flatbuffers.Builder, recall LeaseRecall) {
+	builder.PrependByteSlot(9, byte(recall), 0)
 }
 func GroupUpdateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
