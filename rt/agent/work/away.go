@@ -52,6 +52,12 @@ type hostShape struct {
 // onPlace takes a bundle of another agent, which may be used from now on or no more.
 func (c *Core) onPlace(ev Place) {
 	c.restless = c.restless || !ev.More
+	if ev.Recalled {
+		for _, p := range c.places {
+			p.shut = p.shut || p.group == ev.Group
+		}
+		return
+	}
 	if ev.Gone {
 		c.places = slices.DeleteFunc(c.places, func(p *place) bool {
 			return (ev.Agent == 0 || p.agent == ev.Agent) && (ev.Group == (id.Task{}) || p.group == ev.Group)
@@ -78,9 +84,10 @@ func (c *Core) onPlace(ev Place) {
 
 // mayGo tells whether tasks of a class may go to a place.
 func (cl *class) mayGo(p *place) bool {
-	if p.shut {
-		return false
-	}
+	return !p.shut && cl.suits(p)
+}
+
+func (cl *class) suits(p *place) bool {
 	if p.open {
 		suits := cl.where == p.where || p.where == "" && (cl.where == spread || cl.where == "node="+p.node)
 		return cl.group == (id.Task{}) && suits && !cl.home
@@ -93,9 +100,12 @@ func (d *demand) fits(have []int64) bool {
 	return !slices.ContainsFunc(d.parts, func(p part) bool { return get(have, p.resource) < p.amount })
 }
 
-func (p *place) take(d *demand, sign int64) {
+func (p *place) take(j *job, d *demand, sign int64) {
 	for _, x := range d.parts {
 		p.free = add(p.free, x.resource, -sign*x.amount)
+		if p.open {
+			j.held = add(j.held, x.resource, sign*x.amount)
+		}
 	}
 	p.n += int(sign)
 }
@@ -139,7 +149,8 @@ func (c *Core) sendAway(cl *class, even bool) bool {
 		cl.flying++
 	}
 	t.place = best
-	best.take(&cl.need, 1)
+	best.take(cl.job, &cl.need, 1)
+	cl.job.served = c.now
 	if t.kind == create {
 		w.place, t.place = best, nil
 		w.need = &cl.need
@@ -334,7 +345,7 @@ func (c *Core) hostActor(p *process, m *fb.ActorStateT, whole []byte) {
 // actorGone: an actor of ours has lost its place at a host. code: for good.
 func (c *Core) actorGone(w *worker, code, why string) {
 	a := w.actor
-	w.place.take(w.need, -1)
+	w.place.take(w.job, w.need, -1)
 	c.restless = true
 	if a.worker != w {
 		return

@@ -25,7 +25,47 @@ func check(c *Core) error {
 	if err := checkPiles(c); err != nil {
 		return err
 	}
+	if err := checkShares(c); err != nil {
+		return err
+	}
 	return checkGrants(c)
+}
+
+// checkShares: what each job has of what all share adds up.
+func checkShares(c *Core) error {
+	held := map[*job][]int64{}
+	count := func(j *job, d *demand, lent bool) {
+		for _, p := range d.parts {
+			if p.resource != resCPU || !lent {
+				held[j] = add(held[j], p.resource, p.amount)
+			}
+		}
+	}
+	for _, w := range c.workers {
+		if w.held && (w.grant.group == (id.Task{}) || w.grant.open) {
+			count(w.job, &w.class.need, w.lent)
+		}
+	}
+	for _, h := range c.hosts {
+		for _, w := range h.actors {
+			if w.place.open {
+				count(h.job, w.need, false)
+			}
+		}
+		for _, t := range tasksOf(h) {
+			if t.place != nil && t.place.open {
+				count(h.job, &t.class.need, false)
+			}
+		}
+	}
+	for _, j := range c.jobs {
+		for i := range c.names {
+			if get(held[j], i) != get(j.held, i) {
+				return fmt.Errorf("WORK-6: job %d has %d of %s, counts %d", j.number, get(held[j], i), c.names[i], get(j.held, i))
+			}
+		}
+	}
+	return nil
 }
 
 // checkPiles: what lies on piles is in order, counted, known by nothing else, and there only behind a queue that is deep.

@@ -19,6 +19,7 @@ const (
 	tripTime    = int64(time.Millisecond)       // of a task's time, so much may be its way to the worker and back, but for its CPU time
 	recallAfter = int64(5 * time.Millisecond)   // a task that has run so long does not keep others waiting behind it
 	patience    = int64(200 * time.Millisecond) // a class that has waited so long gets what becomes free before smaller ones
+	starving    = int64(2 * time.Second)        // and after so long also before those of jobs that have less
 	againAfter  = int64(5 * time.Second)        // a class whose workers failed to start, but for some, tries another after so long
 	idleAfter   = int64(5 * time.Second)        // workers beyond the number of CPUs end when idle for so long
 	endAfter    = int64(30 * time.Second)       // an actor that nobody has a handle of has so long to end
@@ -63,7 +64,9 @@ type Core struct {
 	dirty     []*process // with bytes to be sent
 	sent      []*process // whose buffers went with the last Step
 	jobs      []*job
-	turn      int // job that is next
+	turn      int     // job that had the last lease
+	order     []*job  // of the last pass
+	totals    []int64 // of shared
 	entries   map[id.Task]*entry
 	piled     int // bytes of tasks on piles
 	dying     []*object

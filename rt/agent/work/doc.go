@@ -36,7 +36,8 @@
 //	WORK-4: tasks of a class start in the order in which their arguments became complete, those given back first.
 //	WORK-5: calls of a process to an actor reach it in the order in which they were sent, in every
 //	        incarnation, unless it was created to take them out of order, or with several at a time.
-//	WORK-6: between jobs the next lease goes around.
+//	WORK-6: the next lease goes to the job that has least of what all share; what needs much is kept from starting by others no
+//	        longer than until its job has its share.
 //	WORK-7: what a process has spent it gets back, once: for a put or a task on a pile at once, for other tasks with their outcome.
 //	WORK-8: no frame of a process makes the core fail, or touch what is another job's; what none may
 //	        say is counted and said once, and its connection ends.

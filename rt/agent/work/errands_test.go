@@ -59,6 +59,15 @@ func (h *history) places(s, there *site) {
 	h.step(s, Place{Group: lentBy(s, true), Bundle: i, Agent: there.agent, Node: there.core.cfg.Node, Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode})
 }
 
+// relend has an agent have again what was recalled.
+func (h *history) relend(s *site) {
+	for _, there := range h.sites {
+		if there != s {
+			h.places(s, there)
+		}
+	}
+}
+
 func (h *history) errandOf(s *site, p id.Process) *errand {
 	for _, k := range h.errands {
 		if i := k.end(s); i >= 0 && k.process[i] == p && !k.gone[i] {
@@ -278,6 +287,12 @@ func (h *history) between(s *site) bool {
 		h.fetched(s)
 	case k == 40 && h.rng.IntN(4) == 0:
 		h.cut()
+	case k == 42 && h.rng.IntN(4) == 0: // what it has of others is recalled, and after a while it has it again
+		if h.rng.IntN(2) == 0 {
+			h.step(s, Place{Group: lentBy(s, false), Recalled: true})
+			break
+		}
+		h.relend(s)
 	case k == 41:
 		h.now += int64(h.rng.IntN(2000)) * int64(time.Millisecond)
 		h.step(s, Tick{})

@@ -60,6 +60,7 @@ type Grant struct {
 	Open      bool     // the bundle is for tasks that belong to no group,
 	Where     string   // and are to run there
 	Lost      bool     // the group is placed anew: what ran on the bundle may be tried again
+	Recalled  bool     // others wait for it: nothing new starts on it
 }
 
 // Place is a bundle at another agent that tasks may go to from now on, or, Gone, all of a group's or of an
@@ -74,6 +75,7 @@ type Place struct {
 	Where     string // and are to run there
 	Gone      bool
 	More      bool // others of its group come next: nothing goes anywhere before they are known
+	Recalled  bool // others wait for all of the group: nothing new goes there
 }
 
 // Fetched answers Fetch: the object lies in the Store, held by nobody, or, Why, could not be had.

@@ -115,6 +115,10 @@ func (c *Core) explainClass(t *task) string {
 			why = append(why, fmt.Sprintf("%s: %s has %s at all", amountOf(cl.need.get(r), c.names[r]), g.name(), amountOf(get(g.total, r), c.names[r])))
 			continue
 		}
+		if g.back {
+			why = append(why, "what was lent of this node was recalled, as others wait for it")
+			continue
+		}
 		if r := g.lacks(&cl.need); r >= 0 {
 			why = append(why, fmt.Sprintf("%s: %s of %s are free, %s", amountOf(cl.need.get(r), c.names[r]),
 				placement.Amount(max(get(g.free, r), 0)), amountOf(get(g.total, r), c.names[r]), c.holders(g, r)))
@@ -133,8 +137,11 @@ func (c *Core) explainClass(t *task) string {
 		return "its turn" + behind
 	}
 	for _, p := range c.places {
-		if cl.mayGo(p) {
+		switch {
+		case cl.mayGo(p):
 			why = append(why, c.explainPlace(cl, p))
+		case p.shut && p.open && cl.suits(p):
+			why = append(why, "what was lent of node "+p.node+" was recalled, as others wait for it")
 		}
 	}
 	if len(why) == 0 {

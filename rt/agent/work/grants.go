@@ -23,6 +23,7 @@ type grant struct {
 	bundle  int32
 	open    bool    // for tasks of no group,
 	where   string  // that are to run there
+	back    bool    // it was recalled: nothing new starts on it
 	total   []int64 // by index of the resource
 	free    []int64 // less than zero: processes woke up from waiting and run beside others
 	sticky  []int64 // of what is leased: held by actors and by workers that wait
@@ -118,6 +119,12 @@ func (c *Core) onGrant(ev Grant) {
 	c.restless = true
 	if ev.Gone {
 		c.endGroup(ev.Group)
+		return
+	}
+	if ev.Recalled {
+		for _, g := range c.grants {
+			g.back = g.back || g.group == ev.Group
+		}
 		return
 	}
 	at := slices.IndexFunc(c.grants, func(g *grant) bool { return g.group == ev.Group && g.bundle == ev.Bundle })
@@ -363,6 +370,8 @@ func (g *grant) pick(amount int64) []string {
 // lease gives a worker what its class needs of a grant.
 func (c *Core) lease(w *worker, cl *class, g *grant, devices []string) {
 	w.class, w.grant, w.held, w.devices, w.fresh = cl, g, true, devices, true
+	cl.job.served = c.now
+	c.owe(w, resAll, 1)
 	for _, p := range cl.need.parts {
 		g.free = add(g.free, p.resource, -p.amount)
 	}
@@ -383,6 +392,7 @@ func (c *Core) release(w *worker) {
 	if w.actor != nil {
 		c.stick(w, -1)
 	}
+	c.owe(w, resAll, -1)
 	for _, p := range w.class.need.parts {
 		g.free = add(g.free, p.resource, p.amount)
 	}
@@ -412,6 +422,7 @@ func (c *Core) lendCPU(w *worker) {
 		c.stick(w, 1)
 	}
 	w.grant.free = add(w.grant.free, resCPU, w.class.need.cpu)
+	c.owe(w, resCPU, -1)
 	c.restless = true
 }
 
@@ -425,4 +436,5 @@ func (c *Core) takeCPU(w *worker) {
 		c.stick(w, -1)
 	}
 	w.grant.free = add(w.grant.free, resCPU, -w.class.need.cpu)
+	c.owe(w, resCPU, 1)
 }

@@ -20,6 +20,9 @@ type job struct {
 	grouped   []*class // those of a group that has not ended
 	active    []*class // with tasks in their queues, in the order in which they came to have some
 	turn      int      // class that is next
+	held      []int64  // of what all jobs share: by index of the resource
+	served    int64    // when it had its last lease
+	share     float64  // of this pass
 	idle      []*worker
 	home      *process // submitter of what outlived its own; nothing is sent to it
 	actors    int      // that live

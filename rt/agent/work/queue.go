@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -48,12 +49,26 @@ func (c *Core) dispatch() {
 	c.checkStuck()
 }
 
-// startNext gives one more lease to the next job that can have one, counted from the last that had.
+// startNext gives one more lease to the job that has least of what all share and can have one; of equal ones to
+// the next, counted from the last that had.
 func (c *Core) startNext() bool {
+	order := c.order[:0]
 	for k := range c.jobs {
-		i := (c.turn + 1 + k) % len(c.jobs)
-		if c.startOne(c.jobs[i]) {
-			c.turn = i
+		if j := c.jobs[(c.turn+1+k)%len(c.jobs)]; len(j.active) > 0 {
+			order = append(order, j)
+		}
+	}
+	c.order = order
+	if len(order) > 1 {
+		totals := c.shared()
+		for _, j := range order {
+			j.share = shareOf(j.held, totals)
+		}
+		slices.SortStableFunc(order, func(a, b *job) int { return cmp.Compare(a.share, b.share) })
+	}
+	for _, j := range order {
+		if c.startOne(j) {
+			c.turn = slices.Index(c.jobs, j)
 			return true
 		}
 	}
@@ -165,7 +180,7 @@ func (c *Core) soon(cl *class) bool {
 // fit finds a grant with room for one more lease of a class.
 func (c *Core) fit(cl *class) *grant {
 	for _, g := range c.grants {
-		if cl.mayUse(g) && g.lacks(&cl.need) < 0 && c.before(cl, g) == nil {
+		if cl.mayUse(g) && !g.back && g.lacks(&cl.need) < 0 && c.before(cl, g) == nil {
 			return g
 		}
 	}
@@ -173,7 +188,8 @@ func (c *Core) fit(cl *class) *grant {
 }
 
 // before gives the class for which what is free of a grant is kept: one that has waited for long, needs
-// something that this one needs, too, and will have it once what runs now has ended.
+// something that this one needs, too, and will have it once what runs now has ended. One of another job that needs no more than
+// this one takes its turn instead; one whose job would still have more than this one's waits longer, or for ever if that is its share.
 func (c *Core) before(cl *class, g *grant) *class {
 	if c.hungry == 0 {
 		return nil
@@ -183,8 +199,13 @@ func (c *Core) before(cl *class, g *grant) *class {
 			if other == cl || !other.hungry || other.queue.n == 0 || c.now-other.since < patience || !other.mayUse(g) {
 				continue
 			}
-			if cl.hungry && (cl.since < other.since || cl.since == other.since && cl.number < other.number) {
-				continue // this one has waited longer
+			if other.job != cl.job {
+				if other.need.within(&cl.need) || c.hasMore(other.job, cl) && (c.now-other.since < starving || c.hasShare(other.job)) {
+					continue
+				}
+			}
+			if cl.hungry && cl.first(other) {
+				continue
 			}
 			if other.contests(cl) && g.comes(&other.need) {
 				return other
@@ -192,6 +213,12 @@ func (c *Core) before(cl *class, g *grant) *class {
 		}
 	}
 	return nil
+}
+
+// first tells whether a class comes before another one: that of the job that had no lease for longer, of one job the one that has waited longer.
+func (cl *class) first(other *class) bool {
+	a, b := cl.job, other.job
+	return cmp.Or(cmp.Compare(a.served, b.served), cmp.Compare(a.number, b.number), cmp.Compare(cl.since, other.since), cmp.Compare(cl.number, other.number)) < 0
 }
 
 // contests tells whether two classes need a resource in common.
@@ -218,13 +245,13 @@ func (g *grant) comes(d *demand) bool {
 }
 
 // refill gives a worker with a lease what it may have, or ends the lease. If other classes wait for
-// room, a worker gets more only when its lease is fresh: so leases go around.
+// room, a worker gets more only when its lease is fresh: so leases go around. Of what was recalled, or is used twice, it gets no more.
 func (c *Core) refill(w *worker) {
 	if w.actor != nil || w.shutting || w.process == nil || !w.held || w.blocked > 0 {
 		return
 	}
 	cl := w.class
-	if w.fresh || c.hungry == 0 || c.hungry == 1 && cl.hungry {
+	if !w.grant.overdrawn(&cl.need) && (w.fresh || c.hungry == 0 || c.hungry == 1 && cl.hungry) {
 		for t := cl.queue.head; t != nil && t.kind != create && w.flight.n < c.depth(w, t); t = cl.queue.head {
 			cl.flying++
 			w.fresh = false

@@ -310,6 +310,7 @@ func (h *history) settle() {
 	h.calm = true
 	for _, s := range h.sites {
 		h.grant(s, 32) // what never fitted does now
+		h.relend(s)
 	}
 	h.quiesce("tasks to end")
 	for _, p := range h.peers {

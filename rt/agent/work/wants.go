@@ -1,6 +1,10 @@
 package work
 
-import "github.com/maniple-hpc/maniple/transport/wire/id"
+import (
+	"fmt"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
 
 // Wants is what the shell has to know to ask the head for more of the node, or to give some of it back.
 type Wants struct {
@@ -36,6 +40,47 @@ func (c *Core) Wants() *Wants {
 		w.Devices = append(w.Devices, k.devices...)
 	}
 	return w
+}
+
+// Use is a task or an actor that has something of a grant or a place.
+type Use struct {
+	Name    string
+	Since   int64
+	Stays   bool // it is an actor
+	Needs   []Amount
+	Devices []string
+}
+
+// Uses tells what runs on a group for tasks that belong to none, here and elsewhere; zero: on the node.
+func (c *Core) Uses(group id.Task) (out []Use) {
+	use := func(t *task, a *actor, cl *class, devices []string) {
+		u := Use{Name: fmt.Sprintf("a worker of job %d that starts or ends", cl.job.number), Since: c.now, Needs: cl.lease, Devices: devices}
+		switch {
+		case a != nil:
+			u.Name, u.Stays = "actor "+a.title(), true
+		case t != nil:
+			u.Name, u.Since = t.name(), t.since
+		}
+		out = append(out, u)
+	}
+	for _, w := range c.workers {
+		if w.held && w.grant.group == group {
+			use(w.flight.head, w.actor, w.class, w.devices)
+		}
+	}
+	for _, h := range c.hosts {
+		for _, w := range h.actors {
+			if w.place.group == group {
+				use(nil, w.actor, w.class, nil)
+			}
+		}
+		for t := h.tasks.flight.head; t != nil; t = t.listed {
+			if t.place != nil && t.place.group == group {
+				use(t, nil, t.class, nil)
+			}
+		}
+	}
+	return out
 }
 
 // Has tells whether anything is left of a job: a process, an actor, or a task.

@@ -311,7 +311,7 @@ func (c *Core) leave(t *task) {
 		c.dropBehind(w.process, t)
 	}
 	if t.place != nil {
-		t.place.take(&t.class.need, -1)
+		t.place.take(t.class.job, &t.class.need, -1)
 		t.place, c.restless = nil, true
 	}
 	if w.actor != nil {
