@@ -26,6 +26,7 @@ type lent struct {
 	gone    bool // given back
 	said    int64
 	idle    int64 // since when nothing runs on it
+	recalled
 }
 
 const (
@@ -66,10 +67,11 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 			next = min(next, l.said+stakeSaid)
 		case slices.Contains(wants.Lent, l.group):
 			l.idle = 0
-		case l.idle == 0:
+			d.sayHeld(ctx, l.group, &l.recalled, d.core.Uses)
+		case l.idle == 0 && l.how == fb.LeaseRecallNone:
 			l.idle = now
 			next = min(next, now+stakeIdle)
-		case now < l.idle+stakeIdle && !d.stake.wanted:
+		case now < l.idle+stakeIdle && !d.stake.wanted && l.how == fb.LeaseRecallNone:
 			next = min(next, l.idle+stakeIdle)
 		default:
 			l.gone = true
@@ -126,7 +128,7 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 	for range groups {
 		d.stake.asked++
 		l := &lent{group: d.mint(), class: k.Class, where: k.Where, home: strategy == fb.StrategySpread && d.stake.could(k.Lease)}
-		l.create = &fb.GroupCreateT{Group: taskT(l.group), Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: strategy, Wait: int64(lentWait)}
+		l.create = &fb.GroupCreateT{Group: taskT(l.group), Lease: true, Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: strategy, Wait: int64(lentWait)}
 		for range bundles {
 			l.create.Bundles = append(l.create.Bundles, bundle)
 		}
@@ -139,7 +141,7 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 func (d *desk) sayLent(ctx context.Context, l *lent) {
 	l.said = d.l.now()
 	if l.gone {
-		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(l.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(l.group), Mode: fb.CancelModeStop, Reason: l.why()}, 0, nil)
 		return
 	}
 	create := *l.create // the loop's core fills in its owner
@@ -159,7 +161,16 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 			d.brings(work.Waits{Class: l.class, Why: u.Explain})
 		}
 	case fb.GroupPhaseCreated:
-		if l.gone || l.there {
+		if l.gone {
+			break
+		}
+		defer func() {
+			if l.recall(u) {
+				d.brings(work.Place{Group: l.group, Recalled: true})
+				d.brings(work.Grant{Group: l.group, Recalled: true})
+			}
+		}()
+		if l.there {
 			break
 		}
 		l.there, l.bundles = true, bundles

@@ -62,7 +62,7 @@ func (d *desk) knows(group id.Task) bool {
 
 // coming tells whether more of the node may be this agent's in a moment.
 func (s *stake) coming() bool {
-	return s.eager || s.asking || s.wish != nil || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone })
+	return s.eager || s.asking || s.wish != nil || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone && !p.line })
 }
 
 // cut makes a group of a part of the stake; false: there is no such part.
@@ -87,7 +87,7 @@ func (d *desk) cut(c *workConn, m *fb.GroupCreateT) bool {
 func (s *stake) partFor(want *fb.ResourceT, w *work.Wants) (best *part) {
 	free := -amountIn(w.Used, want.Name)
 	for _, p := range s.parts {
-		if p.bundle == nil || p.gone {
+		if p.bundle == nil || p.gone || p.how == fb.LeaseRecallNow {
 			continue
 		}
 		n := amountOf(p.bundle.Resources, want.Name)
@@ -175,8 +175,7 @@ func (d *desk) leaveToHead(ctx context.Context, x *piece) {
 func (d *desk) settlePieces(ctx context.Context) int64 {
 	if wish := d.stake.wish; wish != nil {
 		d.stake.wish = nil
-		d.askPart(ctx, inLine(amounts(wish)), pieceWait)
-		d.stake.parts[len(d.stake.parts)-1].cutAt = d.l.now()
+		d.askPart(ctx, inLine(amounts(wish)), pieceWait).cutAt = d.l.now()
 	}
 	if !d.stake.coming() {
 		for _, x := range d.creates {

@@ -44,6 +44,8 @@ type part struct {
 	gone   bool             // given back
 	said   int64            // when the head was asked for it, or to take it back
 	cutAt  int64            // when a piece of it was made last
+	line   bool             // it waits for what others have
+	recalled
 }
 
 // What the desk asks the head, by the number of the question.
@@ -68,7 +70,8 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	wants := d.core.Wants()
 	d.wants = wants
 	lacking := s.lacking(wants)
-	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone })
+	d.settleRecalled(ctx, lacking)
+	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone && !p.line })
 	next := never
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
@@ -116,23 +119,28 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	if len(wants.Hungry) == 0 {
 		s.again = 0
 	}
-	for _, p := range spare {
+	d.giveBack(ctx, spare)
+	return next
+}
+
+// giveBack gives parts back.
+func (d *desk) giveBack(ctx context.Context, parts []*part) {
+	for _, p := range parts {
 		p.gone = true
 	}
-	s.changed = true
+	d.stake.changed = true
 	d.later(ctx) // before they go back, so that nothing starts on them meanwhile
-	d.tellPieces(ctx, now)
-	for _, p := range spare {
+	d.tellPieces(ctx, d.l.now())
+	for _, p := range parts {
 		d.sayPart(ctx, p)
 	}
-	return next
 }
 
 // sayPart asks the head for a part, or to take it back.
 func (d *desk) sayPart(ctx context.Context, p *part) {
 	p.said = d.l.now()
 	if p.gone {
-		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: "no task has used it for a while"}, 0, nil)
+		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: p.why()}, 0, nil)
 		return
 	}
 	create := *p.create // the loop's core fills in its owner
@@ -178,6 +186,25 @@ func (d *desk) toldGroups(ctx context.Context, payload []byte) {
 // spare gives the parts without which what is used is still there, and what tasks gather to start; but for those that
 // pieces were made of a moment ago.
 func (s *stake) spare(w *work.Wants, lacking [][]work.Amount, now int64) (out []*part) {
+	have := s.left(w, lacking)
+	for i := len(s.parts) - 1; i >= 0; i-- {
+		p := s.parts[i]
+		if p.bundle == nil || p.gone || p.cutAt != 0 && now < p.cutAt+stakeIdle || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
+			continue
+		}
+		if slices.ContainsFunc(p.bundle.Resources, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
+			continue
+		}
+		for _, r := range p.bundle.Resources {
+			have = add(have, r.Name, -r.Amount)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// left is what of all parts is neither used nor lacking.
+func (s *stake) left(w *work.Wants, lacking [][]work.Amount) []*fb.ResourceT {
 	var have []*fb.ResourceT
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
@@ -194,20 +221,7 @@ func (s *stake) spare(w *work.Wants, lacking [][]work.Amount, now int64) (out []
 			have = add(have, a.Name, -a.Amount)
 		}
 	}
-	for i := len(s.parts) - 1; i >= 0; i-- {
-		p := s.parts[i]
-		if p.bundle == nil || p.gone || p.cutAt != 0 && now < p.cutAt+stakeIdle || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
-			continue
-		}
-		if slices.ContainsFunc(p.bundle.Resources, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
-			continue
-		}
-		for _, r := range p.bundle.Resources {
-			have = add(have, r.Name, -r.Amount)
-		}
-		out = append(out, p)
-	}
-	return out
+	return have
 }
 
 func amountOf(list []*fb.ResourceT, name string) int64 {
@@ -245,6 +259,7 @@ type jsonNode struct {
 	State   string             `json:"state"`
 	Total   map[string]float64 `json:"total"`
 	Free    map[string]float64 `json:"free"`
+	Lent    map[string]float64 `json:"lent"`
 	Devices []struct {
 		Free float64 `json:"free"`
 	} `json:"devices"`
@@ -305,28 +320,25 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 	parts := divide(slices.DeleteFunc(free, func(r *fb.ResourceT) bool {
 		return !s.all && !slices.ContainsFunc(lacking, func(lease []work.Amount) bool { return amountIn(lease, r.Name) > 0 })
 	}))
-	if len(parts) == 0 && !slices.ContainsFunc(s.parts, func(p *part) bool { return !p.gone }) {
-		// Gangs have all of it: stand in line for what the first task needs, or for a CPU.
-		parts = [][]*fb.ResourceT{{{Name: placement.CPU, Amount: whole}}}
-		if len(lacking) > 0 {
-			parts[0] = inLine(lacking[0])
-		}
-	}
 	for _, resources := range parts {
 		d.askPart(ctx, resources, stakeWait)
+	}
+	if len(parts) == 0 {
+		d.standInLine(ctx, n, lacking)
 	}
 }
 
 // askPart asks the head for a part, for which it may look for so long.
-func (d *desk) askPart(ctx context.Context, resources []*fb.ResourceT, wait time.Duration) {
+func (d *desk) askPart(ctx context.Context, resources []*fb.ResourceT, wait time.Duration) *part {
 	d.stake.asked++
 	p := &part{group: d.mint()}
 	p.create = &fb.GroupCreateT{
-		Group: taskT(p.group), Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: fb.StrategyStrictPack, Wait: int64(wait),
+		Group: taskT(p.group), Lease: true, Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: fb.StrategyStrictPack, Wait: int64(wait),
 		Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
 	}
 	d.stake.parts = append(d.stake.parts, p)
 	d.sayPart(ctx, p)
+	return p
 }
 
 // whole is one CPU or one GPU.
@@ -390,7 +402,11 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 			}
 			p.bundle, s.every = &b, 0
 			s.changed = true
+			if p.line { // there may be more
+				s.again = 0
+			}
 		}
+		s.changed = p.recall(u) || s.changed
 	case fb.GroupPhaseEnded:
 		s.parts = slices.Delete(s.parts, i, i+1)
 		for _, x := range slices.Clone(d.pieces) {
@@ -411,7 +427,7 @@ func (s *stake) grant() work.Grant {
 	total := []*fb.ResourceT{{Name: placement.CPU}}
 	var devices []string
 	for _, p := range s.parts {
-		if p.bundle == nil || p.gone {
+		if p.bundle == nil || p.gone || p.how == fb.LeaseRecallNow {
 			continue
 		}
 		devices = append(devices, p.bundle.Devices...)

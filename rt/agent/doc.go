@@ -45,6 +45,7 @@
 //	         they run: with the session of the two agents, or with the job, ends what one runs for the other.
 //	AGENT-14: what a part of the stake has and the pieces that the head does not know add up to what the head gave; the head
 //	         knows a piece before a message of this agent can name it to others (docs/adr/0011).
+//	AGENT-15: a part, or a lent group, that the head recalled takes no new task and goes back once what is used fits without it.
 //
 // Limits: a stream's offset has the incarnation in its upper bits (OffsetBase), which leaves 16 TiB of
 // output per stream and incarnation.

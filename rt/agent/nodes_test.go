@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -43,5 +44,45 @@ func TestTasksOnAnotherNode(t *testing.T) {
 	here.submit(fnPID, 1)
 	if r := here.result(); strings.HasPrefix(r, "error") {
 		t.Errorf("the other driver afterwards: %s", r)
+	}
+}
+
+// AGENT-15: what one driver's tasks have of all nodes comes back for another one's, and for a group, within the time of a
+// task; what both want they share.
+func TestTwoDriversOnTwoNodes(t *testing.T) {
+	nodes := cluster(t, "n1", "n2")
+	first := drive(t, nodes[0])
+	for range 3000 {
+		first.submit(fnNap, 1)
+	}
+	until(t, "the first has all of both nodes", func() bool {
+		first.send(&fb.StateQueryT{What: "tasks"})
+		return strings.Count(<-first.replies, `"node":"n2"`) >= 8
+	})
+	second := drive(t, nodes[1])
+	began := time.Now()
+	second.submit(fnPID, 1)
+	if r := second.result(); strings.HasPrefix(r, "error") {
+		t.Fatal(r)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the second's first task took %v", took)
+	}
+	for range 400 {
+		second.submit(fnNap, 1)
+	}
+	for range 400 {
+		second.result()
+	}
+	if n := len(first.results); n > 1300 { // on eight CPUs of 16 each some 400 meanwhile, and those before
+		t.Errorf("until the second's 400 tasks were done %d of the first's were", n)
+	}
+	group := oneBundle(second.at, "all of n1", 8)
+	group.Bundles[0].Labels = []*fb.LabelT{{Key: "maniple.node", Value: "n1"}}
+	began = time.Now()
+	second.send(group)
+	until(t, "a group has all of n1", func() bool { return second.phases()["all of n1"] == "created" })
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("a group waited for %v", took)
 	}
 }

@@ -117,6 +117,10 @@ func (c *Core) onClient(ev FromClient) {
 		c.onClaim(cl, m)
 	case *fb.NameFreeT:
 		c.onFree(m)
+	case *fb.GroupHeldT:
+		if c.known { // else the head says first what it recalls
+			c.toHead(m)
+		}
 	case *fb.DrainT:
 		if c.known {
 			c.toHead(c.byHeadsClock(m))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ const (
 	fnDie   = 'd' // kill -9 of its own, once: the second attempt gives its process
 	fnSleep = 's' // for ever
 	fnGroup = 'g' // makes a group, "of a task", and gives its process
+	fnNap   = 'n' // for 50 ms
 	fnWarm  = 'w' // gives what its template had imported
 )
 
@@ -74,6 +76,8 @@ func worker(key string) int {
 		case fnSleep:
 			fmt.Println("sleeps")
 			return
+		case fnNap:
+			_ = exec.Command("sleep", "0.05").Run()
 		case fnGroup:
 			at := <-known
 			known <- at
@@ -155,7 +159,7 @@ func driveWith(t *testing.T, n *node, executable string, preload ...string) *dri
 		t.Fatal(err)
 	}
 	t.Cleanup(d.conn.Cut)
-	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup, fnWarm} {
+	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup, fnNap, fnWarm} {
 		hash := make([]byte, 32)
 		hash[0] = fn
 		d.send(&fb.FunctionT{Hash: hash, Name: string(fn), Language: "python"})

@@ -9,6 +9,7 @@ import (
 // Wants is what the shell has to know to ask the head for more of the node, or to give some of it back.
 type Wants struct {
 	Hungry  [][]Amount // what tasks wait for that belong to no group: one lease of each class
+	Tasks   int        // that wait so
 	Used    []Amount   // of the node, by those that wait, too: they take it again without asking
 	Devices []string   // of the node that are used
 	Away    []Lack     // what tasks wait for that may run on other nodes
@@ -18,12 +19,13 @@ type Wants struct {
 // Wants tells what of the node is used and whether more is wanted. The slices are good until the next call.
 func (c *Core) Wants() *Wants {
 	w := &c.wants
-	w.Hungry, w.Used, w.Devices = w.Hungry[:0], w.Used[:0], w.Devices[:0]
+	w.Tasks, w.Hungry, w.Used, w.Devices = 0, w.Hungry[:0], w.Used[:0], w.Devices[:0]
 	w.Away, w.Lent = c.lacks(w.Away[:0]), c.lentUsed(w.Lent[:0])
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
 			if cl.group == (id.Task{}) && (cl.where == "" || cl.spreads()) && len(cl.lease) > 0 && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
 				w.Hungry = append(w.Hungry, cl.lease)
+				w.Tasks += cl.queue.n
 			}
 		}
 	}
