@@ -440,7 +440,7 @@ func (c *Core) endHosts(j *job) {
 		for t := h.tasks.flight.head; t != nil; t = t.listed {
 			c.cancelAway(h.process, t.id(), 1, true)
 		}
-		if !slices.ContainsFunc(h.actors, func(w *worker) bool { return w.actor.detached && w.killed == "" }) {
+		if !slices.ContainsFunc(h.actors, func(w *worker) bool { return w.actor.detached && w.killed == "" }) && !c.bringHome(h.process) {
 			c.end(h.process, "its driver ended")
 		}
 	}
@@ -449,7 +449,7 @@ func (c *Core) endHosts(j *job) {
 // idleHosts ends the errands of jobs that are over once nothing is left there.
 func (c *Core) idleHosts() {
 	for _, h := range c.hosts {
-		if h.job.over && h.process != nil && len(h.actors) == 0 && h.tasks.flight.n == 0 && (h.job != c.ways || c.unused(h)) {
+		if h.job.over && h.process != nil && len(h.actors) == 0 && h.tasks.flight.n == 0 && (h.job != c.ways || c.unused(h)) && !c.bringHome(h.process) {
 			c.end(h.process, "its driver ended")
 		}
 	}

@@ -38,7 +38,7 @@ func (c *Core) onCancel(p *process, f frame) {
 	}
 	if e.task != nil {
 		c.cancelTask(e.task, force != 0, recursive)
-	} else if e.first != nil && e.first.foreign && p != c.home(e.first) {
+	} else if e.first != nil && e.first.foreign && e.first.state != objectAway && p != c.home(e.first) {
 		c.cancelAway(c.home(e.first), name, force, recursive)
 	}
 }

@@ -107,7 +107,7 @@ func (c *Core) progress(t *task) bool {
 		case taskWaiting:
 			for i := range int(k.deps) {
 				o := c.lookup(objectAt(k.args(), i))
-				if o != nil && o.state == objectPending && o.entry.task != nil && !below(o.entry.task, t) {
+				if o != nil && o.missing() && o.entry.task != nil && !below(o.entry.task, t) {
 					return true
 				}
 			}

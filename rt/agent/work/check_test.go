@@ -10,7 +10,7 @@ import (
 
 // check recounts all that a core counts, and tells what does not agree.
 func check(c *Core) error {
-	if len(c.dying)+len(c.failing)+len(c.touched)+len(c.pumping)+len(c.dirty) > 0 {
+	if len(c.dying)+len(c.failing)+len(c.sought)+len(c.touched)+len(c.pumping)+len(c.dirty) > 0 {
 		return fmt.Errorf("the turn left work: %d dying, %d failing, %d touched, %d to pump", len(c.dying), len(c.failing), len(c.touched), len(c.pumping))
 	}
 	if err := checkObjects(c); err != nil {
@@ -165,7 +165,7 @@ func tasksOf(h *host) (list []*task) {
 }
 
 func checkObjects(c *Core) error {
-	pins := map[*object]uint32{}
+	pins, kin := map[*object]uint32{}, map[*object]uint32{}
 	pin := func(name id.Object) error {
 		o := c.lookup(name)
 		if o == nil {
@@ -189,10 +189,13 @@ func checkObjects(c *Core) error {
 			if o.entry != e || int(o.index) != i {
 				return fmt.Errorf("object %v[%d] does not know its place", name, i)
 			}
-			if o.state != objectPending {
-				if o.waiting != nil {
-					return fmt.Errorf("object %v[%d] is there and waited for", name, i)
-				}
+			if o.here() && o.waiting != nil {
+				return fmt.Errorf("object %v[%d] is there and waited for", name, i)
+			}
+			if err := checkWhere(c, o); err != nil {
+				return err
+			}
+			if o.value != nil {
 				m, payload := c.readResult(o.value)
 				for k := range int(m.Refs) {
 					if err := pin(objectAt(payload, k)); err != nil {
@@ -239,6 +242,11 @@ func checkObjects(c *Core) error {
 		if e.actor != nil && e.actor.pinned {
 			pins[e.first]++
 		}
+		if t := e.made; t != nil {
+			for k := range int(t.deps + t.refs) {
+				kin[c.lookup(objectAt(t.args(), k))]++
+			}
+		}
 	}
 	for _, p := range c.processes {
 		for _, k := range p.fetches {
@@ -259,7 +267,13 @@ func checkObjects(c *Core) error {
 			if o.pins != pins[o] {
 				return fmt.Errorf("REF-1: object %v[%d] has %d pins and counts %d", name, i, pins[o], o.pins)
 			}
-			if o.holders == nil && o.pins == 0 && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o) }) {
+			if o.kin != kin[o] {
+				return fmt.Errorf("LIN-1: object %v[%d] is kin to %d lineages and counts %d", name, i, kin[o], o.kin)
+			}
+			if o.holders == nil && o.pins == 0 && o.kin > 0 && (o.placed || o.state == objectAway) {
+				return fmt.Errorf("LIN-2: the value of %v[%d] is kept for lineage alone", name, i)
+			}
+			if o.holders == nil && o.pins == 0 && o.kin == 0 && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o) }) {
 				return fmt.Errorf("REF-1: object %v[%d] is of no use and there", name, i)
 			}
 		}
@@ -311,8 +325,11 @@ func checkTasks(c *Core) error {
 			return fmt.Errorf("process %d has %d tasks and counts %d", p.id, n, p.tasks.n)
 		}
 	}
-	if c.taskRec.used != len(seen) {
-		return fmt.Errorf("%d records of %d tasks", c.taskRec.used, len(seen))
+	if c.taskRec.used != len(seen)+c.lineage.n {
+		return fmt.Errorf("%d records of %d tasks and %d lineages", c.taskRec.used, len(seen), c.lineage.n)
+	}
+	if err := checkLineage(c, seen); err != nil {
+		return err
 	}
 	flying := map[*class]int{}
 	deep := 0
@@ -389,6 +406,44 @@ func checkTasks(c *Core) error {
 		}
 		if sum != a.flying || a.flying > n {
 			return fmt.Errorf("actor %v: %d calls flying, counts %d, of %d", a.id(), sum, a.flying, n)
+		}
+	}
+	return nil
+}
+
+// checkLineage: what is kept to be run again has its outcome, is known by its entry, and is counted.
+func checkLineage(c *Core, running map[*task]bool) error {
+	n, bytes := 0, 0
+	for t := c.lineage.head; t != nil; t = t.listed {
+		n, bytes = n+1, bytes+int(t.cost)
+		if running[t] || t.entry.made != t || t.entry.task != nil || t.entry.live == 0 || t.worker != nil {
+			return fmt.Errorf("LIN-3: task %v is kept to be run again, and runs, or is of no use", t.id())
+		}
+	}
+	if n != c.lineage.n || bytes != c.lineageBytes || bytes > c.cfg.Lineage {
+		return fmt.Errorf("LIN-4: %d lineages have %d bytes, counts %d and %d, of %d", n, bytes, c.lineage.n, c.lineageBytes, c.cfg.Lineage)
+	}
+	for name, e := range c.entries {
+		if e.made != nil && (e.made.in != &c.lineage || e.made.entry != e) {
+			return fmt.Errorf("LIN-3: entry %v has a lineage that is not listed", name)
+		}
+	}
+	return nil
+}
+
+// checkWhere: a value that stayed away has an agent that has it, and is fetched if somebody waits; one that is gone is not waited for.
+func checkWhere(c *Core, o *object) error {
+	switch o.state {
+	case objectAway:
+		if !o.foreign || o.placed || o.value == nil || c.lent[o].owed == 0 {
+			return fmt.Errorf("LIN-5: object %v stayed at no agent", o.id())
+		}
+		if k := c.home(o).fetching(o.id()); o.waiting != nil && k == nil {
+			return fmt.Errorf("LIN-5: object %v is waited for, and not fetched", o.id())
+		}
+	case objectGone:
+		if o.foreign || o.placed || o.value != nil || o.waiting != nil && o.entry.task == nil {
+			return fmt.Errorf("LIN-6: object %v is gone, and is not", o.id())
 		}
 	}
 	return nil

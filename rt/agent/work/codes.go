@@ -8,6 +8,7 @@ const (
 	codeWorkerDied    = "WORKER_DIED"         // the process that ran it died, and its retries are used up
 	codeNodeDied      = "NODE_DIED"           // the node that ran it died, and its retries are used up
 	codeLost          = "OBJECT_LOST"         // the node that had it died, or could not send it
+	codeRemake        = "RECONSTRUCTION"      // the value was lost, and can't be made again
 	codeEnvironment   = "ENVIRONMENT"         // no process could be started for it
 	codeDeadlock      = "DEADLOCK"            // its ancestors keep from it what it needs (WORK-9)
 	codeUnschedulable = "TASK_UNSCHEDULABLE"  // it may run on no node

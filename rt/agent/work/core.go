@@ -42,6 +42,7 @@ type Config struct {
 	Processes   int    // cap of workers; 1024
 	Deep        int    // tasks of a class that are queued before more are piled; 16384
 	Piled       int    // bytes of those at most; 256 MiB
+	Lineage     int    // bytes of tasks that are kept to be run again; 256 MiB
 	Store       Store  // of large values; nil: there is none
 }
 
@@ -59,18 +60,21 @@ type Core struct {
 	holdRec records[holder]
 	waitRec records[waiter]
 
-	byProcess map[id.Process]*process
-	processes []*process // alive, in the order of attachment
-	dirty     []*process // with bytes to be sent
-	sent      []*process // whose buffers went with the last Step
-	jobs      []*job
-	turn      int     // job that had the last lease
-	order     []*job  // of the last pass
-	totals    []int64 // of shared
-	entries   map[id.Task]*entry
-	piled     int // bytes of tasks on piles
-	dying     []*object
-	failing   []id.Task // with an argument that failed
+	byProcess    map[id.Process]*process
+	processes    []*process // alive, in the order of attachment
+	dirty        []*process // with bytes to be sent
+	sent         []*process // whose buffers went with the last Step
+	jobs         []*job
+	turn         int     // job that had the last lease
+	order        []*job  // of the last pass
+	totals       []int64 // of shared
+	entries      map[id.Task]*entry
+	piled        int // bytes of tasks on piles
+	dying        []*object
+	failing      []id.Task   // with an argument that failed
+	sought       []id.Object // that are gone and wanted
+	lineage      list        // tasks that are kept to be run again, the oldest first
+	lineageBytes int
 
 	grants    []*grant
 	ended     []id.Task // groups, oldest first
@@ -100,6 +104,7 @@ type Core struct {
 	pumping []*actor
 	timers  timers
 	strays  uint64 // frames dropped because they were late
+	remade  uint64 // tasks that ran again because a value of theirs was gone
 	refused uint64 // frames that none may send
 
 	wants   Wants
@@ -141,6 +146,9 @@ func New(cfg Config) *Core {
 	}
 	if cfg.Deep == 0 {
 		cfg.Deep = 16384
+	}
+	if cfg.Lineage == 0 {
+		cfg.Lineage = 256 << 20
 	}
 	if cfg.Piled == 0 {
 		cfg.Piled = 256 << 20
@@ -217,12 +225,13 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 // settleTurn does what the frames of a turn left to be done once: free objects, start tasks, send.
 func (c *Core) settleTurn() {
 	for more := true; more; {
+		c.remakeSought()
 		c.failPoisoned()
 		c.reap()
 		c.pump()
 		c.dispatch()
 		c.idleHosts()
-		more = c.unpile() || len(c.failing) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
+		more = c.unpile() || len(c.failing) > 0 || len(c.sought) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
 	}
 	for _, p := range c.dirty {
 		c.flush(p)

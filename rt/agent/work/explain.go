@@ -55,14 +55,16 @@ func (c *Core) explainArgs(t *task) string {
 	n := 0
 	for i := range int(t.deps) {
 		o := c.lookup(objectAt(t.args(), i))
-		if o == nil || o.state != objectPending {
+		if o == nil || o.here() {
 			continue
 		}
 		if n++; n > 3 {
 			continue
 		}
 		name := fmt.Sprintf("%v[%d]", o.entry.id, o.index)
-		if m := o.entry.task; m != nil {
+		if o.state == objectAway {
+			name += ", which is on its way from node " + c.home(o).node
+		} else if m := o.entry.task; m != nil {
 			name = fmt.Sprintf("the result of %s, which waits for %s", m.name(), c.explainShort(m))
 		}
 		names = append(names, name)

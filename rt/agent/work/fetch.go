@@ -119,6 +119,8 @@ func (c *Core) onFetched(ev Fetched) {
 		m.Attempt = 0
 		wire.PutResult(value[wire.HeaderSize:], m)
 		c.settle(o, value)
+	} else if o != nil && c.home(o) == p && o.state == objectAway {
+		c.arriveHome(o, value)
 	}
 	if o := c.lookup(ev.Object); ev.Why == "" && (o == nil || !o.placed) { // nobody wants it any more
 		c.cfg.Store.Free(ev.Object)
@@ -149,11 +151,14 @@ func (c *Core) locatedFrame(name id.Object, attempt uint32, flags fb.ResultFlag,
 	return value
 }
 
-// toldOf takes in that a task of ours at another agent has given a value that lies there. true: it is fetched; else
-// nobody wants it, and what remains of the Result is in f.
+// toldOf takes in that a task of ours at another agent has given a value that lies there. true: it is fetched; else it
+// stays there, or nobody wants it, and what remains of the Result is in f.
 func (c *Core) toldOf(p *process, t *task, m *fb.ResultT, f *frame) bool {
 	o := t.entry.object(m.Index)
-	if t.streams() && m.Index == t.items && m.Flags&uint32(fb.ResultFlagLast) == 0 || o != nil && o.state == objectPending {
+	if o != nil && o.missing() && t.remakable() {
+		return false // it may stay there
+	}
+	if t.streams() && m.Index == t.items && m.Flags&uint32(fb.ResultFlagLast) == 0 || o != nil && o.missing() {
 		t.fetching = c.fetch(p, *f, m)
 		return true
 	}

@@ -44,17 +44,23 @@ func (p *pair) seal(at int, process id.Process, o id.Object, flags fb.ResultFlag
 	}
 }
 
+// once has the driver define a shape, 4, of tasks at b that run once only.
+func (p *pair) once() {
+	p.say(0, 1, &fb.ShapeT{Number: 4, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: 0, Group: taskT(groupOfPair)}, nil)
+}
+
 // lies tells whether a process was last told of an object that it lies in its node's memory.
 func (p *pair) lies(who string, o id.Object) bool {
 	return len(p.told(who, o)) == wire.LocationSize
 }
 
-// A result in shared memory comes home by itself: the driver hears of it, and of what came behind it, when it is here; and
+// A result in shared memory that can't be made again comes home by itself: the driver hears of it, and of what came behind it, when it is here; and
 // there it is kept until then, and no longer.
 func TestResultInMemoryComesHome(t *testing.T) {
 	p := newPair(t)
 	task := p.mint(0, 1)
-	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 3}, []byte("args"))
+	p.once()
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 4, Returns: 3}, []byte("args"))
 	w := p.worker(task)
 	inside := p.mint(1, w)
 	p.say(1, w, &fb.PutT{Object: objectT(of(inside))}, []byte("inside"))
@@ -126,7 +132,8 @@ func TestArgumentInMemory(t *testing.T) {
 func TestValuesThatDoNotCome(t *testing.T) {
 	p := newPair(t)
 	full := p.submit(nil, nil)
-	p.seal(1, p.worker(full), of(full), fb.ResultFlagLast)
+	p.runs(full)
+	p.get(of(full))
 	p.fetched("the store is full")
 	if v := p.told("a 1", of(full)); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "node n1: the store is full") {
 		t.Errorf("the driver is told %q", v)
@@ -134,21 +141,23 @@ func TestValuesThatDoNotCome(t *testing.T) {
 	p.release(0, 1, of(full), 0)
 
 	dropped := p.submit(nil, nil)
-	p.seal(1, p.worker(dropped), of(dropped), fb.ResultFlagLast)
+	p.runs(dropped)
+	p.get(of(dropped))
 	p.release(0, 1, of(dropped), 0)
 	p.fetched("")
 	p.empty(0)
 	p.empty(1)
 
 	lost := p.submit(nil, nil)
-	p.seal(1, p.worker(lost), of(lost), fb.ResultFlagLast)
+	p.runs(lost)
+	p.get(of(lost))
 	p.got = map[string][]frame{}
 	p.cutOff("it died")
 	if p.cores[0].entries[lost].task == nil || p.cores[0].entries[lost].task.tried != 1 {
 		t.Fatal("it is not tried again")
 	}
 	p.fetched("") // that of before, which crossed the end
-	p.seal(1, p.worker(lost), of(lost), fb.ResultFlagLast)
+	p.runs(lost)
 	p.fetched("")
 	if !p.lies("a 1", of(lost)) {
 		t.Errorf("the driver is told %q", p.told("a 1", of(lost)))

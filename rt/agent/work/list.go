@@ -76,7 +76,7 @@ type jsonGroup struct {
 
 type jsonObject struct {
 	ID         string `json:"id"`
-	State      string `json:"state"` // pending, there, error
+	State      string `json:"state"` // pending, there, error, away (at another node), gone (to be made again)
 	Size       uint64 `json:"size"`
 	Process    uint32 `json:"process"` // that holds it
 	PID        uint32 `json:"pid"`
@@ -173,10 +173,9 @@ func (c *Core) explain(ref string) (jsonExplain, error) {
 	}
 	if o := e.object(uint32(n)); o == nil {
 		return none, fmt.Errorf("work: nothing is known of %s: it is over and nobody holds it", ref)
-	} else if o.state == objectFailed {
-		return jsonExplain{"object", ref, "", fmt.Sprintf("object %s is there: an error", ref)}, nil
+	} else {
+		return jsonExplain{"object", ref, "", c.explainObject(ref, o)}, nil
 	}
-	return jsonExplain{"object", ref, "", fmt.Sprintf("object %s is there", ref)}, nil
 }
 
 // submitters are all processes that have tasks, those of the jobs' own last.
@@ -274,6 +273,10 @@ func (c *Core) listObjects() (out []jsonObject, n int) {
 				j.State = "there"
 			case objectFailed:
 				j.State = "error"
+			case objectAway:
+				j.State = "away"
+			case objectGone:
+				j.State = "gone"
 			}
 			out = append(out, j)
 		}

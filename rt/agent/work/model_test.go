@@ -131,6 +131,7 @@ var modelShapes = []struct {
 	{"CPU:1,GPU:0.5", 3, false, 1, ""},
 	{"CPU:0.5,lic:1", 3, false, 0, "e"},
 	{"", 0, false, 0, ""},
+	{"", 2, false, 0, ""},
 }
 
 // some gives up to n of what p holds.
@@ -151,7 +152,7 @@ func (p *peer) submit(parent id.Task) {
 	rng := p.h.rng
 	deps, in := p.some(2), p.some(2)
 	t := p.mint()
-	shape := 1 + rng.IntN(len(modelShapes)-1)
+	shape := 1 + rng.IntN(5)
 	if rng.IntN(2) == 0 {
 		shape = 1
 	}
@@ -203,7 +204,7 @@ func (p *peer) call() {
 		p.define()
 		deps := p.some(1)
 		t := p.mint()
-		p.send(&fb.CallT{Task: taskT(t), Actor: taskT(o.Task), Parent: &fb.TaskIDT{}, Job: p.job, Shape: 6, Method: uint32(p.h.rng.IntN(2)), Returns: 1, Deps: uint32(len(deps))}, objectBytes(deps...))
+		p.send(&fb.CallT{Task: taskT(t), Actor: taskT(o.Task), Parent: &fb.TaskIDT{}, Job: p.job, Shape: uint32(6 + p.h.rng.IntN(2)), Method: uint32(p.h.rng.IntN(2)), Returns: 1, Deps: uint32(len(deps))}, objectBytes(deps...))
 		p.expect(t, 1)
 		p.h.submitted++
 		return

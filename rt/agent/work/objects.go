@@ -11,9 +11,12 @@ type entry struct {
 	id    id.Task
 	task  *task  // without outcome yet
 	actor *actor // alive or to be, or dead and still named by a handle
+	made  *task  // with its outcome, by which the objects can be made again
 	first *object
 	more  *[]*object // index 1 and on; nil: there were none
 	live  uint32     // objects
+
+	dropped bool // there was such a task, and no room to remember it
 }
 
 type objectState uint8
@@ -22,6 +25,8 @@ const (
 	objectPending objectState = iota
 	objectThere
 	objectFailed
+	objectAway // it came, and its value lies at the agent that ran its task
+	objectGone // its value was here, or away, and can be had only by making it again
 )
 
 // object is one result or one put.
@@ -32,8 +37,9 @@ type object struct {
 	dying   bool
 	placed  bool    // its value lies in the Store
 	foreign bool    // another agent sent it
-	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	lost    bool    // it came from an agent that is out of reach
+	pins    uint32  // tasks that wait for it or run with it, objects that contain it
+	kin     uint32  // tasks that are kept to be run again, and would need it
 	value   []byte  // its Result frame
 	holders *holder // processes that have a reference
 	waiting *waiter // who asked for it last; behind that one comes the first
@@ -48,6 +54,12 @@ type waiter struct {
 	until   int64 // 0: for ever
 	next    *waiter
 }
+
+// here tells whether an object has a value, or an error, that can be sent at once.
+func (o *object) here() bool { return o.state == objectThere || o.state == objectFailed }
+
+// missing tells whether an object has to be given its value by a task, for the first time or again.
+func (o *object) missing() bool { return o.state == objectPending || o.state == objectGone }
 
 func (o *object) id() id.Object { return id.Object{Task: o.entry.id, Index: o.index} }
 
@@ -175,6 +187,9 @@ func (c *Core) settle(o *object, value []byte) {
 		}
 	}
 	c.wake(o)
+	if o.kin > 0 {
+		c.drop(o)
+	}
 }
 
 // wake answers all who wait for an object.
@@ -244,7 +259,7 @@ func (c *Core) onGet(p *process, f frame) {
 		c.getUnheld(p, name, f)
 		return
 	}
-	if o.state != objectPending {
+	if o.here() || o.state == objectAway && m.Want == fb.WantReadiness {
 		c.answer(p, o, m.Want, f.corr)
 		return
 	}
@@ -321,7 +336,7 @@ func (c *Core) size(o *object) uint64 {
 		return 0
 	}
 	m, payload := c.readResult(o.value)
-	if o.placed {
+	if o.placed || o.state == objectAway {
 		return m.Size
 	}
 	return uint64(len(payload))

@@ -119,6 +119,10 @@ func (c *Core) lend(p *process, o *object) {
 // regain has an object that was lost with the way to its agent be there again, now that this agent sent it anew. One that another
 // agent sends stays lost: that one may have it from here.
 func (c *Core) regain(p *process, o *object) {
+	if o != nil && o.state == objectGone && o.entry.id.Agent != c.cfg.Agent { // only lineage named it
+		o.state = objectPending
+		c.lend(p, o)
+	}
 	if o == nil || !o.lost || o.entry.id.Agent != p.agent {
 		return
 	}
@@ -151,14 +155,14 @@ func (c *Core) receive(p *process, name id.Object) {
 			e = c.newEntry(name.Task)
 		}
 		o = c.newObject(e, name.Index)
-		c.lose(o, "it was this node's, and is over")
+		c.lose(o, codeLost, "it was this node's, and is over")
 		o.lost = true
 		p.lent = append(p.lent, o)
 	case o == nil:
 		o = c.foreign(p, name)
 	}
-	if o != nil && !o.foreign && p.kind == Owner && o.hosts(p) {
-		c.lend(p, o) // who gets a handle here keeps it alive
+	if o != nil && !o.foreign && (p.kind == Owner && o.hosts(p) || o.placed && name.Task.Agent != c.cfg.Agent && c.holderOf(p, o) != nil) {
+		c.lend(p, o) // who gets a handle of it, or a reference to what was made here for another agent, keeps it alive
 	}
 	if o != nil && c.home(o) == p {
 		c.lent[o].owed++
@@ -251,9 +255,9 @@ func (c *Core) onValue(p *process, f frame) {
 	c.settle(o, value)
 }
 
-// ask has the value of an object sent that another agent has.
-func (c *Core) ask(o *object) {
-	if !o.foreign || o.state != objectPending || c.lent[o].asked || c.lent[o].home.fetching(o.id()) != nil {
+// askFor has the value of an object sent that another agent has.
+func (c *Core) askFor(o *object) {
+	if c.lent[o].asked || c.lent[o].home.fetching(o.id()) != nil {
 		return
 	}
 	c.lent[o].asked = true
@@ -267,18 +271,22 @@ func (c *Core) lenderGone(p *process, why string) {
 	c.settleLent(p)
 	for len(p.lends) > 0 {
 		o := p.lends[len(p.lends)-1]
+		if o.state == objectAway {
+			c.mislay(o, "node "+p.node+", which had its value: "+why)
+			continue
+		}
 		c.unlend(o)
 		o.lost = true
 		if o.state == objectPending {
-			c.lose(o, "node "+p.node+": "+why)
+			c.lose(o, codeLost, "node "+p.node+": "+why)
 		}
 	}
 }
 
 // lose gives an object the error that it is lost.
-func (c *Core) lose(o *object, why string) {
+func (c *Core) lose(o *object, code, why string) {
 	c.keep(o, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
-		slices.Clone(c.failure(codeLost, "object "+objectName(o.id())+" is lost: "+why, o.entry.id)))
+		slices.Clone(c.failure(code, "object "+objectName(o.id())+" is lost: "+why, o.entry.id)))
 }
 
 func objectName(o id.Object) string { return fmt.Sprintf("%v[%d]", o.Task, o.Index) }
@@ -305,6 +313,8 @@ func (c *Core) sentHome(p *process, o *object) {
 		h.made = false
 		if h.deliveries == 0 {
 			c.unhold(h)
+		} else {
+			c.drop(o) // a reference to it that came from there may be of no use any more
 		}
 	}
 }

@@ -3,6 +3,7 @@ package work
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -48,11 +49,17 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
 		return
 	}
-	away, finds := 0, 0
+	away, finds, remade := 0, 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistories(t, seed, nodes(seed))
 		h.run(900)
 		away, finds = away+h.away, finds+h.finds
+		for _, s := range h.sites {
+			remade += int(s.core.remade)
+		}
+	}
+	if remade < *seeds/4 {
+		t.Errorf("only %d tasks ran again in %d histories because their values were gone", remade, *seeds)
 	}
 	if away < *seeds*10 {
 		t.Errorf("only %d chunks of frames went between the nodes in %d histories", away, *seeds)
@@ -104,7 +111,7 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	for i := range nodes {
 		store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
 		s := &site{agent: id.Agent(agentNumber + i), store: store}
-		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Store: store})
+		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
 		h.grant(s, int64(1+h.rng.IntN(4)))
 	}
@@ -323,6 +330,7 @@ func (h *history) settle() {
 			}
 		}
 	}
+	h.wantAll()
 	for _, p := range slices.Clone(h.peers) {
 		for len(p.keys) > 0 {
 			p.drop(p.keys[0])
@@ -345,7 +353,7 @@ func (h *history) settle() {
 	h.quiesce("what came too late")
 	for _, s := range h.sites {
 		c := s.core
-		if !inCircles(c) || c.taskRec.used > 0 || c.piled > 0 {
+		if !inCircles(c) || c.taskRec.used > c.lineage.n || c.piled > 0 {
 			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left(s))
 		}
 		if len(s.store.views) > len(c.entries) {
@@ -377,24 +385,58 @@ func (h *history) settle() {
 	}
 }
 
-// inCircles tells whether all that is left are values that contain one another, as those of a task that ran twice may.
+// inCircles tells whether all that is left are values that contain one another, as those of a task that ran twice may, and what they
+// keep: what they contain, and what the tasks that made them would need.
 func inCircles(c *Core) bool {
-	pins := map[id.Object]uint32{}
+	in := map[*object][]*object{} // what its value contains
 	for _, e := range c.entries {
-		if e.task != nil || e.actor != nil || e.first == nil || e.first.value == nil || e.first.holders != nil || len(e.others()) > 0 {
+		if e.task != nil || e.actor != nil {
 			return false
 		}
-		m, payload := c.readResult(e.first.value)
-		for i := range int(m.Refs) {
-			pins[objectAt(payload, i)]++
+		for i := range len(e.others()) + 1 {
+			o := e.object(uint32(i))
+			if o == nil || o.holders != nil {
+				if o != nil {
+					return false
+				}
+				continue
+			}
+			in[o] = nil
+			if o.value == nil {
+				continue
+			}
+			m, payload := c.readResult(o.value)
+			for k := range int(m.Refs) {
+				in[o] = append(in[o], c.lookup(objectAt(payload, k)))
+			}
 		}
 	}
-	for name, e := range c.entries {
-		if e.first.pins == 0 || pins[id.Object{Task: name}] != e.first.pins {
-			return false
+	kept := maps.Clone(in)
+	for n := -1; n != len(kept); { // without what no value contains
+		n = len(kept)
+		contained := map[*object]bool{}
+		for o := range kept {
+			for _, x := range in[o] {
+				contained[x] = true
+			}
+		}
+		maps.DeleteFunc(kept, func(o *object, _ []*object) bool { return !contained[o] })
+	}
+	for n := -1; n != len(kept); {
+		n = len(kept)
+		for o := range maps.Clone(kept) {
+			more := in[o]
+			if t := o.entry.made; t != nil {
+				for k := range int(t.deps + t.refs) {
+					more = append(more, c.lookup(objectAt(t.args(), k)))
+				}
+			}
+			for _, x := range more {
+				kept[x] = in[x]
+			}
 		}
 	}
-	return true
+	return len(kept) == len(in)
 }
 
 // quiesce moves everything until nothing moves.

@@ -142,8 +142,8 @@ func (c *Core) onRelease(p *process, f frame) {
 // drop looks whether an object is still of use. It goes at the end of the turn, in reap, so that nobody
 // who works with it loses it.
 func (c *Core) drop(o *object) {
-	if h := o.holders; o.foreign && o.pins == 0 && h != nil && h.next == nil && o.hosts(h.process) {
-		c.unlend(o) // nobody here has a handle of the actor, which would live for ever for the sake of the one that it lives for
+	if h := o.holders; o.foreign && o.pins == 0 && h != nil && h.next == nil && (o.hosts(h.process) || o.placed && c.home(o) == h.process) {
+		c.unlend(o) // nobody here has a handle of the actor, or reference, which would live for ever for the sake of the one that it lives for
 	}
 	if o.holders == nil && o.pins == 0 && !o.dying {
 		o.dying = true
@@ -165,7 +165,11 @@ func (c *Core) reap() {
 		o := c.dying[last]
 		c.dying = c.dying[:last]
 		o.dying = false
-		if o.holders == nil && o.pins == 0 {
+		switch {
+		case o.holders != nil || o.pins > 0:
+		case o.kin > 0:
+			c.setAside(o)
+		default:
 			c.free(o)
 		}
 	}
@@ -187,6 +191,9 @@ func (c *Core) free(o *object) {
 	}
 	e.live--
 	c.objRec.give(o)
+	if e.live == 0 && e.made != nil {
+		c.forgetLineage(e)
+	}
 	if a := e.actor; a != nil && e.first == nil {
 		c.unnamed(a)
 		return
@@ -240,7 +247,7 @@ func (c *Core) push(p *process, whole []byte, m *fb.ResultT, payload []byte) {
 		return
 	}
 	placed := m.Flags&uint32(fb.ResultFlagLocated) != 0
-	if m.Flags&uint32(fb.ResultFlagError) != 0 || len(payload) <= int(c.cfg.InlineLimit) {
+	if m.Flags&uint32(fb.ResultFlagError) != 0 || len(payload) <= int(c.cfg.InlineLimit) && !placeless(m, payload) {
 		for i := range int(m.Refs) {
 			c.deliver(p, objectAt(payload, i))
 		}

@@ -139,7 +139,7 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	}
 	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
 	wire.PutResult(f.body, m)
-	if o != nil && o.state != objectPending {
+	if o != nil && !o.missing() {
 		c.sendAgain(t, o, last)
 		if t.streams() {
 			c.sentHome(t.owner, o)
@@ -147,10 +147,14 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 		c.strays++ // an item that the attempt before has brought, or an actor that was made again
 		return true
 	}
-	if last && t.count() > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil {
+	if o != nil && o.state == objectGone {
+		// Of what is made again who submitted it has heard.
+	} else if last && t.count() > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil {
 		c.push(t.owner, f.whole, m, f.payload)
 	}
-	if o != nil {
+	if o != nil && placeless(m, f.payload) {
+		c.stayAway(t.worker.process, o, f.whole)
+	} else if o != nil {
 		c.settle(o, c.memory.copy(f.whole))
 		if t.streams() {
 			c.sentHome(t.owner, o)
@@ -186,10 +190,12 @@ func (t *task) moveOn(m *fb.ResultT, failed bool) {
 	if o := t.entry.object(m.Index); !failed || o == nil || o.state == objectPending {
 		return
 	}
-	for i := range t.count() {
-		if o := t.entry.object(i); o != nil && o.state == objectPending {
-			m.Index = i
-			return
+	for _, state := range [...]objectState{objectPending, objectGone} {
+		for i := range t.count() {
+			if o := t.entry.object(i); o != nil && o.state == state {
+				m.Index = i
+				return
+			}
 		}
 	}
 }
@@ -199,7 +205,7 @@ func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 	format, refs := m.Format, m.Refs
 	for i := range t.count() {
 		o := t.entry.object(i)
-		if o == nil || o.state != objectPending {
+		if o == nil || !o.missing() {
 			continue
 		}
 		if !failed {
@@ -267,13 +273,13 @@ func (c *Core) stamp(t *task) {
 	case plain:
 		m := c.read.submit
 		if wire.ReadSubmit(body[:wire.SubmitSize], m) == nil {
-			m.Attempt = t.attempt
+			m.Attempt, m.Deadline = t.attempt, uint64(t.deadline)
 			wire.PutSubmit(body, m)
 		}
 	case call:
 		m := c.read.call
 		if wire.ReadCall(body[:wire.CallSize], m) == nil {
-			m.Attempt, m.Incarnation, m.Shape = t.attempt, t.actor.incarnation, t.class.number
+			m.Attempt, m.Incarnation, m.Shape, m.Deadline = t.attempt, t.actor.incarnation, t.class.number, uint64(t.deadline)
 			wire.PutCall(body, m)
 		}
 	}

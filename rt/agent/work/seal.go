@@ -63,7 +63,7 @@ func (c *Core) onSeal(p *process, f frame) {
 // sealResult notes a result. One that came of an attempt before, or whose references are all gone, is not kept.
 func (c *Core) sealResult(p *process, t *task, name id.Object, m *fb.SealT, f frame) {
 	o := t.entry.object(name.Index)
-	if o != nil && o.state != objectPending || o == nil && !(t.streams() && name.Index == t.items) {
+	if o != nil && !o.missing() || o == nil && !(t.streams() && name.Index == t.items) {
 		c.cfg.Store.Discard(p.id, m)
 		p.sealed = sealed{is: true, object: name}
 		return

@@ -58,7 +58,8 @@ type task struct {
 	tried      int32 // retries used up
 	retries    int32 // -1: no bound
 	cost       uint32
-	spent      bool // cost, and is given back when it ends
+	spent      bool   // cost, and is given back when it ends
+	gone       string // why results are, of one that is kept to be run again
 	deadline   int64
 	since      int64 // in its state
 
@@ -273,7 +274,7 @@ func (c *Core) begin(t *task) {
 	failed := false
 	for i := range int(t.deps) {
 		switch o := c.lookup(objectAt(t.args(), i)); o.state {
-		case objectPending:
+		case objectPending, objectAway, objectGone:
 			t.missing++
 			c.await(o, waiter{task: t})
 		case objectFailed:
@@ -376,7 +377,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 	told := false
 	for i := first; i < n; i++ {
 		o := t.entry.object(i)
-		if o != nil && o.state != objectPending {
+		if o != nil && !o.missing() {
 			c.sendAgain(t, o, i == n-1)
 			continue
 		}
@@ -385,7 +386,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 			flags |= fb.ResultFlagNotTask // an agent's word, which it may take otherwise than the task's
 		}
 		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, flags, format, refs, payload)
-		if !told && (n-first > 1 || t.streams() || t.returns == 0 || o != nil && c.holderOf(t.owner, o) != nil) {
+		if !told && (o == nil || o.state != objectGone) && (n-first > 1 || t.streams() || t.returns == 0 || o != nil && c.holderOf(t.owner, o) != nil) {
 			told = true
 			m, body := c.readResult(frame)
 			c.push(t.owner, frame, m, body)
@@ -418,8 +419,13 @@ func (c *Core) finish(t *task) {
 			c.unwait(o, func(w *waiter) bool { return w.task == t })
 		}
 	}
+	keep := t.remembers()
 	for i := range int(t.deps + t.refs) {
-		c.unpin(c.lookup(objectAt(t.args(), i)))
+		o := c.lookup(objectAt(t.args(), i))
+		if keep {
+			o.kin++
+		}
+		c.unpin(o)
 	}
 	if t.worker != nil {
 		c.leave(t)
@@ -449,9 +455,13 @@ func (c *Core) finish(t *task) {
 	c.leaveFamily(t)
 	e := t.entry
 	e.task = nil
-	c.memory.give(t.frame)
-	c.taskRec.give(t)
-	c.tidy(e)
+	if keep {
+		c.remember(t)
+	} else {
+		c.memory.give(t.frame)
+		c.taskRec.give(t)
+		c.tidy(e)
+	}
 	if up != nil && up.blocked && up.child != nil && up.child.chained {
 		c.checkChain(up)
 	}

@@ -1,0 +1,278 @@
+package work
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// taskSize is what the record of a task takes.
+const taskSize = uint64(unsafe.Sizeof(task{}))
+
+// The lineage of a value is how it was made: its task, with what that was given. It is kept when the task has its outcome, as long as a
+// result in memory, or what was made from one, may be needed again. A large result that can be made again stays at the agent where it was
+// made until somebody wants it (objectAway); if that agent is lost, or nothing but lineage names the value, it is gone (objectGone), and
+// the task runs again once somebody wants it. Of the arguments a lineage keeps what is small; large ones go, and are made again in turn.
+
+// remakable tells whether the task may run once more after its outcome.
+func (t *task) remakable() bool {
+	return t.kind != create && !t.streams() && !t.owner.remote() && !t.cancelled && (t.retries < 0 || t.tried < t.retries)
+}
+
+// remembers tells whether a task that has its outcome is kept as the lineage of its results.
+func (t *task) remembers() bool {
+	if !t.remakable() {
+		return false
+	}
+	for i := range t.count() {
+		if o := t.entry.object(i); o != nil && (o.placed || o.state == objectAway) {
+			return true
+		}
+	}
+	return false
+}
+
+// remember keeps a task that is finished but for its record. Its arguments have it as kin.
+func (c *Core) remember(t *task) {
+	size := uint64(cap(t.frame)) + taskSize
+	for i := range int(t.deps) {
+		if o := c.lookup(objectAt(t.args(), i)); !o.placed {
+			size += uint64(cap(o.value))
+		}
+	}
+	t.cost, t.owner = uint32(min(size, 1<<32-1)), nil
+	t.entry.made = t
+	c.lineage.push(t)
+	c.lineageBytes += int(t.cost)
+	for c.lineageBytes > c.cfg.Lineage {
+		c.evictLineage(c.lineage.head.entry)
+	}
+}
+
+// evictLineage drops the oldest lineage to make room. What it could have made again comes home, now that it can't be.
+func (c *Core) evictLineage(e *entry) {
+	c.forgetLineage(e)
+	e.dropped = true
+	for i := range len(e.others()) + 1 {
+		if o := e.object(uint32(i)); o != nil && o.state == objectAway {
+			c.bring(o)
+		}
+	}
+}
+
+// forgetLineage drops how the objects of an entry were made, and what was kept for that.
+func (c *Core) forgetLineage(e *entry) {
+	t := e.made
+	c.unlist(t)
+	for i := range int(t.deps + t.refs) {
+		o := c.lookup(objectAt(t.args(), i))
+		o.kin--
+		c.drop(o)
+	}
+	c.memory.give(t.frame)
+	c.taskRec.give(t)
+}
+
+func (c *Core) unlist(t *task) {
+	t.entry.made = nil
+	c.lineage.remove(t)
+	c.lineageBytes -= int(t.cost)
+}
+
+// stayAway takes in that a task has given a value which lies at the agent that ran it, and stays there until it is wanted here.
+func (c *Core) stayAway(p *process, o *object, told []byte) {
+	c.unlend(o)
+	c.lend(p, o)
+	c.lent[o].owed = 1
+	o.value, o.state = c.memory.copy(told), objectAway
+	c.pinNames(o.value)
+	if o.waiting != nil {
+		c.bring(o)
+	}
+}
+
+// placeless tells whether a Result says that there is a value, and neither what nor where.
+func placeless(m *fb.ResultT, payload []byte) bool {
+	return m.Flags&uint32(fb.ResultFlagLocated) != 0 && uint64(len(payload)) == uint64(m.Refs)*objectSize
+}
+
+// bring has a value fetched that stayed away.
+func (c *Core) bring(o *object) {
+	p := c.home(o)
+	if p.fetching(o.id()) != nil {
+		return
+	}
+	f, _, _ := cut(o.value)
+	m, _ := c.readResult(o.value)
+	c.fetch(p, f, m)
+}
+
+// arriveHome gives an object the value that stayed away and was fetched, or the error in its stead, and gives the delivery back.
+func (c *Core) arriveHome(o *object, value []byte) {
+	told := o.value
+	c.settle(o, value)
+	c.unpinNames(told)
+	c.memory.give(told)
+	c.unlend(o)
+}
+
+// bringHome has what stayed away at an agent fetched that somebody here needs; false: there is nothing of it.
+func (c *Core) bringHome(p *process) bool {
+	some := false
+	for _, o := range p.lends {
+		if o.state == objectAway && (o.holders != nil || o.pins > 0) {
+			c.bring(o)
+			some = true
+		}
+	}
+	return some
+}
+
+// mislay takes in that the value of an object is gone. It is made again once somebody wants it.
+func (c *Core) mislay(o *object, why string) {
+	c.empty(o)
+	c.unlend(o)
+	switch e := o.entry; {
+	case e.task != nil: // which runs again, and will give it
+		o.state = objectGone
+	case e.made == nil && (o.holders != nil || o.pins > 0):
+		c.lose(o, o.entry.lostCode(), why+"; "+c.unmakable(o))
+	default:
+		o.state = objectGone
+		if e.made != nil {
+			e.made.gone = why
+		}
+		if o.waiting != nil {
+			c.sought = append(c.sought, o.id())
+		}
+	}
+}
+
+// setAside lets go of the value of an object that only lineage names, but of a small one, and of another agent's reference.
+func (c *Core) setAside(o *object) {
+	switch {
+	case o.foreign && o.state != objectAway:
+		if o.placed {
+			c.empty(o)
+			c.lent[o].asked = false
+		}
+	case o.placed, o.state == objectAway, o.state == objectThere && c.contains(o):
+		c.mislay(o, "nobody had a reference to it any more")
+	}
+}
+
+// contains tells whether an object's value names others.
+func (c *Core) contains(o *object) bool {
+	m, _ := c.readResult(o.value)
+	return m.Refs > 0
+}
+
+// unmakable says why the value of an object can't be made again; "": it can.
+func (c *Core) unmakable(o *object) string {
+	e := o.entry
+	t := e.made
+	switch {
+	case e.dropped:
+		return fmt.Sprintf("how it was made is forgotten, because what this node keeps of that has reached %d MiB", c.cfg.Lineage>>20)
+	case t == nil:
+		return "it can't be made again: it was put, or its task may not run once more (max_retries, max_task_retries)"
+	case t.class.job.over:
+		return "it can't be made again: the driver of its job ended"
+	case t.kind == call && (t.actor.phase == fb.ActorPhaseDead || t.actor.ending || t.actor.entry.actor != t.actor || t.actor.entry.first == nil):
+		return "it can't be made again: its actor is dead"
+	}
+	return ""
+}
+
+// whyGone says where the value of an object was lost, and why it can't be made again, if so.
+func (c *Core) whyGone(o *object) string {
+	if t := o.entry.made; t != nil && t.gone != "" {
+		return t.gone + "; " + c.unmakable(o)
+	}
+	return c.unmakable(o)
+}
+
+// lostCode is that of the error of an object that is gone and can't be made again.
+func (e *entry) lostCode() string {
+	if e.made == nil && !e.dropped {
+		return codeLost
+	}
+	return codeRemake
+}
+
+// remakeSought has those values made again that are gone and wanted.
+func (c *Core) remakeSought() {
+	for len(c.sought) > 0 {
+		last := len(c.sought) - 1
+		o := c.lookup(c.sought[last])
+		switch c.sought = c.sought[:last]; {
+		case o == nil || o.waiting == nil:
+		case o.state != objectGone:
+			c.ask(o) // its agent sent it anew
+		case o.entry.task != nil:
+		case c.unmakable(o) == "":
+			c.remake(o.entry)
+		default:
+			c.lose(o, o.entry.lostCode(), c.whyGone(o))
+		}
+	}
+}
+
+// remake has a task run again whose results are gone. Those that are here stay as they are.
+func (c *Core) remake(e *entry) {
+	t := e.made
+	c.remade++
+	c.unlist(t)
+	e.task = t
+	t.tried++
+	t.attempt++
+	t.owner, t.state, t.since, t.deadline, t.cost = t.class.job.home, taskWaiting, c.now, 0, 0
+	t.recalled, t.spent = false, false
+	t.owner.tasks.add(t)
+	for i := range int(t.deps + t.refs) {
+		o := c.lookup(objectAt(t.args(), i))
+		o.pins++
+		o.kin--
+	}
+	if t.kind == call {
+		t.actor.entry.first.pins++
+		t.stamped = t.actor.incarnation
+		t.lane = t.actor.laneOf(t.owner, t.method)
+		t.lane.n++
+	}
+	c.stamp(t)
+	c.begin(t)
+}
+
+// ask has the value of an object brought or made that is not here: another agent has it, or it is gone.
+func (c *Core) ask(o *object) {
+	switch {
+	case o.state == objectAway:
+		c.bring(o)
+	case o.state == objectGone:
+		c.sought = append(c.sought, o.id())
+	case o.foreign && o.state == objectPending:
+		c.askFor(o)
+	}
+}
+
+// explainObject says what is known of an object whose task has its outcome.
+func (c *Core) explainObject(ref string, o *object) string {
+	switch o.state {
+	case objectFailed:
+		return "object " + ref + " is there: an error"
+	case objectAway:
+		return "object " + ref + " is there: it lies at node " + c.home(o).node + ", where it was made, until somebody here wants it"
+	case objectGone:
+		why := c.whyGone(o)
+		if c.unmakable(o) == "" {
+			why += "it is made again once somebody wants it"
+		}
+		return "object " + ref + " is gone: " + why
+	}
+	if o.entry.dropped {
+		return "object " + ref + " is there; if it were lost: " + c.unmakable(o)
+	}
+	return "object " + ref + " is there"
+}
