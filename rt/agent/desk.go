@@ -354,7 +354,7 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 	if n := d.nodeOf(payload); n != nil {
 		d.node, d.stake.total = n.Name, n.Total
 	}
-	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster}
+	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster, Lineage: lineageBudget(&d.l.core.cfg)}
 	if budget := storeBudget(&d.l.core.cfg); budget > 0 {
 		d.store = newDeskStore(d, budget)
 		cfg.Store = d.store

@@ -32,9 +32,11 @@ type deskStore struct {
 }
 
 const (
-	storeShare  = 30                   // percent of a node's memory that values may take,
-	storeMost   = 80                   // and if more was asked for
-	lingerEvery = int64(1_000_000_000) // between two looks at processes that have closed their connections
+	storeShare   = 30                   // percent of a node's memory that values may take,
+	storeMost    = 80                   // and if more was asked for
+	lineageShare = 64                   // what part of a node's memory is for lineage,
+	lineageMost  = 1 << 30              // but so many bytes at most
+	lingerEvery  = int64(1_000_000_000) // between two looks at processes that have closed their connections
 )
 
 // storeBudget is how much of a node's memory is for values: memory of memfds is the system's, so the size of
@@ -45,6 +47,11 @@ func storeBudget(cfg *Config) int64 {
 		return min(cfg.Store, percent*storeMost)
 	}
 	return percent * storeShare
+}
+
+// lineageBudget is how much memory what was run may take for the sake of being run again; 0: the core's default, of a node that says nothing.
+func lineageBudget(cfg *Config) int {
+	return int(min(amountOf(cfg.Resources, "memory")/whole/lineageShare, lineageMost))
 }
 
 func newDeskStore(d *desk, budget int64) *deskStore {

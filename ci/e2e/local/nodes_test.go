@@ -227,21 +227,27 @@ print("all is well", flush=True)
 maniple.shutdown()
 `, "killed")
 	p.says("up")
-	dir, killed := w.nodeDir("n2"), 0
-	for _, pid := range w.find("maniple agent") {
-		if parent(pid) == w.keeperOf(dir) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			killed++
-		}
-	}
-	if killed != 1 {
-		t.Fatalf("%d agents of n2 were killed", killed)
-	}
+	w.killAgent("n2")
 	if code := p.code(2 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
 		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
 	}
 	w.must("down", "--cluster", "killed")
 	w.nothingLeft()
+}
+
+// killAgent kills the agent of a node, whose keeper goes on.
+func (w *world) killAgent(node string) {
+	w.t.Helper()
+	keeper, killed := w.keeperOf(w.nodeDir(node)), 0
+	for _, pid := range w.find("maniple agent") {
+		if parent(pid) == keeper {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			killed++
+		}
+	}
+	if killed != 1 {
+		w.t.Fatalf("%d agents of %s were killed", killed, node)
+	}
 }
 
 // Tasks that belong to no group go to other nodes when their own has no room, and where they are told to.

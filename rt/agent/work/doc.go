@@ -29,6 +29,10 @@
 //	REF-4: a process that died holds nothing.
 //	REF-5: an agent that sent a reference lists the one to which it went as a holder, until that one has released all
 //	       deliveries; so an object is there as long as anybody needs it, at whatever agent.
+//	LIN-1: an object counts the lineages that would need it, and one that nothing else names keeps no value in memory (LIN-2).
+//	LIN-3: a lineage is of a task that has its outcome and runs nowhere, and an object of it is there; their bytes are bounded (LIN-4).
+//	LIN-5: a value that stayed away lies with one agent, and is fetched if anybody waits for it.
+//	LIN-6: who waits for a value that is gone waits for a task that makes it again; all have an answer in the end (LIN-7).
 //	WORK-1: a task that was accepted has one outcome, told once to the process that submitted it.
 //	WORK-2: what leases hold and what is free of a grant add up to the grant; only one who wakes up from
 //	        waiting takes more CPUs than there are, and no device is ever shared beyond its whole.

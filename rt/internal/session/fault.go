@@ -11,6 +11,7 @@ const (
 	CodeAgentDied = "AGENT_DIED"
 	CodeClosed    = "CLOSED"
 	CodeLost      = "OBJECT_LOST"
+	CodeRemake    = "RECONSTRUCTION" // it was lost, and can't be made again
 	CodeValue     = "VALUE"
 	CodeOption    = "OPTION"
 	User          = "USER" // what user code gave
