@@ -64,6 +64,8 @@ func (l *loop) apply(ctx context.Context, e Effect) {
 		l.leave(e.Reason)
 	case Sweep:
 		l.sweep()
+	case Adopt:
+		l.desk.adopt(ctx, e.M)
 	case Exit:
 		l.exit = &e
 	}

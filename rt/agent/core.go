@@ -192,6 +192,8 @@ func (c *Core) onHead(ev FromHead) {
 		c.onReply(m, ev.Corr, ev.Payload)
 	case *fb.NameClaimedT:
 		c.onClaimed(m)
+	case *fb.NameAdoptT:
+		c.emit(Adopt{M: m})
 	case *fb.NoticeT:
 		c.onNotice(m)
 	case *fb.PeerInfoT:

@@ -1,5 +1,7 @@
 package agent
 
+import "github.com/maniple-hpc/maniple/transport/wire/fb"
+
 // Effect is what a Core wants done: one of the types below, done by the shell in order.
 type Effect interface{ effect() }
 
@@ -93,6 +95,9 @@ type Forget struct{ Key Key }
 // Leave says Goodbye to the head once everything before is sent.
 type Leave struct{ Reason string }
 
+// Adopt has an actor made here whose agent is dead.
+type Adopt struct{ M *fb.NameAdoptT }
+
 // Sweep ends every process of this node's programs, now that no keeper does it.
 type Sweep struct{}
 
@@ -117,5 +122,6 @@ func (WriteInput) effect()  {}
 func (CloseInput) effect()  {}
 func (Forget) effect()      {}
 func (Leave) effect()       {}
+func (Adopt) effect()       {}
 func (Sweep) effect()       {}
 func (Exit) effect()        {}

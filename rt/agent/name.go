@@ -13,9 +13,13 @@ type claimedName struct {
 	m       *fb.NameClaimT
 }
 
-// onClaim asks the head for a name.
+// onClaim asks the head for a name, or tells it more of the actor that has it.
 func (c *Core) onClaim(cl *client, m *fb.NameClaimT) {
-	c.relay.names = append(c.relay.names, claimedName{cl.process, m})
+	if i := c.relay.name(m.Actor); i >= 0 {
+		c.relay.names[i].m = m
+	} else {
+		c.relay.names = append(c.relay.names, claimedName{cl.process, m})
+	}
 	c.toHead(m) // behind Register, which tells of it if this does not get there
 }
 
@@ -23,8 +27,8 @@ func (c *Core) onClaim(cl *client, m *fb.NameClaimT) {
 func (c *Core) onFree(m *fb.NameFreeT) {
 	if i := c.relay.name(m.Actor); i >= 0 {
 		c.relay.names = slices.Delete(c.relay.names, i, i+1)
-		c.toHead(m)
 	}
+	c.toHead(m)
 }
 
 // onClaimed tells who asked for a name whether it has that.

@@ -28,6 +28,10 @@ func TestNamesAreToldAgain(t *testing.T) {
 	for _, n := range w.c.register().Names {
 		told = append(told, n.Name)
 	}
+	w.do(claim(5, "e")).want("head NameClaim e of 7.1.5") // more of the same
+	if n := len(w.c.register().Names); n != 3 {
+		t.Errorf("said twice, a new head is told of %d names", n)
+	}
 	if len(told) != 3 || told[0] != "a" || told[1] != "b" || told[2] != "e" {
 		t.Errorf("a new head is told of %v", told)
 	}

@@ -20,7 +20,11 @@ func (h *history) name(a *fakeAgent) {
 		a.names = slices.Delete(a.names, i, i+1)
 	default:
 		h.next++
-		a.claim(&fb.NameClaimT{Actor: wireTask(id.Task{Agent: id.Agent(a.number), Process: 2, Counter: h.next}), Namespace_: fmt.Sprint("s", h.rng.IntN(2)), Name: fmt.Sprint("n", h.rng.IntN(3))})
+		q := &fb.NameClaimT{Actor: wireTask(id.Task{Agent: id.Agent(a.number), Process: 2, Counter: h.next}), Namespace_: fmt.Sprint("s", h.rng.IntN(2)), Name: fmt.Sprint("n", h.rng.IntN(3))}
+		if h.rng.IntN(2) == 0 {
+			q.Spec, q.JobConfig, q.MaxRestarts = []byte("how"), "{}", int32(h.rng.IntN(4)-1)
+		}
+		a.claim(q)
 	}
 }
 

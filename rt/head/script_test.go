@@ -268,6 +268,9 @@ func (s *script) do(line string) {
 		space, name, _ := strings.Cut(words[2], "/")
 		n, _ := strconv.Atoi(words[3])
 		q := &fb.NameClaimT{Actor: wireTask(id.Task{Agent: id.Agent(a.number), Process: 1, Counter: uint64(n)}), Namespace_: space, Name: name}
+		if q.MaxRestarts = int32(num("restarts", 0)); q.MaxRestarts != 0 {
+			q.Spec = []byte("how to make it")
+		}
 		a.claim(q)
 	case "free": // free NODE NAME
 		a := w.agent(words[1])

@@ -61,6 +61,10 @@ func show(m any) string {
 		return fmt.Sprintf("PeerInfo %d %s %v dead=%v", m.Agent, m.Name, m.Addresses, m.Dead)
 	case *fb.NameClaimedT:
 		return fmt.Sprintf("NameClaimed %v by %v of %s%s", taskOf(m.Actor), taskOf(m.Holder), m.Node, opt(": ", m.Error))
+	case *fb.NameAdoptT:
+		return fmt.Sprintf("NameAdopt %v restarts=%d", taskOf(m.Claim.Actor), m.Claim.Restarts)
+	case *fb.RecNameMovedT:
+		return fmt.Sprintf("RecNameMoved %v agent %d restarts=%d settled=%v", taskOf(m.Actor), m.Agent, m.Restarts, m.Settled)
 	case *fb.RecNameT:
 		return fmt.Sprintf("RecName %s/%s of %v agent %d", m.Claim.Namespace_, m.Claim.Name, taskOf(m.Claim.Actor), m.Agent)
 	case *fb.RecNameFreeT:

@@ -50,6 +50,9 @@ func (s *state) snapshot(out []Message) []Message {
 	}
 	for _, n := range s.names {
 		out = append(out, &fb.RecNameT{Claim: n.claim, Agent: uint32(n.agent), Wall: n.since})
+		if n.coming || n.restarts != n.claim.Restarts {
+			out = append(out, &fb.RecNameMovedT{Actor: n.claim.Actor, Agent: uint32(n.agent), Restarts: n.restarts, Settled: !n.coming})
+		}
 	}
 	for _, g := range s.ended {
 		end := &fb.RecGroupStateT{Group: wireTask(g.id), Incarnation: g.incarnation, Phase: fb.GroupPhaseEnded,

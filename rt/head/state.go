@@ -31,10 +31,9 @@ type state struct {
 	groups  []*group  // not ended, in order of creation
 	ended   []*group  // in order of their ends, at most maxEnded
 	byID    map[id.Task]*group
-	names   []*actorName // by namespace and name
-	byActor map[id.Task]*actorName
 	byAgent map[id.Agent]*member
 	view    placement.View
+	nameTable
 }
 
 // member is an agent number that is alive.
@@ -98,7 +97,7 @@ type rankEnd struct {
 }
 
 func newState() state {
-	return state{byID: map[id.Task]*group{}, byActor: map[id.Task]*actorName{}, byAgent: map[id.Agent]*member{}, nextAgent: 1}
+	return state{byID: map[id.Task]*group{}, nameTable: nameTable{byActor: map[id.Task]*actorName{}}, byAgent: map[id.Agent]*member{}, nextAgent: 1}
 }
 
 // apply makes one record part of the state. An error means that the record doesn't fit what is
@@ -134,10 +133,8 @@ func (s *state) apply(rec Message) error {
 		s.ended = slices.Delete(s.ended, at, at+1)
 	case *fb.RecDrainT:
 		s.drain = r
-	case *fb.RecNameT:
-		return s.applyName(r)
-	case *fb.RecNameFreeT:
-		return s.applyNameFree(r)
+	case *fb.RecNameT, *fb.RecNameFreeT, *fb.RecNameMovedT:
+		return s.applyNames(rec)
 	default:
 		return fmt.Errorf("a record of type %T, which this version doesn't know", rec)
 	}

@@ -377,6 +377,10 @@ func (w *world) handle(a *fakeAgent, m Message) {
 		if w.onEnd != nil {
 			w.onEnd(a, m)
 		}
+	case *fb.NameAdoptT:
+		if !a.manual {
+			a.claim(m.Claim)
+		}
 	case *fb.NameClaimedT:
 		if taskOf(m.Holder) != taskOf(m.Actor) || m.Error != "" {
 			a.names = slices.DeleteFunc(a.names, func(q *fb.NameClaimT) bool { return taskOf(q.Actor) == taskOf(m.Actor) })
@@ -450,7 +454,7 @@ func dump(s *state) string {
 		if err != nil {
 			panic(err)
 		}
-		return strings.ReplaceAll(string(x), ":null", ":[]") // absent and empty are one on the wire
+		return strings.NewReplacer(":null", ":[]", `"spec":""`, `"spec":[]`).Replace(string(x)) // absent and empty are one on the wire
 	}
 	fmt.Fprintf(&b, "cluster %s epoch %d term %d began %d next %d drain %s\n", s.cluster, s.epoch, s.term, s.began, s.nextAgent, j(s.drain))
 	for _, m := range s.members {
@@ -477,7 +481,7 @@ func dump(s *state) string {
 		}
 	}
 	for _, n := range s.names {
-		fmt.Fprintf(&b, "name %s agent %d since %d known %v\n", j(n.claim), n.agent, n.since, s.byActor[n.actor] == n)
+		fmt.Fprintf(&b, "name %s agent %d since %d restarts %d coming %v of %d known %v\n", j(n.claim), n.agent, n.since, n.restarts, n.coming, s.specs, s.byActor[n.actor] == n)
 	}
 	return b.String()
 }

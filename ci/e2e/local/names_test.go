@@ -55,7 +55,7 @@ def until(what, why):
 `
 
 // Two drivers at two nodes share the names of actors: what one makes the other finds, may not make again, and kills; what is detached outlives its
-// driver, and a head that is killed; what was a dead node's is free.
+// driver, and a head that is killed; what was a dead node's is free, or made again.
 func TestNamesOfTwoDrivers(t *testing.T) {
 	w := newWorld(t)
 	w.must("up", "--cluster", "names", "--fake-nodes", "3", "--cpus", "2")
@@ -82,6 +82,8 @@ assert get(d.add.remote()) == 8
 maniple.kill(c)
 c = Counter.options(name="kept", lifetime="detached").remote(1)
 assert get(c.add.remote()) == 2
+again = Counter.options(name="again", lifetime="detached", max_restarts=-1).remote(100)
+assert get(again.add.remote()) == 101
 print("reused", flush=True)
 go()
 assert get(maniple.get_actor("kept").add.remote()) == 3 and taken("kept")
@@ -116,8 +118,8 @@ maniple.shutdown()
 		t.Fatalf("exit code %d\n%s\n%s\n%s", code, second.out.String(), second.err.String(), w.logs())
 	}
 	third := w.python(finder+`
-c = maniple.get_actor("kept")
-assert get(c.add.remote()) == 4
+c, again = maniple.get_actor("kept"), maniple.get_actor("again")
+assert get(c.add.remote()) == 4 and get(again.add.remote()) == 102
 print("found", flush=True)
 go()
 try:
@@ -126,6 +128,9 @@ try:
 except maniple.exceptions.ActorDiedError as e:
     assert "n2" in str(e), e
 until(lambda: found("kept") is None, "a dead node has a name")
+until(lambda: found("again") is not None, "what may be made again is not")
+assert get(maniple.get_actor("again").add.remote()) == 101 and get(again.add.remote()) == 102
+assert list_named_actors() == ["again"]
 assert get(Counter.options(name="kept").remote(3).add.remote()) == 4
 print("all is well", flush=True)
 maniple.shutdown()

@@ -107,15 +107,25 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 	if old := t.entry.actor; old != nil && old.proxy {
 		c.endProxy(old)
 	}
-	a := &actor{entry: t.entry, job: p.job, class: cl, function: fn, create: t, incarnation: incarnation, table: m, detached: m.Detached, byCaller: map[laneKey]*lane{}}
+	a := c.newActor(t, m, f, fn, cl, incarnation)
+	if m.Name != "" && !c.nameActor(a) {
+		return
+	}
+	c.begin(t)
+	c.drop(a.entry.first) // whose handle may have come before, and be of no use to anybody here any more
+}
+
+// newActor makes an actor of the task that constructs it.
+func (c *Core) newActor(t *task, m *fb.CreateT, f frame, fn *function, cl *class, incarnation uint32) *actor {
+	a := &actor{entry: t.entry, job: t.owner.job, class: cl, function: fn, create: t, incarnation: incarnation, table: m, detached: m.Detached, byCaller: map[laneKey]*lane{}}
 	t.kind, t.class, t.function, t.actor = create, cl, fn, a
 	t.entry.actor = a
 	c.actors = append(c.actors, a)
-	p.job.actors++
+	a.job.actors++
 	a.limits()
 	// To workers it goes with the agent's number of its shape.
 	table := *m
-	table.Shape, table.Job = cl.number, p.job.number
+	table.Shape, table.Job = cl.number, a.job.number
 	if frame := c.encode(&table, 0, f.payload); frame != nil {
 		c.memory.give(t.frame)
 		t.frame, t.argsAt = frame, uint32(len(frame)-len(f.payload))
@@ -124,17 +134,19 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 		a.pinned = true
 		a.entry.first.pins++
 	}
-	if m.Name != "" {
-		if other := c.named(m.Namespace_, m.Name); other != nil {
-			c.nameTaken(a, other.title())
-			return
-		}
-		a.naming = true
-		t.missing++ // the name
-		c.claim(a)
+	return a
+}
+
+// nameActor has an actor wait for its name; false: it is taken, and the actor dead.
+func (c *Core) nameActor(a *actor) bool {
+	if other := c.named(a.table.Namespace_, a.table.Name); other != nil {
+		c.nameTaken(a, other.title())
+		return false
 	}
-	c.begin(t)
-	c.drop(a.entry.first) // whose handle may have come before, and be of no use to anybody here any more
+	a.naming = true
+	a.create.missing++ // the name
+	c.claim(a)
+	return true
 }
 
 // limits works out how many calls each group of methods may have at a time.
@@ -247,6 +259,9 @@ func (c *Core) actorLost(a *actor, why string) {
 	default:
 		a.restarts++
 		a.incarnation++
+		if a.named && a.detached {
+			c.claim(a) // the head counts them
+		}
 		c.restart(a)
 	}
 }

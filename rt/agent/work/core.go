@@ -210,6 +210,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onNamed(ev)
 	case Found:
 		c.onFound(ev)
+	case Adopt:
+		c.onAdopt(ev)
 	case Nodes:
 		c.nodes, c.restless = ev.N, true
 	case Waits:

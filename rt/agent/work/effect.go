@@ -28,7 +28,7 @@ const (
 	// Fetch brings the bytes of Object, Key of them, which another agent, Process, has in its node's memory, into the Store; answered by
 	// Fetched, unless Process is gone before.
 	Fetch
-	// Claim asks the head for the name Text in namespace Code for the actor Group, which is detached if Key is 1; answered by Named.
+	// Claim asks the head for a Name for the actor Group, or tells it how often that was made again; answered by Named.
 	Claim
 	// Free gives the name of the actor Group back, or no longer asks for it.
 	Free
@@ -47,6 +47,17 @@ type Effect struct {
 	Need    *Need
 	Group   id.Task // or an actor
 	Object  id.Object
+	Name    *Name
+}
+
+// Name is what the head is to know of an actor that has a name.
+type Name struct {
+	Namespace, Name string
+	Detached        bool
+	Restarts        int32
+	MaxRestarts     int32
+	Job             uint32
+	Spec            []byte // how another agent makes it again; none: it does not; good until the next Step
 }
 
 // Need describes a worker.

@@ -104,6 +104,14 @@ type Found struct {
 	Why   string
 }
 
+// Adopt has an actor made again whose agent is dead: by the Spec that this one gave to Claim, in a Job of which nothing is here yet.
+type Adopt struct {
+	Actor    id.Task
+	Job      uint32
+	Spec     []byte
+	Restarts int32
+}
+
 // Amount of a resource, in 1/10,000.
 type Amount struct {
 	Name   string
@@ -122,4 +130,5 @@ func (Place) event()        {}
 func (Fetched) event()      {}
 func (Named) event()        {}
 func (Found) event()        {}
+func (Adopt) event()        {}
 func (Tick) event()         {}

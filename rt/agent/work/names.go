@@ -50,20 +50,11 @@ func (c *Core) named(space, name string) *actor {
 	return nil
 }
 
-// claim asks the head for an actor's name, without which it is not made.
-func (c *Core) claim(a *actor) {
-	detached := uint64(0)
-	if a.detached {
-		detached = 1
-	}
-	c.out = append(c.out, Effect{Do: Claim, Group: a.id(), Key: detached, Code: a.table.Namespace_, Text: a.table.Name})
-}
-
 // onNamed: the head says who has the name that an actor asks for.
 func (c *Core) onNamed(ev Named) {
 	e := c.entries[ev.Actor]
 	if e == nil || e.actor == nil || !e.actor.naming {
-		return // it is dead
+		return // it is dead, or has it
 	}
 	a := e.actor
 	switch {

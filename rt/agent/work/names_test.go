@@ -292,7 +292,7 @@ func TestRaceForAName(t *testing.T) {
 	p.find(1, d, "it")
 	corr := p.next
 	for at, actor := range []id.Task{first, second} {
-		p.step(at, p.names.answer(p.cores[at], Effect{Do: Claim, Group: actor, Code: "s", Text: "it"}))
+		p.step(at, p.names.answer(p.cores[at], Effect{Do: Claim, Group: actor, Name: &Name{Namespace: "s", Name: "it"}}))
 		p.mute = false
 	}
 	if v := p.toldOf(1, d, second); !strings.HasPrefix(v, "NAME_TAKEN: ") {

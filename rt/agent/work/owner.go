@@ -123,7 +123,7 @@ func (c *Core) regain(p *process, o *object) {
 		o.state = objectPending
 		c.lend(p, o)
 	}
-	if o == nil || !o.lost || o.entry.id.Agent != p.agent {
+	if o == nil || !o.lost || o.entry.id.Agent != p.agent && p.job != c.ways { // by its name it comes from who has it now
 		return
 	}
 	o.lost = false

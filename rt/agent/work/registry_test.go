@@ -12,6 +12,7 @@ import (
 type registry struct {
 	holders map[string]holding
 	actors  map[id.Task]string // by whom
+	claims  map[id.Task]Name   // what was said last
 }
 
 type holding struct {
@@ -21,14 +22,15 @@ type holding struct {
 }
 
 func newRegistry() *registry {
-	return &registry{holders: map[string]holding{}, actors: map[id.Task]string{}}
+	return &registry{holders: map[string]holding{}, actors: map[id.Task]string{}, claims: map[id.Task]Name{}}
 }
 
 // answer gives what the head answers to an effect of a core; nil: nothing.
 func (r *registry) answer(c *Core, e Effect) Event {
 	switch e.Do {
 	case Claim:
-		ref := e.Code + "/" + e.Text
+		ref := e.Name.Namespace + "/" + e.Name.Name
+		r.claims[e.Group] = *e.Name
 		h, taken := r.holders[ref]
 		if !taken {
 			h = holding{e.Group, c.cfg.Agent, c.cfg.Node}

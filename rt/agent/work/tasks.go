@@ -267,7 +267,7 @@ func (c *Core) begin(t *task) {
 		c.cancelTask(t, false, true)
 		return
 	}
-	if t.owner.job.over && !(t.owner.worker != nil && t.owner.worker.actor != nil) {
+	if t.owner.job.over && t.owner.id != 0 && !(t.owner.worker != nil && t.owner.worker.actor != nil) {
 		c.fail(t, codeCancelled, "the driver of its job ended")
 		return
 	}

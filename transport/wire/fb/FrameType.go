@@ -57,6 +57,7 @@ const (
 	FrameTypeNameClaim      FrameType = 72
 	FrameTypeNameClaimed    FrameType = 73
 	FrameTypeNameFree       FrameType = 74
+	FrameTypeNameAdopt      FrameType = 75
 	FrameTypeGroupCreate    FrameType = 80
 	FrameTypeGroupUpdate    FrameType = 81
 	FrameTypeGroupCancel    FrameType = 82
@@ -107,6 +108,7 @@ const (
 	FrameTypeRecGroupOwner  FrameType = 169
 	FrameTypeRecName        FrameType = 176
 	FrameTypeRecNameFree    FrameType = 177
+	FrameTypeRecNameMoved   FrameType = 178
 )
 
 var EnumNamesFrameType = map[FrameType]string{
@@ -160,6 +162,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeNameClaim:      "NameClaim",
 	FrameTypeNameClaimed:    "NameClaimed",
 	FrameTypeNameFree:       "NameFree",
+	FrameTypeNameAdopt:      "NameAdopt",
 	FrameTypeGroupCreate:    "GroupCreate",
 	FrameTypeGroupUpdate:    "GroupUpdate",
 	FrameTypeGroupCancel:    "GroupCancel",
@@ -210,6 +213,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRecGroupOwner:  "RecGroupOwner",
 	FrameTypeRecName:        "RecName",
 	FrameTypeRecNameFree:    "RecNameFree",
+	FrameTypeRecNameMoved:   "RecNameMoved",
 }
 
 var EnumValuesFrameType = map[string]FrameType{
@@ -263,6 +267,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"NameClaim":      FrameTypeNameClaim,
 	"NameClaimed":    FrameTypeNameClaimed,
 	"NameFree":       FrameTypeNameFree,
+	"NameAdopt":      FrameTypeNameAdopt,
 	"GroupCreate":    FrameTypeGroupCreate,
 	"GroupUpdate":    FrameTypeGroupUpdate,
 	"GroupCancel":    FrameTypeGroupCancel,
@@ -313,6 +318,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"RecGroupOwner":  FrameTypeRecGroupOwner,
 	"RecName":        FrameTypeRecName,
 	"RecNameFree":    FrameTypeRecNameFree,
+	"RecNameMoved":   FrameTypeRecNameMoved,
 }
 
 func (v FrameType) String() string {

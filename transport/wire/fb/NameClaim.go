@@ -7,10 +7,16 @@ import (
 )
 
 type NameClaimT struct {
-	Actor      *TaskIDT `json:"actor"`
-	Namespace_ string   `json:"namespace_"`
-	Name       string   `json:"name"`
-	Detached   bool     `json:"detached"`
+	Actor       *TaskIDT `json:"actor"`
+	Namespace_  string   `json:"namespace_"`
+	Name        string   `json:"name"`
+	Detached    bool     `json:"detached"`
+	MaxRestarts int32    `json:"max_restarts"`
+	Restarts    int32    `json:"restarts"`
+	Spec        []byte   `json:"spec"`
+	JobName     string   `json:"job_name"`
+	Language    string   `json:"language"`
+	JobConfig   string   `json:"job_config"`
 }
 
 func (t *NameClaimT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -25,12 +31,34 @@ func (t *NameClaimT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Name != "" {
 		nameOffset = builder.CreateString(t.Name)
 	}
+	specOffset := flatbuffers.UOffsetT(0)
+	if t.Spec != nil {
+		specOffset = builder.CreateByteString(t.Spec)
+	}
+	jobNameOffset := flatbuffers.UOffsetT(0)
+	if t.JobName != "" {
+		jobNameOffset = builder.CreateString(t.JobName)
+	}
+	languageOffset := flatbuffers.UOffsetT(0)
+	if t.Language != "" {
+		languageOffset = builder.CreateString(t.Language)
+	}
+	jobConfigOffset := flatbuffers.UOffsetT(0)
+	if t.JobConfig != "" {
+		jobConfigOffset = builder.CreateString(t.JobConfig)
+	}
 	NameClaimStart(builder)
 	actorOffset := t.Actor.Pack(builder)
 	NameClaimAddActor(builder, actorOffset)
 	NameClaimAddNamespace_(builder, namespace_Offset)
 	NameClaimAddName(builder, nameOffset)
 	NameClaimAddDetached(builder, t.Detached)
+	NameClaimAddMaxRestarts(builder, t.MaxRestarts)
+	NameClaimAddRestarts(builder, t.Restarts)
+	NameClaimAddSpec(builder, specOffset)
+	NameClaimAddJobName(builder, jobNameOffset)
+	NameClaimAddLanguage(builder, languageOffset)
+	NameClaimAddJobConfig(builder, jobConfigOffset)
 	return NameClaimEnd(builder)
 }
 
@@ -39,6 +67,12 @@ func (rcv *NameClaim) UnPackTo(t *NameClaimT) {
 	t.Namespace_ = string(rcv.Namespace_())
 	t.Name = string(rcv.Name())
 	t.Detached = rcv.Detached()
+	t.MaxRestarts = rcv.MaxRestarts()
+	t.Restarts = rcv.Restarts()
+	t.Spec = rcv.SpecBytes()
+	t.JobName = string(rcv.JobName())
+	t.Language = string(rcv.Language())
+	t.JobConfig = string(rcv.JobConfig())
 }
 
 func (rcv *NameClaim) UnPack() *NameClaimT {
@@ -126,8 +160,90 @@ func (rcv *NameClaim) MutateDetached(n bool) bool {
 	return rcv._tab.MutateBoolSlot(10, n)
 }
 
+func (rcv *NameClaim) MaxRestarts() int32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(12))
+	if o != 0 {
+		return rcv._tab.GetInt32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *NameClaim) MutateMaxRestarts(n int32) bool {
+	return rcv._tab.MutateInt32Slot(12, n)
+}
+
+func (rcv *NameClaim) Restarts() int32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.GetInt32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *NameClaim) MutateRestarts(n int32) bool {
+	return rcv._tab.MutateInt32Slot(14, n)
+}
+
+func (rcv *NameClaim) Spec(j int) byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.GetByte(a + flatbuffers.UOffsetT(j*1))
+	}
+	return 0
+}
+
+func (rcv *NameClaim) SpecLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
+func (rcv *NameClaim) SpecBytes() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
+func (rcv *NameClaim) MutateSpec(j int, n byte) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.MutateByte(a+flatbuffers.UOffsetT(j*1), n)
+	}
+	return false
+}
+
+func (rcv *NameClaim) JobName() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(18))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
+func (rcv *NameClaim) Language() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
+func (rcv *NameClaim) JobConfig() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func NameClaimStart(builder *flatbuffers.Builder) {
-	builder.StartObject(4)
+	builder.StartObject(10)
 }
 func NameClaimAddActor(builder *flatbuffers.Builder, actor flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(actor), 0)
@@ -140,6 +256,27 @@ func NameClaimAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 }
 func NameClaimAddDetached(builder *flatbuffers.Builder, detached bool) {
 	builder.PrependBoolSlot(3, detached, false)
+}
+func NameClaimAddMaxRestarts(builder *flatbuffers.Builder, maxRestarts int32) {
+	builder.PrependInt32Slot(4, maxRestarts, 0)
+}
+func NameClaimAddRestarts(builder *flatbuffers.Builder, restarts int32) {
+	builder.PrependInt32Slot(5, restarts, 0)
+}
+func NameClaimAddSpec(builder *flatbuffers.Builder, spec flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(spec), 0)
+}
+func NameClaimStartSpecVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(1, numElems, 1)
+}
+func NameClaimAddJobName(builder *flatbuffers.Builder, jobName flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(7, flatbuffers.UOffsetT(jobName), 0)
+}
+func NameClaimAddLanguage(builder *flatbuffers.Builder, language flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(8, flatbuffers.UOffsetT(language), 0)
+}
+func NameClaimAddJobConfig(builder *flatbuffers.Builder, jobConfig flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(9, flatbuffers.UOffsetT(jobConfig), 0)
 }
 func NameClaimEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
