@@ -193,8 +193,6 @@ func (c *Core) claim(m *member, q *fb.NameClaimT) {
 		r.Error = fmt.Sprintf("the actor has the name %q", has.claim.Name)
 	case q.Name == "" || len(q.Name)+len(q.Namespace_) > maxNameLen:
 		r.Error = fmt.Sprintf("a name and its namespace have 1 to %d bytes together", maxNameLen)
-	case len(q.Spec)+len(q.JobConfig) > maxSpec:
-		r.Error = fmt.Sprintf("what it takes to make it again has more than %d bytes", maxSpec)
 	case c.short != "":
 		r.Error = "no new names for now: " + c.short
 	case len(c.state.names) >= maxNames:
@@ -205,9 +203,9 @@ func (c *Core) claim(m *member, q *fb.NameClaimT) {
 	c.send(m.number, r)
 }
 
-// fitting is a claim without what there is no room for.
+// fitting is a claim without what there is no room for: then the actor ends with its agent.
 func (c *Core) fitting(q *fb.NameClaimT) *fb.NameClaimT {
-	if c.state.specs+len(q.Spec)+len(q.JobConfig) <= maxSpecs {
+	if n := len(q.Spec) + len(q.JobConfig); n <= maxSpec && c.state.specs+n <= maxSpecs {
 		return q
 	}
 	k := *q

@@ -58,3 +58,18 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		t.Errorf("the head keeps %d names, and says %v", n, w.log)
 	}
 }
+
+// TestSpecsThatAreTooLarge: what the head keeps to have actors made again is bounded, one by one and together; the names are given anyway.
+func TestSpecsThatAreTooLarge(t *testing.T) {
+	c := New(Config{Cluster: testCluster})
+	for _, q := range []struct {
+		size, used int
+		kept       bool
+	}{{maxSpec, 0, true}, {maxSpec + 1, 0, false}, {2, maxSpecs - 2, true}, {2, maxSpecs - 1, false}} {
+		c.state.specs = q.used
+		claim := &fb.NameClaimT{Name: "x", Spec: make([]byte, q.size-1), JobConfig: "x"}
+		if k := c.fitting(claim); k.Name != "x" || len(k.Spec) > 0 != q.kept || k.JobConfig == "x" != q.kept || len(claim.Spec) != q.size-1 {
+			t.Errorf("of %d bytes beside %d the head keeps %d", q.size, q.used, len(k.Spec))
+		}
+	}
+}

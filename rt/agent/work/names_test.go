@@ -168,6 +168,32 @@ func TestNameHeldFromElsewhere(t *testing.T) {
 	p.empty(1)
 }
 
+// What an actor elsewhere keeps of a driver's values is there as long as it needs that, whether the driver has its handle or not.
+func TestValuesGivenToAnActorElsewhere(t *testing.T) {
+	p := newPair(t)
+	d := p.drive(1)
+	p.drive(0)
+	actor, w := p.make(0, 1, "it", true)
+	p.find(1, d, "it")
+	put := p.mint(1, d)
+	p.say(1, d, &fb.PutT{Object: objectT(of(put))}, []byte("the driver's"))
+	call := p.mint(1, d)
+	p.say(1, d, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(d), Shape: 2, Returns: 1, Refs: 1}, objectBytes(of(put)))
+	p.say(0, w, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast)}, []byte("kept"))
+	p.release(1, d, of(call), 0)
+	p.release(1, d, of(put), 0)
+	p.release(1, d, of(actor), 1)
+	p.say(0, w, &fb.GetT{Object: objectT(of(put)), Want: fb.WantValue}, nil)
+	if v := p.toldOf(0, w, put); v != "the driver's" {
+		t.Errorf("later it gets %q", v)
+	}
+	p.release(0, w, of(put), 1)
+	p.empty(1)
+	if len(p.ways) > 0 {
+		t.Error("nobody has use for the way, and it is there")
+	}
+}
+
 // An actor that has no name asks the head nothing, and one here is found without it.
 func TestNamesAtHomeNeedNoHead(t *testing.T) {
 	p := newPair(t)
@@ -345,8 +371,9 @@ func TestActorOutlivesItsCallersAgent(t *testing.T) {
 	p.drive(0)
 	actor, w := p.make(0, 1, "it", true)
 	p.find(1, d, "it")
-	call := p.invoke(1, d, actor)
+	lost, call := p.invoke(1, d, actor), p.invoke(1, d, actor)
 	p.cutWay(p.ways[0], "the connection is lost")
+	p.say(0, w, &fb.ResultT{Task: taskT(lost), Flags: uint32(fb.ResultFlagLast)}, []byte("for nobody"))
 	p.find(1, d, "it")
 	p.step(0, &Frames{Process: p.ways[0].process[0], Bytes: frameOf(t, &fb.ShapeT{Number: 9, Bundle: -1}, nil)})
 	p.step(0, &Frames{Process: p.ways[0].process[0], Bytes: frameOf(t, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Shape: 9, Returns: 1}, nil)})
