@@ -128,7 +128,7 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     """Cancels a task: one that waits never runs, one that runs gets a KeyboardInterrupt. get() then raises TaskCancelledError.
 
     force: kills its worker (default: no). recursive: what the task has started, too (default: yes).
-    Raises TypeError for what is no reference.
+    Raises TypeError for what is no reference, ValueError for an actor's call with force: its worker has other calls.
     """
     if isinstance(ray_waitable, ObjectRef):
         task = ray_waitable.binary()[: wire.TASK_SIZE]
@@ -137,6 +137,8 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     else:
         raise TypeError(f"cancel() is for references, not for a {type(ray_waitable).__name__}; kill() is for actors")
     session = _session.current()
+    if force and session.query("kind", wire.task_text(task)).get("kind") == "call":
+        raise ValueError("an actor's call can't be cancelled by force, as that would end its actor: leave force away, or end the actor with kill()")
     session.send(wire.CANCEL.pack(0, 0, task, int(force), int(recursive)))
     session.connection.flush()
 

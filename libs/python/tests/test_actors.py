@@ -199,6 +199,17 @@ def answer(driver, reply, error=""):
     return seen
 
 
+def test_cancel_by_force_is_for_tasks(driver):
+    ref = Counter.remote(1).add.remote()
+    seen = answer(driver, {"kind": "call"})
+    with pytest.raises(ValueError, match="end the actor with kill"):
+        maniple.cancel(ref, force=True)
+    assert seen == [("kind", wire.task_text(ref.binary()[:16]))]
+    answer(driver, {"kind": "task"})
+    maniple.cancel(ref, force=True)
+    assert driver.take("CANCEL").fields == (ref.binary()[:16], 1, 1)
+
+
 def test_named_actors(driver):
     methods = ["__ray_ready__", "__ray_terminate__", "add", 'two\t{"num_returns": 2}', 'items\t{"generator": true}']
     seen = answer(driver, {"actor": {"id": "7.8.9", "function": 5, "methods": methods}})

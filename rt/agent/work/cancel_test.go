@@ -36,3 +36,16 @@ func TestCancelOfAChainsLastHope(t *testing.T) {
 		}
 	}
 }
+
+// What a task is its process is told, which may end the worker of one and not that of a call.
+func TestKindsOfTasks(t *testing.T) {
+	p := newPair(t)
+	p.drive(0)
+	actor, _ := p.make(0, 1, "", false)
+	call, task := p.invoke(0, 1, actor), p.submit(nil, nil)
+	for name, kind := range map[string]string{actor.String(): "actor", call.String(): "call", task.String(): "task", "1.1.99": "", "what": ""} {
+		if is := p.cores[0].kindOf(name); is != kind {
+			t.Errorf("%s is %q, want %q", name, is, kind)
+		}
+	}
+}

@@ -25,6 +25,7 @@ type jsonReply struct {
 	Workers []jsonWorker `json:"workers,omitempty"`
 	Actor   *jsonActor   `json:"actor,omitempty"`
 	Explain *jsonExplain `json:"explain,omitempty"`
+	Kind    string       `json:"kind,omitempty"` // of a task: task, call, actor
 }
 
 // jsonExplain is what the head answers for groups and nodes, too.
@@ -112,6 +113,8 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 	case "actor", "named":
 		c.findActor(asker{of: p, corr: f.corr, what: m.What, ref: m.Id})
 		return
+	case "kind":
+		r.Kind = c.kindOf(m.Id)
 	case "explain":
 		var e jsonExplain
 		if e, err = c.explain(m.Id); err != nil {
@@ -124,6 +127,25 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 		return
 	}
 	c.reply(p, f.corr, r, err)
+}
+
+// kindOf tells what is known under an ID: a task, a call of an actor, an actor, or "" for nothing that has still to end.
+func (c *Core) kindOf(ref string) string {
+	name, err := id.ParseTask(ref)
+	if err != nil {
+		return ""
+	}
+	switch e := c.entryOf(name); {
+	case e == nil:
+		return ""
+	case e.actor != nil:
+		return "actor"
+	case e.task != nil && e.task.kind == call:
+		return "call"
+	case e.task != nil:
+		return "task"
+	}
+	return ""
 }
 
 // reply answers a question.
