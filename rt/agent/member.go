@@ -37,6 +37,7 @@ func (c *Core) onHeadUp(ev HeadUp) {
 	}
 	c.known = false
 	c.toHead(c.register())
+	c.claimAgain()
 }
 
 // register tells all that the head can't know from its journal.
@@ -59,9 +60,7 @@ func (c *Core) register() *fb.RegisterT {
 			}
 		}
 	}
-	for _, n := range c.relay.names {
-		r.Names = append(r.Names, n.m)
-	}
+	r.Names = c.relay.namesHeld()
 	return r
 }
 
