@@ -137,6 +137,7 @@ func (c *Core) onGrant(ev Grant) {
 			} else {
 				c.evict(g)
 			}
+			c.watchLeft(ev.Group)
 		}
 		return
 	}
@@ -229,6 +230,19 @@ func (c *Core) evict(g *grant) {
 	}
 	if g.group != (id.Task{}) {
 		c.failGroup(g.group)
+	}
+}
+
+// watchLeft has a group's places told of which the last bundle that tasks here may use went: its tasks may be under way from
+// another agent, and wait for what never comes again.
+func (c *Core) watchLeft(group id.Task) {
+	for _, j := range c.jobs {
+		for _, cl := range j.grouped {
+			if cl.group == group && c.grantsOf(cl) == 0 && !slices.ContainsFunc(c.places, cl.mayGo) {
+				c.out = append(c.out, Effect{Do: Watch, Group: group})
+				return
+			}
+		}
 	}
 }
 
