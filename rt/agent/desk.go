@@ -78,6 +78,8 @@ type desk struct {
 	effects   []work.Effect
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
+	slay      func(pid int)
+	storeless bool // a simulation has no memory to share
 }
 
 // made is a group that a process made.
@@ -100,7 +102,7 @@ const maxUnsent = 1 << 30
 
 func newDesk(l *loop) *desk {
 	d := &desk{
-		l: l, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
+		l: l, slay: slay, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
 		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[uint32]int64{}, lentTight: map[uint32]bool{}, fetchSlab: map[uint64]int{},
 	}
 	d.turning.Lock()
@@ -116,7 +118,9 @@ func (d *desk) open(ctx context.Context) {
 	l.processes++
 	d.process = l.processes
 	l.clients[d.process] = &clientLink{desk: true}
-	l.goes(func() { d.run(ctx) })
+	if l.outside == nil { // else a simulation takes the turns
+		l.goes(func() { d.run(ctx) })
+	}
 	l.step(ctx, FromClient{Process: d.process, M: &fb.AttachT{Name: "tasks", Pid: uint32(os.Getpid()), Build: l.build}})
 }
 
@@ -355,7 +359,7 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 		d.node, d.stake.total = n.Name, n.Total
 	}
 	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster, Lineage: lineageBudget(&d.l.core.cfg)}
-	if budget := storeBudget(&d.l.core.cfg); budget > 0 {
+	if budget := storeBudget(&d.l.core.cfg); budget > 0 && !d.storeless {
 		d.store = newDeskStore(d, budget)
 		cfg.Store = d.store
 	}

@@ -17,7 +17,7 @@ import (
 
 // workConn is a work connection and the process at its end.
 type workConn struct {
-	conn     *carrier.Conn
+	conn     line
 	process  id.Process
 	kind     fb.AttachKind
 	pid      uint32 // as it says
@@ -33,9 +33,21 @@ type workConn struct {
 	acks     []outputAck     // of output that it was sent and may not have read
 }
 
+// line is what a work connection is to the desk: a carrier.Conn, or a simulation's.
+type line interface {
+	Append(parts ...[]byte) error
+	AppendFile(f *os.File, frame []byte) error
+	Flush()
+	Finish()
+	Cut()
+	Unsent() int
+	Done() <-chan struct{}
+}
+
 // arrival is a process that said what it is.
 type arrival struct {
 	conn    transport.Conn
+	line    func(*workConn) line // of a simulation, in place of a connection
 	process uint32
 	attach  *fb.AttachT
 }
@@ -49,7 +61,7 @@ func (d *desk) attached(ctx context.Context, conn transport.Conn, process uint32
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	a := &arrival{conn, process, attach}
+	a := &arrival{conn: conn, process: process, attach: attach}
 	d.post(mail{do: func() {
 		switch {
 		case ctx.Err() != nil:
@@ -66,12 +78,16 @@ func (d *desk) attached(ctx context.Context, conn transport.Conn, process uint32
 func (d *desk) arrive(ctx context.Context, a *arrival) {
 	c := &workConn{process: id.Process(a.process), kind: a.attach.Kind, pid: a.attach.Pid}
 	peer := peerPID(a.conn)
-	c.conn = carrier.New(a.conn, carrier.Config{
-		MaxUnsent: maxUnsent,
-		Poll:      d.poll,
-		OnBatch:   func(b carrier.Batch) { d.hear(c, b) },
-		OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
-	})
+	if a.line != nil {
+		c.conn = a.line(c)
+	} else {
+		c.conn = carrier.New(a.conn, carrier.Config{
+			MaxUnsent: maxUnsent,
+			Poll:      d.poll,
+			OnBatch:   func(b carrier.Batch) { d.hear(c, b) },
+			OnEnd:     func(err error) { d.post(mail{do: func() { d.ended(ctx, c, err) }}) },
+		})
+	}
 	d.conns[c.process] = c
 	if d.over != "" {
 		d.refuse(c, "the cluster is being shut down: "+d.over)

@@ -254,7 +254,7 @@ func TestTheEarlyHearOfTheEnd(t *testing.T) {
 		b.Release()
 	}})
 	defer other.Cut()
-	d.early = []*arrival{{mutePipe{here}, 3, &fb.AttachT{Kind: fb.AttachKindDriver}}}
+	d.early = []*arrival{{conn: mutePipe{here}, process: 3, attach: &fb.AttachT{Kind: fb.AttachKindDriver}}}
 	d.leave(t.Context(), "it is over")
 	d.settle(t.Context())
 	select {

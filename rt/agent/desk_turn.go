@@ -99,6 +99,8 @@ func (d *desk) turn(ctx context.Context) {
 	}
 	if next := d.settle(ctx); next < d.due || d.due == 0 {
 		d.due = next
-		d.timer.Reset(max(0, time.Duration(next-d.l.now())))
+		if d.timer != nil { // else a simulation looks
+			d.timer.Reset(max(0, time.Duration(next-d.l.now())))
+		}
 	}
 }

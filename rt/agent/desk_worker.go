@@ -241,10 +241,15 @@ func (d *desk) kill(h *hired, why string) {
 		return
 	}
 	if h.state == nil { // else its number may be another's
-		if p, err := os.FindProcess(h.pid); err == nil {
-			_ = p.Kill()
-			_ = p.Release()
-		}
+		d.slay(h.pid)
+	}
+}
+
+// slay is kill -9.
+func slay(pid int) {
+	if p, err := os.FindProcess(pid); err == nil {
+		_ = p.Kill()
+		_ = p.Release()
 	}
 }
 

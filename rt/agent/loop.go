@@ -45,6 +45,7 @@ type loop struct {
 
 	exit    *Exit
 	effects []Effect
+	outside func(Effect) bool // of a simulation: whether it did an effect
 }
 
 // item is one thing for the loop: an event, or something to do.
@@ -115,7 +116,9 @@ func (l *loop) step(ctx context.Context, ev Event) {
 	l.ring.note(now, ev)
 	l.effects = l.core.Step(now, ev, l.effects[:0])
 	for i, e := range l.effects {
-		l.apply(ctx, e)
+		if l.outside == nil || !l.outside(e) {
+			l.apply(ctx, e)
+		}
 		l.effects[i] = nil
 	}
 	l.tellDesk(ctx, ev)

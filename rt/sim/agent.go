@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/rt/agent"
 	"github.com/maniple-hpc/maniple/transport"
@@ -18,6 +19,7 @@ type agentProc struct {
 	node  *Node
 	host  *host
 	core  *agent.Core
+	shell *agent.Simulated // loop and desk as they are
 	gone  bool
 	armed int64
 	turns uint64
@@ -29,9 +31,9 @@ type agentProc struct {
 	again  backoff
 	pulse  *transport.PulseCore // of the head, while connected
 
-	peers     []*peerLinks // in order of numbers
-	clients   []*clientConn
-	processes uint32
+	peers   []*peerLinks // in order of numbers
+	clients []*clientConn
+	procs   []*proc // with work connections
 }
 
 type peerLinks struct {
@@ -64,7 +66,9 @@ const (
 )
 
 func (n *Node) newAgent(cfg agent.Config) *agentProc {
-	a := &agentProc{c: n.c, node: n, host: n.host, core: agent.NewCore(cfg)}
+	a := &agentProc{c: n.c, node: n, host: n.host}
+	a.shell = agent.NewSimulated(cfg, agent.World{Now: func() int64 { return n.c.now }, Do: a.do, Kill: n.slay, Warn: a.warned})
+	a.core = a.shell.Core()
 	a.head = a.c.session(n.host, linkConfig)
 	a.head.onMsg = func(m transport.Msg) {
 		a.step(agent.FromHead{M: m.M, Corr: m.Corr, Payload: m.Payload})
@@ -96,14 +100,12 @@ func (a *agentProc) step(ev agent.Event) {
 		return
 	}
 	a.turns++
-	for _, e := range a.core.Step(a.c.now, ev, nil) {
-		a.do(e)
-	}
+	a.shell.Step(ev)
 	a.arm()
 }
 
 func (a *agentProc) arm() {
-	d := a.core.NextDeadline()
+	d := a.shell.NextDeadline()
 	if a.gone || d == math.MaxInt64 || a.armed != 0 && a.armed <= d {
 		return
 	}
@@ -260,6 +262,9 @@ func (a *agentProc) peerSession(p *peerLinks, out bool) *session {
 	s := a.c.session(a.host, cfg)
 	ups := 0
 	s.onMsg = func(m transport.Msg) {
+		if _, ok := m.M.(*fb.ErrandT); ok {
+			a.c.Errands++
+		}
 		a.step(agent.FromPeer{Peer: p.agent, M: m.M, Corr: m.Corr, Payload: m.Payload})
 	}
 	s.onUp = func(resumed bool) {
@@ -415,6 +420,17 @@ func (a *agentProc) stop() {
 	for _, cl := range slices.Clone(a.clients) {
 		cl.close()
 	}
+	for _, p := range slices.Clone(a.procs) {
+		p.over()
+	}
+}
+
+// warned is told what the agent's shell warns of.
+func (a *agentProc) warned(text string) {
+	a.c.logf("%s: agent %d: %s", a.host.name, a.number, text)
+	if strings.Contains(text, "WORK_REFUSED") {
+		a.c.fault("WORK-8: %s: an honest process is refused: %s", a.host.name, text)
+	}
 }
 
 // eachSession calls f for the sessions with the head and with peers.
@@ -445,8 +461,7 @@ func (a *agentProc) client(process uint32) *clientConn {
 }
 
 func (a *agentProc) connect(cl *Client) *clientConn {
-	a.processes++
-	conn := &clientConn{a: a, process: a.processes, client: cl}
+	conn := &clientConn{a: a, process: a.shell.NextProcess(), client: cl}
 	a.clients = append(a.clients, conn)
 	return conn
 }

@@ -11,19 +11,21 @@ import (
 
 // program is one rank's process, and its pipes, which outlive agents.
 type program struct {
-	n       *Node
-	key     agent.Key
-	pid     uint32
-	plan    plan
-	cpus    []uint32
-	running bool
-	ended   bool
-	code    int32
-	sig     int32
-	errText string
-	out     [2]stdout
-	sink    agent.Remember
-	known   bool
+	n        *Node
+	key      agent.Key
+	pid      uint32
+	plan     plan
+	cpus     []uint32
+	running  bool
+	ended    bool
+	code     int32
+	sig      int32
+	errText  string
+	out      [2]stdout
+	sink     agent.Remember
+	known    bool
+	template uint64 // the key of the template that it is; 0: it is none
+	attached *proc  // which it is then
 }
 
 // stdout is one of its pipes, and the agent's spool behind it.
@@ -93,7 +95,7 @@ func (n *Node) launch(m *fb.ProgramLaunchT) {
 		return
 	}
 	n.pids++
-	p := &program{n: n, key: key, pid: n.pids, plan: planOf(m.Argv), cpus: m.Cpus}
+	p := &program{n: n, key: key, pid: n.pids, plan: planOf(m.Argv), cpus: m.Cpus, template: templateKey(m.Env)}
 	n.programs = append(n.programs, p)
 	if p.plan.missing {
 		p.errText = "no such file or directory"
@@ -101,7 +103,9 @@ func (n *Node) launch(m *fb.ProgramLaunchT) {
 		n.toAgent(p.state())
 		return
 	}
-	n.c.crowded(n, p)
+	if p.template == 0 { // which has no CPU of its own
+		n.c.crowded(n, p)
+	}
 	c := n.c
 	c.after(1e6+c.rng.Int64N(3e6), "exec", uint64(p.pid), n.host, func() {
 		if p.ended || n.dead {
@@ -111,6 +115,10 @@ func (n *Node) launch(m *fb.ProgramLaunchT) {
 		c.logf("%s: rank %d of %v#%d runs", n.host.name, key.Rank, key.Group, key.Incarnation)
 		p.write(p.plan.out / 2)
 		n.toAgent(p.state())
+		if p.template != 0 {
+			p.becomeTemplate()
+			return
+		}
 		fails := p.plan.failRank == int(key.Rank) && (p.plan.until == 0 || key.Incarnation < p.plan.until)
 		run := p.plan.run
 		if fails && p.plan.failAt > 0 {
@@ -166,6 +174,9 @@ func (p *program) end(code, sig int32) {
 		p.give(i)
 	}
 	p.n.toAgent(p.state())
+	if p.attached != nil {
+		p.attached.end(0, 9)
+	}
 }
 
 // content is what a rank writes to its stdout: known, so that the sink can check it.

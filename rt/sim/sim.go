@@ -35,10 +35,12 @@ type Cluster struct {
 	journal [][]byte
 	nodes   []*Node
 	clients []*Client
+	drivers []*Driver
 	seen    ledger
 
 	Frames, Lost uint64 // frames that were delivered, and those that were lost
 	Refused      uint64 // connections that the head refused
+	Errands      uint64 // messages between agents about tasks that one has the other run
 	exited       *head.Exit
 	faults       []string
 	severedAt    int64 // when a node was last lost or cut off

@@ -31,6 +31,9 @@ type Batch struct {
 
 // Release gives the bytes back; no frame of the batch may be used any more.
 func (b Batch) Release() {
+	if b.conn == nil { // no connection brought it
+		return
+	}
 	if b.first != nil {
 		firsts.Put(b.first)
 	}

@@ -331,3 +331,25 @@ func (c *Core) listWorkers() (out []jsonWorker, n int) {
 	}
 	return out, n
 }
+
+// Left names what is left: nothing, when all jobs are over.
+func (c *Core) Left() (left []string) {
+	for _, x := range []struct {
+		what string
+		n    int
+	}{{"entries", len(c.entries)}, {"tasks", c.taskRec.used}, {"workers", len(c.workers)}, {"jobs", len(c.jobs)}, {"processes", len(c.processes)}, {"hosts", len(c.hosts)}, {"foreign objects", len(c.lent)}} {
+		if x.n > 0 {
+			left = append(left, fmt.Sprintf("%d %s", x.n, x.what))
+		}
+	}
+	return left
+}
+
+// Explain says what a task waits for, for people.
+func (c *Core) Explain(task id.Task) string {
+	e, err := c.explain(task.String())
+	if err != nil {
+		return err.Error()
+	}
+	return e.Text
+}

@@ -1,0 +1,122 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// workRun is a small cluster with drivers, under faults for a while; then faults cease, and every driver whose agent lives is
+// told of all that it asked for, and in the end nothing is left.
+func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
+	r := rand.New(rand.NewPCG(seed, 5))
+	nodes := 2 + r.IntN(3)
+	shape := Shape{Latency: 50e3 + r.Int64N(2e6), Jitter: r.Int64N(1e6), Loss: []float64{0, 0, 0.01}[r.IntN(3)]}
+	c := New(Config{Seed: seed, Nodes: nodes, CPUs: 2 + r.IntN(3), Shape: shape, Log: log})
+	c.Run(500e6)
+	faults := r.IntN(5)
+	for range 120 {
+		n := c.Node(r.IntN(nodes))
+		switch k := r.IntN(200); {
+		case k < 8 && c.driving() < 4 || len(c.drivers) == 0:
+			if n.agent != nil {
+				c.Drive(n)
+			}
+		case k > 190 && faults > 0:
+			faults--
+			switch r.IntN(5) {
+			case 0:
+				c.CrashAgent(n)
+			case 1:
+				c.CrashHead(r.Int64N(2e9))
+			case 2:
+				c.CutConnections(n)
+			case 3:
+				c.Stop(n, r.Int64N(15e8))
+			case 4:
+				c.Partition(1, n)
+				c.after(r.Int64N(30e9), "heal", 0, nil, func() { c.Partition(0, n) })
+			}
+		default:
+			if d := c.drivers[r.IntN(len(c.drivers))]; d.Here() {
+				for range 1 + r.IntN(3) {
+					d.Act(r)
+				}
+			}
+		}
+		c.Run(r.Int64N(100e6))
+	}
+	for _, n := range c.nodes { // calm
+		c.Partition(0, n)
+		c.Reboot(n)
+	}
+	for _, d := range c.drivers {
+		if d.Here() {
+			d.Free()
+		}
+	}
+	told := func() bool {
+		for _, d := range c.drivers {
+			if len(d.Waits()) > 0 {
+				return false
+			}
+		}
+		return true
+	}
+	if !c.RunUntil(120*second, told) {
+		for _, d := range c.drivers {
+			for _, w := range d.Waits() {
+				t.Error(w)
+			}
+		}
+	}
+	for _, d := range c.drivers {
+		if d.Here() {
+			d.LetGo()
+		}
+	}
+	c.Run(2 * second)
+	for _, d := range c.drivers {
+		d.end(0, 0)
+	}
+	left := func() (left []string) {
+		for _, n := range c.nodes {
+			if n.agent != nil {
+				for _, w := range n.agent.shell.Left() {
+					left = append(left, n.host.name+": "+w)
+				}
+			}
+		}
+		return left
+	}
+	c.RunUntil(90*second, func() bool { return len(left()) == 0 && c.Idle() })
+	for _, w := range append(append(c.Check(), c.Left()...), left()...) {
+		t.Error(w)
+	}
+	return c
+}
+
+// TestRandomWork prints a seed's whole history with -v -first N -seeds 5, if it fails.
+func TestRandomWork(t *testing.T) {
+	submitted, away := 0, 0
+	for seed := *first; seed < *first+max(*seeds/5, 1); seed++ {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			c := workRun(t, seed, nil)
+			for _, d := range c.drivers {
+				submitted += d.Submitted
+			}
+			away += int(c.Errands)
+			if seed%8 == 0 && !t.Failed() {
+				if again := workRun(t, seed, nil); again.Hash() != c.Hash() {
+					t.Error("SIM-1: the same seed gave another history")
+				}
+			}
+			if t.Failed() && testing.Verbose() {
+				workRun(t, seed, func(line string) { t.Log(line) })
+			}
+		})
+	}
+	if n := int(max(*seeds/5, 1)); n > 20 && (submitted < 50*n || away < 20*n) {
+		t.Errorf("only %d tasks and %d messages of tasks between nodes in %d clusters", submitted, away, n)
+	}
+}
