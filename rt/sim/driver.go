@@ -47,7 +47,7 @@ func (c *Cluster) driving() (n int) {
 }
 
 // Here tells whether the driver is attached, and its agent lives.
-func (d *Driver) Here() bool { return d.at != nil && !d.gone && !d.closed }
+func (d *Driver) Here() bool { return d.at != nil && !d.gone && !d.closed && !d.agent.gone }
 
 func (d *Driver) take(m wire.Message, _ uint64, payload []byte) {
 	switch m := m.(type) {

@@ -58,6 +58,9 @@ func (c *Cluster) PowerOff(n *Node) {
 	if a := n.agent; a != nil {
 		a.gone = true // nothing of it runs any more
 		n.agent = nil
+		for _, p := range a.procs {
+			p.gone = true
+		}
 		a.eachSession(func(s *session) {
 			if s.conn.ok() {
 				s.conn.shut[s.conn.side] = true

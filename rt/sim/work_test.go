@@ -24,7 +24,7 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			}
 		case k > 190 && faults > 0:
 			faults--
-			switch r.IntN(5) {
+			switch victim := c.Node(1 + r.IntN(nodes-1)); r.IntN(7) {
 			case 0:
 				c.CrashAgent(n)
 			case 1:
@@ -36,6 +36,10 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			case 4:
 				c.Partition(1, n)
 				c.after(r.Int64N(30e9), "heal", 0, nil, func() { c.Partition(0, n) })
+			case 5:
+				c.PowerOff(victim)
+			case 6:
+				c.CrashKeeper(victim)
 			}
 		default:
 			if d := c.drivers[r.IntN(len(c.drivers))]; d.Here() {
