@@ -72,9 +72,12 @@ func (c *Core) Uses(group id.Task) (out []Use) {
 	}
 	for _, h := range c.hosts {
 		for _, w := range h.actors {
-			if w.place.group == group {
+			if w.place != nil && w.place.group == group {
 				use(nil, w.actor, w.class, nil)
 			}
+		}
+		if h.tasks == nil { // its errand is not open yet
+			continue
 		}
 		for t := h.tasks.flight.head; t != nil; t = t.listed {
 			if t.place != nil && t.place.group == group {
