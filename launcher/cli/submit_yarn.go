@@ -32,6 +32,8 @@ var yarnFlags = []yarnFlag{
 	{"priority", "N", "within the queue; higher comes first"},
 	{"tags", "TAG,...", "tags of the application"},
 	{"user", "NAME", "whose it is, on a cluster without Kerberos"},
+	{"principal", "NAME", "who logs in by --keytab, on one with Kerberos (who ran kinit)"},
+	{"keytab", "FILE", "the keytab that it has its key in"},
 }
 
 // Defaults of what a node's container has, and of the rest.
@@ -41,6 +43,8 @@ const (
 	yarnMaster     = 1 << 30
 	yarnGangWait   = 120 * time.Second
 	minGangWait    = time.Second
+
+	yarnDriverCores = 2 // of a node without -c, where a driver has tasks
 )
 
 // onYARN tells whether submit's arguments, its variable or a configuration file ask for YARN.
@@ -84,6 +88,9 @@ func yarnOptions() (list []slurm.Option) {
 // notOnYARN are flags of a run that mean nothing there.
 var notOnYARN = []string{"immediate", "input", "constraint", "signal", "open-mode"}
 
+// ofTasks are flags that say what nodes have, of which a driver's own gang takes nothing.
+var ofTasks = []string{"nodes", "cpus-per-task", "gpus", "gpus-per-node", "mem", "mem-per-cpu", "gres", "resources", "strategy"}
+
 // submitYARN submits an application.
 func (c *call) submitYARN(args []string) error {
 	options := yarnOptions()
@@ -106,29 +113,24 @@ func (c *call) submitYARN(args []string) error {
 	if r.own["dry-run"] != "" {
 		return c.tellApplication(app)
 	}
-	client, conf, err := c.yarnClient(lastValue(r, "user"))
+	client, err := c.yarnSite(as{lastValue(r, "user"), lastValue(r, "principal"), lastValue(r, "keytab")})
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if app.Job.Schedulers, err = schedulers(conf); err != nil {
+	app.Job.Protection = client.protection
+	if app.Job.Schedulers, err = schedulers(client.conf); err != nil {
 		return yarnFault("submit", err)
 	}
-	if err := app.Check(c.ctx, client); err != nil {
+	if err := app.Check(c.ctx, client.Client); err != nil {
 		return yarnFault("submit", err)
 	}
-	user := lastValue(r, "user")
-	if user == "" {
-		if user, err = yarn.CurrentUser(); err != nil {
-			return yarnFault("submit", err)
-		}
-	}
-	store, err := yarnbackend.OpenStore(conf, user)
+	store, err := yarnbackend.OpenStore(client.conf, client.user)
 	if err != nil {
 		return yarnFault("submit", err)
 	}
 	defer store.Close()
-	report, err := app.Submit(c.ctx, client, store)
+	report, err := app.Submit(c.ctx, client.Client, store)
 	if err != nil {
 		return yarnFault("submit", err)
 	}
@@ -214,6 +216,14 @@ func (c *call) yarnApplication(r *request) (*yarnbackend.Application, error) {
 		app.Job.Name = filepath.Base(nameOfProgram(r.command))
 	}
 	sizeOf(app, shape)
+	if shape.Driver { // it takes one core of n1, and the rest of what was asked for is its tasks'
+		if _, ok := flags["cpus-per-task"]; !ok {
+			app.Job.Size.VCores = yarnDriverCores
+		}
+		for _, name := range ofTasks {
+			delete(flags, name)
+		}
+	}
 	// The environment of the gateway says little about a node: only what is named goes along.
 	if s.Export != "" {
 		named := *s

@@ -18,6 +18,7 @@ import (
 	"github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/conf"
+	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
 var applicationPattern = regexp.MustCompile(`^application_[0-9]+_[0-9]+$`)
@@ -25,26 +26,68 @@ var applicationPattern = regexp.MustCompile(`^application_[0-9]+_[0-9]+$`)
 // isApplication tells whether s is written as an application of YARN is.
 func isApplication(s string) bool { return applicationPattern.MatchString(s) }
 
-// yarnClient is a client of the cluster that Hadoop's configuration names.
-func (c *call) yarnClient(user string) (*yarn.Client, *conf.Conf, error) {
+// site is the cluster that Hadoop's configuration names, and who this user is there.
+type site struct {
+	*yarn.Client
+	conf       *conf.Conf
+	login      *kerberos.Login // nil on a cluster without Kerberos
+	user       string          // its short name
+	protection []string
+}
+
+// Close ends the connection and the login.
+func (s *site) Close() {
+	_ = s.Client.Close()
+	if s.login != nil {
+		_ = s.login.Close()
+	}
+}
+
+// as is how a user names himself: by nothing, or by what kinit does not know.
+type as struct{ user, principal, keytab string }
+
+// me is who the environment says that this is: commands other than submit have no flags for it.
+func (c *call) me() as {
+	return as{principal: c.getenv("MANIPLE_PRINCIPAL"), keytab: c.getenv("MANIPLE_KEYTAB"), user: c.getenv("MANIPLE_USER")}
+}
+
+// yarnSite is a client of the cluster that Hadoop's configuration names. On one with Kerberos it logs in by the keytab that is
+// given, else by what kinit left.
+func (c *call) yarnSite(who as) (*site, error) {
 	dir := c.getenv("HADOOP_CONF_DIR")
 	if dir == "" {
 		dir = "/etc/hadoop/conf"
 	}
 	read, err := conf.Load(dir)
 	if err != nil {
-		return nil, nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
+		return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
 	}
 	cfg, err := yarn.FromConf(read)
 	if err != nil {
-		return nil, nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
+		return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
 	}
-	cfg.User = user
-	client, err := yarn.New(cfg)
-	if err != nil {
-		return nil, nil, yarnFault(c.page.name, err)
+	s := &site{conf: read, protection: cfg.Protection}
+	switch {
+	case read.Secure():
+		if s.login, err = kerberos.New(kerberos.Config{Principal: who.principal, Keytab: who.keytab}); err != nil {
+			return nil, &Fault{Name: "REFUSED", What: c.page.name, Why: plain(err), Do: "or give --principal and --keytab", Err: err}
+		}
+		cfg.Kerberos = s.login
+		s.user, _, _ = strings.Cut(s.login.Principal(), "@")
+		s.user, _, _ = strings.Cut(s.user, "/")
+	case who.principal != "" || who.keytab != "":
+		return nil, usage(c.page.name, "this cluster has no Kerberos to log in by", "leave --principal and --keytab away; --user names a user")
+	case who.user != "":
+		s.user, cfg.User = who.user, who.user
+	default:
+		if s.user, err = yarn.CurrentUser(); err != nil {
+			return nil, yarnFault(c.page.name, err)
+		}
 	}
-	return client, read, nil
+	if s.Client, err = yarn.New(cfg); err != nil {
+		return nil, yarnFault(c.page.name, err)
+	}
+	return s, nil
 }
 
 // schedulers are where masters register.
@@ -104,7 +147,7 @@ func (w *waiting) Error() string {
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // masterOf asks YARN where the master of an application is.
-func (c *call) masterOf(ctx context.Context, client *yarn.Client, name string) (address string, r yarn.Report, err error) {
+func (c *call) masterOf(ctx context.Context, client *site, name string) (address string, r yarn.Report, err error) {
 	id, err := yarn.ParseApplicationID(name)
 	if err != nil {
 		return "", r, usage(c.page.name, plain(err), "`maniple status` lists yours")
@@ -120,7 +163,7 @@ func (c *call) masterOf(ctx context.Context, client *yarn.Client, name string) (
 
 // reachApplication connects to an application's head: YARN says where the master is, and the master where the head is.
 func (c *call) reachApplication(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (*gang.Client, error) {
-	client, _, err := c.yarnClient("")
+	client, err := c.yarnSite(c.me())
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +184,7 @@ func (c *call) reachApplication(ctx context.Context, ep *boot.Endpoint, to gang.
 }
 
 // waitApplication waits for an application's end and gives its exit code.
-func (c *call) waitApplication(client *yarn.Client, id yarn.ApplicationID, follow, asJSON bool, command []string) error {
+func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJSON bool, command []string) error {
 	ctx, sigs := watchSignals(c.ctx)
 	defer sigs.stop()
 	began := time.Now()
@@ -209,7 +252,7 @@ func applicationEnd(r yarn.Report, code int, took time.Duration, command []strin
 }
 
 // followBoth copies an application's output and its messages, which programs' standard error is among.
-func (c *call) followBoth(ctx context.Context, client *yarn.Client, id yarn.ApplicationID, to io.Writer) error {
+func (c *call) followBoth(ctx context.Context, client *site, id yarn.ApplicationID, to io.Writer) error {
 	other := make(chan error, 1)
 	go func() { other <- c.followApplication(ctx, client, id, true, c.stderr) }()
 	err := c.followApplication(ctx, client, id, false, to)
@@ -217,7 +260,7 @@ func (c *call) followBoth(ctx context.Context, client *yarn.Client, id yarn.Appl
 }
 
 // followApplication copies an application's output as it comes, from its beginning to its end.
-func (c *call) followApplication(ctx context.Context, client *yarn.Client, id yarn.ApplicationID, messages bool, to io.Writer) error {
+func (c *call) followApplication(ctx context.Context, client *site, id yarn.ApplicationID, messages bool, to io.Writer) error {
 	ep, err := boot.Find(c.getenv, id.String())
 	if err != nil {
 		return err
@@ -253,7 +296,7 @@ func (c *call) followApplication(ctx context.Context, client *yarn.Client, id ya
 
 // applicationLog is `maniple logs` of an application: its output, with --follow as it comes, and its messages.
 func (c *call) applicationLog(name string) error {
-	client, _, err := c.yarnClient("")
+	client, err := c.yarnSite(c.me())
 	if err != nil {
 		return err
 	}
@@ -300,7 +343,7 @@ func (c *call) applicationLog(name string) error {
 
 // explainApplication says why an application waits or how it ended: YARN's word, and the head's while it runs.
 func (c *call) explainApplication(name string) error {
-	client, _, err := c.yarnClient("")
+	client, err := c.yarnSite(c.me())
 	if err != nil {
 		return err
 	}
@@ -362,7 +405,7 @@ const cancelLimit = 10 * time.Second
 
 // cancelApplication ends an application: its programs get their grace, and what does not end by itself then is killed.
 func (c *call) cancelApplication(name string, how gang.Cancel) error {
-	client, _, err := c.yarnClient("")
+	client, err := c.yarnSite(c.me())
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,12 @@ import (
 
 // gateway is a user's account on a machine with Hadoop's configuration: a home, a folder, our program.
 type gateway struct {
-	t      *testing.T
-	b      *testbed
-	binary string
-	home   string
-	dir    string
+	t       *testing.T
+	b       *testbed
+	binary  string
+	home    string
+	dir     string
+	environ []string // more
 }
 
 var build = sync.OnceValues(func() (string, error) {
@@ -43,14 +44,20 @@ var build = sync.OnceValues(func() (string, error) {
 	return filepath.Join(dir, "maniple"), nil
 })
 
-// login gives alice's account, with a folder of her own on HDFS.
-func gatewayOf(t *testing.T) *gateway {
+// accountOn is an account on a testbed.
+func accountOn(t *testing.T, b *testbed) *gateway {
 	t.Helper()
-	b := up(t)
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &gateway{t: t, b: b, binary: binary, home: t.TempDir(), dir: t.TempDir()}
+}
+
+// gatewayOf gives alice's account, with a folder of her own on HDFS.
+func gatewayOf(t *testing.T) *gateway {
+	t.Helper()
+	b := up(t)
 	names, _, err := b.conf.NameNodes("")
 	if err != nil {
 		t.Fatal(err)
@@ -73,14 +80,14 @@ func gatewayOf(t *testing.T) *gateway {
 	if err := c.Chown("/user/alice", "alice", "alice"); err != nil {
 		t.Fatal(err)
 	}
-	return &gateway{t, b, binary, t.TempDir(), t.TempDir()}
+	return accountOn(t, b)
 }
 
 // command prepares a command of maniple.
 func (g *gateway) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, g.binary, args...)
 	cmd.Dir = g.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "HADOOP_USER_NAME=alice", "HADOOP_CONF_DIR=" + filepath.Join(g.b.dir, "conf", "rm")}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "HADOOP_USER_NAME=alice", "HADOOP_CONF_DIR=" + filepath.Join(g.b.dir, "conf", "rm")}, g.environ...)
 	return cmd
 }
 
