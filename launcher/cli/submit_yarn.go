@@ -125,7 +125,7 @@ func (c *call) submitYARN(args []string) error {
 	if err := app.Check(c.ctx, client.Client); err != nil {
 		return yarnFault("submit", err)
 	}
-	store, err := yarnbackend.OpenStore(client.conf, client.user)
+	store, err := yarnbackend.OpenStore(c.ctx, client.conf, client.user, client.login)
 	if err != nil {
 		return yarnFault("submit", err)
 	}

@@ -52,7 +52,7 @@ type testbed struct {
 
 var (
 	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "mvn", "curl", "ss"}}
-	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1", "HDFS=0"}}
+	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
 )
 
 // up brings the testbed up.

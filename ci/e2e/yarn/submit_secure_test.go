@@ -3,16 +3,31 @@
 package yarn
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/colinmarc/hdfs/v2"
+
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
-// By a keytab, on a cluster with Kerberos whose calls are sealed; the nodes see this machine's files.
+// By a keytab, on a cluster with Kerberos whose calls are sealed. Containers get their files from HDFS by its token.
 func TestSubmitWithKerberos(t *testing.T) {
 	b := secure.up(t)
 	g := accountOn(t, b)
+	login, err := kerberos.New(kerberos.Config{Keytab: filepath.Join(b.dir, "kdc", "keytab"), Principal: "nn/localhost", Conf: filepath.Join(b.dir, "kdc", "krb5.conf")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial})
+	defer fs.Close()
 	g.environ = []string{"KRB5_CONFIG=" + filepath.Join(b.dir, "kdc", "krb5.conf"), "KRB5CCNAME=FILE:" + filepath.Join(g.home, "none")}
 	if r := g.run("submit", "--on", "yarn", "--", "true"); r.Code != 77 || !strings.Contains(r.Stderr, "kinit") {
 		t.Errorf("without a ticket: %+v", r)
@@ -23,7 +38,7 @@ func TestSubmitWithKerberos(t *testing.T) {
 	if r.Code != 4 || !strings.Contains(r.Stdout, "alice 0") {
 		t.Errorf("%+v", r)
 	}
-	if _, err := os.Stat(filepath.Join(g.home, ".maniple", "files")); err != nil {
-		t.Error(err)
+	if list, err := fs.ReadDir("/user/alice/.maniple/files"); err != nil || len(list) != 2 {
+		t.Error(list, err)
 	}
 }

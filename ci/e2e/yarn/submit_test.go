@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -58,29 +59,33 @@ func accountOn(t *testing.T, b *testbed) *gateway {
 func gatewayOf(t *testing.T) *gateway {
 	t.Helper()
 	b := up(t)
-	names, _, err := b.conf.NameNodes("")
-	if err != nil {
-		t.Fatal(err)
-	}
 	owner, err := yarn.CurrentUser() // of the NameNode's process, and so above its rules
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: names, User: owner})
+	g := accountOn(t, b)
+	g.hdfsHome(hdfs.ClientOptions{User: owner}).Close()
+	return g
+}
+
+// hdfsHome makes alice's folder on HDFS, as somebody above its rules, whose client it gives.
+func (g *gateway) hdfsHome(o hdfs.ClientOptions) *hdfs.Client {
+	g.t.Helper()
+	var err error
+	if o.Addresses, _, err = g.b.conf.NameNodes(""); err != nil {
+		g.t.Fatal(err)
+	}
+	c, err := hdfs.NewClient(o)
+	if err == nil {
+		err = c.MkdirAll("/user/alice", 0o755)
+	}
+	if err == nil {
+		err = errors.Join(c.Chmod("/user", 0o755), c.Chown("/user/alice", "alice", "alice"))
+	}
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	defer c.Close()
-	if err := c.MkdirAll("/user/alice", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Chmod("/user", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Chown("/user/alice", "alice", "alice"); err != nil {
-		t.Fatal(err)
-	}
-	return accountOn(t, b)
+	return c
 }
 
 // command prepares a command of maniple.
@@ -121,9 +126,9 @@ var small = []string{"--mem=128M", "--am-memory=512M"}
 // Ranks on two nodes, with the files that they need and none of the secrets; the exit code is the program's.
 func TestSubmit(t *testing.T) {
 	g := gatewayOf(t)
-	g.write("train.sh", "echo \"rank $RANK of $WORLD_SIZE reads $(cat data.txt) $K\"; echo note >&2\n[ $RANK = 1 ] && exit 3; sleep 30\n")
+	g.write("train.sh", "echo \"rank $RANK of $WORLD_SIZE reads $(cat data.txt) $K\"; echo note >&2\ntouch $D/$RANK; until [ -e $D/0 ]; do sleep 0.1; done; [ $RANK = 1 ] && exit 3; sleep 30\n")
 	g.write("input.txt", "a file")
-	args := append([]string{"submit", "--on", "yarn", "--follow", "-N", "2", "--ntasks-per-node", "1", "--files", "input.txt#data.txt", "--export", "K=value"}, small...)
+	args := append([]string{"submit", "--on", "yarn", "--follow", "-N", "2", "--ntasks-per-node", "1", "--files", "input.txt#data.txt", "--export", "K=value,D=" + g.dir}, small...)
 	r := g.run(append(args, "--json", "--", "bash", "train.sh")...)
 	if r.Code != 3 {
 		t.Fatalf("%+v", r)

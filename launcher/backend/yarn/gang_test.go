@@ -13,7 +13,7 @@ import (
 
 var epoch = time.Unix(1_700_000_000, 0)
 
-func container(n int) yarn.Container {
+func granted(n int) yarn.Container {
 	return yarn.Container{ID: yarn.ContainerID{Number: int64(n)}, Node: yarn.NodeID{Host: fmt.Sprintf("host%d", n), Port: 1}}
 }
 
@@ -49,16 +49,16 @@ func expect(t *testing.T, got []effect, want string) {
 func TestGangStartsTogether(t *testing.T) {
 	g := newGang(2, 2, time.Minute, 1)
 	expect(t, g.begin(), "ask 2")
-	expect(t, g.granted(epoch, container(1)), "")
+	expect(t, g.granted(epoch, granted(1)), "")
 	expect(t, g.tick(epoch.Add(59*time.Second)), "")
 	if s := g.state(epoch); s != "1 of 2 containers are granted" {
 		t.Error(s)
 	}
-	expect(t, g.granted(epoch, container(2)), "launch 0 on host1, launch 1 on host2, ask 0")
+	expect(t, g.granted(epoch, granted(2)), "launch 0 on host1, launch 1 on host2, ask 0")
 	if !g.next().IsZero() || g.state(epoch) != "" {
 		t.Error(g.next(), g.state(epoch))
 	}
-	expect(t, g.granted(epoch, container(3)), "release 1")
+	expect(t, g.granted(epoch, granted(3)), "release 1")
 }
 
 // YJOB-2: what is held is given back when the rest does not come, asked for again after a pause, and what is granted
@@ -66,10 +66,10 @@ func TestGangStartsTogether(t *testing.T) {
 func TestGangGivesBack(t *testing.T) {
 	g := newGang(3, 3, time.Minute, 1)
 	g.begin()
-	g.granted(epoch, container(1))
-	g.granted(epoch.Add(30*time.Second), container(2))
+	g.granted(epoch, granted(1))
+	g.granted(epoch.Add(30*time.Second), granted(2))
 	expect(t, g.tick(epoch.Add(time.Minute)), "ask 0, release 2, tell")
-	expect(t, g.granted(epoch.Add(61*time.Second), container(3)), "release 1")
+	expect(t, g.granted(epoch.Add(61*time.Second), granted(3)), "release 1")
 	if s := g.state(epoch.Add(time.Minute)); !strings.Contains(s, "no room for all 3") {
 		t.Error(s)
 	}
@@ -79,15 +79,15 @@ func TestGangGivesBack(t *testing.T) {
 	}
 	expect(t, g.tick(again.Add(-1)), "")
 	expect(t, g.tick(again), "ask 3")
-	g.granted(again, container(4))
-	expect(t, g.ended(yarn.ContainerStatus{ID: container(4).ID, ExitCode: yarn.ExitAborted}), "ask 3")
+	g.granted(again, granted(4))
+	expect(t, g.ended(yarn.ContainerStatus{ID: granted(4).ID, ExitCode: yarn.ExitAborted}), "ask 3")
 }
 
 func TestGangStartsWithFewer(t *testing.T) {
 	g := newGang(3, 2, time.Minute, 1)
 	g.begin()
-	g.granted(epoch, container(1))
-	g.granted(epoch, container(2))
+	g.granted(epoch, granted(1))
+	g.granted(epoch, granted(2))
 	expect(t, g.tick(epoch.Add(time.Minute)), "launch 0 on host1, launch 1 on host2, absent 2, ask 0")
 }
 
@@ -98,10 +98,10 @@ func TestGangReplaces(t *testing.T) {
 	n := 0
 	up := func() {
 		n++
-		expect(t, g.granted(epoch, container(n)), map[bool]string{true: "launch 0 on host1, ask 0", false: fmt.Sprintf("launch 0 on host%d", n)}[n == 1])
+		expect(t, g.granted(epoch, granted(n)), map[bool]string{true: "launch 0 on host1, ask 0", false: fmt.Sprintf("launch 0 on host%d", n)}[n == 1])
 	}
 	end := func(code yarn.ExitCode) []effect {
-		return g.ended(yarn.ContainerStatus{ID: container(n).ID, ExitCode: code, Diagnostics: "\nbecause\nmore"})
+		return g.ended(yarn.ContainerStatus{ID: granted(n).ID, ExitCode: code, Diagnostics: "\nbecause\nmore"})
 	}
 	up()
 	for _, code := range []yarn.ExitCode{yarn.ExitAborted, yarn.ExitDisksFailed, yarn.ExitPreempted, yarn.ExitAborted} {
@@ -130,7 +130,7 @@ func TestGangReplaces(t *testing.T) {
 		if text := got[0].(loss).text; !strings.Contains(text, "--mem") {
 			t.Error(text)
 		}
-		expect(t, g.granted(epoch, container(9)), "release 1")
+		expect(t, g.granted(epoch, granted(9)), "release 1")
 	}
 }
 
@@ -173,7 +173,7 @@ func TestGangsShareAQueue(t *testing.T) {
 				if free > 0 && wants[i] > 0 {
 					id++
 					free, wants[i], holds[i] = free-1, wants[i]-1, holds[i]+1
-					do(i, g.granted(now, container(id)))
+					do(i, g.granted(now, granted(id)))
 				}
 				do(i, g.tick(now))
 				if !ends[i].IsZero() && now.After(ends[i]) {

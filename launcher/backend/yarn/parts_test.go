@@ -48,7 +48,7 @@ func TestSecretIsTakenOut(t *testing.T) {
 // YJOB-4: a content is written once, and found again by its hash.
 func TestStoreWritesOnce(t *testing.T) {
 	dir := t.TempDir()
-	s := &Store{localFiles{}, yarn.URL{Scheme: "file", Path: filepath.Join(dir, "home")}}
+	s := &Store{fs: localFiles{}, base: yarn.URL{Scheme: "file", Path: filepath.Join(dir, "home")}}
 	file := filepath.Join(dir, "a.txt")
 	put := func(text string) yarn.LocalResource {
 		t.Helper()

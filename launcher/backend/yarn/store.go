@@ -17,13 +17,15 @@ import (
 
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/conf"
+	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
 // Store is where the program and files lie for containers: a user's own folder of the cluster's file system, with a file
 // for each content that was ever brought there.
 type Store struct {
-	fs   files
-	base yarn.URL // of the user's home
+	fs    files
+	base  yarn.URL    // of the user's home
+	token *yarn.Token // with which containers get at it; nil: they need none
 }
 
 // files are the few calls of a file system that a store needs.
@@ -36,32 +38,55 @@ type files interface {
 	close() error
 }
 
-// OpenStore opens the store of a user on the file system that Hadoop's configuration names first.
-func OpenStore(c *conf.Conf, user string) (*Store, error) {
+// OpenStore opens the store of a user on the file system that Hadoop's configuration names first. On a cluster with
+// Kerberos login is the user's, and the store has a token for the application's containers, which YARN renews.
+func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.Login) (*Store, error) {
 	uri := c.Get("fs.defaultFS")
 	if uri == "" || strings.HasPrefix(uri, "file:") {
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return nil, fmt.Errorf("yarn: a place for files: %w", err)
 		}
-		return &Store{localFiles{}, yarn.URL{Scheme: "file", Path: home}}, nil
+		return &Store{fs: localFiles{}, base: yarn.URL{Scheme: "file", Path: home}}, nil
 	}
 	base, err := yarn.ParseURL(strings.TrimSuffix(uri, "/") + "/user/" + user)
 	if err != nil {
 		return nil, err
 	}
-	addresses, _, err := c.NameNodes(uri)
+	addresses, service, err := c.NameNodes(uri)
 	if err != nil {
 		return nil, fmt.Errorf("yarn: fs.defaultFS: %w; files go to HDFS only", err)
 	}
+	s := &Store{base: base}
+	options := hdfs.ClientOptions{Addresses: addresses, User: user}
 	if c.Secure() {
-		return nil, errors.New("yarn: HDFS with Kerberos cannot be written yet; set fs.defaultFS to a file system that all nodes see (file:///)")
+		cfg := yarn.Config{Kerberos: login, Principal: c.Get("dfs.namenode.kerberos.principal")}
+		if c.Source("hadoop.rpc.protection") != "" {
+			cfg.Protection = c.Strings("hadoop.rpc.protection")
+		}
+		if options.NamenodeDialFunc, err = yarn.DialNameNode(cfg); err != nil {
+			return nil, err
+		}
+		// The library takes what a DataNode offers first.
+		if offered := c.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
+			options.DataTransferProtection = offered[0]
+		}
+		renewer := c.Get("yarn.resourcemanager.principal")
+		if list, err := c.ResourceManagers(); err == nil && len(list) > 0 {
+			renewer = c.Principal("yarn.resourcemanager.principal", list[0].Host)
+		}
+		token, err := yarn.NameNodeToken(ctx, cfg, addresses, service, renewer)
+		if err != nil {
+			return nil, err
+		}
+		s.token = &token
 	}
-	client, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: addresses, User: user})
+	client, err := hdfs.NewClient(options)
 	if err != nil {
 		return nil, fmt.Errorf("yarn: HDFS at %s: %w", strings.Join(addresses, ", "), err)
 	}
-	return &Store{hdfsFiles{client}, base}, nil
+	s.fs = hdfsFiles{client}
+	return s, nil
 }
 
 // Close ends the connection.

@@ -164,7 +164,11 @@ func (a *Application) Submit(ctx context.Context, c *yarn.Client, store *Store) 
 			return yarn.Report{}, err
 		}
 	}
-	tokens, err := pack(yarn.Credentials{}, jobSecret, a.Job)
+	var carried yarn.Credentials
+	if store.token != nil {
+		carried.Tokens = map[string]yarn.Token{store.token.Service: *store.token}
+	}
+	tokens, err := pack(carried, jobSecret, a.Job)
 	if err != nil {
 		return yarn.Report{}, err
 	}

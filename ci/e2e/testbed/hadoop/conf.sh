@@ -41,7 +41,6 @@ dfs.datanode.keytab.file $DIR/kdc/keytab
 dfs.web.authentication.kerberos.principal HTTP/localhost@TEST.LOCAL
 dfs.web.authentication.kerberos.keytab $DIR/kdc/keytab
 dfs.block.access.token.enable true
-dfs.data.transfer.protection $PROTECTION
 dfs.http.policy HTTP_ONLY
 ignore.secure.ports.for.testing true
 dfs.namenode.delegation.token.renew-interval 60000

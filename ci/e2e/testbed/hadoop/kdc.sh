@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A KDC for the testbed in DIR, on the port after the daemons': realm TEST.LOCAL, services rm and nm, users alice
+# A KDC for the testbed in DIR, on the port after the daemons': realm TEST.LOCAL, services rm, nm, nn and dn, users alice
 # and bob, all keys in DIR/kdc/keytab. Debian's packages are unpacked into a cache and not installed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -46,6 +46,6 @@ EOT
 export KRB5_CONFIG=$k/krb5.conf KRB5_KDC_PROFILE=$k/kdc.conf LD_LIBRARY_PATH=$lib PATH=$KRB/usr/sbin:$KRB/usr/bin:$PATH
 if [ ! -e "$k/keytab" ]; then
   kdb5_util create -s -P master -r TEST.LOCAL >"$DIR/log/kdc.log" 2>&1
-  for p in rm/localhost nm/localhost HTTP/localhost alice bob; do echo "addprinc -randkey $p"; echo "ktadd -k $k/keytab $p"; done | kadmin.local >>"$DIR/log/kdc.log" 2>&1
+  for p in rm/localhost nm/localhost nn/localhost dn/localhost HTTP/localhost alice bob; do echo "addprinc -randkey $p"; echo "ktadd -k $k/keytab $p"; done | kadmin.local >>"$DIR/log/kdc.log" 2>&1
 fi
 pid_of kdc >/dev/null || { setsid krb5kdc -n >>"$DIR/log/kdc.log" 2>&1 </dev/null & keep kdc $!; }

@@ -1,0 +1,223 @@
+package yarn
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/launcher/backend/backendtest"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/yarntest"
+)
+
+func TestMain(m *testing.M) {
+	backendtest.Main()
+	os.Exit(m.Run())
+}
+
+// world is an application on stand-ins of YARN's daemons, with a keeper that does nothing in the head's place.
+type world struct {
+	t       *testing.T
+	cluster *yarntest.Cluster
+	m       *Master
+	s       *session
+	app     yarn.ApplicationID
+}
+
+func newWorld(t *testing.T, nodes int) *world {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir())
+	size := yarn.Resource{MemoryMB: 4096, VCores: 8}
+	w := &world{t: t, cluster: yarntest.New(t, size, size)}
+	client, err := yarn.New(yarn.Config{ResourceManagers: []string{w.cluster.ResourceManager()}, User: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	r, err := client.Submit(t.Context(), yarn.Submission{Name: "x", Resource: yarn.Resource{MemoryMB: 256}, Launch: yarn.LaunchContext{Commands: []string{"x"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.app = r.ID
+	cluster, secret := make([]byte, 16), make([]byte, 32)
+	rand.Read(cluster)
+	rand.Read(secret)
+	w.m = &Master{Job: Job{
+		Cluster: hex.EncodeToString(cluster), Secret: secret, Nodes: nodes, MinNodes: nodes, Wait: time.Minute, Memory: 512 << 20,
+		Size: yarn.Resource{MemoryMB: 1024, VCores: 2}, Schedulers: []string{w.cluster.Scheduler()},
+	}}
+	w.m.token, w.m.Attempt = w.cluster.Master(r.ID)
+	if w.m.relay, err = listen(w.m.Job.Cluster, secret, [2]string{filepath.Join(t.TempDir(), "none"), ""}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.m.relay.end)
+	doc := &bootdoc.Doc{Version: bootdoc.Version, Cluster: w.m.Job.Cluster, Secret: secret, Name: "t", Owner: "stdin"}
+	s, err := w.m.Start(t.Context(), backend.Request{Doc: doc, Head: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s = s.(*session)
+	if ev := w.event(backend.KindHead); ev.Addresses[0] != "127.0.0.1:1" {
+		t.Errorf("%+v", ev)
+	}
+	return w
+}
+
+// event is the next one of a kind.
+func (w *world) event(kind string) backend.Event {
+	w.t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case ev, ok := <-w.s.Events():
+			if !ok {
+				w.t.Fatal("the session is over, and no ", kind)
+			}
+			if ev.Kind == kind {
+				return ev
+			}
+		case <-late:
+			w.t.Fatal("no ", kind)
+		}
+	}
+}
+
+// container is the one of a place, once it is launched.
+func (w *world) container(place int) (yarn.ContainerID, boot) {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		got := make(chan *yarn.Container, 1)
+		w.s.post(func() { got <- w.s.gang.members[place].container })
+		c := <-got
+		if c == nil {
+			continue
+		}
+		launch, ok := w.cluster.Launched(c.ID)
+		if !ok || len(launch.Tokens) == 0 {
+			continue
+		}
+		credentials, err := yarn.ParseCredentials(launch.Tokens)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		var b boot
+		if err := json.Unmarshal(credentials.Secrets[bootSecret], &b); err != nil {
+			w.t.Fatal(err)
+		}
+		for name, value := range launch.Environment { // YJOB-1
+			if strings.Contains(value, hex.EncodeToString(b.Doc.Secret)) {
+				w.t.Error("the secret is in", name)
+			}
+		}
+		return c.ID, b
+	}
+	w.t.Fatal("nothing is launched")
+	return yarn.ContainerID{}, boot{}
+}
+
+// node connects as a node's keeper does, and says that it is ready.
+func (w *world) node(b boot) (*tls.Conn, *bufio.Scanner) {
+	w.t.Helper()
+	key := must(keyOf(b.Doc.Cluster, b.Doc.Secret, partyNode))
+	master := must(keyOf(b.Doc.Cluster, b.Doc.Secret, partyMaster))
+	conn, err := dial(w.t.Context(), b.Master, must(config(key, master.Public().(ed25519.PublicKey))), hello{Node: b.Doc.Node.Name})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	conn.Write([]byte("{\"event\":\"ready\"}\n"))
+	return conn, bufio.NewScanner(conn)
+}
+
+// From the first grant to the end: nodes come up, one is preempted and replaced, and a drain reaches all.
+func TestSession(t *testing.T) {
+	w := newWorld(t, 2)
+	if err := w.s.Send(backend.HeadLine([]string{"127.0.0.1:1"})); err != nil {
+		t.Fatal(err)
+	}
+	if own := w.s.Attached(); own.Socket == "" {
+		t.Errorf("%+v", own)
+	}
+	first, b := w.container(0)
+	if n := b.Doc.Node; n.Name != "n1" || n.Grant != "YARN" || n.CPUs != 2 || n.Memory != 512<<20 || b.Doc.Head[0] != "127.0.0.1:1" || strings.Join(b.Doc.Expect, " ") != "n1 n2" {
+		t.Errorf("%+v", b.Doc)
+	}
+	_, other := w.container(1)
+	w.node(b)
+	if ev := w.event(backend.KindReady); ev.Node != "n1" {
+		t.Errorf("%+v", ev)
+	}
+	_, lines := w.node(other)
+	if ev := w.event(backend.KindReady); ev.Node != "n2" {
+		t.Errorf("%+v", ev)
+	}
+	w.cluster.End(first, yarn.ExitPreempted)
+	if ev := w.event(backend.KindLost); ev.Node != "n1" || !strings.Contains(ev.Text, "preempted (-102)") {
+		t.Errorf("%+v", ev)
+	}
+	again, b := w.container(0)
+	if again == first || b.Doc.Node.Name != "n1" {
+		t.Error(again, b.Doc.Node.Name)
+	}
+	conn, _ := w.node(b)
+	w.event(backend.KindReady)
+	go func() {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "drain") {
+				conn.Close()
+			}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := w.s.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := w.m.Finish(3, "the end"); err != nil {
+		t.Error(err)
+	}
+	client := must(yarn.New(yarn.Config{ResourceManagers: []string{w.cluster.ResourceManager()}, User: "alice"}))
+	defer client.Close()
+	if r, err := client.Report(t.Context(), w.app); err != nil || r.Final != yarn.Failed || ExitCode(r) != 3 || r.Diagnostics != "exit code 3; the end" {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// YJOB-3: one that needs more memory than it has ends the application, which says so.
+func TestMemoryEndsTheApplication(t *testing.T) {
+	w := newWorld(t, 1)
+	id, b := w.container(0)
+	w.node(b)
+	w.event(backend.KindReady)
+	w.cluster.End(id, yarn.ExitPhysicalMemory)
+	if ev := w.event(backend.KindStopping); !strings.Contains(ev.Text, "over its memory (-104)") || !strings.Contains(ev.Text, "--mem") {
+		t.Errorf("%+v", ev)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := w.m.Finish(143, "not this"); err != nil {
+		t.Error(err)
+	}
+	client := must(yarn.New(yarn.Config{ResourceManagers: []string{w.cluster.ResourceManager()}, User: "alice"}))
+	defer client.Close()
+	if r, err := client.Report(t.Context(), w.app); err != nil || !strings.Contains(r.Diagnostics, "over its memory") {
+		t.Errorf("%+v %v", r, err)
+	}
+}
