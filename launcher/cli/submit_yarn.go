@@ -122,6 +122,9 @@ func (c *call) submitYARN(args []string) error {
 	if app.Job.Schedulers, err = schedulers(client.conf); err != nil {
 		return yarnFault("submit", err)
 	}
+	if app.AddressSpace(client.conf) {
+		c.say("submit: NodeManagers count address space (yarn.nodemanager.vmem-check-enabled), so the containers are larger: %s for the master, %s for a node", app.Master, app.Job.Size)
+	}
 	if err := app.Check(c.ctx, client.Client); err != nil {
 		return yarnFault("submit", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
 )
 
 // YJOB-1: what a container is handed comes out of its token file, and is not there afterwards; its tokens are.
@@ -230,6 +231,27 @@ func TestStoreShare(t *testing.T) {
 	site("x", "y")
 	if got := storeShare(dir, 1<<20, 64); got != minStore {
 		t.Error(got)
+	}
+}
+
+// Where address space is counted, containers have enough for what is only reserved.
+func TestAddressSpace(t *testing.T) {
+	for _, tc := range []struct {
+		check, ratio string
+		master, node int64
+	}{{"", "", 3901, 2926}, {"true", "4", 2049, 1537}, {"false", "", 1024, 1408}, {"true", "100", 1024, 1408}} {
+		c := conf.New()
+		if tc.check != "" {
+			c.Set("yarn.nodemanager.vmem-check-enabled", tc.check)
+		}
+		if tc.ratio != "" {
+			c.Set("yarn.nodemanager.vmem-pmem-ratio", tc.ratio)
+		}
+		a := Application{Master: yarn.Resource{MemoryMB: 1024}, Job: Job{Size: yarn.Resource{MemoryMB: 1408, VCores: 2}}}
+		grown := a.AddressSpace(c)
+		if a.Master.MemoryMB != tc.master || a.Job.Size.MemoryMB != tc.node || grown != (tc.master > 1024) {
+			t.Errorf("%+v: %v, %v", tc, a.Master, a.Job.Size)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
 )
 
 // What a container runs: our program by the name of its link there, and the two commands that only containers are
@@ -36,6 +37,35 @@ type Application struct {
 	Tags     []string
 	Master   yarn.Resource // of the master's container
 	Lifetime time.Duration // 0: the queue's
+}
+
+// What a process of ours reserves of its address space, of which it touches little, and how many there are: the master has
+// the command, keeper, head and agent, a node the last and a keeper. A program of the user's counts half as much.
+const (
+	reservedMB      = 2048
+	masterProcesses = 4
+	nodeProcesses   = 2
+)
+
+// AddressSpace makes the containers so large that NodeManagers which count address space (Hadoop's default) end none for
+// what is only reserved. It tells whether any had to grow.
+func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
+	if !c.Bool("yarn.nodemanager.vmem-check-enabled", true) {
+		return false
+	}
+	ratio, err := strconv.ParseFloat(c.Get("yarn.nodemanager.vmem-pmem-ratio"), 64)
+	if err != nil || ratio <= 0 {
+		ratio = 2.1
+	}
+	for _, k := range []struct {
+		size      *yarn.Resource
+		processes int
+	}{{&a.Master, 2 * masterProcesses}, {&a.Job.Size, 2*nodeProcesses + int(a.Job.Size.VCores)}} {
+		if need := int64(float64(k.processes*reservedMB/2)/ratio) + 1; k.size.MemoryMB < need {
+			k.size.MemoryMB, grown = need, true
+		}
+	}
+	return grown
 }
 
 // InfeasibleError is what no amount of waiting grants.

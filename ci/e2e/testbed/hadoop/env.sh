@@ -6,6 +6,7 @@
 : "${LIB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/hadoop-hdfs-$HADOOP_VERSION}"   # jars
 : "${NODES:=2}"                         # NodeManagers
 : "${NM_MB:=4096}" "${NM_VCORES:=8}" "${NM_GPUS:=4}"   # declared per NodeManager (more than the machine has is fine)
+: "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
