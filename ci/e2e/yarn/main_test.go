@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 		os.Exit(playMaster())
 	}
 	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
 	for _, b := range []*testbed{simple, secure} {
 		if b.dir != "" && os.Getenv(b.variable) == "" {
 			b.script("down.sh")

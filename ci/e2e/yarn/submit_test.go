@@ -33,11 +33,15 @@ type gateway struct {
 	environ []string // more
 }
 
+// built is the folder of what build made; TestMain removes it.
+var built string
+
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "maniple-e2e-yarn-*")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "maniple"), "github.com/maniple-hpc/maniple/launcher/cmd/maniple").CombinedOutput()
 	if err != nil {
 		return "", &exec.Error{Name: string(out), Err: err}
