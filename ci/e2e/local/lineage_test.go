@@ -48,7 +48,7 @@ everything = [seen, lost, unseen, base, above, of_put, called]
 assert len(maniple.wait(everything, num_returns=len(everything), timeout=60)[0]) == len(everything)
 value = maniple.get(seen, timeout=60)
 states = {o["id"].split("[")[0]: o["state"] for o in session.current().query("objects")["objects"]}
-assert list(states.values()).count("away") == 5, states
+assert list(states.values()).count("away") == 6, states
 del base, put, everything
 print("up", flush=True)
 while not os.path.exists("killed"):

@@ -111,8 +111,8 @@ func (p *place) take(j *job, d *demand, sign int64) {
 }
 
 // sendAway gives the next task of a class to another agent that has a place for it. even: only if not more is there
-// than here.
-func (c *Core) sendAway(cl *class, even bool) bool {
+// than here. only: to that agent and no other, 0: to any. One with arguments that lie elsewhere waits for them then.
+func (c *Core) sendAway(cl *class, even bool, only id.Agent) bool {
 	t := cl.queue.head
 	if len(c.places) == 0 || t == nil || t.owner.kind == Owner { // what came from elsewhere goes no further
 		return false
@@ -123,7 +123,7 @@ func (c *Core) sendAway(cl *class, even bool) bool {
 		here = c.atHome(cl)
 	}
 	for _, p := range c.places {
-		if !cl.mayGo(p) || !cl.need.fits(p.total) || even && c.load(p.agent) > here {
+		if !cl.mayGo(p) || !cl.need.fits(p.total) || even && c.load(p.agent) > here || only != 0 && p.agent != only {
 			continue
 		}
 		named := !p.open && cl.table.Bundle == p.bundle && (t.kind == create || p.n < aheadMax)
@@ -137,6 +137,10 @@ func (c *Core) sendAway(cl *class, even bool) bool {
 	h := c.hostOf(cl.job, best)
 	if h.process == nil {
 		return false
+	}
+	if t.afar && !c.lieWith(t, h.process) {
+		c.fetchArgs(t)
+		return true
 	}
 	t.in.remove(t)
 	w := h.tasks

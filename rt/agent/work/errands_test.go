@@ -332,3 +332,10 @@ func (h *history) wantAll() {
 		}
 	}
 }
+
+// again tells whether a call is not the first attempt of its owner: what was made again comes behind what was called since.
+func (h *history) again(call id.Task) bool {
+	i := slices.IndexFunc(h.sites, func(s *site) bool { return s.agent == call.Agent })
+	e := h.sites[i].core.entries[call]
+	return e != nil && e.task != nil && e.task.attempt > 0
+}

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // taskSize is what the record of a task takes.
@@ -87,10 +88,39 @@ func (c *Core) stayAway(p *process, o *object, told []byte) {
 	c.lent[o].owed = 1
 	o.value, o.state = c.memory.copy(told), objectAway
 	c.pinNames(o.value)
+	c.wakeAway(o)
+}
+
+// wakeAway answers those who wait for an object and can do with its value being away. For the others it is brought.
+func (c *Core) wakeAway(o *object) {
+	if o.waiting == nil {
+		return
+	}
+	var tasks []id.Task
+	c.unwait(o, func(w *waiter) bool {
+		switch {
+		case w.task != nil && w.task.follows():
+			tasks = append(tasks, w.task.id())
+			return true
+		case w.process != nil && w.want == fb.WantReadiness:
+			c.ready(w.process, o, fb.ObjectStateThere, w.corr)
+			return true
+		}
+		return false
+	})
 	if o.waiting != nil {
 		c.bring(o)
 	}
+	for _, name := range tasks { // one may end another
+		if e := c.entries[name]; e != nil && e.task != nil && e.task.state == taskWaiting {
+			e.task.afar = true
+			c.arrived(e.task, o)
+		}
+	}
 }
+
+// follows tells whether a task may go where its arguments lie.
+func (t *task) follows() bool { return t.kind == plain && t.owner.kind != Owner }
 
 // placeless tells whether a Result says that there is a value, and neither what nor where.
 func placeless(m *fb.ResultT, payload []byte) bool {
@@ -134,7 +164,7 @@ func (c *Core) mislay(o *object, why string) {
 	c.empty(o)
 	c.unlend(o)
 	switch e := o.entry; {
-	case e.task != nil: // which runs again, and will give it
+	case e.gives(): // it runs again, and will give it
 		o.state = objectGone
 	case e.made == nil && (o.holders != nil || o.pins > 0):
 		c.lose(o, o.entry.lostCode(), why+"; "+c.unmakable(o))
@@ -149,18 +179,21 @@ func (c *Core) mislay(o *object, why string) {
 	}
 }
 
-// setAside lets go of the value of an object that only lineage names, but of a small one, and of another agent's reference.
+// setAside lets go of the value of an object that only lineage names, unless that is small, this agent's, and names nothing: else
+// lineage might keep what keeps it.
 func (c *Core) setAside(o *object) {
-	switch {
-	case o.foreign && o.state != objectAway:
-		if o.placed {
-			c.empty(o)
-			c.lent[o].asked = false
-		}
-	case o.placed, o.state == objectAway, o.state == objectThere && c.contains(o):
+	a := o.entry.actor
+	handle := a != nil && o.index == 0
+	if o.foreign || !handle && (o.placed || o.value != nil && c.contains(o)) {
 		c.mislay(o, "nobody had a reference to it any more")
 	}
+	if handle {
+		c.unnamed(a) // lineage keeps no actor
+	}
 }
+
+// gives tells whether a task is under way that will give the entry's objects.
+func (e *entry) gives() bool { return e.task != nil && e.task.kind != create }
 
 // contains tells whether an object's value names others.
 func (c *Core) contains(o *object) bool {
@@ -210,7 +243,7 @@ func (c *Core) remakeSought() {
 		case o == nil || o.waiting == nil:
 		case o.state != objectGone:
 			c.ask(o) // its agent sent it anew
-		case o.entry.task != nil:
+		case o.entry.gives():
 		case c.unmakable(o) == "":
 			c.remake(o.entry)
 		default:
@@ -243,6 +276,46 @@ func (c *Core) remake(e *entry) {
 	}
 	c.stamp(t)
 	c.begin(t)
+}
+
+// lieWith tells whether all arguments of a task are here or, p, with the agent at the other end.
+func (c *Core) lieWith(t *task, p *process) bool {
+	for i := range int(t.deps) {
+		if o := c.lookup(objectAt(t.args(), i)); o.state != objectThere && (o.state != objectAway || c.home(o) != p) {
+			return false
+		}
+	}
+	return true
+}
+
+// follow gives the next task of a class to the agent with which its large arguments lie, if that has room for it.
+func (c *Core) follow(cl *class) bool {
+	t := cl.queue.head
+	if t == nil || !t.afar {
+		return false
+	}
+	for i := range int(t.deps) {
+		if o := c.lookup(objectAt(t.args(), i)); o.state == objectAway {
+			return c.lieWith(t, c.home(o)) && c.sendAway(cl, false, c.home(o).agent)
+		}
+	}
+	return false
+}
+
+// fetchArgs takes a task from its queue until its arguments are here.
+func (c *Core) fetchArgs(t *task) {
+	t.in.remove(t)
+	t.state, t.since = taskWaiting, c.now
+	for i := range int(t.deps) {
+		switch o := c.lookup(objectAt(t.args(), i)); o.state {
+		case objectThere:
+		case objectFailed:
+			c.failing = append(c.failing, t.id())
+		default:
+			t.missing++
+			c.await(o, waiter{task: t})
+		}
+	}
 }
 
 // ask has the value of an object brought or made that is not here: another agent has it, or it is gone.

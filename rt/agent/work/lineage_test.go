@@ -91,13 +91,56 @@ func TestResultStaysWhereItWasMade(t *testing.T) {
 	p.empty(1)
 }
 
+// A task goes where its large argument lies, which thereby crosses no network; elsewhere it has it brought first.
+func TestTaskFollowsItsArguments(t *testing.T) {
+	p := newPair(t)
+	first := p.submit(nil, nil)
+	p.runs(first)
+	next := p.submit([]id.Object{of(first)}, nil)
+	after := p.submit([]id.Object{of(next)}, nil) // before that one has its outcome
+	p.runs(next)
+	if w := p.worker(after); len(p.wanted) > 0 || !p.lies(fmt.Sprintf("b %d", w), of(next)) {
+		t.Errorf("%d values are fetched, and its worker has %q", len(p.wanted), p.told(fmt.Sprintf("b %d", w), of(next)))
+	}
+	p.result(after, nil, "done")
+	second := p.submit([]id.Object{of(first)}, nil)
+	if w := p.worker(second); len(p.wanted) > 0 || !p.lies(fmt.Sprintf("b %d", w), of(first)) {
+		t.Errorf("%d values are fetched, and its worker has %q", len(p.wanted), p.told(fmt.Sprintf("b %d", w), of(first)))
+	}
+	p.say(0, 1, &fb.ShapeT{Number: 3, Bundle: -1}, nil)
+	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+	here := p.mint(0, 1)
+	p.say(0, 1, &fb.SubmitT{Task: taskT(here), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, Returns: 1, Deps: 1}, objectBytes(of(first)))
+	if s := p.cores[0].explainTask(p.cores[0].entries[here].task); !strings.Contains(s, "on its way from node n2") {
+		t.Errorf("the one that runs here waits for %s", s)
+	}
+	p.fetched("")
+	if who := fmt.Sprint("a ", p.last[0]); !p.lies(who, of(first)) {
+		t.Errorf("its worker has %q", p.told(who, of(first)))
+	}
+
+	// A task that waits to go there when its argument is lost has that made again first.
+	p.runs(second)
+	base := p.submit(nil, nil)
+	p.runs(base)
+	p.step(0, Place{Agent: 2, Gone: true})
+	last := p.submit([]id.Object{of(base)}, nil)
+	p.cut()
+	p.step(0, Place{Group: groupOfPair, Agent: 2, Node: "n2", Resources: []Amount{{"CPU", 2 * one}}})
+	p.runs(base)
+	p.fetched("")
+	p.result(last, nil, "done")
+	if v := p.told("a 1", of(last)); v != "done" {
+		t.Errorf("the driver is told %q", v)
+	}
+}
+
 // What is lost is made again once somebody wants it, and what it is made of before it; who has it already notices nothing.
 func TestLostValuesAreMadeAgain(t *testing.T) {
 	p := newPair(t)
 	first := p.submit(nil, nil)
 	p.runs(first)
 	second := p.submit([]id.Object{of(first)}, nil)
-	p.fetched("") // home; there it lies still
 	p.runs(second)
 	p.release(0, 1, of(first), 0)
 	if n := len(p.stores[0].views); n > 0 {
@@ -246,5 +289,117 @@ func TestValueThatOutlivesItsDriver(t *testing.T) {
 	p.say(0, home, &fb.GetT{Object: objectT(of(task)), Want: fb.WantValue}, nil)
 	if who := fmt.Sprint("a ", home); !p.lies(who, of(task)) {
 		t.Errorf("the actor gets %q", p.told(who, of(task)))
+	}
+}
+
+// A task that is tried again gives a result once more that was told of and is lost: who waits for it has it, and nobody hears of it twice.
+func TestResultOfATaskThatRunsStill(t *testing.T) {
+	p := newPair(t)
+	task := p.mint(0, 1)
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 2}, []byte("args"))
+	p.seal(1, p.worker(task), of(task), 0)
+	if !p.ready("a 1", of(task)) {
+		t.Fatal("the driver is not told of the first result")
+	}
+	p.cut()
+	p.get(of(task))
+	if v := p.told("a 1", of(task)); v != "" {
+		t.Fatalf("while it runs again the driver is told %q", v)
+	}
+	p.got["a 1"] = nil
+	w := p.worker(task)
+	p.seal(1, w, of(task), 0)
+	p.fetched("")
+	p.say(1, w, &fb.ResultT{Task: taskT(task), Index: 1, Attempt: 0, Flags: uint32(fb.ResultFlagLast)}, []byte("two"))
+	if !p.lies("a 1", of(task)) || len(p.got["a 1"]) != 2 || p.told("a 1", id.Object{Task: task, Index: 1}) != "two" {
+		t.Errorf("the driver is told %v", p.got["a 1"])
+	}
+}
+
+// A reference to what was made at another agent and stayed there keeps it, wherever it is held, and goes with the last one.
+func TestReferencesToWhatStayedAway(t *testing.T) {
+	p := newPair(t)
+	made := p.submit(nil, nil)
+	p.runs(made)
+	holds := p.submit(nil, []id.Object{of(made)})
+	w := p.worker(holds)
+	p.release(0, 1, of(made), 0)
+	p.result(holds, []id.Object{of(made)}, "and back")
+	p.release(1, w, of(made), 1)
+	p.get(of(made))
+	p.fetched("")
+	if !p.lies("a 1", of(made)) {
+		t.Errorf("the driver gets %q", p.told("a 1", of(made)))
+	}
+	p.release(0, 1, of(made), 2)
+	p.release(0, 1, of(holds), 0)
+	p.empty(0)
+	p.empty(1)
+
+	made = p.submit(nil, nil)
+	p.runs(made)
+	holds = p.submit(nil, []id.Object{of(made)})
+	p.release(0, 1, of(made), 0)
+	p.result(holds, nil, "done")
+	p.release(1, p.worker(holds), of(made), 1)
+	p.release(0, 1, of(holds), 0)
+	p.empty(0)
+	p.empty(1)
+}
+
+// What only lineage named at an agent and came from another one is given back; when it is sent anew it is fetched anew.
+func TestArgumentThatComesAgain(t *testing.T) {
+	p := newPair(t)
+	put := p.large()
+	task := p.submit(nil, []id.Object{put})
+	w := p.worker(task)
+	p.say(1, w, &fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1, Group: taskT(groupOfPair), Retries: 1}, nil)
+	child := p.mint(1, w)
+	p.say(1, w, &fb.SubmitT{Task: taskT(child), Parent: taskT(task), Function: numberOf("f"), Job: uint32(p.errand[1]), Shape: 1, Returns: 1, Deps: 1}, objectBytes(put))
+	p.fetched("")
+	p.runs(child)
+	p.release(1, p.worker(child), put, 1)
+	p.release(1, w, put, 1)
+	p.result(task, nil, "done")
+	if p.cores[1].lineage.n != 1 || p.stores[1].views[put] != nil || p.cores[1].lookup(put).state != objectGone {
+		t.Fatal("for the sake of lineage alone the argument is kept")
+	}
+	again := p.submit([]id.Object{put}, nil)
+	p.fetched("")
+	if v := p.worker(again); !p.lies(fmt.Sprintf("b %d", v), put) {
+		t.Errorf("the next task has %q as argument", p.told(fmt.Sprintf("b %d", v), put))
+	}
+}
+
+// A task that waits for room, and whose argument can't be brought meanwhile, fails with that.
+func TestArgumentThatFailsInTheQueue(t *testing.T) {
+	p := newPair(t)
+	made := p.submit(nil, nil)
+	p.runs(made)
+	p.say(0, 1, &fb.ShapeT{Number: 3, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1}, nil)
+	task := p.mint(0, 1)
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, Returns: 1, Deps: 1}, objectBytes(of(made)))
+	p.get(of(made))
+	p.fetched("the store is full")
+	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+	if v := p.told("a 1", of(task)); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "the store is full") {
+		t.Errorf("the driver is told %q", v)
+	}
+}
+
+// An actor that only lineage names ends as if nothing did.
+func TestLineageKeepsNoActor(t *testing.T) {
+	p := newPair(t)
+	actor := p.create(0)
+	task := p.submit(nil, []id.Object{of(actor)})
+	w := p.worker(task)
+	p.runs(task)
+	p.release(1, w, of(actor), 1)
+	p.release(0, 1, of(actor), 0)
+	if lives := p.worker(actor); !p.ended(1, lives) {
+		t.Error("nobody has a handle, and it lives")
+	}
+	if p.cores[0].lineage.n != 1 {
+		t.Error("how the task's value was made is forgotten")
 	}
 }

@@ -369,7 +369,7 @@ func (p *peer) given(j *job1, deps, in uint32, payload []byte, values []*fb.Resu
 
 // inOrder: WORK-5.
 func (p *peer) inOrder(m *fb.CallT) {
-	if p.actor.OutOfOrder || p.actor.Concurrency > 1 || m.Attempt > 0 {
+	if p.actor.OutOfOrder || p.actor.Concurrency > 1 || m.Attempt > 0 || p.h.again(taskOf(m.Task)) {
 		return
 	}
 	who, n := taskOf(m.Task), m.Task.Counter

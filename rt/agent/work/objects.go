@@ -346,7 +346,7 @@ func (c *Core) size(o *object) uint64 {
 // place, the object itself.
 func (c *Core) sendValue(p *process, o *object) {
 	value := o.value
-	if o.placed && p.remote() {
+	if p.remote() && (o.placed || o.state == objectAway) {
 		c.tellOf(p, value)
 		return
 	}

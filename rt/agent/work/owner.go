@@ -234,11 +234,9 @@ func (c *Core) onValue(p *process, f frame) {
 		p.early = p.kind == Host
 	case o == nil || c.home(o) != p || o.state != objectPending:
 		c.strays++ // it came before, or nobody needs it any more
-		switch {
-		case !located:
-		case o != nil && c.home(o) == p:
-			c.lent[o].owed++
-		default:
+		if located && o != nil {
+			c.receive(p, name)
+		} else if located {
 			c.releaseTo(p, name, 1)
 		}
 		return

@@ -89,6 +89,9 @@ func (c *Core) startOne(j *job) bool {
 
 // startClass leases what a class needs, for tasks that nobody works on yet.
 func (c *Core) startClass(cl *class) bool {
+	if c.follow(cl) {
+		return true
+	}
 	// Workers that have a lease take what they can first.
 	if cl.queue.n > 0 && len(cl.leased) > 0 {
 		for i := len(cl.leased) - 1; i >= 0; i-- { // one that has nothing to do leaves the list
@@ -106,7 +109,7 @@ func (c *Core) startClass(cl *class) bool {
 	}
 	g := c.fit(cl)
 	if g == nil || cl.spreads() && c.rather(cl) {
-		if c.sendAway(cl, g != nil) {
+		if c.sendAway(cl, g != nil, 0) {
 			cl.setHungry(false, 0)
 			return true
 		}
@@ -115,6 +118,10 @@ func (c *Core) startClass(cl *class) bool {
 	}
 	cl.setHungry(false, 0)
 	t := cl.queue.head
+	if t.afar && !c.lieWith(t, nil) {
+		c.fetchArgs(t)
+		return true
+	}
 	devices := g.pick(cl.need.gpu)
 	if w := c.idleFor(cl, devices); w != nil {
 		c.lease(w, cl, g, devices)
@@ -253,6 +260,12 @@ func (c *Core) refill(w *worker) {
 	cl := w.class
 	if !w.grant.overdrawn(&cl.need) && (w.fresh || c.hungry == 0 || c.hungry == 1 && cl.hungry) {
 		for t := cl.queue.head; t != nil && t.kind != create && w.flight.n < c.depth(w, t); t = cl.queue.head {
+			if t.afar && !c.lieWith(t, nil) {
+				if !c.follow(cl) {
+					c.fetchArgs(t)
+				}
+				continue
+			}
 			cl.flying++
 			w.fresh = false
 			c.give(t, w)

@@ -390,7 +390,7 @@ func (h *history) settle() {
 func inCircles(c *Core) bool {
 	in := map[*object][]*object{} // what its value contains
 	for _, e := range c.entries {
-		if e.task != nil || e.actor != nil {
+		if e.task != nil || e.actor != nil && e.actor.phase != fb.ActorPhaseDead {
 			return false
 		}
 		for i := range len(e.others()) + 1 {

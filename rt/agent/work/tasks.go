@@ -69,6 +69,7 @@ type task struct {
 	recalled                     bool     // asked back
 	fetching                     *fetch   // a value that it gave at another agent is on its way,
 	behind                       [][]byte // and these frames wait for it
+	afar                         bool     // an argument stayed at another agent, or did when it was looked at last
 	chained                      bool     // it or an ancestor holds what waiting does not free
 
 	parent             *task
@@ -275,6 +276,10 @@ func (c *Core) begin(t *task) {
 	for i := range int(t.deps) {
 		switch o := c.lookup(objectAt(t.args(), i)); o.state {
 		case objectPending, objectAway, objectGone:
+			if o.state == objectAway && t.follows() {
+				t.afar = true // it may go where its argument lies
+				continue
+			}
 			t.missing++
 			c.await(o, waiter{task: t})
 		case objectFailed:
