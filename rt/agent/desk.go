@@ -318,6 +318,8 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 			d.toldName(ctx, e.Payload)
 		case askGroups:
 			d.toldGroups(ctx, e.Payload)
+		case askCount:
+			d.nodeOf(e.Payload)
 		case askFree:
 			d.toldFree(ctx, m, e.Payload)
 		default:
@@ -332,6 +334,9 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	case *fb.RankOutputT:
 		d.toldOutput(m, e.Payload)
 	case *fb.NoticeT:
+		if m.Code == noticeJoined {
+			d.nodeJoined(ctx)
+		}
 		if m.Level >= fb.LevelWarning && m.Group == nil {
 			for _, c := range d.sorted() {
 				if c.kind == fb.AttachKindDriver && !c.client { // else it was told itself

@@ -51,7 +51,7 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 			continue // there is no other node
 		}
 		switch {
-		case d.over != "" || slices.ContainsFunc(d.lent, func(l *lent) bool { return l.class == k.Class && !l.there && !l.gone }):
+		case d.over != "" || slices.ContainsFunc(d.lent, func(l *lent) bool { return l.class == k.Class && l.where == k.Where && !l.there && !l.gone }):
 		case now < due:
 			next = min(next, due)
 		default:
@@ -158,7 +158,7 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 	switch u.Phase {
 	case fb.GroupPhasePending:
 		if u.Explain != "" {
-			d.brings(work.Waits{Class: l.class, Why: u.Explain})
+			d.brings(work.Waits{Class: l.class, Where: l.where, Why: u.Explain})
 		}
 	case fb.GroupPhaseCreated:
 		if l.gone {
@@ -194,10 +194,20 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 		}
 		if u.End != nil && u.End.Cause == "infeasible" {
 			d.lentDue[l.class] = d.l.now() + lentNever
-			d.brings(work.Waits{Class: l.class, Why: u.End.Reason, Never: !l.home})
+			d.brings(work.Waits{Class: l.class, Where: l.where, Why: u.End.Reason, Never: !l.home})
 		}
 	}
 	return true
+}
+
+// noticeJoined is the code of the head's word that a node has joined a cluster that was there.
+const noticeJoined = "NODE_JOINED"
+
+// nodeJoined asks at once for what no node had, or none that was free: the new one may.
+func (d *desk) nodeJoined(ctx context.Context) {
+	clear(d.lentDue)
+	d.stake.again = 0
+	d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askCount, nil)
 }
 
 // takeLent lets nothing more use a lent group. What runs there, if it was taken, may be tried again.

@@ -71,6 +71,11 @@ func TestLentByNobody(t *testing.T) {
 	if next := d.settleLent(t.Context()); next != now+lentNever || len(d.asked()) > 0 {
 		t.Errorf("the next question is due in %v", time.Duration(next-now))
 	}
+	d.toldDesk(t.Context(), ToClient{M: &fb.NoticeT{Level: fb.LevelInfo, Code: "NODE_JOINED"}}, nil)
+	d.settleLent(t.Context())
+	if m := d.asked(); len(m) != 2 || m[0].(*fb.StateQueryT).What != "nodes" || m[1].(*fb.GroupCreateT).Bundles[0].Labels[0].Value != "n9" {
+		t.Errorf("when a node has joined it asks for %v", m)
+	}
 }
 
 // Where the other nodes died, what is to be spread runs at home, and nobody is told that it never can.

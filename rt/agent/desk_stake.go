@@ -53,6 +53,7 @@ const (
 	askFree   = 1
 	askGroups = 2
 	askName   = 3
+	askCount  = 4 // how many nodes there are
 )
 
 const (

@@ -230,22 +230,28 @@ func (c *Core) choose(g *group, r *recalls) *placement.Plan {
 	return nil
 }
 
-// hint has agents give back what they do not use, of leases that a group may not take from them.
+// hint has agents give back what they do not use, of leases that a group may not take from them; its own agent, too, which has them for other tasks.
 func (c *Core) hint(g *group, r *recalls) {
 	if !g.create.Lease {
 		return
 	}
 	after := r.coming.Clone()
-	for _, l := range r.leases {
-		if l.owner != g.owner && !l.stays() {
-			after.Release(l.id, l.incarnation)
+	for _, own := range []bool{false, true} {
+		for _, l := range r.leases {
+			if !l.stays() && (l.owner == g.owner) == own {
+				after.Release(l.id, l.incarnation)
+			}
 		}
-	}
-	goal, _ := placement.Solve(after, g.run.request)
-	for _, l := range r.leases {
-		if goal != nil && l.owner != g.owner && on(l, goal) {
-			c.recall(l, fb.LeaseRecallIdle, g)
+		goal, _ := placement.Solve(after, g.run.request)
+		if goal == nil {
+			continue
 		}
+		for _, l := range r.leases {
+			if on(l, goal) && (own || l.owner != g.owner) {
+				c.recall(l, fb.LeaseRecallIdle, g)
+			}
+		}
+		return
 	}
 }
 

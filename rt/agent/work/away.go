@@ -89,7 +89,10 @@ func (cl *class) mayGo(p *place) bool {
 
 func (cl *class) suits(p *place) bool {
 	if p.open {
-		suits := cl.where == p.where || p.where == "" && (cl.where == spread || cl.where == "node="+p.node)
+		if cl.wish != "" && p.where == cl.wish {
+			return !cl.home
+		}
+		suits := !cl.wishing && cl.where == p.where || p.where == "" && (cl.where == spread || cl.where == "node="+p.node)
 		return cl.group == (id.Task{}) && suits && !cl.home
 	}
 	return p.group == cl.group && (cl.table.Bundle < 0 || cl.table.Bundle == p.bundle)
@@ -124,6 +127,9 @@ func (c *Core) sendAway(cl *class, even bool, only id.Agent) bool {
 	}
 	for _, p := range c.places {
 		if !cl.mayGo(p) || !cl.need.fits(p.total) || even && c.load(p.agent) > here || only != 0 && p.agent != only {
+			continue
+		}
+		if p.open && p.where == "" && c.stays(t, p) {
 			continue
 		}
 		named := !p.open && cl.table.Bundle == p.bundle && (t.kind == create || p.n < aheadMax)
@@ -161,29 +167,6 @@ func (c *Core) sendAway(cl *class, even bool, only id.Agent) bool {
 	}
 	c.giveAway(t, w, best.group, best.bundle)
 	return true
-}
-
-// nearer tells whether a task goes rather to a place than to another one: where more of its arguments came from, and else
-// where less is.
-func (c *Core) nearer(t *task, p, than *place) bool {
-	a, b := 0, 0
-	for i := 0; i < int(t.deps) && i < 64; i++ {
-		if o := c.lookup(objectAt(t.args(), i)); o != nil && o.foreign {
-			switch c.home(o).agent {
-			case p.agent:
-				a++
-			case than.agent:
-				b++
-			}
-		}
-	}
-	if a != b {
-		return a > b
-	}
-	if t.class.spreads() {
-		return c.load(p.agent) < c.load(than.agent)
-	}
-	return p.n < than.n
 }
 
 // hostOf gives the host that a place's agent is to a job. The first time it has an errand opened.

@@ -53,7 +53,7 @@
 // that they lie here, and has them fetched into its own Store (fetch.go).
 //
 // Limits. Values inside frames are counted by nobody: the connections' bounds keep them small. Code that a job defines is kept while the job is, and not
-// counted. A label of a shape is not looked at. Names of actors are known to this node's processes, and to
+// counted. Names of actors are known to this node's processes, and to
 // those of its jobs elsewhere. Results that
 // contain one another in a circle are never freed.
 package work

@@ -108,6 +108,9 @@ func (c *Core) explainClass(t *task) string {
 	if cl.starting > ahead {
 		return "its worker, which starts" + behind
 	}
+	if cl.wishing {
+		return fmt.Sprintf("a place where it would %s, for a second at most%s", strings.Replace(cl.wish, "rather ", "rather be, ", 1), behind)
+	}
 	var why []string
 	for _, g := range c.grants {
 		if !cl.mayUse(g) {

@@ -298,7 +298,10 @@ func (c *Core) removed(t *task) {
 // onGrants tells whether a class may use a grant.
 func (cl *class) mayUse(g *grant) bool {
 	if g.open {
-		return cl.group == (id.Task{}) && cl.where == g.where && !cl.home
+		return cl.group == (id.Task{}) && !cl.home && (cl.where == g.where && !cl.wishing || cl.wish != "" && cl.wish == g.where)
+	}
+	if cl.wishing {
+		return false
 	}
 	if cl.where != "" && !cl.spreads() && g.group == (id.Task{}) {
 		return false

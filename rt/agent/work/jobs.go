@@ -70,6 +70,10 @@ type class struct {
 	over       bool   // the group has ended
 	where      string // its tasks are to run, "": anywhere
 	home       bool   // on this node
+	wish       string // where they would rather be,
+	wishShape  *fb.ShapeT
+	wishFrom   int64  // when they began to wait for that
+	wishing    bool   // they do
 	spreadFrom int64  // when what is to be spread began to wait for places on other nodes
 	nowhere    string // why there is nothing for it, as the head says
 	need       demand
@@ -266,6 +270,7 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 		}
 		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, unsaid: where, group: taskOf(table.Group)}
 		cl.where, cl.home = c.placeOf(&table)
+		cl.wish, cl.wishShape = wishOf(&table, cl.where)
 		if where.spread {
 			cl.where = anyNode
 		}

@@ -107,8 +107,9 @@ func (c *Core) startClass(cl *class) bool {
 		cl.setHungry(false, 0)
 		return false
 	}
+	cl.wishing = c.wishes(cl)
 	g := c.fit(cl)
-	if g == nil || cl.spreads() && c.rather(cl) {
+	if g == nil || cl.spreads() && c.rather(cl) || g.where != cl.wish && c.wished(cl) {
 		if c.sendAway(cl, g != nil, 0) {
 			cl.setHungry(false, 0)
 			return true
@@ -184,14 +185,20 @@ func (c *Core) soon(cl *class) bool {
 	return false
 }
 
-// fit finds a grant with room for one more lease of a class.
-func (c *Core) fit(cl *class) *grant {
+// fit finds a grant with room for one more lease of a class, where it wishes to be before others.
+func (c *Core) fit(cl *class) (fits *grant) {
 	for _, g := range c.grants {
-		if cl.mayUse(g) && !g.back && g.lacks(&cl.need) < 0 && c.before(cl, g) == nil {
+		if !cl.mayUse(g) || g.back || g.lacks(&cl.need) >= 0 || c.before(cl, g) != nil {
+			continue
+		}
+		if cl.wish == "" || cl.wish == g.where {
 			return g
 		}
+		if fits == nil {
+			fits = g
+		}
 	}
-	return nil
+	return fits
 }
 
 // before gives the class for which what is free of a grant is kept: one that has waited for long, needs

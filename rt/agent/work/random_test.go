@@ -467,6 +467,12 @@ func (h *history) quiesce(what string) {
 			}
 			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })
 			h.step(s, Tick{})
+			for _, k := range slices.Clone(s.core.Wants().Away) {
+				if strings.HasPrefix(k.Where, "rather ") { // what no node has
+					h.step(s, Waits{Class: k.Class, Where: k.Where, Why: "no node has it", Never: true})
+					moved = true
+				}
+			}
 		}
 		if !moved {
 			return

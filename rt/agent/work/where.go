@@ -24,6 +24,7 @@ type Lack struct {
 // tasks which may run nowhere else fail.
 type Waits struct {
 	Class uint32
+	Where string // as Lack says
 	Why   string
 	Never bool
 }
@@ -141,6 +142,10 @@ func (c *Core) lacks(out []Lack) []Lack {
 			if cl.group != (id.Task{}) || cl.queue.n == 0 || !cl.hungry || cl.home || cl.queue.head.owner.kind == Owner && cl.where == "" {
 				continue
 			}
+			if cl.wishing {
+				out = append(out, Lack{Class: cl.number, Where: cl.wish, Shape: cl.wishShape, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
+				continue
+			}
 			out = append(out, Lack{Class: cl.number, Where: cl.where, Shape: cl.table, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
 		}
 	}
@@ -167,6 +172,12 @@ func (c *Core) onWaits(ev Waits) {
 	for _, j := range slices.Clone(c.jobs) {
 		for _, cl := range slices.Clone(j.active) {
 			if cl.number != ev.Class {
+				continue
+			}
+			if ev.Where != "" && ev.Where == cl.wish {
+				if ev.Never {
+					c.unwish(cl)
+				}
 				continue
 			}
 			first := cl.nowhere == ""

@@ -200,3 +200,47 @@ func TestActorsThatAreSpread(t *testing.T) {
 		t.Errorf("four actors are %s", got)
 	}
 }
+
+// Labels that are only wished for: what was lent where they are is used first; without any tasks wait for a second, or not at all if no node has them.
+func TestTasksThatWishForLabels(t *testing.T) {
+	p, _ := newNodes(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", 3 * one}}})
+	labels := []*fb.LabelT{{Key: "?disk", Value: "ssd"}}
+	first := p.shaped(&fb.ShapeT{Number: 3, Labels: labels})
+	away := p.cores[0].Wants().Away
+	if len(away) != 1 || away[0].Where != "rather disk=ssd" || away[0].Shape.Labels[0].Key != "disk" || len(p.cores[0].Wants().Hungry) > 0 {
+		t.Fatalf("at first it wants %+v", away)
+	}
+	if why := p.at(first); !strings.Contains(why, "a place where it would rather be, disk=ssd") {
+		t.Errorf("it waits for %s", why)
+	}
+	lent := id.Task{Agent: 1, Process: 2, Counter: 6}
+	p.step(1, Grant{Group: lent, Resources: []Amount{{"CPU", one}}})
+	p.step(0, Place{Group: lent, Agent: 2, Node: "n2", Resources: []Amount{{"CPU", one}}, Open: true, Where: "rather disk=ssd"})
+	if at := p.at(first); at != "there" {
+		t.Errorf("with a place that has it, it is %s", at)
+	}
+	second := p.shaped(&fb.ShapeT{Number: 3, Labels: labels})
+	p.now += wishWait
+	p.step(0, Tick{})
+	if at := p.at(second); at != "here" {
+		t.Errorf("after a second without room there, another one is %s", at)
+	}
+	p.result(first, nil, "done")
+	if at := p.at(p.shaped(&fb.ShapeT{Number: 3, Labels: labels})); at != "there" {
+		t.Errorf("with room there again, the next is %s", at)
+	}
+	other := []*fb.LabelT{{Key: "?disk", Value: "tape"}}
+	never := p.shaped(&fb.ShapeT{Number: 4, Labels: other, Name: "never"})
+	for _, k := range p.cores[0].Wants().Away {
+		p.step(0, Waits{Class: k.Class, Where: k.Where, Why: "no node has it", Never: true})
+	}
+	if at := p.at(never); at != "here" {
+		t.Errorf("of what no node has: %s", at)
+	}
+	plain := &fb.ShapeT{Number: 5, Name: "plain"}
+	p.shaped(plain)
+	if at := p.at(p.shaped(plain)); at == "there" && len(p.cores[0].places) < 2 {
+		t.Errorf("what was lent for a wish is used by others")
+	}
+}
