@@ -121,6 +121,9 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 			c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole}) // a group, for all that is known here
 			return
 		}
+		if c.askHost(p, m.Id, f.corr, e) {
+			return // what it waits for there
+		}
 		r.Explain = &e
 	default:
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})

@@ -268,13 +268,14 @@ func (c *Core) unused(h *host) bool {
 // question is one that another agent answers.
 type question struct {
 	asker
-	number uint64
-	to     *process
+	number  uint64
+	to      *process
+	explain *jsonExplain // what is known here of what it asks for
 }
 
 func (c *Core) askProcess(to *process, k asker) {
 	c.questions++
-	c.asked = append(c.asked, question{k, c.questions, to})
+	c.asked = append(c.asked, question{asker: k, number: c.questions, to: to})
 	c.table(to, &fb.StateQueryT{What: k.what, Id: k.ref}, c.questions, nil)
 }
 
@@ -287,6 +288,10 @@ func (c *Core) onReply(p *process, m *fb.StateReplyT, f frame) {
 	}
 	q := c.asked[i]
 	c.asked = slices.Delete(c.asked, i, i+1)
+	if q.explain != nil {
+		c.explained(q, m.Error, f.payload)
+		return
+	}
 	if q.of == nil {
 		c.rivalSays(q.actor, m.Error == "")
 		return
@@ -336,9 +341,12 @@ func (c *Core) forgetQuestions(p *process, why string) {
 	})
 	c.finding = slices.DeleteFunc(c.finding, func(f finding) bool { return f.of == p })
 	for _, q := range lost {
-		if q.of == nil {
+		switch {
+		case q.explain != nil:
+			c.explained(q, "it is gone: "+why, nil)
+		case q.of == nil:
 			c.rivalSays(q.actor, false) // the head will say
-		} else {
+		default:
 			c.noActor(q.asker, "node "+p.node+", which would know, is gone: "+why)
 		}
 	}

@@ -62,11 +62,15 @@ func (c *Core) ownerFrame(p *process, f frame) {
 	c.settleLent(p)
 }
 
-// agentAsks answers another agent that looks for an actor of this one's.
+// agentAsks answers another agent that looks for an actor of this one's, or has what runs here explained.
 func (c *Core) agentAsks(p *process, f frame) {
 	if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
-		if q := m.(*fb.StateQueryT); q.What == "actor" || q.What == "named" {
+		switch q := m.(*fb.StateQueryT); q.What {
+		case "actor", "named":
 			c.onQuery(p, q, f)
+		case "explain":
+			e, err := c.explain(q.Id)
+			c.reply(p, f.corr, jsonReply{Explain: &e}, err)
 		}
 	}
 }

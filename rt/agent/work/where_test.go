@@ -244,3 +244,41 @@ func TestTasksThatWishForLabels(t *testing.T) {
 		t.Errorf("what was lent for a wish is used by others")
 	}
 }
+
+// Of a task that another node has explain says what it waits for there; when that node is gone, what is known here.
+func TestExplainAtAnotherNode(t *testing.T) {
+	p := newPair(t)
+	var tasks []id.Task
+	for range 3 {
+		tasks = append(tasks, p.submit(nil, nil))
+	}
+	explain := func(task id.Task) string {
+		t.Helper()
+		n := len(p.got["a 1"])
+		p.say(0, 1, &fb.StateQueryT{What: "explain", Id: task.String()}, nil)
+		if len(p.got["a 1"]) != n+1 || p.got["a 1"][n].kind != fb.FrameTypeStateReply {
+			t.Fatalf("%d frames answer", len(p.got["a 1"])-n)
+		}
+		return string(p.got["a 1"][n].payload)
+	}
+	if s := explain(tasks[0]); !strings.Contains(s, "node n2 has it, where it waits for nothing: it runs in process") {
+		t.Errorf("of one that runs there: %s", s)
+	}
+	if s := explain(tasks[2]); !strings.Contains(s, "node n2 has it, where it waits for 1 CPU: 0 of 2 CPU are free, held by f (") {
+		t.Errorf("of one that waits there: %s", s)
+	}
+	n := len(p.got["a 1"])
+	busy := p.busy
+	p.busy = true // what is said to n2 does not come
+	p.say(0, 1, &fb.StateQueryT{What: "explain", Id: tasks[2].String()}, nil)
+	p.queue[0]()
+	p.queue, p.busy = nil, busy
+	p.cutOff("it died")
+	answers := ""
+	for _, f := range p.got["a 1"][n:] {
+		answers += string(f.payload)
+	}
+	if !strings.Contains(answers, "does not say what it waits for there: it is gone: it died") || len(p.cores[0].asked) > 0 {
+		t.Errorf("of a node that died: %s", answers)
+	}
+}
