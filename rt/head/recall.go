@@ -22,7 +22,8 @@ const (
 	leaseLife   = int64(200 * time.Millisecond) // so long a lease lives at least when one who has none waits
 	leaseLarge  = int64(time.Second)            // one that needs more than a lease has gets several after so long, whoever has more
 	leaseSlow   = int64(2 * time.Second)        // one that was recalled so long ago is not counted on, where others do as well
-	recallEvery = int64(10 * time.Millisecond)  // it is looked at most so often what is to be recalled
+	recallEvery = int64(10 * time.Millisecond)  // it is looked at most so often what is to be recalled,
+	recallNode  = int64(100 * time.Microsecond) // and for each node so much less often: a plan costs more
 	maxRecalls  = 16                            // for so many groups at a time
 )
 
@@ -50,7 +51,7 @@ func (c *Core) settleRecalls() {
 	if !c.recallDue {
 		return
 	}
-	if next := c.recalledAt + recallEvery; c.now < next {
+	if next := c.recalledAt + recallEvery + recallNode*int64(len(c.state.nodes)); c.now < next {
 		c.recallBy(next)
 		return
 	}
@@ -177,8 +178,9 @@ func (c *Core) recallFor(g *group, r *recalls) {
 		c.claims = append(c.claims, claim{g, plan})
 	}
 	g.run.comes = g.run.comes[:0]
+	need := needs(plan)
 	for _, l := range r.leases {
-		if l.run.recall == fb.LeaseRecallNow && !l.stays() && on(l, plan) {
+		if l.run.recall == fb.LeaseRecallNow && !l.stays() && on(l, need) {
 			g.run.comes = append(g.run.comes, l.id)
 		}
 	}
@@ -206,16 +208,18 @@ func (c *Core) choose(g *group, r *recalls) *placement.Plan {
 		if goal == nil {
 			continue
 		}
+		need := needs(goal)
 		try, shares := r.coming.Clone(), r.shares.clone()
 		var chosen []*group
+		taken := map[id.Task]bool{}
 		for _, exact := range []bool{true, false} { // then all on these nodes, where parts of devices lie in one another's way
 			for _, l := range list {
-				if slices.Contains(chosen, l) || !on(l, goal) || exact && !short(try, goal, l) || l.run.recall != fb.LeaseRecallNow && !c.mayTake(g, l, &shares, r) {
+				if taken[l.id] || !on(l, need) || exact && !short(try, need, l) || l.run.recall != fb.LeaseRecallNow && !c.mayTake(g, l, &shares, r) {
 					continue
 				}
 				try.Release(l.id, l.incarnation)
 				shares.add(l.owner, l.has(), -1)
-				chosen = append(chosen, l)
+				chosen, taken[l.id] = append(chosen, l), true
 			}
 			if plan, _ := placement.Solve(try, g.run.request); plan != nil {
 				r.coming, r.shares = try, shares
@@ -246,8 +250,9 @@ func (c *Core) hint(g *group, r *recalls) {
 		if goal == nil {
 			continue
 		}
+		need := needs(goal)
 		for _, l := range r.leases {
-			if on(l, goal) && (own || l.owner != g.owner) {
+			if short(r.coming, need, l) && (own || l.owner != g.owner) {
 				c.recall(l, fb.LeaseRecallIdle, g)
 			}
 		}
@@ -284,29 +289,38 @@ func (r *recalls) aged(now, at int64) bool {
 	return now >= at
 }
 
-// on tells whether a lease has something of a node of a plan.
-func on(l *group, plan *placement.Plan) bool {
-	return slices.ContainsFunc(l.places, func(p *place) bool {
-		return !p.lost && slices.ContainsFunc(plan.Places, func(q placement.Place) bool { return q.Node == int(p.node) })
-	})
+// needs is what a plan takes of each of its nodes.
+func needs(plan *placement.Plan) map[int]placement.Resources {
+	out := make(map[int]placement.Resources, len(plan.Places))
+	for i := range plan.Places {
+		p := &plan.Places[i]
+		sum := out[p.Node]
+		for _, r := range p.Resources {
+			sum = sum.With(r.Name, sum.Get(r.Name)+r.Amount)
+		}
+		out[p.Node] = sum
+	}
+	return out
+}
+
+// on tells whether a lease has, of a node of a plan, something that the plan needs there.
+func on(l *group, plan map[int]placement.Resources) bool {
+	return short(nil, plan, l)
 }
 
 // short tells whether one of a lease's nodes has too little free for its share of a plan, of something that the lease has.
-func short(v *placement.View, plan *placement.Plan, l *group) bool {
+func short(v *placement.View, plan map[int]placement.Resources, l *group) bool {
 	for _, p := range l.places {
-		n := v.Node(int(p.node))
-		if p.lost || n == nil {
+		if p.lost {
 			continue
 		}
 		for _, b := range p.bundles {
 			for _, r := range b.Resources {
-				need := placement.Amount(0)
-				for i := range plan.Places {
-					if plan.Places[i].Node == int(p.node) {
-						need += plan.Places[i].Resources.Get(r.Name)
-					}
+				free := placement.Amount(0)
+				if v != nil && v.Node(int(p.node)) != nil {
+					free = v.Node(int(p.node)).Free.Get(r.Name)
 				}
-				if need > n.Free.Get(r.Name) {
+				if plan[int(p.node)].Get(r.Name) > free {
 					return true
 				}
 			}

@@ -47,7 +47,7 @@ type lenders struct {
 func newLenders(t *testing.T, cpus ...int) *lenders {
 	l := &lenders{world: newWorld(t, Config{}), next: 1000}
 	for i, n := range cpus {
-		a := l.join(fmt.Sprint("n", i+1), fmt.Sprint("CPU=", n), 0)
+		a := l.join(fmt.Sprint("n", i+1), fmt.Sprint("memory=1000,CPU=", n), 0)
 		l.list = append(l.list, &lender{w: l, a: a, length: 50 * ms})
 	}
 	l.settle()
@@ -199,6 +199,22 @@ func TestAGroupTakesLeases(t *testing.T) {
 	l.pass(1000 * ms)
 	if len(l.list[0].have)+len(l.list[1].have) != 1 {
 		t.Errorf("of the CPU that is left they have %s", l.has())
+	}
+}
+
+// Who waits for CPUs has nobody give back anything else.
+func TestLeasesOfSomethingElse(t *testing.T) {
+	l := newLenders(t, 2, 2)
+	other := l.ask(l.list[1].a, 1, 1, "memory=1", plainGroup(func(q *fb.GroupCreateT) { q.Lease = true }))
+	if other.phase == fb.GroupPhaseEnded { // these nodes have none
+		t.Fatal(other.end.Reason)
+	}
+	l.list[0].tasks, l.list[1].tasks = 1_000_000, 1_000_000
+	l.pass(1000 * ms)
+	l.ask(l.list[0].a, 2, 4, "CPU=1", plainGroup(nil))
+	l.pass(200 * ms)
+	if other.run.recall != fb.LeaseRecallNone {
+		t.Errorf("a lease of memory was recalled: %v", other.run.recall)
 	}
 }
 
