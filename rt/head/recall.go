@@ -51,6 +51,10 @@ func (c *Core) settleRecalls() {
 	if !c.recallDue {
 		return
 	}
+	if !slices.ContainsFunc(c.state.groups, (*group).leased) {
+		c.recallDue, c.claims = false, c.claims[:0]
+		return
+	}
 	if next := c.recalledAt + recallEvery + recallNode*int64(len(c.state.nodes)); c.now < next {
 		c.recallBy(next)
 		return
@@ -62,9 +66,6 @@ func (c *Core) settleRecalls() {
 		if g.leased() {
 			r.leases = append(r.leases, g)
 		}
-	}
-	if len(r.leases) == 0 {
-		return
 	}
 	waiting := c.waiting()
 	if len(waiting) == 0 {
