@@ -1,6 +1,8 @@
 package work
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -34,4 +36,16 @@ func TestLargeArgumentsStay(t *testing.T) {
 	if at := p.at(large); at != "there" {
 		t.Errorf("after 6 ms it waits for %s", at)
 	}
+}
+
+// unwish lets an agent look at its clock, and says as the head would that no node has what its tasks wish for.
+func (h *history) unwish(s *site) (some bool) {
+	h.step(s, Tick{})
+	for _, k := range slices.Clone(s.core.Wants().Away) {
+		if strings.HasPrefix(k.Where, "rather ") {
+			h.step(s, Waits{Class: k.Class, Where: k.Where, Why: "no node has it", Never: true})
+			some = true
+		}
+	}
+	return some
 }

@@ -466,13 +466,7 @@ func (h *history) quiesce(what string) {
 				moved = true
 			}
 			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })
-			h.step(s, Tick{})
-			for _, k := range slices.Clone(s.core.Wants().Away) {
-				if strings.HasPrefix(k.Where, "rather ") { // what no node has
-					h.step(s, Waits{Class: k.Class, Where: k.Where, Why: "no node has it", Never: true})
-					moved = true
-				}
-			}
+			moved = h.unwish(s) || moved
 		}
 		if !moved {
 			return
