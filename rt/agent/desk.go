@@ -363,7 +363,8 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 	if n := d.nodeOf(payload); n != nil {
 		d.node, d.stake.total = n.Name, n.Total
 	}
-	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster, Lineage: lineageBudget(&d.l.core.cfg)}
+	cfg := work.Config{Agent: id.Agent(d.agent), Node: d.node, Cluster: d.l.core.cfg.Cluster, Lineage: lineageBudget(&d.l.core.cfg), Jobs: jobsDir(&d.l.core.cfg, d.agent)}
+	d.tidyDirs()
 	if budget := storeBudget(&d.l.core.cfg); budget > 0 && !d.storeless {
 		d.store = newDeskStore(d, budget)
 		cfg.Store = d.store

@@ -107,11 +107,15 @@ func (d *desk) errandSays(ctx context.Context, ev FromPeer) {
 			d.errandOver(ctx, e, m.Reason)
 		}
 	case *fb.PullT:
-		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
+		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil && m.Package != "" {
+			d.packagePulled(ctx, e, m)
+		} else if e != nil {
 			d.pulled(ctx, e, m)
 		}
 	case *fb.PartT:
-		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
+		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil && m.Package != "" {
+			d.packageCame(ctx, e, m, ev.Payload)
+		} else if e != nil {
 			d.partCame(e, m, ev.Payload)
 		}
 	}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/env"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -29,6 +32,9 @@ type job struct {
 	errand   *errand     // its driver is another agent's
 	left     []*workConn // workers that are gone and made groups, which end with the driver
 	template *template
+	dir      string  // of its packages; "": it can have none
+	packs    []*pack // that its workers want, or wanted
+	busy     int     // goroutines at work on those
 }
 
 // jobConfig is what a driver says of its job, as JSON in Attach.
@@ -40,7 +46,6 @@ type jobConfig struct {
 	Cwd        string            `json:"cwd"`
 	Env        map[string]string `json:"env"`
 	Namespace  string            `json:"namespace"`
-	RuntimeEnv json.RawMessage   `json:"runtime_env"`
 	SysPath    []string          `json:"sys_path"`
 	Preload    []string          `json:"preload"` // modules that workers are better born with
 }
@@ -86,11 +91,14 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 		return nil, why
 	}
 	j := &job{number: number, name: name, config: config, language: language, text: text, errand: of, drivers: 1}
-	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "runtime_env": config.RuntimeEnv, "sys_path": config.SysPath})
+	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "sys_path": config.SysPath})
 	if err != nil {
 		return nil, "its job_config can't be passed on: " + err.Error()
 	}
 	j.worker = string(own)
+	if jobs := jobsDir(&d.l.core.cfg, d.agent); jobs != "" {
+		j.dir = filepath.Join(jobs, fmt.Sprint(number))
+	}
 	d.jobs = append(d.jobs, j)
 	if j.cannot(language) == "" { // warm before the first task comes
 		d.templateFor(ctx, j)
@@ -119,36 +127,39 @@ func (d *desk) jobOf(number uint32) *job {
 // tidyJobs ends what is left of jobs that are over.
 func (d *desk) tidyJobs(ctx context.Context) {
 	d.jobs = slices.DeleteFunc(d.jobs, func(j *job) bool {
-		over := j.drivers == 0 && j.hired == 0 && !d.core.Has(j.number)
+		over := j.drivers == 0 && j.hired == 0 && j.busy == 0 && !d.core.Has(j.number)
 		if over && j.template != nil {
 			d.endTemplate(ctx, j.template, "its driver ended")
+		}
+		if over && j.dir != "" {
+			d.l.goes(func() { _ = os.RemoveAll(j.dir) }) // the end of the node removes what remains
 		}
 		return over
 	})
 }
 
 // fork is the environment of a worker beside that of its template, or why it can't be made.
-func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
-	env := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("MANIPLE_WORKER=%d", n.Key)}
-	var wanted struct {
-		Vars map[string]string `json:"env_vars"`
+func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, env.Environment, string) {
+	vars := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("MANIPLE_WORKER=%d", n.Key)}
+	wanted, err := env.Parse(n.Environment)
+	if err != nil {
+		return nil, wanted, err.Error()
 	}
 	if n.Environment != "" {
-		dec := json.NewDecoder(strings.NewReader(n.Environment))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&wanted); err != nil {
-			return nil, fmt.Sprintf("its runtime_env can't be made: %v; env_vars is all that there is yet: install what is needed where the driver runs", err)
+		vars = append(vars, "MANIPLE_RUNTIME_ENV="+n.Environment) // what it starts has it, too
+		if len(wanted.Packages()) > 0 {
+			vars = append(vars, "MANIPLE_PACKAGES="+j.dir)
 		}
-		env = append(env, "MANIPLE_RUNTIME_ENV="+n.Environment) // what it starts has it, too
+		wanted.Expand(j.config.Env)
 		for name, value := range wanted.Vars {
-			env = append(env, name+"="+value)
+			vars = append(vars, name+"="+value)
 		}
-		slices.Sort(env[2:])
+		slices.Sort(vars[2:])
 	}
 	for _, name := range j.threads() {
 		_, driver := j.config.Env[name]
 		if _, task := wanted.Vars[name]; !driver && !task {
-			env = append(env, fmt.Sprintf("%s=%d", name, n.Threads))
+			vars = append(vars, fmt.Sprintf("%s=%d", name, n.Threads))
 		}
 	}
 	if len(devices) > 0 { // exactly one mask, or they hide from each other
@@ -156,9 +167,9 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, string) {
 		if devices[0].Kind == "amd" {
 			mask = "ROCR_VISIBLE_DEVICES"
 		}
-		env = append(env, mask+"="+strings.Join(n.Devices, ","))
+		vars = append(vars, mask+"="+strings.Join(n.Devices, ","))
 	}
-	return env, ""
+	return vars, wanted, ""
 }
 
 // toldOutput passes what a template and its workers print to the driver.

@@ -37,12 +37,12 @@ func TestLanguages(t *testing.T) {
 	if j.cannot("go") != "" || !strings.Contains(j.cannot("python"), "python") || (&job{}).cannot("") == "" {
 		t.Error("workers of another language, or of none")
 	}
-	vars, why := j.fork(&work.Need{Key: 1, Threads: 3}, nil)
+	vars, _, why := j.fork(&work.Need{Key: 1, Threads: 3}, nil)
 	if why != "" || !slices.Contains(vars, "GOMAXPROCS=3") || !slices.Contains(vars, "OMP_NUM_THREADS=3") {
 		t.Errorf("%q, %s", vars, why)
 	}
 	j.config.Env = map[string]string{"GOMAXPROCS": "1"}
-	if vars, _ := j.fork(&work.Need{Key: 1, Threads: 3}, nil); slices.ContainsFunc(vars, func(v string) bool { return strings.HasPrefix(v, "GOMAXPROCS=") }) {
+	if vars, _, _ := j.fork(&work.Need{Key: 1, Threads: 3}, nil); slices.ContainsFunc(vars, func(v string) bool { return strings.HasPrefix(v, "GOMAXPROCS=") }) {
 		t.Errorf("over the driver's: %q", vars)
 	}
 }

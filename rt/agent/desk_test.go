@@ -232,7 +232,7 @@ func TestThreadsOfAWorker(t *testing.T) {
 		{map[string]string{"OMP_NUM_THREADS": "5"}, `{"env_vars":{"OMP_NUM_THREADS":"10"}}`, `MANIPLE_RUNTIME_ENV={"env_vars":{"OMP_NUM_THREADS":"10"}} OMP_NUM_THREADS=10`},
 	} {
 		j := &job{config: jobConfig{Env: c.driver}}
-		env, why := j.fork(&work.Need{Threads: 2, Environment: c.environment}, nil)
+		env, _, why := j.fork(&work.Need{Threads: 2, Environment: c.environment}, nil)
 		if got := strings.Join(env[2:], " "); why != "" || got != c.want {
 			t.Errorf("%v, %s: %q %s, want %q", c.driver, c.environment, got, why, c.want)
 		}

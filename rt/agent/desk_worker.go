@@ -44,6 +44,8 @@ type hired struct {
 	closed   int64            // since when its connection is; 0: it is not
 	killed   string           // it is to end, and why
 	forked   int64            // when its template was told of it; 0: it was not
+	setup    *workerSetup     // nil: its environment is there
+	final    bool             // it can't be made, and neither can another one like it
 }
 
 const (
@@ -212,7 +214,7 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 		d.brings(work.WorkerFailed{Key: n.Key, Why: why, Final: true})
 		return
 	}
-	env, why := j.fork(n, d.l.core.cfg.Devices)
+	vars, wanted, why := j.fork(n, d.l.core.cfg.Devices)
 	if why != "" {
 		d.brings(work.WorkerFailed{Key: n.Key, Why: why, Final: true})
 		return
@@ -220,18 +222,16 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 	h := &hired{key: n.Key, job: j, template: d.templateFor(ctx, j)}
 	d.hired[n.Key] = h
 	j.hired++
-	f := &fb.ForkT{Key: n.Key, Env: env}
-	if by := h.template.forks(); by != nil {
-		h.forked = d.l.now()
-		d.send(by, f, 0, nil)
-	} else {
-		h.template.queue = append(h.template.queue, f)
-	}
+	d.setup(ctx, h, &fb.ForkT{Key: n.Key, Env: vars}, &wanted)
 }
 
 // kill ends a worker at once. One that is not forked yet is when it is.
 func (d *desk) kill(h *hired, why string) {
 	h.killed = why
+	if h.setup != nil {
+		d.noSetup(h, why)
+		return
+	}
 	if t := h.template; h.pid == 0 {
 		if i := slices.IndexFunc(t.queue, func(f *fb.ForkT) bool { return f.Key == h.key }); i >= 0 {
 			t.queue = slices.Delete(t.queue, i, i+1)
@@ -269,7 +269,7 @@ func (d *desk) workerOver(h *hired) {
 		d.storeDied(h.conn.process)
 		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
 	} else {
-		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && h.template.final})
+		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && (h.final || h.template.final)})
 	}
 }
 
@@ -315,7 +315,7 @@ func (d *desk) settleWorkers() int64 {
 		}
 		return true
 	})
-	return min(next, d.settleLate(now))
+	return min(next, d.settleLate(now), d.settleSetups(now))
 }
 
 // settleLate tells drivers of templates that do not come, and ends workers that do not attach.

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any, Dict, Iterator, List, Optional
 
-from maniple import _local, _options
+from maniple import _local, runtime_env as _runtime_env
 from maniple._core import dial, session as _session
 from maniple._core.session import Session
 
@@ -87,7 +87,7 @@ def init(
         raise RuntimeError("local_mode is not there: use a debugger in the function, or call the plain function")
     if namespace is not None and not (isinstance(namespace, str) and namespace):
         raise ValueError(f"a namespace is a text that is not empty, not {namespace!r}")
-    problem = _options.check_environment(runtime_env)
+    problem = _runtime_env.check(runtime_env)
     if problem:
         raise ValueError(problem)
     if object_store_memory is not None and not (isinstance(object_store_memory, int) and object_store_memory > 0):
@@ -126,8 +126,6 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
     if kind == dial.DRIVER:  # what the agent starts workers with
         config["executable"], config["env"] = sys.executable, dict(os.environ)
         config["preload"] = [name for name in _SLOW if name in sys.modules]
-    if runtime_env:
-        config["runtime_env"] = runtime_env
     if job:
         config["job"] = job
     fields = {
@@ -141,9 +139,14 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
         sock.close()
         raise
     session = Session(sock, attached, kind, path)
-    session.namespace, session.runtime_env = namespace, runtime_env
+    session.namespace = namespace
     session.job = session.job or job
     session.start()
+    try:
+        session.runtime_env = session.environment(runtime_env)
+    except BaseException:
+        session.close()
+        raise
     _session.set_current(session)
     return session
 
@@ -163,7 +166,7 @@ def connect_first() -> Session:
             if parent is None:
                 init()
             else:
-                attach(parent[0], dial.CLIENT, parent[2], None, parent[1])
+                attach(parent[0], dial.CLIENT, parent[2], parent[3], parent[1])
             session = _session.attached()
         assert session is not None
         return session

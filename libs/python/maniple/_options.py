@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, Dict, Optional
 
+from maniple import runtime_env
 from maniple._core import wire
 
 UNIT = 10_000  # amounts of resources are in ten-thousandths
@@ -90,17 +91,6 @@ def _retry(value: Any) -> Optional[str]:
     return "retry_exceptions must be a bool or a list of exception types"
 
 
-def check_environment(value: Optional[Dict[str, Any]]) -> Optional[str]:
-    """What is wrong with a runtime_env."""
-    for key in value or {}:
-        if key != "env_vars":
-            return f"runtime_env has no {key!r} here: env_vars is all that there is yet; install what is needed where the driver runs, and start the driver from there"
-    env_vars = (value or {}).get("env_vars") or {}
-    if not isinstance(env_vars, dict) or not all(isinstance(x, str) for item in env_vars.items() for x in item):
-        return f"env_vars of a runtime_env is a dict of texts, not {env_vars!r}"
-    return None
-
-
 _NONE = type(None)
 _COMMON = {
     "label_selector": Option((dict, _NONE), _selector),
@@ -115,7 +105,7 @@ _COMMON = {
     "placement_group_bundle_index": Option(int, default=-1),
     "placement_group_capture_child_tasks": Option((bool, _NONE)),
     "resources": Option((dict, _NONE), _resources),
-    "runtime_env": Option((dict, _NONE), check_environment),
+    "runtime_env": Option((dict, _NONE), runtime_env.check),
     "scheduling_strategy": Option(None, _strategy),
     "enable_task_events": Option(bool, default=True),
     "_labels": Option((dict, _NONE)),
@@ -201,8 +191,8 @@ def resources_of(options: Dict[str, Any], cpus: Optional[float]) -> Dict[str, in
     return {name: int(round(value * UNIT)) for name, value in sorted(amounts.items())}
 
 
-def shape_of(options: Dict[str, Any], cpus: Optional[float], job_env: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-    """The fields of a Shape for checked options. job_env: the job's runtime_env, which env_vars are added to."""
+def shape_of(options: Dict[str, Any], cpus: Optional[float], env: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The fields of a Shape for checked options. env: the runtime_env, settled."""
     from maniple.util.scheduling_strategies import strategy_fields
 
     resources = resources_of(options, cpus)
@@ -214,7 +204,6 @@ def shape_of(options: Dict[str, Any], cpus: Optional[float], job_env: Optional[D
         "bundle": -1,
         "name": options.get("name") or "",
     }
-    env = environment_of(job_env, options.get("runtime_env"))
     if env:
         shape["environment"] = json.dumps(env, sort_keys=True)
     strategy = options.get("scheduling_strategy")

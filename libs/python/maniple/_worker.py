@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any, Dict, List, Optional
 
 
+from maniple import _packages
 from maniple._core import dial, failures, frames, session as _session, values, wire
 from maniple._core.arenas import Place
 from maniple._core.inbox import Inbox, Native
@@ -283,7 +284,9 @@ def _configure(session: Session, text: str) -> None:
         config = {}
     session.namespace = config.get("namespace") or ""
     own = os.environ.pop("MANIPLE_RUNTIME_ENV", "")  # of the task or actor that this worker is for: what it starts has that, too
-    session.runtime_env = json.loads(own) if own else config.get("runtime_env")
+    if own:
+        session.runtime_env = json.loads(own)
+        _packages.enter(session.runtime_env or {}, os.environ.pop("MANIPLE_PACKAGES", ""))
     for path in config.get("sys_path") or ():
         if path not in sys.path:
             sys.path.append(path)

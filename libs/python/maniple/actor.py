@@ -75,7 +75,7 @@ class ActorClass:
         return self._code
 
     def __reduce__(self) -> Any:
-        return ActorClass, (self._class, self._options)
+        return ActorClass, (self._class, _session.portable(self._options))
 
 
 class _Creation:
@@ -99,7 +99,7 @@ class _Creation:
                 pass
         number = session.define(actor.code())
         session.define_methods(number, [_spell(m) for m in actor._methods])
-        shape = _options.shape_of({"max_task_retries": 0, **o}, None, session.runtime_env)
+        shape = _options.shape_of({"max_task_retries": 0, **o}, None, session.environment(o.get("runtime_env")))
         asynchronous = any(m["async"] for m in actor._methods)
         fields = {
             "function": number,

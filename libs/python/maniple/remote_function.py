@@ -53,7 +53,7 @@ class RemoteFunction:
         return self._code
 
     def __reduce__(self) -> Any:
-        return RemoteFunction, (self._function, self._options)
+        return RemoteFunction, (self._function, _session.portable(self._options))
 
 
 class _Call:
@@ -86,7 +86,7 @@ class _Call:
 
     def _introduce(self, session: Any) -> None:
         """Says code and shape to the agent."""
-        shape = _options.shape_of(self._options, 1, session.runtime_env)
+        shape = _options.shape_of(self._options, 1, session.environment(self._options.get("runtime_env")))
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
         self._code = self._function.code()

@@ -129,7 +129,7 @@ def test_sound_selectors(selector):
 def test_environments_merge_only_their_variables():
     base, own = {"env_vars": {"A": "1", "B": "1"}, "pip": ["x"]}, {"env_vars": {"B": "2"}, "pip": ["y"]}
     assert _options.environment_of(base, own) == {"env_vars": {"A": "1", "B": "2"}, "pip": ["y"]}
-    assert '"B": "2"' in _options.shape_of({"runtime_env": own}, 1, base)["environment"]
+    assert '"B": "2"' in _options.shape_of({}, 1, _options.environment_of(base, own))["environment"]
 
 
 @pytest.mark.parametrize("bundles,options,words", [

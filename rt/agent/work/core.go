@@ -44,6 +44,7 @@ type Config struct {
 	Piled       int    // bytes of those at most; 256 MiB
 	Lineage     int    // bytes of tasks that are kept to be run again; 256 MiB
 	Store       Store  // of large values; nil: there is none
+	Jobs        string // directory of those of jobs, by their numbers; "": there is none
 }
 
 // Core decides for one node. Use: New, then Step with every event in order; do the effects in order;

@@ -3,6 +3,7 @@ package work
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -222,7 +223,11 @@ func (c *Core) onUp(ev ProcessUp) {
 	if p.remote() {
 		return
 	}
-	c.table(p, &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(p.id), Node: c.cfg.Node, Cluster: c.cfg.Cluster,
+	packages := ""
+	if c.cfg.Jobs != "" {
+		packages = c.cfg.Jobs + "/" + strconv.FormatUint(uint64(p.job.number), 10)
+	}
+	c.table(p, &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(p.id), Node: c.cfg.Node, Cluster: c.cfg.Cluster, Packages: packages,
 		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: p.job.number, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil}, 0, nil)
 	if w != nil {
 		c.workerUp(w)

@@ -164,11 +164,11 @@ func (c *Core) onFailed(ev WorkerFailed) {
 	}
 	cl.failed = 0
 	if a != nil {
-		c.endActor(a, "no worker could be started for it: "+ev.Why, false)
+		c.endActorWith(a, codeEnvironment, "no worker could be started for it: "+ev.Why)
 	}
 	for t := cl.queue.head; t != nil; t = cl.queue.head {
 		if t.kind == create {
-			c.endActor(t.actor, "no worker could be started for it: "+ev.Why, false)
+			c.endActorWith(t.actor, codeEnvironment, "no worker could be started for it: "+ev.Why)
 		} else {
 			c.fail(t, codeEnvironment, "no worker could be started for it: "+ev.Why)
 		}

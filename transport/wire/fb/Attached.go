@@ -16,6 +16,7 @@ type AttachedT struct {
 	Job           uint32 `json:"job"`
 	InlineLimit   uint32 `json:"inline_limit"`
 	Store         bool   `json:"store"`
+	Packages      string `json:"packages"`
 }
 
 func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -30,6 +31,10 @@ func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Cluster != "" {
 		clusterOffset = builder.CreateString(t.Cluster)
 	}
+	packagesOffset := flatbuffers.UOffsetT(0)
+	if t.Packages != "" {
+		packagesOffset = builder.CreateString(t.Packages)
+	}
 	AttachedStart(builder)
 	AttachedAddAgent(builder, t.Agent)
 	AttachedAddProcess(builder, t.Process)
@@ -40,6 +45,7 @@ func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	AttachedAddJob(builder, t.Job)
 	AttachedAddInlineLimit(builder, t.InlineLimit)
 	AttachedAddStore(builder, t.Store)
+	AttachedAddPackages(builder, packagesOffset)
 	return AttachedEnd(builder)
 }
 
@@ -53,6 +59,7 @@ func (rcv *Attached) UnPackTo(t *AttachedT) {
 	t.Job = rcv.Job()
 	t.InlineLimit = rcv.InlineLimit()
 	t.Store = rcv.Store()
+	t.Packages = string(rcv.Packages())
 }
 
 func (rcv *Attached) UnPack() *AttachedT {
@@ -199,8 +206,16 @@ func (rcv *Attached) MutateStore(n bool) bool {
 	return rcv._tab.MutateBoolSlot(20, n)
 }
 
+func (rcv *Attached) Packages() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(22))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func AttachedStart(builder *flatbuffers.Builder) {
-	builder.StartObject(9)
+	builder.StartObject(10)
 }
 func AttachedAddAgent(builder *flatbuffers.Builder, agent uint32) {
 	builder.PrependUint32Slot(0, agent, 0)
@@ -228,6 +243,9 @@ func AttachedAddInlineLimit(builder *flatbuffers.Builder, inlineLimit uint32) {
 }
 func AttachedAddStore(builder *flatbuffers.Builder, store bool) {
 	builder.PrependBoolSlot(8, store, false)
+}
+func AttachedAddPackages(builder *flatbuffers.Builder, packages flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(9, flatbuffers.UOffsetT(packages), 0)
 }
 func AttachedEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

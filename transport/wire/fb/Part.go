@@ -7,12 +7,14 @@ import (
 )
 
 type PartT struct {
-	Errand uint64   `json:"errand"`
-	Back   bool     `json:"back"`
-	Task   *TaskIDT `json:"task"`
-	Index  uint32   `json:"index"`
-	Offset uint64   `json:"offset"`
-	Error  string   `json:"error"`
+	Errand  uint64   `json:"errand"`
+	Back    bool     `json:"back"`
+	Task    *TaskIDT `json:"task"`
+	Index   uint32   `json:"index"`
+	Offset  uint64   `json:"offset"`
+	Error   string   `json:"error"`
+	Package string   `json:"package"`
+	Total   uint64   `json:"total"`
 }
 
 func (t *PartT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -23,6 +25,10 @@ func (t *PartT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Error != "" {
 		errorOffset = builder.CreateString(t.Error)
 	}
+	package_Offset := flatbuffers.UOffsetT(0)
+	if t.Package != "" {
+		package_Offset = builder.CreateString(t.Package)
+	}
 	PartStart(builder)
 	PartAddErrand(builder, t.Errand)
 	PartAddBack(builder, t.Back)
@@ -31,6 +37,8 @@ func (t *PartT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	PartAddIndex(builder, t.Index)
 	PartAddOffset(builder, t.Offset)
 	PartAddError(builder, errorOffset)
+	PartAddPackage(builder, package_Offset)
+	PartAddTotal(builder, t.Total)
 	return PartEnd(builder)
 }
 
@@ -41,6 +49,8 @@ func (rcv *Part) UnPackTo(t *PartT) {
 	t.Index = rcv.Index()
 	t.Offset = rcv.Offset()
 	t.Error = string(rcv.Error())
+	t.Package = string(rcv.Package())
+	t.Total = rcv.Total()
 }
 
 func (rcv *Part) UnPack() *PartT {
@@ -156,8 +166,28 @@ func (rcv *Part) Error() []byte {
 	return nil
 }
 
+func (rcv *Part) Package() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
+func (rcv *Part) Total() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(18))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Part) MutateTotal(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(18, n)
+}
+
 func PartStart(builder *flatbuffers.Builder) {
-	builder.StartObject(6)
+	builder.StartObject(8)
 }
 func PartAddErrand(builder *flatbuffers.Builder, errand uint64) {
 	builder.PrependUint64Slot(0, errand, 0)
@@ -176,6 +206,12 @@ func PartAddOffset(builder *flatbuffers.Builder, offset uint64) {
 }
 func PartAddError(builder *flatbuffers.Builder, error flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(5, flatbuffers.UOffsetT(error), 0)
+}
+func PartAddPackage(builder *flatbuffers.Builder, package_ flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(package_), 0)
+}
+func PartAddTotal(builder *flatbuffers.Builder, total uint64) {
+	builder.PrependUint64Slot(7, total, 0)
 }
 func PartEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

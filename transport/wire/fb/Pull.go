@@ -7,17 +7,22 @@ import (
 )
 
 type PullT struct {
-	Errand uint64   `json:"errand"`
-	Back   bool     `json:"back"`
-	Task   *TaskIDT `json:"task"`
-	Index  uint32   `json:"index"`
-	Offset uint64   `json:"offset"`
-	Size   uint64   `json:"size"`
+	Errand  uint64   `json:"errand"`
+	Back    bool     `json:"back"`
+	Task    *TaskIDT `json:"task"`
+	Index   uint32   `json:"index"`
+	Offset  uint64   `json:"offset"`
+	Size    uint64   `json:"size"`
+	Package string   `json:"package"`
 }
 
 func (t *PullT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
+	}
+	package_Offset := flatbuffers.UOffsetT(0)
+	if t.Package != "" {
+		package_Offset = builder.CreateString(t.Package)
 	}
 	PullStart(builder)
 	PullAddErrand(builder, t.Errand)
@@ -27,6 +32,7 @@ func (t *PullT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	PullAddIndex(builder, t.Index)
 	PullAddOffset(builder, t.Offset)
 	PullAddSize(builder, t.Size)
+	PullAddPackage(builder, package_Offset)
 	return PullEnd(builder)
 }
 
@@ -37,6 +43,7 @@ func (rcv *Pull) UnPackTo(t *PullT) {
 	t.Index = rcv.Index()
 	t.Offset = rcv.Offset()
 	t.Size = rcv.Size()
+	t.Package = string(rcv.Package())
 }
 
 func (rcv *Pull) UnPack() *PullT {
@@ -156,8 +163,16 @@ func (rcv *Pull) MutateSize(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(14, n)
 }
 
+func (rcv *Pull) Package() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func PullStart(builder *flatbuffers.Builder) {
-	builder.StartObject(6)
+	builder.StartObject(7)
 }
 func PullAddErrand(builder *flatbuffers.Builder, errand uint64) {
 	builder.PrependUint64Slot(0, errand, 0)
@@ -176,6 +191,9 @@ func PullAddOffset(builder *flatbuffers.Builder, offset uint64) {
 }
 func PullAddSize(builder *flatbuffers.Builder, size uint64) {
 	builder.PrependUint64Slot(5, size, 0)
+}
+func PullAddPackage(builder *flatbuffers.Builder, package_ flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(package_), 0)
 }
 func PullEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -8,7 +8,8 @@ import threading
 from time import monotonic, sleep
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
-from maniple import exceptions
+from maniple import _options, exceptions, runtime_env
+from maniple._packages import Packages
 from maniple._core import dial, twin, wire
 from maniple._core.arenas import Arenas
 from maniple._core.context import running
@@ -39,7 +40,8 @@ class Session(Giving, Hearing, Waiting):
         self.cluster, self.job = attached.get("cluster") or "", attached.get("job") or 0
         self.inline_limit = attached.get("inline_limit") or 100 << 10
         self.kind, self.path, self.namespace = kind, path, ""
-        self.runtime_env: Optional[Dict[str, Any]] = None
+        self.runtime_env: Optional[Dict[str, Any]] = None  # settled
+        self.packages = Packages(attached.get("packages") or "")
         self.arenas = Arenas()
         self.link, self.table, self.held, self.credits, self.connection, self.mint = twin.parts(sock, attached, kind == dial.WORKER, self._batch, self._closed, self._release_dropped)
         self.streams: Dict[bytes, Any] = {}  # by task
@@ -188,6 +190,10 @@ class Session(Giving, Hearing, Waiting):
                 self.connection.send(wire.table("Shape", {**fields, "number": number}))
         return number
 
+    def environment(self, own: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+        """The runtime_env of what is started here with one of its own over that of this process. Raises what Packages.settle raises."""
+        return _options.environment_of(self.runtime_env, self.packages.settle(runtime_env.plain(own or {})))
+
     def define(self, code: Any) -> int:
         """The number of a function or class, whose code is sent if it is new."""
         with self._saying:
@@ -299,7 +305,7 @@ class Session(Giving, Hearing, Waiting):
 
 
 _session: Optional[Session] = None
-_forked_from: Optional[Tuple[str, int, str]] = None  # address, job and namespace of the process that forked
+_forked_from: Optional[Tuple[str, int, str, Optional[Dict[str, Any]]]] = None  # address, job, namespace and runtime_env of the process that forked
 
 
 def current() -> Session:
@@ -321,8 +327,16 @@ def set_current(session: Optional[Session]) -> None:
     _session = session
 
 
-def forked_from() -> "Optional[Tuple[str, int, str]]":
+def forked_from() -> "Optional[Tuple[str, int, str, Optional[Dict[str, Any]]]]":
     return _forked_from
+
+
+def portable(options: Dict[str, Any]) -> Dict[str, Any]:
+    """Options as other processes can use them: with packages in place of this one's paths."""
+    own = options.get("runtime_env")
+    if not own or _session is None:
+        return options
+    return {**options, "runtime_env": _session.packages.settle(runtime_env.plain(own))}
 
 
 def _forked() -> None:
@@ -330,7 +344,7 @@ def _forked() -> None:
     global _session, _forked_from
     running.set(None)  # the task runs in the parent
     if _session is not None:
-        _forked_from = _session.path, _session.job, _session.namespace
+        _forked_from = _session.path, _session.job, _session.namespace, _session.runtime_env
         _session.connection.forget()
         if _session.slabs is not None:
             forget(_session.slabs)
