@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import resource
 import sys
 import threading
@@ -207,6 +208,8 @@ class Executor:
             return self.result(job, 0, wire.LAST, values.NONE if value is None else values.encode(value), cpu)
         if returns == 0:
             return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), cpu)
+        if inspect.isgenerator(value):
+            value = list(itertools.islice(value, returns + 1))
         if not isinstance(value, (tuple, list)) or len(value) != returns:
             got = len(value) if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
             raise ValueError(f"the task is declared with num_returns={returns} and returned {got}")

@@ -67,6 +67,10 @@ class ActorClass:
         """Makes an actor; its constructor runs later, with these arguments."""
         return _Creation(self, self._options).remote(*args, **kwargs)
 
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (maniple.dag), which makes an actor when the graph is executed."""
+        return _Creation(self, self._options).bind(*args, **kwargs)
+
     def code(self) -> Any:
         if self._code is None:
             from maniple._core.code import Code
@@ -83,6 +87,12 @@ class _Creation:
 
     def __init__(self, actor: ActorClass, options: Dict[str, Any]):
         self._actor, self._options = actor, options
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        from maniple.dag import ClassNode
+
+        self._actor._made_with.check(self._actor._class.__name__, args, kwargs)
+        return ClassNode(self.remote, args, kwargs, [m["name"] for m in self._actor._methods])
 
     def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
         session, o, actor = _session.current(), self._options, self._actor
@@ -305,6 +315,12 @@ class ActorMethod:
         if self._limited:
             self._target.pending += [made] if isinstance(made, ObjectRef) else made[:1] if isinstance(made, list) else []
         return made
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """A node of a graph (maniple.dag), which calls the method when the graph is executed."""
+        from maniple.dag import FunctionNode
+
+        return FunctionNode(self.remote, args, kwargs)
 
     def _introduce(self, session: Any) -> None:
         shape: Dict[str, Any] = {"retries": self._retries, "retry_exceptions": bool(self._retry), "bundle": -1, "name": self._options.get("name") or ""}

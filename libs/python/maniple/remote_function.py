@@ -29,7 +29,7 @@ class RemoteFunction:
         self._signature = Signature(function)
         self._default = _Call(self, options)
         self._code: Any = None
-        self.remote = self._default.remote
+        self.remote, self.bind = self._default.remote, self._default.bind
         update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,11 @@ class _Call:
         self._known = session
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("task graphs that are bound before they run are not there: call .remote() and pass the references on")
+        """A node of a graph (maniple.dag), which submits a task when the graph is executed."""
+        from maniple.dag import FunctionNode
+
+        self._signature.check(self._function._name, args, kwargs)
+        return FunctionNode(self.remote, args, kwargs)
 
 
 # A keyword argument that no user has: the exception types after which the worker lets the agent try again.

@@ -86,6 +86,16 @@ class RuntimeContext:
         group = get_current_placement_group()
         return group.id if group else None
 
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """What this task starts runs in its placement group, too."""
+        task = running.get()
+        return bool(((task.shape if task else None) or {}).get("capture"))
+
+    def get_session_name(self) -> str:
+        """The cluster."""
+        return _session.current().cluster
+
     def get_assigned_resources(self) -> Dict[str, float]:
         """Resources that this task holds, by name; empty in a driver."""
         task = running.get()

@@ -152,6 +152,18 @@ class ObjectRefGenerator:
         """next() would not wait."""
         return table.is_ready(self._session.table.entries.get(self.next_key(), PENDING))
 
+    def close(self) -> None:
+        """Cancels the task. What came before can be read; what is read after that raises TaskCancelledError."""
+        from maniple._api import cancel
+
+        cancel(self)
+
+    def send(self, value: Any) -> Any:
+        raise NotImplementedError("nothing can be sent into a remote generator: give it what it needs as arguments, or make it an actor's")
+
+    def throw(self, *error: Any) -> Any:
+        raise NotImplementedError("nothing can be raised in a remote generator: cancel it by close()")
+
     def task_id(self) -> str:
         return self._stream.task.hex()
 

@@ -19,6 +19,8 @@ _PLACES = {
     "inspect_serializability": "serializers",
     "register_serializer": "serializers",
     "deregister_serializer": "serializers",
+    "as_completed": "unordered",
+    "map_unordered": "unordered",
 }
 
 
@@ -26,7 +28,7 @@ def __getattr__(name: str) -> Any:
     if name in _PLACES:
         module = import_module("maniple.util." + _PLACES[name])
         value = getattr(module, name)
-    elif name in ("actor_pool", "queue", "scheduling_strategies"):
+    elif name in ("actor_pool", "queue", "scheduling_strategies", "state"):
         value = import_module("maniple.util." + name)
     else:
         raise AttributeError(f"module 'maniple.util' has no attribute {name!r}")
