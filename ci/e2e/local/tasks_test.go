@@ -121,6 +121,24 @@ assert maniple.get(env.remote()) == ("red", os.getcwd())
 inherits = maniple.remote(lambda: maniple.get(maniple.remote(lambda: (os.environ.get("COLOUR"), os.environ.get("SHAPE"))).options(runtime_env={"env_vars": {"SHAPE": "round"}}).remote()))
 assert maniple.get(inherits.options(runtime_env={"env_vars": {"COLOUR": "red"}}).remote()) == ("red", "round")
 assert maniple.get(inherits.remote()) == (None, "round")
+asks = lambda c: (c.get_task_name(), c.get_assigned_resources())
+asker = maniple.remote(lambda: asks(maniple.get_runtime_context()))
+assert maniple.get(asker.options(name="mine", num_cpus=0.5).remote()) == ("mine", {"CPU": 0.5})
+class Asks:
+    def ask(self):
+        return asks(maniple.get_runtime_context())
+one = maniple.remote(num_cpus=1)(Asks).remote()
+assert maniple.get(one.ask.remote()) == ("Asks.ask", {"CPU": 1.0})
+from maniple.util import state
+assert state.get_actor(one._actor_id)["class"] == "__main__.Asks" and "__main__.Asks" in state.summarize_actors(), state.list_actors()
+assert state.get_objects(ref.hex())[0]["state"] == "there", state.list_objects()
+late = sleeps.remote(60)
+until = time.monotonic() + 20
+while state.summarize_tasks() != {"__main__.sleeps": {"running": 1}}:
+    assert time.monotonic() < until, state.list_tasks()
+    time.sleep(0.05)
+del one
+maniple.cancel(late)
 maniple.get(says.remote())
 assert [n["Alive"] for n in maniple.nodes()] == [True]
 time.sleep(0.3)

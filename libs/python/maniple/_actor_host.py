@@ -61,7 +61,7 @@ def _construct(session: Any, executor: Executor, job: Job) -> bool:
         _execute.actor_facts.update(
             name=fields.get("name") or "", function=fields.get("function") or 0,
             groups=fields.get("groups") or (), max_pending=fields.get("max_pending", -1), max_task_retries=fields.get("max_task_retries") or 0,
-            life=session.sequences.get(job.task, (0, 0))[0],
+            life=session.sequences.get(job.task, (0, 0))[0], shape=session.shapes.get(fields.get("shape") or 0),
         )  # fmt: skip
         _execute.actor_facts["class"] = f"{cls.__module__}.{cls.__qualname__}"
         executor.target = lambda job: (construct, f"{cls.__qualname__}.__init__")  # type: ignore[method-assign]

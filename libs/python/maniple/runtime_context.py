@@ -34,11 +34,17 @@ class RuntimeContext:
         return task.task.hex() if task else None
 
     def get_task_name(self) -> Optional[str]:
-        """Name of the function or method that runs here; None in a driver."""
+        """The name that the task was given, else that of the function or method; None in a driver."""
+        task = running.get()
+        if task is None:
+            return None
+        given = (task.shape or {}).get("name")
+        return given or (task.name.rpartition(".")[2] if task.actor is None else task.name)
+
+    def get_task_function_name(self) -> Optional[str]:
+        """The function or method that runs here, with its module; None in a driver."""
         task = running.get()
         return task.name if task else None
-
-    get_task_function_name = get_task_name
 
     def get_actor_id(self) -> Optional[str]:
         """The actor that this is part of, hexadecimal; None outside of one."""
@@ -89,18 +95,23 @@ class RuntimeContext:
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
         """What this task starts runs in its placement group, too."""
-        task = running.get()
-        return bool(((task.shape if task else None) or {}).get("capture"))
+        return bool((self._shape() or {}).get("capture"))
 
     def get_session_name(self) -> str:
         """The cluster."""
         return _session.current().cluster
 
     def get_assigned_resources(self) -> Dict[str, float]:
-        """Resources that this task holds, by name; empty in a driver."""
-        task = running.get()
-        shape = task.shape if task else None
+        """Resources that this task or actor holds, by name; empty in a driver."""
+        shape = self._shape()
         return {r["name"]: r["amount"] / 10_000 for r in (shape or {}).get("resources") or []}
+
+    def _shape(self) -> Optional[Dict[str, Any]]:
+        """What the task, or the actor that it is a call of, was asked for with."""
+        from maniple import _execute
+
+        task = running.get()
+        return None if task is None else _execute.actor_facts.get("shape") if task.actor else task.shape
 
     def get_node_labels(self) -> Dict[str, str]:
         """Labels of this node."""

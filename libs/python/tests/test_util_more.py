@@ -75,6 +75,8 @@ def test_lists_and_summaries(told):
     assert state.summarize_actors() == {"m.C": {"alive": 1, "dead": 1}}
     assert state.summarize_objects() == {"n1": {"objects": 2, "bytes": 3}}
     assert [n["node_id"] for n in state.list_nodes(filters=[("state", "=", "up")])] == ["n1"]
+    assert state.get_task("7.1.3")["name"] == "m.g" and state.get_task("7.9.9") is None and state.get_node("n9")["state"] == "dead"
+    assert state.get_actor("7.1.9")["state"] == "alive" and len(state.get_objects("a")) == 2
     for wrong in ([("state", "~", "x")], ["state"], [("state", "=")]):
         with pytest.raises(ValueError, match="a filter is"):
             state.list_tasks(filters=wrong)

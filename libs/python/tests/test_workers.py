@@ -174,7 +174,7 @@ def test_cancel_by_force(cluster, tmp_path):
 def test_the_context_of_a_task(cluster):
     (facts, name, pid, initialized) = get(programs.context.remote())
     assert facts["job_id"] == "1" and facts["node_id"] == "n1" and len(facts["task_id"]) == 32 and "actor_id" not in facts
-    assert facts["namespace"] == "test" and name == "programs.context" and pid != os.getpid() and initialized
+    assert facts["namespace"] == "test" and name == "context" and pid != os.getpid() and initialized
     assert maniple.get_runtime_context().get_task_id() is None
 
 

@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from maniple import _api, exceptions
 from maniple._core import session as _session
+from maniple._core import wire
+from maniple._core.references import key_index
 from maniple.remote_function import RemoteFunction
 
 Filter = Tuple[str, str, Any]
@@ -56,6 +58,48 @@ def list_nodes(filters: Optional[Sequence[Filter]] = None, limit: int = 100, tim
 def list_placement_groups(filters: Optional[Sequence[Filter]] = None, limit: int = 100, timeout: float = 30, **other: Any) -> List[Dict[str, Any]]:
     """Placement groups and gangs, the last thousand that ended too. The arguments are those of list_tasks."""
     return _chosen(_session.current().query("groups", timeout=timeout).get("groups") or [], filters, limit, other)
+
+
+def get_task(id: str, timeout: float = 30) -> Optional[Dict[str, Any]]:
+    """The task of this ID, as here or as get_task_id() has it; None if it has ended, or never was."""
+    return _one(list_tasks, id, timeout)
+
+
+def get_actor(id: str, timeout: float = 30) -> Optional[Dict[str, Any]]:
+    """The actor of this ID, as here or as get_actor_id() has it; None if there is none."""
+    return _one(list_actors, id, timeout)
+
+
+def get_objects(id: str, timeout: float = 30) -> List[Dict[str, Any]]:
+    """Who holds the object of this ID, as here or as ref.hex()."""
+    return list_objects([("id", "=", _spelled(id))], 1 << 60, timeout)
+
+
+def get_node(id: str, timeout: float = 30) -> Optional[Dict[str, Any]]:
+    """The node of this name; None if there is none."""
+    found = list_nodes([("name", "=", id)], 1, timeout)
+    return found[0] if found else None
+
+
+def get_placement_group(id: str, timeout: float = 30) -> Optional[Dict[str, Any]]:
+    """The placement group of this ID; None if it is forgotten, or never was."""
+    return _one(list_placement_groups, id, timeout)
+
+
+def _one(of: Callable[..., List[Dict[str, Any]]], id: str, timeout: float) -> Optional[Dict[str, Any]]:
+    found = of([("id", "=", _spelled(id))], 1, timeout)
+    return found[0] if found else None
+
+
+def _spelled(id: str) -> str:
+    """An ID as agents spell it."""
+    try:
+        key = bytes.fromhex(id)
+    except ValueError:
+        return id
+    if len(key) == wire.TASK_SIZE:
+        return wire.task_text(key)
+    return f"{wire.task_text(key[: wire.TASK_SIZE])}[{key_index(key)}]" if len(key) == wire.KEY_SIZE else id
 
 
 def summarize_tasks(timeout: float = 30, raise_on_missing_output: bool = True) -> Dict[str, Dict[str, int]]:
