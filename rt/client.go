@@ -111,16 +111,19 @@ func worker(role string, hash [32]byte, key uint64, err error) {
 
 // program is what this binary has declared, for a worker.
 func program(hash [32]byte) *serve.Program {
-	p := &serve.Program{Build: build, Hash: hash, Causes: causes, Funcs: map[string]serve.Func{}, Classes: map[string]*serve.Class{}}
+	p := &serve.Program{Build: build, Hash: hash, Causes: causes, Funcs: map[string]serve.Func{}, Streams: map[string]serve.Stream{}, Classes: map[string]*serve.Class{}}
 	p.Up = func(s *session.Session) {
 		mu.Lock()
 		current = &Client{s: s, hash: hash}
 		mu.Unlock()
 	}
 	declared.each(func(name string, d *declaration) {
-		if d.class != nil {
+		switch {
+		case d.class != nil:
 			p.Classes[name] = d.class
-		} else {
+		case d.stream != nil:
+			p.Streams[name] = d.stream
+		default:
 			p.Funcs[name] = d.run
 		}
 	})

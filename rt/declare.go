@@ -16,6 +16,7 @@ import (
 type declaration struct {
 	name    string
 	run     serve.Func   // function
+	stream  serve.Stream // function that gives a stream
 	class   *serve.Class // actor
 	methods []string     // by number
 	known   atomic.Pointer[known]

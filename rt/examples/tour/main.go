@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log"
 	"time"
 
@@ -61,6 +62,22 @@ var words = rt.NewFunc("words", func(ctx context.Context, j job) (int, error) {
 	d, err := j.Text.Get(ctx)
 	return len(d.Words), err
 })
+
+// squares gives its results one after the other, split gives two.
+var (
+	squares = rt.NewStream("squares", func(ctx context.Context, n int) iter.Seq2[int, error] {
+		return func(yield func(int, error) bool) {
+			for i := range n {
+				if !yield(i*i, nil) {
+					return
+				}
+			}
+		}
+	})
+	split = rt.NewFunc2("split", func(_ context.Context, d document) (first, rest document, err error) {
+		return document{d.Title, d.Words[:1]}, document{d.Title, d.Words[1:]}, nil
+	})
+)
 
 // fib asks for itself, so it is set where a variable may refer to itself.
 var fib *rt.Func[int, int]
@@ -128,6 +145,22 @@ func tour(ctx context.Context) error {
 	if _, err := long.Get(ctx); errors.Is(err, rt.ErrCancelled) {
 		fmt.Println("cancelled")
 	}
+
+	sum := 0
+	for square, err := range squares.Remote(ctx, 1000).All(ctx) {
+		if err != nil {
+			return err
+		}
+		sum += square
+	}
+	fmt.Println("sum:", sum)
+
+	_, tail := split.Remote(ctx, document{"Macbeth", []string{"tomorrow", "and", "tomorrow"}})
+	counts, err = count.After(ctx, tail).Get(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println("and:", counts["and"])
 
 	f, err := fib.Remote(ctx, 7, rt.CPUs(0.5), rt.Retries(1)).Get(ctx)
 	if err != nil {

@@ -153,6 +153,9 @@ func (w *worker) code(j *job) (Func, error) {
 	if f := w.program.Funcs[name]; ok && f != nil {
 		return f, nil
 	}
+	if f := w.program.Streams[name]; ok && f != nil {
+		return w.streamed(j, f), nil
+	}
 	return nil, fmt.Errorf("this worker's program has no function %q of number %016x: it is declared in a function instead of a variable of its package", name, j.function)
 }
 
@@ -274,26 +277,27 @@ func (w *worker) encode(m *fb.FailureT) []byte {
 func (w *worker) share(j *job, v session.Encoded, took time.Duration) error {
 	defer v.Done()
 	ctx := session.With(context.Background(), &j.task)
-	told := j.result(fb.ResultFlagLocated, session.Encoded{Format: v.Format}, 0, took)
-	return w.s.Seal(ctx, id.Object{Task: j.task.ID}, v, told)
+	told := j.result(fb.ResultFlagLocated|fb.ResultFlagLast, session.Encoded{Format: v.Format}, 0, took)
+	return w.s.Seal(ctx, id.Object{Task: j.task.ID, Index: j.index}, v, told)
 }
 
 // result sends a job's last result.
 func (w *worker) result(j *job, flags fb.ResultFlag, v session.Encoded, took time.Duration) {
 	refs := session.Heads(v.Refs)
-	w.s.Send(j.result(flags, v, len(refs)+len(v.Bytes), took), refs, v.Bytes)
+	w.s.Send(j.result(flags|fb.ResultFlagLast, v, len(refs)+len(v.Bytes), took), refs, v.Bytes)
 	w.s.Flush()
 	v.Done()
 }
 
-// result is the frame of a job's last result, but for a payload of so many bytes.
+// result is the frame of a job's next result, but for a payload of so many bytes.
 func (j *job) result(flags fb.ResultFlag, v session.Encoded, payload int, took time.Duration) []byte {
 	_, b := work.Extend(nil, fb.FrameTypeResult, 0)
 	binary.LittleEndian.PutUint32(b, uint32(len(b)-wire.HeaderSize+payload))
 	f := work.Result(b)
 	f.SetTask(j.task.ID)
+	f.SetIndex(j.index)
 	f.SetAttempt(j.task.Attempt)
-	f.SetFlags(uint32(flags | fb.ResultFlagLast))
+	f.SetFlags(uint32(flags))
 	f.SetFormat(v.Format)
 	f.SetRefs(uint32(len(v.Refs)))
 	f.SetSize(uint64(len(v.Bytes)))

@@ -68,6 +68,11 @@ type job struct {
 	started   bool
 	cancelled bool
 	cancel    context.CancelFunc
+	index     uint32        // of the result that is next, or the only one
+	streams   bool          // its results are for a reader while it runs
+	ahead     uint32        // of a stream: so many results may be before its reader, 0: any number
+	wanted    uint32        // that its reader is at
+	gate      chan struct{} // closed when that changes; nil: nobody waits
 }
 
 // Worker serves as the worker of that key, and gives the exit code.
@@ -135,6 +140,9 @@ func (w *worker) frame(f work.Frame) error {
 		v := work.Submit(f)
 		j := &job{kind: f.Type(), function: v.Function(), deadline: int64(v.Deadline()), arg: Arg{Format: v.Format()}}
 		j.task = session.Task{ID: v.Task(), Parent: v.Parent(), Attempt: v.Attempt(), Trace: v.Trace()}
+		if j.streams = v.Returns()&session.StreamBit != 0; j.streams {
+			j.ahead = v.Returns() &^ session.StreamBit
+		}
 		w.take(j, f, v.Deps(), v.Refs())
 		return nil
 	case fb.FrameTypeCall:
@@ -148,6 +156,9 @@ func (w *worker) frame(f work.Frame) error {
 		return nil
 	case fb.FrameTypeCancel:
 		w.cancel(work.Cancel(f).Task())
+		return nil
+	case fb.FrameTypeGet:
+		w.readerAt(work.Get(f).Object())
 		return nil
 	}
 	m, err := f.Message()

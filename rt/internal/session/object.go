@@ -207,6 +207,13 @@ func (s *Session) result(f work.Result, payload []byte) {
 	refs, payload := s.ReferencesLocked(int(f.Refs()), payload)
 	o := s.objects[name]
 	v := &Value{Failed: flags&fb.ResultFlagError != 0, Format: f.Format(), notTask: flags&fb.ResultFlagNotTask != 0, refs: refs}
+	if !s.ofMany(name, o, v, flags, payload) {
+		s.take(name, o, v, flags, payload)
+	}
+}
+
+// take takes in a value, or where it is. o: the object's entry, or nil.
+func (s *Session) take(name id.Object, o *object, v *Value, flags fb.ResultFlag, payload []byte) {
 	if flags&fb.ResultFlagLocated != 0 {
 		s.located(name, o, v, payload)
 		return

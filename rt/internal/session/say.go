@@ -120,6 +120,28 @@ func (s *Session) Submit(ctx context.Context, function uint64, shape uint32, a A
 	}
 	name := s.Mint()
 	h := s.expect(name)
+	s.submit(ctx, name, function, shape, 1, a)
+	return h, nil
+}
+
+// SubmitSeveral is Submit of a task that gives n results together.
+func (s *Session) SubmitSeveral(ctx context.Context, function uint64, shape, n uint32, a Args) ([]*Hold, error) {
+	if err := s.admit(ctx, &a); err != nil {
+		return nil, err
+	}
+	name, holds := s.Mint(), make([]*Hold, n)
+	s.mu.Lock()
+	s.several[name] = n
+	for i := range holds {
+		holds[i] = s.newLocked(id.Object{Task: name, Index: uint32(i)}, pending)
+	}
+	s.mu.Unlock()
+	s.submit(ctx, name, function, shape, n, a)
+	return holds, nil
+}
+
+// submit sends the frame of a task.
+func (s *Session) submit(ctx context.Context, name id.Task, function uint64, shape, returns uint32, a Args) {
 	f := work.Submit(begin(fb.FrameTypeSubmit, a.size()))
 	f.SetTask(name)
 	if t := s.TaskIn(ctx); t != nil {
@@ -130,13 +152,12 @@ func (s *Session) Submit(ctx context.Context, function uint64, shape uint32, a A
 	f.SetJob(s.Job)
 	f.SetDeadline(deadline(ctx))
 	f.SetShape(shape)
-	f.SetReturns(1)
+	f.SetReturns(returns)
 	f.SetDeps(uint32(len(a.Deps)))
 	f.SetRefs(uint32(len(a.Value.Refs)))
 	f.SetFormat(a.Value.Format)
 	s.Send(f, Heads(a.Deps, a.Value.Refs), a.Value.Bytes)
 	s.Flush()
-	return h, nil
 }
 
 // admit checks arguments and takes their credit.
@@ -257,13 +278,17 @@ func (s *Session) Cancel(h *Hold, force uint32) error {
 	if err := s.usable([]*Hold{h}); err != nil {
 		return err
 	}
+	s.cancel(h.o.id.Task, force)
+	return s.Err()
+}
+
+func (s *Session) cancel(name id.Task, force uint32) {
 	_, f := work.Extend(nil, fb.FrameTypeCancel, 0)
-	work.Cancel(f).SetTask(h.o.id.Task)
+	work.Cancel(f).SetTask(name)
 	work.Cancel(f).SetForce(force)
 	work.Cancel(f).SetRecursive(1)
 	s.Send(f)
 	s.Flush()
-	return s.Err()
 }
 
 // maxShapes is how many the agent takes of a connection.

@@ -70,7 +70,9 @@ type Session struct {
 	answers map[uint64]chan answer
 	groups  map[id.Task]func(*fb.GroupUpdateT)
 	actors  map[id.Task]calls
-	running int // tasks
+	streams map[id.Task]*Stream // that have not ended
+	several map[id.Task]uint32  // tasks with that many results, of which the last has not come
+	running int                 // tasks
 }
 
 // Attach connects to the agent at path, and attaches with what fields say.
@@ -94,7 +96,7 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 		Agent: id.Agent(attached.Agent), Process: id.Process(attached.Process), Job: attached.Job, Node: attached.Node, Cluster: attached.Cluster, Path: path,
 		hooks: hooks, limit: int(attached.InlineLimit), ended: make(chan struct{}),
 		shapes: map[string]uint32{}, said: map[said]bool{},
-		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{},
+		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{}, streams: map[id.Task]*Stream{}, several: map[id.Task]uint32{},
 	}
 	if s.limit == 0 {
 		s.limit = 100 << 10
