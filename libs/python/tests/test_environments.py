@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import types
 import zipfile
 
@@ -26,6 +27,12 @@ def tree(root, files):
 def names(made):
     with zipfile.ZipFile(made.path) as archive:
         return sorted(archive.namelist())
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory, monkeypatch):
+    """Archives that nobody puts anywhere go with the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture
