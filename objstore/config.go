@@ -31,6 +31,13 @@ type Config struct {
 	// KeepWarm is how long a slab or an arena that holds nothing is kept for the next put. Zero: a minute;
 	// it is at least a second, and what is due goes within twice that time.
 	KeepWarm time.Duration
+	// Spill is how many bytes may lie in files. Zero: nothing is written to any.
+	Spill int64
+	// Batch is what is gathered for one file, if there is as much. Zero: an eighth of the budget, but at least 1 MiB and
+	// at most 64 MiB.
+	Batch int64
+	// Writers is how many files are written at once. Zero: one.
+	Writers int
 }
 
 func (c Config) withDefaults() Config {
@@ -52,6 +59,10 @@ func (c Config) withDefaults() Config {
 		c.KeepWarm = time.Minute
 	}
 	c.KeepWarm = max(c.KeepWarm, time.Second)
+	if c.Batch <= 0 {
+		c.Batch = min(max(c.Budget/8, 1<<20), 64<<20)
+	}
+	c.Writers = max(c.Writers, 1)
 	return c
 }
 

@@ -8,6 +8,8 @@
 //
 //   - An object is a value that never changes, known by its [id.Object]. Its [Location] is a few bytes
 //     kept here (inline), or a range of an arena; other places become further kinds of location.
+//   - A file holds objects that were spilled: written, several together, because memory was short. Such an object leaves
+//     memory when nothing pins it, is loaded again when somebody wants it, and stays in its file until it is freed.
 //   - An arena is a large piece of shared memory, made at once and given back as a whole. A slab is a
 //     range of one, mapped for writing by one process. What of a slab its process may write is open;
 //     what a sealed object does not use is a hole, and the first thing that this process gets again,
@@ -17,6 +19,7 @@
 //   - A pin keeps an object where it is: one per delivery of its location to a process, dropped by a
 //     release that says how many deliveries it saw, and one per task that waits for it. The process that
 //     sealed an object has had one delivery.
+//   - A job is whose an object is. It has a share of the memory only when that is short.
 //   - An [Account] names what memory is used for. One budget is over all accounts of the node.
 //
 // # Guarantees
@@ -36,6 +39,11 @@
 //	OBJ-8: the same calls give the same effects.
 //	OBJ-9: under want, evictable copies go before anybody waits, the longest unused first, and
 //	       processes are asked for slabs that they don't use.
+//	OBJ-10: an object is in memory, or whole in a file, or on its way from the one to the other and then still in the
+//	       first; a file is deleted with the last object in it, and not before.
+//	OBJ-11: what is spilled is of the job that has most in memory, and of that what nobody used for longest.
+//	OBJ-12: what is pinned stays where it is. Processes are asked whether they look at what they were told the place of; who
+//	       does not answer within a second is not waited for.
 //
 // # What the shell does
 //
@@ -46,10 +54,14 @@
 //	frame Release       Undeliver          effect Recall   frame SlabRecall
 //	location is sent    Deliver            effect Drop     shm Drop, frame ArenaGone to those who met the arena
 //	process has ended   shm Died, Died     effect Evicted  the owner hears that the copy is gone
+//	frame ViewEnd       Undeliver, Keeps   effect RecallView  frame ViewRecall
+//	get of what         Load; and Unawait  effect Spill    spill Write, not in the loop; then Spilled or SpillFailed
+//	  lies in a file      after Loaded     effect Restore  spill Read, shm Write, not in the loop; then Restored
+//	                                       effect Unlink   spill Remove
 //
 // What shm is told comes first: a call here may lend the same bytes again. Effects are done in order. In an agent the
-// work core counts deliveries, for all objects alike (rt/agent/work): to the Store one delivery stands for the hold of a
-// process, dropped with it.
+// work core counts deliveries, for all objects alike (rt/agent/work): to the Store each place
+// that a process was told is one delivery; they go when it says that it looks there no more, or does not hold the object.
 //
 // # Ownership
 //
@@ -58,7 +70,6 @@
 //
 // # Limits
 //
-// Nothing is written to files yet: when memory is short and all of it is primary or pinned, puts wait, then
-// fail. Objects don't move, so an arena may hold free pieces that are too small for a request; the
+// Only arenas are spilled; values kept inline and other accounts get room by arenas that are empty. Objects don't move in memory, so an arena may hold free pieces that are too small for a request; the
 // refusal says the largest.
 package objstore

@@ -44,6 +44,53 @@ type Recall struct {
 // Evicted says that the copy here is gone. There are others.
 type Evicted struct{ Object id.Object }
 
+// RecallView asks a process whether it looks at an object, and to say when it does not any more; answered by Undeliver, or
+// by Keeps, and then Undeliver.
+type RecallView struct {
+	Process id.Process
+	Object  id.Object
+}
+
+// Spill writes objects to a file, one behind the other; answered by Spilled or SpillFailed. Until then they stay where
+// they are.
+type Spill struct {
+	File  uint64
+	Parts []Part
+}
+
+// Part is an object that is written to a file: its bytes come at At.
+type Part struct {
+	Object       id.Object
+	Arena        uint64
+	Offset, Size int64
+	At           int64
+}
+
+// Restore reads Size bytes at At of a file into an arena; answered by Restored or RestoreFailed.
+type Restore struct {
+	Object   id.Object
+	File     uint64
+	At, Size int64
+	Arena    uint64
+	Offset   int64
+}
+
+// Loaded answers Load: the object is in memory and stays there until Unawait, or can't be had. A *FullError
+// says that there is no room for it now; any other that it is lost.
+type Loaded struct {
+	Object id.Object
+	Err    error
+}
+
+// Unlink deletes a file, of which nothing is needed any more.
+type Unlink struct{ File uint64 }
+
+func (RecallView) effect() {}
+func (Spill) effect()      {}
+func (Restore) effect()    {}
+func (Loaded) effect()     {}
+func (Unlink) effect()     {}
+
 func (Grow) effect()    {}
 func (Drop) effect()    {}
 func (Lent) effect()    {}

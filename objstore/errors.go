@@ -22,6 +22,7 @@ type FullError struct {
 	Size      int64  // bytes asked for
 	Withdrawn bool   // its process does not want it any more
 	Never     bool   // no waiting would help: it is more than the store may ever hold
+	Disk      error  // why nothing more could be written to files; nil: nothing was tried, or it worked
 	Cause     error  // what the system said when it was asked for memory; nil: it was not the system
 	Waited    int64  // nanoseconds
 	Holders   string // Explanation.Text at that moment
@@ -39,8 +40,12 @@ func (e *FullError) Error() string {
 		return fmt.Sprintf("objstore: %s wants %s: the system gave no memory: %v: %s; lower the store's budget to what the node has",
 			who, Bytes(e.Size), e.Cause, e.Holders)
 	}
+	if e.Disk != nil {
+		return fmt.Sprintf("objstore: %s wants %s: the store is full, and what lies in it could not be spilled for %.3g s: %v: %s; drop references and views, or give it a directory with more room (--object-spilling-directory)",
+			who, Bytes(e.Size), float64(e.Waited)/1e9, e.Disk, e.Holders)
+	}
 	return fmt.Sprintf("objstore: %s wants %s: the store is full, and %.3g s made no room: %s; drop references and views, or give the store more memory",
 		who, Bytes(e.Size), float64(e.Waited)/1e9, e.Holders)
 }
 
-func (e *FullError) Unwrap() error { return e.Cause }
+func (e *FullError) Unwrap() []error { return []error{e.Cause, e.Disk} }

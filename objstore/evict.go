@@ -1,6 +1,9 @@
 package objstore
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // makeRoom tries to have n bytes free in the budget for what is not in arenas. It gives nothing back that does not help:
 // a slab that waits would ask for it again at once.
@@ -8,11 +11,11 @@ func (s *Store) makeRoom(now, n int64, out []Effect) []Effect {
 	if s.budget.room() >= n || n > s.budget.limit {
 		return out
 	}
-	for coming := s.coming(); ; {
+	for coming := s.coming(now); ; {
 		if s.budget.room()+s.empty() >= n {
 			return s.drop(func(*arena) bool { return s.budget.room() < n }, out)
 		}
-		if s.oldest == nil || coming >= n {
+		if s.idle.oldest == nil || coming >= n {
 			return out
 		}
 		out, coming = s.evict(now, nil, coming, out)
@@ -42,7 +45,7 @@ func (s *Store) sweep(now int64, out []Effect) []Effect {
 	since := now - int64(s.cfg.KeepWarm)
 	for _, sl := range s.lending {
 		if !sl.recalled && sl.live == 0 && sl.touched <= since {
-			out = s.callBack(sl, out)
+			out = s.callBack(now, sl, out)
 		}
 	}
 	return s.drop(func(a *arena) bool { return a.idle <= since }, out)
@@ -62,42 +65,53 @@ func (s *Store) drop(f func(*arena) bool, out []Effect) []Effect {
 	return out
 }
 
-// evict discards the copy that nobody has used for longest. If it lay in a slab that another process than p
-// maps, the memory comes when that is returned, which it adds to what is coming.
+// evict takes from memory the copy, or what lies in a file, too, that nobody has used for longest. If it lay in a slab
+// that another process than p maps, the memory comes when that is returned, which it adds to what is coming.
 func (s *Store) evict(now int64, p *process, coming int64, out []Effect) ([]Effect, int64) {
-	o := s.oldest
+	o := s.idle.oldest
 	name, size := o.name, roundUp(o.size, Align)
 	var sl *slab
 	if o.at != nil && o.at.slab != nil && o.at.slab.process != nil && o.at.slab.process != p {
 		sl = o.at.slab
 	}
-	s.discard(now, o)
-	out = append(out, Evicted{name})
+	if o.file != nil {
+		s.unchain(o)
+		s.leave(now, o)
+	} else {
+		out = append(s.discard(now, o, out), Evicted{name})
+	}
 	switch {
 	case sl == nil:
 	case sl.recalled:
 		coming += size
 	default:
-		out = s.callBack(sl, out)
+		out = s.callBack(now, sl, out)
 		coming += sl.opened + sl.holes
 	}
 	return out, coming
 }
 
-// coming gives the bytes of slabs that are on their way back.
-func (s *Store) coming() (n int64) {
+// answerTime is how long who was asked for memory may take before others are asked, too.
+const answerTime = int64(time.Second)
+
+// coming gives the bytes that are on their way back: in slabs, in views that were recalled, and being written to files.
+func (s *Store) coming(now int64) (n int64) {
 	for _, sl := range s.lending {
-		if sl.recalled {
+		if sl.recalled && (s.cfg.Spill == 0 || now-sl.asked < answerTime) {
 			n += sl.opened + sl.holes
 		}
+	}
+	n += s.writingBytes
+	if now-s.askedAt < answerTime {
+		n += s.askedBytes
 	}
 	return n
 }
 
 // recall asks processes for slabs of which they use only a part, until n bytes are on their way. First those
 // in which nothing is open.
-func (s *Store) recall(n int64, out []Effect) []Effect {
-	coming := s.coming()
+func (s *Store) recall(now, n int64, out []Effect) []Effect {
+	coming := s.coming(now)
 	for _, idle := range []bool{true, false} {
 		for _, sl := range s.lending {
 			if coming >= n {
@@ -107,16 +121,16 @@ func (s *Store) recall(n int64, out []Effect) []Effect {
 				continue
 			}
 			coming += sl.opened + sl.holes
-			out = s.callBack(sl, out)
+			out = s.callBack(now, sl, out)
 		}
 	}
 	return out
 }
 
 // callBack asks for a slab, and keeps what is free in it from being opened to its process again.
-func (s *Store) callBack(sl *slab, out []Effect) []Effect {
+func (s *Store) callBack(now int64, sl *slab, out []Effect) []Effect {
 	spans := s.holesOf(sl)
-	sl.recalled = true
+	sl.recalled, sl.asked = true, now
 	for _, sp := range spans {
 		sp.unlist()
 		s.home(sp).push(sp)

@@ -19,6 +19,11 @@ type Explanation struct {
 	Free               int64 // in arenas, of nobody
 	Largest            int64 // piece that is free
 	Growing            int64 // asked of the system
+	Spilled            Tally // objects in files, in memory or not
+	Files              int64 // bytes of the files
+	Writing            int64 // being written to files
+	Moved              Traffic
+	Disk               error // why nothing can be spilled; nil: nothing was tried, or it worked
 	Holders            []Holder
 	Waiting            int // requests
 }
@@ -39,7 +44,8 @@ type Holder struct {
 // Explain says who holds what, holders of the most first.
 func (s *Store) Explain() Explanation {
 	e := Explanation{Limit: s.budget.limit, Total: s.budget.total, Accounts: s.budget.used,
-		Primary: s.sealed[0], Secondary: s.sealed[1], Waiting: len(s.queue)}
+		Primary: s.sealed[0], Secondary: s.sealed[1], Waiting: len(s.queue),
+		Spilled: s.filed, Files: s.fileBytes, Writing: s.writingBytes, Moved: s.moved, Disk: s.diskErr}
 	for _, sl := range s.lending {
 		e.Open += sl.opened
 		e.Holes += sl.holes
@@ -89,6 +95,9 @@ func (e Explanation) Text() string {
 		if e.Accounts[a] > 0 {
 			fmt.Fprintf(&b, ", %s %s", a, Bytes(e.Accounts[a]))
 		}
+	}
+	if e.Files > 0 {
+		fmt.Fprintf(&b, ", %s in %d objects spilled to files", Bytes(e.Spilled.Bytes), e.Spilled.Objects)
 	}
 	for i, h := range e.Holders {
 		if i == named {

@@ -53,16 +53,31 @@ func (s *Store) Check() error {
 		}
 	}
 	views := map[*process]int64{}
+	filed, inFile, jobs, asked := Tally{}, map[*file]int{}, map[*job]int{}, int64(0)
 	for _, o := range s.objects {
-		if o.at == nil {
+		if o.file != nil {
+			filed.Objects++
+			filed.Bytes += o.size
+			inFile[o.file]++
+		}
+		jobs[o.job]++
+		if o.at == nil && o.file != nil {
+			objects++
+		} else if o.at == nil {
 			objects++
 			inline += o.size + InlineCost
 		}
 		if o.released && !o.pinned() {
 			return fmt.Errorf("%s is released and still here", name(o.name))
 		}
-		if o.evictable != (o.secondary && !o.pinned()) {
-			return fmt.Errorf("%s: evictable %v", name(o.name), o.evictable)
+		if (o.in == &s.idle) != (o.at != nil && (o.secondary || o.file != nil) && !o.pinned()) {
+			return fmt.Errorf("%s: idle %v", name(o.name), o.in == &s.idle)
+		}
+		if o.job != nil && (o.in == &o.job.spillable) != (o.at != nil && !o.secondary && o.file == nil && !o.pinned() && s.cfg.Spill > 0) {
+			return fmt.Errorf("%s: spillable %v", name(o.name), o.in == &o.job.spillable)
+		}
+		if o.asked {
+			asked += o.at.size
 		}
 		for _, v := range o.views {
 			if s.processes[v.process.number] != v.process || v.process.viewed[o.name] != o || v.deliveries == 0 {
@@ -70,6 +85,27 @@ func (s *Store) Check() error {
 			}
 			views[v.process] += o.size
 		}
+	}
+	var writing, files int64
+	for _, f := range s.files {
+		files += f.size
+		if f.parts != nil {
+			writing += f.size
+		} else if f.live != inFile[f] || f.live == 0 {
+			return fmt.Errorf("file %d counts %d objects, not %d", f.number, f.live, inFile[f])
+		}
+	}
+	if filed != s.filed || files != s.fileBytes || writing != s.writingBytes || asked != s.askedBytes {
+		return fmt.Errorf("files: %v, %d, %d, %d; found %v, %d, %d, %d", s.filed, s.fileBytes, s.writingBytes, s.askedBytes, filed, files, writing, asked)
+	}
+	for _, j := range s.jobs {
+		if j.objects != jobs[j] {
+			return fmt.Errorf("job %d counts %d objects, not %d", j.number, j.objects, jobs[j])
+		}
+		delete(jobs, j)
+	}
+	if delete(jobs, nil); len(jobs) > 0 {
+		return fmt.Errorf("%d jobs were forgotten", len(jobs))
 	}
 	for _, sl := range s.slabs {
 		if sl.opened != opened[sl] || sl.holes != holes[sl] || sl.live != lives[sl] || s.processes[sl.process.number] != sl.process {

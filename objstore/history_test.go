@@ -74,8 +74,11 @@ func (h *history) step() {
 		h.do(fmt.Sprint("put ", n), err)
 	case k < 68:
 		if o := h.pick(); o != nil {
-			_, err := h.s.Deliver(p, o.id)
-			o.views[p]++
+			l, err := h.s.Deliver(p, o.id)
+			if l.Kind != objstore.InFile {
+				o.views[p]++
+				h.told[objstore.RecallView{Process: p, Object: o.id}]++
+			}
 			h.do(fmt.Sprint("deliver ", o.id, " to ", p), err)
 		}
 	case k < 80:
@@ -87,7 +90,9 @@ func (h *history) step() {
 		}
 	case k < 87:
 		if o := h.pick(); o != nil && o.tasks > 0 {
-			o.tasks--
+			if o.tasks--; o.tasks == 0 {
+				delete(h.loading, o.id)
+			}
 			h.gone(o)
 			h.out, err = h.s.Unawait(h.now, o.id, h.out)
 			h.do(fmt.Sprint("unawait ", o.id), err)
@@ -150,9 +155,9 @@ func (h *history) seal(i int) {
 	if h.rng.IntN(3) > 0 {
 		off = 0
 	}
-	o := &object{id: h.id(), arena: w.arena, size: n, secondary: h.rng.IntN(3) == 0}
+	o := &object{id: h.id(), arena: w.arena, size: n, secondary: h.rng.IntN(3) == 0, job: uint32(h.rng.IntN(3))}
 	o.at = extent{w.from + off, w.from + off + (n+objstore.Align-1)/objstore.Align*objstore.Align}
-	err := h.s.Seal(h.now, w.p, objstore.Sealed{Object: o.id, Slab: w.slab, Offset: o.at.from - w.start, Size: n, Secondary: o.secondary})
+	err := h.s.Seal(h.now, w.p, objstore.Sealed{Object: o.id, Slab: w.slab, Offset: o.at.from - w.start, Size: n, Secondary: o.secondary, Job: o.job})
 	h.keep(o)
 	o.views[w.p] = 1
 	h.cut(i, o.at)
@@ -215,6 +220,7 @@ func (h *history) undeliver(p id.Process) {
 		return
 	}
 	n := 1 + uint32(h.rng.IntN(int(o.views[p])))
+	h.told[objstore.RecallView{Process: p, Object: o.id}]++ // an answer to what was asked
 	if o.views[p] -= n; o.views[p] == 0 {
 		delete(o.views, p)
 	}
@@ -261,6 +267,7 @@ func (h *history) end() {
 		h.giveBack()
 	}
 	var err error
+	h.endSpill()
 	for len(h.objects) > 0 {
 		o := h.objects[0]
 		for o.tasks > 0 {
@@ -300,6 +307,9 @@ func (h *history) end() {
 			h.fatalf("requests of %d were forgotten: %v", p, q)
 		}
 	}
+	if len(h.files) > 0 {
+		h.fatalf("files are left: %v", h.files)
+	}
 	if h.s.Total() != 0 || len(h.arenas) > 0 || h.s.NextDeadline() != 0 {
 		h.fatalf("%d bytes are left in %d arenas: %s", h.s.Total(), len(h.arenas), h.s.Explain().Text())
 	}
@@ -312,11 +322,15 @@ func TestHistories(t *testing.T) {
 		seeds = 15
 	}
 	var refused, evicted int
-	for seed := range uint64(seeds) {
+	var moved spillCounts
+	for seed := range uint64(max(seeds, *manySeeds)) {
 		run := func() *history {
 			h := newHistory(t, seed)
 			for range steps {
 				h.step()
+				if h.rng.IntN(2) == 0 {
+					h.stepSpill()
+				}
 			}
 			h.end()
 			return h
@@ -325,6 +339,7 @@ func TestHistories(t *testing.T) {
 			h := run()
 			refused += h.refused
 			evicted += h.evicted
+			moved.add(h.counts)
 			if seed%10 == 0 {
 				if again := run(); !slices.Equal(h.log, again.log) {
 					t.Error("the same history went another way")
@@ -334,5 +349,8 @@ func TestHistories(t *testing.T) {
 	}
 	if refused == 0 || evicted == 0 {
 		t.Errorf("%d refusals, %d evictions: the histories don't reach the ends of memory", refused, evicted)
+	}
+	if moved.spilled == 0 || moved.failed == 0 || moved.restored == 0 || moved.lost == 0 || moved.full == 0 || moved.kept == 0 {
+		t.Errorf("%+v: the histories don't reach all that may become of what is spilled", moved)
 	}
 }

@@ -45,38 +45,51 @@ type object struct {
 	released  bool
 	tasks     int
 	views     map[id.Process]uint32
+	job       uint32
+	file      uint64 // 0: none
+	writing   bool   // to one
+	reading   bool   // from it
 }
 
 type history struct {
-	t       *testing.T
-	rng     *rand.Rand
-	s       *objstore.Store
-	now     int64
-	out     []objstore.Effect
-	log     []string // every effect, for OBJ-8
-	budget  int64
-	arenas  map[uint64]int64
-	grows   []objstore.Grow
-	windows []window
-	slabs   map[uint64]mapped
-	recalls []uint64
-	procs   []id.Process
-	lastP   id.Process
-	objects []*object
-	queued  map[id.Object]int64 // inline, waiting
-	asked   map[id.Process][]int64
-	counter uint64
-	charged [5]int64
-	inline  int64
-	refused int
-	evicted int
+	t        *testing.T
+	rng      *rand.Rand
+	s        *objstore.Store
+	now      int64
+	out      []objstore.Effect
+	log      []string // every effect, for OBJ-8
+	budget   int64
+	arenas   map[uint64]int64
+	grows    []objstore.Grow
+	windows  []window
+	slabs    map[uint64]mapped
+	recalls  []uint64
+	procs    []id.Process
+	lastP    id.Process
+	objects  []*object
+	queued   map[id.Object]int64 // inline, waiting
+	asked    map[id.Process][]int64
+	counter  uint64
+	charged  [5]int64
+	inline   int64
+	refused  int
+	evicted  int
+	spills   []objstore.Spill
+	reads    []objstore.Restore
+	recalled []objstore.RecallView
+	told     map[objstore.RecallView]int // deliveries since it answered; absent: it has not
+	loaded   []id.Object                 // that Load keeps
+	files    map[uint64]int              // objects in each, or to be
+	loading  map[id.Object]bool
+	counts   spillCounts
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
 	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 4)), budget: 32 << 20, arenas: map[uint64]int64{},
-		slabs: map[uint64]mapped{}, queued: map[id.Object]int64{}, asked: map[id.Process][]int64{}, procs: []id.Process{objstore.Agent}}
+		slabs: map[uint64]mapped{}, files: map[uint64]int{}, told: map[objstore.RecallView]int{}, loading: map[id.Object]bool{}, queued: map[id.Object]int64{}, asked: map[id.Process][]int64{}, procs: []id.Process{objstore.Agent}}
+	spill := []int64{0, 8 << 20, 1 << 40}[seed%3]
 	h.s = objstore.New(objstore.Config{Budget: h.budget, FirstArena: 1 << 20, MaxArena: 8 << 20,
-		Patience: time.Second, KeepWarm: 3 * time.Second})
+		Patience: time.Second, KeepWarm: 3 * time.Second, Spill: spill, Batch: 2 << 20, Writers: 2})
 	return h
 }
 
@@ -115,7 +128,7 @@ func (h *history) take(e objstore.Effect) {
 			}
 		}
 		for _, o := range h.objects {
-			if o.arena == e.Arena {
+			if o.arena == e.Arena && !h.leaves(o) {
 				h.fatalf("arena %d dropped with %v in it", e.Arena, o.id)
 			}
 		}
@@ -152,6 +165,8 @@ func (h *history) take(e objstore.Effect) {
 			h.fatalf("recall of slab %d, which %d has not", e.Slab, e.Process)
 		}
 		h.recalls = append(h.recalls, e.Slab)
+	case objstore.Spill, objstore.Restore, objstore.RecallView, objstore.Loaded, objstore.Unlink:
+		h.takeSpill(e)
 	case objstore.Evicted:
 		i := h.index(e.Object)
 		if o := h.objects[i]; !o.secondary || len(o.views) > 0 || o.tasks > 0 {
@@ -190,7 +205,7 @@ func (h *history) lent(e objstore.Lent) {
 		}
 	}
 	for _, o := range h.objects {
-		if o.arena == w.arena && o.at.meets(w.extent) {
+		if o.arena == w.arena && o.at.meets(w.extent) && !h.leaves(o) {
 			h.fatalf("%+v holds %v", w, o.id)
 		}
 	}
@@ -200,7 +215,7 @@ func (h *history) lent(e objstore.Lent) {
 func (h *history) keep(o *object) {
 	o.views = map[id.Process]uint32{}
 	h.objects = append(h.objects, o)
-	if o.arena == 0 {
+	if o.arena == 0 && o.file == 0 {
 		h.inline += o.size + objstore.InlineCost
 	}
 }
@@ -214,15 +229,18 @@ func (h *history) index(x id.Object) int {
 }
 
 func (h *history) forget(i int) {
-	if o := h.objects[i]; o.arena == 0 {
+	if o := h.objects[i]; o.arena == 0 && o.file == 0 {
 		h.inline -= o.size + objstore.InlineCost
+	}
+	if f := h.objects[i].file; f != 0 {
+		h.files[f]--
 	}
 	h.objects = slices.Delete(h.objects, i, i+1)
 }
 
 // gone forgets an object that nothing keeps.
 func (h *history) gone(o *object) {
-	if o.released && len(o.views) == 0 && o.tasks == 0 {
+	if o.released && len(o.views) == 0 && o.tasks == 0 && !o.writing && !o.reading {
 		h.forget(h.index(o.id))
 	}
 }
@@ -255,7 +273,12 @@ func (h *history) check() {
 	for _, o := range h.objects {
 		got, ok := h.s.Lookup(o.id)
 		at := objstore.Location{Kind: objstore.InMemory, Arena: o.arena, Offset: o.at.from, Size: o.size}
-		if o.arena == 0 {
+		if got.Location.Kind == objstore.InFile && h.leaves(o) {
+			o.arena, o.at = 0, extent{} // it left memory, which is said to nobody
+		}
+		if o.file != 0 && (o.arena == 0 || o.reading) {
+			at = objstore.Location{Kind: objstore.InFile, File: o.file, Offset: got.Location.Offset, Size: o.size}
+		} else if o.arena == 0 {
 			at = objstore.Location{Kind: objstore.InBytes, Value: got.Location.Value, Size: o.size}
 		}
 		if !ok || !reflect.DeepEqual(got.Location, at) || got.Views != len(o.views) || got.Tasks != o.tasks || got.Released != o.released || got.Secondary != o.secondary {

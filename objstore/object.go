@@ -3,18 +3,19 @@ package objstore
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-// Kind is a kind of location. Files are to come with spilling, and devices: whoever reads a location must refuse
-// a kind that it does not know.
+// Kind is a kind of location. Devices are to come: whoever reads a location must refuse a kind that it does not know.
 type Kind uint8
 
 const (
 	Nowhere  Kind = iota
 	InBytes       // Value
 	InMemory      // Size bytes at Offset of Arena
+	InFile        // Size bytes at Offset of File
 )
 
 // Location is where a value is.
@@ -22,6 +23,7 @@ type Location struct {
 	Kind         Kind
 	Value        []byte
 	Arena        uint64
+	File         uint64
 	Offset, Size int64
 }
 
@@ -31,7 +33,8 @@ type Sealed struct {
 	Slab         uint64
 	Offset, Size int64 // Offset counts from the slab's start and is a multiple of Align
 	Format       uint32
-	Secondary    bool // a copy: it goes first when memory is short
+	Secondary    bool   // a copy: it goes first when memory is short
+	Job          uint32 // whose share of the memory it counts to
 }
 
 // Info is what is known of an object.
@@ -44,31 +47,42 @@ type Info struct {
 	Tasks     int  // tasks that wait with it
 }
 
-// object is one value here. It is in exactly one place: value, or at.
+// object is one value here. It is in value, or at a place of an arena, in a file, or in both of these.
 type object struct {
 	name      id.Object
 	value     []byte
 	at        *span
+	file      *file
+	offset    int64 // in the file
+	spilling  bool  // it is being written there
+	restoring bool  // it is being read from there
+	asked     bool  // its views are being recalled, which counts as memory that comes
 	size      int64
 	format    uint32
+	job       *job
 	secondary bool
 	released  bool
 	views     []view // in order of the first delivery
 	tasks     int
 
-	older, newer *object // among the evictable; of those that are spare, newer is the next
-	evictable    bool
+	in           *chain
+	older, newer *object // in that; of those that are spare, newer is the next
 }
 
 // view is a process's hold on an object: how many deliveries of it that process has not released.
 type view struct {
 	process    *process
 	deliveries uint32
+	recalled   bool
+	kept       bool // its process has said that it looks at the object, and will say when it does not
 }
 
-func (o *object) pinned() bool { return len(o.views) > 0 || o.tasks > 0 }
+func (o *object) pinned() bool { return len(o.views) > 0 || o.tasks > 0 || o.spilling || o.restoring }
 
 func (o *object) location() Location {
+	if o.file != nil && (o.at == nil || o.restoring) {
+		return Location{Kind: InFile, File: o.file.number, Offset: o.offset, Size: o.size}
+	}
 	if o.at == nil {
 		return Location{Kind: InBytes, Value: o.value, Size: o.size}
 	}
@@ -96,25 +110,31 @@ func (s *Store) Lookup(name id.Object) (Info, bool) {
 // Objects gives how many there are.
 func (s *Store) Objects() int { return len(s.objects) }
 
-// Deliver pins an object for a process that is being told its location, once more.
+// Deliver pins an object for a process that is being told its location, once more. One that lies in a file has to be
+// loaded first.
 func (s *Store) Deliver(p id.Process, object id.Object) (Location, error) {
 	o, proc := s.objects[object], s.processes[p]
 	if o == nil || proc == nil {
 		return Location{}, fmt.Errorf("objstore: deliver %s to %s: %w", name(object), ProcessName(p), ErrUnknown)
+	}
+	if o.file != nil && (o.at == nil || o.restoring) {
+		return o.location(), nil
 	}
 	s.deliver(proc, o)
 	return o.location(), nil
 }
 
 func (s *Store) deliver(p *process, o *object) {
-	s.keep(o)
+	defer s.rank(o)
+	s.unchain(o)
 	for i := range o.views {
-		if o.views[i].process == p {
-			o.views[i].deliveries++
+		if v := &o.views[i]; v.process == p {
+			v.deliveries++
+			v.recalled, v.kept = false, false // it may look again
 			return
 		}
 	}
-	o.views = append(o.views, view{p, 1})
+	o.views = append(o.views, view{process: p, deliveries: 1})
 	p.viewed[o.name] = o
 	p.viewedBytes += o.size
 }
@@ -135,11 +155,30 @@ func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries 
 		}
 		if v.deliveries -= deliveries; v.deliveries == 0 {
 			s.unview(proc, o, i)
-			s.settled(now, o)
+			out = s.settled(now, o, out)
+		} else { // it was told the place again meanwhile
+			v.recalled, v.kept = false, false
+			s.noAnswer(o)
+			s.rank(o)
 		}
 		return s.serve(now, out), nil
 	}
 	return out, fmt.Errorf("objstore: %s releases %d deliveries of %s, which it has not had: %w", ProcessName(p), deliveries, name(object), ErrForbidden)
+}
+
+// Leave drops all that a process held of an object by deliveries, if it held anything.
+func (s *Store) Leave(now int64, p id.Process, object id.Object, out []Effect) []Effect {
+	o, proc := s.objects[object], s.processes[p]
+	if o == nil || proc == nil {
+		return out
+	}
+	i := slices.IndexFunc(o.views, func(v view) bool { return v.process == proc })
+	if i < 0 {
+		return out
+	}
+	s.unview(proc, o, i)
+	out = s.settled(now, o, out)
+	return s.serve(now, out)
 }
 
 func (s *Store) unview(p *process, o *object, i int) {
@@ -154,7 +193,7 @@ func (s *Store) Await(object id.Object) error {
 	if o == nil {
 		return fmt.Errorf("objstore: await %s: %w", name(object), ErrUnknown)
 	}
-	s.keep(o)
+	s.unchain(o)
 	o.tasks++
 	return nil
 }
@@ -165,8 +204,10 @@ func (s *Store) Unawait(now int64, object id.Object, out []Effect) ([]Effect, er
 	if o == nil || o.tasks == 0 {
 		return out, fmt.Errorf("objstore: unawait %s: %w", name(object), ErrUnknown)
 	}
-	o.tasks--
-	s.settled(now, o)
+	if o.tasks--; o.tasks == 0 && o.file != nil {
+		s.queue = slices.DeleteFunc(s.queue, func(r *request) bool { return r.restore == o })
+	}
+	out = s.settled(now, o, out)
 	return s.serve(now, out), nil
 }
 
@@ -177,7 +218,7 @@ func (s *Store) Release(now int64, object id.Object, out []Effect) ([]Effect, er
 		return out, fmt.Errorf("objstore: release %s: %w", name(object), ErrUnknown)
 	}
 	o.released = true
-	s.settled(now, o)
+	out = s.settled(now, o, out)
 	return s.serve(now, out), nil
 }
 
@@ -187,59 +228,51 @@ func (s *Store) Promote(now int64, object id.Object) error {
 	if o == nil {
 		return fmt.Errorf("objstore: promote %s: %w", name(object), ErrUnknown)
 	}
-	s.keep(o)
+	s.unchain(o)
 	s.tally(o, -1)
 	o.secondary = false
 	s.tally(o, 1)
-	s.settled(now, o)
+	s.rank(o)
 	return nil
 }
 
 // settled looks at an object that has lost a pin or its references, and frees it if nothing keeps it.
-func (s *Store) settled(now int64, o *object) {
+func (s *Store) settled(now int64, o *object, out []Effect) []Effect {
 	switch {
 	case o.pinned():
+		s.rank(o)
 	case o.released:
-		s.discard(now, o)
-	case o.secondary && !o.evictable:
-		o.evictable = true
-		o.older, o.newer = s.newest, nil
-		if s.newest != nil {
-			s.newest.newer = o
-		} else {
-			s.oldest = o
-		}
-		s.newest = o
+		return s.discard(now, o, out)
+	default:
+		s.rank(o)
 	}
-}
-
-// keep takes an object from the evictable.
-func (s *Store) keep(o *object) {
-	if !o.evictable {
-		return
-	}
-	if o.older != nil {
-		o.older.newer = o.newer
-	} else {
-		s.oldest = o.newer
-	}
-	if o.newer != nil {
-		o.newer.older = o.older
-	} else {
-		s.newest = o.older
-	}
-	o.older, o.newer, o.evictable = nil, nil, false
+	return out
 }
 
 // discard forgets an object that nothing pins, and frees what it used.
-func (s *Store) discard(now int64, o *object) {
-	s.keep(o)
+func (s *Store) discard(now int64, o *object, out []Effect) []Effect {
+	s.unchain(o)
+	s.noAnswer(o)
 	delete(s.objects, o.name)
 	defer s.recycle(o)
-	if o.at == nil {
-		s.budget.give(Inline, o.size+InlineCost)
-		return
+	if j := o.job; j != nil {
+		j.objects--
 	}
+	if o.at != nil {
+		s.leave(now, o)
+	} else if o.file == nil {
+		s.budget.give(Inline, o.size+InlineCost)
+	}
+	if o.file != nil {
+		s.filed.Objects--
+		s.filed.Bytes -= o.size
+		out = s.unfile(o.file, out)
+	}
+	return out
+}
+
+// leave takes an object out of its arena.
+func (s *Store) leave(now int64, o *object) {
 	s.tally(o, -1)
 	sl := o.at.slab
 	if sl != nil {
@@ -248,6 +281,7 @@ func (s *Store) discard(now int64, o *object) {
 		}
 	}
 	s.vacated(now, s.become(o.at, o.at.off, o.at.size, free, sl, nil))
+	o.at = nil
 }
 
 // newObject gives one that was used before, if there is any, so that a put allocates nothing in the long run.
@@ -275,6 +309,8 @@ func (s *Store) tally(o *object, sign int64) {
 	t := &s.sealed[0]
 	if o.secondary {
 		t = &s.sealed[1]
+	} else {
+		o.job.bytes += sign * o.at.size
 	}
 	t.Objects += int(sign)
 	t.Bytes += sign * o.at.size

@@ -46,7 +46,7 @@ func (s *Store) Died(now int64, p id.Process, out []Effect) ([]Effect, error) {
 	if proc == nil || p == Agent {
 		return out, fmt.Errorf("objstore: %s died: %w", ProcessName(p), ErrUnknown)
 	}
-	s.queue = slices.DeleteFunc(s.queue, func(r *request) bool { return r.process == proc && r.object == nil })
+	s.queue = slices.DeleteFunc(s.queue, func(r *request) bool { return r.process == proc && r.asksSlab() })
 	for len(proc.slabs) > 0 {
 		s.dissolve(now, proc.slabs[0])
 	}
@@ -59,7 +59,7 @@ func (s *Store) Died(now int64, p id.Process, out []Effect) ([]Effect, error) {
 		o := s.objects[n]
 		i := slices.IndexFunc(o.views, func(v view) bool { return v.process == proc })
 		s.unview(proc, o, i)
-		s.settled(now, o)
+		out = s.settled(now, o, out)
 	}
 	delete(s.processes, p)
 	return s.serve(now, out), nil
@@ -106,7 +106,7 @@ func (s *Store) Seal(now int64, p id.Process, x Sealed) error {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), ErrExists)
 	}
 	o := s.newObject(x.Object, x.Size, x.Format)
-	o.secondary = x.Secondary
+	o.secondary, o.job = x.Secondary, s.jobOf(x.Job)
 	sp.slab.touched = now
 	o.at = s.become(sp, sp.slab.start+x.Offset, roundUp(x.Size, Align), live, sp.slab, o)
 	s.objects[x.Object] = o

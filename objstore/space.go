@@ -55,7 +55,8 @@ type slab struct {
 	live       int64 // bytes of objects
 	touched    int64 // when something in it last became open, sealed or free
 	recalled   bool
-	back       list // holes, once it is recalled
+	asked      int64 // when it was recalled
+	back       list  // holes, once it is recalled
 }
 
 // list holds spans, the newest first: what was freed last is warm in the caches.

@@ -20,7 +20,21 @@ type Store struct {
 	growing   *arena   // asked for; one at a time
 	queue     []*request
 
-	oldest, newest *object // evictable, by time since the last pin
+	idle         chain // evictable: copies, and what lies in a file, too
+	jobs         []*job
+	files        map[uint64]*file
+	lastFile     uint64
+	writing      int   // files
+	writingBytes int64 // of objects that nothing else keeps where they are
+	fileBytes    int64 // of all files
+	askedBytes   int64 // in views that are being recalled
+	askedAt      int64
+	asked        []*object
+	diskErr      error // why the last file could not be written; nil: it could
+	diskAfter    int64 // when to try again
+	againAt      int64 // when to look again what may be done for those who wait; 0: nothing
+	moved        Traffic
+	filed        Tally // objects that lie in files
 
 	swept               int64 // when idle memory was last looked for
 	lastArena, lastSlab uint64
@@ -38,6 +52,7 @@ func New(cfg Config) *Store {
 		objects:   map[id.Object]*object{},
 		processes: map[id.Process]*process{},
 		slabs:     map[uint64]*slab{},
+		files:     map[uint64]*file{},
 	}
 	s.Attach(Agent)
 	return s
@@ -88,7 +103,7 @@ func (s *Store) Lend(now int64, p id.Process, size int64, out []Effect) ([]Effec
 	}
 	waiting := 0
 	for _, r := range s.queue {
-		if r.process == proc && r.object == nil {
+		if r.process == proc && r.asksSlab() {
 			waiting++
 		}
 	}
@@ -105,7 +120,7 @@ func (s *Store) Withdraw(now int64, p id.Process, out []Effect) ([]Effect, error
 		return out, fmt.Errorf("objstore: %s withdraws: %w", ProcessName(p), ErrUnknown)
 	}
 	for i, r := range s.queue {
-		if r.object == nil && r.process.number == p {
+		if r.asksSlab() && r.process.number == p {
 			s.queue = slices.Delete(s.queue, i, i+1)
 			out = append(out, Refused{Process: p, Err: &FullError{Process: p, Size: r.size, Withdrawn: true, Waited: now - r.since}})
 			return s.serve(now, out), nil
@@ -175,6 +190,9 @@ func (s *Store) Tick(now int64, out []Effect) []Effect {
 func (s *Store) NextDeadline() (at int64) {
 	if len(s.arenas) > 0 {
 		at = s.swept + int64(s.cfg.KeepWarm)
+	}
+	if len(s.queue) > 0 && s.againAt > 0 && (at == 0 || s.againAt < at) {
+		at = s.againAt
 	}
 	if len(s.queue) > 0 && s.growing == nil { // the first has waited longest
 		if t := s.queue[0].since + int64(s.cfg.Patience); at == 0 || t < at {

@@ -5,13 +5,16 @@ import (
 	"slices"
 )
 
-// request waits for memory: an object's bytes, or size bytes of a slab.
+// request waits for memory: an object's bytes, size bytes of a slab, or the place of an object that lies in a file.
 type request struct {
 	process *process
-	object  *object // nil: a slab
+	object  *object // whose bytes are to be kept; else nil
+	restore *object // that is to be loaded; else nil
 	size    int64
 	since   int64
 }
+
+func (r *request) asksSlab() bool { return r.object == nil && r.restore == nil }
 
 func (s *Store) wait(now int64, r *request, out []Effect) []Effect {
 	r.since = now
@@ -30,7 +33,10 @@ func (s *Store) wait(now int64, r *request, out []Effect) []Effect {
 }
 
 func (s *Store) refuse(now int64, r *request, cause error, out []Effect) []Effect {
-	e := &FullError{Process: r.process.number, Size: r.size, Cause: cause, Never: s.never(r), Waited: now - r.since, Holders: s.Explain().Text()}
+	e := &FullError{Process: r.process.number, Size: r.size, Cause: cause, Disk: s.diskErr, Never: s.never(r), Waited: now - r.since, Holders: s.Explain().Text()}
+	if r.restore != nil {
+		return append(out, Loaded{r.restore.name, e})
+	}
 	f := Refused{Process: r.process.number, Err: e}
 	if r.object != nil {
 		f.Object = r.object.name
@@ -49,6 +55,7 @@ func (s *Store) never(r *request) bool {
 // serve gives memory to those who wait, in order. Inline values and slabs are two lines: a value is small,
 // and often what ends a task whose arguments fill the memory that a slab waits for.
 func (s *Store) serve(now int64, out []Effect) []Effect {
+	s.againAt = 0
 	stuck := [2]bool{} // values, slabs
 	for i := 0; i < len(s.queue); {
 		r, line, done := s.queue[i], 0, false
@@ -61,7 +68,7 @@ func (s *Store) serve(now int64, out []Effect) []Effect {
 				if done = s.store(r.object); done {
 					out = append(out, Stored{r.object.name})
 				} else {
-					out = s.recall(r.size, out)
+					out = s.recall(now, r.size, out)
 				}
 			} else {
 				out, done = s.lend(now, r, out)
@@ -81,7 +88,10 @@ func (s *Store) serve(now int64, out []Effect) []Effect {
 func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
 	p, least := r.process, roundUp(r.size, Grain)
 	want := max(least, min(p.next, s.cfg.share()))
-	if e, ok := s.fit(now, p, r.size, least, want); ok {
+	if r.restore != nil { // what is free in slabs is not for it
+		p, want = nil, least
+	}
+	if e, ok := s.grant(now, r, least, want); ok {
 		return append(out, e), true
 	}
 	if s.growing != nil {
@@ -90,17 +100,27 @@ func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
 	if out = s.dropEmpty(least, out); s.free() >= least {
 		return s.grow(max(least, min(s.free(), s.nextArena(want))), out), false
 	}
-	coming := s.coming()
-	for s.oldest != nil && coming < least { // OBJ-9
+	coming := s.coming(now)
+	for s.idle.oldest != nil && coming < least { // OBJ-9
 		out, coming = s.evict(now, p, coming, out)
-		if e, ok := s.fit(now, p, r.size, least, want); ok {
+		if e, ok := s.grant(now, r, least, want); ok {
 			return append(out, e), true
 		}
 		if out = s.dropEmpty(least, out); s.free() >= least {
 			return s.grow(least, out), false
 		}
 	}
-	return s.recall(least, out), false
+	out = s.recall(now, least, out)
+	return s.spill(now, least, out), false
+}
+
+// grant gives a request what it is for, if that is there.
+func (s *Store) grant(now int64, r *request, least, want int64) (Effect, bool) {
+	if r.restore != nil {
+		return s.lodge(r.restore)
+	}
+	e, ok := s.fit(now, r.process, r.size, least, want)
+	return e, ok
 }
 
 // amortized is how much a question to the agent should bring: a few percent of the time in which it is written.

@@ -126,6 +126,14 @@ func (c *Client) View(object id.Object) (*View, error) {
 	return &View{c: c, object: object, bytes: a.bytes[l.Offset : l.Offset+l.Size : l.Offset+l.Size]}, nil
 }
 
+// Viewed tells whether a View of the object is open.
+func (c *Client) Viewed(object id.Object) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.held[object]
+	return h != nil && h.views > 0
+}
+
 // Bytes are valid until Release. Writing to them faults.
 func (v *View) Bytes() []byte { return v.bytes }
 

@@ -82,8 +82,10 @@ const (
 	FrameTypeSlabRecall     FrameType = 108
 	FrameTypeArena          FrameType = 109
 	FrameTypeArenaGone      FrameType = 110
+	FrameTypeViewRecall     FrameType = 111
 	FrameTypePull           FrameType = 112
 	FrameTypePart           FrameType = 113
+	FrameTypeViewEnd        FrameType = 114
 	FrameTypeKeeperConfig   FrameType = 120
 	FrameTypeKeeperConn     FrameType = 121
 	FrameTypeProgramLaunch  FrameType = 122
@@ -187,8 +189,10 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeSlabRecall:     "SlabRecall",
 	FrameTypeArena:          "Arena",
 	FrameTypeArenaGone:      "ArenaGone",
+	FrameTypeViewRecall:     "ViewRecall",
 	FrameTypePull:           "Pull",
 	FrameTypePart:           "Part",
+	FrameTypeViewEnd:        "ViewEnd",
 	FrameTypeKeeperConfig:   "KeeperConfig",
 	FrameTypeKeeperConn:     "KeeperConn",
 	FrameTypeProgramLaunch:  "ProgramLaunch",
@@ -292,8 +296,10 @@ var EnumValuesFrameType = map[string]FrameType{
 	"SlabRecall":     FrameTypeSlabRecall,
 	"Arena":          FrameTypeArena,
 	"ArenaGone":      FrameTypeArenaGone,
+	"ViewRecall":     FrameTypeViewRecall,
 	"Pull":           FrameTypePull,
 	"Part":           FrameTypePart,
+	"ViewEnd":        FrameTypeViewEnd,
 	"KeeperConfig":   FrameTypeKeeperConfig,
 	"KeeperConn":     FrameTypeKeeperConn,
 	"ProgramLaunch":  FrameTypeProgramLaunch,

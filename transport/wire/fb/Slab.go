@@ -14,6 +14,7 @@ type SlabT struct {
 	From  uint64 `json:"from"`
 	To    uint64 `json:"to"`
 	Error string `json:"error"`
+	Code  string `json:"code"`
 }
 
 func (t *SlabT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -24,6 +25,10 @@ func (t *SlabT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Error != "" {
 		errorOffset = builder.CreateString(t.Error)
 	}
+	codeOffset := flatbuffers.UOffsetT(0)
+	if t.Code != "" {
+		codeOffset = builder.CreateString(t.Code)
+	}
 	SlabStart(builder)
 	SlabAddSlab(builder, t.Slab)
 	SlabAddArena(builder, t.Arena)
@@ -32,6 +37,7 @@ func (t *SlabT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	SlabAddFrom(builder, t.From)
 	SlabAddTo(builder, t.To)
 	SlabAddError(builder, errorOffset)
+	SlabAddCode(builder, codeOffset)
 	return SlabEnd(builder)
 }
 
@@ -43,6 +49,7 @@ func (rcv *Slab) UnPackTo(t *SlabT) {
 	t.From = rcv.From()
 	t.To = rcv.To()
 	t.Error = string(rcv.Error())
+	t.Code = string(rcv.Code())
 }
 
 func (rcv *Slab) UnPack() *SlabT {
@@ -169,8 +176,16 @@ func (rcv *Slab) Error() []byte {
 	return nil
 }
 
+func (rcv *Slab) Code() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(18))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func SlabStart(builder *flatbuffers.Builder) {
-	builder.StartObject(7)
+	builder.StartObject(8)
 }
 func SlabAddSlab(builder *flatbuffers.Builder, slab uint64) {
 	builder.PrependUint64Slot(0, slab, 0)
@@ -192,6 +207,9 @@ func SlabAddTo(builder *flatbuffers.Builder, to uint64) {
 }
 func SlabAddError(builder *flatbuffers.Builder, error flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(error), 0)
+}
+func SlabAddCode(builder *flatbuffers.Builder, code flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(7, flatbuffers.UOffsetT(code), 0)
 }
 func SlabEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -1,0 +1,302 @@
+package spill
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	block   = 1 << 20 // bytes that have one checksum
+	segment = 1 << 30 // a segment of so many bytes gets no more files
+)
+
+// ErrDamaged: what was read is not what was written.
+var ErrDamaged = errors.New("its bytes are not those that were written")
+
+// ErrUnknown: there is no such file or object.
+var ErrUnknown = errors.New("unknown here")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Part is an object in a file.
+type Part struct {
+	At    int64 // where it begins
+	Bytes []byte
+}
+
+// Directory is where segments may lie.
+type Directory struct {
+	Path string
+	Full float64 // no more is written when so much of its file system is used, of 1
+}
+
+// Files is all that is spilled. Make it with Open.
+type Files struct {
+	mu    sync.Mutex
+	dirs  []*dir
+	turn  int
+	files map[uint64]*file
+	down  bool
+}
+
+// dir is a directory and the segment that is being filled there; its lock is held while one writes.
+type dir struct {
+	Directory
+	writing sync.Mutex
+	open    *seg
+}
+
+// seg is a segment; the Files' lock guards what changes.
+type seg struct {
+	f    *os.File
+	path string
+	end  int64
+	live int  // files in it
+	open bool // to more
+}
+
+// file is where the objects of one Write lie.
+type file struct {
+	in       *seg
+	at, size int64
+	parts    []part
+}
+
+// part is an object in it. At is where the file's begin counts as 0.
+type part struct {
+	at, size int64
+	sums     []uint32
+}
+
+// Open looks whether files can be made in the directories. Those where none can be it leaves out; the error says why, and
+// goes along with Files unless all are.
+func Open(dirs []Directory) (*Files, error) {
+	f := &Files{files: map[uint64]*file{}}
+	var errs []error
+	for _, d := range dirs {
+		s, err := create(d.Path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		f.dirs = append(f.dirs, &dir{Directory: d, open: s})
+	}
+	if len(f.dirs) == 0 {
+		return nil, errors.Join(append(errs, errors.New("spill: there is no directory to write to"))...)
+	}
+	return f, errors.Join(errs...)
+}
+
+// create makes a segment without a name.
+func create(path string) (*seg, error) {
+	f, err := os.CreateTemp(path, "maniple-spill-")
+	if err != nil {
+		return nil, fmt.Errorf("spill: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil { // SPL-3
+		f.Close()
+		return nil, fmt.Errorf("spill: %w", err)
+	}
+	return &seg{f: f, path: path, open: true}, nil
+}
+
+// Directories gives the paths in use.
+func (f *Files) Directories() (paths []string) {
+	for _, d := range f.dirs {
+		paths = append(paths, d.Path)
+	}
+	return paths
+}
+
+// Write makes a file of objects. The error names each directory, and what went wrong there.
+func (f *Files) Write(number uint64, parts []Part) error {
+	x := &file{}
+	for _, p := range parts {
+		sums := make([]uint32, 0, (len(p.Bytes)+block-1)/block)
+		for b := range slices.Chunk(p.Bytes, block) {
+			sums = append(sums, crc32.Checksum(b, castagnoli))
+		}
+		x.parts = append(x.parts, part{p.At, int64(len(p.Bytes)), sums})
+		x.size = max(x.size, p.At+int64(len(p.Bytes)))
+	}
+	f.mu.Lock()
+	first := f.turn
+	f.turn++
+	f.mu.Unlock()
+	var errs []error
+	for i := range f.dirs {
+		d := f.dirs[(first+i)%len(f.dirs)]
+		if err := f.write(d, x, parts); err != nil {
+			errs = append(errs, fmt.Errorf("spill: %s to %s: %w", size(x.size), d.Path, err))
+			continue
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.files[number] = x
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Files) write(d *dir, x *file, parts []Part) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	if err := d.room(x.size); err != nil {
+		return err
+	}
+	if d.open == nil {
+		s, err := create(d.Path)
+		if err != nil {
+			return err
+		}
+		d.open = s
+	}
+	s := d.open
+	x.in, x.at = s, s.end
+	for _, p := range parts {
+		if _, err := s.f.WriteAt(p.Bytes, x.at+p.At); err != nil { // SPL-2
+			_ = s.f.Truncate(s.end)
+			if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) { // the next one gets a new segment, if that can be made
+				f.leave(d)
+			}
+			return err
+		}
+	}
+	// The disk begins at once, so that pages of files do not pile up in the memory that is short.
+	_ = unix.SyncFileRange(int(s.f.Fd()), x.at, x.size, unix.SYNC_FILE_RANGE_WRITE)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.end += (x.size + 4095) / 4096 * 4096 // holes are punched by pages
+	s.live++
+	if s.end >= segment {
+		s.open, d.open = false, nil
+	}
+	return nil
+}
+
+// leave puts no more files into the segment that is open in a directory.
+func (f *Files) leave(d *dir) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := d.open
+	if s.open, d.open = false, nil; s.live == 0 {
+		_ = s.f.Close()
+	}
+}
+
+// room refuses what would make the directory's file system fuller than its bound (SPL-4).
+func (d *dir) room(n int64) error {
+	var st unix.Statfs_t
+	var err error
+	if d.open != nil { // the directory may be gone, the file system is not
+		err = unix.Fstatfs(int(d.open.f.Fd()), &st)
+	} else {
+		err = unix.Statfs(d.Path, &st)
+	}
+	if err != nil {
+		return err
+	}
+	all, free := int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
+	if d.Full > 0 && float64(free-n) < (1-d.Full)*float64(all) {
+		return fmt.Errorf("it has %s free of %s, and is filled up to %.0f%% only: %w", size(free), size(all), 100*d.Full, unix.ENOSPC)
+	}
+	return nil
+}
+
+// Read gives [from, from+n) of the object that begins at at in a file, piece by piece; what it gives is good until the next piece.
+func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b []byte) error) error {
+	f.mu.Lock()
+	x := f.files[number]
+	f.mu.Unlock()
+	fail := func(err error) error { return fmt.Errorf("spill: file %d, object at %d: %w", number, at, err) }
+	if x == nil {
+		return fail(ErrUnknown)
+	}
+	i := slices.IndexFunc(x.parts, func(p part) bool { return p.at == at })
+	if i < 0 {
+		return fail(ErrUnknown)
+	}
+	p := x.parts[i]
+	if from < 0 || n < 0 || from > p.size || n > p.size-from {
+		return fail(fmt.Errorf("[%d, +%d) of %d bytes: %w", from, n, p.size, os.ErrInvalid))
+	}
+	buf := make([]byte, min(block, p.size))
+	for k := from / block; k*block < from+n; k++ {
+		begin := k * block
+		b := buf[:min(block, p.size-begin)]
+		if _, err := x.in.f.ReadAt(b, x.at+p.at+begin); err != nil {
+			return fail(fmt.Errorf("in %s: %w", x.in.path, err))
+		}
+		if crc32.Checksum(b, castagnoli) != p.sums[k] { // SPL-1
+			return fail(fmt.Errorf("in %s, bytes %d to %d: %w", x.in.path, begin, begin+int64(len(b)), ErrDamaged))
+		}
+		lo, hi := max(from, begin), min(from+n, begin+int64(len(b)))
+		if err := give(lo-from, b[lo-begin:hi-begin]); err != nil {
+			return err
+		}
+	}
+	_ = unix.Fadvise(int(x.in.f.Fd()), x.at+p.at, p.size, unix.FADV_DONTNEED) // it is in memory now
+	return nil
+}
+
+// Remove forgets a file.
+func (f *Files) Remove(number uint64) {
+	f.mu.Lock()
+	x := f.files[number]
+	delete(f.files, number)
+	var s *seg
+	last := false
+	if x != nil {
+		s = x.in
+		s.live--
+		last = s.live == 0 && !s.open
+	}
+	f.mu.Unlock()
+	switch {
+	case x == nil:
+	case last:
+		_ = s.f.Close()
+	default: // where that is not possible, its space goes with the segment
+		_ = unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, x.at, (x.size+4095)/4096*4096)
+	}
+}
+
+// Close gives all space back.
+func (f *Files) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return
+	}
+	f.down = true
+	done := map[*seg]bool{}
+	for _, x := range f.files {
+		if !done[x.in] {
+			done[x.in] = true
+			_ = x.in.f.Close()
+		}
+	}
+	for _, d := range f.dirs {
+		if d.open != nil && !done[d.open] {
+			_ = d.open.f.Close()
+		}
+	}
+	clear(f.files)
+}
+
+// size writes a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.4g GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
