@@ -55,7 +55,8 @@ type Options struct {
 	Idle        time.Duration // 0: never
 	Interfaces  []string
 	PortRange   [2]int
-	Store       int64 // bytes of each node's memory for values; 0: 30% of it
+	Store       int64    // bytes of each node's memory for values; 0: 30% of it
+	Spill       []string // directories for what it has no room for; empty: the node's own, "none": nowhere
 	Base        string
 
 	// Expect names nodes whose keepers others start, with the document that Share is given once the head

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,7 @@ func nodeFlags() []urfave.Flag {
 		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
+		rare(value("object-spilling-directory", "", "DIR,...", "where nodes write values that their memory has no room for (their own disk; none: nowhere)")),
 		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
 		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
@@ -58,6 +61,11 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if v, origin, ok := c.flag("object-store-memory"); ok {
 		if o.Store, err = slurm.ParseMemory(v); err != nil || o.Store == 0 {
 			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
+		}
+	}
+	if v, origin, ok := c.flag("object-spilling-directory"); ok {
+		if o.Spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(o.Spill, func(dir string) bool { return !filepath.IsAbs(dir) }) {
+			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, divided by commas, or none")
 		}
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {

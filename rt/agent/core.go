@@ -58,6 +58,7 @@ type Config struct {
 	Dir       string              // where programs start that name no directory; "": nowhere of the node's
 	Env       []string            // variables of this node, instead of those of the request
 	Store     int64               // bytes of memory for values that were asked for; 0: a share of the node's
+	Spill     []string            // directories for values when that is full; none: the node's own, "none": nowhere
 	Bind      bool                // CPUs are bound: the node is no fake one
 }
 

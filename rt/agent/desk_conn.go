@@ -236,7 +236,7 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 
 // pass gives the loop's core what a process says that is not about work.
 func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
-	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn)
+	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn || f.Type() == fb.FrameTypeViewEnd)
 	switch f.Type() {
 	case fb.FrameTypeGoodbye:
 		d.goodbye(ctx, c)
@@ -257,6 +257,16 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 		if err := d.store.told(c.process, m); err != nil {
 			d.refuse(c, err.Error())
 		}
+		return
+	}
+	if q, ok := m.(*fb.StateQueryT); ok && q.What == "memory" {
+		r, text := &fb.StateReplyT{}, []byte(nil)
+		if d.store == nil {
+			r.Error = "this node has no memory for values"
+		} else {
+			text = d.store.show()
+		}
+		d.send(c, r, f.Corr(), text)
 		return
 	}
 	if g, ok := m.(*fb.GroupCreateT); ok {

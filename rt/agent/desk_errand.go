@@ -139,6 +139,14 @@ func (d *desk) errandBy(process id.Process) *errand {
 	return nil
 }
 
+// jobNumber is that of its job, 0 when that is over.
+func (e *errand) jobNumber() uint32 {
+	if e.job == nil {
+		return 0
+	}
+	return e.job.number
+}
+
 // needHost opens an errand of a job to another agent; job 0: of none, for calls of actors that were found by name.
 func (d *desk) needHost(ctx context.Context, peer, job uint32) {
 	d.l.post(ctx, item{do: func(ctx context.Context) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -100,7 +101,7 @@ func (d *desk) fetched(f *fetch, done bool) {
 	s, now := d.store, d.l.now()
 	ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why}
 	if done && f.why == "" && !f.over {
-		err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size})
+		err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber()})
 		if err != nil {
 			f.why = err.Error()
 			ev.Why = f.why
@@ -189,24 +190,28 @@ func (d *desk) partCame(e *errand, m *fb.PartT, part []byte) {
 // pulled sends another agent a piece of a value.
 func (d *desk) pulled(ctx context.Context, e *errand, m *fb.PullT) {
 	part := fb.PartT{Errand: e.number, Back: e.back, Task: m.Task, Index: m.Index, Offset: m.Offset}
-	value, err := []byte(nil), error(nil)
-	if d.store == nil {
-		part.Error = "there is no memory at node " + d.node
-	} else if value, err = d.store.bytes(id.Object{Task: taskOf(m.Task), Index: m.Index}); err != nil {
-		part.Error = "node " + d.node + ": " + err.Error()
-	} else if m.Offset > uint64(len(value)) || m.Size > uint64(len(value))-m.Offset {
-		part.Error = fmt.Sprintf("at node %s it has %d bytes, of which %d at %d were asked for", d.node, len(value), m.Size, m.Offset)
+	send := func(piece []byte, err error) {
+		if err != nil {
+			part.Error = "node " + d.node + ": " + err.Error()
+			d.tellPeer(ctx, e.peer, &part, nil)
+			return
+		}
+		for len(piece) > 0 {
+			n, next := min(partSize, len(piece)), part
+			d.tellPeer(ctx, e.peer, &next, piece[:n:n])
+			part.Offset += uint64(n)
+			piece = piece[n:]
+		}
 	}
-	if part.Error != "" {
-		d.tellPeer(ctx, e.peer, &part, nil)
+	if d.store == nil {
+		send(nil, errors.New("it has no memory for values"))
 		return
 	}
-	for rest := value[m.Offset : m.Offset+m.Size]; len(rest) > 0; {
-		n, next := min(partSize, len(rest)), part
-		d.tellPeer(ctx, e.peer, &next, slices.Clone(rest[:n])) // the session keeps it, and the object may go
-		part.Offset += uint64(n)
-		rest = rest[n:]
+	if m.Size > pullSize { // an agent asks for no more
+		send(nil, fmt.Errorf("%d bytes were asked for at once", m.Size))
+		return
 	}
+	d.store.part(id.Object{Task: taskOf(m.Task), Index: m.Index}, m.Offset, m.Size, send)
 }
 
 // endFetches: an errand is over.

@@ -80,9 +80,11 @@ func TestValueInPieces(t *testing.T) {
 	if ev := d.events[0].(work.Fetched); ev.Object != o || ev.Process != 9 || ev.Why != "" {
 		t.Fatalf("the core is told %+v", ev)
 	}
-	if here, err := d.store.bytes(o); err != nil || !bytes.Equal(here, value) {
-		t.Fatalf("what lies here is another value, or: %v", err)
-	}
+	d.store.part(o, 0, uint64(len(value)), func(here []byte, err error) {
+		if err != nil || !bytes.Equal(here, value) {
+			t.Fatalf("what lies here is another value, or: %v", err)
+		}
+	})
 	if len(d.fetches)+len(d.fetchSlab) > 0 {
 		t.Error("it is still under way")
 	}

@@ -29,6 +29,7 @@ type deskStore struct {
 	d      *desk
 	store  *objstore.Store
 	memory shm.Memory
+	spill  *deskSpill
 }
 
 const (
@@ -55,7 +56,11 @@ func lineageBudget(cfg *Config) int {
 }
 
 func newDeskStore(d *desk, budget int64) *deskStore {
-	return &deskStore{d: d, store: objstore.New(objstore.Config{Budget: budget})}
+	s := openSpill(&d.l.core.cfg, d.l.log.Warn)
+	if s.off != "" {
+		d.l.log.Info("values are never written to disk", "why", s.off)
+	}
+	return &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget})), spill: s}
 }
 
 // do does what the store wants. What went wrong is no process's doing.
@@ -96,12 +101,14 @@ func (s *deskStore) effect(e objstore.Effect) error {
 			s.d.fetchRefused(e)
 		}
 		if c := s.d.conns[e.Process]; c != nil {
-			s.d.send(c, &fb.SlabT{Error: s.named(e.Err.Error())}, 0, nil)
+			s.d.send(c, &fb.SlabT{Error: s.named(e.Err.Error()), Code: code(e.Err)}, 0, nil)
 		}
 	case objstore.Recall:
 		if c := s.d.conns[e.Process]; c != nil {
 			s.d.send(c, &fb.SlabRecallT{Slab: e.Slab}, 0, nil)
 		}
+	default:
+		s.spillEffect(e)
 	}
 	return nil
 }
@@ -203,6 +210,8 @@ func (s *deskStore) told(p id.Process, m Message) error {
 		}
 	case *fb.SlabForgoT:
 		out, err = s.store.Forgo(now, p, m.Slab, int64(m.Offset), int64(m.Size), nil)
+	case *fb.ViewEndT:
+		return s.viewEnd(p, m)
 	case *fb.SlabReturnT:
 		if out, err = s.store.Return(now, p, m.Slab, nil); err == nil {
 			err = s.memory.Return(m.Slab) // before anything of it is lent again, by out
@@ -215,6 +224,9 @@ func (s *deskStore) told(p id.Process, m Message) error {
 // Seal is work.Store's.
 func (s *deskStore) Seal(p id.Process, o id.Object, m *fb.SealT) (arena uint64, offset int64, err error) {
 	x := objstore.Sealed{Object: o, Slab: m.Slab, Offset: int64(m.Offset), Size: int64(m.Size), Format: uint32(m.Format)}
+	if c := s.d.conns[p]; c != nil {
+		x.Job = c.job
+	}
 	if err := s.store.Seal(s.d.l.now(), p, x); err != nil {
 		return 0, 0, err
 	}
@@ -228,13 +240,13 @@ func (s *deskStore) Discard(p id.Process, m *fb.SealT) {
 }
 
 // View is work.Store's.
-func (s *deskStore) View(p id.Process, o id.Object) (arena uint64) {
+func (s *deskStore) View(p id.Process, o id.Object) (arena uint64, offset int64, there bool) {
 	if s.d.conns[p] == nil {
-		return 0 // it is told nothing any more
+		return 0, 0, true // it is told nothing any more
 	}
 	l, err := s.store.Deliver(p, o)
 	s.do(nil, err)
-	return l.Arena
+	return l.Arena, l.Offset, l.Kind != objstore.InFile
 }
 
 // Unview is work.Store's. What a process held whose connection is over it holds until it ends.
@@ -244,13 +256,11 @@ func (s *deskStore) Unview(p id.Process, o id.Object) {
 	}
 }
 
-// bytes are an object's value, good until the object is freed.
-func (s *deskStore) bytes(o id.Object) ([]byte, error) {
-	info, ok := s.store.Lookup(o)
-	if !ok {
-		return nil, errors.New("it is not in this node's memory any more")
+// Leave is work.Store's.
+func (s *deskStore) Leave(p id.Process, o id.Object) {
+	if s.d.conns[p] != nil {
+		s.do(s.store.Leave(s.d.l.now(), p, o, nil), nil)
 	}
-	return s.memory.Bytes(info.Location.Arena, info.Location.Offset, info.Location.Size)
 }
 
 // Free is work.Store's.
@@ -349,7 +359,7 @@ func (d *desk) endStore() {
 			_ = c.pidfd.Close()
 		}
 	}
-	if d.store != nil {
+	if d.store != nil && d.store.spill.end() { // else a disk that hangs may still read of it
 		if err := d.store.memory.Close(); err != nil {
 			d.l.log.Warn("the object store's end", "error", err)
 		}

@@ -7,6 +7,8 @@ package bootdoc
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -37,6 +39,9 @@ type Doc struct {
 	Endpoint   string   `json:"endpoint,omitempty"`   // file with the cluster's address, which the head's keeper removes at its end
 	PortRange  [2]int   `json:"port_range,omitempty"` // of held ports and of the node's port; zero: see the keeper
 	Store      int64    `json:"store,omitempty"`      // bytes of each node's memory that values may take; 0: see the agent
+
+	// Directories of each node for values that its memory has no room for; empty: see the agent, "none": nowhere.
+	Spill []string `json:"spill,omitempty"`
 
 	Node Node `json:"node,omitempty"`
 }
@@ -85,6 +90,8 @@ func (d *Doc) Check() error {
 		return fmt.Errorf("bootdoc: %d-%d is no range of ports", d.PortRange[0], d.PortRange[1])
 	case d.Store < 0:
 		return fmt.Errorf("bootdoc: %d bytes are no size of an object store", d.Store)
+	case slices.ContainsFunc(d.Spill, func(dir string) bool { return dir != "none" && !filepath.IsAbs(dir) }):
+		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash", d.Spill)
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}

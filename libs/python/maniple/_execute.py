@@ -130,13 +130,16 @@ class Executor:
         if job.payload == values.EMPTY and job.format == wire.PICKLE:
             return (), {}, None
         deps = []
-        for dep in job.deps:
+        for key, dep in zip(job.dep_keys, job.deps):
             if dep is None:
                 raise exceptions.SystemFault("the agent did not send the value of an argument")
             if isinstance(dep, BaseException):
                 raise dep
             if dep.flags & wire.ERROR:
                 raise ArgumentError(dep.payload)
+            if dep.flags & wire.LOCATED:
+                deps.append(self.session.argument(key))
+                continue
             payload = dep.payload.view() if type(dep.payload) is Place else dep.payload
             deps.append(values.decode(dep.format, payload, dep.refs))
         if job.format != wire.PICKLE:

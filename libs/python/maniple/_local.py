@@ -150,4 +150,6 @@ def _node_flags(node: Dict[str, Any]) -> List[str]:
         flags += ["--node-labels", ",".join(f"{k}={v}" for k, v in node["labels"].items())]
     if node.get("object_store_memory"):
         flags += ["--object-store-memory", f"{-(-node['object_store_memory'] // 1024)}K"]
+    if node.get("object_spilling_directory"):
+        flags += ["--object-spilling-directory", node["object_spilling_directory"]]
     return flags

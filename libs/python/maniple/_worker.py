@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Optional
 from maniple import _packages
 from maniple._core import dial, failures, frames, session as _session, values, wire
 from maniple._core.arenas import Place
+from maniple._core.context import running
 from maniple._core.inbox import Inbox, Native
 from maniple._core.session import Session
 from maniple._core.table import ASKED, FETCHING, PENDING, State, Value
@@ -207,13 +208,34 @@ class WorkerSession(Session):
     def _forget_locked(self, job: Job) -> None:
         if self.jobs.get(job.task) is job:
             del self.jobs[job.task]
-        for key in job.dep_keys:
+        keys, job.dep_keys = job.dep_keys, ()
+        for key in keys:
             dep = self._deps.get(key)
             if dep is not None:
                 dep[1] -= 1
                 if dep[1] <= 0 and not dep[2]:
                     del self._deps[key]
-        job.dep_keys = ()
+            if key in self.seen:
+                self.leave_locked(key)
+
+    def uses_locked(self, key: bytes) -> bool:
+        return key in self._deps or super().uses_locked(key) or any(key in job.dep_keys for job in self.jobs.values())
+
+    def argument(self, key: bytes) -> Any:
+        """The value of an argument that was not sent along: it lay in a file when the task was given."""
+        with self.table.lock:
+            known = key in self._entries
+            if known:
+                ref = self.held.again_locked(key)
+            else:
+                self.connection.enqueue(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))  # by which this process holds it
+                self._entries[key] = ASKED
+                ref = self.held.made(key)
+        token = running.set(None)  # the task has not begun: its CPU is not lent to another, which would want memory, too
+        try:
+            return self.get([ref])[0]
+        finally:
+            running.reset(token)
 
     def guard(self, job: Optional[Job]) -> None:
         """Which job's code the main thread runs: the one that a cancel may interrupt."""

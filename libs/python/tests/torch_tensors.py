@@ -12,12 +12,17 @@ from maniple._core import arenas, values, wire
 SIZE = 4 << 20
 
 
+def _keep(place):
+    place.mapping += 1
+    return lambda: None
+
+
 def through_memory(value):
     """The value as another process reads it, and how its bytes were said."""
     encoded = values.encode(value)
     fd = os.memfd_create("arena")
     os.pwrite(fd, b"".join(encoded.parts), 64)
-    place = arenas.Place(arenas.Descriptor(os.dup(fd)), 64, encoded.size, lambda: lambda: None)
+    place = arenas.Place(arenas.Descriptor(os.dup(fd)), 64, encoded.size, _keep)
     return values.decode(encoded.format, place.view()), encoded, fd
 
 

@@ -9,6 +9,7 @@ const (
 	codeNodeDied      = "NODE_DIED"           // the node that ran it died, and its retries are used up
 	codeLost          = "OBJECT_LOST"         // the node that had it died, or could not send it
 	codeRemake        = "RECONSTRUCTION"      // the value was lost, and can't be made again
+	codeFull          = "STORE_FULL"          // there is no memory for it
 	codeEnvironment   = "ENVIRONMENT"         // no process could be started for it
 	codeDeadlock      = "DEADLOCK"            // its ancestors keep from it what it needs (WORK-9)
 	codeUnschedulable = "TASK_UNSCHEDULABLE"  // it may run on no node

@@ -213,6 +213,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onFound(ev)
 	case Adopt:
 		c.onAdopt(ev)
+	case Brought:
+		c.onBrought(ev)
 	case Nodes:
 		c.nodes, c.restless = ev.N, true
 	case Waits:

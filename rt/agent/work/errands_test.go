@@ -262,7 +262,7 @@ func (h *history) fetched(s *site) bool {
 	ev := Fetched{Process: w.Process, Object: w.Object}
 	there := k.ends[1-k.end(s)]
 	lost := there.store.views[w.Object] == nil
-	if o := s.core.lookup(w.Object); lost && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
+	if o := s.core.lookup(w.Object); lost && !there.store.lost[w.Object] && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
 		h.t.Fatalf("seed %d: agent %d fetches %v, which agent %d has no more", h.seed, s.agent, w.Object, there.agent)
 	}
 	switch {

@@ -112,6 +112,14 @@ type Adopt struct {
 	Restarts int32
 }
 
+// Brought answers Bring: the object is in memory until Done, or, Why, can't be. Full: for want of memory, so that it
+// may be another time; else it is lost.
+type Brought struct {
+	Object id.Object
+	Why    string
+	Full   bool
+}
+
 // Amount of a resource, in 1/10,000.
 type Amount struct {
 	Name   string
@@ -131,4 +139,5 @@ func (Fetched) event()      {}
 func (Named) event()        {}
 func (Found) event()        {}
 func (Adopt) event()        {}
+func (Brought) event()      {}
 func (Tick) event()         {}

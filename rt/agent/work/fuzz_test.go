@@ -46,7 +46,7 @@ func FuzzFrames(f *testing.F) {
 		f.Add(p, append(sealed, frameOf(f, &fb.ResultT{Task: task(1, 2), Flags: uint32(fb.ResultFlagLast | fb.ResultFlagLocated)}, nil)...))
 	}
 	f.Fuzz(func(t *testing.T, who byte, b []byte) {
-		store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+		store := newLedger(t)
 		w := newWorld(t, Config{Processes: 8, Store: store})
 		w.auto = true
 		w.step(Grant{Resources: []Amount{{"CPU", 3 * one}, {"GPU", one}}, Devices: []string{"g0"}})
@@ -94,7 +94,7 @@ func FuzzFrames(f *testing.F) {
 		if e == nil || e.task == nil || e.first == nil {
 			t.Fatal("WORK-8: another job's task is gone")
 		}
-		if err := checkViews(w.core, store); err != nil {
+		if err := checkViews(&site{core: w.core, store: store}); err != nil {
 			t.Fatal(err)
 		}
 		if len(w.core.jobs) > 2 {

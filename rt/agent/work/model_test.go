@@ -56,6 +56,7 @@ type job1 struct {
 	blocked bool
 	cancel  bool
 	once    bool
+	away    []id.Object // arguments that were not sent along
 }
 
 func (p *peer) send(m wire.Message, payload []byte) {
@@ -356,6 +357,9 @@ func (p *peer) given(j *job1, deps, in uint32, payload []byte, values []*fb.Resu
 			p.delivered(o)
 			j.args = append(j.args, o)
 		}
+		if m.Flags&uint32(fb.ResultFlagLocated) != 0 && len(bodies[first+i]) == 0 {
+			j.away = append(j.away, objectAt(payload, i))
+		}
 		if placed(m, bodies[first+i]) {
 			p.delivered(objectAt(payload, i))
 			j.args = append(j.args, objectAt(payload, i))
@@ -429,6 +433,7 @@ func (p *peer) work() {
 		if j.once && p.h.starts[j.id] > 0 {
 			p.h.t.Fatalf("seed %d: WORK-3: task %v must not run twice", p.h.seed, j.id)
 		}
+		p.getAway(j)
 		p.h.runs[j.id] = p
 		p.h.starts[j.id]++
 		return

@@ -37,6 +37,7 @@ type object struct {
 	dying   bool
 	placed  bool    // its value lies in the Store
 	foreign bool    // another agent sent it
+	coming  bool    // from a file, because somebody waits for it
 	lost    bool    // it came from an agent that is out of reach
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	kin     uint32  // tasks that are kept to be run again, and would need it
@@ -176,11 +177,7 @@ func (c *Core) settle(o *object, value []byte) {
 	if m.Flags&uint32(fb.ResultFlagError) != 0 {
 		o.state = objectFailed
 	}
-	if o.placed = m.Flags&uint32(fb.ResultFlagLocated) != 0; o.placed {
-		for h := o.holders; h != nil; h = h.next {
-			c.view(h.process, o)
-		}
-	}
+	o.placed = m.Flags&uint32(fb.ResultFlagLocated) != 0
 	for i := range int(m.Refs) {
 		if in := c.lookup(objectAt(payload, i)); in != nil {
 			in.pins++
@@ -194,7 +191,7 @@ func (c *Core) settle(o *object, value []byte) {
 
 // wake answers all who wait for an object.
 func (c *Core) wake(o *object) {
-	for o.waiting != nil {
+	for o.waiting != nil && !o.coming {
 		w := o.waiting.next
 		if w == o.waiting {
 			o.waiting = nil
@@ -206,7 +203,7 @@ func (c *Core) wake(o *object) {
 		if x.task != nil {
 			c.arrived(x.task, o)
 		} else {
-			c.answer(x.process, o, x.want, x.corr)
+			c.answer(o, x)
 		}
 	}
 }
@@ -255,16 +252,21 @@ func (c *Core) onGet(p *process, f frame) {
 	}
 	name := objectOf(m.Object)
 	o := c.lookup(name)
+	if o != nil && c.holderOf(p, o) == nil && c.needs(p, name) { // an argument that was not sent along
+		c.hold(p, o).made = true
+	}
 	if o == nil || c.holderOf(p, o) == nil {
 		c.getUnheld(p, name, f)
 		return
 	}
-	if o.here() || o.state == objectAway && m.Want == fb.WantReadiness {
-		c.answer(p, o, m.Want, f.corr)
+	until := int64(min(m.Deadline, 1<<62))
+	w := waiter{process: p, corr: f.corr, want: m.Want, until: until}
+	switch {
+	case !o.here() && (o.state != objectAway || m.Want != fb.WantReadiness):
+		c.await(o, w)
+	case c.answer(o, w):
 		return
 	}
-	until := int64(min(m.Deadline, 1<<62))
-	c.await(o, waiter{process: p, corr: f.corr, want: m.Want, until: until})
 	if until != 0 {
 		c.at(until, timerGet, name.Task, name.Index, p.id)
 	}
@@ -302,20 +304,25 @@ func (c *Core) stopWaiting(o *object, who id.Process) {
 	})
 }
 
-// answer tells p of an object that has a value or failed.
-func (c *Core) answer(p *process, o *object, want fb.Want, corr uint64) {
+// answer tells who asked for it of an object that has a value or failed. false: that comes from a file first.
+func (c *Core) answer(o *object, w waiter) bool {
+	p := w.process
 	if p.gone {
-		return
+		return true
 	}
-	if want == fb.WantReadiness {
+	if w.want == fb.WantReadiness {
 		state := fb.ObjectStateThere
 		if o.state == objectFailed {
 			state = fb.ObjectStateError
 		}
-		c.ready(p, o, state, corr)
-		return
+		c.ready(p, o, state, w.corr)
+		return true
 	}
-	c.sendValue(p, o)
+	if c.sendValue(p, o) {
+		return true
+	}
+	c.restore(o, w)
+	return false
 }
 
 func (c *Core) ready(p *process, o *object, state fb.ObjectState, corr uint64) {
@@ -343,13 +350,16 @@ func (c *Core) size(o *object) uint64 {
 }
 
 // sendValue sends an object's value, or its place. What it names is thereby delivered; so is, with its
-// place, the object itself.
-func (c *Core) sendValue(p *process, o *object) {
-	value := o.value
+// place, the object itself. false: it lies in a file, so that there is nothing to be told.
+func (c *Core) sendValue(p *process, o *object) bool {
 	if p.remote() && (o.placed || o.state == objectAway) {
-		c.tellOf(p, value)
-		return
+		c.tellOf(p, o.value)
+		return true
 	}
+	if o.placed && !c.view(p, o) {
+		return false
+	}
+	value := o.value
 	m, payload := c.readResult(value)
 	refs := int(m.Refs)
 	for i := range refs {
@@ -359,4 +369,5 @@ func (c *Core) sendValue(p *process, o *object) {
 		c.deliver(p, o.id())
 	}
 	c.forward(p, value)
+	return true
 }

@@ -38,7 +38,7 @@ var groupOfPair = id.Task{Agent: 1, Process: 1, Counter: 999}
 func newPair(t *testing.T) *pair {
 	p := &pair{t: t, now: 1e9, got: map[string][]frame{}, names: newRegistry()}
 	for i := range p.cores {
-		p.stores[i] = &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+		p.stores[i] = newLedger(t)
 		p.cores[i] = New(Config{Agent: id.Agent(i + 1), Node: fmt.Sprintf("n%d", i+1), Store: p.stores[i]})
 		p.keys[i] = map[uint64]id.Process{}
 		p.last[i] = 1
@@ -74,7 +74,7 @@ func (p *pair) one(at int, ev Event) {
 	for i, c := range p.cores {
 		err := check(c)
 		if err == nil {
-			err = checkViews(c, p.stores[i])
+			err = checkViews(&site{core: c, store: p.stores[i]})
 		}
 		if err != nil {
 			p.t.Fatalf("agent %d after %T at %d: %v", i+1, ev, at+1, err)

@@ -30,11 +30,17 @@ func TestRandomHistories(t *testing.T) {
 		newHistory(t, *seedFlag).run(2000)
 		return
 	}
-	submitted := 0
+	submitted, returned := 0, map[string]int{}
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistory(t, seed)
 		h.run(600)
 		submitted += h.submitted
+		for why, n := range h.returned {
+			returned[why] += n
+		}
+	}
+	if len(returned) < 4 {
+		t.Errorf("%v: the histories don't reach all that becomes of what lies in files", returned)
 	}
 	if submitted < *seeds*20 {
 		t.Errorf("only %d tasks in %d histories", submitted, *seeds)
@@ -76,11 +82,12 @@ type site struct {
 	store  *ledger
 	last   id.Process
 	needs  []*Need
-	killed []uint64   // workers that were killed before they came up
-	wanted []Effect   // values to be fetched
-	coming [][]parcel // by sender
-	asks   []Effect   // to the head
-	says   []Event    // of the head
+	killed []uint64     // workers that were killed before they came up
+	wanted []Effect     // values to be fetched
+	coming [][]parcel   // by sender
+	asks   []Effect     // to the head
+	says   []Event      // of the head
+	told   map[view]int // places that went to processes here
 }
 
 type history struct {
@@ -100,17 +107,18 @@ type history struct {
 	submitted int
 	jobs      uint32
 	head      *registry
-	finds     int // names that were found
+	finds     int            // names that were found
+	returned  map[string]int // what came back from files, by why it did not
 }
 
 func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, seed, 1) }
 
 func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9,
-		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry()}
+		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}}
 	for i := range nodes {
-		store := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
-		s := &site{agent: id.Agent(agentNumber + i), store: store}
+		store := newLedger(t)
+		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}}
 		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
 		h.grant(s, int64(1+h.rng.IntN(4)))
@@ -149,6 +157,7 @@ func (h *history) step(s *site, ev Event) {
 			if k := h.errandOf(s, e.Process); k != nil {
 				k.says(s, e.Bytes)
 			} else if p := h.peer(s, e.Process); p != nil {
+				s.tells(e)
 				if at := len(p.in) - 1; parts[p] { // an arena was met between a task's arguments and the task
 					p.in[at] = append(p.in[at], e.Bytes...)
 				} else {
@@ -176,7 +185,7 @@ func (h *history) step(s *site, ev Event) {
 			h.t.Fatalf("seed %d: agent %d: %s: %s", h.seed, s.agent, e.Code, e.Text)
 		}
 	}
-	if err := checkViews(s.core, s.store); err != nil {
+	if err := checkViews(s); err != nil {
 		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
 	h.checkNames()
@@ -260,6 +269,9 @@ func (h *history) act() {
 		return
 	}
 	p, s := h.peers[h.rng.IntN(len(h.peers))], h.sites[h.rng.IntN(len(h.sites))]
+	if h.rng.IntN(10) == 0 {
+		h.files(s)
+	}
 	if len(h.sites) > 1 && h.between(s) {
 		return
 	}
@@ -462,7 +474,7 @@ func (h *history) quiesce(what string) {
 				h.need(s)
 				moved = true
 			}
-			for h.fetched(s) || h.arrive(s) || h.names(s) {
+			for h.fetched(s) || h.arrive(s) || h.names(s) || h.brought(s) {
 				moved = true
 			}
 			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })

@@ -50,9 +50,6 @@ func (c *Core) hold(p *process, o *object) *holder {
 		p.held.before = h
 	}
 	p.held = h
-	if o.placed {
-		c.view(p, o)
-	}
 	return h
 }
 
@@ -75,7 +72,7 @@ func (c *Core) unhold(h *holder) {
 	}
 	c.holdRec.give(h)
 	if o.placed && !p.remote() {
-		c.cfg.Store.Unview(p.id, o.id())
+		c.cfg.Store.Leave(p.id, o.id())
 	}
 	if o.waiting != nil {
 		c.unwait(o, func(w *waiter) bool { return w.process == p })
@@ -252,7 +249,9 @@ func (c *Core) push(p *process, whole []byte, m *fb.ResultT, payload []byte) {
 			c.deliver(p, objectAt(payload, i))
 		}
 		if placed && len(payload) > 0 {
-			c.deliver(p, id.Object{Task: taskOf(m.Task), Index: m.Index})
+			name := id.Object{Task: taskOf(m.Task), Index: m.Index}
+			c.look(p, name) // it came just now, so it lies where the result says
+			c.deliver(p, name)
 		}
 		copy(c.room(p, len(whole)), whole)
 		return

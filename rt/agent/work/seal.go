@@ -1,6 +1,8 @@
 package work
 
 import (
+	"slices"
+
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -9,14 +11,21 @@ import (
 // Store is where large values lie: memory that processes share, in arenas, whose numbers are not used twice. It is
 // asked inside of Step, so that a place is known before anybody is told of it.
 type Store interface {
-	// Seal takes over what a process has written. That process holds it then, once.
+	// Seal takes over what a process has written. That process has been told the place by that, once.
 	Seal(p id.Process, o id.Object, m *fb.SealT) (arena uint64, offset int64, err error)
 	// Discard takes back what a process has written and nobody wants.
 	Discard(p id.Process, m *fb.SealT)
-	// View: a process is to hold the object, once more, and may be told where it lies; it gives the arena.
-	View(p id.Process, o id.Object) (arena uint64)
+	// View: a process is to be told where the object lies, once more, and keeps it there by that. false: it lies in a
+	// file, and Bring has it come back.
+	View(p id.Process, o id.Object) (arena uint64, offset int64, there bool)
 	// Unview undoes one View, or Seal's.
 	Unview(p id.Process, o id.Object)
+	// Leave: a process does not hold the object any more, so it looks at it no more, however often it was told the place.
+	Leave(p id.Process, o id.Object)
+	// Bring has an object come into memory, and stay there until Brought is done; answered by the event of that name.
+	Bring(o id.Object)
+	// Done: the event Brought was taken in.
+	Done(o id.Object)
 	// Free: nothing names the object any more.
 	Free(o id.Object)
 }
@@ -56,7 +65,6 @@ func (c *Core) onSeal(p *process, f frame) {
 		o := c.newObject(c.newEntry(name.Task), 0)
 		c.hold(p, o).made = true
 		c.settle(o, value)
-		c.cfg.Store.Unview(p.id, name)
 	}
 }
 
@@ -83,14 +91,20 @@ func (c *Core) intoStore(p *process, name id.Object, m *fb.SealT, f frame, flags
 	return c.locatedFrame(name, 0, flags, m.Format, m.Refs, f.payload[:m.Refs*objectSize], arena, offset, m.Size), true
 }
 
-// view has a process hold what lies in the store, and meet the arena.
-func (c *Core) view(p *process, o *object) {
-	if p.remote() {
-		return // it is sent bytes
+// view has a process look at what lies in the store. The object's value says where that is now; false: it lies in no memory.
+func (c *Core) view(p *process, o *object) bool {
+	arena, offset, there := c.look(p, o.id())
+	if there {
+		c.moved(o, arena, offset)
 	}
-	arena := c.cfg.Store.View(p.id, o.id())
-	if p.gone || p.met[arena] {
-		return
+	return there
+}
+
+// look counts that a process is told a place, and has it meet the arena.
+func (c *Core) look(p *process, name id.Object) (arena uint64, offset int64, there bool) {
+	arena, offset, there = c.cfg.Store.View(p.id, name)
+	if !there || p.gone || p.met[arena] {
+		return arena, offset, there
 	}
 	if p.met == nil {
 		p.met = map[uint64]bool{}
@@ -99,6 +113,89 @@ func (c *Core) view(p *process, o *object) {
 	c.room(p, 0)
 	c.flush(p)
 	c.out = append(c.out, Effect{Do: Meet, Process: p.id, Key: arena})
+	return arena, offset, there
+}
+
+// moved writes the place where an object lies now into its value.
+func (c *Core) moved(o *object, arena uint64, offset int64) {
+	at := len(o.value) - wire.LocationSize
+	var l fb.LocationT
+	if at < 0 || wire.ReadLocation(o.value[at:], &l) != nil || l.Arena == arena && l.Offset == uint64(offset) {
+		return
+	}
+	l.Arena, l.Offset = arena, uint64(offset)
+	old := o.value
+	o.value = c.memory.copy(old) // the old one may be on its way
+	wire.PutLocation(o.value[at:], &l)
+	c.memory.give(old)
+}
+
+// restore has an object that lies in a file come back for somebody.
+func (c *Core) restore(o *object, w waiter) {
+	x := c.waitRec.take()
+	*x = w
+	o.line(x)
+	if !o.coming {
+		o.coming = true
+		c.cfg.Store.Bring(o.id())
+	}
+}
+
+// onBrought: an object has come back from a file, or can't. What is lost here another agent may still have.
+func (c *Core) onBrought(ev Brought) {
+	defer c.cfg.Store.Done(ev.Object)
+	o := c.lookup(ev.Object)
+	if o == nil || !o.coming {
+		return
+	}
+	o.coming = false
+	switch {
+	case !o.here():
+	case ev.Why == "" || !o.placed: // or it was made anew meanwhile
+		c.wake(o)
+	case ev.Full:
+		c.unwait(o, func(w *waiter) bool {
+			if w.process != nil && !w.process.gone {
+				c.forward(w.process, slices.Clone(c.resultFrame(ev.Object, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
+					c.failure(codeFull, "object "+objectName(ev.Object)+" lies in a file, and there is no memory to read it: "+ev.Why, o.entry.id))))
+			}
+			return true
+		})
+	case o.foreign && !c.home(o).gone:
+		c.empty(o)
+		c.lent[o].asked = false
+		c.ask(o)
+	default:
+		c.mislay(o, "node "+c.cfg.Node+" had written it to a file: "+ev.Why)
+	}
+}
+
+// needs tells whether a task that a process runs has an object for an argument.
+func (c *Core) needs(p *process, name id.Object) bool {
+	if p.worker == nil {
+		return false
+	}
+	for t := p.worker.flight.head; t != nil; t = t.listed {
+		for i := range int(t.deps) {
+			if objectAt(t.args(), i) == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// tellElsewhere tells a process that an object has a value, which a Get brings.
+func (c *Core) tellElsewhere(p *process, o *object) {
+	value, _ := c.readResult(o.value)
+	b := c.start(p, fb.FrameTypeResult, wire.ResultSize, 0)
+	w := c.read.write
+	task := w.Task
+	*w = *value
+	w.Task = task
+	setTask(task, o.entry.id)
+	w.Refs = 0
+	wire.PutResult(b, w)
 }
 
 // placed puts together the Result of a worker and the Seal before it. Without a message it was refused.

@@ -16,6 +16,20 @@ type ledger struct {
 	t         *testing.T
 	views     map[id.Object]map[id.Process]int
 	discarded int
+	filed     map[id.Object]bool  // those that lie in no memory
+	moved     map[id.Object]int64 // how often they came back to another place
+	brought   []id.Object
+	told      map[view]int       // places, ever
+	lost      map[id.Object]bool // what could not be read from a file, ever
+}
+
+type view struct {
+	p id.Process
+	o id.Object
+}
+
+func newLedger(t *testing.T) *ledger {
+	return &ledger{t: t, views: map[id.Object]map[id.Process]int{}, filed: map[id.Object]bool{}, moved: map[id.Object]int64{}, told: map[view]int{}, lost: map[id.Object]bool{}}
 }
 
 func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, error) {
@@ -30,11 +44,18 @@ func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, er
 }
 
 func (l *ledger) Discard(id.Process, *fb.SealT) { l.discarded++ }
-func (l *ledger) View(p id.Process, o id.Object) uint64 {
+func (l *ledger) View(p id.Process, o id.Object) (uint64, int64, bool) {
+	if l.filed[o] {
+		return 0, 0, false
+	}
 	l.count(p, o, 1)
-	return 9
+	l.told[view{p, o}]++
+	return 9, 4096 + 64 + 64*l.moved[o], true
 }
 func (l *ledger) Unview(p id.Process, o id.Object) { l.count(p, o, -1) }
+func (l *ledger) Leave(p id.Process, o id.Object)  { l.count(p, o, -l.views[o][p]) }
+func (l *ledger) Bring(o id.Object)                { l.brought = append(l.brought, o) }
+func (l *ledger) Done(id.Object)                   {}
 
 func (l *ledger) count(p id.Process, o id.Object, n int) {
 	v := l.views[o]
@@ -52,11 +73,12 @@ func (l *ledger) Free(o id.Object) {
 		l.t.Errorf("%v is freed, and viewed by %v: %s", o, l.views[o], debug.Stack())
 	}
 	delete(l.views, o)
+	delete(l.filed, o)
 }
 
 // stored is a world with a store, a driver d and a worker w1 that has the task t.
 func stored(t *testing.T) (*world, *ledger) {
-	l := &ledger{t: t, views: map[id.Object]map[id.Process]int{}}
+	l := newLedger(t)
 	w := newWorld(t, Config{Store: l})
 	w.auto = true
 	w.step(Grant{Resources: []Amount{{"CPU", 20_000}}})
@@ -120,7 +142,7 @@ func TestSealedValues(t *testing.T) {
 		t.Errorf("the result's place did not come:\n%s", log)
 	}
 	w.release("w1", "x", 1)
-	if got := fmt.Sprint(l.views[w.object("t")], l.views[w.object("x")]); got != fmt.Sprint(map[id.Process]int{d: 1}, map[id.Process]int{d: 1}) {
+	if got := fmt.Sprint(l.views[w.object("t")], l.views[w.object("x")]); got != fmt.Sprint(map[id.Process]int{d: 1}, map[id.Process]int{}) {
 		t.Errorf("t and x are viewed by %s", got)
 	}
 	w.release("d", "t", 0) // its place was on the way

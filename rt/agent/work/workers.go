@@ -365,7 +365,9 @@ func (c *Core) give(t *task, w *worker) {
 	p := w.process
 	c.introduce(w, t.function, t.class)
 	for i := range int(t.deps) {
-		c.sendValue(p, c.lookup(objectAt(t.args(), i)))
+		if o := c.lookup(objectAt(t.args(), i)); !c.sendValue(p, o) {
+			c.tellElsewhere(p, o) // it asks for it when it comes to it
+		}
 	}
 	for i := int(t.deps); i < int(t.deps+t.refs); i++ {
 		c.deliver(p, objectAt(t.args(), i))

@@ -100,7 +100,7 @@ func (w *worker) do(j *job) (value session.Encoded, err error) {
 	if err != nil {
 		return value, err
 	}
-	arg, read, err := j.argument(ctx)
+	arg, read, err := w.input(ctx, j)
 	if err != nil {
 		return value, err
 	}
@@ -159,9 +159,15 @@ func (w *worker) code(j *job) (Func, error) {
 	return nil, fmt.Errorf("this worker's program has no function %q of number %016x: it is declared in a function instead of a variable of its package", name, j.function)
 }
 
-// argument is the value that a job's code gets; read is to be called when it has been.
-func (j *job) argument(ctx context.Context) (arg Arg, read func(), err error) {
+// input is the value that a job's code gets; read is to be called when it has been.
+func (w *worker) input(ctx context.Context, j *job) (arg Arg, read func(), err error) {
 	v, read := j.value, func() {}
+	if v != nil && v.Away {
+		j.held = w.s.HoldArgument(j.keys[len(j.keys)-1])
+		w.s.Lock()
+		j.holds = append(j.holds, j.held)
+		w.s.Unlock()
+	}
 	switch {
 	case len(j.keys) == 0:
 		return j.arg, read, nil
@@ -211,7 +217,7 @@ func (w *worker) construct(j *job) bool {
 func (w *worker) make(j *job) (err error) {
 	ctx, end := w.begin(j)
 	defer end()
-	arg, read, err := j.argument(ctx)
+	arg, read, err := w.input(ctx, j)
 	if err != nil {
 		return err
 	}

@@ -21,8 +21,11 @@ import (
 type memory struct {
 	s      *Session
 	client *client.Client
-	told   sync.Map            // id.Object to []byte: what has to go right behind its Seal
-	parked map[uint64][]func() // by arena: places in it that were told of before it; the session's lock guards it
+	told   sync.Map // id.Object to []byte: what has to go right behind its Seal
+	// The session's lock guards what follows.
+	parked   map[uint64][]func()  // by arena: places in it that were told of before it
+	seen     map[id.Object]uint32 // places that the agent told, and own Seals, of what may be looked at
+	recalled map[id.Object]bool   // of those: the agent wants to hear when they are not looked at any more
 }
 
 // view is a place that is looked at.
@@ -33,7 +36,7 @@ type view struct {
 }
 
 func newMemory(s *Session) *memory {
-	m := &memory{s: s, parked: map[uint64][]func(){}}
+	m := &memory{s: s, parked: map[uint64][]func(){}, seen: map[id.Object]uint32{}, recalled: map[id.Object]bool{}}
 	m.client = client.New(m)
 	return m
 }
@@ -47,7 +50,7 @@ func closeFile(f *os.File) {
 // takes tells whether frames of a type are about memory.
 func (m *memory) takes(t wire.Type) bool {
 	switch t {
-	case fb.FrameTypeSlab, fb.FrameTypeSlabRecall, fb.FrameTypeArena, fb.FrameTypeArenaGone:
+	case fb.FrameTypeSlab, fb.FrameTypeSlabRecall, fb.FrameTypeArena, fb.FrameTypeArenaGone, fb.FrameTypeViewRecall:
 		return true
 	}
 	return false
@@ -65,7 +68,11 @@ func (m *memory) frame(f work.Frame, file *os.File) error {
 	case *fb.SlabT:
 		if msg.Error != "" {
 			closeFile(file)
-			return m.client.Refused(&Fault{Code: CodeFull, Message: msg.Error})
+			code := CodeFull
+			if msg.Code != "" {
+				code = msg.Code
+			}
+			return m.client.Refused(&Fault{Code: code, Message: msg.Error})
 		}
 		return m.client.Lent(client.Lease{
 			Slab: msg.Slab, Arena: msg.Arena, Start: int64(msg.Start), Size: int64(msg.Size), From: int64(msg.From), To: int64(msg.To),
@@ -88,8 +95,54 @@ func (m *memory) frame(f work.Frame, file *os.File) error {
 		return m.client.Recall(msg.Slab)
 	case *fb.ArenaGoneT:
 		return m.client.Gone(msg.Arena)
+	case *fb.ViewRecallT:
+		m.recall(id.Object{Task: TaskOf(msg.Task), Index: msg.Index})
 	}
 	return nil
+}
+
+// recall hears that the agent wants to move an object. A value that was read is not kept for that.
+func (m *memory) recall(name id.Object) {
+	if m.seen[name] == 0 {
+		return // it was let go of, which is on its way
+	}
+	m.recalled[name] = true
+	if o := m.s.objects[name]; o != nil {
+		m.s.forgoLocked(o)
+	}
+	if !m.left(name) {
+		m.sayEnd(name, 0)
+	}
+}
+
+// left tells the agent of an object for which it asked that nobody here looks at it; false: somebody does.
+func (m *memory) left(name id.Object) bool {
+	if !m.recalled[name] {
+		return true
+	}
+	if m.client.Viewed(name) {
+		return false
+	}
+	m.sayEnd(name, m.seen[name])
+	m.forget(name)
+	return true
+}
+
+func (m *memory) sayEnd(name id.Object, seen uint32) {
+	_ = m.say(&fb.ViewEndT{Task: TaskT(name.Task), Index: name.Index, Seen: seen}) // fails with the connection
+}
+
+func (m *memory) forget(name id.Object) {
+	delete(m.seen, name)
+	delete(m.recalled, name)
+}
+
+// forgoLocked lets go of a value that was read and whose place the agent wants; a Get brings it again.
+func (s *Session) forgoLocked(o *object) {
+	if v := o.value; v != nil && v.view != nil && v.read && v.readers == 0 {
+		o.state, o.value = there, nil
+		v.drop(s)
+	}
 }
 
 // leave ends writing.
@@ -169,11 +222,16 @@ func (s *Session) putShared(ctx context.Context, name id.Object, v Encoded) (*Ho
 	if err := s.spend(ctx, len(v.Refs)*work.ObjectSize); err != nil {
 		return nil, err
 	}
-	if err := s.Seal(ctx, name, v, nil); err != nil {
-		return nil, err
-	}
+	s.mu.Lock()
+	s.memory.seen[name]++ // before the agent may ask for it
+	s.mu.Unlock()
+	err := s.Seal(ctx, name, v, nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		s.memory.forget(name)
+		return nil, err
+	}
 	return s.newLocked(name, there), nil
 }
 
@@ -181,11 +239,19 @@ func (s *Session) putShared(ctx context.Context, name id.Object, v Encoded) (*Ho
 // that there is a value; who waits for that has it asked for. o: its entry, or nil.
 func (s *Session) located(name id.Object, o *object, v *Value, payload []byte) {
 	if len(payload) < wire.LocationSize {
-		if o != nil && o.state < there {
+		switch {
+		case o == nil: // an argument
+			v.Away = true
+			s.arrive(name, o, v)
+			return
+		case o.state < there:
 			s.there(o)
 		}
 		v.drop(s)
 		return
+	}
+	if s.memory != nil {
+		s.memory.seen[name]++
 	}
 	place := work.Location(append([]byte(nil), payload[:wire.LocationSize]...))
 	var own *Hold
@@ -240,7 +306,18 @@ func (s *Session) look(name id.Object, place work.Location) (*client.View, error
 func (v *view) end(s *Session) {
 	_ = s.memory.client.Drop(v.object) // dropped by another view of it, which is as well
 	_ = v.Release()                    // unmaps an arena that is gone; what can't be unmapped stays
+	s.memory.left(v.object)
 	if v.own != nil {
 		v.own.releaseLocked()
 	}
+}
+
+// HoldArgument gives a hold on an argument of a task that runs here, which the agent takes down when it is asked for the value.
+func (s *Session) HoldArgument(name id.Object) *Hold {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.AgainLocked(name); h != nil {
+		return h
+	}
+	return s.newLocked(name, remote)
 }

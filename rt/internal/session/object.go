@@ -40,8 +40,10 @@ type Value struct {
 	Failed bool // they are a Failure
 	Format fb.Format
 	Bytes  []byte
+	Away   bool // of an argument: it is to be asked for, with HoldArgument
 
 	notTask bool
+	read    bool    // by somebody
 	refs    []*Hold // inside of it
 	view    *view   // that Bytes are; nil: they are the garbage collector's
 	readers int     // who look at it
@@ -132,6 +134,9 @@ func (h *Hold) releaseLocked() {
 
 // tellReleased tells the agent that nothing here needs an object (SES-1).
 func (s *Session) tellReleased(o *object) {
+	if s.memory != nil {
+		s.memory.forget(o.id)
+	}
 	_, f := work.Extend(nil, fb.FrameTypeRelease, 0)
 	work.Release(f).SetObject(o.id)
 	work.Release(f).SetDeliveries(o.delivered)
@@ -491,9 +496,14 @@ func (h *Hold) Read(v *Value) {
 		h.o.state, h.o.value = there, nil
 	}
 	before := len(v.over)
+	v.read = true
 	v.unread()
+	recalled := s.memory != nil && s.memory.recalled[h.o.id]
+	if recalled {
+		s.forgoLocked(h.o)
+	}
 	s.mu.Unlock()
-	if before > 0 {
+	if before > 0 || recalled {
 		s.Flush()
 	}
 }

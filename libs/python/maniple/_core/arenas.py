@@ -52,24 +52,42 @@ def _map(fd: int, size: int, offset: int) -> mmap.mmap:
     return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
 
 
+class Left(Exception):
+    """The place of a value was left to the agent, which may have given it to another: ask again."""
+
+
 class Place:
-    """Where a value lies."""
+    """Where a value lies.
 
-    __slots__ = ("_fd", "_offset", "_size", "_keep", "_mapped")
+    left: this process has told the agent that it looks there no more. mapping: a view is being made. The table's lock guards both.
+    """
 
-    def __init__(self, fd: Descriptor, offset: int, size: int, keep: Callable[[], Callable[[], None]]):
+    __slots__ = ("_fd", "_offset", "_size", "_keep", "_mapped", "left", "mapping")
+
+    def __init__(self, fd: Descriptor, offset: int, size: int, keep: Callable[[Place], Callable[[], None]]):
         self._fd, self._offset, self._size, self._keep = fd, offset, size, keep
         self._mapped: Any = None  # a weak reference to what views share
+        self.left, self.mapping = False, 0
+
+    def viewed(self) -> bool:
+        return self.mapping > 0 or (self._mapped is not None and self._mapped() is not None)
 
     def view(self) -> memoryview:
-        """The value's bytes, read-only, good as long as they are viewed."""
+        """The value's bytes, read-only, good as long as they are viewed. Raises Left."""
         begin = self._offset - self._offset % mmap.ALLOCATIONGRANULARITY
         skip = self._offset - begin
         mapped = self._mapped() if self._mapped else None
         if mapped is None:
-            mapped = _map(self._fd.fd, skip + self._size, begin)
-            weakref.finalize(mapped, self._keep()).atexit = False
-            self._mapped = weakref.ref(mapped)
+            over = self._keep(self)
+            try:
+                mapped = _map(self._fd.fd, skip + self._size, begin)
+                weakref.finalize(mapped, over).atexit = False
+                self._mapped = weakref.ref(mapped)
+            except BaseException:
+                over()
+                raise
+            finally:
+                self.mapping -= 1
         return memoryview(mapped)[skip:].toreadonly()
 
 
@@ -94,7 +112,7 @@ class Arenas:
     def forget(self) -> None:
         self._arenas.clear()
 
-    def place_locked(self, payload: Any, keep: Callable[[], Callable[[], None]]) -> Any:
+    def place_locked(self, payload: Any, keep: Callable[[Place], Callable[[], None]]) -> Any:
         """The Place that a Location means, None if this process can't reach it. keep: see Place."""
         if len(payload) != _LOCATION.size:
             raise ProtocolError(f"a location of {len(payload)} bytes")

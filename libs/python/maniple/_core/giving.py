@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from maniple._core import frames, references, table, values, wire
+from maniple._core.hearing import Seen
 from maniple._core.references import Held, ObjectRef
 from maniple._core.slabs import Slabs
 from maniple._core.table import Table, Value
@@ -24,6 +25,7 @@ class Giving:
     agent: int
     promises: Dict[bytes, Callable[[], None]]
     _entries: Dict[bytes, Any]
+    seen: Dict[bytes, Seen]
     mint: Callable[[], bytes]
     spend: Callable[[int], None]
     located_locked: Callable[[bytes, Value], Value]
@@ -42,7 +44,16 @@ class Giving:
             heads = references.heads(encoded.refs)
         if self.shared(encoded):
             self.spend(len(heads))
-            place = self.seal(key, encoded, heads)
+            seen = Seen()
+            with self.table.lock:  # before the agent may ask for it
+                self.seen[key] = seen
+            seen.told = 1
+            try:
+                place = self.seal(key, encoded, heads)
+            except BaseException:
+                with self.table.lock:
+                    self.seen.pop(key, None)
+                raise
             with self.table.lock:  # whoever made it looks at it without a question
                 value = self.located_locked(key, Value(wire.NOT_TASK | wire.LOCATED, encoded.format, tuple(encoded.refs), place))
                 self._entries[key] = table.READY if value.flags & wire.LOCATED else value

@@ -8,15 +8,25 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
 from maniple._core import dial, frames, table, wire
-from maniple._core.arenas import Arenas
+from maniple._core.arenas import Arenas, Left, Place
 from maniple._core.connection import Frame
 from maniple._core.fold import Fold, say
-from maniple._core.references import Held, ObjectRef
+from maniple._core.references import Held, ObjectRef, key_index
 from maniple._core.slabs import Slabs
 from maniple._core.table import PENDING, REMOTE, State, Table, Value
 from maniple._core.wire import ProtocolError, key_of
 
 _OBJECT = wire.OBJECT_SIZE
+
+
+class Seen:
+    """Places of an object that the agent told. told: how often; recalled: it asked whether it is looked at."""
+
+    __slots__ = ("told", "places", "recalled")
+
+    def __init__(self) -> None:
+        self.told, self.recalled = 0, False
+        self.places: List[Place] = []
 
 
 class Hearing:
@@ -30,6 +40,8 @@ class Hearing:
     credits: Any
     slabs: Optional[Slabs]
     prints: Fold
+    seen: Dict[bytes, Seen]  # by key, of what may be looked at
+    wanted: Dict[bytes, int]  # by those who get it and have not got it
     streams: Dict[bytes, Any]
     watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]]
     sequences: Dict[bytes, Tuple[int, int]]
@@ -106,6 +118,7 @@ class Hearing:
             elif task in self.streams:
                 self.streams[task].end_locked(key, value)
         if placed:
+            self.seen.setdefault(key, Seen()).told += 1
             self.placed_locked(key, entry)
 
     def placed_locked(self, key: bytes, before: Any) -> ObjectRef:
@@ -121,13 +134,55 @@ class Hearing:
     def located_locked(self, key: bytes, value: Value) -> Value:
         """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
 
-        def keep() -> Callable[[], None]:  # a view counts as a reference
+        def keep(place: Place) -> Callable[[], None]:  # a view counts as a reference
             with self.table.lock:
+                if place.left:
+                    raise Left
                 self.held.count_locked(key)
+                place.mapping += 1
             return partial(self.held.dropped.append, key)
 
-        place = self.arenas.place_locked(value.payload, keep) if value.payload else None  # none: a Get brings it
+        if not value.payload:
+            return value  # a Get brings it
+        place = self.arenas.place_locked(value.payload, keep)
+        if place is not None:
+            self.seen.setdefault(key, Seen()).places.append(place)
         return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
+
+    # What the agent wants to move.
+
+    def _view_recall_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("ViewRecall", body)
+        key = key_of(wire.task_bytes(fields.get("task")), fields.get("index") or 0)
+        seen = self.seen.get(key)
+        if seen is None:
+            return  # it was let go of, which is on its way
+        seen.recalled = True
+        if not self.leave_locked(key):
+            self.connection.enqueue(wire.table("ViewEnd", {**fields, "seen": 0}))
+        self._later.append(self.connection.flush)
+
+    def leave_locked(self, key: bytes) -> bool:
+        """Tells the agent that an object, of which it asked, is not looked at any more, unless it is."""
+        seen = self.seen.get(key)
+        if seen is None or not seen.recalled:
+            return True
+        if self.uses_locked(key) or any(place.viewed() for place in seen.places):
+            return False
+        del self.seen[key]
+        for place in seen.places:
+            place.left = True
+        entry = self._entries.get(key)
+        if type(entry) is Value and type(entry.payload) is Place:
+            self.table.claim_locked(key)
+            self._entries[key] = table.READY
+        task = wire.task_fields(key[: wire.TASK_SIZE])
+        self.connection.enqueue(wire.table("ViewEnd", {"task": task, "index": key_index(key), "seen": seen.told}))
+        return True
+
+    def uses_locked(self, key: bytes) -> bool:
+        """Somebody is about to look at the object without another question."""
+        return key in self.wanted
 
     def _end_many_locked(self, task: bytes, value: Value) -> None:
         """No more results come of this task: those that are missing have the error of the last one."""
@@ -230,4 +285,5 @@ class Hearing:
         frames.NOTICE: _notice_locked,
         frames.RANK_OUTPUT: _output_locked,
         frames.SHUTDOWN: _shutdown_locked,
+        frames.VIEW_RECALL: _view_recall_locked,
     }

@@ -15,7 +15,7 @@ from maniple._core.arenas import Arenas
 from maniple._core.context import running
 from maniple._core.fold import Fold
 from maniple._core.giving import Giving
-from maniple._core.hearing import Hearing
+from maniple._core.hearing import Hearing, Seen
 from maniple._core.patience import acquire
 from maniple._core.references import ObjectRef
 from maniple._core.slabs import Slabs, forget
@@ -43,6 +43,8 @@ class Session(Giving, Hearing, Waiting):
         self.runtime_env: Optional[Dict[str, Any]] = None  # settled
         self.packages = Packages(attached.get("packages") or "")
         self.arenas = Arenas()
+        self.seen: Dict[bytes, Seen] = {}
+        self.wanted: Dict[bytes, int] = {}
         self.link, self.table, self.held, self.credits, self.connection, self.mint = twin.parts(sock, attached, kind == dial.WORKER, self._batch, self._closed, self._release_dropped)
         self.streams: Dict[bytes, Any] = {}  # by task
         self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
@@ -218,7 +220,8 @@ class Session(Giving, Hearing, Waiting):
         if not keys:
             return
         out: List[bytes] = []
-        size, drop, forget, sequences = wire.KEY_SIZE, held.drop_locked, self._entries.pop, self.sequences
+        recalled: List[bytes] = []  # views of what the agent asked for
+        size, drop, forget, sequences, seen = wire.KEY_SIZE, held.drop_locked, self._entries.pop, self.sequences, self.seen
         with self.table.lock:
             for key in self.table.release_locked(keys, held, self.promises, sequences):
                 if len(key) != size:
@@ -229,10 +232,15 @@ class Session(Giving, Hearing, Waiting):
                 deliveries = drop(key)
                 if deliveries >= 0:
                     forget(key, None)
+                    seen.pop(key, None)
                     if sequences:
                         sequences.pop(key[: wire.TASK_SIZE], None)  # if it was an actor
                     if not (self.promises and self.promises.pop(key, None)):
                         out.append(_pack_release(0, 0, key, deliveries))
+                elif seen and key in seen and seen[key].recalled:
+                    recalled.append(key)
+            for key in recalled:
+                self.leave_locked(key)
         if out:
             self.connection.enqueue(b"".join(out))
 

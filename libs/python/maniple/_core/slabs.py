@@ -72,7 +72,7 @@ class Slabs:
         self._open: Optional[_Slab] = None  # where the next value goes, between _at and _end
         self._at = self._end = 0
         self._answer: Optional[table.Gate] = None  # of who asked
-        self._refused = ""
+        self._refused = self._code = ""
         self._strays = 0  # answers to come that nobody waits for any more
         self._closed: Optional[BaseException] = None
 
@@ -126,7 +126,7 @@ class Slabs:
             if self._closed:
                 raise self._closed
             if self._refused:
-                raise exceptions.ObjectStoreFullError(self._refused)
+                raise exceptions.BY_CODE.get(self._code, exceptions.ObjectStoreFullError)(self._refused)
 
     def done(self, room: Room) -> None:
         """A value was told of."""
@@ -163,7 +163,7 @@ class Slabs:
             if not error:
                 self._open_locked(fields, payload)
             elif answer is not None:
-                self._refused = error
+                self._refused, self._code = error, fields.get("code") or ""
             if answer is not None:
                 self._answer = None
                 answer.open()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from time import monotonic
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
 from maniple._core import failures, values, wire
-from maniple._core.arenas import Place
+from maniple._core.arenas import Left, Place
 from maniple._core.context import running
 from maniple._core.references import ObjectRef
 from maniple._core.table import ASKED, CHECKED, FETCHING, READY, REMOTE, Callback, Gate, State, Table, Value, is_ready
@@ -21,6 +22,9 @@ class Waiting:
     table: Table
     connection: Any
     inline_limit: int
+    seen: Dict[bytes, Any]
+    wanted: Dict[bytes, int]
+    leave_locked: Callable[[bytes], bool]
     _futures: Optional[Any] = None
 
     def get(self, refs: Sequence[ObjectRef], timeout: Optional[float] = None) -> List[Any]:
@@ -35,12 +39,28 @@ class Waiting:
             if not self._block(got, deadline, refs):
                 raise self._late(timeout, [ref._key for ref in refs])
         keys = [ref._key for ref in refs]
-        while True:
-            missing = self._ask(keys)
-            if not missing:
-                break
-            self._wait_for(missing, deadline, timeout)
-        return [self.value(key) for key in keys]
+        with self.table.lock:
+            for key in keys:
+                self.wanted[key] = self.wanted.get(key, 0) + 1
+        try:
+            while True:
+                missing = self._ask(keys)
+                if not missing:
+                    break
+                self._wait_for(missing, deadline, timeout)
+            return [self.value(key) for key in keys]
+        finally:
+            self._unwanted(keys)
+
+    def _unwanted(self, keys: Sequence[bytes]) -> None:
+        """Nobody who got these waits for them any more; what the agent asked for meanwhile it may have."""
+        with self.table.lock:
+            for key in keys:
+                n = self.wanted.pop(key) - 1
+                if n:
+                    self.wanted[key] = n
+                elif key in self.seen:
+                    self.leave_locked(key)
 
     def _ask(self, keys: Sequence[bytes]) -> List[bytes]:
         """Asks for what nobody asked for yet. The keys whose values are not here, each once; none if one of those here is an error."""
@@ -130,6 +150,8 @@ class Waiting:
         placed = type(entry.payload) is Place
         try:
             value = values.decode(entry.format, entry.payload.view() if placed else entry.payload, entry.refs)
+        except Left:
+            raise
         except Exception as e:  # broken bytes, or a class whose module is not here
             raise exceptions.SystemFault(f"the value of {key.hex()} can't be read here: {type(e).__name__}: {e}") from e
         if not placed and len(entry.payload) > self.inline_limit and not entry.flags & wire.NOT_TASK:
@@ -230,7 +252,10 @@ class Waiting:
         def settle() -> None:
             if not future.done():
                 value, error = self._outcome(ref)
-                _settle(future, value, error)
+                if type(error) is Left:
+                    self.when_ready(ref, arrived)
+                else:
+                    _settle(future, value, error)
 
         def arrived() -> None:
             try:
@@ -259,8 +284,12 @@ class Waiting:
 def _complete(queue: Any) -> None:
     while True:
         session, ref, future = queue.get()
-        _settle(future, *session._outcome(ref))
-        del session, ref, future
+        value, error = session._outcome(ref)
+        if type(error) is Left:
+            session.when_ready(ref, partial(queue.put, (session, ref, future)))
+        else:
+            _settle(future, value, error)
+        del value, error, session, ref, future
 
 
 def _settle(future: Any, value: Any, error: Optional[BaseException]) -> None:

@@ -1,0 +1,363 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/objstore"
+	"github.com/maniple-hpc/maniple/objstore/spill"
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// deskSpill is the disk behind a deskStore. Reads and writes have goroutines of their own, which end with the disk's answer;
+// done counts them.
+type deskSpill struct {
+	files *spill.Files
+	off   string // why there are none
+	done  sync.WaitGroup
+	wrote disk
+	read  disk
+	parts []func() // pieces for other agents, in order: the first is being read
+	said  int64    // bytes that had been written when that was said last
+}
+
+// disk is what went one way.
+type disk struct{ bytes, nanos atomic.Int64 }
+
+func (d *disk) add(bytes int64, since time.Time) {
+	d.bytes.Add(bytes)
+	d.nanos.Add(int64(time.Since(since)))
+}
+
+// speed is in bytes per second of the time that reads or writes took.
+func (d *disk) speed() int64 {
+	if n := d.nanos.Load(); n > 0 {
+		return int64(float64(d.bytes.Load()) / (float64(n) / 1e9))
+	}
+	return 0
+}
+
+const (
+	spillNone    = "none"          // in place of directories: nothing is written to disk
+	spillOwn     = 0.80            // so full may the file system become of a directory that nobody named,
+	spillNamed   = 0.95            // and of one that somebody did
+	spillEnd     = 2 * time.Second // so long a disk that hangs is waited for at the end
+	spillDoubled = 1 << 30         // once so much is written it is said again whenever that has doubled
+)
+
+// openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if that is on a
+// disk of the node. Without one nothing is spilled.
+func openSpill(cfg *Config, warn func(string, ...any)) *deskSpill {
+	s := &deskSpill{}
+	var dirs []spill.Directory
+	switch {
+	case len(cfg.Spill) == 1 && cfg.Spill[0] == spillNone:
+		s.off = "it was switched off by --object-spilling-directory=none"
+		return s
+	case len(cfg.Spill) > 0:
+		for _, path := range cfg.Spill {
+			if why := notDisk(path); why != "" {
+				warn("values will be written to what is no disk of this node", "directory", path, "why", why)
+			}
+			dirs = append(dirs, spill.Directory{Path: path, Full: spillNamed})
+		}
+	default:
+		var why []string
+		for _, path := range []string{filepath.Dir(cfg.Socket), "/var/tmp"} {
+			if no := notDisk(path); no != "" {
+				why = append(why, no)
+				continue
+			}
+			dirs = append(dirs, spill.Directory{Path: path, Full: spillOwn})
+			break
+		}
+		if len(dirs) == 0 {
+			s.off = "no directory of the node is on a disk (" + strings.Join(why, "; ") + "): name one with --object-spilling-directory"
+			return s
+		}
+	}
+	files, err := spill.Open(dirs)
+	if err != nil {
+		warn("a directory for values can't be written to", "error", err)
+		if files == nil {
+			s.off = err.Error()
+		}
+	}
+	s.files = files
+	return s
+}
+
+// notDisk says why a directory is not on a disk of the node; "": it is.
+func notDisk(path string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return fmt.Sprintf("%s: %v", path, err)
+	}
+	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC {
+		return path + " is memory (tmpfs)"
+	}
+	if err := bootdoc.CheckLocal(path); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// config says what a Store may spill.
+func (s *deskSpill) config(cfg objstore.Config) objstore.Config {
+	if s.files != nil {
+		cfg.Spill, cfg.Writers = math.MaxInt64/2, len(s.files.Directories())
+	}
+	return cfg
+}
+
+// spillEffect does what the store wants of files, and of those who look at what is to go there.
+func (s *deskStore) spillEffect(e objstore.Effect) {
+	switch e := e.(type) {
+	case objstore.RecallView:
+		if c := s.d.conns[e.Process]; c != nil {
+			s.d.send(c, &fb.ViewRecallT{Task: taskT(e.Object.Task), Index: e.Object.Index}, 0, nil)
+			return
+		}
+		out, _ := s.store.Keeps(s.d.l.now(), e.Process, e.Object, nil) // as long as it lives
+		s.do(out, nil)
+	case objstore.Spill:
+		s.moves(func() error { return s.write(e) }, func(err error) {
+			if err != nil {
+				s.d.l.log.Warn("values could not be written to disk", "error", err)
+				s.do(s.store.SpillFailed(s.d.l.now(), e.File, err, nil))
+				return
+			}
+			s.do(s.store.Spilled(s.d.l.now(), e.File, nil))
+			s.sayWritten()
+		})
+	case objstore.Restore:
+		s.moves(func() error { return s.bringBack(e) }, func(err error) {
+			if err != nil {
+				s.d.l.log.Error("a value on disk is lost", "object", e.Object, "error", err)
+			}
+			s.do(s.store.Restored(s.d.l.now(), e.Object, err, nil))
+		})
+	case objstore.Loaded:
+		ev := work.Brought{Object: e.Object}
+		if e.Err != nil {
+			var full *objstore.FullError
+			ev.Why, ev.Full = s.named(e.Err.Error()), errors.As(e.Err, &full)
+		}
+		s.d.brings(ev)
+	case objstore.Unlink:
+		s.spill.files.Remove(e.File)
+	}
+}
+
+// moves has something done that takes as long as a disk does, and then the rest, in a turn.
+func (s *deskStore) moves(work func() error, then func(error)) {
+	s.spill.done.Add(1)
+	go func() {
+		defer s.spill.done.Done()
+		err := work()
+		s.d.post(mail{do: func() { then(err) }})
+	}()
+}
+
+func (s *deskStore) write(e objstore.Spill) error {
+	parts, total, began := make([]spill.Part, 0, len(e.Parts)), int64(0), time.Now()
+	for _, p := range e.Parts {
+		b, err := s.memory.Bytes(p.Arena, p.Offset, p.Size)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, spill.Part{At: p.At, Bytes: b})
+		total += p.Size
+	}
+	if err := s.spill.files.Write(e.File, parts); err != nil {
+		return err
+	}
+	s.spill.wrote.add(total, began)
+	return nil
+}
+
+func (s *deskStore) bringBack(e objstore.Restore) error {
+	began := time.Now()
+	err := s.spill.files.Read(e.File, e.At, 0, e.Size, func(at int64, b []byte) error {
+		return s.memory.Write(e.Arena, e.Offset+at, b)
+	})
+	if err == nil {
+		s.spill.read.add(e.Size, began)
+	}
+	return err
+}
+
+// sayWritten tells that values go to disk: the log, and at first those whose programs they are.
+func (s *deskStore) sayWritten() {
+	x := s.store.Explain()
+	n := x.Moved.Spilled.Bytes
+	if s.spill.said > 0 && (n < spillDoubled || n < 2*s.spill.said) {
+		return
+	}
+	first := s.spill.said == 0
+	s.spill.said = max(n, 1)
+	s.d.l.log.Info("values go to disk", "spilled", objstore.Bytes(n), "objects", x.Moved.Spilled.Objects, "MiB/s", s.spill.wrote.speed()>>20,
+		"restored", objstore.Bytes(x.Moved.Restored.Bytes), "MiB/s back", s.spill.read.speed()>>20, "directories", s.spill.files.Directories())
+	if first {
+		s.d.say(&work.Effect{Code: "SPILLING", Text: fmt.Sprintf("node %s writes values to disk (%s): its memory for them, %s, is full; --object-store-memory makes it larger",
+			s.d.node, strings.Join(s.spill.files.Directories(), ", "), objstore.Bytes(x.Limit))})
+	}
+}
+
+// viewEnd takes in what a process says of an object that it was asked about. It may have let go of it meanwhile.
+func (s *deskStore) viewEnd(p id.Process, m *fb.ViewEndT) error {
+	o, now := id.Object{Task: taskOf(m.Task), Index: m.Index}, s.d.l.now()
+	var out []objstore.Effect
+	var err error
+	if m.Seen == 0 {
+		out, err = s.store.Keeps(now, p, o, nil)
+	} else {
+		out, err = s.store.Undeliver(now, p, o, m.Seen, nil)
+	}
+	s.do(out, nil)
+	if errors.Is(err, objstore.ErrUnknown) {
+		return nil
+	}
+	return err
+}
+
+// Bring is work.Store's.
+func (s *deskStore) Bring(o id.Object) {
+	out, there, err := s.store.Load(s.d.l.now(), o, nil)
+	s.do(out, nil)
+	switch {
+	case err != nil:
+		s.d.brings(work.Brought{Object: o, Why: err.Error()})
+	case there:
+		s.d.brings(work.Brought{Object: o})
+	}
+}
+
+// Done is work.Store's.
+func (s *deskStore) Done(o id.Object) {
+	out, err := s.store.Unawait(s.d.l.now(), o, nil)
+	s.do(out, nil)
+	if err != nil && !errors.Is(err, objstore.ErrUnknown) {
+		s.do(nil, err)
+	}
+}
+
+// part gives a piece of an object, from memory or from its file; then is called with it, at once or in a later turn.
+func (s *deskStore) part(o id.Object, offset, size uint64, then func([]byte, error)) {
+	if len(s.spill.parts) > 0 { // pieces come in the order in which they were asked for
+		s.spill.parts = append(s.spill.parts, func() { s.part(o, offset, size, then) })
+		return
+	}
+	info, ok := s.store.Lookup(o)
+	l := info.Location
+	switch {
+	case !ok:
+		then(nil, errors.New("it is not in this node's memory any more"))
+	case offset > uint64(l.Size) || size > uint64(l.Size)-offset:
+		then(nil, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
+	case l.Kind == objstore.InFile:
+		piece, began := make([]byte, size), time.Now()
+		s.spill.parts = append(s.spill.parts, nil)
+		s.moves(func() error {
+			err := s.spill.files.Read(l.File, l.Offset, int64(offset), int64(size), func(at int64, b []byte) error {
+				copy(piece[at:], b)
+				return nil
+			})
+			s.spill.read.add(int64(size), began)
+			return err
+		}, func(err error) {
+			then(piece, err)
+			next := s.spill.parts[1:]
+			s.spill.parts = nil
+			for i, do := range next {
+				if do(); len(s.spill.parts) > 0 { // it reads, too
+					s.spill.parts = append(s.spill.parts, next[i+1:]...)
+					break
+				}
+			}
+		})
+	default:
+		b, err := s.memory.Bytes(l.Arena, l.Offset+int64(offset), int64(size))
+		then(slices.Clone(b), err) // the session keeps it, and the object may go
+	}
+}
+
+// endSpill waits for the disk, false: it hangs.
+func (s *deskSpill) end() bool {
+	over := make(chan struct{})
+	go func() { // ends with the disk's answer, or with the process
+		s.done.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+		if s.files != nil {
+			s.files.Close()
+		}
+		return true
+	case <-time.After(spillEnd):
+		return false
+	}
+}
+
+// code is the code of the error that a process gets for memory that it could not have.
+func code(e *objstore.FullError) string {
+	if errors.Is(e, syscall.ENOSPC) || errors.Is(e, syscall.EDQUOT) || errors.Is(e, objstore.ErrSpillLimit) {
+		return "DISK_FULL"
+	}
+	return "STORE_FULL"
+}
+
+// jsonStore is what a node's store has, for the state query "memory" (docs/spec/state.md).
+type jsonStore struct {
+	Limit       int64    `json:"limit"`
+	Used        int64    `json:"used"`
+	Objects     int      `json:"objects"`
+	Bytes       int64    `json:"bytes"`
+	Open        int64    `json:"open,omitempty"`
+	Free        int64    `json:"free,omitempty"`
+	Waiting     int      `json:"waiting,omitempty"`
+	OnDisk      int      `json:"on_disk,omitempty"`
+	DiskBytes   int64    `json:"disk_bytes,omitempty"`
+	Spilled     int64    `json:"spilled,omitempty"`
+	SpillSpeed  int64    `json:"spill_speed,omitempty"`
+	Restored    int64    `json:"restored,omitempty"`
+	ReadSpeed   int64    `json:"restore_speed,omitempty"`
+	Failed      int      `json:"failed,omitempty"`
+	Directories []string `json:"directories,omitempty"`
+	Off         string   `json:"off,omitempty"`
+	Error       string   `json:"error,omitempty"`
+	Text        string   `json:"text"`
+}
+
+// show answers a state query.
+func (s *deskStore) show() []byte {
+	x := s.store.Explain()
+	j := jsonStore{
+		Limit: x.Limit, Used: x.Total, Objects: s.store.Objects(), Bytes: x.Primary.Bytes + x.Secondary.Bytes, Open: x.Open, Free: x.Free, Waiting: x.Waiting,
+		OnDisk: x.Spilled.Objects, DiskBytes: x.Files, Spilled: x.Moved.Spilled.Bytes, SpillSpeed: s.spill.wrote.speed(),
+		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
+	}
+	if s.spill.files != nil {
+		j.Directories = s.spill.files.Directories()
+	}
+	if x.Disk != nil {
+		j.Error = x.Disk.Error()
+	}
+	text, _ := json.Marshal(map[string]any{"version": 1, "store": j}) // it has nothing that can't be written
+	return text
+}
