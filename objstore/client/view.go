@@ -23,6 +23,7 @@ type held struct {
 	deliveries uint32
 	views      int
 	dropped    bool
+	left       bool // where it lies is not known any more
 }
 
 // View is the bytes of one object. Release it when no slice of them is used any more.
@@ -98,6 +99,8 @@ func (c *Client) Located(object id.Object, l Location) error {
 	if h == nil {
 		h = &held{location: l}
 		c.held[object] = h
+	} else if h.left {
+		h.location, h.left = l, false
 	} else if h.location != l {
 		return fmt.Errorf("objstore/client: %s/%d moved from %+v to %+v: %w", object.Task, object.Index, h.location, l, ErrProtocol)
 	}
@@ -111,7 +114,7 @@ func (c *Client) View(object id.Object) (*View, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.held[object]
-	if h == nil || h.dropped {
+	if h == nil || h.dropped || h.left {
 		return nil, fmt.Errorf("objstore/client: view %s/%d: %w", object.Task, object.Index, ErrUnknown)
 	}
 	a, l := c.arenas[h.location.Arena], h.location
@@ -124,6 +127,20 @@ func (c *Client) View(object id.Object) (*View, error) {
 	h.views++
 	a.views++
 	return &View{c: c, object: object, bytes: a.bytes[l.Offset : l.Offset+l.Size : l.Offset+l.Size]}, nil
+}
+
+// Leave forgets where an object lies, which the agent wants to move; Located may tell it anew. false: a View of it is open.
+func (c *Client) Leave(object id.Object) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.held[object]
+	if h != nil && h.views > 0 {
+		return false
+	}
+	if h != nil {
+		h.left = true
+	}
+	return true
 }
 
 // Viewed tells whether a View of the object is open.

@@ -70,6 +70,12 @@ const clusterID = "00112233445566778899aabbccddeeff"
 // cluster starts a keeper with the head and, with more than one name, others beside it.
 func cluster(t *testing.T, names ...string) []*node {
 	t.Helper()
+	return clusterWith(t, func(*bootdoc.Doc) {}, names...)
+}
+
+// clusterWith is cluster of nodes with other boot documents.
+func clusterWith(t *testing.T, change func(*bootdoc.Doc), names ...string) []*node {
+	t.Helper()
 	var nodes []*node
 	var bases []string // of each, as two may have one name
 	var headAt []string
@@ -80,6 +86,7 @@ func cluster(t *testing.T, names ...string) []*node {
 			Version: 1, Cluster: clusterID, Secret: secret, Name: "test", Base: base, Loopback: true, Expect: names, Owner: "stdin",
 			Head: headAt, Node: bootdoc.Node{Name: name, Fake: true, CPUs: 8, Memory: 1 << 30},
 		}
+		change(&doc)
 		n := startNode(t, &doc, i == 0)
 		nodes = append(nodes, n)
 		if i == 0 {
@@ -176,7 +183,7 @@ func (n *node) event(kind string) map[string]any {
 // logs is what the daemons of all nodes of the cluster wrote, for a test that failed.
 func (n *node) logs() string {
 	var b strings.Builder
-	found, _ := filepath.Glob(filepath.Join(n.base, "*", "*", "*", "*.log"))
+	found, _ := filepath.Glob(filepath.Join(n.base, "*", "*", "*.log"))
 	for _, path := range found {
 		data, _ := os.ReadFile(path)
 		fmt.Fprintf(&b, "-- %s\n%s", path, data)

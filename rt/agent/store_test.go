@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,10 @@ type memory struct {
 	at   *fb.AttachedT
 	next uint64
 	told chan id.Object // objects whose place came
+
+	mu   sync.Mutex
+	seen map[id.Object]uint32 // places told, and own Seals
+	lost chan string          // errors in place of a value
 }
 
 func remembers(t *testing.T, n *node) *memory {
@@ -35,7 +40,7 @@ func remembers(t *testing.T, n *node) *memory {
 		t.Fatal(err)
 	}
 	config, _ := json.Marshal(map[string]string{"executable": "/proc/self/exe", "cwd": t.TempDir()})
-	m := &memory{t: t, told: make(chan id.Object, 100)}
+	m := &memory{t: t, told: make(chan id.Object, 100), seen: map[id.Object]uint32{}, lost: make(chan string, 10)}
 	m.at, err = work.Attach(nc, &fb.HelloT{}, &fb.AttachT{Kind: fb.AttachKindDriver, Pid: uint32(os.Getpid()), JobConfig: string(config)})
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +72,10 @@ func remembers(t *testing.T, n *node) *memory {
 func (m *memory) take(f work.Frame, file *os.File) error {
 	if f.Type() == fb.FrameTypeResult {
 		r := work.Result(f)
+		if r.Flags()&uint32(fb.ResultFlagError) != 0 {
+			m.lost <- string(f.Payload())
+			return nil
+		}
 		if r.Flags()&uint32(fb.ResultFlagLocated) == 0 {
 			return nil
 		}
@@ -76,6 +85,9 @@ func (m *memory) take(f work.Frame, file *os.File) error {
 		}
 		o := id.Object{Task: r.Task(), Index: r.Index()}
 		defer func() { m.told <- o }()
+		m.mu.Lock()
+		m.seen[o]++
+		m.mu.Unlock()
 		return m.Located(o, client.Location{Arena: l.Arena, Offset: int64(l.Offset), Size: int64(l.Size)})
 	}
 	msg, err := f.Message()
@@ -87,6 +99,8 @@ func (m *memory) take(f work.Frame, file *os.File) error {
 		return m.Arena(x.Arena, file)
 	case *fb.ArenaGoneT:
 		return m.Gone(x.Arena)
+	case *fb.ViewRecallT:
+		return m.asked(id.Object{Task: id.Task{Agent: id.Agent(x.Task.Agent), Process: id.Process(x.Task.Process), Counter: x.Task.Counter}, Index: x.Index})
 	case *fb.SlabRecallT:
 		return m.Recall(x.Slab)
 	case *fb.SlabT:
@@ -115,12 +129,28 @@ func (m *memory) ReturnSlab(slab uint64) error {
 
 func (m *memory) Seal(o id.Object, slab uint64, offset, size int64, meta client.Meta) error {
 	_, f := work.Extend(nil, fb.FrameTypeSeal, 0)
+	m.mu.Lock()
+	m.seen[o]++
+	m.mu.Unlock()
 	s := work.Seal(f)
 	s.SetObject(o)
 	s.SetSlab(slab)
 	s.SetOffset(uint64(offset))
 	s.SetSize(uint64(size))
 	return m.flush(f)
+}
+
+// asked answers whether an object is looked at.
+func (m *memory) asked(o id.Object) error {
+	m.mu.Lock()
+	seen := m.seen[o]
+	if m.Leave(o) {
+		m.seen[o] = 0
+	} else {
+		seen = 0
+	}
+	m.mu.Unlock()
+	return m.conn.Send(&fb.ViewEndT{Task: &fb.TaskIDT{Agent: uint32(o.Task.Agent), Process: uint32(o.Task.Process), Counter: o.Task.Counter}, Index: o.Index, Seen: seen}, 0, nil)
 }
 
 // Release leaves out the delivery that the client counts for its own Seal: on the connection that is none.
@@ -148,20 +178,28 @@ func (m *memory) mint() id.Object {
 func (m *memory) puts(b byte, size int) id.Object {
 	m.t.Helper()
 	o := m.mint()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
-	defer cancel()
-	if err := m.Put(ctx, o, client.Meta{}, bytes.Repeat([]byte{b}, size)); err != nil {
+	if err := m.tries(o, b); err != nil {
 		m.t.Fatal(err)
 	}
 	return o
 }
 
-func (m *memory) get(o id.Object) {
-	m.t.Helper()
+func (m *memory) tries(o id.Object, b byte) error {
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	return m.Put(ctx, o, client.Meta{}, bytes.Repeat([]byte{b}, size))
+}
+
+func (m *memory) asks(o id.Object) error {
 	_, f := work.Extend(nil, fb.FrameTypeGet, 0)
 	work.Get(f).SetObject(o)
 	work.Get(f).SetWant(fb.WantValue)
-	if err := m.flush(f); err != nil {
+	return m.flush(f)
+}
+
+func (m *memory) get(o id.Object) {
+	m.t.Helper()
+	if err := m.asks(o); err != nil {
 		m.t.Fatal(err)
 	}
 	select {

@@ -115,9 +115,9 @@ maniple.kill(keeper)
 for _ in range(4):
     assert "signal 9" in raised(maniple.exceptions.WorkerCrashedError, maniple.get, dies_while_writing.remote())
 
-# What does not fit is refused: at once if it never will, else with who holds what.
+# What does not fit is refused: at once if it never will, else with who looks at what.
 assert "may ever hold" in raised(maniple.exceptions.ObjectStoreFullError, maniple.put, np.zeros(400 * MIB, np.uint8))
-held = maniple.put(np.zeros(180 * MIB, np.uint8))
+held = maniple.get(maniple.put(np.zeros(180 * MIB, np.uint8)))  # what is looked at does not go to disk
 began = time.monotonic()
 text = raised(maniple.exceptions.ObjectStoreFullError, maniple.put, np.zeros(180 * MIB, np.uint8))
 assert time.monotonic() - began > 20 and f"(driver, pid {os.getpid()}) holds 180 MiB in 1 objects" in text, text

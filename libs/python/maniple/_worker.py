@@ -63,7 +63,8 @@ class WorkerSession(Session):
 
     def placed_locked(self, key: bytes, before: Any) -> Any:
         ref = super().placed_locked(key, before)
-        if key in self._deps or (before is not None and not (type(before) is State and before in (PENDING, ASKED, FETCHING))):
+        asked = type(before) is State and before in (PENDING, ASKED, FETCHING)
+        if not asked and (key in self._deps or before is not None):
             self._coming.append(ref)  # nobody here has asked for it
         return ref
 

@@ -60,6 +60,43 @@ def test_a_value_is_read_where_it_lies_and_held_as_long_as_it_is_viewed(driver, 
     assert driver.take("RELEASE").fields.object == key
 
 
+def recall(driver, key):
+    """Has the agent ask for an object, and gives how many places the process has seen; 0: it looks."""
+    name = {"task": wire.task_fields(key[:16]), "index": int.from_bytes(key[16:], "little")}
+    driver.table("ViewRecall", name)
+    fields = driver.take("VIEW_END").fields
+    assert wire.task_bytes(fields["task"]) == key[:16]
+    return fields.get("seen") or 0
+
+
+def test_what_nobody_looks_at_is_left_to_the_agent_and_asked_for_again(driver, arena):
+    payload = values.encode(pickle.PickleBuffer(bytes(range(200)))).payload
+    os.pwrite(arena, payload, 64 * 77)
+    say_arena(driver, arena)
+    ref = double.remote(1)
+    key = ref.binary()
+    locate(driver, driver.take("SUBMIT").fields.task, 64 * 77, len(payload))
+    view = maniple.get(ref)
+    assert recall(driver, key) == 0  # it is looked at
+    del view
+    gc.collect()
+    assert driver.take("VIEW_END").fields["seen"] == 1  # it is not any more
+    os.pwrite(arena, b"another's", 64 * 77)
+    os.pwrite(arena, payload, 64 * 99)
+    future = ref.future()
+    assert driver.take("GET").fields.object == key
+    locate(driver, key[:16], 64 * 99, len(payload))
+    assert bytes(future.result(5)) == bytes(range(200))
+    del future
+    gc.collect()
+    assert recall(driver, key) == 1
+    del ref
+    gc.collect()
+    assert driver.take("RELEASE").fields[:2] == (key, 2)
+    driver.table("ViewRecall", {"task": wire.task_fields(key[:16])})  # the messages crossed
+    driver.none_of("VIEW_END")
+
+
 def test_arrays_in_shared_memory_can_not_be_written(driver, arena):
     np = pytest.importorskip("numpy")
     payload = values.encode(np.arange(1000.0)).payload

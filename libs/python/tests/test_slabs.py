@@ -138,6 +138,14 @@ def test_when_there_is_no_room_the_error_says_who_has_it(driver):
     thread.join()
 
 
+def test_when_no_disk_has_room_either_the_error_is_another(driver):
+    thread = threading.Thread(target=lambda: (driver.take("SLAB_WANTED"), driver.table("Slab", {"error": "no space left on device", "code": "DISK_FULL"})))
+    thread.start()
+    with pytest.raises(exceptions.OutOfDiskError, match="no space left on device"):
+        maniple.put(b"x" * MIB)
+    thread.join()
+
+
 def test_an_interrupt_withdraws_and_the_answer_is_of_use_to_the_next(driver, arena):
     assert interrupted(lambda: maniple.put(b"x" * MIB)) < SOON
     assert [driver.take("SLAB_WANTED").fields.get("size") or 0 for _ in range(2)] == [MIB, 0]

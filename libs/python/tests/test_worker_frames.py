@@ -197,6 +197,28 @@ def test_an_argument_in_shared_memory_is_held_until_it_is_viewed_no_more(shared)
         os.close(fd)
 
 
+def test_an_argument_that_was_not_sent_along_is_asked_for_when_its_task_begins(shared):
+    key = wire.key_of(wire.TASK.pack(7, 98, 9), 0)
+    value = values.encode(pickle.PickleBuffer(b"it lay in a file" * 100))
+    fd = os.memfd_create("arena")
+    try:
+        os.ftruncate(fd, 1 << 20)
+        os.pwrite(fd, value.payload, 256)
+        say_arena(shared.peer, fd)
+        shared.peer.raw_result(key[:16], wire.PICKLE, b"", flags=wire.LAST | wire.LOCATED)
+        shared.submit("keep", deps=[key])
+        assert shared.peer.take("GET").fields.object == key
+        shared.peer.none_of("RESULT")
+        locate(shared.peer, key[:16], 256, len(value.payload))
+        assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload) == (1600, True)
+        shared.submit("keep", b"12345")
+        assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload)[0] == 5
+        assert shared.peer.take("RELEASE").fields[:2] == (key, 1)
+        shared.peer.none_of("BLOCKED")
+    finally:
+        os.close(fd)
+
+
 def test_a_task_of_unknown_code(shared):
     shared.numbers["none"] = 12345
     shared.submit("none")

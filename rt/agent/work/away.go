@@ -197,7 +197,12 @@ func (c *Core) giveAway(t *task, w *worker, group id.Task, bundle int32) {
 	p := w.process
 	number := c.introduceAway(w.host, t, group, bundle)
 	for i := range int(t.deps) {
-		c.sendValue(p, c.lookup(objectAt(t.args(), i)))
+		o := c.lookup(objectAt(t.args(), i))
+		if !o.here() { // it could not be read from disk since the task was queued
+			c.empty(o)
+			c.lose(o, codeLost, "node "+c.cfg.Node+" had written it to a file, and could not read that")
+		}
+		c.sendValue(p, o)
 	}
 	for i := int(t.deps); i < int(t.deps+t.refs); i++ {
 		c.deliver(p, objectAt(t.args(), i))

@@ -187,14 +187,11 @@ func (c *Core) needs(p *process, name id.Object) bool {
 
 // tellElsewhere tells a process that an object has a value, which a Get brings.
 func (c *Core) tellElsewhere(p *process, o *object) {
-	value, _ := c.readResult(o.value)
 	b := c.start(p, fb.FrameTypeResult, wire.ResultSize, 0)
 	w := c.read.write
 	task := w.Task
-	*w = *value
-	w.Task = task
+	*w = fb.ResultT{Task: task, Index: o.index, Flags: uint32(fb.ResultFlagLocated | fb.ResultFlagNotTask | fb.ResultFlagLast)}
 	setTask(task, o.entry.id)
-	w.Refs = 0
 	wire.PutResult(b, w)
 }
 

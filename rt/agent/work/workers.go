@@ -365,7 +365,7 @@ func (c *Core) give(t *task, w *worker) {
 	p := w.process
 	c.introduce(w, t.function, t.class)
 	for i := range int(t.deps) {
-		if o := c.lookup(objectAt(t.args(), i)); !c.sendValue(p, o) {
+		if o := c.lookup(objectAt(t.args(), i)); !o.here() || !c.sendValue(p, o) {
 			c.tellElsewhere(p, o) // it asks for it when it comes to it
 		}
 	}

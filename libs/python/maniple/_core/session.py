@@ -310,6 +310,7 @@ class Session(Giving, Hearing, Waiting):
         self.connection.close()
         self.prints.close()
         self.arenas.forget()
+        self.seen.clear()
 
 
 _session: Optional[Session] = None
