@@ -1,6 +1,8 @@
 package session
 
 import (
+	"fmt"
+
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -58,4 +60,12 @@ func TaskOf(t *fb.TaskIDT) id.Task {
 // TaskT writes an ID for a table.
 func TaskT(t id.Task) *fb.TaskIDT {
 	return &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}
+}
+
+// Name is how messages and `maniple explain` call an object.
+func Name(o id.Object) string {
+	if o.Index == 0 {
+		return o.Task.String()
+	}
+	return fmt.Sprintf("%s[%d]", o.Task, o.Index)
 }

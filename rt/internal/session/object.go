@@ -259,14 +259,6 @@ func (s *Session) ready(f work.Ready) {
 	}
 }
 
-// Name is how messages and `maniple explain` call an object.
-func Name(o id.Object) string {
-	if o.Index == 0 {
-		return o.Task.String()
-	}
-	return fmt.Sprintf("%s[%d]", o.Task, o.Index)
-}
-
 // gate waits for objects.
 type gate struct {
 	missing int
