@@ -118,13 +118,19 @@ func (f *Files) Directories() (paths []string) {
 func (f *Files) Write(number uint64, parts []Part) error {
 	x := &file{}
 	for _, p := range parts {
-		sums := make([]uint32, 0, (len(p.Bytes)+block-1)/block)
-		for b := range slices.Chunk(p.Bytes, block) {
-			sums = append(sums, crc32.Checksum(b, castagnoli))
-		}
-		x.parts = append(x.parts, part{p.At, int64(len(p.Bytes)), sums})
+		x.parts = append(x.parts, part{at: p.At, size: int64(len(p.Bytes))})
 		x.size = max(x.size, p.At+int64(len(p.Bytes)))
 	}
+	summed := make(chan struct{})
+	go func() { // beside the writing; ends before Write does
+		defer close(summed)
+		for i, p := range parts {
+			for b := range slices.Chunk(p.Bytes, block) {
+				x.parts[i].sums = append(x.parts[i].sums, crc32.Checksum(b, castagnoli))
+			}
+		}
+	}()
+	defer func() { <-summed }()
 	f.mu.Lock()
 	first := f.turn
 	f.turn++
@@ -136,6 +142,7 @@ func (f *Files) Write(number uint64, parts []Part) error {
 			errs = append(errs, fmt.Errorf("spill: %s to %s: %w", size(x.size), d.Path, err))
 			continue
 		}
+		<-summed
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.files[number] = x
@@ -241,7 +248,6 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 			return err
 		}
 	}
-	_ = unix.Fadvise(int(x.in.f.Fd()), x.at+p.at, p.size, unix.FADV_DONTNEED) // it is in memory now
 	return nil
 }
 
