@@ -22,10 +22,12 @@ var TaskCodes = []Code{
 	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
 	{"AGENT_DIED", "LocalAgentDiedError", "this process's agent does not answer any more, and why", "the node's agent.log; a driver may join again"},
 	{"STORE_FULL", "ObjectStoreFullError", "a value found no room in the node's shared memory in time; the text says who holds what", "release references, or give the node more memory"},
+	{"DISK_FULL", "OutOfDiskError", "a value found no room in the node's shared memory in time, and what lies there could not be written to disk for want of room; the text says where, and who holds what", "free the disk, or name another: `--object-spilling-directory`"},
 	{"CLOSED", "(Go)", "this process is not connected to a cluster", "rt.Init, or no call after Close"},
 	{"VALUE", "(Go)", "a value can't be sent, or not be read as what is wanted; the text has the path to it", ""},
 	{"OPTION", "(Go)", "an option that does not fit, or has an amount that is none", ""},
 	{"UNKNOWN", "(Go)", "the agent knows nothing of that name", ""},
+	{"SPILLING", "(notice)", "a node writes values to disk for the first time: its memory for them is full", "`--object-store-memory`, if the program waits for the disk"},
 	{"WORKERS_LATE", "(notice)", "the process that a driver's workers are forked from is not there after 10 s; the text says what it waits for", "if it names no other group or node: look at the driver's Python and its file system"},
 	{"WORK_REFUSED", "(notice)", "a process sent its agent what none may send, and its connection was ended", "report it with the text"},
 }

@@ -37,7 +37,7 @@ func nodeFlags() []urfave.Flag {
 		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
-		rare(value("object-spilling-directory", "", "DIR,...", "where nodes write values that their memory has no room for (their own disk; none: nowhere)")),
+		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full (a disk of the node)")),
 		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
 		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
