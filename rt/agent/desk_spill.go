@@ -212,9 +212,12 @@ func (s *deskStore) sayWritten() {
 	s.spill.said = max(n, 1)
 	s.d.l.log.Info("values go to disk", "spilled", objstore.Bytes(n), "objects", x.Moved.Spilled.Objects, "MiB/s", s.spill.wrote.speed()>>20,
 		"restored", objstore.Bytes(x.Moved.Restored.Bytes), "MiB/s back", s.spill.read.speed()>>20, "directories", s.spill.files.Directories())
-	if first {
-		s.d.say(&work.Effect{Code: "SPILLING", Text: fmt.Sprintf("node %s writes values to disk (%s): its memory for them, %s, is full; --object-store-memory makes it larger",
-			s.d.node, strings.Join(s.spill.files.Directories(), ", "), objstore.Bytes(x.Limit))})
+	for _, c := range s.d.sorted() {
+		if first && c.kind == fb.AttachKindDriver {
+			s.d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: "SPILLING", Wall: s.d.l.now(),
+				Text: fmt.Sprintf("node %s writes values to disk (%s): its memory for them, %s, is full; --object-store-memory makes it larger",
+					s.d.node, strings.Join(s.spill.files.Directories(), ", "), objstore.Bytes(x.Limit))}, 0, nil)
+		}
 	}
 }
 
