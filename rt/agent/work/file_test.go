@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -139,4 +140,18 @@ func checkViews(s *site) error {
 		}
 	}
 	return nil
+}
+
+// left names what is left in a core.
+func (h *history) left(s *site) string {
+	var names []string
+	for t, e := range s.core.entries {
+		text := h.explain(s, t)
+		if o := e.first; o != nil {
+			text += fmt.Sprintf(" (%d pins, held: %v, foreign: %v)", o.pins, o.holders != nil, o.foreign)
+		}
+		names = append(names, text)
+	}
+	slices.Sort(names)
+	return strings.Join(names[:min(len(names), 5)], "; ")
 }

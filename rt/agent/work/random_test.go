@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -495,18 +494,4 @@ func (h *history) explain(s *site, t id.Task) string {
 		return err.Error()
 	}
 	return e.Text
-}
-
-// left names what is left in a core.
-func (h *history) left(s *site) string {
-	var names []string
-	for t, e := range s.core.entries {
-		text := h.explain(s, t)
-		if o := e.first; o != nil {
-			text += fmt.Sprintf(" (%d pins, held: %v, foreign: %v)", o.pins, o.holders != nil, o.foreign)
-		}
-		names = append(names, text)
-	}
-	slices.Sort(names)
-	return strings.Join(names[:min(len(names), 5)], "; ")
 }
