@@ -198,7 +198,7 @@ func (c *Core) giveAway(t *task, w *worker, group id.Task, bundle int32) {
 	number := c.introduceAway(w.host, t, group, bundle)
 	for i := range int(t.deps) {
 		o := c.lookup(objectAt(t.args(), i))
-		if !o.here() { // it could not be read from disk since the task was queued
+		if !o.here() && o.state != objectAway { // it could not be read from disk since the task was queued
 			c.empty(o)
 			c.lose(o, codeLost, "node "+c.cfg.Node+" had written it to a file, and could not read that")
 		}

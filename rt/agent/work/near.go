@@ -16,7 +16,11 @@ const (
 func (c *Core) bytesAt(t *task, agent id.Agent) (sum int64) {
 	for i := 0; i < int(t.deps) && i < maxArgs; i++ {
 		o := c.lookup(objectAt(t.args(), i))
-		if o == nil || o.state == objectPending || !o.placed || agent != 0 && (!o.foreign || c.home(o).agent != agent) {
+		away := o != nil && o.state == objectAway
+		switch {
+		case o == nil || o.state == objectPending || !o.placed && !away:
+			continue
+		case agent == 0 && away, agent != 0 && (!o.foreign && !away || c.home(o).agent != agent):
 			continue
 		}
 		sum += int64(c.size(o))

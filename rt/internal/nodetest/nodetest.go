@@ -253,6 +253,7 @@ func (n *Node) stepLocked(ev work.Event) {
 		return
 	}
 	now := time.Now().UnixNano()
+	var heard []work.Event
 	for _, e := range n.core.Step(now, ev, nil) {
 		switch e.Do {
 		case work.Append:
@@ -277,7 +278,14 @@ func (n *Node) stepLocked(ev work.Event) {
 			if c := n.conns[e.Process]; c != nil && f.Type() == fb.FrameTypeStateQuery {
 				_ = c.Send(&fb.StateReplyT{Error: "this node has no head"}, f.Corr(), nil)
 			}
+		case work.Claim: // the head would find the same: there is no other agent
+			heard = append(heard, work.Named{Actor: e.Group, Holder: e.Group, Agent: 1, Node: "n1"})
+		case work.Find:
+			heard = append(heard, work.Found{Key: e.Key})
 		}
+	}
+	for _, ev := range heard {
+		n.stepLocked(ev)
 	}
 	for _, k := range n.core.Wants().Away {
 		if k.Where != "" { // what the head would find

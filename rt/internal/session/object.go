@@ -479,23 +479,3 @@ func (h *Hold) Outcome() (*Value, error) {
 	}
 	return nil, nil
 }
-
-// Read has read a value: one that is large is not kept, since the agent has it.
-func (h *Hold) Read(v *Value) {
-	s := h.s
-	s.mu.Lock()
-	if h.o.value == v && len(v.Bytes) > s.limit && !v.Failed && v.view == nil && len(v.refs) == 0 {
-		h.o.state, h.o.value = there, nil
-	}
-	before := len(v.over)
-	v.read = true
-	v.unread()
-	recalled := s.memory != nil && s.memory.recalled[h.o.id]
-	if recalled {
-		s.forgoLocked(h.o)
-	}
-	s.mu.Unlock()
-	if before > 0 || recalled {
-		s.Flush()
-	}
-}
