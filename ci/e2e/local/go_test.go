@@ -107,7 +107,7 @@ func TestGoWorkersEndWithTheirAgent(t *testing.T) {
 // Large values go through shared memory, and what nobody needs any more is given back.
 func TestGoObjects(t *testing.T) {
 	w := newWorld(t)
-	w.must("up", "--cluster", "objects", "--fake-nodes", "1", "--node-mem", "1G")
+	w.must("up", "--cluster", "objects", "--fake-nodes", "1", "--node-mem", "1G", "--object-spilling-directory", "none")
 	p := w.golang(w.goProgram("ci/e2e/programs/driver"), "objects", "objects")
 	if code := p.code(2 * time.Minute); code != 0 || p.out.String() != "all is well\n" {
 		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())

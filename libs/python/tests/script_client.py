@@ -215,12 +215,17 @@ def find(actor, name, namespace):
     names[actor or "?"] = maniple.get_actor(name, namespace)
 
 
+def force(name, recursive):
+    """A cancel that asks first what it is that it ends."""
+    cancel(name, True, recursive)
+
+
 def nothing():
     pass
 
 
-DO = {f.__name__: f for f in (init, submit, create, call, put, get, item, wait, release, cancel, kill, find, nothing)}
-WAITING = ("get", "wait", "find", "item", "create")  # these may wait for what comes later
+DO = {f.__name__: f for f in (init, submit, create, call, put, get, item, wait, release, cancel, force, kill, find, nothing)}
+WAITING = ("get", "wait", "find", "item", "create", "force")  # these may wait for what comes later
 
 
 def drive(name):

@@ -1,5 +1,7 @@
 """Plays a world of a script: what its lines have clients do, and whether they send what the script says."""
 
+import json
+
 import scripted
 from core_scripts import split
 from maniple._core import failures, values, wire
@@ -304,8 +306,13 @@ class Player(Answers):
         proc, name, force, recursive = self.proc(words[1]), words[2], int(options.get("force", 0)), "recursive" in words
         if name in self.made:
             self.order(proc, options.get("parent"), "kill", name=name, restart=force == 2)
+        elif force:
+            number, line = self.order(proc, options.get("parent"), "force", name=name, recursive=recursive)
+            self.expect(proc, "STATE_QUERY", what="kind", id=wire.task_text(self.ids[name]))
+            proc.peer.table("StateReply", {}, json.dumps({"version": 1, "kind": "task"}).encode(), proc.corr)
+            line.done(number)
         else:
-            self.order(proc, options.get("parent"), "cancel", name=name, force=bool(force), recursive=recursive)
+            self.order(proc, options.get("parent"), "cancel", name=name, force=False, recursive=recursive)
         self.expect(proc, "CANCEL", task=name, force=force, recursive=int(recursive))
 
     def on_recalled(self, words, options):
