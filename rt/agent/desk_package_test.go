@@ -185,7 +185,7 @@ func TestPackagesThatFail(t *testing.T) {
 	if err := os.RemoveAll(j.dir); err != nil {
 		t.Fatal(err)
 	}
-	h := wanting(t, d, j, 1, wanted)
+	wanting(t, d, j, 1, wanted)
 	d.filed()
 	if due := d.settleSetups(now); due != now+3*int64(time.Second) {
 		t.Errorf("due in %v", time.Duration(due-now))

@@ -41,7 +41,6 @@ type lenders struct {
 	*world
 	list []*lender
 	next uint64
-	told []string
 }
 
 func newLenders(t *testing.T, cpus ...int) *lenders {
