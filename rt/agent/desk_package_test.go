@@ -193,7 +193,8 @@ func TestPackagesThatFail(t *testing.T) {
 	d.settleSetups(now + 3*int64(time.Second))
 	expect(d, "0 of 0 bytes")
 	d.obtained(j, j.packs[0], errors.New("late"))
-	if h = wanting(t, d, j, 2, wanted); h.setup == nil {
+	h := wanting(t, d, j, 2, wanted)
+	if h.setup == nil {
 		t.Fatal("it is not tried again")
 	}
 	d.kill(h, "its driver ended")
