@@ -3,7 +3,6 @@ package work
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -364,7 +363,7 @@ func (h *history) settle() {
 	h.quiesce("what came too late")
 	for _, s := range h.sites {
 		c := s.core
-		if !inCircles(c) || c.taskRec.used > c.lineage.n || c.piled > 0 {
+		if !inCircles(c) || c.taskRec.used > c.lineage.n+len(c.entries) || c.piled > 0 {
 			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left(s))
 		}
 		if len(s.store.views) > len(c.entries) {
@@ -394,60 +393,6 @@ func (h *history) settle() {
 			}
 		}
 	}
-}
-
-// inCircles tells whether all that is left are values that contain one another, as those of a task that ran twice may, and what they
-// keep: what they contain, and what the tasks that made them would need.
-func inCircles(c *Core) bool {
-	in := map[*object][]*object{} // what its value contains
-	for _, e := range c.entries {
-		if e.task != nil || e.actor != nil && e.actor.phase != fb.ActorPhaseDead {
-			return false
-		}
-		for i := range len(e.others()) + 1 {
-			o := e.object(uint32(i))
-			if o == nil || o.holders != nil {
-				if o != nil {
-					return false
-				}
-				continue
-			}
-			in[o] = nil
-			if o.value == nil {
-				continue
-			}
-			m, payload := c.readResult(o.value)
-			for k := range int(m.Refs) {
-				in[o] = append(in[o], c.lookup(objectAt(payload, k)))
-			}
-		}
-	}
-	kept := maps.Clone(in)
-	for n := -1; n != len(kept); { // without what no value contains
-		n = len(kept)
-		contained := map[*object]bool{}
-		for o := range kept {
-			for _, x := range in[o] {
-				contained[x] = true
-			}
-		}
-		maps.DeleteFunc(kept, func(o *object, _ []*object) bool { return !contained[o] })
-	}
-	for n := -1; n != len(kept); {
-		n = len(kept)
-		for o := range maps.Clone(kept) {
-			more := in[o]
-			if t := o.entry.made; t != nil {
-				for k := range int(t.deps + t.refs) {
-					more = append(more, c.lookup(objectAt(t.args(), k)))
-				}
-			}
-			for _, x := range more {
-				kept[x] = in[x]
-			}
-		}
-	}
-	return len(kept) == len(in)
 }
 
 // quiesce moves everything until nothing moves.
