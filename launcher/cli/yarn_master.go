@@ -9,6 +9,7 @@ import (
 	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/yarn"
 )
 
 // masterCommand is what an application of YARN begins with: `submit --on yarn` has it started in the first container.
@@ -32,6 +33,9 @@ func (c *call) yarnMaster() error {
 	f := &Fault{}
 	text := ""
 	if err != nil {
+		if refused := (*yarn.Error)(nil); errors.As(err, &refused) {
+			err = yarnFault("run", err)
+		}
 		f = faultOf("run", err)
 		if !f.silent {
 			text = f.Error()

@@ -76,7 +76,13 @@ func (ch *chain) release() {
 	if ch.place.Swap(0) == 0 {
 		return
 	}
-	ch.all.set(ch.all.size)
+	if !ch.all.set(ch.all.size) { // none of them is left: the kernel takes of all what there is
+		every := affinity{}
+		for i := range every.bits {
+			every.bits[i] = 0xff
+		}
+		every.set(ch.all.size)
+	}
 	runtime.UnlockOSThread()
 }
 

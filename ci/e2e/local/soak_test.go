@@ -253,3 +253,21 @@ func pythonOf(minor int) string {
 	}
 	return ""
 }
+
+// Arrow's tables are read where they lie. pyarrow takes 170 MB, which is too much for each run of the tests.
+func TestArrow(t *testing.T) {
+	w := newWorld(t)
+	script := `"$PYTHON" -m venv "$V"; "$V/bin/pip" install -q --disable-pip-version-check "$WHEEL" pyarrow; "$V/bin/python" "$PROGRAM"`
+	program, err := filepath.Abs("../programs/arrow.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-ec", script)
+	cmd.Dir, cmd.WaitDelay = w.dir, 5*time.Second
+	cmd.Env = append(slices.Clone(w.env), "PYTHON=python3", "V="+filepath.Join(w.dir, "arrow"), "WHEEL="+wheelFor(t), "PROGRAM="+program)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "all is well\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

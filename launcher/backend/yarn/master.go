@@ -25,9 +25,9 @@ import (
 const Unbounded = 10 * 365 * 24 * time.Hour
 
 const (
-	nodeAsk      = 1 // the ID of the one ask
-	registerTime = time.Minute
-	finishTime   = 30 * time.Second
+	nodeAsk      = 1                // the ID of the one ask
+	registerTime = 10 * time.Minute // as long as YARN keeps a master of which it hears nothing
+	finishTime   = 10 * time.Minute
 	heartbeat    = time.Second
 )
 

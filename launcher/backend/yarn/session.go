@@ -122,7 +122,11 @@ func (s *session) lose(e loss) {
 	if l := s.links[name]; l != nil {
 		l.close()
 	}
-	s.tell(backend.Event{Kind: backend.KindLost, Node: name, Text: e.text})
+	kind := backend.KindWarning // another container takes its place
+	if e.fatal {
+		kind = backend.KindLost
+	}
+	s.tell(backend.Event{Kind: kind, Node: name, Text: e.text})
 	if e.fatal {
 		s.fatal("node " + name + " on " + e.text)
 	}

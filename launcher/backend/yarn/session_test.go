@@ -163,7 +163,7 @@ func TestSession(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	w.cluster.End(first, yarn.ExitPreempted)
-	if ev := w.event(backend.KindLost); ev.Node != "n1" || !strings.Contains(ev.Text, "preempted (-102)") {
+	if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "preempted (-102)") {
 		t.Errorf("%+v", ev)
 	}
 	again, b := w.container(0)

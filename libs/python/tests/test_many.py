@@ -74,3 +74,17 @@ def test_releases_say_how_often_a_reference_had_come(driver):
         if release.object in inner:
             said[release.object] = release.deliveries
     assert [said[key] for key in inner] == [2] * 20 + [1] * 30
+
+
+def test_arrays_with_a_serializer_of_their_own_go_by_it():
+    np = pytest.importorskip("numpy")
+    from maniple.util import deregister_serializer, register_serializer
+
+    one, other = np.arange(7.0), np.ones(7)
+    values.encode(other)  # its make is known
+    register_serializer(np.ndarray, serializer=lambda a: a.tolist(), deserializer=lambda parts: np.array(parts) + 1)
+    try:
+        assert [values.decode(e.format, e.payload)[0] for e in map(values.encode, (one, other))] == [1, 2]
+    finally:
+        deregister_serializer(np.ndarray)
+    assert [values.decode(e.format, e.payload)[0] for e in map(values.encode, (one, other))] == [0, 1]

@@ -2,6 +2,7 @@ package work
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -23,7 +24,7 @@ func (c *Core) claim(a *actor) {
 // spec is what another agent needs to make an actor: the frames that say its class and how to construct it; nil if there is more to it.
 func (c *Core) spec(a *actor) []byte {
 	t, cl := a.create, a.class
-	if !a.detached || a.table.MaxRestarts == 0 || t.deps+t.refs > 0 || cl.group != (id.Task{}) || len(a.function.frame)+len(t.frame) > maxSpec {
+	if !a.detached || a.table.MaxRestarts == 0 || t.deps+t.refs > 0 || cl.packaged() || cl.group != (id.Task{}) || len(a.function.frame)+len(t.frame) > maxSpec {
 		return nil
 	}
 	shape, table := *cl.table, *a.table
@@ -33,6 +34,12 @@ func (c *Core) spec(a *actor) []byte {
 		return nil
 	}
 	return b
+}
+
+// packaged tells whether tasks of a class need files of their driver's, which go by way of its agent.
+func (cl *class) packaged() bool {
+	e := cl.table.Environment
+	return strings.Contains(e, `"working_dir"`) || strings.Contains(e, `"py_modules"`)
 }
 
 // onAdopt makes an actor whose agent is dead.
@@ -94,6 +101,8 @@ func (c *Core) adoptActor(j *job, m *fb.CreateT, f frame, ev Adopt) {
 	a := c.newActor(t, m, f, fn, cl, uint32(ev.Restarts)+1)
 	a.restarts = ev.Restarts
 	c.unhold(c.holderOf(j.home, t.entry.first)) // nobody has asked for it
-	c.nameActor(a)
+	a.naming = true                             // the head has given it the name: if another one here asks for that, it learns so
+	t.missing++
+	c.claim(a)
 	c.begin(t)
 }

@@ -141,7 +141,7 @@ func (c *Core) sendAway(cl *class, even bool, only id.Agent) bool {
 		return false
 	}
 	h := c.hostOf(cl.job, best)
-	if h.process == nil {
+	if h.process == nil || h.process.closing {
 		return false
 	}
 	if t.afar && !c.lieWith(t, h.process) {

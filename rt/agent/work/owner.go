@@ -124,8 +124,10 @@ func (c *Core) lend(p *process, o *object) {
 // agent sends stays lost: that one may have it from here.
 func (c *Core) regain(p *process, o *object) {
 	if o != nil && o.state == objectGone && o.entry.id.Agent != c.cfg.Agent { // only lineage named it
-		o.state = objectPending
+		o.state, o.lost = objectPending, false
+		c.unlend(o)
 		c.lend(p, o)
+		return
 	}
 	if o == nil || !o.lost || o.entry.id.Agent != p.agent && p.job != c.ways { // by its name it comes from who has it now
 		return
@@ -139,6 +141,7 @@ func (c *Core) regain(p *process, o *object) {
 	} else if a != nil && a.phase == fb.ActorPhaseDead {
 		o.entry.actor = nil
 	}
+	c.unlend(o) // another agent may have sent it meanwhile
 	c.lend(p, o)
 }
 

@@ -210,7 +210,7 @@ func (c *Core) empty(o *object) {
 	if o.placed {
 		c.cfg.Store.Free(o.id())
 	}
-	o.value, o.placed, o.state = nil, false, objectPending
+	o.value, o.placed, o.coming, o.state = nil, false, false, objectPending
 }
 
 // holdsAll looks whether p may name the objects at the beginning of a payload, deps and refs together.

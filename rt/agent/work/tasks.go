@@ -291,7 +291,7 @@ func (c *Core) begin(t *task) {
 		c.failing = append(c.failing, t.id())
 	case t.missing == 0:
 		c.enqueue(t)
-	case t.kind == call:
+	case t.kind == call && t.owner.id != 0: // one that is made again has none
 		c.line(t) // it keeps its place
 	}
 }

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 2, SLICE = 100, FLUSH_AT = 64 };
+enum { INTERFACE = 3, SLICE = 100, FLUSH_AT = 64 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there[2];
 PyTypeObject *RefType, *GateType;
@@ -113,7 +113,7 @@ static PyObject *ref_compare(PyObject *a, PyObject *b, int op) {
 
 Py_hash_t ref_hash(PyObject *self) {
     const uint8_t *k = ((RefObject *)self)->key;
-    uint64_t h = (get64(k + 8) + get32(k + 16)) * 0x9E3779B97F4A7C15u ^ get64(k);
+    uint64_t h = get64(k + 8) * 0x9E3779B97F4A7C15u ^ get64(k) ^ get32(k + 16) * 0x165667B19E3779F9u;
     h ^= h >> 31;
     return (Py_hash_t)h == -1 ? -2 : (Py_hash_t)h;
 }

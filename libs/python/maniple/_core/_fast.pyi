@@ -108,5 +108,5 @@ class Entries:
         """A byte for each reference, 1: its object is there; None if they are not all references, known, and different."""
     def delivered(self, payload: bytes, count: int, deliveries: Dict[bytes, int], remote: Any) -> List[Optional[Ref]]:
         """See table.Table.delivered_locked. remote: the entry of what nobody has asked for."""
-    def release(self, keys: List[bytes], more: Dict[bytes, int], deliveries: Dict[bytes, int], promises: Dict[bytes, Any], sequences: Dict[bytes, Any]) -> List[bytes]:
+    def release(self, keys: List[bytes], more: Dict[bytes, int], deliveries: Dict[bytes, int], promises: Dict[bytes, Any], seen: Dict[bytes, Any], sequences: Dict[bytes, Any]) -> List[bytes]:
         """Forgets keys that none of the dicts but deliveries has, and says so; gives the others. See references.Held."""

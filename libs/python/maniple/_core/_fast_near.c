@@ -26,7 +26,12 @@ static bool narrow(Affinity *before, uint32_t processor) {
     return memcmp(one.bits, before->bits, (size_t)before->size) && !syscall(SYS_sched_setaffinity, 0, before->size, one.bits);
 }
 
-static void restore(const Affinity *before) { syscall(SYS_sched_setaffinity, 0, before->size, before->bits); }
+static void restore(const Affinity *before) {
+    Affinity all;
+    if (!syscall(SYS_sched_setaffinity, 0, before->size, before->bits)) return;
+    memset(all.bits, 0xff, sizeof all.bits); /* none of them is left: the kernel takes of all what there is */
+    syscall(SYS_sched_setaffinity, 0, before->size, all.bits);
+}
 
 int link_wait(Link *l, struct pollfd *p, int milliseconds) {
     Affinity before;

@@ -441,9 +441,10 @@ static PyObject *py_delivered(PyObject *self, PyObject *args) {
 }
 
 /* Whether somebody else counts a key: it is in one of these. -1: an error. */
-static int counted(PyObject *name, PyObject *more, PyObject *promises, PyObject *sequences) {
+static int counted(PyObject *name, PyObject *more, PyObject *promises, PyObject *seen, PyObject *sequences) {
     int found = PyDict_Contains(more, name);
     if (!found && PyDict_Size(promises)) found = PyDict_Contains(promises, name);
+    if (!found && PyDict_Size(seen)) found = PyDict_Contains(seen, name);
     if (!found && PyDict_Size(sequences)) {
         PyObject *task = PyBytes_FromStringAndSize(PyBytes_AsString(name), TASK_SIZE);
         found = task ? PyDict_Contains(sequences, task) : -1;
@@ -463,13 +464,15 @@ static long long taken(PyObject *deliveries, PyObject *name) {
 /* Forgets what was dropped and tells the agent. Gives those keys that Python has to see to. */
 static PyObject *py_release(PyObject *self, PyObject *args) {
     Link *l = link_of(entries_of(self)->link);
-    PyObject *keys, *more, *deliveries, *promises, *sequences, *others = entries_of(self)->others;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!", &PyList_Type, &keys, &PyDict_Type, &more, &PyDict_Type, &deliveries, &PyDict_Type, &promises, &PyDict_Type, &sequences)) return NULL;
+    PyObject *keys, *more, *deliveries, *promises, *seen, *sequences, *others = entries_of(self)->others;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!", &PyList_Type, &keys, &PyDict_Type, &more, &PyDict_Type, &deliveries, &PyDict_Type, &promises, &PyDict_Type, &seen, &PyDict_Type, &sequences))
+        return NULL;
+    bool some = false;
     PyObject *rest = PyList_New(0);
     for (Py_ssize_t i = 0; rest && i < PyList_Size(keys); i++) {
         PyObject *name = PyList_GetItem(keys, i);
         bool whole = PyBytes_Check(name) && PyBytes_Size(name) == KEY_SIZE;
-        int elsewhere = whole ? counted(name, more, promises, sequences) : 1;
+        int elsewhere = whole ? counted(name, more, promises, seen, sequences) : 1;
         if (elsewhere) {
             if (elsewhere < 0 || PyList_Append(rest, name)) Py_CLEAR(rest);
             continue;
@@ -484,10 +487,17 @@ static PyObject *py_release(PyObject *self, PyObject *args) {
         hold(l);
         int failed = l->closed ? 0 : link_release(l, (const uint8_t *)PyBytes_AsString(name), (uint32_t)delivered);
         let_go(l);
+        some = true;
         if (failed) {
             Py_CLEAR(rest);
             return PyErr_NoMemory();
         }
+    }
+    if (some && !link_inert(l)) { /* a writer that sleeps is to send it */
+        hold(l);
+        link_sent(l);
+        l->frames--;
+        let_go(l);
     }
     return rest;
 }

@@ -99,7 +99,8 @@ class Hearing:
         entry = self._entries.get(key)
         placed = value.flags & wire.LOCATED and value.payload
         if entry is None:
-            self.unknown_result_locked(key, value)
+            if not (value.flags & wire.LAST and key[: wire.TASK_SIZE] in self._many):  # else its reference is gone
+                self.unknown_result_locked(key, value)
         elif type(entry) is State:
             if value.flags & wire.LOCATED:
                 value = self.located_locked(key, value)

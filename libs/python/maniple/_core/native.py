@@ -103,8 +103,8 @@ class Table(table.Table):
     def delivered_locked(self, payload: Any, count: int, held: Any) -> List[Any]:
         return self.entries.delivered(payload, count, held._delivered, table.REMOTE)  # type: ignore[no-any-return]
 
-    def release_locked(self, keys: List[bytes], held: Any, promises: Any, sequences: Any) -> List[bytes]:
-        return self.entries.release(keys, held._more, held._delivered, promises, sequences)  # type: ignore[no-any-return]
+    def release_locked(self, keys: List[bytes], held: Any, promises: Any, seen: Any, sequences: Any) -> List[bytes]:
+        return self.entries.release(keys, held._more, held._delivered, promises, seen, sequences)  # type: ignore[no-any-return]
 
     def claim_locked(self, key: bytes) -> None:
         gate = self.entries.adopt(key)

@@ -223,7 +223,7 @@ class Session(Giving, Hearing, Waiting):
         recalled: List[bytes] = []  # views of what the agent asked for
         size, drop, forget, sequences, seen = wire.KEY_SIZE, held.drop_locked, self._entries.pop, self.sequences, self.seen
         with self.table.lock:
-            for key in self.table.release_locked(keys, held, self.promises, sequences):
+            for key in self.table.release_locked(keys, held, self.promises, seen, sequences):
                 if len(key) != size:
                     from maniple._core.streams import drop_locked
 

@@ -124,7 +124,7 @@ class Table:
         """The references that a payload begins with, counted; None for each that is to be looked at by itself."""
         return [None] * count
 
-    def release_locked(self, keys: List[bytes], held: Any, promises: Any, sequences: Any) -> List[bytes]:
+    def release_locked(self, keys: List[bytes], held: Any, promises: Any, seen: Any, sequences: Any) -> List[bytes]:
         """Forgets what was dropped and says so. Those that are to be looked at one by one."""
         return keys
 
