@@ -6,7 +6,6 @@ import pytest
 
 import maniple
 from maniple import exceptions, util
-from maniple._core import values
 from maniple.util import state
 
 
