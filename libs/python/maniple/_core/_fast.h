@@ -130,7 +130,6 @@ typedef struct Link {
     Incoming in;          /* of whoever reads */
     atomic_int polls;     /* a waiter reads, and may sleep */
     int bell;             /* ends that sleep */
-    unsigned kept;        /* how often one waited at the place that the agent named */
 
     int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
     int told;             /* how many it told of those who slept */

@@ -36,7 +36,6 @@ static void restore(const Affinity *before) {
 int link_wait(Link *l, struct pollfd *p, int milliseconds) {
     Affinity before;
     if (l->in.place && milliseconds > NEAR && narrow(&before, l->in.place - 1)) {
-        l->kept++;
         int n = poll(p, 2, NEAR), error = errno;
         restore(&before);
         errno = error;
