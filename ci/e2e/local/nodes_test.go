@@ -311,8 +311,8 @@ def calls(sums, refs):
     before = maniple.get([s.add.remote(*refs) for s in sums])
     maniple.kill(sums[0], no_restart=False)
     return before + maniple.get([s.add.remote(*refs) for s in sums], timeout=60)
-sums = [Sums.remote() for _ in range(3)]
-assert len({maniple.get(s.where.remote(), timeout=60) for s in sums}) > 1
+sums = [Sums.options(scheduling_strategy=At(n, False)).remote() for n in sorted(names)]
+assert [maniple.get(s.where.remote(), timeout=60).split("/")[-2] for s in sums] == sorted(names)
 refs = [maniple.put(list(range(1000))), maniple.put(5)]
 for n in names:
     assert maniple.get(calls.options(scheduling_strategy=At(n, False)).remote(sums, refs), timeout=60) == [499505] * 6
