@@ -23,6 +23,7 @@ import time
 from importlib import import_module
 from typing import Any, Dict, List, Optional, Sequence, Set
 
+from maniple import _worker
 from maniple._core import dial, frames, twin, wire
 from maniple._core.wire import HEADER, HEADER_SIZE
 from maniple._prints import Prints, close, speaker
@@ -31,7 +32,7 @@ from maniple._prints import Prints, close, speaker
 KNOWN_THREADS = {"pyarrow": 1}
 _DEVICES = ("/dev/nvidia", "/dev/infiniband", "/dev/kfd", "/dev/dri", "/dev/cxi", "/dev/hfi", "/dev/ipath", "/dev/shm/psm")
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-_set_here: List[str] = []  # of these, what nobody had set: for this process alone
+_set_here: List[str] = []  # of these, what nobody had set: while it imports
 _WITHOUT = "--without="
 _PRELOAD = "MANIPLE_PRELOAD"
 _SECOND_ENDS = 1.0  # seconds that a second template has to pass on its workers' last lines
@@ -93,64 +94,81 @@ def warm(modules: Sequence[str], without: Set[str]) -> Optional[str]:
 
 def reseed() -> None:
     """Makes what would be the same in all children their own; the module random has seen to itself."""
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    if numpy is not None:
-        numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
+    generators, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    if generators is not None:
+        generators.seed(int.from_bytes(os.urandom(4), "little"))
     if torch is not None:
-        torch.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
+        torch.default_generator.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)  # devices have none before their first use
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.current_process().authkey = os.urandom(32)
 
 
-def set_threads() -> None:
-    """Thread counts by the libraries' own calls: OMP_NUM_THREADS is not read after an import."""
+def pools() -> Any:
+    """What sets the thread counts of the libraries that were imported here; None if there is nothing to set."""
+    if "numpy" not in sys.modules and "scipy" not in sys.modules:
+        return None
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()  # it looks through all that is loaded, which takes longer than a fork
+
+
+def set_threads(known: Any, already: int = 0) -> None:
+    """Thread counts by the libraries' own calls: OMP_NUM_THREADS is not read after an import. known: pools; already: the count that they have."""
     try:
         count = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
     except ValueError:
         return
-    if count < 1:
+    if count < 1 or count == already:
         return
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(count)
-    if "numpy" in sys.modules or "scipy" in sys.modules:
-        try:
-            from threadpoolctl import threadpool_limits
-        except ImportError:
-            return
-        threadpool_limits(count)
+    if known is not None:
+        known.limit(limits=count)
 
 
 def unset() -> None:
-    """Takes back what this process had set for itself: workers load libraries of their own."""
+    """Takes back what this process had set for its imports: workers load libraries of their own."""
     for name in _set_here:
         os.environ.pop(name, None)
 
 
-def set_environment(pairs: Sequence[str]) -> None:
-    """K=V, over what the template had; K without a value goes away."""
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if equals:
-            os.environ[name] = value
-        else:
-            os.environ.pop(name, None)
+class Environment:
+    """What this process has in its environment for the next child: mostly what the last one had, and then a child has nothing to set."""
+
+    def __init__(self) -> None:
+        self._before: Dict[str, Optional[str]] = {}  # of what was set for children, what the template had
+
+    def take(self, pairs: Sequence[str]) -> None:
+        """Pairs are K=V, over what the template had; K without a value goes away."""
+        wanted = {name: value if equals else None for name, equals, value in (pair.partition("=") for pair in pairs)}
+        for name in [n for n in self._before if n not in wanted]:
+            _put(name, self._before.pop(name))
+        for name, value in wanted.items():
+            has = os.environ.get(name)
+            self._before.setdefault(name, has)
+            if has != value:
+                _put(name, value)
 
 
-def child(path: str, fields: Dict[str, Any]) -> None:
-    """The life of a forked worker. Does not return."""
+def _put(name: str, value: Optional[str]) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def child(path: str, key: int, known: Any, already: int) -> None:
+    """The life of a forked worker. known, already: as set_threads. Does not return."""
     code = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         gc.enable()
-        unset()
-        set_environment(fields.get("env") or ())
         reseed()
-        set_threads()
-        from maniple import _worker
-
-        code = _worker.run(path, fields.get("key") or 0, os.environ.get("MANIPLE_JOB_CONFIG", ""))
+        set_threads(known, already)
+        code = _worker.run(path, key, os.environ.get("MANIPLE_JOB_CONFIG", ""))
         _worker.finish(code)
     except ConnectionError as e:
         _say(str(e))
@@ -183,9 +201,11 @@ def serve(path: str, preload: Sequence[str] = ()) -> None:
     build, key = str(__version__), int(os.environ.get("MANIPLE_WORKER", "0"))
     dial.attach(sock, build, {"name": "template", "pid": os.getpid(), "build": build, "kind": dial.TEMPLATE, "worker": key, "language": "python", "job_config": ""})
     pid = second(preload)
-    template = _Template(sock, path, pid)
+    known, already = pools(), int(all(os.environ.get(name) == "1" for name in _ONE_THREAD))
+    unset()
     gc.collect()
     gc.freeze()
+    template = _Template(sock, path, pid, known, already)
     try:
         while template.turn():
             pass
@@ -197,9 +217,10 @@ def serve(path: str, preload: Sequence[str] = ()) -> None:
 class _Template:
     """The loop of a process that forks workers."""
 
-    def __init__(self, sock: Any, path: str, second: int = 0):
-        """second: the process of the template after this one; 0: there is none."""
+    def __init__(self, sock: Any, path: str, second: int, known: Any, already: int):
+        """second: the process of the template after this one; 0: there is none. known, already: as set_threads."""
         self._sock, self._path, self._second = sock, path, second
+        self._pools, self._environment = (known, already), Environment()
         self._children: Dict[int, int] = {}  # keys by pid
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -233,6 +254,7 @@ class _Template:
 
     def _fork(self, fields: Dict[str, Any]) -> None:
         key, pipes = fields.get("key") or 0, self.prints.pipes()
+        self._environment.take(fields.get("env") or ())
         reads, writes = pipes or ([], [])  # without, it prints where this process does
         try:
             pid = os.fork()
@@ -242,7 +264,7 @@ class _Template:
             return
         if pid == 0:
             self._leave(reads, writes)
-            child(self._path, fields)
+            child(self._path, key, *self._pools)
         close(writes)
         self.prints.add(reads, pid)
         self._children[pid] = key
@@ -251,7 +273,8 @@ class _Template:
     def _leave(self, reads: List[int], writes: List[int]) -> None:
         """In a child: nothing of what the template has open stays."""
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
         self._sock.close()
         close([self._woken, self._wake, *reads])
         self.prints.leave()
@@ -310,8 +333,6 @@ def main(argv: List[str]) -> None:
     _set_here[:] = [name for name in _ONE_THREAD if name not in os.environ]
     os.environ.update(dict.fromkeys(_set_here, "1"))
     gc.disable()
-    from maniple import _worker
-
     _worker.start_here()
     bad = warm(modules, without)
     if bad is not None and bad not in _OWN:

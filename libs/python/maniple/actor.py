@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from types import FunctionType
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from maniple import _options, exceptions
@@ -17,6 +18,8 @@ from maniple.remote_function import RETRY_TYPES
 OPTIONS = "__maniple_options__"  # attribute of a method that has some
 # Methods that every actor has.
 READY, TERMINATE = "__ray_ready__", "__ray_terminate__"
+_NOT_CALLED = {READY, TERMINATE, "__init__", "__new__", "__init_subclass__", "__class_getitem__", "__ray_shutdown__"}
+_ASYNC, _GENERATOR = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR, inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _HIDDEN = 24  # bit of a method's number above which its concurrency group is: 0 is the method's own
 
 
@@ -149,12 +152,10 @@ def _settle_name(session: Any, handle: "ActorHandle", name: str, namespace: Any,
 def _methods(cls: type) -> "List[Dict[str, Any]]":
     """What handles have to know of each method; its number is its place here."""
     found: List[Dict[str, Any]] = [_method(READY, None), _method(TERMINATE, None)]
-    for name, value in sorted(inspect.getmembers(cls, callable)):
-        if name in (READY, TERMINATE) or isinstance(value, type) or (name.startswith("__") and name.endswith("__") and name not in _own(cls)):
-            continue
-        if name in ("__init__", "__new__", "__init_subclass__", "__class_getitem__", "__ray_shutdown__"):
-            continue
-        found.append(_method(name, value))
+    for name in sorted(_own(cls)):
+        value = None if name in _NOT_CALLED else getattr(cls, name, None)
+        if callable(value) and not isinstance(value, type):
+            found.append(_method(name, value))
     return found
 
 
@@ -174,8 +175,12 @@ def _own(cls: type) -> "set[str]":
 
 
 def _method(name: str, value: Any) -> Dict[str, Any]:
-    is_async = inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
-    is_generator = inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)
+    if value is None or type(value) is FunctionType and not value.__dict__:  # without asking inspect, which each new worker would pay for
+        flags = 0 if value is None else value.__code__.co_flags
+        is_async, is_generator = flags & _ASYNC != 0, flags & _GENERATOR != 0
+    else:
+        is_async = inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
+        is_generator = inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)
     return {"name": name, "async": is_async, "generator": is_generator, "options": getattr(value, OPTIONS, {})}
 
 

@@ -107,7 +107,7 @@ def in_fresh(code, python=sys.executable):
 
 
 @pytest.mark.parametrize("module,value", [
-    ("random", "random.random()"), ("multiprocessing.process", "multiprocessing.process.current_process().authkey"), ("numpy", "numpy.random.rand()"),
+    ("random", "random.random()"), ("multiprocessing.process", "multiprocessing.process.current_process().authkey"), ("numpy.random", "numpy.random.rand()"),
 ])  # fmt: skip
 def test_children_get_their_own_randomness(module, value):
     pytest.importorskip(module)
@@ -150,7 +150,7 @@ def test_a_two_thread_matmul_in_a_child_of_torch():
         if os.fork() == 0:
             signal.alarm(10)
             os.environ["OMP_NUM_THREADS"] = "2"
-            _template.reseed(), _template.set_threads()
+            _template.reseed(), _template.set_threads(_template.pools())
             assert torch.get_num_threads() == 2
             torch.rand(500, 500) @ torch.rand(500, 500)
             os._exit(0)
@@ -162,10 +162,13 @@ def test_a_two_thread_matmul_in_a_child_of_torch():
 def test_the_environment_of_a_child(monkeypatch):
     monkeypatch.setenv("GOES", "1")
     monkeypatch.setenv("STAYS", "1")
-    _template.set_environment(["GOES", "A=b=c", "EMPTY="])
+    environment = _template.Environment()
+    environment.take(["GOES", "A=b=c", "EMPTY="])
     assert "GOES" not in os.environ and (os.environ["A"], os.environ["EMPTY"], os.environ["STAYS"]) == ("b=c", "", "1")
-    monkeypatch.delenv("A")
-    monkeypatch.delenv("EMPTY")
+    environment.take(["STAYS=2", "A=b=c"])  # of the next child, who has nothing of what only the one before had
+    assert [os.environ.get(name) for name in ("GOES", "A", "EMPTY", "STAYS")] == ["1", "b=c", None, "2"]
+    environment.take([])
+    assert [os.environ.get(name) for name in ("GOES", "A", "EMPTY", "STAYS")] == ["1", None, None, "1"]
 
 
 def surroundings():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import pickle
-import threading
 from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 from maniple._core import table, twin, values
@@ -23,7 +23,7 @@ class Connection:
     def __init__(self, link: Any, batch: Callable[[List[Any]], None], closed: Callable[[str], None], before: Callable[[], None]):
         self._link, self._batch, self._on_closed, self._before = link, batch, closed, before
         self.send, self.enqueue = link.send, link.enqueue
-        self._taker = threading.Thread(target=self._take, name="maniple-reader", daemon=True)
+        self._taker, self._takes = 0, _thread.allocate_lock()  # its ident; held while it runs
 
     @property
     def closed(self) -> bool:
@@ -31,13 +31,20 @@ class Connection:
 
     def start(self) -> None:
         self._link.start()
-        self._taker.start()
+        self._takes.acquire()
+        self._taker = _thread.start_new_thread(self._take, ())  # threading's own waits until it runs, which each new worker would pay for
 
     def flush(self) -> None:
         self._before()
         self._link.flush()
 
     def _take(self) -> None:
+        try:
+            self._take_all()
+        finally:
+            self._takes.release()
+
+    def _take_all(self) -> None:
         take, batch, before, why = self._link.take, self._batch, self._before, ""
         try:
             while True:
@@ -56,8 +63,8 @@ class Connection:
 
     def close(self, wait: float = 1.0) -> None:
         self._link.close(wait)
-        if self._taker is not threading.current_thread() and self._taker.ident is not None:
-            self._taker.join(wait)
+        if self._taker not in (0, _thread.get_ident()) and self._takes.acquire(timeout=wait):
+            self._takes.release()
 
     def forget(self) -> None:
         self._link.forget()
