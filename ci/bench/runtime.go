@@ -76,7 +76,7 @@ var actors = race{program: "actors.py", args: []string{"100"}, quick: []string{"
 }}
 
 var actorsWithTorch = race{program: "actors.py", args: []string{"100", "torch"}, quick: []string{"2", "torch"}, limit: 4 * time.Minute, alone: true, python: "demo", bars: []bar{
-	atLeast("100 actors that import torch, created and called", "actors", "1/s", perSecond, 80).noted("10 of them where each has over 40 MiB of its own, so that they fit; without Ray, whose workers take seconds each"),
+	atLeast("100 actors that import torch, created and called", "actors", "1/s", perSecond, 80).noted("once there are workers that have imported it; without Ray, whose workers take seconds each"),
 	told("an actor that imported torch: memory of its own", "actors", "MiB", figure("own"), false),
 }}
 

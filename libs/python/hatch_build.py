@@ -52,9 +52,13 @@ class CustomBuildHook(BuildHookInterface):
         else:
             print(f"maniple: without the C extension: this machine can't compile it for {goarch}", file=sys.stderr)
         build_data["tag"] = tag(goarch, extension)
+        numbered = os.path.join(self.root, "build", "_version.py")
+        os.makedirs(os.path.dirname(numbered), exist_ok=True)
+        with open(numbered, "w") as f:
+            f.write(f'"""The version of this package."""\n\nVERSION = "{self.metadata.version}"\n')
+        build_data["force_include"][numbered] = "maniple/_version.py"
         build_data["pure_python"] = False
         out = os.path.join(self.root, "build", "maniple")
-        os.makedirs(os.path.dirname(out), exist_ok=True)
         subprocess.run(
             ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./launcher/cmd/maniple"],
             cwd=top, check=True, env=environ,

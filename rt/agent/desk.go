@@ -115,8 +115,7 @@ func (d *desk) open(ctx context.Context) {
 		return
 	}
 	l := d.l
-	l.processes++
-	d.process = l.processes
+	d.process = l.number()
 	l.clients[d.process] = &clientLink{desk: true}
 	if l.outside == nil { // else a simulation takes the turns
 		l.goes(func() { d.run(ctx) })

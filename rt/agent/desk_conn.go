@@ -23,6 +23,7 @@ type workConn struct {
 	pid      uint32 // as it says
 	job      uint32
 	template *template // it is one's
+	born     bool      // its template's workers take over their connections
 	hired    *hired    // it is a worker's
 	client   bool      // the loop's core knows it as a client, too
 	made     bool      // a group
@@ -50,6 +51,7 @@ type arrival struct {
 	line    func(*workConn) line // of a simulation, in place of a connection
 	process uint32
 	attach  *fb.AttachT
+	greeted bool // it knows already what it would be told first
 }
 
 // attached takes over a work connection after its handshake, on a goroutine of its own.
@@ -104,7 +106,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 		}
 		c.hired, c.job, h.conn = h, h.job.number, c
 		d.storeUp(c, 0)
-		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid})
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid, Greeted: a.greeted})
 	default:
 		j, why := d.jobFor(ctx, c, a.attach)
 		if j == nil {
@@ -132,6 +134,11 @@ func (d *desk) append(c *workConn, frames []byte) {
 		}
 		return // else it ends, and ended comes
 	}
+	d.soil(c)
+}
+
+// soil has what was appended to a connection sent at the end of the turn.
+func (d *desk) soil(c *workConn) {
 	if !c.dirty {
 		c.dirty = true
 		d.dirty = append(d.dirty, c)

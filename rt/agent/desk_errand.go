@@ -40,8 +40,7 @@ func (d *desk) fromPeer(ctx context.Context, ev FromPeer) {
 		return
 	}
 	d.open(ctx)
-	d.l.processes++
-	process := id.Process(d.l.processes)
+	process := id.Process(d.l.number())
 	d.post(mail{do: func() {
 		if d.core == nil && d.over == "" {
 			d.waiting = append(d.waiting, func() { d.errandOpened(ctx, ev.Peer, process, m) })
@@ -150,8 +149,7 @@ func (e *errand) jobNumber() uint32 {
 // needHost opens an errand of a job to another agent; job 0: of none, for calls of actors that were found by name.
 func (d *desk) needHost(ctx context.Context, peer, job uint32) {
 	d.l.post(ctx, item{do: func(ctx context.Context) {
-		d.l.processes++
-		process, dead := id.Process(d.l.processes), d.l.core.Dead(peer)
+		process, dead := id.Process(d.l.number()), d.l.core.Dead(peer)
 		d.post(mail{do: func() {
 			d.keys++
 			e := &errand{number: uint64(d.agent)<<32 | d.keys, peer: peer, process: process, job: d.jobOf(job)}

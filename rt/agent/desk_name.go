@@ -29,8 +29,7 @@ func (d *desk) adopt(ctx context.Context, m *fb.NameAdoptT) {
 		return
 	}
 	d.open(ctx)
-	d.l.processes++
-	number := d.l.processes
+	number := d.l.number()
 	d.post(mail{do: func() {
 		if d.core == nil && d.over == "" {
 			d.waiting = append(d.waiting, func() { d.adopted(ctx, number, m.Claim) })

@@ -87,7 +87,7 @@ func (d *desk) setup(ctx context.Context, h *hired, f *fb.ForkT, e *env.Environm
 		}
 	}
 	if h.setup.waits == 0 {
-		d.fork(h)
+		d.ready(h)
 	}
 }
 
@@ -110,18 +110,17 @@ func (d *desk) packHere(h *hired, p *pack, err error) {
 		d.noSetup(h, fmt.Sprintf("the package %.12s of its runtime_env can't be had: %v", p.hash, err))
 	default:
 		if h.setup.waits--; h.setup.waits == 0 {
-			d.fork(h)
+			d.ready(h)
 		}
 	}
 }
 
-// fork tells a job's template of a worker that waits for nothing more.
-func (d *desk) fork(h *hired) {
+// ready tells a job's template of a worker that waits for nothing more.
+func (d *desk) ready(h *hired) {
 	f := h.setup.fork
 	h.setup = nil
-	if by := h.template.forks(); by != nil {
-		h.forked = d.l.now()
-		d.send(by, f, 0, nil)
+	if by := d.forks(h.template); by != nil {
+		d.fork(by, f)
 	} else {
 		h.template.queue = append(h.template.queue, f)
 	}

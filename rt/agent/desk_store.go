@@ -189,9 +189,8 @@ func (d *desk) sendFile(c *workConn, m Message, f *os.File) error {
 		c.conn.Cut()
 		return nil
 	}
-	if err == nil && !c.dirty {
-		c.dirty = true
-		d.dirty = append(d.dirty, c)
+	if err == nil {
+		d.soil(c)
 	}
 	return err
 }

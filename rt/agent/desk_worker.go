@@ -24,6 +24,8 @@ type template struct {
 	conn  *workConn // nil: it starts, or is over
 	warm  *workConn // of a second process, which has imported what the driver had, and makes all workers from then on
 	up    bool      // it was there
+	cold  int       // workers of the first process while the second one imports; -1: none does, or it took too long
+	due   int64     // when it takes too long
 	over  bool      // it is to end, or has
 	final bool      // it ended and the next one would, too
 	queue []*fb.ForkT
@@ -45,6 +47,7 @@ type hired struct {
 	killed   string           // it is to end, and why
 	forked   int64            // when its template was told of it; 0: it was not
 	setup    *workerSetup     // nil: its environment is there
+	birth    *birth           // its connection, until it runs; nil: it brings one
 	final    bool             // it can't be made, and neither can another one like it
 }
 
@@ -54,6 +57,7 @@ const (
 
 	templateLate = int64(10 * time.Second) // a template that is not there after so long is spoken of
 	attachWait   = int64(time.Minute)      // a worker that was forked has so long to attach
+	warmWait     = int64(20 * time.Second) // a template's second process has so long to import
 )
 
 // templateFor gives the template of a job, and has it started if there is none.
@@ -100,12 +104,44 @@ func (d *desk) endTemplate(ctx context.Context, t *template, why string) {
 	d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(t.group), Mode: fb.CancelModeStop, Grace: int64(templateTerm), Reason: why}, 0, nil)
 }
 
-// forks is who makes its next worker; nil: it is not there yet.
-func (t *template) forks() *workConn {
-	if t.warm != nil {
+// forks is who makes its next worker; nil: it is not there yet. While a second process imports what workers would else import one by
+// one, the first makes as many as the node has CPUs.
+func (d *desk) forks(t *template) *workConn {
+	switch {
+	case t.warm != nil:
 		return t.warm
+	case t.conn == nil || t.cold < 0:
+		return t.conn
+	case t.cold >= max(1, int(amountOf(d.l.core.cfg.Resources, "CPU")/10_000)):
+		return nil
 	}
+	t.cold++
 	return t.conn
+}
+
+// unwarmed: nobody waits any longer for a template's second process.
+func (d *desk) unwarmed(t *template) {
+	if t.cold < 0 {
+		return
+	}
+	t.cold = -1
+	if t.conn != nil {
+		d.unqueue(t)
+	}
+}
+
+// unqueue has a template make workers that waited for it.
+func (d *desk) unqueue(t *template) {
+	queue := t.queue
+	t.queue = nil
+	for i, f := range queue {
+		by := d.forks(t)
+		if by == nil {
+			t.queue = queue[i:]
+			return
+		}
+		d.fork(by, f)
+	}
 }
 
 // templateUp: a template has attached, or its second process.
@@ -118,19 +154,17 @@ func (d *desk) templateUp(c *workConn, a *fb.AttachT) {
 		return
 	}
 	t := d.templates[i]
+	c.born = a.Born
 	if c.template = t; t.up {
 		t.warm = c
 	} else {
 		t.conn, t.up = c, true
+		if t.due = d.l.now() + warmWait; len(t.job.config.Preload) == 0 {
+			t.cold = -1
+		}
 	}
 	d.send(c, &fb.AttachedT{Agent: d.agent, Process: uint32(c.process), Node: d.node, Cluster: d.l.core.cfg.Cluster}, 0, nil)
-	for _, f := range t.queue {
-		if h := d.hired[f.Key]; h != nil {
-			h.forked = d.l.now()
-		}
-		d.send(c, f, 0, nil)
-	}
-	t.queue = nil
+	d.unqueue(t)
 }
 
 // templateDown: a connection of a template is over. Its group ends next, if it has not.
@@ -188,6 +222,10 @@ func (d *desk) templateSays(ctx context.Context, c *workConn, b carrier.Batch) {
 			d.refuse(c, "a template tells of its children, and sent a "+f.Type().String())
 			return
 		}
+		if s.Key == 0 { // a key that no worker has stands for the second process
+			d.unwarmed(c.template)
+			continue
+		}
 		h := d.hired[s.Key]
 		if h == nil || h.template != c.template || h.state != nil {
 			continue
@@ -199,6 +237,8 @@ func (d *desk) templateSays(ctx context.Context, c *workConn, b carrier.Batch) {
 			d.workerOver(h)
 		case h.killed != "":
 			d.kill(h, h.killed)
+		case h.birth != nil:
+			d.bear(ctx, h)
 		}
 	}
 }
@@ -257,6 +297,7 @@ func slay(pid int) {
 func (d *desk) workerOver(h *hired) {
 	if h.state != nil && h.ended == 0 {
 		h.ended = d.l.now()
+		h.stillborn()
 	}
 	if h.state == nil || h.conn != nil && h.closed == 0 {
 		d.half = append(d.half, h)
@@ -334,6 +375,15 @@ func (d *desk) settleLate(now int64) int64 {
 			}
 			d.toDriver(t.job, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
 				Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, nil)
+		}
+	}
+	for _, t := range d.templates {
+		switch {
+		case t.cold < 0 || t.warm != nil || !t.up:
+		case now < t.due:
+			next = min(next, t.due)
+		default:
+			d.unwarmed(t)
 		}
 	}
 	for _, h := range d.hired {

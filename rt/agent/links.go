@@ -297,8 +297,7 @@ func (l *loop) admitWork(ctx context.Context, m *fb.KeeperConnT, h *fb.HelloT, p
 		return 0, nil, refuse
 	}
 	l.desk.open(ctx)
-	l.processes++
-	return l.processes, &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}, nil
+	return l.number(), &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}, nil
 }
 
 // clientGone: a client is over; on the loop.
@@ -329,8 +328,7 @@ func (l *loop) clientLinkFor(ctx context.Context, unix bool, h *fb.HelloT) (link
 			}
 		}
 	}
-	l.processes++
-	process := l.processes
+	process := l.number()
 	c := &clientLink{tcp: !unix}
 	lost := clientLost
 	if unix {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
@@ -37,7 +38,7 @@ type loop struct {
 	head      *headLink
 	peers     map[uint32]*peerLinks
 	clients   map[uint32]*clientLink
-	processes uint32
+	processes atomic.Uint32 // that were numbered
 	desk      *desk
 	programs  map[Key]*stdio
 	spools    map[Key]*spool // of programs whose descriptors have not come
@@ -47,6 +48,9 @@ type loop struct {
 	effects []Effect
 	outside func(Effect) bool // of a simulation: whether it did an effect
 }
+
+// number numbers a process, or what stands for one.
+func (l *loop) number() uint32 { return l.processes.Add(1) }
 
 // item is one thing for the loop: an event, or something to do.
 type item struct {

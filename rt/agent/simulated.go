@@ -52,8 +52,7 @@ func (s *Simulated) Core() *Core { return s.l.core }
 
 // NextProcess numbers a client that is none of the desk's.
 func (s *Simulated) NextProcess() uint32 {
-	s.l.processes++
-	return s.l.processes
+	return s.l.number()
 }
 
 // Step brings an event, and all that loop and desk have to say to one another thereby. What comes of that at once, from

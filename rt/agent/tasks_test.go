@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,25 +46,32 @@ func attach(path string, a *fb.AttachT, take func(*work.Conn, work.Frame)) (*wor
 	if err != nil {
 		return nil, nil, err
 	}
+	return over(conn, func(c *work.Conn, b work.Batch) {
+		for f := range work.Frames(b.Bytes) {
+			take(c, f)
+		}
+	}), attached, nil
+}
+
+// over is a work connection that gives its batches to take.
+func over(conn net.Conn, take func(*work.Conn, work.Batch)) *work.Conn {
 	var c *work.Conn
 	ready := make(chan struct{})
 	c = work.New(conn, work.Config{OnBatch: func(b work.Batch) {
 		<-ready
-		for f := range work.Frames(b.Bytes) {
-			take(c, f)
-		}
+		take(c, b)
 		b.Release()
 		c.Flush()
 	}})
 	close(ready)
-	return c, attached, nil
+	return c
 }
 
 // worker runs tasks on the reader's goroutine.
 func worker(key string) int {
 	n, _ := strconv.ParseUint(key, 10, 64)
 	known := make(chan *fb.AttachedT, 1)
-	c, at, err := attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, func(c *work.Conn, f work.Frame) {
+	take := func(c *work.Conn, f work.Frame) {
 		if f.Type() != fb.FrameTypeSubmit {
 			return
 		}
@@ -93,7 +101,11 @@ func worker(key string) int {
 		work.Result(r).SetFlags(uint32(fb.ResultFlagLast))
 		copy(r.Payload(), payload)
 		_ = c.Append(r)
-	})
+	}
+	c, at, err := born(take)
+	if c == nil {
+		c, at, err = attach(os.Getenv("MANIPLE_ADDRESS"), &fb.AttachT{Kind: fb.AttachKindWorker, Worker: n, Language: "python"}, take)
+	}
 	if err != nil {
 		return 1
 	}
@@ -166,6 +178,7 @@ func driveWith(t *testing.T, n *node, executable string, preload ...string) *dri
 	}
 	d.send(&fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Retries: 2, Bundle: -1})
 	d.send(&fb.ShapeT{Number: 2, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Bundle: -1})
+	d.send(&fb.ShapeT{Number: 3, Bundle: -1})
 	return d
 }
 

@@ -1,13 +1,17 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/maniple-hpc/maniple/transport/uds"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/work"
 )
@@ -19,7 +23,11 @@ func template() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if modules := os.Getenv("MANIPLE_PRELOAD"); modules != "" { // the second one is this process, too
+	switch modules := os.Getenv("MANIPLE_PRELOAD"); modules {
+	case "":
+	case "never": // there is none
+		time.AfterFunc(500*time.Millisecond, func() { _ = c.Send(&fb.WorkerStateT{Phase: fb.RankPhaseEnded}, 0, nil) })
+	default: // the second one is this process, too
 		if _, err := forking("WARM=" + modules); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -33,14 +41,22 @@ func template() int {
 func forking(more ...string) (*work.Conn, error) {
 	path := os.Getenv("MANIPLE_ADDRESS")
 	key, _ := strconv.ParseUint(os.Getenv("MANIPLE_WORKER"), 10, 64)
-	c, _, err := attach(path, &fb.AttachT{Kind: fb.AttachKindTemplate, Worker: key, Language: "python"}, func(c *work.Conn, f work.Frame) {
-		m, _ := f.Message()
-		fork, ok := m.(*fb.ForkT)
-		if !ok {
-			return
-		}
+	conn, err := uds.Dial(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	bears := os.Getenv("MANIPLE_PRELOAD") == "" && len(more) == 0 // else its workers attach by themselves
+	if _, err := work.Attach(conn, &fb.HelloT{}, &fb.AttachT{Kind: fb.AttachKindTemplate, Worker: key, Language: "python", Pid: uint32(os.Getpid()), Born: bears}); err != nil {
+		return nil, err
+	}
+	fork := func(c *work.Conn, fork *fb.ForkT, end *os.File) {
 		cmd := exec.Command("/proc/self/exe", "worker", strconv.FormatUint(fork.Key, 10))
 		cmd.Env, cmd.Stdout, cmd.Stderr = append(append(os.Environ(), fork.Env...), more...), os.Stdout, os.Stderr
+		if end != nil {
+			defer end.Close()
+			cmd.ExtraFiles = []*os.File{end}
+			cmd.Env = append(cmd.Env, fmt.Sprintf("BORN=%d %d", fork.Attached.Agent, fork.Attached.Process))
+		}
 		if err := cmd.Start(); err != nil {
 			_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Error: err.Error()}, 0, nil)
 			return
@@ -55,8 +71,36 @@ func forking(more ...string) (*work.Conn, error) {
 			}
 			_ = c.Send(state, 0, nil)
 		}()
-	})
-	return c, err
+	}
+	return over(conn, func(c *work.Conn, b work.Batch) {
+		for f := range work.Frames(b.Bytes) {
+			m, _ := f.Message()
+			if m, ok := m.(*fb.ForkT); ok {
+				var end *os.File
+				if m.Attached != nil {
+					end, b.Files = b.Files[0], b.Files[1:]
+				}
+				fork(c, m, end)
+			}
+		}
+	}), nil
+}
+
+// born is the connection that a worker was given by its template; nil: none.
+func born(take func(*work.Conn, work.Frame)) (*work.Conn, *fb.AttachedT, error) {
+	at := &fb.AttachedT{}
+	if _, err := fmt.Sscan(os.Getenv("BORN"), &at.Agent, &at.Process); err != nil {
+		return nil, nil, nil
+	}
+	conn, err := net.FileConn(os.NewFile(3, "born"))
+	if err != nil {
+		return nil, nil, err
+	}
+	return over(conn, func(c *work.Conn, b work.Batch) {
+		for f := range work.Frames(b.Bytes) {
+			take(c, f)
+		}
+	}), at, nil
 }
 
 // Workers are born with what their driver had imported, as soon as there is a process that has it.
@@ -75,4 +119,27 @@ func TestWorkersOfASecondTemplate(t *testing.T) {
 		d.result()
 		return false
 	})
+}
+
+// While a second template imports what the driver has, only so many workers are made without it as there are CPUs; if it does not come to be, the others are, too.
+func TestWorkersWaitForASecondTemplate(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := driveWith(t, cluster(t, "n1")[0], self, "never")
+	began := time.Now()
+	for range 8 {
+		d.submit(fnSleep, 3) // asks for nothing: all run at once
+	}
+	d.submit(fnPID, 3)
+	select {
+	case <-d.results:
+		t.Error("there were more workers than CPUs before anybody knew whether they would be warm")
+	case <-time.After(100 * time.Millisecond):
+	}
+	d.result()
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("the last one came after %v: nobody said that there is no second template", took)
+	}
 }

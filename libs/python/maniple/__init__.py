@@ -48,9 +48,9 @@ def __dir__():
 
 
 def _version():
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return version("maniple")
-    except PackageNotFoundError:  # a source tree that is not installed
+        from maniple._version import VERSION  # which a wheel has: to ask importlib.metadata loads fifty modules, which each worker would carry
+
+        return VERSION
+    except ImportError:  # a source tree that is not installed
         return "0+unknown"

@@ -14,10 +14,12 @@ It has one thread, tells the agent, which is not their parent, when its children
 
 from __future__ import annotations
 
+import _signal  # signal's own signal looks up names for numbers, which each new worker would copy sixty pages for
 import gc
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from importlib import import_module
@@ -161,14 +163,14 @@ def _put(name: str, value: Optional[str]) -> None:
         os.environ[name] = value
 
 
-def child(path: str, key: int, known: Any, already: int) -> None:
-    """The life of a forked worker. known, already: as set_threads. Does not return."""
+def child(path: str, key: int, born: Any, known: Any, already: int) -> None:
+    """The life of a forked worker. born: its session, if that is there; known, already: as set_threads. Does not return."""
     code = 1
     try:
         gc.enable()
         reseed()
         set_threads(known, already)
-        code = _worker.run(path, key, os.environ.get("MANIPLE_JOB_CONFIG", ""))
+        code = _worker.run(born or _worker.attach(path, key), os.environ.get("MANIPLE_JOB_CONFIG", ""))
         _worker.finish(code)
     except ConnectionError as e:
         _say(str(e))
@@ -199,7 +201,7 @@ def serve(path: str, preload: Sequence[str] = ()) -> None:
 
     sock = dial.dial(path)
     build, key = str(__version__), int(os.environ.get("MANIPLE_WORKER", "0"))
-    dial.attach(sock, build, {"name": "template", "pid": os.getpid(), "build": build, "kind": dial.TEMPLATE, "worker": key, "language": "python", "job_config": ""})
+    dial.attach(sock, build, {"name": "template", "pid": os.getpid(), "build": build, "kind": dial.TEMPLATE, "worker": key, "language": "python", "job_config": "", "born": twin.fast is not None})
     pid = second(preload)
     known, already = pools(), int(all(os.environ.get(name) == "1" for name in _ONE_THREAD))
     unset()
@@ -207,6 +209,8 @@ def serve(path: str, preload: Sequence[str] = ()) -> None:
     gc.freeze()
     template = _Template(sock, path, pid, known, already)
     try:
+        if preload and not pid:
+            template.alone()
         while template.turn():
             pass
     except ConnectionError:  # the agent is gone, and that is no error of ours
@@ -244,17 +248,27 @@ class _Template:
             self._reap()
         if self._ending or self._sock.fileno() not in ready:
             return not self._ending
-        length, body, kind, _, _, _, _, _ = HEADER.unpack(dial.exactly(self._sock, HEADER_SIZE))
+        head, fds, _, _ = socket.recv_fds(self._sock, HEADER_SIZE, 1, socket.MSG_CMSG_CLOEXEC)
+        if not head:
+            return False
+        length, body, kind, _, _, _, _, _ = HEADER.unpack(head + dial.exactly(self._sock, HEADER_SIZE - len(head)))
         if length > frames.MAX_MESSAGE or body > length:
             raise wire.ProtocolError(f"a frame of {length} bytes")
         data = dial.exactly(self._sock, length)
         if kind == frames.FORK:
-            self._fork(wire.untable("Fork", data[:body]))
+            self._fork(wire.untable("Fork", data[:body]), fds)
+        close(fds)
         return bool(kind != frames.SHUTDOWN)
 
-    def _fork(self, fields: Dict[str, Any]) -> None:
+    def _fork(self, fields: Dict[str, Any], fds: List[int]) -> None:
+        """fds: of a worker that is attached when it is born, its connection. All that can be made before the fork is: here it is warm, and in
+        a child each page that is written for the first time is copied."""
         key, pipes = fields.get("key") or 0, self.prints.pipes()
         self._environment.take(fields.get("env") or ())
+        born = None
+        if fds:
+            own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds.pop())
+            born = _worker.WorkerSession(own, fields["attached"], self._path)
         reads, writes = pipes or ([], [])  # without, it prints where this process does
         try:
             pid = os.fork()
@@ -264,7 +278,10 @@ class _Template:
             return
         if pid == 0:
             self._leave(reads, writes)
-            child(self._path, key, *self._pools)
+            child(self._path, key, born, *self._pools)
+        if born is not None:
+            born.connection.forget()
+            vars(born).clear()  # else parts of it would hold one another, and nothing is collected here
         close(writes)
         self.prints.add(reads, pid)
         self._children[pid] = key
@@ -274,7 +291,7 @@ class _Template:
         """In a child: nothing of what the template has open stays."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+            _signal.signal(number, _signal.SIG_DFL)
         self._sock.close()
         close([self._woken, self._wake, *reads])
         self.prints.leave()
@@ -292,6 +309,7 @@ class _Template:
                 return
             if pid == self._second:
                 self._second = 0
+                self.alone()
             if pid not in self._children:
                 continue
             self.prints.ended(pid)
@@ -301,6 +319,10 @@ class _Template:
                 "signal": os.WTERMSIG(status) if by_signal else 0, "max_rss": usage.ru_maxrss << 10, "cpu_time": int((usage.ru_utime + usage.ru_stime) * 1e9),
             }  # fmt: skip
             self._sock.sendall(wire.table("WorkerState", fields))
+
+    def alone(self) -> None:
+        """Nobody imports what workers would else import themselves: they need not wait."""
+        self._sock.sendall(wire.table("WorkerState", {"key": 0, "phase": _ENDED}))
 
     def end(self) -> None:
         """Passes on what workers printed last, and waits a little for the second template to do the same."""

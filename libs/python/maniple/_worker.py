@@ -7,6 +7,7 @@ answers recalls and cancels meanwhile. When the socket closes the process ends w
 
 from __future__ import annotations
 
+import _signal
 import os
 import signal
 import sys
@@ -278,16 +279,19 @@ def work(session: WorkerSession) -> None:
             continue
 
 
-def run(path: str, key: int, job_config: str = "") -> int:
-    """Attaches as the worker of this key, and works. Gives the exit code."""
+def attach(path: str, key: int) -> WorkerSession:
+    """Attaches as the worker of this key."""
     sock = dial.dial(path)
     fields = {"name": "worker", "pid": os.getpid(), "build": _build(), "kind": dial.WORKER, "worker": key, "language": "python", "job_config": ""}
-    attached = dial.attach(sock, _build(), fields)
-    session = WorkerSession(sock, attached, path)
+    return WorkerSession(sock, dial.attach(sock, _build(), fields), path)
+
+
+def run(session: WorkerSession, job_config: str = "") -> int:
+    """Works. Gives the exit code."""
     _configure(session, job_config)
     session.on_end = _agent_gone
     session.outlive(False)
-    signal.signal(CANCEL_SIGNAL, session.interrupted)
+    _signal.signal(CANCEL_SIGNAL, session.interrupted)  # see _template
     _session.set_current(session)
     session.start()
     work(session)
@@ -368,7 +372,7 @@ def main() -> None:
         sys.exit("maniple: a worker is started by its agent: MANIPLE_ADDRESS and MANIPLE_WORKER are not set")
     start_here()
     try:
-        code = run(path, int(key), os.environ.get("MANIPLE_JOB_CONFIG", ""))
+        code = run(attach(path, int(key)), os.environ.get("MANIPLE_JOB_CONFIG", ""))
     except ConnectionError as e:
         sys.exit(str(e))
     except ActorExit:

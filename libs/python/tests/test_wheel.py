@@ -51,4 +51,5 @@ def test_tag_and_binary_are_of_one_machine(tmp_path, monkeypatch, goarch, machin
         assert not [n for n in files.namelist() if n.endswith((".c", ".h"))]
         (name,) = [n for n in files.namelist() if n.endswith("/scripts/maniple")]
         head = files.read(name)[:20]
+        assert f'"{wheel.name.split("-")[1]}"' in files.read("maniple/_version.py").decode()
     assert head[:4] == b"\x7fELF" and struct.unpack_from("<H", head, 18) == (elf,)

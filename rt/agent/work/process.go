@@ -223,15 +223,22 @@ func (c *Core) onUp(ev ProcessUp) {
 	if p.remote() {
 		return
 	}
-	packages := ""
-	if c.cfg.Jobs != "" {
-		packages = c.cfg.Jobs + "/" + strconv.FormatUint(uint64(p.job.number), 10)
+	if !ev.Greeted {
+		c.table(p, c.Greeting(p.id, p.job.number), 0, nil)
 	}
-	c.table(p, &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(p.id), Node: c.cfg.Node, Cluster: c.cfg.Cluster, Packages: packages,
-		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: p.job.number, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil}, 0, nil)
 	if w != nil {
 		c.workerUp(w)
 	}
+}
+
+// Greeting is what a process of a job is told first.
+func (c *Core) Greeting(process id.Process, job uint32) *fb.AttachedT {
+	packages := ""
+	if c.cfg.Jobs != "" {
+		packages = c.cfg.Jobs + "/" + strconv.FormatUint(uint64(job), 10)
+	}
+	return &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(process), Node: c.cfg.Node, Cluster: c.cfg.Cluster, Packages: packages,
+		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: job, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil}
 }
 
 // onGone ends all that a process was (REF-4): what it holds, what it ran, and what it alone wanted.

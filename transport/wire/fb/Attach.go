@@ -14,6 +14,7 @@ type AttachT struct {
 	Worker    uint64     `json:"worker"`
 	Language  string     `json:"language"`
 	JobConfig string     `json:"job_config"`
+	Born      bool       `json:"born"`
 }
 
 func (t *AttachT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -44,6 +45,7 @@ func (t *AttachT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	AttachAddWorker(builder, t.Worker)
 	AttachAddLanguage(builder, languageOffset)
 	AttachAddJobConfig(builder, jobConfigOffset)
+	AttachAddBorn(builder, t.Born)
 	return AttachEnd(builder)
 }
 
@@ -55,6 +57,7 @@ func (rcv *Attach) UnPackTo(t *AttachT) {
 	t.Worker = rcv.Worker()
 	t.Language = string(rcv.Language())
 	t.JobConfig = string(rcv.JobConfig())
+	t.Born = rcv.Born()
 }
 
 func (rcv *Attach) UnPack() *AttachT {
@@ -169,8 +172,20 @@ func (rcv *Attach) JobConfig() []byte {
 	return nil
 }
 
+func (rcv *Attach) Born() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(18))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Attach) MutateBorn(n bool) bool {
+	return rcv._tab.MutateBoolSlot(18, n)
+}
+
 func AttachStart(builder *flatbuffers.Builder) {
-	builder.StartObject(7)
+	builder.StartObject(8)
 }
 func AttachAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(name), 0)
@@ -192,6 +207,9 @@ func AttachAddLanguage(builder *flatbuffers.Builder, language flatbuffers.UOffse
 }
 func AttachAddJobConfig(builder *flatbuffers.Builder, jobConfig flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(jobConfig), 0)
+}
+func AttachAddBorn(builder *flatbuffers.Builder, born bool) {
+	builder.PrependBoolSlot(7, born, false)
 }
 func AttachEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

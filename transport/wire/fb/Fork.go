@@ -7,8 +7,9 @@ import (
 )
 
 type ForkT struct {
-	Key uint64   `json:"key"`
-	Env []string `json:"env"`
+	Key      uint64     `json:"key"`
+	Env      []string   `json:"env"`
+	Attached *AttachedT `json:"attached"`
 }
 
 func (t *ForkT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -28,9 +29,11 @@ func (t *ForkT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		}
 		envOffset = builder.EndVector(envLength)
 	}
+	attachedOffset := t.Attached.Pack(builder)
 	ForkStart(builder)
 	ForkAddKey(builder, t.Key)
 	ForkAddEnv(builder, envOffset)
+	ForkAddAttached(builder, attachedOffset)
 	return ForkEnd(builder)
 }
 
@@ -41,6 +44,7 @@ func (rcv *Fork) UnPackTo(t *ForkT) {
 	for j := 0; j < envLength; j++ {
 		t.Env[j] = string(rcv.Env(j))
 	}
+	t.Attached = rcv.Attached(nil).UnPack()
 }
 
 func (rcv *Fork) UnPack() *ForkT {
@@ -116,8 +120,21 @@ func (rcv *Fork) EnvLength() int {
 	return 0
 }
 
+func (rcv *Fork) Attached(obj *Attached) *Attached {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(8))
+	if o != 0 {
+		x := rcv._tab.Indirect(o + rcv._tab.Pos)
+		if obj == nil {
+			obj = new(Attached)
+		}
+		obj.Init(rcv._tab.Bytes, x)
+		return obj
+	}
+	return nil
+}
+
 func ForkStart(builder *flatbuffers.Builder) {
-	builder.StartObject(2)
+	builder.StartObject(3)
 }
 func ForkAddKey(builder *flatbuffers.Builder, key uint64) {
 	builder.PrependUint64Slot(0, key, 0)
@@ -127,6 +144,9 @@ func ForkAddEnv(builder *flatbuffers.Builder, env flatbuffers.UOffsetT) {
 }
 func ForkStartEnvVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+func ForkAddAttached(builder *flatbuffers.Builder, attached flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(2, flatbuffers.UOffsetT(attached), 0)
 }
 func ForkEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -284,9 +284,10 @@ static PyObject *py_close(PyObject *self, PyObject *args) {
 static PyObject *py_forget(PyObject *self, PyObject *unused) {
     (void)unused;
     Link *l = link_of(self);
-    if (!link_inert(l)) Py_RETURN_NONE;
+    if (!link_inert(l) && l->threads) Py_RETURN_NONE;
     close(l->fd);
     if (l->bell >= 0) close(l->bell);
+    l->fd = l->bell = -1;
     Py_RETURN_NONE;
 }
 

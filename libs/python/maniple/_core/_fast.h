@@ -174,6 +174,7 @@ int link_start(Link *);
 void link_share(Link *);
 void link_drop(Link *);
 /* This process is a fork's child and the link its parent's: nothing in it may be touched. */
+unsigned link_generation(void);
 bool link_inert(const Link *);
 void link_shut(Link *);
 

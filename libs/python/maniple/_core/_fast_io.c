@@ -425,6 +425,7 @@ int link_start(Link *l) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the interpreter's threads */
+    l->generation = link_generation(); /* it may have been made before a fork, for the child */
     link_share(l), link_share(l);
     l->threads = 2;
     int error = pthread_create(&l->reader, NULL, read_on, l);

@@ -27,6 +27,8 @@ void fast_setup(void) {
     }
 }
 
+unsigned link_generation(void) { return atomic_load(&generation); }
+
 bool link_inert(const Link *l) { return l->generation != atomic_load(&generation); }
 
 /* Waiting. */
@@ -429,7 +431,7 @@ Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t 
         return NULL;
     }
     l->shares = 1;
-    l->generation = atomic_load(&generation);
+    l->generation = link_generation();
     l->fd = fd;
     l->worker = worker;
     l->inline_limit = inline_limit;
