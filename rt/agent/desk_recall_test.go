@@ -34,8 +34,8 @@ func TestRecalledParts(t *testing.T) {
 		t.Fatalf("of two parts it has %v", g.Resources)
 	}
 	d.recalls(a, fb.LeaseRecallNow)
-	if g := s.grant(); g.Resources[0].Amount != whole || !a.create.Lease {
-		t.Errorf("with one recalled it has %v", g.Resources)
+	if g := s.grant(); g.Resources[0].Amount != whole || amountIn(g.Kept, "CPU") != whole || !a.create.Lease {
+		t.Errorf("with one recalled it has %v, and %v of that", g.Resources, g.Kept)
 	}
 	used := func(n int64) { d.wants = &work.Wants{Used: []work.Amount{{Name: "CPU", Amount: n * whole}}} }
 	used(2)

@@ -427,8 +427,15 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 func (s *stake) grant() work.Grant {
 	total := []*fb.ResourceT{{Name: placement.CPU}}
 	var devices []string
+	var kept []*fb.ResourceT
 	for _, p := range s.parts {
-		if p.bundle == nil || p.gone || p.how == fb.LeaseRecallNow {
+		if p.bundle == nil || p.gone {
+			continue
+		}
+		if p.how == fb.LeaseRecallNow {
+			for _, r := range p.bundle.Resources {
+				kept = add(kept, r.Name, r.Amount)
+			}
 			continue
 		}
 		devices = append(devices, p.bundle.Devices...)
@@ -436,7 +443,7 @@ func (s *stake) grant() work.Grant {
 			total = add(total, r.Name, r.Amount)
 		}
 	}
-	g := work.Grant{Resources: amounts(total), Devices: devices, Taken: s.taken}
+	g := work.Grant{Resources: amounts(total), Kept: amounts(kept), Devices: devices, Taken: s.taken}
 	s.changed, s.taken = false, false
 	return g
 }

@@ -207,6 +207,15 @@ func (d *Driver) Waits() (list []string) {
 	return list
 }
 
+// Plant submits a task that starts a tree of others, on whichever nodes there are.
+func (d *Driver) Plant(of tree) {
+	define(d.proc)
+	t := d.mint()
+	d.send(&fb.SubmitT{Task: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: d.at.Job, Shape: 4, Returns: 1}, of.payload())
+	d.expect(t, 1)
+	d.Submitted++
+}
+
 // shapes are what tasks ask for, by number less one.
 var shapes = []*fb.ShapeT{
 	{Resources: cpus(10_000), Retries: 3},

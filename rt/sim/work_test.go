@@ -59,15 +59,7 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			d.Free()
 		}
 	}
-	told := func() bool {
-		for _, d := range c.drivers {
-			if len(d.Waits()) > 0 {
-				return false
-			}
-		}
-		return true
-	}
-	if !c.RunUntil(120*second, told) {
+	if !c.RunUntil(120*second, c.told) {
 		for _, d := range c.drivers {
 			for _, w := range d.Waits() {
 				t.Error(w)

@@ -16,7 +16,7 @@ type worker struct {
 	from    *proc // its template
 	inbox   []*given
 	running *given
-	kid     id.Object // that its task waits for
+	kids    []id.Object // that its task waits for
 	leaves  bool
 }
 
@@ -28,7 +28,13 @@ type given struct {
 	returns uint32
 	held    []id.Object // that came with it, or that it made
 	cancel  bool
+	tree    tree
 }
+
+// tree is what a task starts and waits for, when it was told to: so many tasks that do the same, less deep; each takes a while, and nothing else happens.
+type tree struct{ depth, width uint8 }
+
+func (t tree) payload() []byte { return []byte{'t', t.depth, t.width} }
 
 func (n *Node) fork(from *proc, key uint64) *worker {
 	w := &worker{proc: &proc{}, key: key, from: from}
@@ -59,8 +65,12 @@ func (w *worker) take(m wire.Message, _ uint64, payload []byte) {
 		for _, i := range inside {
 			w.drop(i)
 		}
-		if o == w.kid {
-			w.wake()
+		if i := slices.Index(w.kids, o); i >= 0 {
+			w.kids = slices.Delete(w.kids, i, i+1)
+			w.drop(o)
+			if len(w.kids) == 0 {
+				w.wake()
+			}
 		}
 	case *fb.SubmitT:
 		w.give(&given{task: task(m.Task), what: fb.FrameTypeSubmit, attempt: m.Attempt, returns: m.Returns}, m.Deps, m.Refs, payload)
@@ -86,6 +96,9 @@ func (w *worker) give(g *given, deps, refs uint32, payload []byte) {
 	for _, o := range objects(payload, int(deps+refs))[deps:] {
 		w.delivered(o)
 		g.held = append(g.held, o)
+	}
+	if rest := payload[int(deps+refs)*objectSize:]; len(rest) == 3 && rest[0] == 't' {
+		g.tree = tree{rest[1], rest[2]}
 	}
 	g.held = append(g.held, w.values...)
 	w.values = nil
@@ -129,10 +142,14 @@ func (w *worker) next() {
 	w.running, w.inbox = g, w.inbox[1:]
 	w.later(func() {
 		switch k := w.c.rng.IntN(40); {
+		case g.tree.depth > 0:
+			w.start(g, treeShape, int(g.tree.width), tree{g.tree.depth - 1, g.tree.width})
+		case g.tree.width > 0:
+			w.finish(g)
 		case k == 0:
 			w.end(0, 11)
 		case k < 6 && g.what != fb.FrameTypeCreate:
-			w.child(g)
+			w.start(g, childShapes[k%len(childShapes)], 1+k%2, tree{})
 		default:
 			w.finish(g)
 		}
@@ -149,26 +166,28 @@ func (w *worker) later(f func()) {
 	})
 }
 
-// childShape is what a task asks for that another one starts: nothing. One that needs a CPU may wait for ever where all CPUs are lent to other
-// nodes, whose tasks keep them while they wait (docs/limits.md).
-const childShape = 5
+// childShapes are what tasks ask for that others start: a CPU, half of one, nothing, a CPU on any node.
+var childShapes = []uint32{1, 6, 5, 4}
 
-// child starts a task from within one and waits for it.
-func (w *worker) child(g *given) {
+// treeShape is that of a tree's tasks: a CPU.
+const treeShape = 1
+
+// start starts tasks from within one and waits for them.
+func (w *worker) start(g *given, shape uint32, n int, of tree) {
 	define(w.proc)
-	t := w.mint()
-	w.kid = id.Object{Task: t}
-	w.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(g.task), Function: numberOf("f"), Job: w.at.Job, Shape: childShape, Returns: 1}, nil)
-	w.expect(t, 1)
+	for range n {
+		t := w.mint()
+		w.kids = append(w.kids, id.Object{Task: t})
+		w.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(g.task), Function: numberOf("f"), Job: w.at.Job, Shape: shape, Returns: 1}, of.payload())
+		w.expect(t, 1)
+	}
 	w.send(&fb.BlockedT{Task: taskT(g.task)}, nil)
 }
 
 // wake goes on with the task that waited.
 func (w *worker) wake() {
-	g, kid := w.running, w.kid
-	w.kid = id.Object{}
+	g := w.running
 	w.send(&fb.UnblockedT{Task: taskT(g.task)}, nil)
-	w.drop(kid)
 	w.later(func() { w.finish(g) })
 }
 
@@ -177,11 +196,11 @@ func (w *worker) finish(g *given) {
 	m := &fb.ResultT{Task: taskT(g.task), Attempt: g.attempt, Flags: uint32(fb.ResultFlagLast)}
 	payload := []byte("value")
 	switch {
-	case g.cancel || g.what != fb.FrameTypeCreate && w.c.rng.IntN(12) == 0:
+	case g.cancel || g.tree.width == 0 && g.what != fb.FrameTypeCreate && w.c.rng.IntN(12) == 0:
 		m.Flags |= uint32(fb.ResultFlagError)
 		m.Format = fb.FormatError
 		payload, _ = wire.Marshal(nil, &fb.FailureT{Code: "USER", Type: "E", Message: "no"})
-	case g.what != fb.FrameTypeCreate && w.c.rng.IntN(4) == 0: // a reference to what is made here
+	case g.tree.width == 0 && g.what != fb.FrameTypeCreate && w.c.rng.IntN(4) == 0: // a reference to what is made here
 		o := id.Object{Task: w.mint()}
 		w.send(&fb.PutT{Object: objectT(o)}, []byte("inside"))
 		r := w.reference(o)

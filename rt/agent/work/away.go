@@ -24,7 +24,8 @@ type place struct {
 	shut   bool   // nothing goes there any more: it was refused there
 	total  []int64
 	free   []int64
-	n      int // tasks and actors of ours
+	n      int       // tasks and actors of ours
+	uses   []hostUse // by what these have started there
 }
 
 // host is another agent as one that runs tasks and actors of a job. Frames to it and from it are those of a
@@ -256,6 +257,7 @@ func (c *Core) introduceAway(h *host, t *task, group id.Task, bundle int32) uint
 		table := *t.class.table
 		table.Number, table.Group, table.Bundle = n, taskT(group), bundle
 		table.Node, table.Strategy, table.Labels = "", "", nil // it is there
+		table.Lent = t.class.group == (id.Task{}) && group != (id.Task{})
 		c.table(h.process, &table, 0, nil)
 	}
 	return n
@@ -285,6 +287,10 @@ func (c *Core) hostFrame(p *process, f frame) {
 	case fb.FrameTypeActorState:
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.hostActor(p, m.(*fb.ActorStateT), f.whole)
+		}
+	case fb.FrameTypeLeaseUse:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.hostUses(p, m.(*fb.LeaseUseT))
 		}
 	case fb.FrameTypeRankOutput, fb.FrameTypeNotice:
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
@@ -361,6 +367,9 @@ func (c *Core) actorGone(w *worker, code, why string) {
 // or fails; of nothing is it known whether it ran.
 func (c *Core) hostGone(h *host, why string) {
 	c.hosts = slices.DeleteFunc(c.hosts, func(k *host) bool { return k == h })
+	for _, p := range c.places {
+		p.note(hostUse{host: h})
+	}
 	c.restless = true
 	why = fmt.Sprintf("node %s: %s", h.node, why)
 	for _, w := range h.actors {

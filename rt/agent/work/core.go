@@ -77,29 +77,31 @@ type Core struct {
 	lineage      list        // tasks that are kept to be run again, the oldest first
 	lineageBytes int
 
-	grants    []*grant
-	ended     []id.Task // groups, oldest first
-	names     []string  // of resources, by index
-	workers   []*worker
-	nextKey   uint64
-	touched   []*worker // to be filled again at the end of the turn
-	restless  bool      // something happened by which a task might start
-	hungry    int       // classes that found no room in the last pass
-	hasty     bool      // a class waits for workers of its own that will be free soon
-	checking  bool      // a chain is looked at
-	places    []*place  // of other agents
-	hosts     []*host
-	nodes     int                // of the cluster
-	lent      map[*object]*lends // what other agents sent
-	asked     []question         // that other agents have not answered
-	finding   []finding          // names that the head has not told of, in the order of their times
-	finds     map[uint64]bool    // questions to the head that have no answer
-	ways      *job               // of the ways to agents that are no job's; in no list
-	questions uint64
-	deep      int   // workers with tasks queued behind one that runs
-	calm      int64 // when idle workers are looked at, 0: no need
-	hireAt    int64 // when a class tries another worker, 0: none waits for that
-	nextClass uint32
+	grants      []*grant
+	ended       []id.Task // groups, oldest first
+	names       []string  // of resources, by index
+	workers     []*worker
+	nextKey     uint64
+	touched     []*worker // to be filled again at the end of the turn
+	restless    bool      // something happened by which a task might start
+	hungry      int       // classes that found no room in the last pass
+	hasty       bool      // a class waits for workers of its own that will be free soon
+	checking    bool      // a chain is looked at
+	lenders     int       // workers that wait, and lend their CPUs
+	usesChanged bool      // of what other agents have on this node
+	places      []*place  // of other agents
+	hosts       []*host
+	nodes       int                // of the cluster
+	lent        map[*object]*lends // what other agents sent
+	asked       []question         // that other agents have not answered
+	finding     []finding          // names that the head has not told of, in the order of their times
+	finds       map[uint64]bool    // questions to the head that have no answer
+	ways        *job               // of the ways to agents that are no job's; in no list
+	questions   uint64
+	deep        int   // workers with tasks queued behind one that runs
+	calm        int64 // when idle workers are looked at, 0: no need
+	hireAt      int64 // when a class tries another worker, 0: none waits for that
+	nextClass   uint32
 
 	actors  []*actor // alive or to be
 	pumping []*actor
@@ -236,6 +238,7 @@ func (c *Core) settleTurn() {
 		c.pump()
 		c.dispatch()
 		c.idleHosts()
+		c.tellUses()
 		more = c.unpile() || len(c.failing) > 0 || len(c.sought) > 0 || len(c.dying) > 0 || len(c.pumping) > 0 || len(c.touched) > 0
 	}
 	for _, p := range c.dirty {

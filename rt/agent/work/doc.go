@@ -35,9 +35,10 @@
 //	LIN-6: who waits for a value that is gone waits for a task that makes it again; all have an answer in the end (LIN-7).
 //	WORK-1: a task that was accepted has one outcome, told once to the process that submitted it.
 //	WORK-2: what leases hold and what is free of a grant add up to the grant; only one who wakes up from
-//	        waiting takes more CPUs than there are, and no device is ever shared beyond its whole.
+//	        waiting, or was sent because it waited, takes more CPUs than there are, and no device is ever shared beyond its whole.
 //	WORK-3: a task is given to one worker at a time; one that must not be retried is never given out twice.
-//	WORK-4: tasks of a class start in the order in which their arguments became complete, those given back first.
+//	WORK-4: tasks of a class start in the order in which their arguments became complete, those given back first; but for those that
+//	        start on what an ancestor lends, where no other may (kin.go).
 //	WORK-5: calls of a process to an actor reach it in the order in which they were sent, in every
 //	        incarnation, unless it was created to take them out of order, or with several at a time.
 //	WORK-6: the next lease goes to the job that has least of what all share; what needs much is kept from starting by others no
@@ -47,6 +48,8 @@
 //	        say is counted and said once, and its connection ends.
 //	WORK-9: a task that its own ancestors keep from ever starting fails with the chain of their names.
 //	WORK-10: what explain says a task waits for is the test that keeps it from starting.
+//	WORK-11: of a lease of its own an agent counts what it has sent there and still runs, and what that has started there; it gives
+//	         none back on which something is.
 //
 // Large values lie in the Store, if there is one: what is kept of them here is their place. A result that tells of a place
 // is a delivery of the object that lies there, so that a process holds what it may be looking at. Another agent is told

@@ -293,6 +293,8 @@ func (h *history) between(s *site) bool {
 			break
 		}
 		h.relend(s)
+	case k == 43 && h.rng.IntN(2) == 0 && s.cpus > 0:
+		h.recall(s, int64(h.rng.IntN(int(s.cpus)+1)))
 	case k == 41:
 		h.now += int64(h.rng.IntN(2000)) * int64(time.Millisecond)
 		h.step(s, Tick{})

@@ -62,6 +62,7 @@ type Grant struct {
 	Where     string   // and are to run there
 	Lost      bool     // the group is placed anew: what ran on the bundle may be tried again
 	Recalled  bool     // others wait for it: nothing new starts on it
+	Kept      []Amount // that was recalled, and is not given back yet, because it is in use
 }
 
 // Place is a bundle at another agent that tasks may go to from now on, or, Gone, all of a group's or of an

@@ -124,7 +124,7 @@ func (c *Core) explainClass(t *task) string {
 			why = append(why, "what was lent of this node was recalled, as others wait for it")
 			continue
 		}
-		if r := g.lacks(&cl.need); r >= 0 {
+		if r := g.lacks(cl); r >= 0 {
 			why = append(why, fmt.Sprintf("%s: %s of %s are free, %s", amountOf(cl.need.get(r), c.names[r]),
 				placement.Amount(max(get(g.free, r), 0)), amountOf(get(g.total, r), c.names[r]), c.holders(g, r)))
 			continue
@@ -140,6 +140,9 @@ func (c *Core) explainClass(t *task) string {
 			return fmt.Sprintf("a process: the node has %d workers, which is its cap%s", len(c.workers), behind)
 		}
 		return "its turn" + behind
+	}
+	if r := c.explainKin(t); r != "" {
+		return r + behind
 	}
 	for _, p := range c.places {
 		switch {

@@ -24,6 +24,8 @@ type grant struct {
 	open    bool    // for tasks of no group,
 	where   string  // that are to run there
 	back    bool    // it was recalled: nothing new starts on it
+	kept    int64   // CPUs that were recalled, and are in use
+	lease   bool    // another agent has it for tasks of no group
 	total   []int64 // by index of the resource
 	free    []int64 // less than zero: processes woke up from waiting and run beside others
 	sticky  []int64 // of what is leased: held by actors and by workers that wait
@@ -132,6 +134,7 @@ func (c *Core) onGrant(ev Grant) {
 		if at >= 0 {
 			g := c.grants[at]
 			c.grants = slices.Delete(c.grants, at, at+1)
+			c.usesChanged = c.usesChanged || g.lease
 			if ev.Lost {
 				c.vacate(g)
 			} else {
@@ -146,7 +149,12 @@ func (c *Core) onGrant(ev Grant) {
 		c.grants = append(c.grants, &grant{group: ev.Group, bundle: ev.Bundle})
 	}
 	g := c.grants[at]
-	g.open, g.where = ev.Open, ev.Where
+	g.open, g.where, g.kept = ev.Open, ev.Where, 0
+	for _, r := range ev.Kept {
+		if c.index(r.Name) == resCPU {
+			g.kept += r.Amount
+		}
+	}
 	total := make([]int64, len(c.names))
 	for _, r := range ev.Resources {
 		total = add(total, c.index(r.Name), r.Amount)
@@ -220,7 +228,9 @@ func (c *Core) vacate(g *grant) {
 func (c *Core) evict(g *grant) {
 	for _, w := range slices.Clone(c.workers) {
 		if w.held && w.grant == g {
-			if w.actor != nil {
+			if w.kin && g.lease {
+				c.kill(w, "the CPU on which it ran was taken back from the task that lent it")
+			} else if w.actor != nil {
 				c.endActor(w.actor, "the group that it lived in was removed", true)
 			} else {
 				w.evicted = true
@@ -275,6 +285,7 @@ func (c *Core) endGroup(group id.Task) {
 	for i := len(c.grants) - 1; i >= 0; i-- {
 		if g := c.grants[i]; g.group == group {
 			c.grants = slices.Delete(c.grants, i, i+1)
+			c.usesChanged = c.usesChanged || g.lease
 			c.evict(g)
 		}
 	}
@@ -318,15 +329,15 @@ func (c *Core) grantsOf(cl *class) (n int) {
 	return n
 }
 
-// lacks gives the first resource of which a grant has too little free for a demand, -1 if none (WORK-10:
-// explain asks here, too).
-func (g *grant) lacks(d *demand) int {
-	for _, p := range d.parts {
-		if get(g.free, p.resource) < p.amount {
+// lacks gives the first resource of which a grant has too little free for a class, -1 if none (WORK-10:
+// explain asks here, too). What the agent that has a lease sends to it had room there when it was sent.
+func (g *grant) lacks(cl *class) int {
+	for _, p := range cl.need.parts {
+		if get(g.free, p.resource) < p.amount && !(p.resource == resCPU && g.lease && cl.group == g.group) {
 			return p.resource
 		}
 	}
-	if d.gpu > 0 && !g.hasDevices(d.gpu) {
+	if cl.need.gpu > 0 && !g.hasDevices(cl.need.gpu) {
 		return resGPU
 	}
 	return -1
@@ -385,8 +396,10 @@ func (g *grant) pick(amount int64) []string {
 }
 
 // lease gives a worker what its class needs of a grant.
-func (c *Core) lease(w *worker, cl *class, g *grant, devices []string) {
-	w.class, w.grant, w.held, w.devices, w.fresh = cl, g, true, devices, true
+func (c *Core) lease(w *worker, cl *class, g *grant, devices []string, kin bool) {
+	w.class, w.grant, w.held, w.devices, w.fresh, w.kin = cl, g, true, devices, true, kin
+	g.lease = g.lease || cl.table.Lent
+	c.usesChanged = c.usesChanged || g.lease
 	cl.job.served = c.now
 	c.owe(w, resAll, 1)
 	for _, p := range cl.need.parts {
@@ -420,6 +433,7 @@ func (c *Core) release(w *worker) {
 	}
 	w.held = false
 	c.restless = true
+	c.usesChanged = c.usesChanged || g.lease
 }
 
 // stick counts what a worker holds for as long as it lives, or waits.
@@ -440,7 +454,8 @@ func (c *Core) lendCPU(w *worker) {
 	}
 	w.grant.free = add(w.grant.free, resCPU, w.class.need.cpu)
 	c.owe(w, resCPU, -1)
-	c.restless = true
+	c.lenders++
+	c.restless, c.usesChanged = true, c.usesChanged || w.grant.lease
 }
 
 // takeCPU takes them again, at once, be they free or not.
@@ -454,4 +469,6 @@ func (c *Core) takeCPU(w *worker) {
 	}
 	w.grant.free = add(w.grant.free, resCPU, -w.class.need.cpu)
 	c.owe(w, resCPU, 1)
+	c.lenders--
+	c.usesChanged = c.usesChanged || w.grant.lease
 }

@@ -205,6 +205,7 @@ func (c *Core) onShape(p *process, m *fb.ShapeT) {
 	}
 	number := m.Number
 	m.Number = 0
+	m.Lent = m.Lent && p.kind == Owner
 	body, err := wire.Marshal(c.builder, m)
 	if err != nil {
 		c.refuse(p, "sent a shape that can't be kept")

@@ -444,15 +444,12 @@ func (p *peer) work() {
 	j := p.running[rng.IntN(len(p.running))]
 	switch k := rng.IntN(10); {
 	case p.h.calm && j.blocked, !p.h.calm && k == 0 && !j.blocked && j.kind != create, j.blocked && k < 4:
-		j.blocked = !j.blocked
-		if j.blocked {
-			p.send(&fb.BlockedT{Task: taskT(j.id)}, nil)
-		} else {
-			p.send(&fb.UnblockedT{Task: taskT(j.id)}, nil)
-		}
+		p.waits(j)
 	case j.blocked:
 	case !p.h.calm && k < 3 && j.kind != create:
-		p.submit(j.id)
+		if p.submit(j.id); rng.IntN(2) == 0 {
+			p.waits(j)
+		}
 	case !p.h.calm && k == 3:
 		p.put()
 	case !p.h.calm && k == 4:

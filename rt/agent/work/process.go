@@ -41,6 +41,7 @@ type process struct {
 	fetches   []*fetch                    // of values that it told of
 	states    map[id.Task]*fb.ActorStateT // of actors that it sent handles of
 	way       *host                       // to them
+	uses      []leaseUse                  // that it was told
 
 	out   []byte // frames of this turn
 	mark  int    // what of them has an effect

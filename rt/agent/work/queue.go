@@ -110,6 +110,9 @@ func (c *Core) startClass(cl *class) bool {
 	cl.wishing = c.wishes(cl)
 	g := c.fit(cl)
 	if g == nil || cl.spreads() && c.rather(cl) || g.where != cl.wish && c.wished(cl) {
+		if g == nil && c.startKin(cl) {
+			return true
+		}
 		if c.sendAway(cl, g != nil, 0) {
 			cl.setHungry(false, 0)
 			return true
@@ -118,14 +121,19 @@ func (c *Core) startClass(cl *class) bool {
 		return false
 	}
 	cl.setHungry(false, 0)
-	t := cl.queue.head
+	return c.startOn(cl.queue.head, g, false)
+}
+
+// startOn leases what a queued task needs of a grant that has it, kin: as one of those for which it was lent, and has a worker start.
+func (c *Core) startOn(t *task, g *grant, kin bool) bool {
+	cl := t.class
 	if t.afar && !c.lieWith(t, nil) {
 		c.fetchArgs(t)
 		return true
 	}
 	devices := g.pick(cl.need.gpu)
 	if w := c.idleFor(cl, devices); w != nil {
-		c.lease(w, cl, g, devices)
+		c.lease(w, cl, g, devices, kin)
 		if t.kind == create {
 			c.settleIn(t.actor, w)
 			c.construct(t.actor)
@@ -142,7 +150,7 @@ func (c *Core) startClass(cl *class) bool {
 	wait := cl.failed >= maxRestarts && c.now < cl.hireAt && cl.works() // it goes on with those that it has
 	if wait {
 		c.later(cl.hireAt)
-	} else if c.hire(cl, g, devices, a) {
+	} else if c.hire(cl, g, devices, a, kin) {
 		return true
 	}
 	for i := range g.devices { // not now
@@ -188,7 +196,7 @@ func (c *Core) soon(cl *class) bool {
 // fit finds a grant with room for one more lease of a class, where it wishes to be before others.
 func (c *Core) fit(cl *class) (fits *grant) {
 	for _, g := range c.grants {
-		if !cl.mayUse(g) || g.back || g.lacks(&cl.need) >= 0 || c.before(cl, g) != nil {
+		if !cl.mayUse(g) || g.back || g.lacks(cl) >= 0 || c.before(cl, g) != nil {
 			continue
 		}
 		if cl.wish == "" || cl.wish == g.where {
@@ -265,8 +273,8 @@ func (c *Core) refill(w *worker) {
 		return
 	}
 	cl := w.class
-	if !w.grant.overdrawn(&cl.need) && (w.fresh || c.hungry == 0 || c.hungry == 1 && cl.hungry) {
-		for t := cl.queue.head; t != nil && t.kind != create && w.flight.n < c.depth(w, t); t = cl.queue.head {
+	if !c.ceases(w) && (w.fresh || c.hungry == 0 || c.hungry == 1 && cl.hungry) {
+		for t := c.nextOf(w); t != nil && t.kind != create && w.flight.n < c.depth(w, t); t = c.nextOf(w) {
 			if t.afar && !c.lieWith(t, nil) {
 				if !c.follow(cl) {
 					c.fetchArgs(t)

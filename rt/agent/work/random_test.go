@@ -53,14 +53,17 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
 		return
 	}
-	away, finds, remade := 0, 0, 0
+	away, finds, remade, kin := 0, 0, 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistories(t, seed, nodes(seed))
 		h.run(900)
-		away, finds = away+h.away, finds+h.finds
+		away, finds, kin = away+h.away, finds+h.finds, kin+len(h.kin)
 		for _, s := range h.sites {
 			remade += int(s.core.remade)
 		}
+	}
+	if kin < *seeds/4 {
+		t.Errorf("only %d workers ran in %d histories on what ancestors of their tasks lent", kin, *seeds)
 	}
 	if remade < *seeds/4 {
 		t.Errorf("only %d tasks ran again in %d histories because their values were gone", remade, *seeds)
@@ -86,6 +89,7 @@ type site struct {
 	asks   []Effect     // to the head
 	says   []Event      // of the head
 	told   map[view]int // places that went to processes here
+	cpus   int64
 }
 
 type history struct {
@@ -105,21 +109,26 @@ type history struct {
 	submitted int
 	jobs      uint32
 	head      *registry
-	finds     int            // names that were found
-	returned  map[string]int // what came back from files, by why it did not
+	finds     int              // names that were found
+	kin       map[*worker]bool // that ran on what ancestors lent, where nothing else may
+	returned  map[string]int   // what came back from files, by why it did not
 }
 
 func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, seed, 1) }
 
 func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9,
-		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}}
+		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}, kin: map[*worker]bool{}}
 	for i := range nodes {
 		store := newLedger(t)
 		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}}
 		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
-		h.grant(s, int64(1+h.rng.IntN(4)))
+		cpus := int64(1 + h.rng.IntN(4))
+		if nodes > 1 && h.rng.IntN(2) == 0 { // others have all
+			cpus = 0
+		}
+		h.grant(s, cpus)
 	}
 	if nodes > 1 {
 		h.lend()
@@ -131,8 +140,15 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 }
 
 func (h *history) grant(s *site, cpus int64) {
+	s.cpus = cpus
+	h.recall(s, 0)
+}
+
+// recall has some of a node's CPUs be recalled: those that are not used any more go back, some time.
+func (h *history) recall(s *site, kept int64) {
+	cpus := s.cpus
 	devices := []string{"g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7"}[:2+cpus/8]
-	h.step(s, Grant{Resources: []Amount{{"CPU", cpus * one}, {"GPU", int64(len(devices)) * one}, {"lic", one}}, Devices: devices})
+	h.step(s, Grant{Resources: []Amount{{"CPU", (cpus - kept) * one}, {"GPU", int64(len(devices)) * one}, {"lic", one}}, Kept: []Amount{{"CPU", kept * one}}, Devices: devices})
 }
 
 func (h *history) driver() {
@@ -187,6 +203,11 @@ func (h *history) step(s *site, ev Event) {
 		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
 	h.checkNames()
+	for _, w := range s.core.workers {
+		if w.held && w.kin {
+			h.kin[w] = true
+		}
+	}
 	if err := check(s.core); err != nil {
 		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
@@ -397,6 +418,7 @@ func (h *history) settle() {
 
 // quiesce moves everything until nothing moves.
 func (h *history) quiesce(what string) {
+	still := false
 	for n := 0; ; n++ {
 		moved := false
 		for _, p := range slices.Clone(h.peers) {
@@ -424,7 +446,16 @@ func (h *history) quiesce(what string) {
 			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })
 			moved = h.unwish(s) || moved
 		}
-		if !moved {
+		if moved {
+			still = false
+		} else if !still { // what is told late is told
+			still = true
+			h.now += int64(time.Second)
+			for _, s := range h.sites {
+				h.step(s, Tick{})
+			}
+		} else {
+			h.checkUses()
 			return
 		}
 		if n > 20000 {

@@ -70,6 +70,11 @@ func (c *Core) Uses(group id.Task) (out []Use) {
 			use(w.flight.head, w.actor, w.class, w.devices)
 		}
 	}
+	for _, p := range c.places {
+		if p.others() > 0 && p.group == group {
+			out = append(out, Use{Name: "a task that was started at node " + p.node + " by a task there", Since: c.now})
+		}
+	}
 	for _, h := range c.hosts {
 		for _, w := range h.actors {
 			if w.place != nil && w.place.group == group {

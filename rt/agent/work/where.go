@@ -160,7 +160,7 @@ func (c *Core) lentUsed(out []id.Task) []id.Task {
 		}
 	}
 	for _, p := range c.places {
-		if p.open && p.n > 0 && !slices.Contains(out, p.group) {
+		if p.open && p.n+p.others() > 0 && !slices.Contains(out, p.group) {
 			out = append(out, p.group)
 		}
 	}

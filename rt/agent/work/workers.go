@@ -22,6 +22,7 @@ type worker struct {
 	grant  *grant
 	held   bool // it holds what its class needs
 	lent   bool // but for the CPUs: it waits
+	kin    bool // and has it because an ancestor of its task waits there
 	fresh  bool // its lease has given it nothing yet
 	flight list // tasks given to it, the first one runs
 	since  int64
@@ -81,7 +82,7 @@ func (cl *class) threads() int64 { return max(1, cl.need.cpu/10_000) }
 
 // hire asks for a new worker, which holds its lease from now on. At the cap, an idle one has to go first:
 // false says that there is none.
-func (c *Core) hire(cl *class, g *grant, devices []string, forActor *actor) bool {
+func (c *Core) hire(cl *class, g *grant, devices []string, forActor *actor, kin bool) bool {
 	if len(c.workers) >= c.cfg.Processes {
 		c.endOneIdle()
 		return false
@@ -89,7 +90,7 @@ func (c *Core) hire(cl *class, g *grant, devices []string, forActor *actor) bool
 	c.nextKey++
 	w := &worker{key: c.nextKey, job: cl.job, environment: cl.table.Environment, language: cl.language, threads: cl.threads(), known: map[*function]bool{}, shapes: map[*class]bool{}}
 	c.workers = append(c.workers, w)
-	c.lease(w, cl, g, devices)
+	c.lease(w, cl, g, devices, kin)
 	c.out = append(c.out, Effect{Do: NeedWorker, Key: w.key, Need: &Need{Key: w.key, Job: cl.job.number, Environment: w.environment,
 		Language: w.language, Devices: devices, Actor: forActor != nil, Threads: w.threads}})
 	if forActor != nil {

@@ -48,6 +48,7 @@ const (
 	FrameTypeErrandOpen     FrameType = 56
 	FrameTypeErrand         FrameType = 57
 	FrameTypeErrandClose    FrameType = 58
+	FrameTypeLeaseUse       FrameType = 59
 	FrameTypeAttach         FrameType = 60
 	FrameTypeAttached       FrameType = 61
 	FrameTypeStateQuery     FrameType = 62
@@ -155,6 +156,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeErrandOpen:     "ErrandOpen",
 	FrameTypeErrand:         "Errand",
 	FrameTypeErrandClose:    "ErrandClose",
+	FrameTypeLeaseUse:       "LeaseUse",
 	FrameTypeAttach:         "Attach",
 	FrameTypeAttached:       "Attached",
 	FrameTypeStateQuery:     "StateQuery",
@@ -262,6 +264,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"ErrandOpen":     FrameTypeErrandOpen,
 	"Errand":         FrameTypeErrand,
 	"ErrandClose":    FrameTypeErrandClose,
+	"LeaseUse":       FrameTypeLeaseUse,
 	"Attach":         FrameTypeAttach,
 	"Attached":       FrameTypeAttached,
 	"StateQuery":     FrameTypeStateQuery,

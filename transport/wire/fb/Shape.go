@@ -23,6 +23,7 @@ type ShapeT struct {
 	Name            string       `json:"name"`
 	Backpressure    uint32       `json:"backpressure"`
 	ReturnsStream   bool         `json:"returns_stream"`
+	Lent            bool         `json:"lent"`
 }
 
 func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -89,6 +90,7 @@ func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ShapeAddName(builder, nameOffset)
 	ShapeAddBackpressure(builder, t.Backpressure)
 	ShapeAddReturnsStream(builder, t.ReturnsStream)
+	ShapeAddLent(builder, t.Lent)
 	return ShapeEnd(builder)
 }
 
@@ -121,6 +123,7 @@ func (rcv *Shape) UnPackTo(t *ShapeT) {
 	t.Name = string(rcv.Name())
 	t.Backpressure = rcv.Backpressure()
 	t.ReturnsStream = rcv.ReturnsStream()
+	t.Lent = rcv.Lent()
 }
 
 func (rcv *Shape) UnPack() *ShapeT {
@@ -360,8 +363,20 @@ func (rcv *Shape) MutateReturnsStream(n bool) bool {
 	return rcv._tab.MutateBoolSlot(34, n)
 }
 
+func (rcv *Shape) Lent() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(36))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Shape) MutateLent(n bool) bool {
+	return rcv._tab.MutateBoolSlot(36, n)
+}
+
 func ShapeStart(builder *flatbuffers.Builder) {
-	builder.StartObject(16)
+	builder.StartObject(17)
 }
 func ShapeAddNumber(builder *flatbuffers.Builder, number uint32) {
 	builder.PrependUint32Slot(0, number, 0)
@@ -416,6 +431,9 @@ func ShapeAddBackpressure(builder *flatbuffers.Builder, backpressure uint32) {
 }
 func ShapeAddReturnsStream(builder *flatbuffers.Builder, returnsStream bool) {
 	builder.PrependBoolSlot(15, returnsStream, false)
+}
+func ShapeAddLent(builder *flatbuffers.Builder, lent bool) {
+	builder.PrependBoolSlot(16, lent, false)
 }
 func ShapeEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

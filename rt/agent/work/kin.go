@@ -1,0 +1,224 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// A task that waits lends its CPUs. Where nothing new may start they are for its descendants, so that it can go on: on what was recalled, which would not
+// go back before it ends anyway, and on what another agent has of this node. That one sends no more than it knows to fit, so it is told
+// what waits there of what it sent, and what runs there that it did not send; it gives nothing back on which something is.
+
+// lendAfter is for how long something waits before the agent that sent it may send something else.
+const lendAfter = int64(50 * time.Millisecond)
+
+// kinOnly tells whether what those that wait have lent of a grant is for descendants of theirs of a class, and for no other of its tasks.
+func (g *grant) kinOnly(cl *class) bool {
+	switch {
+	case g.lease:
+		only := len(cl.need.parts) == 1 // of anything else its agent would have to know
+		return only && cl.group == (id.Task{}) && !cl.wishing && (cl.where == "" || cl.spreads())
+	case g.back || g.kept > 0:
+		return cl.mayUse(g)
+	}
+	return false
+}
+
+// lends is how much of a grant's CPUs those that wait have lent and no descendant uses.
+func (c *Core) lends(g *grant) (n int64) {
+	for _, w := range c.workers {
+		switch {
+		case !w.held || w.grant != g:
+		case w.lent:
+			n += w.class.need.cpu
+		case w.kin:
+			n -= w.class.need.cpu
+		}
+	}
+	return n
+}
+
+// kinRoom is how much of a grant's CPUs there is for descendants of those that wait there.
+func (c *Core) kinRoom(g *grant) int64 { return min(get(g.free, resCPU)+g.kept, c.lends(g)) }
+
+// takesKin tells whether a grant has room for one more task of a class that is a descendant of one that waits there.
+func (c *Core) takesKin(cl *class, g *grant) bool {
+	if cl.need.cpu == 0 || !g.kinOnly(cl) || c.kinRoom(g) < cl.need.cpu {
+		return false
+	}
+	return g.hasDevices(cl.need.gpu) && !slices.ContainsFunc(cl.need.parts, func(p part) bool { return p.resource != resCPU && get(g.free, p.resource) < p.amount })
+}
+
+// kinOf finds the next task of a class that has an ancestor which waits on such a grant, and the grant.
+func (c *Core) kinOf(cl *class, on func(*grant) bool) (*task, *grant) {
+	for t := cl.queue.head; t != nil; t = t.listed {
+		for a := t.parent; a != nil; a = a.parent {
+			if w := a.worker; a.blocked && w != nil && w.held && w.lent && on(w.grant) {
+				return t, w.grant
+			}
+		}
+	}
+	return nil, nil
+}
+
+// startKin leases, for a task of a class whose next one finds no room, what its ancestors lend where nothing else may start.
+func (c *Core) startKin(cl *class) bool {
+	if c.lenders == 0 || !slices.ContainsFunc(c.grants, func(g *grant) bool { return c.takesKin(cl, g) }) {
+		return false
+	}
+	t, g := c.kinOf(cl, func(g *grant) bool { return c.takesKin(cl, g) })
+	return t != nil && c.startOn(t, g, true)
+}
+
+// explainKin says what keeps a task from starting on what an ancestor of its has lent where nothing else starts; "": there is nothing of that.
+func (c *Core) explainKin(t *task) string {
+	for a := t.parent; a != nil && t.class.need.cpu > 0; a = a.parent {
+		if w := a.worker; a.blocked && w != nil && w.held && w.lent && w.grant.kinOnly(t.class) && !c.takesKin(t.class, w.grant) {
+			return fmt.Sprintf("%s: of what %s and others lend while they wait %s are free", amountOf(t.class.need.cpu, "CPU"), a.name(), placement.Amount(max(c.kinRoom(w.grant), 0)))
+		}
+	}
+	return ""
+}
+
+// nextOf is the task that a worker with a lease would be given next.
+func (c *Core) nextOf(w *worker) *task {
+	if !w.kin {
+		return w.class.queue.head
+	}
+	t, _ := c.kinOf(w.class, func(g *grant) bool { return g == w.grant })
+	return t
+}
+
+// ceases tells whether a worker is to get no further task that needs what it has: that was recalled, or more of it is used than there is.
+func (c *Core) ceases(w *worker) bool {
+	switch {
+	case w.kin:
+		return c.kinRoom(w.grant) < 0
+	case w.grant.lease && w.fresh: // it was sent
+		return false
+	}
+	return w.grant.overdrawn(&w.class.need)
+}
+
+// leaseUse is what the count of another agent does not know of a lease that it has on this agent's node.
+type leaseUse struct {
+	grant *grant
+	cpu   int64  // of what it sent and waits, less what runs that it did not send
+	tasks uint32 // which are here
+	since int64  // more waits since than it was told
+}
+
+// usesOf counts what there is to tell the owner of a job of a lease.
+func (c *Core) usesOf(j *job, g *grant) leaseUse {
+	u := leaseUse{grant: g}
+	for _, w := range c.workers {
+		if w.job != j || !w.held || w.grant != g {
+			continue
+		}
+		switch {
+		case w.kin:
+			u.tasks++
+			if !w.lent {
+				u.cpu -= w.class.need.cpu
+			}
+		case w.lent:
+			u.cpu += w.class.need.cpu
+		}
+	}
+	return u
+}
+
+// tellUses tells other agents what has changed of the leases that they have on this node. That something waits they hear
+// when it has for a moment: mostly it goes on before anything else could come.
+func (c *Core) tellUses() {
+	if !c.usesChanged {
+		return
+	}
+	c.usesChanged = false
+	for _, p := range c.processes {
+		if p.kind != Owner {
+			continue
+		}
+		now := make([]leaseUse, 0, len(p.uses))
+		for _, g := range c.grants {
+			if !g.lease {
+				continue
+			}
+			u, was := c.usesOf(p.job, g), leaseUse{grant: g}
+			if i := slices.IndexFunc(p.uses, func(k leaseUse) bool { return k.grant == g }); i >= 0 {
+				was = p.uses[i]
+			}
+			if most := max(was.cpu, 0); u.cpu > most {
+				if u.since = was.since; u.since == 0 {
+					u.since = c.now
+				}
+				if c.now < u.since+lendAfter {
+					u.cpu, c.usesChanged = most, true
+					c.later(u.since + lendAfter)
+				} else {
+					u.since = 0
+				}
+			}
+			if u.cpu != was.cpu || u.tasks != was.tasks {
+				c.tellUse(p, u)
+			}
+			if u != (leaseUse{grant: g}) {
+				now = append(now, u)
+			}
+		}
+		for _, k := range p.uses {
+			if !slices.Contains(c.grants, k.grant) {
+				c.tellUse(p, leaseUse{grant: k.grant})
+			}
+		}
+		p.uses = now
+	}
+}
+
+func (c *Core) tellUse(p *process, u leaseUse) {
+	c.table(p, &fb.LeaseUseT{Group: taskT(u.grant.group), Bundle: u.grant.bundle, Cpu: u.cpu, Tasks: u.tasks}, 0, nil)
+}
+
+// hostUse is the same at the agent that has the lease.
+type hostUse struct {
+	host  *host
+	cpu   int64
+	tasks uint32
+}
+
+// hostUses takes in what another agent says of a lease that this one has there.
+func (c *Core) hostUses(p *process, m *fb.LeaseUseT) {
+	h := c.hostOfProcess(p)
+	i := slices.IndexFunc(c.places, func(k *place) bool { return k.agent == p.agent && k.group == taskOf(m.Group) && k.bundle == m.Bundle })
+	if h == nil || i < 0 {
+		c.strays++
+		return
+	}
+	c.places[i].note(hostUse{h, m.Cpu, m.Tasks})
+	c.restless = true
+}
+
+// note takes what a host says of a place instead of what it said before.
+func (p *place) note(u hostUse) {
+	if i := slices.IndexFunc(p.uses, func(k hostUse) bool { return k.host == u.host }); i >= 0 {
+		p.free = add(p.free, resCPU, -p.uses[i].cpu)
+		p.uses = slices.Delete(p.uses, i, i+1)
+	}
+	if u.cpu != 0 || u.tasks != 0 {
+		p.free = add(p.free, resCPU, u.cpu)
+		p.uses = append(p.uses, u)
+	}
+}
+
+// others is how many tasks run or wait at a place that this agent did not send there.
+func (p *place) others() (n int) {
+	for _, u := range p.uses {
+		n += int(u.tasks)
+	}
+	return n
+}
