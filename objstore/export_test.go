@@ -1,6 +1,10 @@
 package objstore
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Check walks everything and says what does not agree. Tests call it after each step.
 func (s *Store) Check() error {
@@ -29,7 +33,7 @@ func (s *Store) Check() error {
 			switch sl := sp.slab; {
 			case sp.kind == live:
 				o := sp.object
-				if o == nil || s.objects[o.name] != o || o.at != sp || sp.size != roundUp(o.size, Align) {
+				if o == nil || s.objects[o.name] != o && !slices.Contains(s.former, o) || o.at != sp || sp.size != roundUp(o.size, Align) {
 					return fmt.Errorf("arena %d: a live span at %d without its object", a.number, sp.off)
 				}
 				objects++
@@ -54,7 +58,8 @@ func (s *Store) Check() error {
 	}
 	views := map[*process]int64{}
 	filed, inFile, jobs, asked := Tally{}, map[*file]int{}, map[*job]int{}, int64(0)
-	for _, o := range s.objects {
+	all := slices.AppendSeq(slices.Clone(s.former), maps.Values(s.objects))
+	for _, o := range all {
 		if o.file != nil {
 			filed.Objects++
 			filed.Bytes += o.size
@@ -66,6 +71,9 @@ func (s *Store) Check() error {
 		} else if o.at == nil {
 			objects++
 			inline += o.size + InlineCost
+		}
+		if former := s.objects[o.name] != o; former && (!o.released || o.tasks > 0) {
+			return fmt.Errorf("%s has lost its name, and is needed", name(o.name))
 		}
 		if o.released && !o.pinned() {
 			return fmt.Errorf("%s is released and still here", name(o.name))
@@ -126,8 +134,8 @@ func (s *Store) Check() error {
 		total += n
 	}
 	switch {
-	case objects != len(s.objects):
-		return fmt.Errorf("%d objects, %d found", len(s.objects), objects)
+	case objects != len(all):
+		return fmt.Errorf("%d objects, %d found", len(all), objects)
 	case sealed != s.sealed:
 		return fmt.Errorf("sealed %v, found %v", s.sealed, sealed)
 	case arenas != s.budget.used[Arenas] || inline != s.budget.used[Inline]:

@@ -76,7 +76,10 @@ func (h *history) takeSpill(e objstore.Effect) {
 		o.reading, o.arena, o.at = true, e.Arena, to
 		h.reads = append(h.reads, e)
 	case objstore.RecallView:
-		o := h.objects[h.index(e.Object)]
+		o := h.views(e.Process, e.Object)
+		if o == nil {
+			h.fatalf("recalls %v of %d, which has it not", e.Object, e.Process)
+		}
 		if n, answered := h.told[e]; o.views[e.Process] == 0 || answered && n == 0 {
 			h.fatalf("recalls %v of %d, which looks at it or has it not", e.Object, e.Process)
 		}
@@ -144,7 +147,9 @@ func (h *history) spilled(ok bool) {
 		h.counts.spilled++
 	}
 	for _, part := range e.Parts {
-		o := h.objects[h.index(part.Object)]
+		o := h.objects[slices.IndexFunc(h.objects, func(o *object) bool {
+			return o.id == part.Object && o.writing && o.at.from == part.Offset && o.arena == part.Arena
+		})]
 		if o.writing = false; ok {
 			o.file = e.File
 		}
@@ -164,7 +169,7 @@ func (h *history) restored(ok bool) {
 	}
 	e := h.reads[0]
 	h.reads = h.reads[1:]
-	o := h.objects[h.index(e.Object)]
+	o := h.objects[slices.IndexFunc(h.objects, func(o *object) bool { return o.id == e.Object && o.reading && o.file == e.File })]
 	var cause error
 	if o.reading = false; !ok {
 		cause, o.arena, o.at = errors.New("input/output error"), 0, extent{}
@@ -174,7 +179,7 @@ func (h *history) restored(ok bool) {
 	}
 	h.gone(o)
 	var err error
-	h.out, err = h.s.Restored(h.now, e.Object, cause, h.out)
+	h.out, err = h.s.Restored(h.now, e.Object, e.File, cause, h.out)
 	h.do(fmt.Sprint("restored ", e.Object, " ", ok), err)
 }
 
@@ -184,12 +189,11 @@ func (h *history) answered(gone bool) {
 		return
 	}
 	e := h.recalled[0]
-	i := slices.IndexFunc(h.objects, func(o *object) bool { return o.id == e.Object })
-	if i < 0 || h.objects[i].views[e.Process] == 0 {
+	o := h.views(e.Process, e.Object)
+	if o == nil {
 		h.recalled = h.recalled[1:]
 		return
 	}
-	o := h.objects[i]
 	var err error
 	if !gone {
 		h.counts.kept++
@@ -214,7 +218,7 @@ func (h *history) unload() {
 	}
 	name := h.loaded[0]
 	h.loaded = h.loaded[1:]
-	i := slices.IndexFunc(h.objects, func(o *object) bool { return o.id == name })
+	i := slices.IndexFunc(h.objects, func(o *object) bool { return o.id == name && !o.former })
 	if i < 0 || h.objects[i].tasks == 0 { // another has undone it
 		return
 	}

@@ -16,11 +16,28 @@ func (h *history) id() id.Object {
 	return id.Object{Task: id.Task{Agent: 1, Process: 1, Counter: h.counter}}
 }
 
+// pick gives any object that has its name.
 func (h *history) pick() *object {
 	if len(h.objects) == 0 {
 		return nil
 	}
-	return h.objects[h.rng.IntN(len(h.objects))]
+	if o := h.objects[h.rng.IntN(len(h.objects))]; !o.former {
+		return o
+	}
+	return nil
+}
+
+// again gives the name of an object that nobody refers to any more and that is pinned still, if there is one, and else a new one: a
+// value that is made again has the name that it had.
+func (h *history) again(p id.Process) id.Object {
+	for _, o := range h.objects {
+		if o.released && o.tasks == 0 && !o.former && h.views(p, o.id) == nil && h.rng.IntN(2) == 0 {
+			o.former = true
+			h.renamed++
+			return o.id
+		}
+	}
+	return h.id()
 }
 
 func (h *history) size() int64 {
@@ -75,6 +92,9 @@ func (h *history) step() {
 	case k < 68:
 		if o := h.pick(); o != nil {
 			l, err := h.s.Deliver(p, o.id)
+			if errors.Is(err, objstore.ErrExists) && h.views(p, o.id) != o {
+				break
+			}
 			if l.Kind != objstore.InFile {
 				o.views[p]++
 				h.told[objstore.RecallView{Process: p, Object: o.id}]++
@@ -155,7 +175,7 @@ func (h *history) seal(i int) {
 	if h.rng.IntN(3) > 0 {
 		off = 0
 	}
-	o := &object{id: h.id(), arena: w.arena, size: n, secondary: h.rng.IntN(3) == 0, job: uint32(h.rng.IntN(3))}
+	o := &object{id: h.again(w.p), arena: w.arena, size: n, secondary: h.rng.IntN(3) == 0, job: uint32(h.rng.IntN(3))}
 	o.at = extent{w.from + off, w.from + off + (n+objstore.Align-1)/objstore.Align*objstore.Align}
 	err := h.s.Seal(h.now, w.p, objstore.Sealed{Object: o.id, Slab: w.slab, Offset: o.at.from - w.start, Size: n, Secondary: o.secondary, Job: o.job})
 	h.keep(o)
@@ -212,6 +232,16 @@ func (h *history) unmap(number uint64) {
 	delete(h.slabs, number)
 	h.recalls = slices.DeleteFunc(h.recalls, func(n uint64) bool { return n == number })
 	h.windows = slices.DeleteFunc(h.windows, func(w window) bool { return w.slab == number })
+}
+
+// views gives the object of a name that a process looks at; nil: none.
+func (h *history) views(p id.Process, name id.Object) *object {
+	for _, o := range h.objects {
+		if o.id == name && o.views[p] > 0 {
+			return o
+		}
+	}
+	return nil
 }
 
 func (h *history) undeliver(p id.Process) {
@@ -321,7 +351,7 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		seeds = 15
 	}
-	var refused, evicted int
+	var refused, evicted, renamed int
 	var moved spillCounts
 	for seed := range uint64(max(seeds, *manySeeds)) {
 		run := func() *history {
@@ -339,6 +369,7 @@ func TestHistories(t *testing.T) {
 			h := run()
 			refused += h.refused
 			evicted += h.evicted
+			renamed += h.renamed
 			moved.add(h.counts)
 			if seed%10 == 0 {
 				if again := run(); !slices.Equal(h.log, again.log) {
@@ -347,8 +378,8 @@ func TestHistories(t *testing.T) {
 			}
 		})
 	}
-	if refused == 0 || evicted == 0 {
-		t.Errorf("%d refusals, %d evictions: the histories don't reach the ends of memory", refused, evicted)
+	if refused == 0 || evicted == 0 || renamed == 0 {
+		t.Errorf("%d refusals, %d evictions, %d values made again: the histories don't reach the ends of memory", refused, evicted, renamed)
 	}
 	if moved.spilled == 0 || moved.failed == 0 || moved.restored == 0 || moved.lost == 0 || moved.full == 0 || moved.kept == 0 {
 		t.Errorf("%+v: the histories don't reach all that may become of what is spilled", moved)

@@ -49,6 +49,7 @@ type object struct {
 	file      uint64 // 0: none
 	writing   bool   // to one
 	reading   bool   // from it
+	former    bool   // its name has another value by now
 }
 
 type history struct {
@@ -74,6 +75,7 @@ type history struct {
 	inline   int64
 	refused  int
 	evicted  int
+	renamed  int
 	spills   []objstore.Spill
 	reads    []objstore.Restore
 	recalled []objstore.RecallView
@@ -221,7 +223,7 @@ func (h *history) keep(o *object) {
 }
 
 func (h *history) index(x id.Object) int {
-	i := slices.IndexFunc(h.objects, func(o *object) bool { return o.id == x })
+	i := slices.IndexFunc(h.objects, func(o *object) bool { return o.id == x && !o.former })
 	if i < 0 {
 		h.fatalf("no object %v", x)
 	}
@@ -241,7 +243,7 @@ func (h *history) forget(i int) {
 // gone forgets an object that nothing keeps.
 func (h *history) gone(o *object) {
 	if o.released && len(o.views) == 0 && o.tasks == 0 && !o.writing && !o.reading {
-		h.forget(h.index(o.id))
+		h.forget(slices.Index(h.objects, o))
 	}
 }
 
@@ -271,6 +273,9 @@ func (h *history) check() {
 		h.fatalf("%d objects, not %d", h.s.Objects(), len(h.objects))
 	}
 	for _, o := range h.objects {
+		if o.former {
+			continue
+		}
 		got, ok := h.s.Lookup(o.id)
 		at := objstore.Location{Kind: objstore.InMemory, Arena: o.arena, Offset: o.at.from, Size: o.size}
 		if got.Location.Kind == objstore.InFile && h.leaves(o) {

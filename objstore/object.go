@@ -108,7 +108,22 @@ func (s *Store) Lookup(name id.Object) (Info, bool) {
 }
 
 // Objects gives how many there are.
-func (s *Store) Objects() int { return len(s.objects) }
+func (s *Store) Objects() int { return len(s.objects) + len(s.former) }
+
+// vacate has a name be free for another value: one that nobody refers to any more goes on without it while it is written to a file, or
+// read from there, or somebody looks at it still. False: it is somebody's.
+func (s *Store) vacate(p *process, name id.Object) bool {
+	o := s.objects[name]
+	if o == nil {
+		return true
+	}
+	if !o.released || o.tasks > 0 || p.viewed[name] != nil {
+		return false
+	}
+	delete(s.objects, name)
+	s.former = append(s.former, o)
+	return true
+}
 
 // Deliver pins an object for a process that is being told its location, once more. One that lies in a file has to be
 // loaded first.
@@ -116,6 +131,9 @@ func (s *Store) Deliver(p id.Process, object id.Object) (Location, error) {
 	o, proc := s.objects[object], s.processes[p]
 	if o == nil || proc == nil {
 		return Location{}, fmt.Errorf("objstore: deliver %s to %s: %w", name(object), ProcessName(p), ErrUnknown)
+	}
+	if old := proc.viewed[object]; old != nil && old != o { // which it could not tell from this one
+		return Location{}, fmt.Errorf("objstore: deliver %s to %s, which looks at a value that it had before: %w", name(object), ProcessName(p), ErrExists)
 	}
 	if o.file != nil && (o.at == nil || o.restoring) {
 		return o.location(), nil
@@ -141,8 +159,9 @@ func (s *Store) deliver(p *process, o *object) {
 
 // Undeliver drops what a process held by that many deliveries.
 func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries uint32, out []Effect) ([]Effect, error) {
-	o, proc := s.objects[object], s.processes[p]
-	if o == nil || proc == nil {
+	proc := s.processes[p]
+	o := s.viewedBy(proc, object)
+	if o == nil {
 		return out, fmt.Errorf("objstore: %s releases %s: %w", ProcessName(p), name(object), ErrUnknown)
 	}
 	for i := range o.views {
@@ -168,8 +187,9 @@ func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries 
 
 // Leave drops all that a process held of an object by deliveries, if it held anything.
 func (s *Store) Leave(now int64, p id.Process, object id.Object, out []Effect) []Effect {
-	o, proc := s.objects[object], s.processes[p]
-	if o == nil || proc == nil {
+	proc := s.processes[p]
+	o := s.viewedBy(proc, object)
+	if o == nil {
 		return out
 	}
 	i := slices.IndexFunc(o.views, func(v view) bool { return v.process == proc })
@@ -179,6 +199,17 @@ func (s *Store) Leave(now int64, p id.Process, object id.Object, out []Effect) [
 	s.unview(proc, o, i)
 	out = s.settled(now, o, out)
 	return s.serve(now, out)
+}
+
+// viewedBy gives the object of a name that a process looks at, or else the one that has the name.
+func (s *Store) viewedBy(p *process, name id.Object) *object {
+	if p == nil {
+		return nil
+	}
+	if o := p.viewed[name]; o != nil {
+		return o
+	}
+	return s.objects[name]
 }
 
 func (s *Store) unview(p *process, o *object, i int) {
@@ -253,7 +284,11 @@ func (s *Store) settled(now int64, o *object, out []Effect) []Effect {
 func (s *Store) discard(now int64, o *object, out []Effect) []Effect {
 	s.unchain(o)
 	s.noAnswer(o)
-	delete(s.objects, o.name)
+	if s.objects[o.name] == o {
+		delete(s.objects, o.name)
+	} else {
+		s.former = slices.DeleteFunc(s.former, func(x *object) bool { return x == o })
+	}
 	defer s.recycle(o)
 	if j := o.job; j != nil {
 		j.objects--

@@ -56,7 +56,7 @@ func (s *Store) Died(now int64, p id.Process, out []Effect) ([]Effect, error) {
 	}
 	slices.SortFunc(names, compare)
 	for _, n := range names {
-		o := s.objects[n]
+		o := proc.viewed[n]
 		i := slices.IndexFunc(o.views, func(v view) bool { return v.process == proc })
 		s.unview(proc, o, i)
 		out = s.settled(now, o, out)
@@ -102,7 +102,7 @@ func (s *Store) Seal(now int64, p id.Process, x Sealed) error {
 	if err != nil {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), err)
 	}
-	if s.objects[x.Object] != nil {
+	if !s.vacate(s.processes[p], x.Object) {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), ErrExists)
 	}
 	o := s.newObject(x.Object, x.Size, x.Format)

@@ -230,9 +230,9 @@ func (s *Store) noAnswer(o *object) {
 
 // Keeps answers RecallView: the process looks at the object.
 func (s *Store) Keeps(now int64, p id.Process, object id.Object, out []Effect) ([]Effect, error) {
-	o, proc := s.objects[object], s.processes[p]
-	i := -1
-	if o != nil && proc != nil {
+	proc := s.processes[p]
+	o, i := s.viewedBy(proc, object), -1
+	if o != nil {
 		i = slices.IndexFunc(o.views, func(v view) bool { return v.process == proc })
 	}
 	if i < 0 {
@@ -335,11 +335,16 @@ func (s *Store) lodge(o *object) (Effect, bool) {
 	return Restore{Object: o.name, File: o.file.number, At: o.offset, Size: o.size, Arena: o.at.arena.number, Offset: off}, true
 }
 
-// Restored answers Restore. A cause says that the object can't be read: it is lost, and goes with its references.
-func (s *Store) Restored(now int64, object id.Object, cause error, out []Effect) ([]Effect, error) {
+// Restored answers Restore, of an object and its file. A cause says that the object can't be read: it is lost, and goes with its references.
+func (s *Store) Restored(now int64, object id.Object, file uint64, cause error, out []Effect) ([]Effect, error) {
 	o := s.objects[object]
-	if o == nil || !o.restoring {
-		return out, fmt.Errorf("objstore: %s was read: %w", name(object), ErrUnknown)
+	for _, x := range s.former {
+		if x.name == object && x.restoring && x.file.number == file {
+			o = x
+		}
+	}
+	if o == nil || !o.restoring || o.file.number != file {
+		return out, fmt.Errorf("objstore: %s was read from file %d: %w", name(object), file, ErrUnknown)
 	}
 	o.restoring = false
 	if cause != nil {

@@ -161,7 +161,7 @@ func TestRestoreAndFullDisk(t *testing.T) {
 	if e, ok := out[0].(objstore.Restore); !ok || e.File != file || e.Size != 4<<20 {
 		t.Fatalf("%+v", out)
 	}
-	out, err = x.s.Restored(x.now, object1(1), nil, nil)
+	out, err = x.s.Restored(x.now, object1(1), file, nil, nil)
 	x.must(err)
 	if out[0] != (objstore.Loaded{Object: object1(1)}) {
 		t.Fatalf("%+v", out)
@@ -187,5 +187,29 @@ func TestRestoreAndFullDisk(t *testing.T) {
 	}
 	if err := x.s.Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A value that is made again has its name at once, also while what was there before it is still being written to a file, or read from one; what
+// becomes of that one then is nothing to it.
+func TestNameOfAValueThatIsMadeAgain(t *testing.T) {
+	x := newSpilling(t, 1, 1, 1, 1, 1, 1, 1)
+	x.leaves(1)
+	file, _ := x.spills(x.wants(8 << 20)) // more than there is
+	_, err := x.s.Withdraw(x.now, 7, nil)
+	x.must(err)
+	_, err = x.s.Release(x.now, object1(1), nil)
+	x.must(err)
+	lent := x.wants(100)[0].(objstore.Lent)
+	x.must(x.s.Seal(x.now, 7, objstore.Sealed{Object: object1(1), Slab: lent.Slab, Offset: lent.From, Size: 100, Job: 1}))
+	x.must(x.s.Check())
+	out, err := x.s.Spilled(x.now, file, nil)
+	x.must(err)
+	if len(out) != 1 || out[0] != (objstore.Unlink{File: file}) {
+		t.Errorf("when what was before it is written: %+v", out)
+	}
+	info, ok := x.s.Lookup(object1(1))
+	if !ok || info.Released || info.Location.Kind != objstore.InMemory || info.Location.Size != 100 || x.s.Objects() != 7 {
+		t.Errorf("it is %+v, of %d objects", info, x.s.Objects())
 	}
 }

@@ -12,6 +12,7 @@ type Store struct {
 	cfg       Config
 	budget    budget
 	objects   map[id.Object]*object
+	former    []*object // whose names have other values by now, and that are pinned still
 	processes map[id.Process]*process
 	slabs     map[uint64]*slab
 	lending   []*slab  // the same, in order of lending

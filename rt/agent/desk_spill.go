@@ -149,7 +149,7 @@ func (s *deskStore) spillEffect(e objstore.Effect) {
 			if err != nil {
 				s.d.l.log.Error("a value on disk is lost", "object", e.Object, "error", err)
 			}
-			s.do(s.store.Restored(s.d.l.now(), e.Object, err, nil))
+			s.do(s.store.Restored(s.d.l.now(), e.Object, e.File, err, nil))
 		})
 	case objstore.Loaded:
 		ev := work.Brought{Object: e.Object}

@@ -207,6 +207,9 @@ func (c *Core) empty(o *object) {
 		}
 		c.memory.give(o.value)
 	}
+	if o.coming { // for nobody any more
+		c.cfg.Store.Done(o.id())
+	}
 	if o.placed {
 		c.cfg.Store.Free(o.id())
 	}

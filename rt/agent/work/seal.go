@@ -24,7 +24,7 @@ type Store interface {
 	Leave(p id.Process, o id.Object)
 	// Bring has an object come into memory, and stay there until Brought is done; answered by the event of that name.
 	Bring(o id.Object)
-	// Done: the event Brought was taken in.
+	// Done: the event Brought was taken in, or the object is about to be freed.
 	Done(o id.Object)
 	// Free: nothing names the object any more.
 	Free(o id.Object)
@@ -143,12 +143,12 @@ func (c *Core) restore(o *object, w waiter) {
 
 // onBrought: an object has come back from a file, or can't. What is lost here another agent may still have.
 func (c *Core) onBrought(ev Brought) {
-	defer c.cfg.Store.Done(ev.Object)
 	o := c.lookup(ev.Object)
 	if o == nil || !o.coming {
 		return
 	}
 	o.coming = false
+	defer c.cfg.Store.Done(ev.Object)
 	switch {
 	case !o.here():
 	case ev.Why == "" || !o.placed: // or it was made anew meanwhile

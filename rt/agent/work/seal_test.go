@@ -19,6 +19,7 @@ type ledger struct {
 	filed     map[id.Object]bool  // those that lie in no memory
 	moved     map[id.Object]int64 // how often they came back to another place
 	brought   []id.Object
+	bringing  map[id.Object]int
 	told      map[view]int       // places, ever
 	lost      map[id.Object]bool // what could not be read from a file, ever
 }
@@ -29,15 +30,15 @@ type view struct {
 }
 
 func newLedger(t *testing.T) *ledger {
-	return &ledger{t: t, views: map[id.Object]map[id.Process]int{}, filed: map[id.Object]bool{}, moved: map[id.Object]int64{}, told: map[view]int{}, lost: map[id.Object]bool{}}
+	return &ledger{t: t, views: map[id.Object]map[id.Process]int{}, filed: map[id.Object]bool{}, bringing: map[id.Object]int{}, moved: map[id.Object]int64{}, told: map[view]int{}, lost: map[id.Object]bool{}}
 }
 
 func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, error) {
 	if m.Slab != 1 {
 		return 0, 0, errors.New("slab 2: not its right")
 	}
-	if l.views[o] != nil {
-		l.t.Errorf("%v was sealed twice: %s", o, debug.Stack())
+	if l.views[o] != nil || l.bringing[o] > 0 {
+		l.t.Errorf("%v was sealed twice, or is on its way from a file: %s", o, debug.Stack())
 	}
 	l.views[o] = map[id.Process]int{p: 1}
 	return 9, int64(m.Offset) + 4096, nil
@@ -54,8 +55,16 @@ func (l *ledger) View(p id.Process, o id.Object) (uint64, int64, bool) {
 }
 func (l *ledger) Unview(p id.Process, o id.Object) { l.count(p, o, -1) }
 func (l *ledger) Leave(p id.Process, o id.Object)  { l.count(p, o, -l.views[o][p]) }
-func (l *ledger) Bring(o id.Object)                { l.brought = append(l.brought, o) }
-func (l *ledger) Done(id.Object)                   {}
+func (l *ledger) Bring(o id.Object) {
+	l.brought = append(l.brought, o)
+	l.bringing[o]++
+}
+
+func (l *ledger) Done(o id.Object) {
+	if l.bringing[o]--; l.bringing[o] < 0 {
+		l.t.Errorf("%v is done with more often than it was brought: %s", o, debug.Stack())
+	}
+}
 
 func (l *ledger) count(p id.Process, o id.Object, n int) {
 	v := l.views[o]
