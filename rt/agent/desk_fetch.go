@@ -22,7 +22,8 @@ type fetch struct {
 	lent   objstore.Lent // Slab 0: not yet
 	asked  int64         // bytes
 	got    int64
-	why    string // it can't be had
+	why    string // it can't be had,
+	here   bool   // for a reason of this node's
 	over   bool   // its errand is: nobody wants it
 }
 
@@ -40,7 +41,7 @@ func (d *desk) fetch(e *work.Effect) {
 	case f.errand == nil:
 		return // it is over, and the core is told so
 	case d.store == nil:
-		f.why = "there is no memory here that processes share"
+		f.why, f.here = "there is no memory here that processes share", true
 	case f.size <= 0:
 		f.why = fmt.Sprintf("its size is said to be %d", e.Key)
 	}
@@ -69,7 +70,7 @@ func (d *desk) settleFetches(ctx context.Context) {
 			running++
 			out, err := d.store.store.Lend(d.l.now(), objstore.Agent, f.size, nil)
 			if err != nil {
-				f.why = err.Error()
+				f.why, f.here = err.Error(), true
 			}
 			d.store.do(out, nil)
 			asking = f.lent.Slab == 0 && f.why == ""
@@ -99,12 +100,12 @@ func (d *desk) settleFetches(ctx context.Context) {
 // fetched ends a fetch, and tells the core.
 func (d *desk) fetched(f *fetch, done bool) {
 	s, now := d.store, d.l.now()
-	ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why}
+	ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why, Here: f.here}
 	if done && f.why == "" && !f.over {
 		err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber()})
 		if err != nil {
 			f.why = err.Error()
-			ev.Why = f.why
+			ev.Why, ev.Here = f.why, true
 		} else {
 			info, _ := s.store.Lookup(f.object)
 			ev.Arena, ev.Offset = info.Location.Arena, info.Location.Offset
@@ -149,7 +150,7 @@ func (d *desk) fetchLent(e objstore.Lent) {
 
 func (d *desk) fetchRefused(e objstore.Refused) {
 	if f := d.askingFetch(); f != nil {
-		f.why = d.store.named(e.Err.Error())
+		f.why, f.here = d.store.named(e.Err.Error()), true
 		d.stir()
 	}
 }
@@ -181,7 +182,7 @@ func (d *desk) partCame(e *errand, m *fb.PartT, part []byte) {
 		f.why = fmt.Sprintf("its bytes came as %d at %d, where %d to %d were next", len(part), m.Offset, f.got, f.asked)
 	default:
 		if err := d.store.memory.Write(f.lent.Arena, f.lent.Start+f.lent.From+f.got, part); err != nil {
-			f.why = err.Error()
+			f.why, f.here = err.Error(), true
 		}
 		f.got += int64(len(part))
 	}

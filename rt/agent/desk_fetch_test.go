@@ -136,7 +136,8 @@ func TestValueThatDoesNotCome(t *testing.T) {
 				d.partCame(e, c.part, make([]byte, 100))
 				d.settled(t)
 			}
-			if len(d.events) != 1 || !strings.Contains(d.events[0].(work.Fetched).Why, c.why) {
+			here := c.size == 1<<30
+			if ev, ok := d.events[0].(work.Fetched); len(d.events) != 1 || !ok || !strings.Contains(ev.Why, c.why) || ev.Here != here {
 				t.Errorf("the core is told %+v", d.events)
 			}
 			if len(d.fetches)+len(d.fetchSlab) > 0 {

@@ -283,6 +283,11 @@ func (s *deskStore) part(o id.Object, offset, size uint64, then func([]byte, err
 			s.spill.read.add(int64(size), began)
 			return err
 		}, func(err error) {
+			now, _ := s.store.Lookup(o)
+			if err != nil && now.Location.Kind == objstore.InFile && now.Location.File == l.File {
+				s.d.l.log.Error("a value on disk is lost", "object", o, "error", err)
+				s.d.brings(work.Damaged{Object: o, Why: err.Error()})
+			}
 			then(piece, err)
 			next := s.spill.parts[1:]
 			s.spill.parts = nil

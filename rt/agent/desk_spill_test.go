@@ -8,8 +8,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/objstore"
+	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // A process is told apart what no disk has room for.
@@ -56,4 +60,73 @@ func TestWhereToSpill(t *testing.T) {
 	if len(warned) < 2 || !strings.Contains(strings.Join(warned, "\n"), gone) {
 		t.Errorf("%q", warned)
 	}
+}
+
+// When another agent wants a value that lies on disk damaged, both it and the core here are told.
+func TestDamagedValueIsWantedElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	now := int64(time.Second)
+	d := alone(&now)
+	d.l.core.cfg.Spill = []string{dir}
+	d.store = newDeskStore(d, 16<<20)
+	t.Cleanup(d.endStore)
+	e := &errand{number: 3, peer: 2, process: 9}
+	d.errands = append(d.errands, e)
+	const size = 4 << 20
+	var first id.Object
+	for i := range uint64(5) {
+		o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: i + 1}}
+		if i == 0 {
+			first = o
+		}
+		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: size})
+		for rounds := 0; len(d.events) == 0; rounds++ {
+			for _, m := range d.settled(t) {
+				p := m.M.(*fb.PullT)
+				d.partCame(e, &fb.PartT{Errand: 3, Task: p.Task, Offset: p.Offset}, make([]byte, p.Size))
+			}
+			d.store.spill.done.Wait()
+			if now += int64(time.Second); rounds > 10 {
+				t.Fatalf("value %d does not come", i)
+			}
+			d.settleStore()
+		}
+		d.events = nil
+	}
+	if info, _ := d.store.store.Lookup(first); info.Location.Kind != objstore.InFile {
+		t.Fatalf("the first lies at %+v", info.Location)
+	}
+	for _, fd := range ownSegments(dir) {
+		f, err := os.OpenFile(fd, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{1}, 12345); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+	}
+	d.pulled(t.Context(), e, &fb.PullT{Errand: 3, Task: taskT(first.Task), Size: size})
+	d.store.spill.done.Wait()
+	told := d.settled(t)
+	if len(told) != 1 || !strings.Contains(told[0].M.(*fb.PartT).Error, "node n1: ") {
+		t.Errorf("the other agent is told %+v", told)
+	}
+	if len(d.events) != 1 {
+		t.Fatalf("the core is told %+v", d.events)
+	}
+	if ev, ok := d.events[0].(work.Damaged); !ok || ev.Object != first || !strings.Contains(ev.Why, "not those that were written") {
+		t.Errorf("the core is told %+v", d.events)
+	}
+}
+
+// ownSegments are the files of spilled values that this process has.
+func ownSegments(dir string) (paths []string) {
+	list, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range list {
+		if to, _ := os.Readlink(fd); strings.HasPrefix(to, dir+"/") {
+			paths = append(paths, fd)
+		}
+	}
+	return paths
 }

@@ -145,7 +145,7 @@ func (c *Core) sendAway(cl *class, even bool, only id.Agent) bool {
 	if h.process == nil || h.process.closing {
 		return false
 	}
-	if t.afar && !c.lieWith(t, h.process) {
+	if !c.lieWith(t, h.process) { // they stayed elsewhere, or were lost since it was queued
 		c.fetchArgs(t)
 		return true
 	}
@@ -198,12 +198,7 @@ func (c *Core) giveAway(t *task, w *worker, group id.Task, bundle int32) {
 	p := w.process
 	number := c.introduceAway(w.host, t, group, bundle)
 	for i := range int(t.deps) {
-		o := c.lookup(objectAt(t.args(), i))
-		if !o.here() && o.state != objectAway { // it could not be read from disk since the task was queued
-			c.empty(o)
-			c.lose(o, codeLost, "node "+c.cfg.Node+" had written it to a file, and could not read that")
-		}
-		c.sendValue(p, o)
+		c.sendValue(p, c.lookup(objectAt(t.args(), i)))
 	}
 	for i := int(t.deps); i < int(t.deps+t.refs); i++ {
 		c.deliver(p, objectAt(t.args(), i))

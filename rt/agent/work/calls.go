@@ -163,6 +163,10 @@ func (c *Core) pump() {
 			if c.bounced(t, w) {
 				continue
 			}
+			if w.host != nil && !c.lieWith(t, w.process) {
+				c.fetchArgs(t)
+				continue
+			}
 			g.flying++
 			a.flying++
 			if t.stamped != a.incarnation {

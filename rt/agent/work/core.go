@@ -217,6 +217,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onAdopt(ev)
 	case Brought:
 		c.onBrought(ev)
+	case Damaged:
+		c.onDamaged(ev)
 	case Nodes:
 		c.nodes, c.restless = ev.N, true
 	case Waits:

@@ -265,9 +265,20 @@ func (h *history) fetched(s *site) bool {
 	if o := s.core.lookup(w.Object); lost && !there.store.lost[w.Object] && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
 		h.t.Fatalf("seed %d: agent %d fetches %v, which agent %d has no more", h.seed, s.agent, w.Object, there.agent)
 	}
-	switch {
-	case lost, k.gone[1-k.end(s)], !h.calm && h.rng.IntN(10) == 0:
+	switch at := h.rng.IntN(5); {
+	case lost, k.gone[1-k.end(s)]:
 		ev.Why = "it can't be had"
+	case !h.calm && at == 0:
+		ev.Why, ev.Here = storeFull, true
+		h.returned["of other agents' values"]++
+	case !h.calm && at == 1 && len(there.store.views[w.Object]) == 0 && !slices.Contains(h.sealing(there), w.Object):
+		ev.Why = "it can't be read"
+		h.returned["damaged"]++
+		there.store.filed[w.Object], there.store.lost[w.Object] = true, true
+		h.step(there, Damaged{Object: w.Object, Why: ev.Why})
+		if h.errandOf(s, w.Process) != k {
+			return true
+		}
 	default:
 		s.store.views[w.Object] = map[id.Process]int{}
 		ev.Arena, ev.Offset = 5, 64

@@ -80,13 +80,21 @@ type Place struct {
 	Recalled  bool // others wait for all of the group: nothing new goes there
 }
 
-// Fetched answers Fetch: the object lies in the Store, held by nobody, or, Why, could not be had.
+// Fetched answers Fetch: the object lies in the Store, held by nobody, or, Why, could not be had. Here: for a reason of this node's, so that the value
+// is where it was; else it is not there any more.
 type Fetched struct {
 	Process id.Process
 	Object  id.Object
 	Arena   uint64
 	Offset  int64
 	Why     string
+	Here    bool
+}
+
+// Damaged: an object of the Store, which nobody looks at, lies in a file that can't be read. What is found when a process wants it Brought tells.
+type Damaged struct {
+	Object id.Object
+	Why    string
 }
 
 // Named answers Claim: Holder, an actor of Agent's, has the name, or the head gives none, and Why.
@@ -142,4 +150,5 @@ func (Named) event()        {}
 func (Found) event()        {}
 func (Adopt) event()        {}
 func (Brought) event()      {}
+func (Damaged) event()      {}
 func (Tick) event()         {}

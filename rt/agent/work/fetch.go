@@ -109,6 +109,19 @@ func (c *Core) onFetched(ev Fetched) {
 		return
 	}
 	p.fetches = slices.Delete(p.fetches, i, i+1)
+	if ev.Why != "" {
+		c.missed(p, k, ev)
+	} else {
+		c.came(p, k, ev)
+	}
+	c.unpinNames(k.frame)
+	if p.kind == Host && !p.early { // what an owner sent may be for a frame that is still to come
+		c.settleLent(p)
+	}
+}
+
+// came gives a value that is here to whom it is for.
+func (c *Core) came(p *process, k *fetch, ev Fetched) {
 	value := c.fetched(k, ev)
 	if t := c.runningAt(p, ev.Object.Task); t != nil && t.fetching == k {
 		c.resume(p, t, value)
@@ -122,23 +135,15 @@ func (c *Core) onFetched(ev Fetched) {
 	} else if o != nil && c.home(o) == p && o.state == objectAway {
 		c.arriveHome(o, value)
 	}
-	if o := c.lookup(ev.Object); ev.Why == "" && (o == nil || !o.placed) { // nobody wants it any more
+	if o := c.lookup(ev.Object); o == nil || !o.placed { // nobody wants it any more
 		c.cfg.Store.Free(ev.Object)
-	}
-	c.unpinNames(k.frame)
-	if p.kind == Host && !p.early { // what an owner sent may be for a frame that is still to come
-		c.settleLent(p)
 	}
 }
 
-// fetched makes the Result of a value that lies here now, or of the error in its stead.
+// fetched makes the Result of a value that lies here now.
 func (c *Core) fetched(k *fetch, ev Fetched) []byte {
 	m, names := c.readResult(k.frame)
 	attempt, flags, format, refs, size := m.Attempt, fb.ResultFlag(m.Flags), m.Format, m.Refs, m.Size
-	if ev.Why != "" {
-		return c.resultFrame(k.object, attempt, flags&^fb.ResultFlagLocated|fb.ResultFlagError, fb.FormatError, 0,
-			c.failure(codeLost, "object "+objectName(k.object)+" did not get to node "+c.cfg.Node+": "+ev.Why, k.object.Task))
-	}
 	return c.locatedFrame(k.object, attempt, flags, format, refs, names[:refs*objectSize], ev.Arena, ev.Offset, size)
 }
 

@@ -16,6 +16,9 @@ type wanted struct {
 	Effect
 }
 
+// storeFull is why a value can't be fetched that stays where it is.
+const storeFull = "the store is full"
+
 // fetched answers the oldest Fetch. why: it can't be had.
 func (p *pair) fetched(why string) {
 	p.t.Helper()
@@ -24,7 +27,7 @@ func (p *pair) fetched(why string) {
 	}
 	w := p.wanted[0]
 	p.wanted = p.wanted[1:]
-	ev := Fetched{Process: w.Process, Object: w.Object, Why: why}
+	ev := Fetched{Process: w.Process, Object: w.Object, Why: why, Here: why == storeFull}
 	if why == "" {
 		if w.Key != 1<<20 {
 			p.t.Errorf("%d bytes of %v are to be fetched", w.Key, w.Object)
@@ -127,19 +130,9 @@ func TestArgumentInMemory(t *testing.T) {
 	p.empty(0)
 }
 
-// Of a value that can't be brought the error is told; of one that nobody wants any more nothing is kept; one that was on its way
-// when its agent was lost is made again.
+// Of a value that nobody wants any more nothing is kept; one that was on its way when its agent was lost is made again.
 func TestValuesThatDoNotCome(t *testing.T) {
 	p := newPair(t)
-	full := p.submit(nil, nil)
-	p.runs(full)
-	p.get(of(full))
-	p.fetched("the store is full")
-	if v := p.told("a 1", of(full)); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "node n1: the store is full") {
-		t.Errorf("the driver is told %q", v)
-	}
-	p.release(0, 1, of(full), 0)
-
 	dropped := p.submit(nil, nil)
 	p.runs(dropped)
 	p.get(of(dropped))

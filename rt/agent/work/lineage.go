@@ -138,7 +138,7 @@ func (c *Core) bring(o *object) {
 	c.fetch(p, f, m)
 }
 
-// arriveHome gives an object the value that stayed away and was fetched, or the error in its stead, and gives the delivery back.
+// arriveHome gives an object the value that stayed away and was fetched, or an error in its stead, and gives the delivery back.
 func (c *Core) arriveHome(o *object, value []byte) {
 	told := o.value
 	c.settle(o, value)
@@ -302,9 +302,11 @@ func (c *Core) follow(cl *class) bool {
 	return false
 }
 
-// fetchArgs takes a task from its queue until its arguments are here.
+// fetchArgs takes a task from its queue until its arguments are here. A call keeps its place.
 func (c *Core) fetchArgs(t *task) {
-	t.in.remove(t)
+	if t.kind != call || !t.actor.ordered() {
+		t.in.remove(t)
+	}
 	t.state, t.since = taskWaiting, c.now
 	for i := range int(t.deps) {
 		switch o := c.lookup(objectAt(t.args(), i)); o.state {

@@ -371,7 +371,7 @@ func TestArgumentThatComesAgain(t *testing.T) {
 	}
 }
 
-// A task that waits for room, and whose argument can't be brought meanwhile, fails with that.
+// A task whose argument can't be brought because there is no memory for it fails with that, and not because another one's get did.
 func TestArgumentThatFailsInTheQueue(t *testing.T) {
 	p := newPair(t)
 	made := p.submit(nil, nil)
@@ -380,9 +380,10 @@ func TestArgumentThatFailsInTheQueue(t *testing.T) {
 	task := p.mint(0, 1)
 	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, Returns: 1, Deps: 1}, objectBytes(of(made)))
 	p.get(of(made))
-	p.fetched("the store is full")
+	p.fetched(storeFull)
 	p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
-	if v := p.told("a 1", of(task)); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "the store is full") {
+	p.fetched(storeFull)
+	if v := p.told("a 1", of(task)); !strings.HasPrefix(v, "STORE_FULL: ") || !strings.Contains(v, "node n1: the store is full") {
 		t.Errorf("the driver is told %q", v)
 	}
 }

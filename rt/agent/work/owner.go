@@ -88,6 +88,7 @@ type lends struct {
 	home  *process
 	owed  uint32 // deliveries that it counts
 	asked bool   // for its value
+	again bool   // once more, since it could not be fetched
 	at    int    // in home.lends
 }
 
@@ -251,6 +252,11 @@ func (c *Core) onValue(p *process, f frame) {
 	if located {
 		c.lent[o].owed++
 		c.fetch(p, f, m)
+		return
+	}
+	if full(m, f.payload) {
+		c.lent[o].asked = false
+		c.deny(o, slices.Clone(f.payload))
 		return
 	}
 	m.Flags = m.Flags&uint32(fb.ResultFlagError) | uint32(fb.ResultFlagNotTask|fb.ResultFlagLast)

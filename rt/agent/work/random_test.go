@@ -53,17 +53,21 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
 		return
 	}
-	away, finds, remade, kin := 0, 0, 0, 0
+	away, finds, remade, kin, full, damaged := 0, 0, 0, 0, 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistories(t, seed, nodes(seed))
 		h.run(900)
 		away, finds, kin = away+h.away, finds+h.finds, kin+len(h.kin)
+		full, damaged = full+h.returned["of other agents' values"], damaged+h.returned["damaged"]
 		for _, s := range h.sites {
 			remade += int(s.core.remade)
 		}
 	}
 	if kin < *seeds/4 {
 		t.Errorf("only %d workers ran in %d histories on what ancestors of their tasks lent", kin, *seeds)
+	}
+	if full < *seeds/8 || damaged < *seeds/8 {
+		t.Errorf("only %d values found no memory and %d could not be read in %d histories", full, damaged, *seeds)
 	}
 	if remade < *seeds/4 {
 		t.Errorf("only %d tasks ran again in %d histories because their values were gone", remade, *seeds)
