@@ -23,6 +23,7 @@ type pack struct {
 	piece []byte        // what came and is not written yet
 	got   int64         // bytes that are, or are being written
 	total int64         // 0: not known yet
+	again bool          // it came damaged once
 }
 
 // workerSetup is what a worker that was asked for waits for before it is forked.
@@ -126,13 +127,21 @@ func (d *desk) ready(h *hired) {
 	}
 }
 
-// obtain begins with a package: it is unpacked if its archive is here, and else pulled.
+// obtain begins with a package: it is unpacked if its archive is here, and else pulled. A damaged archive goes, so that it does not stand in the way
+// of the next one; what was pulled is pulled once more.
 func (d *desk) obtain(ctx context.Context, j *job, p *pack) {
 	d.busy(j, func() func() {
 		err := env.Unpack(ctx, j.archive(p.hash), p.hash, filepath.Join(j.dir, p.hash))
-		missing := errors.Is(err, os.ErrNotExist)
+		missing, damaged := errors.Is(err, os.ErrNotExist), errors.Is(err, env.ErrDamaged)
+		if damaged {
+			err = errors.Join(err, os.Remove(j.archive(p.hash)))
+		}
 		return func() {
 			switch {
+			case damaged && j.errand != nil && !p.again:
+				d.l.log.Warn("a package is damaged, and is brought again", "error", err)
+				p.again, p.got, p.total = true, 0, 0
+				d.pull(ctx, j, p)
 			case !missing:
 				d.obtained(j, p, err)
 			case j.errand == nil:

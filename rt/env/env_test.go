@@ -102,8 +102,11 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 	archive, hash := packed(t, member("a", 0o644), "1")
 	dir := filepath.Join(t.TempDir(), "d")
-	if err := env.Unpack(t.Context(), archive, strings.Repeat("0", 64), dir); err == nil || !strings.Contains(err.Error(), "not what its name says") {
+	if err := env.Unpack(t.Context(), archive, strings.Repeat("0", 64), dir); err == nil || !strings.Contains(err.Error(), "not what its name says") || !errors.Is(err, env.ErrDamaged) {
 		t.Errorf("another hash: %v", err)
+	}
+	if _, err := os.Stat(archive); err != nil { // it may have another name elsewhere
+		t.Errorf("what is not Unpack's was removed: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -13,6 +13,9 @@ import (
 	"path/filepath"
 )
 
+// ErrDamaged: an archive is not what its hash says, so that it is of use to nobody. Whose it is removes it.
+var ErrDamaged = errors.New("it was written wrongly, or its disk has lost it")
+
 // Unpack makes the directory of a package from its archive, if it is not there: whole or not at all. Nothing is written
 // outside of it. ctx ends it between two files.
 func Unpack(ctx context.Context, archive, hash, dir string) error {
@@ -30,7 +33,7 @@ func Unpack(ctx context.Context, archive, hash, dir string) error {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != hash {
-		return fmt.Errorf("%s is not what its name says: its SHA-256 is %s", archive, got)
+		return fmt.Errorf("%s is not what its name says: its SHA-256 is %s: %w", archive, got, ErrDamaged)
 	}
 	r, err := zip.NewReader(f, size)
 	if err != nil {
