@@ -239,6 +239,7 @@ func (c *Core) settle() {
 	if c.dirty {
 		c.dirty, c.recallDue = false, true
 		c.placePending()
+		c.placeNames()
 	}
 	if c.short == "" {
 		c.settleRecalls()

@@ -22,7 +22,7 @@
 //	HEAD-5: a number that was declared dead is refused for ever.
 //	HEAD-6: replaying the journal gives the state that was live, at every record.
 //	HEAD-7: a rank that we ended is never the reason of a gang's end.
-//	HEAD-8: a name of an actor has one holder at a time, whose agent is alive, or which waits for one.
+//	HEAD-8: a name of an actor has one holder at a time, whose agent is alive, or which waits while there is none that takes something new.
 //	HEAD-9: a lease that keeps others waiting is recalled: any for a group that somebody asked for, between agents as long as
 //	        shares become more equal; no agent that asks for a lease goes without one for ever, and none gets what a group waits for.
 //

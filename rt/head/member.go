@@ -357,7 +357,6 @@ func (c *Core) bury(m *member, reason string, next *member) {
 	} else {
 		c.notice(fb.LevelWarning, "AGENT_RESTARTED", fmt.Sprintf("the agent of %s restarted; its programs run on", n.name), nil)
 	}
-	c.placeNames()
 	c.changed()
 }
 

@@ -34,6 +34,7 @@ type nameTable struct {
 	names   []*actorName // by namespace and name
 	byActor map[id.Task]*actorName
 	specs   int // bytes that it takes to make their actors again
+	adrift  int // names of no agent: their actors wait for one that makes them again
 }
 
 func (s *state) applyNames(rec Message) error {
@@ -79,6 +80,9 @@ func (s *state) applyName(r *fb.RecNameT) error {
 	s.names = slices.Insert(s.names, at, n)
 	s.specs += n.size()
 	s.byActor[n.actor] = n
+	if n.agent == 0 {
+		s.adrift++
+	}
 	return nil
 }
 
@@ -89,9 +93,17 @@ func (s *state) applyNameFree(r *fb.RecNameFreeT) error {
 	}
 	at, _ := s.findName(n.claim)
 	s.names = slices.Delete(s.names, at, at+1)
+	s.drop(n)
+	return nil
+}
+
+// drop forgets what was counted of a name.
+func (s *state) drop(n *actorName) {
+	if n.agent == 0 {
+		s.adrift--
+	}
 	s.specs -= n.size()
 	delete(s.byActor, n.actor)
-	return nil
 }
 
 // freeNames gives back the names of an agent that is dead, but for those of actors that are made again elsewhere.
@@ -102,10 +114,10 @@ func (s *state) freeNames(agent id.Agent) {
 			return false
 		case n.returns():
 			n.agent, n.coming = 0, true
+			s.adrift++
 			return false
 		}
-		s.specs -= n.size()
-		delete(s.byActor, n.actor)
+		s.drop(n)
 		return true
 	})
 }
@@ -126,24 +138,35 @@ func (s *state) applyNameMoved(r *fb.RecNameMovedT) error {
 	case r.Agent != 0 && s.byAgent[id.Agent(r.Agent)] == nil:
 		return fmt.Errorf("actor %v goes to agent %d, which is not alive", n.actor, r.Agent)
 	}
-	n.agent, n.restarts, n.coming = id.Agent(r.Agent), r.Restarts, !r.Settled
+	if n.agent == 0 {
+		s.adrift--
+	}
+	if n.agent = id.Agent(r.Agent); n.agent == 0 {
+		s.adrift++
+	}
+	n.restarts, n.coming = r.Restarts, !r.Settled
 	return nil
 }
 
-// placeNames has actors whose agents are dead made again by those that are there.
+// placeNames has actors whose agents are dead made again by those that are there. What finds none waits until one comes, or takes something new again.
 func (c *Core) placeNames() {
-	if c.state.drain != nil || c.short != "" || c.leaving {
+	if c.state.adrift == 0 || c.state.drain != nil || c.short != "" || c.leaving {
 		return
+	}
+	has := map[id.Agent]int{}
+	for _, n := range c.state.names {
+		has[n.agent]++
 	}
 	for _, n := range c.state.names {
 		if n.agent != 0 {
 			continue
 		}
-		m := c.fewestNames()
+		m := c.fewestNames(has)
 		if m == nil {
 			return
 		}
 		if c.must(&fb.RecNameMovedT{Actor: n.claim.Actor, Agent: uint32(m.number), Restarts: n.restarts + 1}) {
+			has[m.number]++
 			c.adopt(m, n)
 		}
 	}
@@ -156,11 +179,7 @@ func (c *Core) adopt(m *member, n *actorName) {
 }
 
 // fewestNames is the agent that has the fewest actors with names, of those that take something new.
-func (c *Core) fewestNames() (best *member) {
-	has := map[id.Agent]int{}
-	for _, n := range c.state.names {
-		has[n.agent]++
-	}
+func (c *Core) fewestNames(has map[id.Agent]int) (best *member) {
 	for _, m := range c.state.members {
 		if v := c.state.view.Node(m.index()); m.run.synced && v != nil && v.State == placement.Open && (best == nil || has[m.number] < has[best.number]) {
 			best = m
@@ -238,7 +257,6 @@ func (c *Core) syncNames(m *member, told []*fb.NameClaimT) {
 	for _, q := range told {
 		c.claim(m, q)
 	}
-	c.placeNames()
 }
 
 func (c *Core) nodeOf(agent id.Agent) string {

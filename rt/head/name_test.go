@@ -28,6 +28,22 @@ func (h *history) name(a *fakeAgent) {
 	}
 }
 
+// watchAdrift: an actor whose agent is dead waits for another one only while none is there that takes something new (HEAD-8).
+func (h *history) watchAdrift() {
+	s, n := &h.core.state, 0
+	for _, name := range s.names {
+		if name.agent == 0 {
+			n++
+		}
+	}
+	if n != s.adrift {
+		h.t.Fatalf("seed %d: HEAD-8: %d names are of no agent, and %d are counted", h.seed, n, s.adrift)
+	}
+	if n > 0 && s.drain == nil && h.core.short == "" && !h.core.leaving && h.core.fewestNames(nil) != nil {
+		h.t.Fatalf("seed %d: HEAD-8: %d actors wait for an agent, and one is there", h.seed, n)
+	}
+}
+
 // checkNames: once all is said, the head knows of each agent the names that this one knows of, and no others.
 func (h *history) checkNames() {
 	known := 0

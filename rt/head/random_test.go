@@ -91,6 +91,7 @@ func (h *history) watch() {
 			h.t.Fatalf("seed %d: HEAD-4: number %d is alive and not issued", h.seed, m.number)
 		}
 	}
+	h.watchAdrift()
 	for i, n := range s.names {
 		if s.byAgent[n.agent] == nil && !(n.agent == 0 && n.coming) || s.byActor[n.actor] != n || i > 0 && compareNames(s.names[i-1], n.claim) >= 0 {
 			h.t.Fatalf("seed %d: HEAD-8: %s/%s of %v is agent %d's", h.seed, n.claim.Namespace_, n.claim.Name, n.actor, n.agent)
@@ -205,6 +206,8 @@ func (h *history) act() {
 			mode := []fb.CancelMode{fb.CancelModeDrain, fb.CancelModeStop}[h.rng.IntN(2)]
 			a.outbox = append(a.outbox, &fb.GroupCancelT{Group: wireTask(g), Mode: mode, ExitCode: 130, Reason: "asked"})
 		}
+	case n == 98 && h.rng.IntN(2) == 0: // the disk runs out, or has room again
+		h.step(Short{[]string{"", "no room"}[h.rng.IntN(2)]})
 	default:
 		if len(h.groups) > 0 {
 			g := h.groups[h.rng.IntN(len(h.groups))]
@@ -289,6 +292,7 @@ func (h *history) bare(a *fakeAgent) *fb.TaskIDT {
 // calm ends the faults: all agents are there, all programs end; then nothing may be left.
 func (h *history) calm() {
 	t := h.t
+	h.step(Short{})
 	for _, a := range h.agents {
 		h.back(a)
 	}

@@ -481,7 +481,7 @@ func dump(s *state) string {
 		}
 	}
 	for _, n := range s.names {
-		fmt.Fprintf(&b, "name %s agent %d since %d restarts %d coming %v of %d known %v\n", j(n.claim), n.agent, n.since, n.restarts, n.coming, s.specs, s.byActor[n.actor] == n)
+		fmt.Fprintf(&b, "name %s agent %d since %d restarts %d coming %v of %d and %d known %v\n", j(n.claim), n.agent, n.since, n.restarts, n.coming, s.specs, s.adrift, s.byActor[n.actor] == n)
 	}
 	return b.String()
 }

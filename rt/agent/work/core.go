@@ -266,6 +266,11 @@ func (c *Core) NextDeadline() int64 {
 	if len(c.finding) > 0 {
 		next = min(next, c.finding[0].due)
 	}
+	for i := range c.finding {
+		if f := &c.finding[i]; f.number == 0 && len(c.finds) < findsAhead {
+			next = min(next, f.from)
+		}
+	}
 	return next
 }
 

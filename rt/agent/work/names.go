@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -16,10 +17,11 @@ import (
 // nobody else's has it; else the head says whose it is, and that agent sends a handle, by a way between the two agents that belongs to no job.
 
 const (
-	headPatience = int64(20 * time.Second)      // a question to the head is given up after so long
-	claimAgain   = int64(10 * time.Millisecond) // a name that a dead actor has is asked for again after so long, then after twice that,
-	claimTries   = 7                            // and so often: for 1.3 s in all
-	findsAhead   = 64                           // questions to the head that may be without an answer
+	headPatience = int64(20 * time.Second)       // a question to the head is given up after so long
+	claimAgain   = int64(10 * time.Millisecond)  // a name that a dead actor has is asked for again after so long, then after twice that,
+	claimTries   = 7                             // and so often: for 1.3 s in all
+	findsAhead   = 64                            // questions to the head that may be without an answer
+	homeAgain    = int64(200 * time.Millisecond) // who has the actor of a name is asked again after so long when the head knows of nobody yet
 )
 
 // asker is a process that waits for what becomes of a name. of: nil is the actor's own agent, which wants the name itself.
@@ -29,14 +31,20 @@ type asker struct {
 	what  string // "actor": with a handle; "named": only whether it lives
 	ref   string // NAMESPACE/NAME
 	actor id.Task
+	due   int64 // it is given up then; 0: the head was not asked yet
+	tries int   // times that the head named an agent which knew of no such actor
 }
 
 // finding is a name that the head was asked for, or will be once it has answered others.
 type finding struct {
 	asker
 	number uint64 // of the question; 0: not asked yet
-	due    int64
+	from   int64  // it is asked then
+	nobody bool   // the head said last that no agent has the actor
 }
+
+// noSuch is why nobody has a name, for all that is known.
+const noSuch = "it was not created, or is dead"
 
 func (a *actor) ref() string { return a.table.Namespace_ + "/" + a.table.Name }
 
@@ -60,10 +68,14 @@ func (c *Core) onNamed(ev Named) {
 	switch {
 	case ev.Why != "":
 		c.endActor(a, "it can't have its name: "+ev.Why, false)
+	case ev.Holder != ev.Actor && ev.Agent == 0: // it waits for a node where it is made again
+		a.rival = ""
+		c.claimLater(a)
 	case ev.Holder != ev.Actor && ev.Agent != c.cfg.Agent: // which may be dead, and the head not know it yet
 		a.rival = ev.Node
 		c.askAgent(ev.Agent, ev.Node, asker{what: "named", ref: a.ref(), actor: ev.Actor})
 	case ev.Holder != ev.Actor:
+		a.rival = ev.Node
 		c.claimLater(a)
 	default:
 		a.naming, a.named = false, true
@@ -85,7 +97,7 @@ func (c *Core) rivalSays(name id.Task, lives bool) {
 	switch {
 	case e == nil || e.actor == nil || !e.actor.naming:
 	case lives:
-		c.nameTaken(e.actor, "that of node "+e.actor.rival)
+		c.nameTaken(e.actor, e.actor.rivals())
 	default:
 		c.claimLater(e.actor)
 	}
@@ -94,11 +106,19 @@ func (c *Core) rivalSays(name id.Task, lives bool) {
 // claimLater asks for a name again that somebody is about to give back.
 func (c *Core) claimLater(a *actor) {
 	if a.claims >= claimTries {
-		c.nameTaken(a, "that of node "+a.rival)
+		c.nameTaken(a, a.rivals())
 		return
 	}
 	c.at(c.now+claimAgain<<a.claims, timerName, a.id(), 0, 0)
 	a.claims++
+}
+
+// rivals says which actor has the name that another one wants.
+func (a *actor) rivals() string {
+	if a.rival == "" {
+		return "a detached one whose node died, and which no node can make again now"
+	}
+	return "that of node " + a.rival
 }
 
 func (c *Core) nameTaken(a *actor, by string) {
@@ -152,24 +172,45 @@ func (c *Core) findActor(k asker) {
 		}
 		c.reply(k.of, k.corr, r, nil)
 	case k.of.remote(): // whom the head has sent here
-		c.noActor(k, "it was not created, or is dead")
+		c.noActor(k, noSuch)
 	default:
-		c.finding = append(c.finding, finding{k, 0, c.now + headPatience})
+		if k.due == 0 {
+			k.due = c.now + headPatience
+		}
+		c.findLater(k, 0, false)
 		c.askHead()
 	}
+}
+
+// findLater has the head asked after a while. The questions stay in the order in which they are given up.
+func (c *Core) findLater(k asker, wait int64, nobody bool) {
+	at, _ := slices.BinarySearchFunc(c.finding, k.due+1, func(f finding, due int64) int { return cmp.Compare(f.due, due) })
+	c.finding = slices.Insert(c.finding, at, finding{asker: k, from: c.now + wait, nobody: nobody})
+}
+
+// findAgain asks the head once more for who looks for a name, because the agent that it named has no such actor: what it said was old. Names that are
+// given back, or come to another agent, get there within the time of some tries; why is for who is told nothing else in that time.
+func (c *Core) findAgain(k asker, why string) {
+	if k.tries >= claimTries || k.due == 0 || c.now >= k.due {
+		c.noActor(k, why)
+		return
+	}
+	wait := claimAgain << k.tries
+	k.tries++
+	c.findLater(k, wait, false)
 }
 
 // askHead asks for the names that nobody has asked for yet. All that wait for the same one by then are answered at once.
 func (c *Core) askHead() {
 	for i := 0; i < len(c.finding) && len(c.finds) < findsAhead; i++ {
 		ref := c.finding[i].ref
-		if c.finding[i].number != 0 {
+		if c.finding[i].number != 0 || c.finding[i].from > c.now {
 			continue
 		}
 		c.questions++
 		c.finds[c.questions] = true
 		for k := i; k < len(c.finding); k++ {
-			if f := &c.finding[k]; f.number == 0 && f.ref == ref {
+			if f := &c.finding[k]; f.number == 0 && f.from <= c.now && f.ref == ref {
 				f.number = c.questions
 			}
 		}
@@ -209,8 +250,16 @@ func (c *Core) foundFor(k asker, ev Found) {
 	case k.of.gone:
 	case ev.Why != "":
 		c.reply(k.of, k.corr, jsonReply{}, fmt.Errorf("work: who is called %q is not known: %s", k.ref, ev.Why))
-	case ev.Actor.IsZero() || ev.Agent == c.cfg.Agent: // it was this one's a moment ago
-		c.noActor(k, "it was not created, or is dead")
+	case !ev.Actor.IsZero() && ev.Agent == 0: // its agent is dead, and no other one can make it now
+		c.findLater(k, homeAgain, true)
+	case ev.Actor.IsZero():
+		c.noActor(k, noSuch)
+	case ev.Agent == c.cfg.Agent: // it was this one's a moment ago, or is about to be
+		if space, name, _ := strings.Cut(k.ref, "/"); c.named(space, name) != nil {
+			c.findActor(k)
+		} else {
+			c.findAgain(k, noSuch)
+		}
 	default:
 		if e := c.entries[ev.Actor]; e != nil && e.actor != nil && !e.actor.proxy && e.actor.create != nil {
 			if o := e.actor.create.owner; o.kind == Owner && !o.closing { // it lives here for the agent that has its name, which decides for how long
@@ -228,7 +277,11 @@ func (c *Core) giveUpFinding() {
 		f := c.finding[0]
 		c.finding = c.finding[1:]
 		delete(c.finds, f.number)
-		if !f.of.gone {
+		switch {
+		case f.of.gone:
+		case f.nobody:
+			c.noActor(f.asker, fmt.Sprintf("its node died, and for %v no node was there that could make it again; ask again when one is", time.Duration(headPatience)))
+		default:
 			c.reply(f.of, f.corr, jsonReply{}, fmt.Errorf("work: the head, which knows who is called %q, has not answered for %v: it is being started again, or can't be reached; ask again",
 				f.ref, time.Duration(headPatience)))
 		}
@@ -296,6 +349,10 @@ func (c *Core) onReply(p *process, m *fb.StateReplyT, f frame) {
 		c.rivalSays(q.actor, m.Error == "")
 		return
 	}
+	if m.Error != "" && !q.of.gone && q.tries < claimTries && q.due > c.now {
+		c.findAgain(q.asker, "")
+		return
+	}
 	var r jsonReply
 	if m.Error == "" && json.Unmarshal(f.payload, &r) == nil && r.Actor != nil {
 		if name, err := id.ParseTask(r.Actor.ID); err == nil {
@@ -347,7 +404,7 @@ func (c *Core) forgetQuestions(p *process, why string) {
 		case q.of == nil:
 			c.rivalSays(q.actor, false) // the head will say
 		default:
-			c.noActor(q.asker, "node "+p.node+", which would know, is gone: "+why)
+			c.findAgain(q.asker, "node "+p.node+", which would know, is gone: "+why)
 		}
 	}
 }
@@ -355,8 +412,11 @@ func (c *Core) forgetQuestions(p *process, why string) {
 // explainName says what an actor waits for that has not got its name yet.
 func (c *Core) explainName(t *task) string {
 	text := fmt.Sprintf("the head to say whether the name %q is free", t.actor.ref())
-	if t.actor.rival != "" {
+	switch {
+	case t.actor.rival != "":
 		text = fmt.Sprintf("the name %q, which an actor of node %s has", t.actor.ref(), t.actor.rival)
+	case t.actor.claims > 0:
+		text = fmt.Sprintf("the name %q, which %s has", t.actor.ref(), t.actor.rivals())
 	}
 	if t.missing > 1 {
 		text += ", and for " + c.explainArgs(t)
