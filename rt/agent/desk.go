@@ -69,9 +69,9 @@ type desk struct {
 	unsure    []*piece // of which the head has not said anything yet
 	broken    []brokenPeer
 	lent      []*lent
-	lentDue   map[uint32]int64 // when more is asked for, by class
-	lentTight map[uint32]bool  // classes that found no room the last time
-	up        int              // nodes, as the head said last
+	lentDue   map[lentKey]int64 // when more is asked for
+	lentTight map[lentKey]bool  // of what there was no room the last time
+	up        int               // nodes, as the head said last
 	minted    uint64
 	keys      uint64 // of templates
 	over      string // the node ends, and why
@@ -103,7 +103,7 @@ const maxUnsent = 1 << 30
 func newDesk(l *loop) *desk {
 	d := &desk{
 		l: l, slay: slay, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[uint32]int64{}, lentTight: map[uint32]bool{}, fetchSlab: map[uint64]int{},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[lentKey]int64{}, lentTight: map[lentKey]bool{}, fetchSlab: map[uint64]int{},
 	}
 	d.turning.Lock()
 	return d

@@ -16,9 +16,8 @@ import (
 // certain nodes or on many. Wherever the head places its bundles they are used, here or there, and go back when idle. So
 // what tasks have of other nodes is an entry in the head's ledger like any other, and what they wait for its explanation.
 type lent struct {
+	lentKey
 	group   id.Task
-	class   uint32 // of the tasks that it was asked for
-	where   string
 	create  *fb.GroupCreateT
 	bundles []*fb.BundlePlaceT // here
 	home    bool               // what is to be spread fits on this node, too, so no other one is needed
@@ -27,6 +26,12 @@ type lent struct {
 	said    int64
 	idle    int64 // since when nothing runs on it
 	recalled
+}
+
+// lentKey is what a lent group was asked for: the tasks of a class, where they may be.
+type lentKey struct {
+	class uint32
+	where string
 }
 
 const (
@@ -43,7 +48,7 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 	now, next := d.l.now(), never
 	wants := d.wants // of this turn
 	for _, k := range wants.Away {
-		due := d.lentDue[k.Class]
+		due := d.lentDue[lentKey{k.Class, k.Where}]
 		if k.Where == "" {
 			due = max(due, k.Since+lentAfter)
 		}
@@ -105,11 +110,11 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 	}
 	bundle := &fb.BundleT{Resources: resources, Labels: labels}
 	if k.Shape.Strategy == "spread" && d.up < 2 {
-		d.lentDue[k.Class] = d.l.now() + lentNever
+		d.lentDue[lentKey{k.Class, k.Where}] = d.l.now() + lentNever
 		return
 	}
 	groups, bundles, strategy := min(k.Tasks, lentMost), 1, fb.StrategyPack
-	if d.lentTight[k.Class] { // a single one waits in line
+	if d.lentTight[lentKey{k.Class, k.Where}] { // a single one waits in line
 		groups = 1
 	}
 	if k.Shape.Strategy == "spread" {
@@ -118,16 +123,16 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 		if len(k.Lease) == 0 { // what needs nothing may be everywhere
 			most = maxBundles
 		}
-		if !d.lentTight[k.Class] { // else what there is, wherever it is
+		if !d.lentTight[lentKey{k.Class, k.Where}] { // else what there is, wherever it is
 			bundles = min(most, d.up-1)
 		}
 		// What there is of this node they use beside it.
 		bundle.Labels = append(bundle.Labels, &fb.LabelT{Key: placement.LabelNode, Value: "!" + d.node})
 	}
-	d.lentDue[k.Class] = d.l.now() + lentAgain
+	d.lentDue[lentKey{k.Class, k.Where}] = d.l.now() + lentAgain
 	for range groups {
 		d.stake.asked++
-		l := &lent{group: d.mint(), class: k.Class, where: k.Where, home: strategy == fb.StrategySpread && d.stake.could(k.Lease)}
+		l := &lent{lentKey: lentKey{k.Class, k.Where}, group: d.mint(), home: strategy == fb.StrategySpread && d.stake.could(k.Lease)}
 		l.create = &fb.GroupCreateT{Group: taskT(l.group), Lease: true, Name: d.stakeName(d.agent) + strconv.Itoa(d.stake.asked), Strategy: strategy, Wait: int64(lentWait)}
 		for range bundles {
 			l.create.Bundles = append(l.create.Bundles, bundle)
@@ -179,21 +184,21 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 		}
 		d.learnNodes(u.Nodes)
 		d.tellPlaces(work.Place{Group: l.group, Open: true, Where: l.where}, u.Places, 0)
-		d.lentDue[l.class] = 0
+		d.lentDue[l.lentKey] = 0
 		if l.home { // this node's share is asked for at the same time
-			d.lentDue[l.class] = d.l.now() + lentAfter
+			d.lentDue[l.lentKey] = d.l.now() + lentAfter
 		}
-		delete(d.lentTight, l.class)
+		delete(d.lentTight, l.lentKey)
 	case fb.GroupPhaseEnded:
 		d.lent = slices.Delete(d.lent, i, i+1)
 		if l.there && !l.gone {
 			d.takeLent(l)
 		}
 		if !l.there {
-			d.lentTight[l.class] = true
+			d.lentTight[l.lentKey] = true
 		}
 		if u.End != nil && u.End.Cause == "infeasible" {
-			d.lentDue[l.class] = d.l.now() + lentNever
+			d.lentDue[l.lentKey] = d.l.now() + lentNever
 			d.brings(work.Waits{Class: l.class, Where: l.where, Why: u.End.Reason, Never: !l.home})
 		}
 	}

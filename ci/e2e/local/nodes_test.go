@@ -273,6 +273,12 @@ for cpus in (0, 1):
     assert all(where_is[n].split("/")[-2] == n for n in names), where_is
 raised(maniple.exceptions.TaskUnschedulableError, where.options(scheduling_strategy=At("nowhere", False)).remote())
 assert maniple.get(where.options(scheduling_strategy=At("nowhere", True)).remote(), timeout=60)
+for n in names:  # what no node has is not waited for
+    began, other = time.monotonic(), [{"label_selector": {"old": "x"}}, {"label_selector": {"ray.io/node-id": n}}]
+    assert maniple.get(where.options(label_selector={"nowhere": n}, fallback_strategy=other).remote(), timeout=60).split("/")[-2] == n
+    assert maniple.get(Counter.options(label_selector={"nowhere": n}, fallback_strategy=other).remote().where.remote(), timeout=60).split("/")[-2] == n
+    assert time.monotonic() - began < 3
+raised(maniple.exceptions.TaskUnschedulableError, where.options(label_selector={"nowhere": "y"}, fallback_strategy=[{"label_selector": {"old": "x"}}]).remote())
 
 actors = [Counter.options(num_cpus=1).remote(i) for i in range(5)]
 assert maniple.get([a.add.remote(1) for a in actors], timeout=60) == [1, 2, 3, 4, 5]

@@ -18,7 +18,7 @@ def remote(*args: Any, **options: Any) -> Any:
 
     Options of tasks, with defaults: num_cpus 1, num_gpus 0, memory, resources, num_returns (1; "streaming"
     for generators), max_retries 3, retry_exceptions False, max_calls 0 (no bound; 1 with GPUs), name,
-    runtime_env, scheduling_strategy "DEFAULT", label_selector, accelerator_type. Of actors: num_cpus (1 to be
+    runtime_env, scheduling_strategy "DEFAULT", label_selector, fallback_strategy, accelerator_type. Of actors: num_cpus (1 to be
     placed, 0 to run), max_restarts 0, max_task_retries 0, max_concurrency (1; 1000 if async),
     concurrency_groups, max_pending_calls -1, name, namespace, lifetime, get_if_exists False, and those above
     that say where. Raises ValueError or TypeError for options that are unknown or wrong.

@@ -71,6 +71,16 @@ def _selector(value: Any) -> Optional[str]:
     return None if value is None else check_selector(value)
 
 
+def _fallbacks(value: Any) -> Optional[str]:
+    for choice in value or ():
+        if not isinstance(choice, dict) or set(choice) != {"label_selector"} or not isinstance(choice["label_selector"], dict):
+            return f"fallback_strategy is a list of dicts with a label_selector each and nothing else, not {choice!r}"
+        problem = _selector(choice["label_selector"])
+        if problem:
+            return f"fallback_strategy: {problem}"
+    return None
+
+
 def _strategy(value: Any) -> Optional[str]:
     from maniple.util import scheduling_strategies as s
 
@@ -94,7 +104,7 @@ def _retry(value: Any) -> Optional[str]:
 _NONE = type(None)
 _COMMON = {
     "label_selector": Option((dict, _NONE), _selector),
-    "fallback_strategy": Option((list, _NONE), lambda v: "fallback_strategy is not there yet: give label_selector alone" if v else None),
+    "fallback_strategy": Option((list, _NONE), _fallbacks),
     "accelerator_type": Option((str, _NONE)),
     "memory": _amount("memory"),
     "name": Option((str, _NONE)),
@@ -212,7 +222,7 @@ def shape_of(options: Dict[str, Any], cpus: Optional[float], env: Optional[Dict[
         from maniple.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy = PlacementGroupSchedulingStrategy(group, options.get("placement_group_bundle_index", -1), options.get("placement_group_capture_child_tasks"))
-    shape.update(strategy_fields(strategy, options.get("label_selector"), {name: amount / UNIT for name, amount in resources.items() if amount}))
+    shape.update(strategy_fields(strategy, options.get("label_selector"), [choice["label_selector"] for choice in options.get("fallback_strategy") or ()], {name: amount / UNIT for name, amount in resources.items() if amount}))
     return shape
 
 

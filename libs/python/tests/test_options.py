@@ -109,6 +109,15 @@ def test_strategies():
     assert shape(scheduling_strategy=labels)["labels"] == [
         {"key": "old", "value": "!exists()"}, {"key": "zone", "value": "in(a,b)"}, {"key": "?disk", "value": "in(ssd)"},
     ]  # fmt: skip
+    chosen = shape(label_selector={"zone": "a"}, fallback_strategy=[{"label_selector": {"zone": "b", "disk": "!tape"}}, {"label_selector": {}}])
+    assert chosen["labels"] == [{"key": "zone", "value": "a"}]
+    assert chosen["fallbacks"] == [{"labels": [{"key": "disk", "value": "!tape"}, {"key": "zone", "value": "b"}]}, {"labels": []}]
+    both = shape(label_selector={"zone": "a"}, fallback_strategy=[{"label_selector": {"zone": "b"}}], scheduling_strategy=NodeLabelSchedulingStrategy(None, soft={"disk": In("ssd")}))
+    assert [label["key"] for labels in (both, *both["fallbacks"]) for label in labels["labels"]] == ["zone", "?disk", "zone", "?disk"]
+    assert "fallbacks" not in shape(label_selector={"zone": "a"}, fallback_strategy=[])
+    for wrong in ([{}], ["a"], [{"label_selector": {"zone": "a"}, "num_cpus": 1}], [{"label_selector": None}], [{"label_selector": {"zone": "a,b"}}]):
+        with pytest.raises(ValueError, match="fallback_strategy"):
+            maniple.remote(fallback_strategy=wrong)(f)
     group = PlacementGroup("1.2.3", [{"CPU": 1}] * 2)
     used = shape(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 1, True))
     assert (tuple(used["group"]), used["bundle"], used["capture"]) == ((1, 2, 3), 1, True)

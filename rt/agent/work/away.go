@@ -90,10 +90,10 @@ func (cl *class) mayGo(p *place) bool {
 
 func (cl *class) suits(p *place) bool {
 	if p.open {
-		if cl.wish != "" && p.where == cl.wish {
+		if cl.meets(p.where) {
 			return !cl.home
 		}
-		suits := !cl.wishing && cl.where == p.where || p.where == "" && (cl.where == spread || cl.where == "node="+p.node)
+		suits := !cl.wishing() && cl.where == p.where || p.where == "" && (cl.where == spread || cl.where == "node="+p.node)
 		return cl.group == (id.Task{}) && suits && !cl.home
 	}
 	return p.group == cl.group && (cl.table.Bundle < 0 || cl.table.Bundle == p.bundle)
@@ -251,7 +251,7 @@ func (c *Core) introduceAway(h *host, t *task, group id.Task, bundle int32) uint
 		h.shapes[k] = n
 		table := *t.class.table
 		table.Number, table.Group, table.Bundle = n, taskT(group), bundle
-		table.Node, table.Strategy, table.Labels = "", "", nil // it is there
+		table.Node, table.Strategy, table.Labels, table.Fallbacks = "", "", nil, nil // it is there
 		table.Lent = t.class.group == (id.Task{}) && group != (id.Task{})
 		c.table(h.process, &table, 0, nil)
 	}

@@ -2,10 +2,10 @@ package work
 
 import "maps"
 
-// inCircles tells whether all that is left are values that contain one another, as those of a task that ran twice may, and what they
-// keep: what they contain, and what the tasks that made them would need.
+// inCircles tells whether all that is left are values that keep one another, as those of a task that ran twice may, and what they
+// keep else: what they contain, and what the tasks that made them would need.
 func inCircles(c *Core) bool {
-	in := map[*object][]*object{} // what its value contains
+	in := map[*object][]*object{} // what its value keeps
 	for _, e := range c.entries {
 		if e.task != nil && (e.actor == nil || e.task != e.actor.create) {
 			return false
@@ -19,8 +19,8 @@ func inCircles(c *Core) bool {
 				continue
 			}
 			in[o] = nil
-			if t := e.task; t != nil { // that makes an actor
-				for k := range int(t.deps + t.refs) {
+			for _, t := range []*task{e.task, e.made} { // that makes an actor, or would make the value again
+				for k := 0; t != nil && k < int(t.deps+t.refs); k++ {
 					in[o] = append(in[o], c.lookup(objectAt(t.args(), k)))
 				}
 			}
@@ -34,7 +34,7 @@ func inCircles(c *Core) bool {
 		}
 	}
 	kept := maps.Clone(in)
-	for n := -1; n != len(kept); { // without what no value contains
+	for n := -1; n != len(kept); { // without what no value keeps
 		n = len(kept)
 		contained := map[*object]bool{}
 		for o := range kept {
@@ -47,13 +47,7 @@ func inCircles(c *Core) bool {
 	for n := -1; n != len(kept); {
 		n = len(kept)
 		for o := range maps.Clone(kept) {
-			more := in[o]
-			if t := o.entry.made; t != nil {
-				for k := range int(t.deps + t.refs) {
-					more = append(more, c.lookup(objectAt(t.args(), k)))
-				}
-			}
-			for _, x := range more {
+			for _, x := range in[o] {
 				kept[x] = in[x]
 			}
 		}

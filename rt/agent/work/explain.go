@@ -108,8 +108,12 @@ func (c *Core) explainClass(t *task) string {
 	if cl.starting > ahead {
 		return "its worker, which starts" + behind
 	}
-	if cl.wishing {
-		return fmt.Sprintf("a place where it would %s, for a second at most%s", strings.Replace(cl.wish, "rather ", "rather be, ", 1), behind)
+	if cl.wishing() {
+		most := ", for a second at most"
+		if cl.needs.never > c.now {
+			most = "" // for what comes behind is nowhere
+		}
+		return fmt.Sprintf("a place where it would %s%s%s", strings.Replace(cl.wishes[cl.stage].where, "rather ", "rather be, ", 1), most, behind)
 	}
 	var why []string
 	for _, g := range c.grants {

@@ -309,9 +309,9 @@ func (c *Core) removed(t *task) {
 // onGrants tells whether a class may use a grant.
 func (cl *class) mayUse(g *grant) bool {
 	if g.open {
-		return cl.group == (id.Task{}) && !cl.home && (cl.where == g.where && !cl.wishing || cl.wish != "" && cl.wish == g.where)
+		return cl.group == (id.Task{}) && !cl.home && (cl.where == g.where && !cl.wishing() || cl.meets(g.where))
 	}
-	if cl.wishing {
+	if cl.wishing() {
 		return false
 	}
 	if cl.where != "" && !cl.spreads() && g.group == (id.Task{}) {

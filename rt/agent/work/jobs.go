@@ -70,10 +70,10 @@ type class struct {
 	over       bool   // the group has ended
 	where      string // its tasks are to run, "": anywhere
 	home       bool   // on this node
-	wish       string // where they would rather be,
-	wishShape  *fb.ShapeT
-	wishFrom   int64  // when they began to wait for that
-	wishing    bool   // they do
+	wishes     []wish // where they would rather be,
+	needs      wish   // what they need at least
+	wishFrom   int64  // when they began to wait for the first wish
+	stage      int    // wish that they wait for, as many as there are: none
 	spreadFrom int64  // when what is to be spread began to wait for places on other nodes
 	nowhere    string // why there is nothing for it, as the head says
 	need       demand
@@ -242,7 +242,7 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 		return nil
 	}
 	s := p.shapes[number]
-	if where != (unsaid{}) && (taskOf(s.table.Group) != (id.Task{}) || s.table.Strategy != "" || s.table.Node != "" || len(s.table.Labels) > 0) {
+	if where != (unsaid{}) && (taskOf(s.table.Group) != (id.Task{}) || s.table.Strategy != "" || s.table.Node != "" || len(s.table.Labels)+len(s.table.Fallbacks) > 0) {
 		where = unsaid{}
 	}
 	if where.group != (id.Task{}) && !c.hasRoomIn(where.group, s.table) {
@@ -270,8 +270,7 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 			table.Strategy = spread // as far as the shell is concerned
 		}
 		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, unsaid: where, group: taskOf(table.Group)}
-		cl.where, cl.home = c.placeOf(&table)
-		cl.wish, cl.wishShape = wishOf(&table, cl.where)
+		c.choose(cl)
 		if where.spread {
 			cl.where = anyNode
 		}

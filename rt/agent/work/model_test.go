@@ -115,9 +115,7 @@ func (p *peer) define() {
 	for i, s := range modelShapes {
 		m := &fb.ShapeT{Number: uint32(i + 1), Retries: s.retries, RetryExceptions: s.exceptions, MaxCalls: s.calls, Bundle: -1, Environment: s.env}
 		m.Resources = amounts(p.h.t, s.need)
-		if i%4 == 3 {
-			m.Labels = []*fb.LabelT{{Key: "?disk", Value: "ssd"}} // which no node has
-		}
+		wishLabels(m, i)
 		p.send(m, nil)
 	}
 }

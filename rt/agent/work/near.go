@@ -43,8 +43,8 @@ func (c *Core) stays(t *task, p *place) bool {
 // nearer tells whether a task goes rather to a place than to another one: where its class wishes to be, where more of its arguments lie, and else
 // where less is.
 func (c *Core) nearer(t *task, p, than *place) bool {
-	if cl := t.class; cl.wish != "" && (p.where == cl.wish) != (than.where == cl.wish) {
-		return p.where == cl.wish
+	if a, b := t.class.rank(p.where), t.class.rank(than.where); a != b {
+		return a < b
 	}
 	if t.deps > 0 && p.agent != than.agent {
 		if a, b := c.bytesAt(t, p.agent), c.bytesAt(t, than.agent); a != b {

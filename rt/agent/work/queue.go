@@ -107,9 +107,9 @@ func (c *Core) startClass(cl *class) bool {
 		cl.setHungry(false, 0)
 		return false
 	}
-	cl.wishing = c.wishes(cl)
+	c.wish(cl)
 	g := c.fit(cl)
-	if g == nil || cl.spreads() && c.rather(cl) || g.where != cl.wish && c.wished(cl) {
+	if g == nil || cl.spreads() && c.rather(cl) || c.wished(cl, g) {
 		if g == nil && c.startKin(cl) {
 			return true
 		}
@@ -199,11 +199,11 @@ func (c *Core) fit(cl *class) (fits *grant) {
 		if !cl.mayUse(g) || g.back || g.lacks(cl) >= 0 || c.before(cl, g) != nil {
 			continue
 		}
-		if cl.wish == "" || cl.wish == g.where {
-			return g
-		}
-		if fits == nil {
+		if fits == nil || cl.rank(g.where) < cl.rank(fits.where) {
 			fits = g
+		}
+		if len(cl.wishes) == 0 {
+			break
 		}
 	}
 	return fits

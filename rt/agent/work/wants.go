@@ -23,7 +23,7 @@ func (c *Core) Wants() *Wants {
 	w.Away, w.Lent = c.lacks(w.Away[:0]), c.lentUsed(w.Lent[:0])
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
-			if cl.group == (id.Task{}) && (cl.where == "" || cl.spreads()) && !cl.wishing && len(cl.lease) > 0 && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
+			if cl.group == (id.Task{}) && (cl.where == "" || cl.spreads()) && !cl.wishing() && len(cl.lease) > 0 && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
 				w.Hungry = append(w.Hungry, cl.lease)
 				w.Tasks += cl.queue.n
 			}

@@ -3,7 +3,6 @@ package work
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -111,12 +110,11 @@ func (c *Core) load(agent id.Agent) (n int) {
 	return max(n, 0)
 }
 
-// placeOf says where a shape's tasks may run only, "" for anywhere; home: on this node and no other.
-func (c *Core) placeOf(t *fb.ShapeT) (where string, home bool) {
+// placeOf says where a shape's tasks may run only, but for labels, none for anywhere; home: on this node and no other.
+func (c *Core) placeOf(t *fb.ShapeT) (words []string, home bool) {
 	if taskOf(t.Group) != (id.Task{}) {
-		return "", false
+		return nil, false
 	}
-	var words []string
 	if t.Strategy == "spread" {
 		words = append(words, spread)
 	}
@@ -127,12 +125,7 @@ func (c *Core) placeOf(t *fb.ShapeT) (where string, home bool) {
 	default:
 		words = append(words, "node="+t.Node)
 	}
-	for _, l := range t.Labels {
-		if !strings.HasPrefix(l.Key, "?") { // else it is a wish
-			words = append(words, l.Key+"="+l.Value)
-		}
-	}
-	return strings.Join(words, ", "), home
+	return words, home
 }
 
 // lacks lists the classes that want what other nodes have.
@@ -142,11 +135,11 @@ func (c *Core) lacks(out []Lack) []Lack {
 			if cl.group != (id.Task{}) || cl.queue.n == 0 || !cl.hungry || cl.home || cl.queue.head.owner.kind == Owner && cl.where == "" {
 				continue
 			}
-			if cl.wishing {
-				out = append(out, Lack{Class: cl.number, Where: cl.wish, Shape: cl.wishShape, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
-				continue
+			where, shape := cl.where, cl.needs.shape
+			if cl.wishing() {
+				where, shape = cl.wishes[cl.stage].where, cl.wishes[cl.stage].shape
 			}
-			out = append(out, Lack{Class: cl.number, Where: cl.where, Shape: cl.table, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
+			out = append(out, Lack{Class: cl.number, Where: where, Shape: shape, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
 		}
 	}
 	return out
@@ -174,10 +167,15 @@ func (c *Core) onWaits(ev Waits) {
 			if cl.number != ev.Class {
 				continue
 			}
-			if ev.Where != "" && ev.Where == cl.wish {
-				if ev.Never {
-					c.unwish(cl)
-				}
+			w := &cl.needs
+			if r := cl.rank(ev.Where); r < len(cl.wishes) {
+				w = &cl.wishes[r]
+			}
+			if ev.Never && w.where != "" {
+				w.never = c.now + wishNever
+				c.restless = true
+			}
+			if w != &cl.needs && !c.hopeless(cl) {
 				continue
 			}
 			first := cl.nowhere == ""
@@ -187,13 +185,14 @@ func (c *Core) onWaits(ev Waits) {
 			case cl.where != "" && cl.table.Soft:
 				cl.where, cl.nowhere = "", ""
 				c.restless = true
+			case cl.where != "" && !cl.spreads() && !c.hopeless(cl): // but a wish may be met
 			case cl.where != "" && !cl.spreads():
 				for ; t != nil; t = cl.queue.head {
 					code := codeUnschedulable
 					if t.kind == create {
 						code = codeActorNowhere
 					}
-					c.unschedulable(t, code, "it is to run where "+cl.where+": "+ev.Why)
+					c.unschedulable(t, code, "it is to run where "+cl.places()+": "+ev.Why)
 				}
 			case first: // a node that has it may join
 				c.out = append(c.out, Effect{Do: Say, Process: t.owner.id, Code: "INFEASIBLE", Text: fmt.Sprintf("%s waits for what no node has: %s", t.name(), ev.Why)})

@@ -24,6 +24,7 @@ type ShapeT struct {
 	Backpressure    uint32       `json:"backpressure"`
 	ReturnsStream   bool         `json:"returns_stream"`
 	Lent            bool         `json:"lent"`
+	Fallbacks       []*LabelSetT `json:"fallbacks"`
 }
 
 func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -72,6 +73,19 @@ func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.Name != "" {
 		nameOffset = builder.CreateString(t.Name)
 	}
+	fallbacksOffset := flatbuffers.UOffsetT(0)
+	if t.Fallbacks != nil {
+		fallbacksLength := len(t.Fallbacks)
+		fallbacksOffsets := make([]flatbuffers.UOffsetT, fallbacksLength)
+		for j := 0; j < fallbacksLength; j++ {
+			fallbacksOffsets[j] = t.Fallbacks[j].Pack(builder)
+		}
+		ShapeStartFallbacksVector(builder, fallbacksLength)
+		for j := fallbacksLength - 1; j >= 0; j-- {
+			builder.PrependUOffsetT(fallbacksOffsets[j])
+		}
+		fallbacksOffset = builder.EndVector(fallbacksLength)
+	}
 	ShapeStart(builder)
 	ShapeAddNumber(builder, t.Number)
 	ShapeAddResources(builder, resourcesOffset)
@@ -91,6 +105,7 @@ func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ShapeAddBackpressure(builder, t.Backpressure)
 	ShapeAddReturnsStream(builder, t.ReturnsStream)
 	ShapeAddLent(builder, t.Lent)
+	ShapeAddFallbacks(builder, fallbacksOffset)
 	return ShapeEnd(builder)
 }
 
@@ -124,6 +139,13 @@ func (rcv *Shape) UnPackTo(t *ShapeT) {
 	t.Backpressure = rcv.Backpressure()
 	t.ReturnsStream = rcv.ReturnsStream()
 	t.Lent = rcv.Lent()
+	fallbacksLength := rcv.FallbacksLength()
+	t.Fallbacks = make([]*LabelSetT, fallbacksLength)
+	for j := 0; j < fallbacksLength; j++ {
+		x := LabelSet{}
+		rcv.Fallbacks(&x, j)
+		t.Fallbacks[j] = x.UnPack()
+	}
 }
 
 func (rcv *Shape) UnPack() *ShapeT {
@@ -375,8 +397,28 @@ func (rcv *Shape) MutateLent(n bool) bool {
 	return rcv._tab.MutateBoolSlot(36, n)
 }
 
+func (rcv *Shape) Fallbacks(obj *LabelSet, j int) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(38))
+	if o != 0 {
+		x := rcv._tab.Vector(o)
+		x += flatbuffers.UOffsetT(j) * 4
+		x = rcv._tab.Indirect(x)
+		obj.Init(rcv._tab.Bytes, x)
+		return true
+	}
+	return false
+}
+
+func (rcv *Shape) FallbacksLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(38))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
 func ShapeStart(builder *flatbuffers.Builder) {
-	builder.StartObject(17)
+	builder.StartObject(18)
 }
 func ShapeAddNumber(builder *flatbuffers.Builder, number uint32) {
 	builder.PrependUint32Slot(0, number, 0)
@@ -434,6 +476,12 @@ func ShapeAddReturnsStream(builder *flatbuffers.Builder, returnsStream bool) {
 }
 func ShapeAddLent(builder *flatbuffers.Builder, lent bool) {
 	builder.PrependBoolSlot(16, lent, false)
+}
+func ShapeAddFallbacks(builder *flatbuffers.Builder, fallbacks flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(17, flatbuffers.UOffsetT(fallbacks), 0)
+}
+func ShapeStartFallbacksVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func ShapeEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

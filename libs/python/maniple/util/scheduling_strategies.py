@@ -100,9 +100,10 @@ def _check_room(group: Any, index: int, resources: Dict[str, float]) -> None:
         raise ValueError(f"{resources} does not fit into {which}: {', '.join(str(b) for b in bundles)}")
 
 
-def strategy_fields(strategy: Any, selector: Optional[Dict[str, str]], resources: Dict[str, float]) -> Dict[str, Any]:
-    """The fields of a Shape that say where. A label that is only preferred has a ? before its name. resources: what is asked for."""
-    labels: List[Dict[str, str]] = [{"key": k, "value": v} for k, v in sorted((selector or {}).items())]
+def strategy_fields(strategy: Any, selector: Optional[Dict[str, str]], fallbacks: List[Dict[str, str]], resources: Dict[str, float]) -> Dict[str, Any]:
+    """The fields of a Shape that say where. A label that is only preferred has a ? before its name. fallbacks: selectors that come after
+    the first, in their order. resources: what is asked for."""
+    labels: List[Dict[str, str]] = []
     fields: Dict[str, Any] = {}
     if isinstance(strategy, str):
         fields["strategy"] = "" if strategy == "DEFAULT" else strategy.lower()
@@ -121,6 +122,9 @@ def strategy_fields(strategy: Any, selector: Optional[Dict[str, str]], resources
                 raise ValueError(f"placement group bundle index {index} is not there: the group has {group.bundle_count} bundles, -1 means any")
             _check_room(group, index, resources)
             fields.update(group=group.table_id(), bundle=index, capture=bool(strategy.placement_group_capture_child_tasks))
-    if labels:
-        fields["labels"] = labels
+    first, *others = [[{"key": k, "value": v} for k, v in sorted(s.items())] + labels for s in (selector or {}, *fallbacks)]
+    if first:
+        fields["labels"] = first
+    if others:
+        fields["fallbacks"] = [{"labels": labels} for labels in others]
     return fields
