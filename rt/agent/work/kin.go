@@ -22,7 +22,7 @@ func (g *grant) kinOnly(cl *class) bool {
 	switch {
 	case g.lease:
 		only := len(cl.need.parts) == 1 // of anything else its agent would have to know
-		return only && cl.group == (id.Task{}) && !cl.wishing && (cl.where == "" || cl.spreads())
+		return only && cl.group == (id.Task{}) && !cl.wishing() && (cl.where == "" || cl.spreads())
 	case g.back || g.kept > 0:
 		return cl.mayUse(g)
 	}
