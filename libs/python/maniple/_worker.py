@@ -226,6 +226,7 @@ class WorkerSession(Session):
     def argument(self, key: bytes) -> Any:
         """The value of an argument that was not sent along: it lay in a file when the task was given."""
         with self.table.lock:
+            self.table.claim_locked(key)
             known = key in self._entries
             if known:
                 ref = self.held.again_locked(key)

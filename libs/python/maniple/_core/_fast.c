@@ -14,12 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 3, SLICE = 100, FLUSH_AT = 64 };
+enum { INTERFACE = 4, SLICE = 100, FLUSH_AT = 64 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there[2];
 PyTypeObject *RefType, *GateType;
 PyObject *reference_type;
-static PyObject *descriptor_type;
+static PyObject *descriptor_type, *threads;
 static PyTypeObject *LinkType;
 
 void free_object(PyObject *self) {
@@ -63,6 +63,17 @@ static int deadline_of(PyObject *timeout, double *deadline) {
 static int slice_of(double deadline) {
     double left = deadline < 0 ? 1 : deadline - now();
     return left <= 0 ? 0 : left * 1000 >= SLICE ? SLICE : (int)(left * 1000) + 1;
+}
+
+/* Called before a wait: whether this is the only thread that may run users' code. Python counts all but the main one, and the one that
+ * takes frames from the link is ours. Asked only if the agent has said where it is. */
+static void look_around(Link *l) {
+    l->alone = false;
+    if (!l->in.place) return;
+    PyObject *others = PyObject_CallObject(threads, NULL);
+    l->alone = others && PyLong_AsLong(others) == 1;
+    Py_XDECREF(others);
+    PyErr_Clear();
 }
 
 /* References. */
@@ -179,6 +190,7 @@ static PyObject *py_wait(PyObject *self, PyObject *args) {
         bool open = gate_sleep(g, hasty, 0);
         int slice = slice_of(deadline);
         if (!open && slice) {
+            if (hasty) look_around(g->link);
             Py_BEGIN_ALLOW_THREADS
             open = gate_sleep(g, hasty, slice);
             Py_END_ALLOW_THREADS
@@ -682,6 +694,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
             frame_free(item.frame);
             return work;
         }
+        if (reads) look_around(l);
         Py_BEGIN_ALLOW_THREADS
         if (reads) link_read(l, &l->work, was, 10 * SLICE);
         else nap(&l->work, was, 10 * SLICE);
@@ -749,10 +762,10 @@ static PyType_Spec link_spec = {"maniple._core._fast.Link", sizeof(LinkObject), 
 
 static PyObject *setup(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *reference, *descriptor, *value, *state, *ready, *fetching, *load, *none;
-    if (!PyArg_ParseTuple(args, "OOOOOOOS", &reference, &descriptor, &value, &state, &ready, &fetching, &load, &none)) return NULL;
-    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there[0], &there[1], &loads, &nothing};
-    PyObject *from[] = {reference, descriptor, value, state, ready, fetching, load, none};
+    PyObject *reference, *descriptor, *value, *state, *ready, *fetching, *load, *none, *count;
+    if (!PyArg_ParseTuple(args, "OOOOOOOSO", &reference, &descriptor, &value, &state, &ready, &fetching, &load, &none, &count)) return NULL;
+    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there[0], &there[1], &loads, &nothing, &threads};
+    PyObject *from[] = {reference, descriptor, value, state, ready, fetching, load, none, count};
     for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
         Py_INCREF(from[i]);
         Py_XDECREF(*to[i]);

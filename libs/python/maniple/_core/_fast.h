@@ -94,7 +94,7 @@ typedef struct {
     int fds[FDS];     /* for frames that name them */
     int fd_count;
     bool over;
-    uint32_t place; /* 1 + the processor that the last read named; 0: none */
+    atomic_uint place; /* 1 + the processor that the last read named; 0: none */
     char why[160];
 } Incoming;
 
@@ -130,6 +130,7 @@ typedef struct Link {
     Incoming in;          /* of whoever reads */
     atomic_int polls;     /* a waiter reads, and may sleep */
     int bell;             /* ends that sleep */
+    atomic_bool alone;    /* no other thread runs users' code while that one sleeps */
 
     int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
     int told;             /* how many it told of those who slept */
@@ -207,7 +208,7 @@ Frame *link_withdraw(Link *, const uint8_t *task);
 /* Reads until the word is not what it was, for so many milliseconds at most, or until a signal comes. */
 void link_read(Link *, atomic_int *word, int was, int milliseconds);
 /* Its sleep: until there is something to read or the bell rings, for so long at most; near the agent while that says
- * where it is, so that its word wakes no idle processor. */
+ * where it is, so that its word wakes no idle processor, and it is alone: nobody shall see that it is near. */
 int link_wait(Link *, struct pollfd *, int milliseconds);
 /* Ends the sleep of who does. */
 void link_ring(Link *);

@@ -4,7 +4,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
 
-def setup(reference: type, descriptor: type, value: type, pending: Any, ready: Any, fetching: Any, loads: Any, none: bytes) -> None:
+def setup(reference: type, descriptor: type, value: type, pending: Any, ready: Any, fetching: Any, loads: Any, none: bytes, threads: Any) -> None:
     """Tells the types of a reference, of a descriptor that came, of a value; the states of a result that is awaited, and of what is there without
     its value; pickle's loads; and the envelope of None. Once, before all else."""
 

@@ -35,7 +35,7 @@ static void restore(const Affinity *before) {
 
 int link_wait(Link *l, struct pollfd *p, int milliseconds) {
     Affinity before;
-    if (l->in.place && milliseconds > NEAR && narrow(&before, l->in.place - 1)) {
+    if (l->in.place && l->alone && milliseconds > NEAR && narrow(&before, l->in.place - 1)) {
         int n = poll(p, 2, NEAR), error = errno;
         restore(&before);
         errno = error;

@@ -54,7 +54,7 @@ typedef struct {
     PyObject *payload;
 } Seen;
 
-static Seen see(Link *l, const uint8_t *key, bool take, PyObject **gate) {
+static Seen see(Link *l, const uint8_t *key, bool take) {
     Seen seen = {.found = false};
     if (link_inert(l)) return seen;
     hold(l);
@@ -62,10 +62,6 @@ static Seen see(Link *l, const uint8_t *key, bool take, PyObject **gate) {
     if (e) {
         seen = (Seen){.found = true, .here = e->state == HERE, .flags = e->flags, .format = e->format};
         if (seen.here) seen.payload = PyBytes_FromStringAndSize((const char *)entry_bytes(e), e->size);
-        if (take && gate && e->gate) {
-            *gate = (PyObject *)((char *)e->gate - offsetof(GateObject, gate));
-            Py_INCREF(*gate);
-        }
         if (take && (!seen.here || seen.payload)) link_remove(l, e);
     }
     let_go(l);
@@ -83,7 +79,7 @@ static PyObject *object_of(Seen seen) {
 /* A new reference; NULL without an error: it is not there. */
 static PyObject *look(PyObject *self, PyObject *key, bool take) {
     if (PyBytes_Check(key) && PyBytes_Size(key) == KEY_SIZE) {
-        Seen seen = see(link_of(entries_of(self)->link), (const uint8_t *)PyBytes_AsString(key), take, NULL);
+        Seen seen = see(link_of(entries_of(self)->link), (const uint8_t *)PyBytes_AsString(key), take);
         if (seen.found) return object_of(seen);
     }
     PyObject *found = PyDict_GetItemWithError(entries_of(self)->others, key);
@@ -118,7 +114,7 @@ static PyObject *entries_get(PyObject *self, PyObject *key) {
 
 static int entries_set(PyObject *self, PyObject *key, PyObject *value) {
     Seen seen = {.found = false};
-    if (PyBytes_Check(key) && PyBytes_Size(key) == KEY_SIZE) seen = see(link_of(entries_of(self)->link), (const uint8_t *)PyBytes_AsString(key), true, NULL);
+    if (PyBytes_Check(key) && PyBytes_Size(key) == KEY_SIZE) seen = see(link_of(entries_of(self)->link), (const uint8_t *)PyBytes_AsString(key), true);
     Py_XDECREF(seen.payload);
     if (value) return PyDict_SetItem(entries_of(self)->others, key, value);
     return seen.found ? 0 : PyDict_DelItem(entries_of(self)->others, key);
@@ -151,17 +147,39 @@ static Py_ssize_t entries_length(PyObject *self) {
     return count;
 }
 
-/* From here on Python manages the object. Gives the gate that waits for it, or None. */
+/* Takes an entry out of the link that was seen as this. gate: who waits for it. false: it has come meanwhile. gone: it was let go of. */
+static bool move(Link *l, const uint8_t *key, Seen seen, PyObject **gate, bool *gone) {
+    hold(l);
+    Entry *e = link_find(l, key);
+    bool same = e && (e->state == HERE) == seen.here;
+    if (same && e->gate) {
+        *gate = (PyObject *)((char *)e->gate - offsetof(GateObject, gate));
+        Py_INCREF(*gate);
+    }
+    if (same) link_remove(l, e);
+    let_go(l);
+    *gone = !e;
+    return same || !e;
+}
+
+/* From here on Python manages the object. Gives the gate that waits for it, or None. Who looks meanwhile, with no lock, finds it: in the
+ * dict before it leaves the link. */
 static PyObject *py_adopt(PyObject *self, PyObject *key) {
     const uint8_t *p = bytes_of(key, KEY_SIZE, "a key");
     if (!p) return NULL;
-    PyObject *gate = NULL;
-    Seen seen = see(link_of(entries_of(self)->link), p, true, &gate);
-    if (!seen.found) Py_RETURN_NONE;
-    PyObject *object = object_of(seen);
-    if (!object || PyDict_SetItem(entries_of(self)->others, key, object)) Py_CLEAR(gate);
-    Py_XDECREF(object);
-    if (PyErr_Occurred()) return NULL;
+    Link *l = link_of(entries_of(self)->link);
+    PyObject *gate = NULL, *others = entries_of(self)->others;
+    Seen seen;
+    bool gone;
+    do {
+        seen = see(l, p, false);
+        if (!seen.found) Py_RETURN_NONE;
+        PyObject *object = object_of(seen);
+        int failed = !object || PyDict_SetItem(others, key, object);
+        Py_XDECREF(object);
+        if (failed) return NULL;
+    } while (!move(l, p, seen, &gate, &gone));
+    if (gone && PyDict_DelItem(others, key)) return NULL;
     if (gate) return gate;
     Py_RETURN_NONE;
 }

@@ -75,27 +75,30 @@ class Hearing:
         refs = self.table.delivered_locked(payload, count, self.held)
         for i, ref in enumerate(refs):
             if ref is None:
-                key = bytes(payload[i * _OBJECT : i * _OBJECT + wire.KEY_SIZE])
-                known = key in self._entries
-                if not known:
-                    self._entries[key] = REMOTE
-                refs[i] = self.held.delivered_locked(key, known)
+                refs[i] = self._delivered_locked(bytes(payload[i * _OBJECT : i * _OBJECT + wire.KEY_SIZE]))
         return refs, payload[count * _OBJECT :]
+
+    def _delivered_locked(self, key: bytes) -> ObjectRef:
+        """A reference that the agent sent."""
+        self.table.claim_locked(key)  # else the last reference here may go between this question and what follows
+        known = key in self._entries
+        if not known:
+            self._entries[key] = REMOTE
+        return self.held.delivered_locked(key, known)
 
     def hold(self, key: bytes) -> ObjectRef:
         """A reference to an object that an answer of the agent has delivered."""
         with self.table.lock:
-            known = key in self._entries
-            if not known:
-                self._entries[key] = REMOTE
-            return self.held.delivered_locked(key, known)
+            return self._delivered_locked(key)
 
     def captured(self, key: bytes) -> ObjectRef:
         """A reference that code captured: held if this process holds it, since it came along."""
         with self.table.lock:
+            self.table.claim_locked(key)
             return self.held.again_locked(key) if key in self._entries else ObjectRef(key)
 
     def _result_locked(self, key: bytes, value: Value) -> None:
+        self.table.claim_locked(key)  # what is let go of meanwhile is not to be there again
         entry = self._entries.get(key)
         placed = value.flags & wire.LOCATED and value.payload
         if entry is None:
@@ -127,10 +130,7 @@ class Hearing:
 
         before: its entry, when the place came.
         """
-        known = key in self._entries
-        if not known:
-            self._entries[key] = REMOTE
-        return self.held.delivered_locked(key, known)
+        return self._delivered_locked(key)
 
     def located_locked(self, key: bytes, value: Value) -> Value:
         """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
@@ -175,7 +175,6 @@ class Hearing:
             place.left = True
         entry = self._entries.get(key)
         if type(entry) is Value and type(entry.payload) is Place:
-            self.table.claim_locked(key)
             self._entries[key] = table.READY
         task = wire.task_fields(key[: wire.TASK_SIZE])
         self.connection.enqueue(wire.table("ViewEnd", {"task": task, "index": key_index(key), "seen": seen.told}))

@@ -132,8 +132,7 @@ class Held:
         self._more[key] = self._more.get(key, 0) + 1
 
     def delivered_locked(self, key: bytes, known: bool) -> ObjectRef:
-        """A reference that the agent sent. known: this process held one already."""
-        self._claim(key)
+        """A reference that the agent sent, to an object that was claimed. known: this process held one already."""
         self._delivered[key] = self._delivered.get(key, 0) + 1
         return self.again_locked(key) if known else ObjectRef(key, self._drop)
 
