@@ -214,6 +214,9 @@ func (w *worker) finish(g *given) {
 		}
 		m.Index = g.returns - 1
 	}
+	if w.c.rng.IntN(4) > 0 {
+		w.send(&fb.RanT{Task: taskT(g.task), Began: 1, Read: 2, Ran: 3, Took: 4, Failed: m.Flags & uint32(fb.ResultFlagError)}, nil)
+	}
 	w.send(m, payload)
 	w.let(g)
 	w.running = nil

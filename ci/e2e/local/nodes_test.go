@@ -64,6 +64,8 @@ chain = 1
 for i in range(9):
     chain = double.options(scheduling_strategy=on(group, i % 3)).remote(chain)
 assert maniple.get(chain, timeout=60) == 512
+ran = [e for e in maniple.timeline() if e.get("cat") == "task::double"]  # of all nodes, each with its own clock
+assert len(ran) == 12 and len({e["pid"] for e in ran}) == 3 and all(e["dur"] > 0 for e in ran), ran
 huge = os.urandom(80 << 20)
 assert maniple.get(double.options(scheduling_strategy=on(group, 2)).remote(maniple.put(huge)), timeout=120) == huge * 2
 del huge

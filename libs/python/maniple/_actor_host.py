@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from maniple import _execute
 from maniple._core import values, wire
@@ -205,35 +205,41 @@ class _Loop:
 
     async def _run(self, job: Job) -> None:
         executor, name, retry, index = self.executor, "the call", None, [0]
-        began = _execute.wall()
+        began, read = _execute.wall(), 0
+
+        def spent() -> _execute.Spent:
+            return 0, began, read, _execute.wall()
+
         try:
             function, name = executor.target(job)
             context = executor.context(job, name)
             context.blocks = False  # it would stop all other calls; see _core.waiting
             running.set(context)
             args, kwargs, retry = executor.arguments(job)
+            if args or kwargs:
+                read = _execute.wall()
             value = function(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = await value
             if job.returns >= wire.STREAM and hasattr(value, "__aiter__"):
-                return await self._stream(job, value, index)
+                return await self._stream(job, value, index, spent)
             if job.returns >= wire.STREAM:
-                return executor.stream(job, value, index, began)
-            executor.succeed(job, value, 0)
+                return executor.stream(job, value, index, began, read)
+            executor.succeed(job, value, spent())
         except ActorExit:
-            executor.leave(job, name)
+            executor.leave(job, name, spent())
             self._leave()
         except BaseException as e:  # noqa: B902: errors of the user's code
-            executor.fail(job, e, name, retry, index[0])
+            executor.fail(job, e, name, retry, index[0], spent())
 
-    async def _stream(self, job: Job, items: Any, index: List[int]) -> None:
+    async def _stream(self, job: Job, items: Any, index: List[int], spent: Callable[[], _execute.Spent]) -> None:
         executor, ahead = self.executor, job.returns & ~wire.STREAM
         loop = asyncio.get_running_loop()
         async for item in items:
             executor.item(job, item, index)
             if ahead and index[0] >= job.wanted + ahead:
                 await loop.run_in_executor(None, executor.wait_for_reader, job, index[0])
-        executor.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""))
+        executor.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), spent())
 
 
 def _shut(executor: Executor) -> None:

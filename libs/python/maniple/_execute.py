@@ -20,7 +20,7 @@ from maniple.remote_function import RETRY_TYPES
 
 _PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
 _SHORT = 100_000  # nanoseconds
-_pack_result, _cpu_time, wall = wire.RESULT.pack, time.thread_time_ns, time.perf_counter_ns
+_pack_result, _pack_ran, _cpu_time, wall = wire.RESULT.pack, wire.RAN.pack, time.thread_time_ns, time.perf_counter_ns
 _METHOD_BITS = (1 << 24) - 1
 
 # What the code that runs here may ask about its actor.
@@ -92,18 +92,23 @@ class _Clock(threading.local):
     def __init__(self) -> None:
         self._asked, self._since = _cpu_time(), 0
 
-    def took(self, began: int) -> int:
-        """Of the task that began then, by wall(), and has just ended."""
-        took = wall() - began
+    def spent(self, began: int, read: int) -> "Spent":
+        """Of the task that began then, by wall(), and has just ended. read: when it had its arguments."""
+        over = wall()
+        took = over - began
         if took < _SHORT:
             self._since += took
-            return took
+            return took, began, read, over
         now = _cpu_time()
         spent, self._asked, self._since = now - self._asked - self._since, now, 0
-        return max(0, min(spent, took))
+        return max(0, min(spent, took)), began, read, over
 
 
 _clock = _Clock()
+
+# How a task went: its CPU time; and by wall(), when it began (0: that is not told), had its arguments (0: it has none) and was over.
+Spent = Tuple[int, int, int, int]
+UNTOLD: Spent = (0, 0, 0, 0)
 
 
 class Executor:
@@ -169,21 +174,22 @@ class Executor:
 
     # What is sent.
 
-    def result(self, job: Job, index: int, flags: int, encoded: values.Encoded, cpu: int = 0) -> None:
-        session = self.session
+    def result(self, job: Job, index: int, flags: int, encoded: values.Encoded, spent: Spent = UNTOLD) -> None:
+        """spent: told with the last one."""
+        session, cpu = self.session, spent[0]
         heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs]) if encoded.refs else b""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if cpu > _PEAK_AFTER else 0
         if not heads and self._send is not None and encoded.size <= session.inline_limit:
-            return self._send(job.task, index, job.attempt, flags, encoded.format, encoded.payload, peak, cpu)  # type: ignore[no-any-return]
+            return self._send(job.task, index, job.attempt, flags, encoded.format, encoded.payload, peak, spent)  # type: ignore[no-any-return]
         key = wire.key_of(job.task, index)
         if encoded.size > session.inline_limit and session.shared(encoded) and not flags & wire.ERROR:
             told = wire.RESULT.pack(0, 0, key, job.attempt, flags | wire.LOCATED, encoded.format, 0, 0, peak, cpu)
-            return session.seal(key, encoded, heads, told)
+            return session.seal(key, encoded, heads, told, lambda: _ran(job, flags, spent))
         payload = encoded.payload
         frame = _pack_result(len(heads) + len(payload), 0, key, job.attempt, flags, encoded.format, len(encoded.refs), len(payload), peak, cpu)
-        session.send(frame + heads + payload)
+        session.send(_ran(job, flags, spent) + frame + heads + payload)
 
-    def fail(self, job: Job, error: BaseException, name: str, retry: Any = None, index: int = 0, cpu: int = 0) -> None:
+    def fail(self, job: Job, error: BaseException, name: str, retry: Any = None, index: int = 0, spent: Spent = UNTOLD) -> None:
         """Sends what went wrong, as the last result."""
         flags = wire.LAST | wire.ERROR
         if isinstance(error, ArgumentError):
@@ -197,20 +203,20 @@ class Executor:
             cause = error.cause if isinstance(error, exceptions.TaskError) else error
             if retry is not None and not isinstance(cause, tuple(retry)):
                 flags |= wire.FINAL
-        self.result(job, index, flags, values.Encoded(wire.FAILURE, [], payload), cpu)
+        self.result(job, index, flags, values.Encoded(wire.FAILURE, [], payload), spent)
 
-    def leave(self, job: Job, name: str) -> None:
+    def leave(self, job: Job, name: str, spent: Spent = UNTOLD) -> None:
         """Sends that the actor ended itself in this call, which is not done again."""
         payload = failures.plain(exceptions.ActorDiedError.code, f"{name} ended its actor, by exit_actor()", job.task)
-        self.result(job, 0, wire.LAST | wire.ERROR | wire.FINAL, values.Encoded(wire.FAILURE, [], payload))
+        self.result(job, 0, wire.LAST | wire.ERROR | wire.FINAL, values.Encoded(wire.FAILURE, [], payload), spent)
 
-    def succeed(self, job: Job, value: Any, cpu: int) -> None:
+    def succeed(self, job: Job, value: Any, spent: Spent) -> None:
         """Sends the values that a task returned. Raises TypeError or ValueError if they can't be sent, or are not so many."""
         returns = job.returns
         if returns == 1:
-            return self.result(job, 0, wire.LAST, values.NONE if value is None else values.encode(value), cpu)
+            return self.result(job, 0, wire.LAST, values.NONE if value is None else values.encode(value), spent)
         if returns == 0:
-            return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), cpu)
+            return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), spent)
         if inspect.isgenerator(value):
             value = list(itertools.islice(value, returns + 1))
         if not isinstance(value, (tuple, list)) or len(value) != returns:
@@ -218,13 +224,13 @@ class Executor:
             raise ValueError(f"the task is declared with num_returns={returns} and returned {got}")
         encoded = [values.encode(v) for v in value]
         for i, e in enumerate(encoded):
-            self.result(job, i, wire.LAST if i == returns - 1 else 0, e, cpu)
+            self.result(job, i, wire.LAST if i == returns - 1 else 0, e, spent)
 
     # Running.
 
     def run(self, job: Job, guard: Callable[[Optional[Job]], None]) -> None:
         """Runs a job on this thread to its last result. guard: told the job while user code runs, then None."""
-        name, retry, began, index = "", None, wall(), [0]
+        name, retry, began, read, index = "", None, wall(), 0, [0]
         token = None
         try:
             context = self.context(job, "")
@@ -239,9 +245,11 @@ class Executor:
                     self._spoken = name
                     speaker.say(spoken(name))
                 args, kwargs, retry = self.arguments(job)
+                if args or kwargs:
+                    read = wall()
                 value = function(*args, **kwargs)
                 if job.returns >= wire.STREAM:
-                    self.stream(job, value, index, began)
+                    self.stream(job, value, index, began, read)
                     return
                 if value is not None and inspect.iscoroutine(value):
                     value.close()
@@ -250,28 +258,28 @@ class Executor:
                 guard(None)
             if job.cancelled:
                 raise TaskInterrupt
-            self.succeed(job, value, _clock.took(began))
+            self.succeed(job, value, _clock.spent(began, read))
         except ActorExit:
-            self.leave(job, name)
+            self.leave(job, name, _clock.spent(began, read))
             raise
         except BaseException as e:  # noqa: B902: SystemExit and KeyboardInterrupt of the user's code are its errors
-            self.fail(job, e, name or "the task", retry, index[0], _clock.took(began))
+            self.fail(job, e, name or "the task", retry, index[0], _clock.spent(began, read))
         finally:
             if token is not None:
                 running.reset(token)
             job.payload, job.refs, job.deps, job.kept = None, (), (), ()
 
-    def stream(self, job: Job, items: Any, index: List[int], began: int) -> None:
+    def stream(self, job: Job, items: Any, index: List[int], began: int, read: int) -> None:
         """Sends what a generator yields, item by item. index[0]: that of the next one."""
         if job.returns == wire.DYNAMIC:
             refs = [self.session.put(item) for item in items]
             from maniple._core.streams import DynamicObjectRefGenerator
 
-            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _clock.took(began))
+            return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _clock.spent(began, read))
         for item in items:
             self.item(job, item, index)
             self.wait_for_reader(job, index[0])
-        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _clock.took(began))
+        self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _clock.spent(began, read))
 
     def item(self, job: Job, item: Any, index: List[int]) -> None:
         self.result(job, index[0], 0, values.encode(item))
@@ -288,6 +296,15 @@ class Executor:
             gate.wait()
         if job.cancelled:
             raise TaskInterrupt
+
+
+def _ran(job: Job, flags: int, spent: Spent) -> bytes:
+    """The frame before a last result that tells how the task went."""
+    _, began, read, over = spent
+    if not began or not flags & wire.LAST:
+        return b""
+    took = wall() - began
+    return _pack_ran(0, 0, job.task, time.time_ns() - took, read - began if read else 0, over - began, took, int(bool(flags & wire.ERROR)))
 
 
 class ArgumentError(Exception):

@@ -47,7 +47,7 @@ class Player(Answers):
         proc.line.done(proc.line.order("nothing"))
         while not proc.peer.inbox.empty():
             frame = proc.peer.inbox.get()
-            assert frame is None or frame.name in (*SAID_ONCE, "STARTED"), f"{proc.name} sent {self.normal(proc, frame, '?')}, of which the script knows nothing"
+            assert frame is None or frame.name in (*SAID_ONCE, "STARTED", "RAN"), f"{proc.name} sent {self.normal(proc, frame, '?')}, of which the script knows nothing"
 
     # What clients send.
 
@@ -64,7 +64,7 @@ class Player(Answers):
                 self.classes[proc.functions[f["function"]]][1].update(f)
             elif frame.name == "SHAPE":
                 proc.shapes[f["number"]] = f
-            elif frame.name != "STARTED":
+            elif frame.name not in ("STARTED", "RAN"):
                 return frame
 
     def expect(self, proc, kind, mints="", /, **want):

@@ -91,6 +91,7 @@ type Core struct {
 	usesChanged bool      // of what other agents have on this node
 	places      []*place  // of other agents
 	hosts       []*host
+	runs        runs
 	nodes       int                // of the cluster
 	lent        map[*object]*lends // what other agents sent
 	asked       []question         // that other agents have not answered
@@ -128,6 +129,7 @@ type scratch struct {
 	cancel   *fb.CancelT
 	recalled *fb.RecalledT
 	task     *fb.BlockedT
+	ran      *fb.RanT
 	write    *fb.ResultT
 	ready    *fb.ReadyT
 	object   *fb.ObjectIDT
@@ -174,6 +176,7 @@ func New(cfg Config) *Core {
 		cancel:   wire.New(fb.FrameTypeCancel).(*fb.CancelT),
 		recalled: wire.New(fb.FrameTypeRecalled).(*fb.RecalledT),
 		task:     wire.New(fb.FrameTypeBlocked).(*fb.BlockedT),
+		ran:      wire.New(fb.FrameTypeRan).(*fb.RanT),
 		write:    wire.New(fb.FrameTypeResult).(*fb.ResultT),
 		ready:    wire.New(fb.FrameTypeReady).(*fb.ReadyT),
 		object:   &fb.ObjectIDT{Task: &fb.TaskIDT{}},

@@ -23,6 +23,10 @@ type jsonReply struct {
 	Actors  []jsonActor  `json:"actors,omitempty"`
 	Objects []jsonObject `json:"objects,omitempty"`
 	Workers []jsonWorker `json:"workers,omitempty"`
+	Runs    []jsonRun    `json:"timeline,omitempty"`
+	Next    uint64       `json:"next,omitempty"`
+	More    bool         `json:"more,omitempty"`
+	Lost    uint64       `json:"lost,omitempty"`
 	Actor   *jsonActor   `json:"actor,omitempty"`
 	Explain *jsonExplain `json:"explain,omitempty"`
 	Kind    string       `json:"kind,omitempty"` // of a task: task, call, actor
@@ -110,6 +114,9 @@ func (c *Core) onQuery(p *process, m *fb.StateQueryT, f frame) {
 		r.Objects, r.Count = c.listObjects()
 	case "workers":
 		r.Workers, r.Count = c.listWorkers()
+	case "timeline":
+		r.Runs, r.Next, r.Lost, err = c.listRuns(m.Id)
+		r.More = r.Next < c.runs.n
 	case "actor", "named":
 		c.findActor(asker{of: p, corr: f.corr, what: m.What, ref: m.Id})
 		return

@@ -473,6 +473,7 @@ func (p *peer) finish(j *job1) {
 		m := &fb.ResultT{Task: taskT(j.id), Index: i, Attempt: j.attempt, Refs: uint32(len(in))}
 		payload := append(objectBytes(in...), "result"...)
 		if i == n-1 {
+			p.send(&fb.RanT{Task: taskT(j.id), Began: 1, Took: 4}, nil)
 			m.Flags = uint32(fb.ResultFlagLast)
 		}
 		if failed {

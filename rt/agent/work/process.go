@@ -124,6 +124,8 @@ func (c *Core) frame(p *process, f frame) {
 		c.onSeal(p, f)
 	case fb.FrameTypeBlocked, fb.FrameTypeUnblocked, fb.FrameTypeStarted:
 		c.onState(p, f)
+	case fb.FrameTypeRan:
+		c.onRan(p, f)
 	case fb.FrameTypeRecalled:
 		c.onRecalled(p, f)
 	case fb.FrameTypeCancel:

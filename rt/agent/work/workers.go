@@ -261,6 +261,9 @@ func (c *Core) workerGone(w *worker, why string) {
 		why = "it ended by itself"
 		a.ending, a.reason = true, why
 	}
+	if t := w.flight.head; t != nil {
+		c.noteDeath(t)
+	}
 	if a != nil {
 		c.callsLost(a, w, why)
 	}

@@ -27,9 +27,11 @@ const (
 
 // run runs a job to its last result (SERVE-1).
 func (w *worker) run(j *job) {
-	began, used := time.Now(), cpu()
+	used := cpu()
+	j.began = time.Now()
 	value, err := w.do(j)
-	took := time.Since(began)
+	j.over = time.Now()
+	took := j.over.Sub(j.began)
 	if took > cpuFrom {
 		took = min(took, cpu()-used)
 	}
@@ -105,6 +107,7 @@ func (w *worker) do(j *job) (value session.Encoded, err error) {
 		return value, err
 	}
 	defer read()
+	j.read = time.Now()
 	defer func() {
 		if r := recover(); r != nil { // SERVE-5
 			err = &panicked{r, debug.Stack()}
@@ -204,7 +207,9 @@ func (w *worker) construct(j *job) bool {
 	j.task.Name = name
 	err := fmt.Errorf("this worker's program has no actor %q", name)
 	if ok && w.class != nil {
+		j.began = time.Now()
 		err = w.make(j)
+		j.over = time.Now()
 	}
 	if err != nil {
 		w.fail(j, err, 0)
@@ -222,6 +227,7 @@ func (w *worker) make(j *job) (err error) {
 		return err
 	}
 	defer read()
+	j.read = time.Now()
 	defer func() {
 		if r := recover(); r != nil {
 			err = &panicked{r, debug.Stack()}
@@ -284,15 +290,33 @@ func (w *worker) share(j *job, v session.Encoded, took time.Duration) error {
 	defer v.Done()
 	ctx := session.With(context.Background(), &j.task)
 	told := j.result(fb.ResultFlagLocated|fb.ResultFlagLast, session.Encoded{Format: v.Format}, 0, took)
-	return w.s.Seal(ctx, id.Object{Task: j.task.ID, Index: j.index}, v, told)
+	return w.s.Seal(ctx, id.Object{Task: j.task.ID, Index: j.index}, v, session.Around{Before: func() []byte { return j.ran(0) }, Behind: told})
 }
 
 // result sends a job's last result.
 func (w *worker) result(j *job, flags fb.ResultFlag, v session.Encoded, took time.Duration) {
 	refs := session.Heads(v.Refs)
+	if !j.began.IsZero() {
+		w.s.Send(j.ran(flags))
+	}
 	w.s.Send(j.result(flags|fb.ResultFlagLast, v, len(refs)+len(v.Bytes), took), refs, v.Bytes)
 	w.s.Flush()
 	v.Done()
+}
+
+// ran is the frame that tells how a job went, whose last result is sent now.
+func (j *job) ran(flags fb.ResultFlag) []byte {
+	_, b := work.Extend(nil, fb.FrameTypeRan, 0)
+	f := work.Ran(b)
+	f.SetTask(j.task.ID)
+	f.SetBegan(uint64(j.began.UnixNano()))
+	f.SetRead(uint64(max(j.read.Sub(j.began), 0)))
+	f.SetRan(uint64(j.over.Sub(j.began)))
+	f.SetTook(uint64(time.Since(j.began)))
+	if flags&fb.ResultFlagError != 0 {
+		f.SetFailed(1)
+	}
+	return b
 }
 
 // result is the frame of a job's next result, but for a payload of so many bytes.

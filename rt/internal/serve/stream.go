@@ -50,7 +50,7 @@ func (w *worker) give(ctx context.Context, j *job, v session.Encoded) error {
 	switch {
 	case w.s.Shared(len(v.Bytes)):
 		told := j.result(fb.ResultFlagLocated, session.Encoded{Format: v.Format}, 0, 0)
-		if err := w.s.Seal(ctx, id.Object{Task: j.task.ID, Index: j.index}, v, told); err != nil {
+		if err := w.s.Seal(ctx, id.Object{Task: j.task.ID, Index: j.index}, v, session.Around{Behind: told}); err != nil {
 			return err
 		}
 	case len(v.Bytes) > wire.MaxMessage-1<<20:

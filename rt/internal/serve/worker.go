@@ -68,6 +68,9 @@ type job struct {
 	started   bool
 	cancelled bool
 	cancel    context.CancelFunc
+	began     time.Time
+	read      time.Time     // it had its argument
+	over      time.Time     // its code was
 	index     uint32        // of the result that is next, or the only one
 	streams   bool          // its results are for a reader while it runs
 	ahead     uint32        // of a stream: so many results may be before its reader, 0: any number

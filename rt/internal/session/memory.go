@@ -21,7 +21,7 @@ import (
 type memory struct {
 	s      *Session
 	client *client.Client
-	told   sync.Map // id.Object to []byte: what has to go right behind its Seal
+	told   sync.Map // id.Object to Around: of its Seal
 	// The session's lock guards what follows.
 	parked   map[uint64][]func()  // by arena: places in it that were told of before it
 	seen     map[id.Object]uint32 // places that the agent told, and own Seals, of what may be looked at
@@ -177,8 +177,11 @@ func (m *memory) Seal(object id.Object, slab uint64, offset, size int64, meta cl
 		work.PutObject(refs[i*work.ObjectSize:], r)
 	}
 	told, _ := m.told.LoadAndDelete(object)
-	behind, _ := told.([]byte)
-	m.s.Send(f, refs, behind)
+	around, _ := told.(Around)
+	if around.Before != nil {
+		m.s.Send(around.Before())
+	}
+	m.s.Send(f, refs, around.Behind)
 	m.s.Flush()
 	return nil
 }
@@ -186,15 +189,21 @@ func (m *memory) Seal(object id.Object, slab uint64, offset, size int64, meta cl
 // Shared tells whether a value of so many bytes goes through shared memory.
 func (s *Session) Shared(size int) bool { return s.memory != nil && size > s.limit }
 
-// Seal writes a value into shared memory; told are frames that go right behind. It waits for room, and fails if there is none.
-func (s *Session) Seal(ctx context.Context, object id.Object, v Encoded, told []byte) error {
+// Around are frames around a Seal: what Before gives, made at that moment, and Behind, right behind it.
+type Around struct {
+	Before func() []byte
+	Behind []byte
+}
+
+// Seal writes a value into shared memory, with other frames around what tells of it. It waits for room, and fails if there is none.
+func (s *Session) Seal(ctx context.Context, object id.Object, v Encoded, around Around) error {
 	m := s.memory
 	meta := client.Meta{Format: uint32(v.Format)}
 	for _, h := range v.Refs {
 		meta.Refs = append(meta.Refs, h.o.id)
 	}
-	if told != nil {
-		m.told.Store(object, told)
+	if around.Behind != nil {
+		m.told.Store(object, around)
 		defer m.told.Delete(object)
 	}
 	task := s.TaskIn(ctx)
@@ -225,7 +234,7 @@ func (s *Session) putShared(ctx context.Context, name id.Object, v Encoded) (*Ho
 	s.mu.Lock()
 	s.memory.seen[name]++ // before the agent may ask for it
 	s.mu.Unlock()
-	err := s.Seal(ctx, name, v, nil)
+	err := s.Seal(ctx, name, v, Around{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {

@@ -30,6 +30,7 @@ const (
 	FrameTypeRecall         FrameType = 27
 	FrameTypeRecalled       FrameType = 28
 	FrameTypeStarted        FrameType = 29
+	FrameTypeRan            FrameType = 30
 	FrameTypeRegister       FrameType = 40
 	FrameTypeRegistered     FrameType = 41
 	FrameTypePeerQuery      FrameType = 42
@@ -138,6 +139,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRecall:         "Recall",
 	FrameTypeRecalled:       "Recalled",
 	FrameTypeStarted:        "Started",
+	FrameTypeRan:            "Ran",
 	FrameTypeRegister:       "Register",
 	FrameTypeRegistered:     "Registered",
 	FrameTypePeerQuery:      "PeerQuery",
@@ -246,6 +248,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Recall":         FrameTypeRecall,
 	"Recalled":       FrameTypeRecalled,
 	"Started":        FrameTypeStarted,
+	"Ran":            FrameTypeRan,
 	"Register":       FrameTypeRegister,
 	"Registered":     FrameTypeRegistered,
 	"PeerQuery":      FrameTypePeerQuery,

@@ -11,6 +11,7 @@ const (
 	ObjectStateThere ObjectState = 1
 	ObjectStateError ObjectState = 2
 	ObjectStateLost  ObjectState = 3
+	ObjectStateHere  ObjectState = 4
 )
 
 var EnumNamesObjectState = map[ObjectState]string{
@@ -18,6 +19,7 @@ var EnumNamesObjectState = map[ObjectState]string{
 	ObjectStateThere: "There",
 	ObjectStateError: "Error",
 	ObjectStateLost:  "Lost",
+	ObjectStateHere:  "Here",
 }
 
 var EnumValuesObjectState = map[string]ObjectState{
@@ -25,6 +27,7 @@ var EnumValuesObjectState = map[string]ObjectState{
 	"There": ObjectStateThere,
 	"Error": ObjectStateError,
 	"Lost":  ObjectStateLost,
+	"Here":  ObjectStateHere,
 }
 
 func (v ObjectState) String() string {

@@ -10,18 +10,21 @@ const (
 	WantNone      Want = 0
 	WantValue     Want = 1
 	WantReadiness Want = 2
+	WantHere      Want = 3
 )
 
 var EnumNamesWant = map[Want]string{
 	WantNone:      "None",
 	WantValue:     "Value",
 	WantReadiness: "Readiness",
+	WantHere:      "Here",
 }
 
 var EnumValuesWant = map[string]Want{
 	"None":      WantNone,
 	"Value":     WantValue,
 	"Readiness": WantReadiness,
+	"Here":      WantHere,
 }
 
 func (v Want) String() string {

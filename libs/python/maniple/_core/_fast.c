@@ -519,14 +519,37 @@ static PyObject *py_call(PyObject *self, PyObject *args) {
     return send_task(link_of(self), frame, payload, sequence, incarnation);
 }
 
+static uint64_t nanoseconds(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* What the wall clock is ahead of the other one. Asking it costs as much as all else here, so it is asked every millisecond. */
+static uint64_t ahead(uint64_t monotonic) {
+    static uint64_t asked, known;
+    if (monotonic - asked > 1000000) asked = monotonic, known = nanoseconds(CLOCK_REALTIME) - monotonic;
+    return known;
+}
+
+/* The frame that tells how a task went, by Python's clock of that kind: when it began, had its arguments (0: it has none), was over. */
+static void ran(uint8_t *frame, const uint8_t *task, uint64_t began, uint64_t read, uint64_t over, bool failed) {
+    uint64_t now = nanoseconds(CLOCK_MONOTONIC);
+    uint8_t *body = frame + HEADER_SIZE;
+    put32(frame, SIZE(ran)), put32(frame + 4, SIZE(ran)), frame[8] = MANIPLE_RAN, frame[10] = MANIPLE_CLASS_CALLS;
+    memcpy(body, task, TASK_SIZE);
+    put64(body + AT(ran, began), began + ahead(now)), put64(body + AT(ran, read), read ? read - began : 0);
+    put64(body + AT(ran, ran), over - began), put64(body + AT(ran, took), now - began), put32(body + AT(ran, failed), failed);
+}
+
 /* What a task gave: a Result without references. */
 static PyObject *py_result(PyObject *self, PyObject *args) {
     Link *l = link_of(self);
     const char *task, *payload;
     Py_ssize_t task_size, size;
     unsigned index, attempt, flags, format;
-    unsigned long long peak, cpu;
-    if (!PyArg_ParseTuple(args, "y#IIIIy#KK", &task, &task_size, &index, &attempt, &flags, &format, &payload, &size, &peak, &cpu)) return NULL;
+    unsigned long long peak, cpu, began, read, over;
+    if (!PyArg_ParseTuple(args, "y#IIIIy#K(KKKK)", &task, &task_size, &index, &attempt, &flags, &format, &payload, &size, &peak, &cpu, &began, &read, &over)) return NULL;
     if (task_size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, task_size);
     if (link_inert(l)) Py_RETURN_NONE;
     uint8_t frame[HEADER_SIZE + SIZE(result)] = {0}, *body = frame + HEADER_SIZE;
@@ -534,9 +557,12 @@ static PyObject *py_result(PyObject *self, PyObject *args) {
     memcpy(body, task, TASK_SIZE);
     put32(body + TASK_SIZE, index), put32(body + AT(result, attempt), attempt), put32(body + AT(result, flags), flags), put32(body + AT(result, format), format);
     put64(body + AT(result, size), (uint64_t)size), put64(body + AT(result, peak_memory), peak), put64(body + AT(result, cpu_time), cpu);
+    bool told = began && flags & MANIPLE_RESULT_FLAG_LAST;
+    uint8_t how[HEADER_SIZE + SIZE(ran)] = {0};
+    if (told) ran(how, (const uint8_t *)task, began, read, over, flags & MANIPLE_RESULT_FLAG_ERROR);
     hold(l);
     size_t before = l->out.size;
-    int failed = l->closed ? 0 : link_put(l, frame, sizeof frame) || link_put(l, (const uint8_t *)payload, (size_t)size);
+    int failed = l->closed ? 0 : (told && link_put(l, how, sizeof how)) || link_put(l, frame, sizeof frame) || link_put(l, (const uint8_t *)payload, (size_t)size);
     if (failed) l->out.size = before;
     else if (!l->closed) link_sent(l);
     bool full = l->frames >= FLUSH_AT;

@@ -42,8 +42,8 @@ class Link:
     def credited(self, was: int, timeout: Optional[float] = None) -> bool:
         """Waits until there is other credit than there was. Interruptible."""
     def grant(self, size: int, records: int) -> None: ...
-    def result(self, task: bytes, index: int, attempt: int, flags: int, format: int, payload: bytes, peak: int, cpu: int) -> None:
-        """Sends a Result without references."""
+    def result(self, task: bytes, index: int, attempt: int, flags: int, format: int, payload: bytes, peak: int, spent: Tuple[int, int, int, int]) -> None:
+        """Sends a Result without references, and before the last one how the task went. spent: see _execute.Spent."""
     def append(self, key: bytes) -> None:
         """Drops a reference (20 bytes) or a stream (16)."""
     def dropped(self) -> List[bytes]:

@@ -68,8 +68,8 @@ class Giving:
         """A value goes through shared memory."""
         return self.slabs is not None and encoded.size > self.inline_limit
 
-    def seal(self, key: bytes, encoded: values.Encoded, heads: bytes, told: bytes = b"") -> bytes:
-        """Writes a value into shared memory and tells the agent; gives its Location. told: frames that go right behind.
+    def seal(self, key: bytes, encoded: values.Encoded, heads: bytes, told: bytes = b"", before: Callable[[], bytes] = bytes) -> bytes:
+        """Writes a value into shared memory and tells the agent; gives its Location. told: frames that go right behind; before: gives those that go before.
 
         Raises ObjectStoreFullError if there is no room, with who holds what.
         """
@@ -82,7 +82,7 @@ class Giving:
             slabs.give_back(room)
             raise
         slab = room.slab
-        self.connection.send(wire.SEAL.pack(len(heads), 0, key, slab.number, room.offset, encoded.size, encoded.format, len(encoded.refs)) + heads + told)
+        self.connection.send(before() + wire.SEAL.pack(len(heads), 0, key, slab.number, room.offset, encoded.size, encoded.format, len(encoded.refs)) + heads + told)
         slabs.done(room)
         return frames.LOCATION_STRUCT.pack(frames.LOCATION_KIND_MEMORY, self.agent, slab.arena, slab.start + room.offset, encoded.size)
 

@@ -98,8 +98,8 @@ class Hot:
 
 
 SUBMIT, CALL, RESULT, PUT, SEAL, RELEASE, GET, READY = map(Hot, ("SUBMIT", "CALL", "RESULT", "PUT", "SEAL", "RELEASE", "GET", "READY"))
-BLOCKED, UNBLOCKED, CANCEL, RECALL, RECALLED, STARTED, CREDIT = map(
-    Hot, ("BLOCKED", "UNBLOCKED", "CANCEL", "RECALL", "RECALLED", "STARTED", "CREDIT")
+BLOCKED, UNBLOCKED, CANCEL, RECALL, RECALLED, STARTED, RAN, CREDIT = map(
+    Hot, ("BLOCKED", "UNBLOCKED", "CANCEL", "RECALL", "RECALLED", "STARTED", "RAN", "CREDIT")
 )
 
 # What the hot path reads of a Result: flags, format and number of references.

@@ -17,7 +17,7 @@ from maniple.remote_function import RemoteFunction
 
 Filter = Tuple[str, str, Any]
 _PREDICATES: Dict[str, Callable[[Any, Any], bool]] = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_ASKS = "maniple.util.state"  # the name of tasks that ask, which are not told of
+ASKS = "maniple.util.state"  # the name of tasks that ask, which are not told of
 
 
 def list_tasks(filters: Optional[Sequence[Filter]] = None, limit: int = 100, timeout: float = 30, raise_on_missing_output: bool = True, **other: Any) -> List[Dict[str, Any]]:
@@ -27,26 +27,26 @@ def list_tasks(filters: Optional[Sequence[Filter]] = None, limit: int = 100, tim
     raise_on_missing_output: GetTimeoutError if one does not (default), else the others' are given.
     """
     tasks: Dict[str, Dict[str, Any]] = {}
-    for task in _everywhere("tasks", timeout, raise_on_missing_output):
+    for task in everywhere("tasks", timeout, raise_on_missing_output):
         task["name"] = task["name"].rpartition(" (")[0] or task["name"]  # behind it is the ID
-        if task["name"] != _ASKS and (task["id"] not in tasks or not task.get("node")):  # who has sent one away knows less of it
+        if task["name"] != ASKS and (task["id"] not in tasks or not task.get("node")):  # who has sent one away knows less of it
             tasks[task["id"]] = task
     return _chosen(list(tasks.values()), filters, limit, other)
 
 
 def list_actors(filters: Optional[Sequence[Filter]] = None, limit: int = 100, timeout: float = 30, raise_on_missing_output: bool = True, **other: Any) -> List[Dict[str, Any]]:
     """Actors, also dead ones that somebody has a handle of; each at the node of who made it. The arguments are those of list_tasks."""
-    return _chosen(_everywhere("actors", timeout, raise_on_missing_output), filters, limit, other)
+    return _chosen(everywhere("actors", timeout, raise_on_missing_output), filters, limit, other)
 
 
 def list_objects(filters: Optional[Sequence[Filter]] = None, limit: int = 100, timeout: float = 30, raise_on_missing_output: bool = True, **other: Any) -> List[Dict[str, Any]]:
     """Objects, once for each process that holds a reference. The arguments are those of list_tasks."""
-    return _chosen(_everywhere("objects", timeout, raise_on_missing_output), filters, limit, other)
+    return _chosen(everywhere("objects", timeout, raise_on_missing_output), filters, limit, other)
 
 
 def list_workers(filters: Optional[Sequence[Filter]] = None, limit: int = 100, timeout: float = 30, raise_on_missing_output: bool = True, **other: Any) -> List[Dict[str, Any]]:
     """Processes that run tasks or actors. The arguments are those of list_tasks."""
-    return _chosen(_everywhere("workers", timeout, raise_on_missing_output), filters, limit, other)
+    return _chosen(everywhere("workers", timeout, raise_on_missing_output), filters, limit, other)
 
 
 def list_nodes(filters: Optional[Sequence[Filter]] = None, limit: int = 100, timeout: float = 30, **other: Any) -> List[Dict[str, Any]]:
@@ -160,17 +160,22 @@ def _holds(item: Dict[str, Any], field: str, predicate: str, value: Any) -> bool
 
 def _told(what: str, timeout: float) -> List[Dict[str, Any]]:
     """What this process's agent has."""
-    session = _session.current()
-    return [{**item, "node_id": item.get("node") or session.node} for item in session.query(what, timeout=timeout).get(what) or []]
+    session, reply = _session.current(), {"more": True}  # type: Any, Dict[str, Any]
+    told: List[Dict[str, Any]] = []
+    while reply.get("more"):  # by pages
+        reply = session.query(what, str(reply.get("next") or ""), timeout=timeout)
+        told += [{**item, "node_id": item.get("node") or session.node} for item in reply.get(what) or []]
+    return told
 
 
-def _everywhere(what: str, timeout: float, strict: bool) -> List[Dict[str, Any]]:
+def everywhere(what: str, timeout: float, strict: bool) -> List[Dict[str, Any]]:
+    """What all nodes' agents have. strict: GetTimeoutError if one does not answer in time, else it is left out."""
     from maniple.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
 
     session = _session.current()
     told = _told(what, timeout)
     others = [n["name"] for n in session.query("nodes", timeout=timeout).get("nodes") or [] if n.get("state") != "dead" and n.get("name") != session.node]
-    asks = RemoteFunction(_told, {"num_cpus": 0, "max_retries": 0, "name": _ASKS})
+    asks = RemoteFunction(_told, {"num_cpus": 0, "max_retries": 0, "name": ASKS})
     refs = {asks.options(scheduling_strategy=At(name, False)).remote(what, timeout): name for name in others}
     ready, late = _api.wait(list(refs), num_returns=len(refs), timeout=timeout) if refs else ([], [])
     silent = {refs[ref]: f"it did not answer within {timeout} s" for ref in late}
