@@ -66,7 +66,7 @@ func (c *call) runJob(j yarnbackend.Job) error {
 func (c *call) application() boot.Options {
 	name := c.master.Attempt.Application.String()
 	o := boot.Options{
-		Backend: c.master, Name: name, Job: name, Epoch: uint32(c.master.Attempt.Number - 1), Embedded: true,
+		Backend: c.master, Name: name, Job: name, Epoch: uint32(c.master.Attempt.Number - 1), Embedded: true, Base: c.master.Folder,
 		Cluster: c.master.Job.Cluster, Secret: c.master.Job.Secret, JoinTimeout: yarnbackend.Unbounded, Progress: c.stderr, Getenv: c.getenv,
 	}
 	if c.master.Job.MinNodes < c.master.Job.Nodes {

@@ -59,6 +59,7 @@ type Config struct {
 	Env       []string            // variables of this node, instead of those of the request
 	Store     int64               // bytes of memory for values that were asked for; 0: a share of the node's
 	Spill     []string            // directories for values when that is full; none: the node's own, "none": nowhere
+	Disks     []string            // the node's own directories for that, one on each disk; none: see openSpill
 	Bind      bool                // CPUs are bound: the node is no fake one
 }
 

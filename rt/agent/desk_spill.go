@@ -59,8 +59,8 @@ const (
 	spillDoubled = 1 << 30         // once so much is written it is said again whenever that has doubled
 )
 
-// openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if that is on a
-// disk of the node. Without one nothing is spilled.
+// openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if they are on
+// disks of the node. Without one nothing is spilled.
 func openSpill(cfg *Config, warn func(string, ...any)) *deskSpill {
 	s := &deskSpill{}
 	var dirs []spill.Directory
@@ -77,13 +77,15 @@ func openSpill(cfg *Config, warn func(string, ...any)) *deskSpill {
 		}
 	default:
 		var why []string
-		for _, path := range []string{filepath.Dir(cfg.Socket), "/var/tmp"} {
+		for i, path := range append(slices.Clone(cfg.Disks), filepath.Dir(cfg.Socket), "/var/tmp") {
+			if i >= len(cfg.Disks) && len(dirs) > 0 {
+				break // all disks are used, but of the others the first
+			}
 			if no := notDisk(path); no != "" {
 				why = append(why, no)
 				continue
 			}
 			dirs = append(dirs, spill.Directory{Path: path, Full: spillOwn})
-			break
 		}
 		if len(dirs) == 0 {
 			s.off = "no directory of the node is on a disk (" + strings.Join(why, "; ") + "): name one with --object-spilling-directory"

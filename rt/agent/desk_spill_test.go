@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,12 @@ func TestWhereToSpill(t *testing.T) {
 		t.Skip(why)
 	}
 	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock")}, warn); s.files == nil || s.files.Directories()[0] != own {
+		t.Errorf("%+v", s)
+	} else {
+		s.end()
+	}
+	one, two := t.TempDir(), t.TempDir()
+	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock"), Disks: []string{one, "/proc", two}}, warn); s.files == nil || !slices.Equal(s.files.Directories(), []string{one, two}) {
 		t.Errorf("%+v", s)
 	} else {
 		s.end()

@@ -59,6 +59,7 @@ type Node struct {
 	Grant string   `json:"grant,omitempty"` // who granted CPUs and Memory, as "YARN": they count whatever the machine has, CPUs are not bound, and no more GPUs than GPUs are used
 	Bare  bool     `json:"bare,omitempty"`  // the node hosts the head and takes no work
 	Dir   string   `json:"dir,omitempty"`   // where programs start that name no directory
+	Disks []string `json:"disks,omitempty"` // directories of its own, one on each disk, for values that its memory has no room for, unless Spill names others
 	Env   []string `json:"env,omitempty"`   // variables of this node, which programs have instead of those that they were asked for with
 }
 

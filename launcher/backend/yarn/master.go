@@ -36,6 +36,7 @@ const (
 type Master struct {
 	Job     Job
 	Attempt yarn.AttemptID
+	Folder  string // in the container's own, for the files of the head's node
 
 	token  yarn.Token       // for the scheduler
 	others yarn.Credentials // for the containers: what else was handed over, such as HDFS's token
@@ -64,6 +65,11 @@ func Enter(getenv func(string) string) (*Master, error) {
 		return nil, err
 	}
 	m.Attempt = id.Attempt
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("yarn: the container's folder: %w", err)
+	}
+	m.Folder = folder(here)
 	var ok bool
 	if m.token, ok = c.Find(yarn.KindAMRM, ""); !ok {
 		return nil, errors.New("yarn: the token file has no token for the scheduler")

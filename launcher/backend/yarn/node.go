@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ func enterNode() (stdin, stdout *os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("yarn: the container's folder: %w", err)
 	}
+	b.Doc.Base, b.Doc.Node.Disks = folder(here), disks(os.Getenv)
 	b.Doc.Node.Dir, b.Doc.Node.Env = here, append(own(os.Environ()), bootdoc.DirVariable+"="+here)
 	if b.Doc.Store == 0 {
 		b.Doc.Store = storeShare(os.Getenv("HADOOP_CONF_DIR"), b.Doc.Node.Memory, b.Doc.Node.CPUs)
@@ -97,6 +99,20 @@ func enterNode() (stdin, stdout *os.File, err error) {
 	}()
 	go func() { _, _ = io.Copy(conn, outR) }()
 	return inR, outW, nil
+}
+
+// folder is where a container's node has its files: in the container's own folder, which YARN removes.
+func folder(container string) string { return filepath.Join(container, ".maniple") }
+
+// disks are the container's folders, of which YARN makes one on each of the machine's disks, and removes them.
+func disks(getenv func(string) string) (list []string) {
+	for _, dir := range strings.Split(getenv("LOCAL_DIRS"), ",") {
+		dir = filepath.Join(dir, getenv("CONTAINER_ID"))
+		if info, err := os.Stat(dir); err == nil && info.IsDir() && filepath.IsAbs(dir) {
+			list = append(list, dir)
+		}
+	}
+	return list
 }
 
 // minStore is the least memory for values that is of any use.
