@@ -36,6 +36,7 @@ type Node struct {
 	server   *rpc.Server
 	used     yarn.Resource
 	starting bool
+	refusing bool
 }
 
 // app is an application and its one attempt.

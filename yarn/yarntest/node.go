@@ -36,6 +36,13 @@ func (n *Node) SetStarting(on bool) {
 	n.starting = on
 }
 
+// SetRefusing makes the node refuse every container.
+func (n *Node) SetRefusing(on bool) {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	n.refusing = on
+}
+
 type failure struct {
 	ID        yarn.ContainerID `pb:"1"`
 	Exception struct {
@@ -81,7 +88,7 @@ func (n *Node) start(c *Cluster, r rpc.Request) (any, error) {
 		}
 		_, k := c.find(id)
 		switch {
-		case k == nil || k.node != n || !bytes.Equal(k.Token.Password, s.Token.Password):
+		case n.refusing || k == nil || k.node != n || !bytes.Equal(k.Token.Password, s.Token.Password):
 			out.Failed = append(out.Failed, failed(id, "Unauthorized request to start container."))
 		case k.status.State != yarn.ContainerNew:
 			out.Failed = append(out.Failed, failed(id, "Unauthorized request to start container. \nAttempt to relaunch the same container with id "+id.String()+"."))

@@ -30,11 +30,17 @@ type member struct {
 	container *yarn.Container // nil: it waits for one
 	ready     bool            // its node has joined
 	failures  int             // ends without ever being ready, one after the other
+	unstarted int             // containers that did not become a node, one after the other
+	back      bool            // its container did not become a node, and was given back
 	given     bool            // up: it will not be filled
 }
 
-// maxFailures is how often a place may fail before its node joined: what happens twice happens again.
-const maxFailures = 2
+// How often a place may fail before its node joined: what happens twice happens again. That a container could not even be
+// started may be of the one NodeManager.
+const (
+	maxFailures  = 2
+	maxUnstarted = 5
+)
 
 // effect is what the core wants done: one of the types below.
 type effect interface{ effect() }
@@ -150,7 +156,27 @@ func (g *gang) tick(now time.Time) []effect {
 
 // joined notes that a place's node is ready.
 func (g *gang) joined(place int) {
-	g.members[place].ready, g.members[place].failures = true, 0
+	m := &g.members[place]
+	m.ready, m.failures, m.unstarted = true, 0, 0
+}
+
+// unstarted takes in that a container did not become a node: its NodeManager refused it, or it said nothing for too long. It is
+// given back, and replaced at its end, but not for ever.
+func (g *gang) unstarted(id yarn.ContainerID, why string) []effect {
+	place := slices.IndexFunc(g.members, func(m member) bool { return m.container != nil && m.container.ID == id })
+	if place < 0 || g.closed {
+		return nil // it ended meanwhile, or all are to end
+	}
+	m := &g.members[place]
+	m.unstarted++
+	m.back = true
+	back := release{[]yarn.ContainerID{id}}
+	text := m.container.Node.Host + ": " + why
+	if m.unstarted < maxUnstarted {
+		return []effect{back, loss{place: place, text: text}}
+	}
+	g.closed = true
+	return []effect{back, loss{place: place, text: fmt.Sprintf("%s; that was the %dth container in a row that did not start", text, m.unstarted), fatal: true}, ask{0}}
 }
 
 // ended takes in that a container is over.
@@ -166,6 +192,10 @@ func (g *gang) ended(s yarn.ContainerStatus) []effect {
 	m := &g.members[place]
 	text := m.container.Node.Host + ": " + describe(s)
 	m.container = nil
+	if m.back {
+		m.back = false
+		return []effect{ask{g.missing()}}
+	}
 	if !m.ready && !s.ExitCode.Free() {
 		m.failures++
 	}

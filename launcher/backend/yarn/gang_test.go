@@ -134,6 +134,38 @@ func TestGangReplaces(t *testing.T) {
 	}
 }
 
+// A container that no NodeManager will start is not asked for again and again.
+func TestGangEndsWhenNothingStarts(t *testing.T) {
+	g := newGang(2, 2, time.Minute, 1)
+	g.begin()
+	g.granted(epoch, granted(1))
+	g.granted(epoch, granted(2))
+	n := 2
+	again := func(want string) []effect {
+		t.Helper()
+		got := g.unstarted(granted(n).ID, "it is refused")
+		expect(t, got, want)
+		expect(t, g.unstarted(granted(99).ID, "it is nobody's"), "")
+		if !g.closed {
+			expect(t, g.ended(yarn.ContainerStatus{ID: granted(n).ID, ExitCode: yarn.ExitAborted}), "ask 1")
+			n++
+			expect(t, g.granted(epoch, granted(n)), fmt.Sprintf("launch 1 on host%d", n))
+		}
+		return got
+	}
+	for range maxUnstarted - 1 {
+		again("release 1, lost 1 false")
+	}
+	g.joined(1) // which forgives
+	for range maxUnstarted - 1 {
+		again("release 1, lost 1 false")
+	}
+	last := again("release 1, lost 1 true, ask 0")
+	if text := last[1].(loss).text; !strings.Contains(text, "it is refused") || !strings.Contains(text, "5th container") {
+		t.Error(text)
+	}
+}
+
 // Random histories of a queue that several gangs share: none holds more than its wait, and all finish in the end.
 func TestGangsShareAQueue(t *testing.T) {
 	for seed := range uint64(300) {

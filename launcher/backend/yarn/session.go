@@ -87,7 +87,7 @@ func (s *session) overdue(now time.Time) {
 		if at, ok := s.launched[name]; ok && now.Sub(at) > joinTime {
 			delete(s.launched, name)
 			if c := s.gang.members[s.place(name)].container; c != nil {
-				s.m.master.Release(c.ID)
+				s.apply(s.gang.unstarted(c.ID, fmt.Sprintf("its node says nothing for %v; the log of %s may say why", joinTime, c.ID)))
 			}
 		}
 	}
@@ -150,8 +150,7 @@ func (s *session) launch(e launch) {
 		ctx, cancel := context.WithTimeout(context.Background(), joinTime)
 		defer cancel()
 		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.relays}); err != nil {
-			s.m.master.Release(e.container.ID) // its end is told, and it is replaced
-			s.post(func() { s.tell(backend.Event{Kind: backend.KindWarning, Node: name, Text: err.Error()}) })
+			s.post(func() { s.apply(s.gang.unstarted(e.container.ID, err.Error())) })
 		}
 	})
 }

@@ -35,11 +35,14 @@ type world struct {
 	app     yarn.ApplicationID
 }
 
-func newWorld(t *testing.T, nodes int) *world {
+func newWorld(t *testing.T, nodes int, set ...func(*yarntest.Cluster)) *world {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	size := yarn.Resource{MemoryMB: 4096, VCores: 8}
 	w := &world{t: t, cluster: yarntest.New(t, size, size)}
+	for _, do := range set {
+		do(w.cluster)
+	}
 	client, err := yarn.New(yarn.Config{ResourceManagers: []string{w.cluster.ResourceManager()}, User: "alice"})
 	if err != nil {
 		t.Fatal(err)
@@ -219,5 +222,28 @@ func TestMemoryEndsTheApplication(t *testing.T) {
 	defer client.Close()
 	if r, err := client.Report(t.Context(), w.app); err != nil || !strings.Contains(r.Diagnostics, "over its memory") {
 		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// A node that no NodeManager starts ends the application in the end, which says what they said.
+func TestRefusalsEndTheApplication(t *testing.T) {
+	w := newWorld(t, 1, func(c *yarntest.Cluster) {
+		for _, n := range c.Nodes() {
+			n.SetRefusing(true)
+		}
+	})
+	if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "Unauthorized request") {
+		t.Errorf("%+v", ev)
+	}
+	if ev := w.event(backend.KindStopping); !strings.Contains(ev.Text, "node n1 on 127.0.0.1") || !strings.Contains(ev.Text, "5th container in a row") {
+		t.Errorf("%+v", ev)
+	}
+	if n := w.cluster.Calls("startContainers"); n != maxUnstarted {
+		t.Error(n, "containers were tried")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.s.Stop(ctx); err != nil {
+		t.Error(err)
 	}
 }
