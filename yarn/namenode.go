@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/yarn/internal/rpc"
 )
@@ -30,8 +32,8 @@ func DialNameNode(cfg Config) (func(ctx context.Context, network, address string
 }
 
 // NameNodeToken asks for a token with which a process without a ticket can log in to HDFS, from the active one of its
-// NameNodes. renewer is the ResourceManager's principal for what an application carries. Its Service is set to what Java
-// looks for: service, of which a host name is replaced by its address.
+// NameNodes. renewer is the ResourceManager's principal for what an application carries. service is what the token will be
+// looked for by: see TokenService.
 func NameNodeToken(ctx context.Context, cfg Config, addresses []string, service, renewer string) (Token, error) {
 	const op = "HDFS delegation token"
 	auth, err := cfg.auth()
@@ -58,15 +60,19 @@ func NameNodeToken(ctx context.Context, cfg Config, addresses []string, service,
 	if r.Token == nil {
 		return Token{}, &Error{Op: op, Text: "the NameNode gave none", Do: "a cluster without Kerberos needs none", Kind: ErrRefused}
 	}
-	r.Token.Service = serviceOf(ctx, service)
+	r.Token.Service = service
 	return *r.Token, nil
 }
 
-// serviceOf is what a token for host:port is called; a logical name stays.
-func serviceOf(ctx context.Context, service string) string {
+// TokenService is what Hadoop calls a token for a service at host:port: by its address, unless useIP, which is
+// hadoop.security.token.service.use_ip, is false. The logical name of a file system with several NameNodes, ha-hdfs:NAME, stays.
+func TokenService(ctx context.Context, service string, useIP bool) string {
 	host, port, err := net.SplitHostPort(service)
-	if err != nil || net.ParseIP(host) != nil {
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || net.ParseIP(host) != nil {
 		return service
+	}
+	if !useIP {
+		return net.JoinHostPort(strings.ToLower(host), port)
 	}
 	ips, err := net.DefaultResolver.LookupIP(ctx, "ip4", host)
 	if err != nil || len(ips) == 0 {

@@ -77,13 +77,14 @@ func (s QueueState) String() string { return word(int32(s), 1, "STOPPED", "RUNNI
 
 // Queue is what the ResourceManager tells of a queue. Shares are between 0 and 1.
 type Queue struct {
-	Name         string     `pb:"1"` // its last part only
-	Capacity     float32    `pb:"2"` // of its parent, guaranteed
-	MaxCapacity  float32    `pb:"3"` // of its parent, if others leave it
+	Name         string     `pb:"1"` // its last part only; of a FairScheduler's the whole path
+	Capacity     float32    `pb:"2"` // of its parent, guaranteed; a FairScheduler's: of the cluster, at this moment
+	MaxCapacity  float32    `pb:"3"` // likewise, if others leave it
 	Current      float32    `pb:"4"` // used of its own capacity: over 1 when it has more than that
 	State        QueueState `pb:"5"`
 	Children     []Queue    `pb:"6"`
 	Labels       []string   `pb:"8"` // node labels that it may use; "*" for all
 	DefaultLabel string     `pb:"9"`
 	NoPreemption bool       `pb:"11"`
+	Scheduler    string     `pb:"17"` // whose queue it is: CapacityScheduler, FairScheduler; "" before Hadoop 3.4
 }

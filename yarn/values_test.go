@@ -180,6 +180,23 @@ func FuzzIDs(f *testing.F) {
 }
 
 // YARN-5.
+// A token is found by the name that Hadoop's own libraries look for, whether the site has names or addresses in it.
+func TestTokenService(t *testing.T) {
+	for _, tt := range []struct {
+		service string
+		useIP   bool
+		want    string
+	}{
+		{"10.1.2.3:8020", true, "10.1.2.3:8020"}, {"10.1.2.3:8020", false, "10.1.2.3:8020"},
+		{"localhost:8020", true, "127.0.0.1:8020"}, {"NameNode.Example.com:8020", false, "namenode.example.com:8020"},
+		{"ha-hdfs:research", true, "ha-hdfs:research"}, {"ha-hdfs:Research", false, "ha-hdfs:Research"},
+	} {
+		if got := TokenService(t.Context(), tt.service, tt.useIP); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
 func TestSecretsAreNotPrinted(t *testing.T) {
 	k := Token{Identifier: []byte("who"), Password: []byte("hidden"), Kind: "K", Service: "s:1"}
 	for _, s := range []string{fmt.Sprint(k), fmt.Sprintf("%v %+v", k, k), fmt.Sprintf("%+v", sampleCredentials())} {

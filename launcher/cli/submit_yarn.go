@@ -133,12 +133,12 @@ func (c *call) submitYARN(args []string) error {
 		return yarnFault("submit", err)
 	}
 	defer store.Close()
-	report, err := app.Submit(c.ctx, client.Client, store)
-	if err != nil {
+	if err := app.Bring(c.ctx, store); err != nil {
 		return yarnFault("submit", err)
 	}
-	if err := boot.Note(c.getenv, report.ID.String(), app.Job.Cluster, app.Job.Secret); err != nil {
-		c.say("submit: `maniple status` and `logs` will not find %s from here: %s", report.ID, plain(err))
+	report, err := c.submitNoted(app, client.Client)
+	if err != nil {
+		return err
 	}
 	if err := c.tellSubmittedApplication(r, app, report); err != nil {
 		return err
@@ -147,6 +147,25 @@ func (c *call) submitYARN(args []string) error {
 		return nil
 	}
 	return c.waitApplication(client, report.ID, r.own["follow"] != "", r.own["json"] != "", app.Job.Command)
+}
+
+// submitNoted submits an application of which this machine has a note already: whatever becomes of YARN's answer, `status`,
+// `logs` and `cancel` find it.
+func (c *call) submitNoted(app *yarnbackend.Application, client *yarn.Client) (yarn.Report, error) {
+	id := app.ID.String()
+	if err := boot.Note(c.getenv, id, app.Job.Cluster, app.Job.Secret); err != nil {
+		c.say("submit: `maniple status` and `logs` will not find %s from here: %s", id, plain(err))
+	}
+	r, err := app.Submit(c.ctx, client)
+	switch {
+	case err == nil:
+		return r, nil
+	case yarnbackend.Refused(err):
+		boot.Forget(c.getenv, id)
+		return r, yarnFault("submit", err)
+	}
+	c.say("submit: %s may have been submitted all the same: `maniple explain %s` says whether, `maniple cancel %s` ends it", id, id, id)
+	return r, yarnFault("submit", err)
 }
 
 // known refuses a flag that nothing on YARN reads: Slurm's pass to sbatch, and here there is nobody to pass them to.

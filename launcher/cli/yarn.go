@@ -161,6 +161,9 @@ func (c *call) masterOf(ctx context.Context, client *site, name string) (address
 	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r, nil
 }
 
+// notedTime is how long the note of an application stays of which YARN does not know: it is there before YARN is told.
+const notedTime = time.Hour
+
 // reachApplication connects to an application's head: YARN says where the master is, and the master where the head is.
 func (c *call) reachApplication(ctx context.Context, ep *boot.Endpoint, to gang.Endpoint) (*gang.Client, error) {
 	client, err := c.yarnSite(c.me())
@@ -172,6 +175,12 @@ func (c *call) reachApplication(ctx context.Context, ep *boot.Endpoint, to gang.
 	var w *waiting
 	if errors.As(err, &w) && w.report.State.Over() {
 		ep.Remove()
+		return nil, fmt.Errorf("%w: %w", err, boot.ErrNone)
+	}
+	if errors.Is(err, yarn.ErrNotFound) { // forgotten; or it is being submitted at this moment
+		if time.Since(ep.Since) > notedTime {
+			ep.Remove()
+		}
 		return nil, fmt.Errorf("%w: %w", err, boot.ErrNone)
 	}
 	if err != nil {
@@ -188,18 +197,15 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 	ctx, sigs := watchSignals(c.ctx)
 	defer sigs.stop()
 	began := time.Now()
-	var followed chan struct{}
+	var followed chan error
 	if follow {
-		followed = make(chan struct{})
+		followed = make(chan error, 1)
 		go func() { // ends with the application's output, or with ctx
-			defer close(followed)
 			var to io.Writer = c.stdout
 			if asJSON {
 				to = &records{to: c.stdout, messages: c.stderr, stream: "stdout"}
 			}
-			if err := c.followBoth(ctx, client, id, to); err != nil && ctx.Err() == nil {
-				c.say("submit: %s; `maniple logs %s` may have the rest", plain(err), id)
-			}
+			followed <- c.followBoth(ctx, client, id, to)
 		}()
 	}
 	said := ""
@@ -220,12 +226,16 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 	if err != nil {
 		return yarnFault("submit", err)
 	}
+	cut := false
 	if followed != nil {
-		<-followed
+		if err := <-followed; err != nil && ctx.Err() == nil {
+			cut = true
+			c.say("submit: %s; `yarn logs -applicationId %s` has all of it", plain(err), id)
+		}
 	}
 	code := yarnbackend.ExitCode(r)
 	if asJSON {
-		if err := c.json(applicationEnd(r, code, time.Since(began), command)); err != nil {
+		if err := c.json(applicationEnd(r, code, cut, time.Since(began), command)); err != nil {
 			return err
 		}
 	}
@@ -237,7 +247,7 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 }
 
 // applicationEnd is the last line of stdout with --json, as that of a job of Slurm.
-func applicationEnd(r yarn.Report, code int, took time.Duration, command []string) any {
+func applicationEnd(r yarn.Report, code int, cut bool, took time.Duration, command []string) any {
 	return struct {
 		Version int      `json:"version"`
 		Event   string   `json:"event"`
@@ -246,52 +256,10 @@ func applicationEnd(r yarn.Report, code int, took time.Duration, command []strin
 		State   string   `json:"state"`
 		Code    int      `json:"code"`
 		Reason  string   `json:"reason,omitempty"` // what YARN keeps of it
+		Cut     bool     `json:"cut,omitempty"`    // not all of its output is above
 		Seconds float64  `json:"seconds"`
 		Command []string `json:"command"`
-	}{1, "end", r.Name, r.ID.String(), r.Final.String(), code, oneLine(r.Diagnostics), float64(took.Milliseconds()) / 1000, command}
-}
-
-// followBoth copies an application's output and its messages, which programs' standard error is among.
-func (c *call) followBoth(ctx context.Context, client *site, id yarn.ApplicationID, to io.Writer) error {
-	other := make(chan error, 1)
-	go func() { other <- c.followApplication(ctx, client, id, true, c.stderr) }()
-	err := c.followApplication(ctx, client, id, false, to)
-	return errors.Join(err, <-other)
-}
-
-// followApplication copies an application's output as it comes, from its beginning to its end.
-func (c *call) followApplication(ctx context.Context, client *site, id yarn.ApplicationID, messages bool, to io.Writer) error {
-	ep, err := boot.Find(c.getenv, id.String())
-	if err != nil {
-		return err
-	}
-	var from int64
-	for {
-		address, r, err := c.masterOf(ctx, client, id.String())
-		if r.State.Over() {
-			return nil // it had no output, or all of it was read
-		}
-		if err == nil {
-			var n int64
-			n, err = ep.Access.Log(ctx, address, messages, from, true, to)
-			from += n
-			if err == nil && ctx.Err() == nil {
-				return nil
-			}
-		}
-		var w *waiting
-		if err != nil && !errors.As(err, &w) && ctx.Err() == nil && from == 0 {
-			var f *Fault
-			if errors.As(err, &f) {
-				return err
-			}
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	}{1, "end", r.Name, r.ID.String(), r.Final.String(), code, oneLine(r.Diagnostics), cut, float64(took.Milliseconds()) / 1000, command}
 }
 
 // applicationLog is `maniple logs` of an application: its output, with --follow as it comes, and its messages.
@@ -308,10 +276,15 @@ func (c *call) applicationLog(name string) error {
 	if c.on("follow") {
 		ctx, sigs := watchSignals(c.ctx)
 		defer sigs.stop()
-		if err := c.followBoth(ctx, client, id, c.stdout); ctx.Err() == nil {
-			return err
+		err := c.followBoth(ctx, client, id, c.stdout)
+		var part *partError
+		switch {
+		case ctx.Err() != nil:
+			return exitOf(ctx)
+		case errors.As(err, &part):
+			return &Fault{Name: "UNREACHABLE", What: "logs", Why: err.Error(), Do: "`yarn logs -applicationId " + name + "` shows what YARN keeps", Err: err}
 		}
-		return exitOf(ctx)
+		return err
 	}
 	address, _, err := c.masterOf(c.ctx, client, name)
 	if err != nil {

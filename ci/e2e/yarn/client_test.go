@@ -26,7 +26,7 @@ func TestCluster(t *testing.T) {
 		t.Error(d, err)
 	}
 	q, err := c.Queue(ctx, "root")
-	if err != nil || len(q.Children) != 2 || q.State != yarn.QueueRunning {
+	if err != nil || len(q.Children) != 2 || q.State != yarn.QueueRunning || q.Scheduler != "CapacityScheduler" {
 		t.Fatalf("%+v %v", q, err)
 	}
 	for _, child := range q.Children {

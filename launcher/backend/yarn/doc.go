@@ -19,8 +19,10 @@
 //	        try: two gangs that hold half a queue each do not wait for each other for ever.
 //	YJOB-3: a node that YARN took away (-100, -101, -102) is replaced and is not the program's failure; one that
 //	        needed more memory than it has (-103, -104) ends the application and is never tried again at the same size.
-//	YJOB-4: a file that is in the store under its content's hash is never written again.
+//	YJOB-4: a file that is in the store under its content's hash is never written again, also by who brings the same content
+//	        at the same moment: its folder is renamed into place, and onto none that is there.
 //	YJOB-5: a container without its master ends: the relay's end is the end of its keeper's standard input.
+//	YJOB-6: who reads the application's output is told whether that was all of it.
 //
 // Limits. The master's end is the end of the application; its containers are not kept for another attempt.
 package yarn

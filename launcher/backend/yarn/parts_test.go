@@ -46,49 +46,6 @@ func TestSecretIsTakenOut(t *testing.T) {
 	}
 }
 
-// YJOB-4: a content is written once, and found again by its hash.
-func TestStoreWritesOnce(t *testing.T) {
-	dir := t.TempDir()
-	s := &Store{fs: localFiles{}, base: yarn.URL{Scheme: "file", Path: filepath.Join(dir, "home")}}
-	file := filepath.Join(dir, "a.txt")
-	put := func(text string) yarn.LocalResource {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		r, err := s.Put(t.Context(), file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	first := put("one")
-	long := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(first.URL.Path, long, long); err != nil {
-		t.Fatal(err)
-	}
-	again, other := put("one"), put("two")
-	if again.URL != first.URL || again.Timestamp.UnixMilli() != long.UnixMilli() || other.URL == first.URL || filepath.Base(other.URL.Path) != "a.txt" {
-		t.Errorf("%+v %+v %+v", first, again, other)
-	}
-	if text, _ := os.ReadFile(other.URL.Path); string(text) != "two" || other.Size != 3 || other.Visibility != yarn.Private {
-		t.Errorf("%q %+v", text, other)
-	}
-	if info, err := os.Stat(filepath.Join(dir, "home", ".maniple")); err != nil || info.Mode().Perm() != 0o700 {
-		t.Error(info, err)
-	}
-	// A file that was cut short on its way does not count.
-	if err := os.WriteFile(other.URL.Path, []byte("t"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if r := put("two"); r.Size != 3 {
-		t.Errorf("%+v", r)
-	}
-	if _, err := s.Put(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "--archives") {
-		t.Error(err)
-	}
-}
-
 // open starts a relay and gives its address.
 func openRelay(t *testing.T, joined func(string, *link)) (*relay, string, []byte) {
 	t.Helper()
@@ -154,6 +111,28 @@ func TestRelayAnswersItsOwn(t *testing.T) {
 	}
 }
 
+// YJOB-6: a connection that is cut, with a farewell of TLS or without, is not taken for the end of the output.
+func TestLogSaysThatItWasCut(t *testing.T) {
+	r, address, secret := openRelay(t, nil)
+	read, write := io.Pipe()
+	over := make(chan error, 1)
+	go func() {
+		_, err := must(NewAccess("c", secret)).Log(t.Context(), address, false, 0, true, write)
+		over <- err
+	}()
+	if line, err := bufio.NewReader(read).ReadString('\n'); err != nil || line != "out begins\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	r.mu.Lock()
+	for conn := range r.open {
+		conn.Close()
+	}
+	r.mu.Unlock()
+	if err := <-over; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
+	}
+}
+
 // YJOB-5: a node's lines go both ways, and the master's end is the end of its input.
 func TestRelayCarriesANode(t *testing.T) {
 	joined := make(chan *link, 1)
@@ -199,6 +178,24 @@ func TestOwnVariables(t *testing.T) {
 	}
 	m := &Master{Job: Job{Env: []string{"K=V"}}}
 	if got := m.Environ(environ); !slices.Equal(got, []string{"PATH=/bin", "A=b", "K=V"}) {
+		t.Error(got)
+	}
+}
+
+// Values that memory has no room for go to the container's folder on each of the machine's disks, which YARN removes.
+func TestDisks(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	env := map[string]string{"LOCAL_DIRS": one + "," + two + ",/nowhere", "CONTAINER_ID": "container_1_1_1_2"}
+	want := []string{filepath.Join(one, "container_1_1_1_2"), filepath.Join(two, "container_1_1_1_2")}
+	for _, dir := range want {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := disks(func(name string) string { return env[name] }); !slices.Equal(got, want) {
+		t.Error(got)
+	}
+	if got := disks(func(string) string { return "" }); got != nil {
 		t.Error(got)
 	}
 }
@@ -277,17 +274,29 @@ func TestQueueShare(t *testing.T) {
 		return yarn.Queue{Name: name, MaxCapacity: most, State: yarn.QueueRunning}
 	}
 	root := yarn.Queue{Name: "root", MaxCapacity: 1, Children: []yarn.Queue{
-		leaf("default", 1), {Name: "science", MaxCapacity: 0.5, State: yarn.QueueRunning, Children: []yarn.Queue{leaf("gpu", 0.5), {Name: "shut", MaxCapacity: 1, State: yarn.QueueStopped}}},
+		leaf("default", 1), leaf("auto", 0), {Name: "science", MaxCapacity: 0.5, State: yarn.QueueRunning, Children: []yarn.Queue{leaf("gpu", 0.5)}},
+		{Name: "labelled", MaxCapacity: 0.25, DefaultLabel: "big"},
 	}}
-	for name, want := range map[string]float64{"": 1, "default": 1, "gpu": 0.25, "root.science.gpu": 0.25} {
-		if got, err := queueShare(root, name); err != nil || got != want {
-			t.Error(name, got, err)
+	for name, want := range map[string]queue{
+		"default": {1, ""}, "gpu": {0.25, ""}, "root.science.gpu": {0.25, ""}, "auto": {1, ""}, "labelled": {0.25, "big"},
+	} {
+		if got, leaves := findQueue(root, name); got != want || leaves != nil {
+			t.Error(name, got, leaves)
 		}
 	}
-	var unknown *UnknownError
-	for _, name := range []string{"science", "shut", "nosuch"} {
-		if _, err := queueShare(root, name); !errors.As(err, &unknown) || !strings.Contains(err.Error(), "default, gpu") {
-			t.Error(name, err)
+	for _, name := range []string{"science", "nosuch"} {
+		if got, leaves := findQueue(root, name); got != (queue{share: 1}) || strings.Join(leaves, " ") != "auto default gpu labelled" {
+			t.Error(name, got, leaves)
+		}
+	}
+	// A FairScheduler names queues by their path, makes those that are not there, and tells of each its part of the whole cluster.
+	fair := yarn.Queue{Name: "root", MaxCapacity: 1, Children: []yarn.Queue{leaf("root.default", 0.1), {Name: "root.users", MaxCapacity: 0.1, Children: []yarn.Queue{leaf("root.users.alice", 0.1)}}}}
+	if got, _ := findQueue(yarn.Queue{Name: "root", MaxCapacity: 0.5, Scheduler: "FairScheduler"}, "root"); got.share != 1 {
+		t.Error(got)
+	}
+	for _, name := range []string{"default", "root.users.alice", "root.users.bob"} {
+		if got, leaves := findQueue(fair, name); got != (queue{share: 1}) || len(leaves) != 2 {
+			t.Error(name, got, leaves)
 		}
 	}
 }

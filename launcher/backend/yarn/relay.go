@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"os"
 	"sync"
 	"time"
@@ -148,7 +149,8 @@ func (r *relay) answer(conn *tls.Conn) {
 	}
 }
 
-// tail sends a file of the output, and what comes to it if the client goes on.
+// tail sends a file of the output, and what comes to it if the client goes on: in HTTP's chunks, the last of which says that
+// this was all. A connection that breaks, or is cut off since its client does not read, brings none.
 func (r *relay) tail(conn net.Conn, h hello) {
 	path := r.logs[0]
 	if h.Err {
@@ -162,6 +164,7 @@ func (r *relay) tail(conn net.Conn, h hello) {
 	if _, err := f.Seek(h.From, io.SeekStart); err != nil {
 		return
 	}
+	out := httputil.NewChunkedWriter(conn)
 	tick := time.NewTicker(logPoll)
 	defer tick.Stop()
 	for {
@@ -171,7 +174,11 @@ func (r *relay) tail(conn net.Conn, h hello) {
 			over = true
 		default:
 		}
-		if _, err := io.Copy(conn, f); err != nil || over {
+		if _, err := io.Copy(out, f); err != nil {
+			return
+		}
+		if over {
+			_ = out.Close() // who does not get it knows that something is missing
 			return
 		}
 		select {
@@ -252,8 +259,8 @@ func (a *Access) Head(ctx context.Context, address string) (addresses []string, 
 	return w.Addresses, w.Waits, nil
 }
 
-// Log copies the application's output (or its messages) from a byte on, and says how many came. With goOn it ends
-// with the application, with ctx, or with the connection.
+// Log copies the application's output (or its messages) from a byte on, and says how many came. Without an error that was all
+// of it: with goOn up to the application's end, else what there is now.
 func (a *Access) Log(ctx context.Context, address string, messages bool, from int64, goOn bool, to io.Writer) (int64, error) {
 	conn, err := a.dial(ctx, address, hello{Want: "log", From: from, Go: goOn, Err: messages})
 	if err != nil {
@@ -261,7 +268,7 @@ func (a *Access) Log(ctx context.Context, address string, messages bool, from in
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	n, err := io.Copy(to, conn)
+	n, err := io.Copy(to, httputil.NewChunkedReader(conn))
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("yarn: the master at %s: %w", address, err)
 	}

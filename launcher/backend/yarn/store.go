@@ -2,11 +2,13 @@ package yarn
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -33,7 +35,8 @@ type files interface {
 	stat(name string) (os.FileInfo, error)
 	mkdir(name string) error
 	create(name string) (io.WriteCloser, error)
-	rename(from, to string) error
+	open(name string) (io.ReadCloser, error)
+	rename(from, to string) error // of a folder; onto none that has something in it
 	remove(name string) error
 	close() error
 }
@@ -75,6 +78,7 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		if list, err := c.ResourceManagers(); err == nil && len(list) > 0 {
 			renewer = c.Principal("yarn.resourcemanager.principal", list[0].Host)
 		}
+		service = yarn.TokenService(ctx, service, c.Bool("hadoop.security.token.service.use_ip", true))
 		token, err := yarn.NameNodeToken(ctx, cfg, addresses, service, renewer)
 		if err != nil {
 			return nil, err
@@ -108,56 +112,120 @@ func (s *Store) Put(ctx context.Context, file string) (yarn.LocalResource, error
 	if !info.Mode().IsRegular() {
 		return none, fmt.Errorf("yarn: %s is no file; pack a folder with tar and give it to --archives", file)
 	}
-	hash := sha256.New()
-	size, err := io.Copy(hash, f)
-	if err != nil {
+	c := content{from: f, name: filepath.Base(file)}
+	if c.sum, c.size, err = digest(f); err != nil {
 		return none, fmt.Errorf("yarn: read %s: %w", file, err)
 	}
-	sum := hex.EncodeToString(hash.Sum(nil))
-	dir := path.Join(s.base.Path, ".maniple", "files", sum)
 	// The name stays, since YARN unpacks an archive by its ending.
-	at := path.Join(dir, filepath.Base(file))
-	have, err := s.fs.stat(at)
-	if err != nil || have.Size() != size {
-		if err := s.write(ctx, f, dir, at, sum); err != nil {
-			return none, fmt.Errorf("yarn: put %s into %s: %w", file, s.base, err)
-		}
-		if have, err = s.fs.stat(at); err != nil {
+	c.dir = path.Join(s.base.Path, ".maniple", "files", c.sum, c.name)
+	url := s.base
+	url.Path = path.Join(c.dir, c.name)
+	have, err := s.fs.stat(url.Path)
+	if err != nil || have.Size() != c.size {
+		if have, err = s.bring(ctx, c); err != nil {
 			return none, fmt.Errorf("yarn: put %s into %s: %w", file, s.base, err)
 		}
 	}
-	url := s.base
-	url.Path = at
 	return yarn.LocalResource{
 		URL: url, Size: have.Size(), Timestamp: time.UnixMilli(have.ModTime().UnixMilli()), Type: yarn.File, Visibility: yarn.Private,
 	}, nil
 }
 
-// write writes beside and renames, so that a file is whole or not there.
-func (s *Store) write(ctx context.Context, f *os.File, dir, at, sum string) error {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
+// content is a file that is to be in the store: as name in a folder dir of its own.
+type content struct {
+	from      *os.File
+	name, dir string
+	sum       string
+	size      int64
+}
+
+func digest(r io.Reader) (sum string, size int64, err error) {
+	hash := sha256.New()
+	size, err = io.Copy(hash, r)
+	return hex.EncodeToString(hash.Sum(nil)), size, err
+}
+
+// bring writes the content into a folder beside its own, which then takes that name. A folder is renamed onto no other that
+// has something in it, neither on HDFS nor here: of several that bring the same content at once the first one's copy stays,
+// and the others use it once they have read that it is what they have.
+func (s *Store) bring(ctx context.Context, c content) (os.FileInfo, error) {
+	beside := c.beside()
+	if err := s.fs.mkdir(beside); err != nil {
+		return nil, err
+	}
+	if err := s.write(ctx, c, path.Join(beside, c.name)); err != nil {
+		s.drop(beside, c.name)
+		return nil, err
+	}
+	at := path.Join(c.dir, c.name)
+	for again := false; ; again = true {
+		refused := s.fs.rename(beside, c.dir)
+		if refused == nil {
+			return s.fs.stat(at)
+		}
+		have, err := s.verify(at, c)
+		if err == nil {
+			s.drop(beside, c.name)
+			return have, nil
+		}
+		if again || !errors.Is(err, errOther) {
+			s.drop(beside, c.name)
+			return nil, fmt.Errorf("%w (%w)", refused, err)
+		}
+		// What is there is not what its name says: it goes out of the way, and is nobody's any more.
+		if old := c.beside(); s.fs.rename(c.dir, old) == nil {
+			s.drop(old, c.name)
+		}
+	}
+}
+
+// beside names a folder next to a content's own, as nobody else does.
+func (c *content) beside() string { return path.Join(path.Dir(c.dir), ".new-"+rand.Text()) }
+
+// drop removes such a folder. What can't be removed is in nobody's way.
+func (s *Store) drop(dir, name string) {
+	_ = s.fs.remove(path.Join(dir, name))
+	_ = s.fs.remove(dir)
+}
+
+// write writes the content as a file, which is whole when there is no error.
+func (s *Store) write(ctx context.Context, c content, at string) error {
+	if _, err := c.from.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := s.fs.mkdir(dir); err != nil {
-		return err
-	}
-	beside := path.Join(dir, fmt.Sprintf(".new-%d-%d", os.Getpid(), time.Now().UnixNano()))
-	w, err := s.fs.create(beside)
+	w, err := s.fs.create(at)
 	if err != nil {
 		return err
 	}
-	hash := sha256.New()
-	_, err = io.Copy(io.MultiWriter(w, hash), f)
-	if err = errors.Join(err, closed(ctx, w)); err == nil && hex.EncodeToString(hash.Sum(nil)) != sum {
+	sum, _, err := digest(io.TeeReader(c.from, w))
+	if err = errors.Join(err, closed(ctx, w)); err == nil && sum != c.sum {
 		err = errors.New("it changed while it was read; try again")
 	}
-	if err == nil {
-		err = s.fs.rename(beside, at)
+	return err
+}
+
+// errOther says that a file of the store is not what its name says.
+var errOther = errors.New("what is there under its hash is something else")
+
+// verify reads a file of the store, which somebody else brought there.
+func (s *Store) verify(at string, c content) (os.FileInfo, error) {
+	have, err := s.fs.stat(at)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && have.Size() != c.size {
+		return nil, errOther
 	}
 	if err != nil {
-		_ = s.fs.remove(beside)
+		return nil, err
 	}
-	return err
+	r, err := s.fs.open(at)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	sum, _, err := digest(r)
+	if err == nil && sum != c.sum {
+		err = errOther
+	}
+	return have, err
 }
 
 // closed closes a file, and waits until its blocks are where HDFS wants them.
@@ -183,6 +251,7 @@ type hdfsFiles struct{ c *hdfs.Client }
 func (h hdfsFiles) stat(name string) (os.FileInfo, error)      { return h.c.Stat(name) }
 func (h hdfsFiles) mkdir(name string) error                    { return h.c.MkdirAll(name, 0o700) }
 func (h hdfsFiles) create(name string) (io.WriteCloser, error) { return h.c.Create(name) }
+func (h hdfsFiles) open(name string) (io.ReadCloser, error)    { return h.c.Open(name) }
 func (h hdfsFiles) rename(from, to string) error               { return h.c.Rename(from, to) }
 func (h hdfsFiles) remove(name string) error                   { return h.c.Remove(name) }
 func (h hdfsFiles) close() error                               { return h.c.Close() }
@@ -195,6 +264,7 @@ func (localFiles) mkdir(name string) error               { return os.MkdirAll(na
 func (localFiles) create(name string) (io.WriteCloser, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700)
 }
-func (localFiles) rename(from, to string) error { return os.Rename(from, to) }
-func (localFiles) remove(name string) error     { return os.Remove(name) }
-func (localFiles) close() error                 { return nil }
+func (localFiles) open(name string) (io.ReadCloser, error) { return os.Open(name) }
+func (localFiles) rename(from, to string) error            { return os.Rename(from, to) }
+func (localFiles) remove(name string) error                { return os.Remove(name) }
+func (localFiles) close() error                            { return nil }

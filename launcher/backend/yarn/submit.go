@@ -37,6 +37,11 @@ type Application struct {
 	Tags     []string
 	Master   yarn.Resource // of the master's container
 	Lifetime time.Duration // 0: the queue's
+
+	ID yarn.ApplicationID // from Check on
+
+	leaves []string    // queues that there are, if its own is none of them
+	token  *yarn.Token // for HDFS
 }
 
 // What a process of ours reserves of its address space, of which it touches little, and how many there are: the master has
@@ -83,17 +88,15 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("yarn: %q is none of this cluster's %s; there are %s", e.Name, e.What+"s", strings.Join(e.Known, ", "))
 }
 
-// Check asks the cluster whether the application can ever run: a queue that is not there, a kind of resource that is
-// not counted, a container larger than any and a gang larger than its queue would wait for ever, or be ignored.
+// Check asks the cluster for an ID, and whether the application can ever run: a kind of resource that is not counted, a
+// container larger than any and a gang larger than its queue would wait for ever, or be ignored.
 func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 	root, err := c.Queue(ctx, "root")
 	if err != nil {
 		return err
 	}
-	share, err := queueShare(root, a.Queue)
-	if err != nil {
-		return err
-	}
+	var q queue
+	q, a.leaves = findQueue(root, a.queue())
 	types, err := c.ResourceTypes(ctx)
 	if err != nil {
 		return err
@@ -111,6 +114,7 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 	if err != nil {
 		return err
 	}
+	a.ID = n.ID
 	for _, kind := range known {
 		if need, most := a.Job.Size.Of(kind), n.Max.Of(kind); need > most && n.Max.MemoryMB > 0 {
 			return &InfeasibleError{fmt.Sprintf("a node needs %d of %s, and the largest container has %d", need, kind, most), "ask for less on each node, or for more nodes"}
@@ -120,10 +124,21 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 	if err != nil {
 		return err
 	}
+	label := a.Job.Label
+	if label == "" {
+		label = q.label
+	}
 	for _, kind := range known {
 		all := int64(0)
 		for _, node := range nodes {
-			all += node.Capability.Of(kind)
+			if label == "" || slices.Contains(node.Labels, label) {
+				all += node.Capability.Of(kind)
+			}
+		}
+		// The share of a queue is that of the nodes without a label.
+		share := q.share
+		if label != "" {
+			share = 1
 		}
 		need, most := a.Job.Size.Of(kind)*int64(a.Job.MinNodes)+a.Master.Of(kind), int64(float64(all)*share)
 		if need > most {
@@ -143,37 +158,44 @@ func (a *Application) queue() string {
 	return a.Queue
 }
 
-// queueShare is the most of the cluster that a queue ever has: its own limit in its parent's, up to the root.
-func queueShare(root yarn.Queue, name string) (float64, error) {
-	if name == "" {
-		name = "default"
-	}
-	var leaves []string
-	found := -1.0
-	var walk func(q yarn.Queue, path string, share float64)
-	walk = func(q yarn.Queue, path string, share float64) {
-		share *= float64(q.MaxCapacity)
-		if len(q.Children) == 0 {
-			leaves = append(leaves, q.Name)
-			if (q.Name == name || path == name) && q.State == yarn.QueueRunning {
-				found = share
+// queue is what is known of a queue before anything is submitted to it.
+type queue struct {
+	share float64 // the most of the cluster that it ever has; 1: that is not known
+	label string  // of the nodes that its applications get, if they name none
+}
+
+// findQueue finds a queue of the CapacityScheduler, whose limit is a part of its parent's, up to the root. Of one that is not
+// there it gives all that are: the scheduler may still make it. What a FairScheduler says of its queues' limits depends on what
+// runs; its queues have their path for a name, and nothing is known of them.
+func findQueue(root yarn.Queue, name string) (q queue, leaves []string) {
+	q, found, fair := queue{share: 1}, false, false
+	var walk func(at yarn.Queue, path string, share float64)
+	walk = func(at yarn.Queue, path string, share float64) {
+		share *= float64(at.MaxCapacity)
+		fair = fair || at.Scheduler == "FairScheduler" || strings.HasPrefix(at.Name, "root.")
+		if len(at.Children) == 0 {
+			leaves = append(leaves, at.Name)
+			if at.Name == name || path == name {
+				q, found = queue{share, at.DefaultLabel}, true
 			}
 		}
-		for _, child := range q.Children {
+		for _, child := range at.Children {
 			walk(child, path+"."+child.Name, share)
 		}
 	}
 	walk(root, "root", 1)
-	if found < 0 {
-		slices.Sort(leaves)
-		return 0, &UnknownError{"queue", name, leaves}
+	slices.Sort(leaves)
+	switch {
+	case fair || !found:
+		return queue{share: 1}, leaves
+	case !(q.share > 0 && q.share < 1): // and no number
+		q.share = 1
 	}
-	return found, nil
+	return q, nil
 }
 
-// Submit brings the files into the store and submits the application.
-func (a *Application) Submit(ctx context.Context, c *yarn.Client, store *Store) (yarn.Report, error) {
-	a.Job.Version = jobVersion
+// Bring brings the files into the store.
+func (a *Application) Bring(ctx context.Context, store *Store) error {
 	a.Job.Files = map[string]yarn.LocalResource{}
 	put := func(name, file string, kind yarn.FileType) error {
 		r, err := store.Put(ctx, file)
@@ -182,34 +204,46 @@ func (a *Application) Submit(ctx context.Context, c *yarn.Client, store *Store) 
 		return err
 	}
 	if err := put(program, a.Binary, yarn.File); err != nil {
-		return yarn.Report{}, err
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Files)) {
 		if err := put(name, a.Files[name], yarn.File); err != nil {
-			return yarn.Report{}, err
+			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Archives)) {
 		if err := put(name, a.Archives[name], yarn.Archive); err != nil {
-			return yarn.Report{}, err
+			return err
 		}
 	}
+	a.token = store.token
+	return nil
+}
+
+// Submit submits the application, under the ID that it has from Check, with the files that Bring brought. When the error is none
+// of Refused's the application may be there all the same.
+func (a *Application) Submit(ctx context.Context, c *yarn.Client) (yarn.Report, error) {
+	a.Job.Version = jobVersion
 	var carried yarn.Credentials
-	if store.token != nil {
-		carried.Tokens = map[string]yarn.Token{store.token.Service: *store.token}
+	if a.token != nil {
+		carried.Tokens = map[string]yarn.Token{a.token.Service: *a.token}
 	}
 	tokens, err := pack(carried, jobSecret, a.Job)
 	if err != nil {
 		return yarn.Report{}, err
 	}
-	return c.Submit(ctx, yarn.Submission{
-		Name: a.Job.Name, Queue: a.Queue, Priority: a.Priority, Type: Type, Tags: a.Tags, Resource: a.Master, NodeLabel: a.Job.Label,
+	r, err := c.Submit(ctx, yarn.Submission{
+		ID: a.ID, Name: a.Job.Name, Queue: a.Queue, Priority: a.Priority, Type: Type, Tags: a.Tags, Resource: a.Master, NodeLabel: a.Job.Label,
 		MaxAttempts: 1, Lifetime: a.Lifetime,
 		Launch: yarn.LaunchContext{
 			Files: a.Job.Files, Tokens: tokens,
 			Commands: []string{"exec ./" + program + " " + MasterCommand + " 1><LOG_DIR>/stdout 2><LOG_DIR>/stderr"},
 		},
 	})
+	if errors.Is(err, yarn.ErrRefused) && a.leaves != nil && strings.Contains(err.Error(), "unknown queue") {
+		err = fmt.Errorf("%w: %w", &UnknownError{"queue", a.queue(), a.leaves}, err)
+	}
+	return r, err
 }
 
 // diagnostics is what YARN keeps of an end; ExitCode reads it.
@@ -249,5 +283,7 @@ func firstLine(text string) string {
 	return ""
 }
 
-// Refused tells whether YARN itself said no.
-func Refused(err error) bool { return errors.Is(err, yarn.ErrRefused) }
+// Refused tells whether YARN itself said no, so that nothing of what was submitted is there.
+func Refused(err error) bool {
+	return errors.Is(err, yarn.ErrRefused) || errors.Is(err, yarn.ErrNotYours) || errors.Is(err, yarn.ErrCredentials)
+}

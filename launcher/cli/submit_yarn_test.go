@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/yarntest"
+)
+
+// An application of which YARN's answer is lost is known here all the same; one that YARN refuses is not.
+func TestSubmitIsNotedFirst(t *testing.T) {
+	home := t.TempDir()
+	var said bytes.Buffer
+	getenv := func(name string) string { return map[string]string{"HOME": home}[name] }
+	c := &call{app: &app{stderr: &said, getenv: getenv}, ctx: t.Context(), page: &page{name: "submit"}}
+	cluster := yarntest.New(t, yarn.Resource{MemoryMB: 1024, VCores: 4})
+	client, err := yarn.New(yarn.Config{ResourceManagers: []string{cluster.ResourceManager()}, User: "alice", RetryFor: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	application := func(queue string) *yarnbackend.Application {
+		a := &yarnbackend.Application{Queue: queue, Master: yarn.Resource{MemoryMB: 128, VCores: 1}}
+		a.Job.Cluster, a.Job.Secret, a.Job.MinNodes, a.Job.Size = strings.Repeat("0", 32), bytes.Repeat([]byte{1}, 32), 1, a.Master
+		if err := a.Check(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := application("")
+	cluster.LoseAnswer("submitApplication")
+	if _, err := c.submitNoted(a, client); err == nil {
+		t.Fatal("the answer came")
+	}
+	id := a.ID.String()
+	if ep, err := boot.Find(getenv, id); err != nil || ep.Access == nil {
+		t.Error(ep, err)
+	}
+	if r, err := client.Report(t.Context(), a.ID); err != nil || r.State != yarn.StateAccepted {
+		t.Errorf("%+v %v", r, err)
+	}
+	if !strings.Contains(said.String(), id+" may have been submitted") {
+		t.Error(said.String())
+	}
+	a = application("nosuch")
+	if _, err := c.submitNoted(a, client); err == nil || !strings.Contains(err.Error(), `no queue "nosuch"`) || !strings.Contains(err.Error(), "there are default") {
+		t.Error(err)
+	}
+	if ep, err := boot.Find(getenv, a.ID.String()); !errors.Is(err, boot.ErrNone) {
+		t.Error(ep, err)
+	}
+	a = application("")
+	if r, err := c.submitNoted(a, client); err != nil || r.ID != a.ID {
+		t.Errorf("%+v %v", r, err)
+	}
+}

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// followBoth copies an application's output and its messages, which programs' standard error is among.
+func (c *call) followBoth(ctx context.Context, client *site, id yarn.ApplicationID, to io.Writer) error {
+	ep, err := boot.Find(c.getenv, id.String())
+	if err != nil {
+		return err
+	}
+	f := &follow{
+		master: func(ctx context.Context) (string, yarn.Report, error) { return c.masterOf(ctx, client, id.String()) },
+		log:    ep.Access.Log, say: c.say, pause: 200 * time.Millisecond,
+	}
+	other := make(chan error, 1)
+	messages := *f
+	messages.say = func(string, ...any) {} // one of the two says it
+	go func() { other <- messages.copy(ctx, true, c.stderr) }()
+	err = f.copy(ctx, false, to)
+	if second := <-other; err == nil {
+		err = second
+	}
+	return err
+}
+
+// follow copies an application's output as it comes, from its beginning to its end.
+type follow struct {
+	master func(context.Context) (address string, r yarn.Report, err error) // as masterOf
+	log    func(ctx context.Context, address string, messages bool, from int64, goOn bool, to io.Writer) (int64, error)
+	say    func(format string, args ...any)
+	pause  time.Duration // between tries
+}
+
+// patience is how long a master may be out of reach before that is said.
+const patience = 10 * time.Second
+
+// partError is output of which the rest did not come.
+type partError struct {
+	id   yarn.ApplicationID
+	came int64 // bytes
+	why  error // nil: the master was never asked
+}
+
+func (e *partError) Error() string {
+	text := fmt.Sprintf("%s is over, and the end of its output did not come, only %d bytes", e.id, e.came)
+	if e.came == 0 {
+		text = fmt.Sprintf("%s is over, and none of its output came", e.id)
+	}
+	if e.why != nil {
+		text += " (" + plain(e.why) + ")"
+	}
+	return text
+}
+
+// copy copies one of the two streams.
+func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
+	out := &guarded{to: to}
+	var came int64
+	var why error        // of the last break
+	var broken time.Time // since when
+	asked, said := false, false
+	for {
+		address, r, err := f.master(ctx)
+		var w *waiting
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case r.State.Over():
+			// One that ended before its master was there has none.
+			if asked || r.State == yarn.StateFinished {
+				return &partError{r.ID, came, why}
+			}
+			return nil
+		case err == nil:
+			asked = true
+			var n int64
+			n, err = f.log(ctx, address, messages, came, true, out)
+			came += n
+			switch {
+			case out.err != nil:
+				return out.err
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case err == nil:
+				return nil
+			case n > 0:
+				broken = time.Time{}
+			}
+		case errors.As(err, &w):
+			err = nil // it has no master yet
+		case !asked:
+			var fault *Fault
+			if errors.As(err, &fault) {
+				return err
+			}
+		}
+		if err != nil {
+			why = err
+			if broken.IsZero() {
+				broken = time.Now()
+			}
+			if !said && time.Since(broken) >= patience {
+				said = true
+				f.say("%s; trying on, and `yarn logs` has all of it when it is over", plain(err))
+			}
+		}
+		select {
+		case <-time.After(f.pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// guarded tells an error of who is written to from one of who is read.
+type guarded struct {
+	to  io.Writer
+	err error
+}
+
+func (g *guarded) Write(b []byte) (int, error) {
+	n, err := g.to.Write(b)
+	if err != nil {
+		g.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// master plays an application: each look at it is one state, each call of its log one piece of text and how that ended.
+type master struct {
+	states []yarn.ApplicationState // the last one stays
+	pieces []piece
+	froms  []int64
+}
+
+type piece struct {
+	text string
+	err  error
+}
+
+func (m *master) follow(said *[]string) *follow {
+	return &follow{
+		master: func(context.Context) (string, yarn.Report, error) {
+			r := yarn.Report{State: m.states[0], Port: 1}
+			if len(m.states) > 1 {
+				m.states = m.states[1:]
+			}
+			if r.State != yarn.StateRunning {
+				return "", r, &waiting{r}
+			}
+			return "host:1", r, nil
+		},
+		log: func(_ context.Context, _ string, _ bool, from int64, _ bool, to io.Writer) (int64, error) {
+			m.froms = append(m.froms, from)
+			p := m.pieces[0]
+			m.pieces = m.pieces[1:]
+			n, err := io.WriteString(to, p.text)
+			return int64(n), errors.Join(p.err, err)
+		},
+		say: func(format string, args ...any) { *said = append(*said, fmt.Sprintf(format, args...)) },
+	}
+}
+
+// Output is all of it, or the command says that it is not.
+func TestFollowSaysWhatIsMissing(t *testing.T) {
+	broken := errors.New("it broke")
+	const accepted, running, finished, killed = yarn.StateAccepted, yarn.StateRunning, yarn.StateFinished, yarn.StateKilled
+	for name, tt := range map[string]struct {
+		master
+		want, err string
+	}{
+		"all":                  {master{states: []yarn.ApplicationState{accepted, running}, pieces: []piece{{"one\ntwo\n", nil}}}, "one\ntwo\n", ""},
+		"all in two":           {master{states: []yarn.ApplicationState{running}, pieces: []piece{{"one\n", broken}, {"two\n", nil}}}, "one\ntwo\n", ""},
+		"cut near the end":     {master{states: []yarn.ApplicationState{running, finished}, pieces: []piece{{"one\n", broken}}}, "one\n", "only 4 bytes (it broke)"},
+		"never reached":        {master{states: []yarn.ApplicationState{running, finished}, pieces: []piece{{"", broken}}}, "", "none of its output came (it broke)"},
+		"over before":          {master{states: []yarn.ApplicationState{finished}}, "", "none of its output came"},
+		"killed as it runs":    {master{states: []yarn.ApplicationState{running, killed}, pieces: []piece{{"one\n", broken}}}, "one\n", "only 4 bytes"},
+		"killed as it waits":   {master{states: []yarn.ApplicationState{accepted, killed}}, "", ""},
+		"cut, and then killed": {master{states: []yarn.ApplicationState{running, accepted, killed}, pieces: []piece{{"one\n", broken}}}, "one\n", "only 4 bytes"},
+	} {
+		var out bytes.Buffer
+		var said []string
+		err := tt.master.follow(&said).copy(t.Context(), false, &out)
+		if out.String() != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %q %v %v", name, out.String(), err, said)
+		}
+		for i, from := range tt.froms {
+			if i > 0 && from != int64(len("one\n")) {
+				t.Errorf("%s: asked from %v", name, tt.froms)
+			}
+		}
+	}
+}
+
+// A standard output that nobody reads any more is no break of the connection, which would be mended for ever.
+func TestFollowEndsWithItsOutput(t *testing.T) {
+	closed, w := io.Pipe()
+	closed.Close()
+	m := master{states: []yarn.ApplicationState{yarn.StateRunning}, pieces: []piece{{"one\n", nil}}}
+	if err := m.follow(new([]string)).copy(t.Context(), false, w); !errors.Is(err, io.ErrClosedPipe) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	m = master{states: []yarn.ApplicationState{yarn.StateAccepted}}
+	if err := m.follow(new([]string)).copy(ctx, false, io.Discard); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
