@@ -12,6 +12,8 @@ var (
 	ErrUnknown = errors.New("unknown here")
 	// ErrForbidden: the process has no right to that; its connection is of no use any more.
 	ErrForbidden = errors.New("not its right")
+	// ErrShort, as the cause of a GrowFailed: the node's memory is short now, and Bound says so; who waits goes on waiting.
+	ErrShort = errors.New("the node's memory is short")
 	// ErrExists: an object has one value for ever, and it is here already.
 	ErrExists = errors.New("exists")
 )

@@ -30,6 +30,11 @@ func (s *Store) dropEmpty(n int64, out []Effect) []Effect {
 	return s.drop(func(*arena) bool { return s.free() < n }, out)
 }
 
+// Shrink gives back all arenas in which nothing is.
+func (s *Store) Shrink(out []Effect) []Effect {
+	return s.drop(func(*arena) bool { return true }, out)
+}
+
 // empty gives the bytes of arenas in which nothing is.
 func (s *Store) empty() (n int64) {
 	for _, a := range s.arenas {

@@ -25,7 +25,8 @@ type Explanation struct {
 	Moved              Traffic
 	Disk               error // why nothing can be spilled; nil: nothing was tried, or it worked
 	Holders            []Holder
-	Waiting            int // requests
+	Waiting            int  // requests
+	Bounded            bool // arenas may not grow to the limit now, because the node's memory is short
 }
 
 // Tally is a number of objects and their bytes.
@@ -45,7 +46,7 @@ type Holder struct {
 func (s *Store) Explain() Explanation {
 	e := Explanation{Limit: s.budget.limit, Total: s.budget.total, Accounts: s.budget.used,
 		Primary: s.sealed[0], Secondary: s.sealed[1], Waiting: len(s.queue),
-		Spilled: s.filed, Files: s.fileBytes, Writing: s.writingBytes, Moved: s.moved, Disk: s.diskErr}
+		Bounded: s.bounded, Spilled: s.filed, Files: s.fileBytes, Writing: s.writingBytes, Moved: s.moved, Disk: s.diskErr}
 	for _, sl := range s.lending {
 		e.Open += sl.opened
 		e.Holes += sl.holes
@@ -95,6 +96,9 @@ func (e Explanation) Text() string {
 		if e.Accounts[a] > 0 {
 			fmt.Fprintf(&b, ", %s %s", a, Bytes(e.Accounts[a]))
 		}
+	}
+	if e.Bounded {
+		b.WriteString(", and the node has no memory for more now")
 	}
 	if e.Files > 0 {
 		fmt.Fprintf(&b, ", %s in %d objects spilled to files", Bytes(e.Spilled.Bytes), e.Spilled.Objects)

@@ -145,6 +145,13 @@ func (h *history) step() {
 			err = nil
 		}
 		h.do(fmt.Sprint("charge ", a, " ", n), err)
+	case k < 99:
+		if n := h.rng.Int64N(8<<20) - 4<<20; n < 2<<20 {
+			h.out = h.s.Bound(h.now, n, h.out)
+		} else {
+			h.out = h.s.Unbound(h.now, h.out)
+		}
+		h.do("bound", nil)
 	default:
 		h.out = h.s.Tick(h.now, h.out)
 		h.do("tick", nil)
@@ -162,7 +169,11 @@ func (h *history) grown(ok bool) {
 		h.out, err = h.s.Grown(h.now, g.Arena, h.out)
 	} else {
 		delete(h.arenas, g.Arena)
-		h.out, err = h.s.GrowFailed(h.now, g.Arena, errors.New("no memory"), h.out)
+		cause := errors.New("no memory")
+		if h.rng.IntN(2) == 0 {
+			cause = objstore.ErrShort
+		}
+		h.out, err = h.s.GrowFailed(h.now, g.Arena, cause, h.out)
 	}
 	h.do(fmt.Sprint("grown ", g.Arena, " ", ok), err)
 }

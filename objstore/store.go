@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -42,6 +43,9 @@ type Store struct {
 	spare               *span    // linked by next
 	spareObject         *object  // linked by newer
 	sealed              [2]Tally // in arenas: primary, secondary
+
+	bounded bool // arenas may take bound bytes, which may be less than they have
+	bound   int64
 }
 
 // New makes an empty store.
@@ -158,6 +162,9 @@ func (s *Store) GrowFailed(now int64, number uint64, cause error, out []Effect) 
 	for i, r := range s.queue {
 		if r.object != nil {
 			continue
+		}
+		if errors.Is(cause, ErrShort) {
+			break
 		}
 		if least := roundUp(r.size, Grain); a.size > least {
 			return s.grow(least, out), nil

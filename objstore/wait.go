@@ -169,7 +169,24 @@ func (c Config) share() int64 { return min(MaxSlab, max(roundDown(c.Budget/16, G
 
 // free is what arenas may still take.
 func (s *Store) free() int64 {
-	return roundDown(max(min(s.budget.room(), s.budget.limit-s.cfg.Reserve-s.budget.used[Arenas]), 0), Grain)
+	n := min(s.budget.room(), s.budget.limit-s.cfg.Reserve-s.budget.used[Arenas])
+	if s.bounded {
+		n = min(n, s.bound-s.budget.used[Arenas])
+	}
+	return roundDown(max(n, 0), Grain)
+}
+
+// Bound says that arenas may take n bytes more and no others, whatever the budget is, because the node's memory is short. What there
+// is stays; for what is wanted others are spilled, or it waits.
+func (s *Store) Bound(now, n int64, out []Effect) []Effect {
+	s.bounded, s.bound = true, s.budget.used[Arenas]+n
+	return s.serve(now, out)
+}
+
+// Unbound ends that.
+func (s *Store) Unbound(now int64, out []Effect) []Effect {
+	s.bounded = false
+	return s.serve(now, out)
 }
 
 func (s *Store) nextArena(want int64) int64 {

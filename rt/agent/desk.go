@@ -79,7 +79,8 @@ type desk struct {
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
 	slay      func(pid int)
-	storeless bool // a simulation has no memory to share
+	memory    *deskMemory // nil: a simulation has no memory to watch
+	storeless bool        // a simulation has no memory to share
 }
 
 // made is a group that a process made.
@@ -118,6 +119,10 @@ func (d *desk) open(ctx context.Context) {
 	d.process = l.number()
 	l.clients[d.process] = &clientLink{desk: true}
 	if l.outside == nil { // else a simulation takes the turns
+		if l.gauge != nil {
+			d.memory = &deskMemory{gauge: l.gauge, kills: l.gauge.Kills()}
+			l.goes(func() { d.watchMemory(ctx) })
+		}
 		l.goes(func() { d.run(ctx) })
 	}
 	l.step(ctx, FromClient{Process: d.process, M: &fb.AttachT{Name: "tasks", Pid: uint32(os.Getpid()), Build: l.build}})

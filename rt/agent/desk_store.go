@@ -78,16 +78,16 @@ func (s *deskStore) do(out []objstore.Effect, err error) {
 func (s *deskStore) effect(e objstore.Effect) error {
 	switch e := e.(type) {
 	case objstore.Grow:
-		s.d.l.goes(func() {
-			err := s.memory.Make(e.Arena, e.Size)
-			s.d.post(mail{do: func() { s.made(e.Arena, err) }})
-		})
+		s.growStore(e)
 	case objstore.Drop:
 		for _, c := range s.d.sorted() {
 			if c.met[e.Arena] {
 				delete(c.met, e.Arena)
 				s.d.send(c, &fb.ArenaGoneT{Arena: e.Arena}, 0, nil)
 			}
+		}
+		if s.d.memory != nil {
+			s.d.memory.arenas.Store(s.store.Used(objstore.Arenas))
 		}
 		return s.memory.Drop(e.Arena)
 	case objstore.Lent:

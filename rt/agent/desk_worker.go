@@ -282,6 +282,7 @@ func (d *desk) kill(h *hired, why string) {
 	}
 	if h.state == nil { // else its number may be another's
 		d.slay(h.pid)
+		d.endBelow(h.pid)
 	}
 }
 
@@ -308,7 +309,13 @@ func (d *desk) workerOver(h *hired) {
 	why := ending(h.state)
 	if h.conn != nil {
 		d.storeDied(h.conn.process)
-		d.brings(work.ProcessGone{Process: h.conn.process, Why: why})
+		ev := work.ProcessGone{Process: h.conn.process, Why: why}
+		if h.killed == "" && h.state.Signal == int32(syscall.SIGKILL) {
+			if before, yes := d.kernelEnded(); yes {
+				ev.Memory, ev.Why = true, fmt.Sprintf("the kernel ended it for want of memory (%s); before, %s was used", why, before)
+			}
+		}
+		d.brings(ev)
 	} else {
 		d.brings(work.WorkerFailed{Key: h.key, Why: why, Final: h.killed == "" && (h.final || h.template.final)})
 	}

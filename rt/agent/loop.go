@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/tcp"
 	"github.com/maniple-hpc/maniple/transport/uds"
@@ -27,6 +28,7 @@ type loop struct {
 	log    *slog.Logger
 	gate   *transport.Gate
 	ring   *ringFile
+	gauge  *device.Gauge // of the node's memory; nil: a simulation
 	now    func() int64
 
 	inbox chan item

@@ -113,12 +113,12 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	cfg, err := configure(kc, doc, build, log)
+	cfg, gauge, err := configure(kc, doc, build, log)
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		core: NewCore(cfg), config: kc, doc: doc, build: build, cred: cred, log: log,
+		core: NewCore(cfg), config: kc, doc: doc, build: build, cred: cred, log: log, gauge: gauge,
 		gate: &transport.Gate{Cluster: doc.Cluster, Job: doc.Job, Epoch: doc.Epoch},
 		ring: openRing(filepath.Join(kc.NodeDir, "agent.ring")), now: bootdoc.Clock(cfg.Name, os.Getenv),
 		inbox: make(chan item, inboxSize), keeper: keeper, toKeeper: make(chan wire.Message, 8*inboxSize),
@@ -130,11 +130,12 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 	return l, nil
 }
 
-// configure puts together what the core must know.
-func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.Logger) (Config, error) {
-	facts, err := device.Detect(device.Options{Node: doc.Node, Interfaces: doc.Interfaces, Loopback: doc.Loopback})
+// configure puts together what the core must know, and what tells how much memory is used.
+func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.Logger) (Config, *device.Gauge, error) {
+	options := device.Options{Node: doc.Node, Interfaces: doc.Interfaces, Loopback: doc.Loopback}
+	facts, err := device.Detect(options)
 	if err != nil {
-		return Config{}, fmt.Errorf("agent: what this node has: %w", err)
+		return Config{}, nil, fmt.Errorf("agent: what this node has: %w", err)
 	}
 	for _, w := range facts.Warnings {
 		log.Warn(w)
@@ -143,7 +144,7 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 	facts.Fill(&r)
 	name, err := doc.NodeName()
 	if err != nil {
-		return Config{}, fmt.Errorf("agent: %w", err)
+		return Config{}, nil, fmt.Errorf("agent: %w", err)
 	}
 	home := os.Getenv("HOME")
 	return Config{
@@ -154,7 +155,7 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 		HeadLocal: headLocal(doc.Head, kc.ListenPort),
 		Interface: facts.Interfaces[0].Name, Home: home, HomeRO: home != "" && !writable(home),
 		Bind: !doc.Node.Fake && doc.Node.Grant == "", Store: doc.Store, Spill: doc.Spill, Disks: doc.Node.Disks, Dir: doc.Node.Dir, Env: doc.Node.Env,
-	}, nil
+	}, device.NewGauge(options, &facts, os.Getppid()), nil
 }
 
 // headLocal: the head's keeper is this node's, which then names it by its loopback address first.

@@ -37,6 +37,7 @@ type actor struct {
 	ending      bool    // nobody has a handle: it ends when it has done what was asked
 	pinned      bool    // detached
 	proxy       bool    // it is another agent's
+	starved     bool    // its worker was ended for want of memory
 	lost        bool    // its worker died: it might be made again, if it were not for its restarts
 	code        string  // of the error that its calls get when it is dead
 	reason      string
@@ -243,7 +244,7 @@ func (c *Core) tellOne(a *actor, p *process) {
 	if a.worker != nil && a.worker.host != nil {
 		m.Node = a.worker.host.node
 	}
-	if a.phase == fb.ActorPhaseDead && !a.lost {
+	if a.phase == fb.ActorPhaseDead && (!a.lost || a.code == codeMemory) {
 		m.Code = a.code
 	}
 	c.table(p, m, 0, nil)
@@ -255,6 +256,10 @@ func (c *Core) actorLost(a *actor, why string) {
 	case a.phase == fb.ActorPhaseDead:
 	case !a.returns():
 		a.lost = !a.ending
+		if a.starved {
+			c.endActorWith(a, codeMemory, "its worker died: "+why)
+			return
+		}
 		c.endActor(a, "its worker died: "+why, false)
 	default:
 		a.restarts++
@@ -281,6 +286,11 @@ func (c *Core) restart(a *actor) {
 	t := a.create
 	if t.worker != nil {
 		c.leave(t)
+	}
+	if a.starved {
+		a.starved = false
+		c.pause(t)
+		return
 	}
 	c.enqueue(t)
 }

@@ -329,6 +329,9 @@ func (c *Core) hostActor(p *process, m *fb.ActorStateT, whole []byte) {
 	if w.killed != "" {
 		m.Code, m.Reason = "", w.killed
 	}
+	if m.Code == codeMemory { // it may be made again
+		m.Code, w.starved = "", true
+	}
 	if m.Code == codeActorGroup && !c.over(w.class) && w.actor.returns() { // the bundle went, not the group
 		m.Code = ""
 	}
@@ -346,8 +349,11 @@ func (c *Core) actorGone(w *worker, code, why string) {
 	if code != "" && a.phase != fb.ActorPhaseDead {
 		a.ending, a.reason = true, why
 	}
+	if w.starved && !a.returns() && a.code == "" {
+		a.code = codeMemory
+	}
 	c.callsLost(a, w, why)
-	a.worker = nil
+	a.worker, a.starved = nil, w.starved
 	switch {
 	case code != "":
 		c.endActorWith(a, code, why)

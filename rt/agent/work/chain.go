@@ -105,6 +105,9 @@ func (c *Core) progress(t *task) bool {
 				return true
 			}
 		case taskWaiting:
+			if k.rests != 0 {
+				return true
+			}
 			for i := range int(k.deps) {
 				o := c.lookup(objectAt(k.args(), i))
 				if o != nil && o.missing() && o.entry.task != nil && !below(o.entry.task, t) {

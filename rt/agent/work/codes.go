@@ -6,6 +6,7 @@ const (
 	codeCancelled     = "CANCELLED"           // it was cancelled, or its driver ended
 	codeTimeout       = "TIMEOUT"             // its deadline passed before it started
 	codeWorkerDied    = "WORKER_DIED"         // the process that ran it died, and its retries are used up
+	codeMemory        = "OUT_OF_MEMORY"       // its process was ended because the node ran out of memory
 	codeNodeDied      = "NODE_DIED"           // the node that ran it died, and its retries are used up
 	codeLost          = "OBJECT_LOST"         // the node that had it died, or could not send it
 	codeRemake        = "RECONSTRUCTION"      // the value was lost, and can't be made again
@@ -22,6 +23,9 @@ const (
 	codePending       = "PENDING_CALLS"       // max_pending_calls
 	codeNameTaken     = "NAME_TAKEN"          // an actor of that name lives
 )
+
+// codeMemoryShort is that of Say, when a node has nearly used up its memory.
+const codeMemoryShort = "MEMORY_SHORT"
 
 // codeRefused is that of Say, for a process that sent what none may send (WORK-8).
 const codeRefused = "WORK_REFUSED"

@@ -103,6 +103,8 @@ type Core struct {
 	calm        int64 // when idle workers are looked at, 0: no need
 	hireAt      int64 // when a class tries another worker, 0: none waits for that
 	nextClass   uint32
+	starvedAt   int64 // when a worker was ended for want of memory
+	shortSaid   int64 // when it was said that none can be
 
 	actors  []*actor // alive or to be
 	pumping []*actor
@@ -202,6 +204,9 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onUp(ev)
 	case ProcessGone:
 		if p := c.byProcess[ev.Process]; p != nil {
+			if p.worker != nil {
+				p.worker.starved = p.worker.starved || ev.Memory
+			}
 			c.onGone(p, ev.Why)
 		}
 	case WorkerFailed:
@@ -222,6 +227,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onBrought(ev)
 	case Damaged:
 		c.onDamaged(ev)
+	case Short:
+		c.onShort(ev)
 	case Nodes:
 		c.nodes, c.restless = ev.N, true
 	case Waits:

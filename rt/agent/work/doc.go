@@ -50,6 +50,8 @@
 //	WORK-10: what explain says a task waits for is the test that keeps it from starting.
 //	WORK-11: of a lease of its own an agent counts what it has sent there and still runs, and what that has started there; it gives
 //	         none back on which something is.
+//	WORK-12: when the node's memory is nearly used up a worker ends whose work may be tried again, as long as those have enough of it;
+//	         one at a time, and nobody whose end would help nobody. That is counted apart from retries, and bounded.
 //
 // Large values lie in the Store, if there is one: what is kept of them here is their place. A result that tells of a place
 // is a delivery of the object that lies there, so that a process holds what it may be looking at. Another agent is told

@@ -39,6 +39,7 @@ type ProcessUp struct {
 type ProcessGone struct {
 	Process id.Process
 	Why     string
+	Memory  bool // the kernel ended it for want of memory
 }
 
 // WorkerFailed: what NeedWorker asked for can't be had. Final: it would not be had the next time either

@@ -23,6 +23,9 @@ func amountOf(n int64, name string) string {
 func (c *Core) explainTask(t *task) string {
 	switch t.state {
 	case taskWaiting:
+		if t.rests != 0 {
+			return fmt.Sprintf("the next try in %v: its worker was ended for want of memory", time.Duration(t.rests-c.now).Round(time.Millisecond))
+		}
 		if t.kind == create && t.actor.naming {
 			return c.explainName(t)
 		}

@@ -200,6 +200,9 @@ func (h *history) step(s *site, ev Event) {
 				s.killed = append(s.killed, e.Key)
 			}
 		case Say:
+			if e.Code == codeMemoryShort {
+				break
+			}
 			h.t.Fatalf("seed %d: agent %d: %s: %s", h.seed, s.agent, e.Code, e.Text)
 		}
 	}
@@ -242,7 +245,7 @@ func (h *history) end(p *peer, why string) {
 			delete(h.runs, t)
 		}
 	}
-	h.step(p.at, ProcessGone{Process: p.id, Why: why})
+	h.step(p.at, ProcessGone{Process: p.id, Why: why, Memory: why == killedBySignal && h.rng.IntN(2) == 0})
 	h.peers = slices.DeleteFunc(h.peers, func(q *peer) bool { return q == p })
 }
 
@@ -306,7 +309,9 @@ func (h *history) act() {
 	case k < 57 && p.doomed:
 		h.end(p, "it was told to")
 	case k == 57 && p.kind == Worker:
-		h.end(p, "killed by signal 9")
+		h.end(p, killedBySignal)
+	case k == 61 && h.rng.IntN(3) == 0:
+		h.short(s)
 	case k == 58 && h.rng.IntN(10) == 0:
 		h.end(p, "it ended")
 	case k == 59 && h.rng.IntN(10) == 0:
@@ -449,6 +454,7 @@ func (h *history) quiesce(what string) {
 			}
 			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })
 			moved = h.unwish(s) || moved
+			moved = h.rested(s) || moved
 		}
 		if moved {
 			still = false

@@ -62,6 +62,8 @@ type task struct {
 	gone       string // why results are, of one that is kept to be run again
 	deadline   int64
 	since      int64 // in its state
+	rests      int64 // it is tried again then; 0: it does not wait for that
+	starved    int   // so often its worker was ended for want of memory
 
 	cancelled, forced, recursive bool
 	blocked                      bool

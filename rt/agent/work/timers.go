@@ -25,6 +25,7 @@ const (
 	timerGet
 	timerActor
 	timerName
+	timerRest
 )
 
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.order < b.order }
@@ -91,6 +92,10 @@ func (c *Core) dueTimers() {
 		case timerGet:
 			if o := e.object(x.index); o != nil {
 				c.stopWaiting(o, x.who)
+			}
+		case timerRest:
+			if t := e.task; t != nil && t.rests != 0 && t.rests <= c.now {
+				c.unpause(t)
 			}
 		case timerName:
 			if a := e.actor; a != nil && a.naming {

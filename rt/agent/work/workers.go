@@ -34,6 +34,7 @@ type worker struct {
 	shutting bool // takes nothing more
 	killed   string
 	evicted  bool
+	starved  bool // it is ended for want of memory
 	idleAt   int64
 	returned id.Task // the last task that it gave back
 	known    map[*function]bool
@@ -265,6 +266,9 @@ func (c *Core) workerGone(w *worker, why string) {
 		c.noteDeath(t)
 	}
 	if a != nil {
+		if w.starved && !a.returns() && a.code == "" {
+			a.code = codeMemory
+		}
 		c.callsLost(a, w, why)
 	}
 	for t := w.flight.tail; t != nil && a == nil; t = w.flight.tail {
@@ -277,6 +281,12 @@ func (c *Core) workerGone(w *worker, why string) {
 			c.requeue(t)
 		case w.evicted:
 			c.fail(t, codeGroupRemoved, why)
+		case w.starved && t.mayRest():
+			t.attempt++
+			c.stamp(t)
+			c.pause(t)
+		case w.starved:
+			c.fail(t, codeMemory, why+starvedText(t))
 		case t.retry():
 			c.again(t)
 		default:
@@ -291,6 +301,7 @@ func (c *Core) workerGone(w *worker, why string) {
 	if exited || a.ending && w.killed == "" {
 		c.endActor(a, why, false)
 	} else {
+		a.starved = w.starved
 		c.actorLost(a, why)
 	}
 }
