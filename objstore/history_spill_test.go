@@ -102,7 +102,7 @@ func (h *history) takeSpill(e objstore.Effect) {
 
 // stepSpill does one of the things that happen to what is spilled.
 func (h *history) stepSpill() {
-	switch h.rng.IntN(5) {
+	switch h.rng.IntN(5 + h.rng.IntN(8)/7) {
 	case 0:
 		h.spilled(h.rng.IntN(4) > 0)
 	case 1:
@@ -111,6 +111,12 @@ func (h *history) stepSpill() {
 		h.answered(h.rng.IntN(3) > 0)
 	case 3:
 		h.unload()
+	case 5:
+		o := &object{id: h.id(), size: h.size()}
+		number, err := h.s.Inherit(o.id, o.size, h.rng.Int64N(1<<20), uint32(h.rng.IntN(3)))
+		o.file, h.files[number] = number, 1
+		h.keep(o)
+		h.do(fmt.Sprint("inherit ", o.id), err)
 	case 4:
 		o := h.pick()
 		for range 20 { // rather one that is not in memory

@@ -304,6 +304,23 @@ func (s *Store) unfile(f *file, out []Effect) []Effect {
 	return append(out, Unlink{f.number})
 }
 
+// Inherit takes in an object that another node has written to a file which outlives it. The number that it gives stands for that file from now on, until
+// Unlink; what lies in it is not counted.
+func (s *Store) Inherit(object id.Object, size, offset int64, job uint32) (uint64, error) {
+	if s.objects[object] != nil {
+		return 0, fmt.Errorf("objstore: inherit %s: %w", name(object), ErrExists)
+	}
+	s.lastFile++
+	f := &file{number: s.lastFile, live: 1}
+	s.files[f.number] = f
+	o := s.newObject(object, size, 0)
+	o.file, o.offset, o.job = f, offset, s.jobOf(job)
+	s.objects[object] = o
+	s.filed.Objects++
+	s.filed.Bytes += size
+	return f.number, nil
+}
+
 // Load has an object in memory, and keeps it there until Unawait, as Await does. If it is not there yet, Loaded follows.
 func (s *Store) Load(now int64, object id.Object, out []Effect) ([]Effect, bool, error) {
 	o := s.objects[object]

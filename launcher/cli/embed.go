@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +36,7 @@ func nodeFlags() []urfave.Flag {
 		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
-		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full (a disk of the node)")),
+		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
 		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
 		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
@@ -64,8 +63,8 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		}
 	}
 	if v, origin, ok := c.flag("object-spilling-directory"); ok {
-		if o.Spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(o.Spill, func(dir string) bool { return !filepath.IsAbs(dir) }) {
-			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, divided by commas, or none")
+		if o.Spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(o.Spill, func(dir string) bool { return !bootdoc.SpillDirectory(dir) }) {
+			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, divided by commas, or none")
 		}
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {

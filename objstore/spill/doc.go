@@ -1,4 +1,4 @@
-// Package spill keeps what a node's object store has written out of memory, in files of that node.
+// Package spill keeps what a node's object store has written out of memory, in files of that node or of what nodes share.
 //
 // # Nouns
 //
@@ -6,6 +6,7 @@
 //   - A segment is a file of the system: files lie in it one behind the other until it is large, and the next one begins.
 //     It has no name: it is unlinked as it is made, so that it goes with the process that has it, however that ends.
 //   - A directory is where segments are made. With several, they take turns; one that fails is passed over.
+//   - An FS is a file system that nodes share. It has a file with a name for each that the store counts, and gets what directories have no room for.
 //
 // # Guarantees
 //
@@ -14,6 +15,7 @@
 //	SPL-3: a segment leaves no name behind, and its space goes when its last file is removed, or the process ends. What one file in it
 //	       took goes at once where the file system can punch holes.
 //	SPL-4: a directory is left alone when its file system is fuller than its bound: others live there, too.
+//	SPL-5: a file in an FS outlives its process, and says itself what is in it, with checksums; one that was not written whole is nobody's.
 //
 // # Ownership
 //
@@ -22,5 +24,6 @@
 // # Limits
 //
 // A segment takes a descriptor for each gibibyte. What is spilled is not encrypted; segments can be read by their user
-// and root only. A process that starts anew has nothing of what was spilled before.
+// and root only. A process that starts anew has nothing of what was spilled
+// to directories before.
 package spill

@@ -1,14 +1,19 @@
 package spill
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
+	"path"
 	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 const (
@@ -26,20 +31,31 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Part is an object in a file.
 type Part struct {
-	At    int64 // where it begins
-	Bytes []byte
+	Object id.Object // needed where others are to find it
+	At     int64     // where it begins
+	Bytes  []byte
 }
 
-// Directory is where segments may lie.
+// Directory is where files may lie. Those of an FS get what those on disks have no room for, in their order.
 type Directory struct {
 	Path string
 	Full float64 // no more is written when so much of its file system is used, of 1
+	FS   FS      // Path is a folder there for the files of this process alone; nil: it is on a disk of this node
+	Ends string  // what Close removes of the FS; "": Path
+}
+
+func (d *Directory) String() string {
+	if d.FS != nil {
+		return d.FS.String()
+	}
+	return d.Path
 }
 
 // Files is all that is spilled. Make it with Open.
 type Files struct {
 	mu    sync.Mutex
-	dirs  []*dir
+	dirs  []*dir // on disks, which take turns
+	far   []*dir // of an FS
 	turn  int
 	files map[uint64]*file
 	down  bool
@@ -50,6 +66,7 @@ type dir struct {
 	Directory
 	writing sync.Mutex
 	open    *seg
+	used    int64 // bytes of files that lie there; the Files' lock guards it
 }
 
 // seg is a segment; the Files' lock guards what changes.
@@ -64,8 +81,12 @@ type seg struct {
 // file is where the objects of one Write lie.
 type file struct {
 	in       *seg
+	kept     *kept // in place of in
+	dir      *dir  // nil: inherited
 	at, size int64
 	parts    []part
+
+	inherited bool
 }
 
 // part is an object in it. At is where the file's begin counts as 0.
@@ -80,6 +101,14 @@ func Open(dirs []Directory) (*Files, error) {
 	f := &Files{files: map[uint64]*file{}}
 	var errs []error
 	for _, d := range dirs {
+		if d.FS != nil {
+			if err := probe(d); err != nil {
+				errs = append(errs, err)
+			} else {
+				f.far = append(f.far, &dir{Directory: d})
+			}
+			continue
+		}
 		s, err := create(d.Path)
 		if err != nil {
 			errs = append(errs, err)
@@ -87,15 +116,28 @@ func Open(dirs []Directory) (*Files, error) {
 		}
 		f.dirs = append(f.dirs, &dir{Directory: d, open: s})
 	}
-	if len(f.dirs) == 0 {
+	if len(f.dirs)+len(f.far) == 0 {
 		return nil, errors.Join(append(errs, errors.New("spill: there is no directory to write to"))...)
 	}
 	return f, errors.Join(errs...)
 }
 
+// probe looks whether files can be made in an FS.
+func probe(d Directory) error {
+	name := path.Join(d.Path, "probe")
+	w, err := d.FS.Create(name)
+	if err == nil {
+		err = errors.Join(w.Close(), d.FS.Remove(name))
+	}
+	if err != nil {
+		return fmt.Errorf("spill: %s: %w", d.FS, err)
+	}
+	return nil
+}
+
 // create makes a segment without a name.
-func create(path string) (*seg, error) {
-	f, err := os.CreateTemp(path, "maniple-spill-")
+func create(in string) (*seg, error) {
+	f, err := os.CreateTemp(in, "maniple-spill-")
 	if err != nil {
 		return nil, fmt.Errorf("spill: %w", err)
 	}
@@ -103,15 +145,31 @@ func create(path string) (*seg, error) {
 		f.Close()
 		return nil, fmt.Errorf("spill: %w", err)
 	}
-	return &seg{f: f, path: path, open: true}, nil
+	return &seg{f: f, path: in, open: true}, nil
 }
 
 // Directories gives the paths in use.
 func (f *Files) Directories() (paths []string) {
-	for _, d := range f.dirs {
-		paths = append(paths, d.Path)
+	for _, d := range slices.Concat(f.dirs, f.far) {
+		paths = append(paths, d.String())
 	}
 	return paths
+}
+
+// Use is what lies in a directory.
+type Use struct {
+	Path  string
+	Bytes int64
+}
+
+// Uses says what lies where.
+func (f *Files) Uses() (list []Use) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range slices.Concat(f.dirs, f.far) {
+		list = append(list, Use{d.String(), d.used})
+	}
+	return list
 }
 
 // Write makes a file of objects. The error names each directory, and what went wrong there.
@@ -136,16 +194,25 @@ func (f *Files) Write(number uint64, parts []Part) error {
 	f.turn++
 	f.mu.Unlock()
 	var errs []error
-	for i := range f.dirs {
-		d := f.dirs[(first+i)%len(f.dirs)]
-		if err := f.write(d, x, parts); err != nil {
-			errs = append(errs, fmt.Errorf("spill: %s to %s: %w", size(x.size), d.Path, err))
+	for i := range len(f.dirs) + len(f.far) {
+		var d *dir
+		var err error
+		if i < len(f.dirs) {
+			d = f.dirs[(first+i)%len(f.dirs)]
+			err = f.write(d, x, parts)
+		} else {
+			d = f.far[i-len(f.dirs)]
+			err = d.keep(x, number, parts, func() { <-summed })
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("spill: %s to %s: %w", size(x.size), d, err))
 			continue
 		}
 		<-summed
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.files[number] = x
+		f.files[number], x.dir = x, d
+		d.used += x.size
 		return nil
 	}
 	return errors.Join(errs...)
@@ -209,7 +276,11 @@ func (d *dir) room(n int64) error {
 	if err != nil {
 		return err
 	}
-	all, free := int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
+	return d.holds(int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize, n)
+}
+
+// holds refuses what leaves less than the bound of what is free, of all.
+func (d *dir) holds(free, all, n int64) error {
 	if d.Full > 0 && float64(free-n) < (1-d.Full)*float64(all) {
 		return fmt.Errorf("it has %s free of %s, and is filled up to %.0f%% only: %w", size(free), size(all), 100*d.Full, unix.ENOSPC)
 	}
@@ -233,15 +304,22 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 	if from < 0 || n < 0 || from > p.size || n > p.size-from {
 		return fail(fmt.Errorf("[%d, +%d) of %d bytes: %w", from, n, p.size, os.ErrInvalid))
 	}
+	in, where, err := x.reader()
+	if err != nil {
+		return fail(err)
+	}
+	if x.kept != nil {
+		defer in.(Reader).Close()
+	}
 	buf := make([]byte, min(block, p.size))
 	for k := from / block; k*block < from+n; k++ {
 		begin := k * block
 		b := buf[:min(block, p.size-begin)]
-		if _, err := x.in.f.ReadAt(b, x.at+p.at+begin); err != nil {
-			return fail(fmt.Errorf("in %s: %w", x.in.path, err))
+		if _, err := in.ReadAt(b, x.at+p.at+begin); err != nil {
+			return fail(fmt.Errorf("in %s: %w", where, err))
 		}
 		if crc32.Checksum(b, castagnoli) != p.sums[k] { // SPL-1
-			return fail(fmt.Errorf("in %s, bytes %d to %d: %w", x.in.path, begin, begin+int64(len(b)), ErrDamaged))
+			return fail(fmt.Errorf("in %s, bytes %d to %d: %w", where, begin, begin+int64(len(b)), ErrDamaged))
 		}
 		lo, hi := max(from, begin), min(from+n, begin+int64(len(b)))
 		if err := give(lo-from, b[lo-begin:hi-begin]); err != nil {
@@ -251,21 +329,38 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 	return nil
 }
 
-// Remove forgets a file.
+// reader opens what the file's bytes are read of.
+func (x *file) reader() (in io.ReaderAt, where string, err error) {
+	if x.kept == nil {
+		return x.in.f, x.in.path, nil
+	}
+	where = x.kept.name + " of " + x.kept.fs.String()
+	if in, err = x.kept.fs.Open(x.kept.name); err != nil {
+		err = fmt.Errorf("in %s: %w", where, err)
+	}
+	return in, where, err
+}
+
+// Remove forgets a file. It may take as long as a disk does, or a network.
 func (f *Files) Remove(number uint64) {
 	f.mu.Lock()
 	x := f.files[number]
 	delete(f.files, number)
 	var s *seg
 	last := false
-	if x != nil {
+	if x != nil && x.dir != nil {
+		x.dir.used -= x.size
+	}
+	if x != nil && x.in != nil {
 		s = x.in
 		s.live--
 		last = s.live == 0 && !s.open
 	}
 	f.mu.Unlock()
 	switch {
-	case x == nil:
+	case x == nil || x.inherited:
+	case x.kept != nil: // where that is not possible, it goes at the end
+		_ = x.kept.fs.Remove(x.kept.name)
 	case last:
 		_ = s.f.Close()
 	default: // where that is not possible, its space goes with the segment
@@ -282,8 +377,11 @@ func (f *Files) Close() {
 	}
 	f.down = true
 	done := map[*seg]bool{}
+	for _, d := range f.far {
+		_ = d.FS.Remove(cmp.Or(d.Ends, d.Path))
+	}
 	for _, x := range f.files {
-		if !done[x.in] {
+		if x.in != nil && !done[x.in] {
 			done[x.in] = true
 			_ = x.in.f.Close()
 		}

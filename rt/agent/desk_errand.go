@@ -247,7 +247,7 @@ func (d *desk) errandOver(ctx context.Context, e *errand, why string) {
 	d.full = slices.DeleteFunc(d.full, func(k *errand) bool { return k == e })
 	e.out = nil
 	d.endFetches(e)
-	d.brings(work.ProcessGone{Process: e.process, Why: why})
+	d.heirs(e.peer, work.ProcessGone{Process: e.process, Why: why})
 	if !e.back {
 		return
 	}

@@ -31,8 +31,10 @@ type deskSpill struct {
 	done  sync.WaitGroup
 	wrote disk
 	read  disk
-	parts []func() // pieces for other agents, in order: the first is being read
-	said  int64    // bytes that had been written when that was said last
+	parts []func()   // pieces for other agents, in order: the first is being read
+	said  int64      // bytes that had been written when that was said last
+	far   []spill.FS // what outlives nodes
+	base  string     // there, the folder of this cluster
 }
 
 // disk is what went one way.
@@ -61,8 +63,8 @@ const (
 
 // openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if they are on
 // disks of the node. Without one nothing is spilled.
-func openSpill(cfg *Config, warn func(string, ...any)) *deskSpill {
-	s := &deskSpill{}
+func openSpill(cfg *Config, agent uint32, warn func(string, ...any)) *deskSpill {
+	s := &deskSpill{base: "maniple-" + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
 	var dirs []spill.Directory
 	switch {
 	case len(cfg.Spill) == 1 && cfg.Spill[0] == spillNone:
@@ -70,6 +72,15 @@ func openSpill(cfg *Config, warn func(string, ...any)) *deskSpill {
 		return s
 	case len(cfg.Spill) > 0:
 		for _, path := range cfg.Spill {
+			if fs := farFS(path); fs != nil {
+				s.far = append(s.far, fs)
+				d := spill.Directory{FS: fs, Path: s.folder(agent), Full: spillNamed}
+				if cfg.HeadLocal { // and what agents that died had there
+					d.Ends = s.base
+				}
+				dirs = append(dirs, d)
+				continue
+			}
 			if why := notDisk(path); why != "" {
 				warn("values will be written to what is no disk of this node", "directory", path, "why", why)
 			}
@@ -102,6 +113,17 @@ func openSpill(cfg *Config, warn func(string, ...any)) *deskSpill {
 	s.files = files
 	return s
 }
+
+// farFS is what a directory names that nodes share; nil: it is a disk's.
+func farFS(name string) spill.FS {
+	if path, found := strings.CutPrefix(name, bootdoc.SpillShared); found {
+		return spill.Dir(path)
+	}
+	return nil
+}
+
+// folder is that of an agent's files where they outlive it.
+func (s *deskSpill) folder(agent uint32) string { return fmt.Sprintf("%s/%d", s.base, agent) }
 
 // notDisk says why a directory is not on a disk of the node; "": it is.
 func notDisk(path string) string {
@@ -161,7 +183,7 @@ func (s *deskStore) spillEffect(e objstore.Effect) {
 		}
 		s.d.brings(ev)
 	case objstore.Unlink:
-		s.spill.files.Remove(e.File)
+		s.moves(func() error { s.spill.files.Remove(e.File); return nil }, func(error) {})
 	}
 }
 
@@ -182,7 +204,7 @@ func (s *deskStore) write(e objstore.Spill) error {
 		if err != nil {
 			return err
 		}
-		parts = append(parts, spill.Part{At: p.At, Bytes: b})
+		parts = append(parts, spill.Part{Object: p.Object, At: p.At, Bytes: b})
 		total += p.Size
 	}
 	if err := s.spill.files.Write(e.File, parts); err != nil {
@@ -311,13 +333,13 @@ func (s *deskSpill) end() bool {
 	over := make(chan struct{})
 	go func() { // ends with the disk's answer, or with the process
 		s.done.Wait()
+		if s.files != nil {
+			s.files.Close()
+		}
 		close(over)
 	}()
 	select {
 	case <-over:
-		if s.files != nil {
-			s.files.Close()
-		}
 		return true
 	case <-time.After(spillEnd):
 		return false

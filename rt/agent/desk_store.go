@@ -56,7 +56,7 @@ func lineageBudget(cfg *Config) int {
 }
 
 func newDeskStore(d *desk, budget int64) *deskStore {
-	s := openSpill(&d.l.core.cfg, d.l.log.Warn)
+	s := openSpill(&d.l.core.cfg, d.agent, d.l.log.Warn)
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}

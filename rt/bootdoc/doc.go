@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -40,7 +41,8 @@ type Doc struct {
 	PortRange  [2]int   `json:"port_range,omitempty"` // of held ports and of the node's port; zero: see the keeper
 	Store      int64    `json:"store,omitempty"`      // bytes of each node's memory that values may take; 0: see the agent
 
-	// Directories of each node for values that its memory has no room for; empty: see the agent, "none": nowhere.
+	// Directories of each node for values that its memory has no room for, or, as SpillShared has it, one that nodes share; empty: see the
+	// agent, "none": nowhere.
 	Spill []string `json:"spill,omitempty"`
 
 	Node Node `json:"node,omitempty"`
@@ -62,6 +64,12 @@ type Node struct {
 	Disks []string `json:"disks,omitempty"` // directories of its own, one on each disk, for values that its memory has no room for, unless Spill names others
 	Env   []string `json:"env,omitempty"`   // variables of this node, which programs have instead of those that they were asked for with
 }
+
+// SpillShared stands before a directory for values that all nodes see.
+const SpillShared = "shared:"
+
+// SpillDirectory tells whether something may be among Spill.
+func SpillDirectory(name string) bool { return filepath.IsAbs(strings.TrimPrefix(name, SpillShared)) }
 
 // Parse reads a document and checks it.
 func Parse(data []byte) (*Doc, error) {
@@ -91,8 +99,8 @@ func (d *Doc) Check() error {
 		return fmt.Errorf("bootdoc: %d-%d is no range of ports", d.PortRange[0], d.PortRange[1])
 	case d.Store < 0:
 		return fmt.Errorf("bootdoc: %d bytes are no size of an object store", d.Store)
-	case slices.ContainsFunc(d.Spill, func(dir string) bool { return dir != "none" && !filepath.IsAbs(dir) }):
-		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash", d.Spill)
+	case !slices.Equal(d.Spill, []string{"none"}) && slices.ContainsFunc(d.Spill, func(dir string) bool { return !SpillDirectory(dir) }):
+		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, or with %s and a slash", d.Spill, SpillShared)
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}

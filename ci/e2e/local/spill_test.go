@@ -3,6 +3,7 @@
 package local
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,5 +71,59 @@ func TestSpill(t *testing.T) {
 		t.Errorf("the store and the work core don't agree:\n%s", text)
 	}
 	w.must("down", "--cluster", "spill")
+	w.nothingLeft()
+}
+
+// heirs is a driver whose values are made on the other node, three times as many as that one's memory holds, and which then waits for that
+// node's death.
+const heirs = `
+import os, sys, time
+import maniple
+from maniple._core.session import current
+from maniple.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
+
+maniple.init(address=sys.argv[1])
+MIB = 1 << 20
+runs = sys.argv[2]
+
+@maniple.remote
+def make(i):
+    with open(runs, "a") as f:
+        f.write("x")
+    return bytearray(bytes([i]) * (4 * MIB))
+
+other = [n for n in maniple.nodes() if n["NodeName"] != current().node][0]
+there = make.options(scheduling_strategy=At(other["NodeID"], soft=True))
+refs = [there.remote(i) for i in range(48)]
+maniple.wait(refs, num_returns=len(refs), fetch_local=False)
+assert os.stat(runs).st_size == 48
+print("up", flush=True)
+while not os.path.exists("killed"):
+    time.sleep(0.02)
+for i, ref in enumerate(refs):
+    assert maniple.get(ref) == bytes([i]) * (4 * MIB), i
+again = os.stat(runs).st_size - 48
+assert again <= 18, f"{again} of 48 values were made again"
+print("all is well", flush=True)
+`
+
+// What a node has written to a directory that nodes share outlives it: only what was in its memory is made again.
+func TestSharedDirectory(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "heirs", "--fake-nodes", "2", "--cpus", "1", "--node-mem", "2G", "--object-store-memory", "64M", "--object-spilling-directory", "shared:"+w.dir)
+	p := w.python(heirs, "heirs", filepath.Join(w.dir, "runs"))
+	p.says("up")
+	w.killAgent("n2")
+	w.file("killed", "")
+	if code := p.code(time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	if !strings.Contains(w.logs(), "values outlived their node") {
+		t.Error(w.logs())
+	}
+	w.must("down", "--cluster", "heirs")
+	if left, _ := filepath.Glob(filepath.Join(w.dir, "maniple-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 	w.nothingLeft()
 }

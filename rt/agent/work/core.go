@@ -227,6 +227,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onBrought(ev)
 	case Damaged:
 		c.onDamaged(ev)
+	case Inherited:
+		c.onInherited(ev)
 	case Short:
 		c.onShort(ev)
 	case Nodes:

@@ -193,6 +193,7 @@ func (k *errand) over(i int, why string, tells bool) {
 	if tells {
 		k.send(parcel{end: 1 - i, closes: why})
 	}
+	k.h.inherits(k.ends[i], k.process[i])
 	k.h.step(k.ends[i], ProcessGone{Process: k.process[i], Why: why})
 }
 

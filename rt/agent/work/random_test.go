@@ -53,11 +53,12 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
 		return
 	}
-	away, finds, remade, kin, full, damaged := 0, 0, 0, 0, 0, 0
+	away, finds, remade, kin, full, damaged, inherited := 0, 0, 0, 0, 0, 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistories(t, seed, nodes(seed))
 		h.run(900)
 		away, finds, kin = away+h.away, finds+h.finds, kin+len(h.kin)
+		inherited += h.inherited
 		full, damaged = full+h.returned["of other agents' values"], damaged+h.returned["damaged"]
 		for _, s := range h.sites {
 			remade += int(s.core.remade)
@@ -74,6 +75,9 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 	}
 	if away < *seeds*10 {
 		t.Errorf("only %d chunks of frames went between the nodes in %d histories", away, *seeds)
+	}
+	if inherited < *seeds/8 {
+		t.Errorf("only %d values outlived their agents in %d histories", inherited, *seeds)
 	}
 	if finds < *seeds {
 		t.Errorf("only %d names were found in %d histories", finds, *seeds)
@@ -114,6 +118,7 @@ type history struct {
 	jobs      uint32
 	head      *registry
 	finds     int              // names that were found
+	inherited int              // values that outlived their agents
 	kin       map[*worker]bool // that ran on what ancestors lent, where nothing else may
 	returned  map[string]int   // what came back from files, by why it did not
 }

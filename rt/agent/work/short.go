@@ -12,7 +12,7 @@ import (
 
 // When the node's memory is nearly used up one worker is ended before the kernel ends anything: it would choose without knowing what can be tried
 // again. Idle workers go first, then those whose work may be tried again, then the others; of them the submitter's that has
-// most, the newest first: that loses least. Who has little by comparison is spared, for that would help nobody (WORK-11).
+// most, the newest first: that loses least. Who has little by comparison is spared, for that would help nobody (WORK-12).
 
 const (
 	memoryTries = 5                       // so often a task is tried again whose worker was ended for want of memory,

@@ -53,7 +53,7 @@ shape d 2 CPU:1 retries=0
 shape e 1 CPU:1
 shape d 3`
 
-// WORK-11: who is ended when memory is short.
+// WORK-12: who is ended when memory is short.
 func TestVictims(t *testing.T) {
 	for _, c := range []struct{ what, begin, uses, want string }{
 		{"the newest of those that may be tried again", "submit d a f|submit d b f|submit d c f shape=2", "w1:500 w2:500 w3:500", "w2"},
