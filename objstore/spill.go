@@ -15,7 +15,7 @@ import (
 // time without being written.
 
 // ErrSpillLimit: as much lies in files as may.
-var ErrSpillLimit = errors.New("no more may be spilled")
+var ErrSpillLimit = errors.New("no more may be spilled (--object-spilling-limit)")
 
 // diskRest is how long nothing is written after a file could not be.
 const diskRest = int64(5 * time.Second)

@@ -56,6 +56,7 @@ type Options struct {
 	Interfaces  []string
 	PortRange   [2]int
 	Store       int64    // bytes of each node's memory for values; 0: 30% of it
+	SpillLimit  int64    // bytes on disk, of each node; 0: as many as that holds
 	Spill       []string // directories for what it has no room for; empty: the node's own, "none": nowhere
 	Base        string
 

@@ -23,7 +23,7 @@ var TaskCodes = []Code{
 	{"AGENT_DIED", "LocalAgentDiedError", "this process's agent does not answer any more, and why", "the node's agent.log; a driver may join again"},
 	{"STORE_FULL", "ObjectStoreFullError", "a value found no room in the node's shared memory in time; the text says who holds what", "release references, or give the node more memory"},
 	{"OUT_OF_MEMORY", "OutOfMemoryError", "the process that ran it was ended because the node had hardly any memory left, by the agent or by the kernel; the text says who had how much", "let it take less, give it `memory=` so that fewer run at a time, or give the node more"},
-	{"DISK_FULL", "OutOfDiskError", "a value found no room in the node's shared memory in time, and what lies there could not be written to disk for want of room; the text says where, and who holds what", "free the disk, or name another: `--object-spilling-directory`"},
+	{"DISK_FULL", "OutOfDiskError", "a value found no room in the node's shared memory in time, and what lies there could not be written to disk for want of room; the text says where, and who holds what", "free the disk, or name another: `--object-spilling-directory`; or raise `--object-spilling-limit`"},
 	{"CLOSED", "(Go)", "this process is not connected to a cluster", "rt.Init, or no call after Close"},
 	{"VALUE", "(Go)", "a value can't be sent, or not be read as what is wanted; the text has the path to it", ""},
 	{"OPTION", "(Go)", "an option that does not fit, or has an amount that is none", ""},

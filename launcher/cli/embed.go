@@ -37,6 +37,7 @@ func nodeFlags() []urfave.Flag {
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
 		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
+		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
 		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
 		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
@@ -65,6 +66,11 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if v, origin, ok := c.flag("object-spilling-directory"); ok {
 		if o.Spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(o.Spill, func(dir string) bool { return !bootdoc.SpillDirectory(dir) }) {
 			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, divided by commas, or none")
+		}
+	}
+	if v, origin, ok := c.flag("object-spilling-limit"); ok {
+		if o.SpillLimit, err = slurm.ParseMemory(v); err != nil || o.SpillLimit == 0 {
+			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
 		}
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {

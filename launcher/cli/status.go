@@ -50,20 +50,21 @@ func (c *call) status() error {
 		Nodes   []string        `json:"nodes"`
 		Error   string          `json:"error,omitempty"`
 		Groups  json.RawMessage `json:"groups,omitempty"`
+		Stores  json.RawMessage `json:"stores,omitempty"` // of the nodes: what their memory has
 	}
 	reports := []report{}
 	for _, ep := range list {
 		r := report{Cluster: ep.Name, Kind: ep.Kind, Nodes: ep.Nodes}
-		groups, raw, nodes, err := c.groupsOf(ep)
+		x, err := c.look(ep)
 		if errors.Is(err, boot.ErrNone) && c.str("cluster") == "" {
 			continue // it ended, and has just been forgotten
 		}
 		if err != nil {
 			r.Error = err.Error()
 		}
-		r.Groups = raw
-		if len(nodes) > 0 {
-			r.Nodes = nodes // on one of the cluster's nodes no more than that node is known of it
+		r.Groups, r.Stores = x.rawGroups, x.rawStores
+		if len(x.nodes) > 0 {
+			r.Nodes = x.nodes // on one of the cluster's nodes no more than that node is known of it
 		}
 		reports = append(reports, r)
 		if c.on("json") {
@@ -77,7 +78,8 @@ func (c *call) status() error {
 			fmt.Fprintf(c.stdout, "  does not answer: %v\n", err)
 			continue
 		}
-		c.printGroups(groups)
+		c.printGroups(x.groups)
+		c.printStores(&x.stores)
 	}
 	if c.on("json") {
 		return c.json(struct {
@@ -91,28 +93,46 @@ func (c *call) status() error {
 	return nil
 }
 
-func (c *call) groupsOf(ep *boot.Endpoint) (groups []stateGroup, raw json.RawMessage, nodes []string, err error) {
+// standing is what a cluster says of itself.
+type standing struct {
+	groups    []stateGroup
+	rawGroups json.RawMessage
+	nodes     []string
+	stores    stateStores
+	rawStores json.RawMessage
+}
+
+func (c *call) look(ep *boot.Endpoint) (x standing, err error) {
 	client, err := c.connect(c.ctx, ep)
 	if err != nil {
-		return nil, nil, nil, err
+		return x, err
 	}
 	defer client.Close()
 	reply, data, err := ask[stateGroups](c.ctx, c, client, "groups", "")
 	if err != nil {
-		return nil, nil, nil, err
+		return x, err
 	}
 	there, _, err := ask[stateNodes](c.ctx, c, client, "nodes", "")
 	if err != nil {
-		return nil, nil, nil, err
+		return x, err
 	}
 	for _, n := range there.Nodes {
-		nodes = append(nodes, n.Name)
+		x.nodes = append(x.nodes, n.Name)
 	}
 	var rest struct {
 		Groups json.RawMessage `json:"groups"`
 	}
-	err = json.Unmarshal(data, &rest)
-	return reply.Groups, rest.Groups, nodes, err
+	if err = json.Unmarshal(data, &rest); err != nil {
+		return x, err
+	}
+	x.groups, x.rawGroups = reply.Groups, rest.Groups
+	stores, data, err := ask[stateStores](c.ctx, c, client, "stores", "")
+	if err != nil {
+		return x, err
+	}
+	x.stores = stores
+	x.rawStores, err = nodesOf(data)
+	return x, err
 }
 
 func (c *call) printGroups(groups []stateGroup) {

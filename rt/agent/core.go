@@ -36,31 +36,32 @@ func OffsetBase(incarnation uint32) uint64 { return programs.OffsetBase(incarnat
 
 // Config is what the agent is told and finds out before it joins.
 type Config struct {
-	Name      string // of the node
-	NodeKey   string // of the keeper
-	Cluster   string
-	Socket    string // path of the unix socket for clients: MANIPLE_ADDRESS of programs
-	Build     string
-	Grant     string
-	Addresses []string
-	Resources []*fb.ResourceT
-	Labels    []*fb.LabelT
-	Devices   []*fb.DeviceT
-	CPUs      []uint32
-	Topology  []string
-	Previous  uint32              // number of the agent before this one under the same keeper
-	Programs  []*fb.ProgramStateT // what the keeper has of it
-	Restarts  uint32              // how many agents there were under this keeper
-	HeadLocal bool                // the head's keeper is this node's: it starts the head again, so the node waits for it
-	Interface string              // network interface of Addresses[0], for gloo and NCCL; "": not set
-	Home      string              // this user's home directory
-	HomeRO    bool                // it can't be written: programs get their working directory instead
-	Dir       string              // where programs start that name no directory; "": nowhere of the node's
-	Env       []string            // variables of this node, instead of those of the request
-	Store     int64               // bytes of memory for values that were asked for; 0: a share of the node's
-	Spill     []string            // directories for values when that is full; none: the node's own, "none": nowhere
-	Disks     []string            // the node's own directories for that, one on each disk; none: see openSpill
-	Bind      bool                // CPUs are bound: the node is no fake one
+	Name       string // of the node
+	NodeKey    string // of the keeper
+	Cluster    string
+	Socket     string // path of the unix socket for clients: MANIPLE_ADDRESS of programs
+	Build      string
+	Grant      string
+	Addresses  []string
+	Resources  []*fb.ResourceT
+	Labels     []*fb.LabelT
+	Devices    []*fb.DeviceT
+	CPUs       []uint32
+	Topology   []string
+	Previous   uint32              // number of the agent before this one under the same keeper
+	Programs   []*fb.ProgramStateT // what the keeper has of it
+	Restarts   uint32              // how many agents there were under this keeper
+	HeadLocal  bool                // the head's keeper is this node's: it starts the head again, so the node waits for it
+	Interface  string              // network interface of Addresses[0], for gloo and NCCL; "": not set
+	Home       string              // this user's home directory
+	HomeRO     bool                // it can't be written: programs get their working directory instead
+	Dir        string              // where programs start that name no directory; "": nowhere of the node's
+	Env        []string            // variables of this node, instead of those of the request
+	Store      int64               // bytes of memory for values that were asked for; 0: a share of the node's
+	Spill      []string            // directories for values when that is full; none: the node's own, "none": nowhere
+	SpillLimit int64               // bytes that may lie in them together; 0: as many as they hold
+	Disks      []string            // the node's own directories for that, one on each disk; none: see openSpill
+	Bind       bool                // CPUs are bound: the node is no fake one
 }
 
 // Core decides for one agent. Use: NewCore, Restored for what the spool holds, then Step with every

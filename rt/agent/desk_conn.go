@@ -271,7 +271,7 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 		if d.store == nil {
 			r.Error = "this node has no memory for values"
 		} else {
-			text = d.store.show()
+			text = d.store.show(false)
 		}
 		d.send(c, r, f.Corr(), text)
 		return

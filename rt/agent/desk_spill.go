@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -33,6 +32,7 @@ type deskSpill struct {
 	read  disk
 	parts []func()   // pieces for other agents, in order: the first is being read
 	said  int64      // bytes that had been written when that was said last
+	limit int64      // bytes that may lie there, of all directories; 0: as many as they hold
 	far   []spill.FS // what outlives nodes
 	base  string     // there, the folder of this cluster
 }
@@ -64,7 +64,7 @@ const (
 // openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if they are on
 // disks of the node. Without one nothing is spilled.
 func openSpill(cfg *Config, agent uint32, warn func(string, ...any)) *deskSpill {
-	s := &deskSpill{base: "maniple-" + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
+	s := &deskSpill{limit: cfg.SpillLimit, base: "maniple-" + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
 	var dirs []spill.Directory
 	switch {
 	case len(cfg.Spill) == 1 && cfg.Spill[0] == spillNone:
@@ -144,6 +144,9 @@ func notDisk(path string) string {
 func (s *deskSpill) config(cfg objstore.Config) objstore.Config {
 	if s.files != nil {
 		cfg.Spill, cfg.Writers = math.MaxInt64/2, len(s.files.Directories())
+		if s.limit > 0 {
+			cfg.Spill = s.limit
+		}
 	}
 	return cfg
 }
@@ -352,44 +355,4 @@ func code(e *objstore.FullError) string {
 		return "DISK_FULL"
 	}
 	return "STORE_FULL"
-}
-
-// jsonStore is what a node's store has, for the state query "memory" (docs/spec/state.md).
-type jsonStore struct {
-	Limit       int64    `json:"limit"`
-	Used        int64    `json:"used"`
-	Objects     int      `json:"objects"`
-	Bytes       int64    `json:"bytes"`
-	Open        int64    `json:"open,omitempty"`
-	Free        int64    `json:"free,omitempty"`
-	Waiting     int      `json:"waiting,omitempty"`
-	OnDisk      int      `json:"on_disk,omitempty"`
-	DiskBytes   int64    `json:"disk_bytes,omitempty"`
-	Spilled     int64    `json:"spilled,omitempty"`
-	SpillSpeed  int64    `json:"spill_speed,omitempty"`
-	Restored    int64    `json:"restored,omitempty"`
-	ReadSpeed   int64    `json:"restore_speed,omitempty"`
-	Failed      int      `json:"failed,omitempty"`
-	Directories []string `json:"directories,omitempty"`
-	Off         string   `json:"off,omitempty"`
-	Error       string   `json:"error,omitempty"`
-	Text        string   `json:"text"`
-}
-
-// show answers a state query.
-func (s *deskStore) show() []byte {
-	x := s.store.Explain()
-	j := jsonStore{
-		Limit: x.Limit, Used: x.Total, Objects: s.store.Objects(), Bytes: x.Primary.Bytes + x.Secondary.Bytes, Open: x.Open, Free: x.Free, Waiting: x.Waiting,
-		OnDisk: x.Spilled.Objects, DiskBytes: x.Files, Spilled: x.Moved.Spilled.Bytes, SpillSpeed: s.spill.wrote.speed(),
-		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
-	}
-	if s.spill.files != nil {
-		j.Directories = s.spill.files.Directories()
-	}
-	if x.Disk != nil {
-		j.Error = x.Disk.Error()
-	}
-	text, _ := json.Marshal(map[string]any{"version": 1, "store": j}) // it has nothing that can't be written
-	return text
 }

@@ -133,6 +133,11 @@ func (l *loop) step(ctx context.Context, ev Event) {
 // tellDesk tells the desk what it has to know of other agents, and of bundles.
 func (l *loop) tellDesk(ctx context.Context, ev Event) {
 	if l.desk == nil || l.desk.process == 0 { // it is told of what is there when it begins
+		if ev, ok := ev.(FromHead); ok && l.head != nil {
+			if _, ok := ev.M.(*fb.StateQueryT); ok {
+				l.apply(ctx, ToHead{M: &fb.StateReplyT{}, Corr: ev.Corr, Payload: emptyStore(l.gauge)})
+			}
+		}
 		return
 	}
 	switch ev := ev.(type) {
@@ -146,6 +151,8 @@ func (l *loop) tellDesk(ctx context.Context, ev Event) {
 			if m.Dead {
 				l.desk.peerLost(ctx, m.Agent, "it died", true)
 			}
+		case *fb.StateQueryT:
+			l.desk.headAsks(ctx, ev.Corr)
 		case *fb.BundleReserveT:
 			l.desk.reserved(taskOf(m.Group), m.Incarnation, l.core.bundlesOf(taskOf(m.Group), m.Incarnation))
 		case *fb.BundleReleaseT:

@@ -173,3 +173,42 @@ func TestDiskIsFull(t *testing.T) {
 		m.looks(o, 'a'+byte(i))
 	}
 }
+
+// A bound for what lies on disk is kept: puts wait for room there, as for a full disk, and what was written before is right.
+func TestSpillingLimit(t *testing.T) {
+	dir := t.TempDir()
+	n := clusterWith(t, func(doc *bootdoc.Doc) { doc.Store, doc.Spill, doc.SpillLimit = 64<<20, []string{dir}, 32<<20 }, "n1")[0]
+	m := remembers(t, n)
+	var objects []id.Object
+	for i := 0; ; i++ {
+		if i > 12 {
+			t.Fatal("more was put than there is room for")
+		}
+		o := m.mint()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		err := m.Put(ctx, o, client.Meta{}, bytes.Repeat([]byte{'a' + byte(i)}, size))
+		cancel()
+		if err != nil { // it would be refused after 30 s
+			break
+		}
+		objects = append(objects, o)
+	}
+	if len(objects) < 9 {
+		t.Errorf("only %d of 8 MiB each found room", len(objects))
+	}
+	for _, name := range segments(n.daemon("agent"), dir) {
+		var st unix.Stat_t
+		if err := unix.Stat(name, &st); err != nil || st.Size > 32<<20 {
+			t.Errorf("%d bytes lie on disk, %v", st.Size, err)
+		}
+	}
+	kept := objects[:len(objects)-3]
+	for _, o := range objects[len(kept):] {
+		if err := m.Drop(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, o := range kept {
+		m.looks(o, 'a'+byte(i))
+	}
+}

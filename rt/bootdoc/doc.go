@@ -43,7 +43,8 @@ type Doc struct {
 
 	// Directories of each node for values that its memory has no room for, or, as SpillShared has it, one that nodes share; empty: see the
 	// agent, "none": nowhere.
-	Spill []string `json:"spill,omitempty"`
+	Spill      []string `json:"spill,omitempty"`
+	SpillLimit int64    `json:"spill_limit,omitempty"` // bytes that may lie in them, of each node; 0: as many as they hold
 
 	Node Node `json:"node,omitempty"`
 }
@@ -97,8 +98,8 @@ func (d *Doc) Check() error {
 		return fmt.Errorf("bootdoc: the node's name %q can't be a directory's name: no slash, no dot in front, at most 255 bytes", d.Node.Name)
 	case d.PortRange != [2]int{} && (d.PortRange[0] < 1 || d.PortRange[1] > 65535 || d.PortRange[0] > d.PortRange[1]):
 		return fmt.Errorf("bootdoc: %d-%d is no range of ports", d.PortRange[0], d.PortRange[1])
-	case d.Store < 0:
-		return fmt.Errorf("bootdoc: %d bytes are no size of an object store", d.Store)
+	case d.Store < 0 || d.SpillLimit < 0:
+		return fmt.Errorf("bootdoc: %d and %d bytes are no sizes of an object store and its files", d.Store, d.SpillLimit)
 	case !slices.Equal(d.Spill, []string{"none"}) && slices.ContainsFunc(d.Spill, func(dir string) bool { return !SpillDirectory(dir) }):
 		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, or with %s and a slash", d.Spill, SpillShared)
 	case d.Owner != "" && d.Owner != "stdin":

@@ -104,6 +104,8 @@ type Core struct {
 	noticesAt int
 	early     []earlyWatch
 
+	gathers    []*gather // in the order in which they were asked
+	gathered   uint64
 	turn       []*group // of the last inTurn
 	claims     []claim
 	recallDue  bool
@@ -294,6 +296,8 @@ func (c *Core) fromAgent(e FromAgent) {
 		c.out = append(c.out, Send{Agent: m.number, Msg: c.peer(id.Agent(msg.Agent)), Corr: e.Corr})
 	case *fb.StateQueryT:
 		c.query(m, msg, e.Corr)
+	case *fb.StateReplyT:
+		c.told(m, msg, e.Corr, e.Payload)
 	case *fb.NameClaimT:
 		c.claim(m, msg)
 	case *fb.NameFreeT:

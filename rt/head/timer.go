@@ -22,6 +22,7 @@ const (
 	timerWatch // somebody asked for a group that is not there yet
 	timerRecall
 	timerLeave // agents had their time to say goodbye
+	timerGather
 )
 
 type timer struct {
@@ -123,6 +124,8 @@ func (c *Core) fire() {
 			c.watchEarly()
 		case timerDrain, timerRecall:
 			// settle goes on with the drain, and with what is to be recalled.
+		case timerGather:
+			c.gatherDue(t.key)
 		case timerLeave:
 			c.exit()
 		}

@@ -3,6 +3,7 @@
 package local
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -62,13 +63,35 @@ print("all is well", flush=True)
 // Values that memory has no room for go to disk and come back, four times as many as it holds; their files go with them.
 func TestSpill(t *testing.T) {
 	w := newWorld(t)
-	w.must("up", "--cluster", "spill", "--fake-nodes", "2", "--cpus", "2", "--node-mem", "2G", "--object-store-memory", "64M", "--object-spilling-directory", w.dir)
+	w.must("up", "--cluster", "spill", "--fake-nodes", "2", "--cpus", "2", "--node-mem", "2G", "--object-store-memory", "64M", "--object-spilling-directory", w.dir, "--object-spilling-limit", "400M")
 	p := w.python(spills, "spill")
 	if code := p.code(2 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") || !strings.Contains(p.err.String(), "writes values to disk") {
 		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
 	}
 	if text := w.logs(); strings.Contains(text, "the object store") {
 		t.Errorf("the store and the work core don't agree:\n%s", text)
+	}
+	if text := w.must("status", "--cluster", "spill"); !strings.Contains(text, "NODE  MEMORY") || !strings.Contains(text, " in "+w.dir+", of 400 MiB at most\n") {
+		t.Errorf("status says:\n%s", text)
+	}
+	var status struct {
+		Clusters []struct {
+			Stores []struct {
+				Name  string
+				Store struct {
+					Limit, Spilled, Restored int64
+					Disks                    []struct{ Path string }
+					Memory                   struct{ Used, Limit int64 }
+				}
+			}
+		}
+	}
+	text := w.must("status", "--cluster", "spill", "--json")
+	if err := json.Unmarshal([]byte(text), &status); err != nil || len(status.Clusters) != 1 || len(status.Clusters[0].Stores) != 2 {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if n := status.Clusters[0].Stores[0]; n.Name != "n1" || n.Store.Limit != 64<<20 || n.Store.Spilled < 128<<20 || n.Store.Restored < 128<<20 || n.Store.Disks[0].Path != w.dir || n.Store.Memory.Used == 0 {
+		t.Errorf("%+v", n)
 	}
 	w.must("down", "--cluster", "spill")
 	w.nothingLeft()

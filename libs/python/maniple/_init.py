@@ -60,6 +60,7 @@ def init(
     labels: Optional[Dict[str, str]] = None,
     object_store_memory: Optional[int] = None,
     object_spilling_directory: Optional[str] = None,
+    object_spilling_limit: Optional[int] = None,
     namespace: Optional[str] = None,
     runtime_env: Optional[Dict[str, Any]] = None,
     ignore_reinit_error: bool = False,
@@ -75,7 +76,8 @@ def init(
     num_cpus, num_gpus, resources, labels: what a new cluster's node has (default: what this machine has);
     object_store_memory: bytes of its memory for values (default: 30%; 80% at most);
     object_spilling_directory: where it writes values that this has no room for (default: on the node's own disk; several:
-    divided by commas; "none": nowhere). An error when joining one.
+    divided by commas; "none": nowhere; "shared:" before one that all nodes see), and object_spilling_limit: how many
+    bytes of them may lie there. An error when joining one.
     namespace: of named actors (default: one of its own). runtime_env: for all tasks and actors of this driver.
     ignore_reinit_error: a second init does nothing (default: RuntimeError).
     log_to_driver: what workers print is printed here, too, each line marked with who said it (default: yes).
@@ -97,8 +99,10 @@ def init(
         raise ValueError(f"object_store_memory is a number of bytes above 0, not {object_store_memory!r}")
     if object_spilling_directory is not None and not (isinstance(object_spilling_directory, str) and object_spilling_directory):
         raise ValueError(f"object_spilling_directory is a path, not {object_spilling_directory!r}")
+    if object_spilling_limit is not None and not (isinstance(object_spilling_limit, int) and object_spilling_limit > 0):
+        raise ValueError(f"object_spilling_limit is a number of bytes above 0, not {object_spilling_limit!r}")
     new = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "labels": labels, "object_store_memory": object_store_memory}
-    new["object_spilling_directory"] = object_spilling_directory
+    new["object_spilling_directory"], new["object_spilling_limit"] = object_spilling_directory, object_spilling_limit
     with _lock:
         session = _session.attached()
         if session is not None and not session.table.closed:

@@ -152,4 +152,6 @@ def _node_flags(node: Dict[str, Any]) -> List[str]:
         flags += ["--object-store-memory", f"{-(-node['object_store_memory'] // 1024)}K"]
     if node.get("object_spilling_directory"):
         flags += ["--object-spilling-directory", node["object_spilling_directory"]]
+    if node.get("object_spilling_limit"):
+        flags += ["--object-spilling-limit", f"{-(-node['object_spilling_limit'] // 1024)}K"]
     return flags

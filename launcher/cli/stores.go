@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// stateStores is what agents say of their memory (docs/spec/state.md): only what a table has.
+type stateStores struct {
+	Nodes []stateStored `json:"nodes"`
+}
+
+type stateStored struct {
+	Name  string `json:"name"`
+	Error string `json:"error"`
+	Store struct {
+		Limit     float64 `json:"limit"`
+		Used      float64 `json:"used"`
+		Spilled   float64 `json:"spilled"`
+		Restored  float64 `json:"restored"`
+		DiskBytes float64 `json:"disk_bytes"`
+		DiskLimit float64 `json:"disk_limit"`
+		Disks     []struct {
+			Path  string  `json:"path"`
+			Bytes float64 `json:"bytes"`
+		} `json:"disks"`
+		Memory *struct {
+			Used  float64 `json:"used"`
+			Limit float64 `json:"limit"`
+		} `json:"memory"`
+	} `json:"store"`
+}
+
+// printStores shows the memory of the nodes that have values, or had.
+func (c *call) printStores(s *stateStores) {
+	var rows [][]string
+	for _, n := range s.Nodes {
+		x := &n.Store
+		if x.Used == 0 && x.Spilled == 0 {
+			continue
+		}
+		memory := "-"
+		if x.Memory != nil {
+			memory = size(x.Memory.Used) + " of " + size(x.Memory.Limit)
+		}
+		var disks []string
+		for _, d := range x.Disks {
+			disks = append(disks, size(d.Bytes)+" in "+d.Path)
+		}
+		disk := dash(strings.Join(disks, ", "))
+		if x.DiskLimit > 0 {
+			disk += fmt.Sprintf(", of %s at most", size(x.DiskLimit))
+		}
+		rows = append(rows, []string{n.Name, memory, size(x.Used) + " of " + size(x.Limit), size(x.Spilled), size(x.Restored), disk})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(c.stdout)
+		table(c.stdout, "  ", "NODE MEMORY VALUES SPILLED RESTORED DISK", rows)
+	}
+}
+
+// nodesOf is the part of a reply that lists nodes.
+func nodesOf(data []byte) (json.RawMessage, error) {
+	var rest struct {
+		Nodes json.RawMessage `json:"nodes"`
+	}
+	err := json.Unmarshal(data, &rest)
+	return rest.Nodes, err
+}

@@ -1,0 +1,85 @@
+package head
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// What only agents know the head asks them for: it answers once all have, or their time is over, and names who has not.
+func TestStoresOfAllNodes(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2", "n3", "n4"}})
+	agents := []id.Agent{}
+	for _, name := range []string{"n1", "n2", "n3", "n4"} {
+		agents = append(agents, id.Agent(w.join(name, "CPU=4", 0).number))
+	}
+	w.settle()
+	w.step(LinkDown{agents[3], "EOF"})
+	step := func(ev Event) (sent []Send) {
+		for _, e := range w.core.Step(w.now, ev, nil) {
+			if s, ok := e.(Send); ok {
+				switch s.Msg.(type) {
+				case *fb.StateQueryT, *fb.StateReplyT:
+					sent = append(sent, s)
+				}
+			}
+		}
+		return sent
+	}
+	ask := func() []Send {
+		return step(FromAgent{Agent: agents[0], Msg: &fb.StateQueryT{What: "stores"}, Corr: 77})
+	}
+	asked := ask()
+	if len(asked) != 3 || asked[1].Agent != agents[1] || asked[1].Msg.(*fb.StateQueryT).What != "memory" || asked[0].Corr != asked[2].Corr {
+		t.Fatalf("asked: %+v", asked)
+	}
+	answer := func(of id.Agent, payload, fault string, corr uint64) []Send {
+		return step(FromAgent{Agent: of, Msg: &fb.StateReplyT{Error: fault}, Corr: corr, Payload: []byte(payload)})
+	}
+	corr := asked[0].Corr
+	for _, out := range [][]Send{
+		answer(agents[0], `{"version":1,"store":{"used":7}}`, "", corr), answer(agents[0], `{"store":{"used":8}}`, "", corr),
+		answer(agents[1], `{`, "", corr), answer(agents[2], `{}`, "", corr+1),
+	} {
+		if len(out) > 0 {
+			t.Fatalf("answered before all have: %+v", out)
+		}
+	}
+	w.now += int64(gatherWait)
+	out := step(Tick{})
+	if len(out) != 1 || out[0].Agent != agents[0] || out[0].Corr != 77 {
+		t.Fatalf("%+v", out)
+	}
+	var reply struct {
+		Version int
+		Nodes   []jsonStored
+	}
+	if err := json.Unmarshal(out[0].Payload, &reply); err != nil || len(reply.Nodes) != 4 || reply.Version != stateVersion {
+		t.Fatalf("%v: %s", err, out[0].Payload)
+	}
+	if n := reply.Nodes[0]; n.Name != "n1" || string(n.Store) != `{"used":7}` || n.Error != "" {
+		t.Errorf("n1: %+v", n)
+	}
+	for i, want := range []string{1: "can't be read", 2: "has not answered for 2s", 3: "it is paused"} {
+		if !strings.Contains(reply.Nodes[i].Error, want) {
+			t.Errorf("n%d: %+v", i+1, reply.Nodes[i])
+		}
+	}
+	if out := answer(agents[2], `{}`, "", corr); len(out) > 0 || len(w.core.gathers) > 0 {
+		t.Errorf("an answer that comes late: %+v", out)
+	}
+	for range maxGathers {
+		ask()
+	}
+	if out := ask(); len(out) != 1 || !strings.Contains(out[0].Msg.(*fb.StateReplyT).Error, "too many") {
+		t.Errorf("%+v", out)
+	}
+	w.now += int64(time.Minute)
+	if out := step(Tick{}); len(out) != maxGathers {
+		t.Errorf("%d answers", len(out))
+	}
+}
