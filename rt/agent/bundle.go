@@ -80,7 +80,7 @@ func (c *Core) onReserve(m *fb.BundleReserveT) {
 	case m.HoldPort && g.port == 0:
 		g.portPending = true
 		c.toKeeper(&fb.PortHoldT{Group: m.Group, Incarnation: m.Incarnation, Free: m.PortFree})
-	default:
+	case !m.Quiet:
 		c.toHead(g.reserved())
 	}
 }
@@ -131,13 +131,20 @@ func (c *Core) onRelease(m *fb.BundleReleaseT) {
 		c.toKeeper(&fb.PortReleaseT{Group: m.Group, Incarnation: m.Incarnation})
 		return
 	}
-	c.toKeeper(&fb.PortReleaseT{Group: m.Group, Incarnation: m.Incarnation})
+	if !g.bare() {
+		c.toKeeper(&fb.PortReleaseT{Group: m.Group, Incarnation: m.Incarnation})
+	}
 	g.bundles, g.port, g.portPending, g.released = nil, 0, false, true
 	for _, k := range g.ranks {
 		c.release(k)
 	}
 	c.dropDone(g)
 	c.dropGang(g)
+}
+
+// bare tells whether nothing here can ever have had a port: its bundles are known, and no program is to run on them.
+func (g *gang) bare() bool {
+	return g.bundles != nil && len(g.ranks) == 0 && !slices.ContainsFunc(g.bundles, func(b *fb.BundlePlaceT) bool { return b.Ranks > 0 })
 }
 
 // bundle finds the bundle that a rank runs on.

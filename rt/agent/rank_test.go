@@ -163,6 +163,23 @@ func TestReserveRefusesWhatTheNodeDoesNotHave(t *testing.T) {
 	w.head(m).want("head BundleReserved 1 port=0 node n1 may not use CPU 9")
 }
 
+// What the head counts on already is not answered, and of what never had a port the keeper hears nothing.
+func TestQuietReserve(t *testing.T) {
+	w := joined(t, config())
+	m := reserve(0, false)
+	m.Quiet = true
+	w.head(m).want()
+	if len(w.c.bundlesOf(group, 1)) != 1 {
+		t.Error("it was not reserved")
+	}
+	w.head(&fb.BundleReleaseT{Group: taskT(group), Incarnation: 1}).want()
+	if len(w.c.gangs.order) != 0 {
+		t.Error("a gang is left")
+	}
+	m.Bundles[0].Devices = []string{"GPU-z"}
+	w.head(m).want("head BundleReserved 1 port=0 node n1 has no device GPU-z")
+}
+
 // What is released has nothing left: process, descriptor, memory.
 func TestReleaseEndsAndForgets(t *testing.T) {
 	w := running(t)

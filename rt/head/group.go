@@ -296,21 +296,21 @@ func (c *Core) placed(g *group) {
 		m.run.servedAt = c.now
 	}
 	if g.create.Program != nil || g.incarnation > 1 || len(g.run.watchers) > 0 {
-		for _, p := range g.places {
-			c.reserve(g, p)
-		}
 		if g.create.Program == nil && g.incarnation == 1 {
 			c.commit(g)
+		}
+		for _, p := range g.places {
+			c.reserve(g, p)
 		}
 		c.tell(g)
 		return
 	}
 	// Who waits for it is told first: with many nodes the last of them hears of it much later.
+	c.commit(g)
 	own := g.placeAt(g.owner)
 	if own != nil {
 		c.reserve(g, own)
 	}
-	c.commit(g)
 	c.tell(g)
 	for _, p := range g.places {
 		if p != own {
@@ -397,11 +397,12 @@ func (c *Core) recPlaced(g *group, plan *placement.Plan) *fb.RecGroupPlacedT {
 	return rec
 }
 
-// reserve asks an agent for the bundles of a place. It may ask again.
+// reserve asks an agent for the bundles of a place. It may ask again. Of a place that counts as reserved already it hears
+// only if it can't be.
 func (c *Core) reserve(g *group, p *place) {
 	pr := g.create.Program
 	c.send(p.agent, &fb.BundleReserveT{Group: wireTask(g.id), Incarnation: g.incarnation, Bundles: p.bundles,
-		HoldPort: pr != nil && pr.MasterPort && !pr.Driver && p.first == 0 && p.ranks > 0, PortFree: g.portFree})
+		HoldPort: pr != nil && pr.MasterPort && !pr.Driver && p.first == 0 && p.ranks > 0, PortFree: g.portFree, Quiet: p.run.reserved})
 }
 
 // reserved takes in that an agent holds, or can't hold, its bundles.

@@ -33,7 +33,7 @@ func show(m any) string {
 		for _, b := range m.Bundles {
 			s += fmt.Sprintf(" [%d: ranks %d+%d%s%s]", b.Index, b.FirstRank, b.Ranks, opt(" devices ", strings.Join(b.Devices, ",")), opt(" cpus ", fmt.Sprint(b.Cpus)))
 		}
-		return s + mark(" hold-port", m.HoldPort) + mark(" port-free", m.PortFree)
+		return s + mark(" hold-port", m.HoldPort) + mark(" port-free", m.PortFree) + mark(" quiet", m.Quiet)
 	case *fb.BundleReleaseT:
 		return "BundleRelease " + inc(m.Group, m.Incarnation)
 	case *fb.RankStartT:

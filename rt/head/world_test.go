@@ -326,7 +326,9 @@ func (w *world) handle(a *fakeAgent, m Message) {
 			}
 			a.bundles, at = append(a.bundles, h), len(a.bundles)
 		}
-		send(a.bundles[at])
+		if !m.Quiet {
+			send(a.bundles[at])
+		}
 	case *fb.BundleReleaseT:
 		gone := func(g *fb.TaskIDT, inc uint32) bool { return taskOf(g) == taskOf(m.Group) && inc == m.Incarnation }
 		a.bundles = slices.DeleteFunc(a.bundles, func(h *fb.BundleReservedT) bool { return gone(h.Group, h.Incarnation) })

@@ -12,6 +12,7 @@ type BundleReserveT struct {
 	Bundles     []*BundlePlaceT `json:"bundles"`
 	HoldPort    bool            `json:"hold_port"`
 	PortFree    bool            `json:"port_free"`
+	Quiet       bool            `json:"quiet"`
 }
 
 func (t *BundleReserveT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -38,6 +39,7 @@ func (t *BundleReserveT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT
 	BundleReserveAddBundles(builder, bundlesOffset)
 	BundleReserveAddHoldPort(builder, t.HoldPort)
 	BundleReserveAddPortFree(builder, t.PortFree)
+	BundleReserveAddQuiet(builder, t.Quiet)
 	return BundleReserveEnd(builder)
 }
 
@@ -53,6 +55,7 @@ func (rcv *BundleReserve) UnPackTo(t *BundleReserveT) {
 	}
 	t.HoldPort = rcv.HoldPort()
 	t.PortFree = rcv.PortFree()
+	t.Quiet = rcv.Quiet()
 }
 
 func (rcv *BundleReserve) UnPack() *BundleReserveT {
@@ -168,8 +171,20 @@ func (rcv *BundleReserve) MutatePortFree(n bool) bool {
 	return rcv._tab.MutateBoolSlot(12, n)
 }
 
+func (rcv *BundleReserve) Quiet() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *BundleReserve) MutateQuiet(n bool) bool {
+	return rcv._tab.MutateBoolSlot(14, n)
+}
+
 func BundleReserveStart(builder *flatbuffers.Builder) {
-	builder.StartObject(5)
+	builder.StartObject(6)
 }
 func BundleReserveAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -188,6 +203,9 @@ func BundleReserveAddHoldPort(builder *flatbuffers.Builder, holdPort bool) {
 }
 func BundleReserveAddPortFree(builder *flatbuffers.Builder, portFree bool) {
 	builder.PrependBoolSlot(4, portFree, false)
+}
+func BundleReserveAddQuiet(builder *flatbuffers.Builder, quiet bool) {
+	builder.PrependBoolSlot(5, quiet, false)
 }
 func BundleReserveEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
