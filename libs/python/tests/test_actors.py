@@ -267,6 +267,16 @@ def test_nodes_and_resources(driver):
     assert maniple.available_resources() == {"GPU": 1}
 
 
+def test_equal_bundles(driver):
+    one = {"CPU": 1}
+    group = placement_group([one] * 3 + [{"CPU": 2}])
+    assert [[r["amount"] for r in b["resources"]] for b in driver.take("GROUP_CREATE").fields["bundles"]] == [[10_000]] * 3 + [[20_000]]
+    assert repr(group).endswith("4 bundles)") and group.bundle_count == 4
+    group.bundle_specs[0]["CPU"] = 5
+    assert group.bundle_specs == [{"CPU": 5}, {"CPU": 1}, {"CPU": 1}, {"CPU": 2}] and one == {"CPU": 1}
+    assert maniple.get(maniple.put(group)).bundle_specs == group.bundle_specs
+
+
 def test_groups(driver):
     group = placement_group([{"CPU": 1}, {"GPU": 0.5, "CPU": 2}], strategy="STRICT_SPREAD", name="g", lifetime="detached")
     ready = group.ready()

@@ -142,7 +142,7 @@ def test_environments_merge_only_their_variables():
 
 
 @pytest.mark.parametrize("bundles,options,words", [
-    ([], {}, "at least one"), ([{}], {}, "above 0"), ([{"CPU": 0}], {}, "above 0"), ([{"CPU": -1}], {}, "negative"), ([{"GPU": 1.5}], {}, "whole"), (3, {}, "list"),
+    ([], {}, "at least one"), ([{}], {}, "above 0"), ([{"CPU": 0}], {}, "above 0"), ([{"CPU": -1}], {}, "negative"), ([{"GPU": 1.5}], {}, "whole"), (3, {}, "list"), ([None], {}, "a dict"),
     ([{"CPU": 1}], {"strategy": "NEAR"}, "STRICT_PACK"), ([{"CPU": 1}], {"lifetime": "long"}, "detached"), ([{"CPU": "1"}], {}, "CPU"),
     ([{"CPU": 1}], {"bundle_label_selector": []}, "each bundle"), ([{"CPU": 1}], {"bundle_label_selector": [3]}, "no dict"),
     ([{"CPU": 1}], {"bundle_label_selector": [{"zone": ["a"]}]}, "to texts"), ([{"CPU": 1}], {"bundle_label_selector": [{"zone": "in("}]}, "in\\("),

@@ -25,11 +25,14 @@ class PlacementGroup:
 
     def __init__(self, id: str, bundles: Optional[Sequence[Dict[str, float]]]):  # None: asked for when they are looked at
         self.id, self._bundles = id, None if bundles is None else [dict(b) for b in bundles]
+        self._asked: Optional[Tuple[_Items, ...]] = None  # by placement_group() here; as dicts when they are looked at
         self._watched: Optional[_Watch] = None
 
     @property
     def bundle_specs(self) -> List[Dict[str, float]]:
         """What each bundle has."""
+        if self._bundles is None and self._asked is not None:
+            self._bundles = [dict(items) for items in self._asked]
         if self._bundles is None:
             facts = _session.current().query("group", self.id).get("group") or {}
             self._bundles = [dict(b["resources"]) for b in facts.get("bundle_specs") or ()]
@@ -80,7 +83,7 @@ class PlacementGroup:
         return not self.bundle_specs
 
     def __reduce__(self) -> Any:
-        return PlacementGroup, (self.id, self._bundles)
+        return PlacementGroup, (self.id, self._bundles if self._asked is None else self.bundle_specs)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PlacementGroup) and other.id == self.id
@@ -89,7 +92,8 @@ class PlacementGroup:
         return hash(self.id)
 
     def __repr__(self) -> str:
-        return f"PlacementGroup({self.id})" if self._bundles is None else f"PlacementGroup({self.id}, {self.bundle_count} bundles)"
+        known = self._bundles if self._asked is None else self._asked
+        return f"PlacementGroup({self.id})" if known is None else f"PlacementGroup({self.id}, {len(known)} bundles)"
 
 
 class _Watch:
@@ -175,13 +179,14 @@ def placement_group(
     bundle_label_selector: labels of each bundle's node.
     Raises ValueError or TypeError for what can't be a group.
     """
-    _check(bundles, strategy, lifetime, bundle_label_selector)
+    asked = _check(bundles, strategy, lifetime, bundle_label_selector)
     session = _session.current()
     task = session.mint()
-    group = PlacementGroup(wire.task_text(task), bundles)
+    group = PlacementGroup(wire.task_text(task), None)
+    group._asked = asked
     _begin_watch(session, group)
     selectors = tuple(tuple(s.items()) for s in bundle_label_selector or ())
-    session.send(_create(tuple(tuple(b.items()) for b in bundles), selectors, strategy, name, lifetime)(task))
+    session.send(_create(asked, selectors, strategy, name, lifetime)(task))
     return group
 
 
@@ -196,16 +201,24 @@ def _create(bundles: Tuple[_Items, ...], selectors: Tuple[_Items, ...], strategy
     return wire.Stamp("GroupCreate", {"name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}, "group")
 
 
-def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> None:
+def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> Tuple[_Items, ...]:
+    """What each bundle has."""
     if not isinstance(bundles, list) or not bundles:
         raise ValueError("a placement group needs a list of at least one bundle")
+    asked: List[_Items] = []
+    before: Any = None
     for bundle in bundles:
+        if asked and bundle is before:  # [bundle] * 64
+            asked.append(asked[-1])
+            continue
+        before = bundle
         if not isinstance(bundle, dict) or not any(bundle.values()):
             raise ValueError(f"a bundle is a dict of resources with an amount above 0, not {bundle!r}")
         for resource, amount in bundle.items():
             problem = check_bundle_amount(resource, amount)
             if problem:
                 raise ValueError(f"bundle {bundle}: {problem}")
+        asked.append(tuple(bundle.items()))
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
     if lifetime not in (None, "detached"):
@@ -216,6 +229,7 @@ def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> None:
         problem = check_selector(selector) if isinstance(selector, dict) else f"{selector!r} is no dict"
         if problem:
             raise ValueError(f"bundle_label_selector: {problem}")
+    return tuple(asked)
 
 
 def check_bundle_amount(resource: Any, amount: Any) -> Optional[str]:
