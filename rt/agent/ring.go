@@ -1,17 +1,23 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 )
 
 // ringFile holds the last events as lines of equal length, for whoever looks into a crash: the next
 // line to be written is the one after the newest. Output and input are left out.
+//
+// The file is mapped: what is written there is the file's when this process dies, however it does, and costs no call of the
+// kernel for each event.
 type ringFile struct {
-	f    *os.File
+	text []byte // nil: there is none
 	line int
 }
 
@@ -20,17 +26,27 @@ const (
 	ringLine  = 128
 )
 
+// openRing begins a ring. A full disk is no reason not to run: then there is none.
 func openRing(path string) *ringFile {
 	_ = os.Rename(path, path+".1") // that of the agent before this one
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return &ringFile{} // a full disk is no reason not to run
+		return &ringFile{}
 	}
-	return &ringFile{f: f}
+	defer f.Close()
+	empty := append(bytes.Repeat([]byte{' '}, ringLine-1), '\n')
+	if _, err := f.Write(bytes.Repeat(empty, ringLines)); err != nil { // to touch what has no place on the disk would end this process
+		return &ringFile{}
+	}
+	text, err := unix.Mmap(int(f.Fd()), 0, ringLines*ringLine, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return &ringFile{}
+	}
+	return &ringFile{text: text}
 }
 
 func (r *ringFile) note(now int64, ev Event) {
-	if r == nil || r.f == nil {
+	if r == nil || r.text == nil {
 		return
 	}
 	text := ""
@@ -57,23 +73,20 @@ func (r *ringFile) note(now int64, ev Event) {
 	if text == "" {
 		return
 	}
-	line := make([]byte, 0, ringLine)
-	line = time.Unix(0, now).UTC().AppendFormat(line, "2006-01-02T15:04:05.000000Z ")
-	line = append(line, text...)
-	if len(line) >= ringLine {
-		line = line[:ringLine-1]
+	at := r.line * ringLine
+	line := time.Unix(0, now).UTC().AppendFormat(r.text[at:at:at+ringLine-1], "2006-01-02T15:04:05.000000Z ")
+	n := len(line) + copy(line[len(line):cap(line)], text)
+	for ; n < ringLine-1; n++ {
+		r.text[at+n] = ' '
 	}
-	for len(line) < ringLine-1 {
-		line = append(line, ' ')
-	}
-	line = append(line, '\n')
-	_, _ = r.f.WriteAt(line, int64(r.line*ringLine)) // best effort
+	r.text[at+n] = '\n'
 	r.line = (r.line + 1) % ringLines
 }
 
 func (r *ringFile) close() {
-	if r.f != nil {
-		_ = r.f.Close()
+	if r.text != nil {
+		_ = unix.Munmap(r.text)
+		r.text = nil
 	}
 }
 

@@ -177,7 +177,6 @@ func (l *loop) step(ev Event) {
 // turn ends a turn: records to the journal, then everything else.
 func (l *loop) turn(ctx context.Context) {
 	l.turns++
-	l.ring.flush()
 	if err := l.commit(); err != nil {
 		l.fail(err)
 	}

@@ -7,6 +7,9 @@ import (
 	"io"
 	"os"
 
+	flatbuffers "github.com/google/flatbuffers/go"
+	"golang.org/x/sys/unix"
+
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -19,16 +22,19 @@ const RingName = "head.ring"
 const ringMax = 512 << 10
 
 // ring writes down what the core was told, so that a crash can be replayed. It is an aid: when the disk
-// takes nothing it stops, and the head goes on.
+// takes nothing it stops, and the head goes on. The file is mapped: what is noted is the file's when the process dies,
+// however it does, and costs no call of the kernel.
 //
+//	file:   record | record | ... | zeros
 //	record: length u32 | kind u8 | now i64 | agent u32 | number u64 | type u16 | message or text
 //
 // number is Corr, Conn, or 1 for a session that was resumed.
 type ring struct {
 	path string
-	f    *os.File
-	size int64
-	buf  []byte
+	file []byte // nil: it stays quiet
+	size int    // of all records in it
+	buf  []byte // the record that is being made
+	b    *flatbuffers.Builder
 }
 
 // Kinds of events in a ring. Never reused.
@@ -45,23 +51,28 @@ const (
 )
 
 func openRing(path string) *ring {
-	r := &ring{path: path}
-	r.rotate()
+	r := &ring{path: path, b: flatbuffers.NewBuilder(1024)}
+	r.rotate(ringMax)
 	return r
 }
 
-// rotate puts the file aside and begins another.
-func (r *ring) rotate() {
-	if r.f != nil {
-		_ = r.f.Close()
-	}
+// rotate puts the file aside and begins another, of that size.
+func (r *ring) rotate(size int) {
+	r.close()
 	_ = os.Rename(r.path, r.path+".1")
-	r.f, _ = os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // nil: it stays quiet
-	r.size = 0
+	f, err := os.OpenFile(r.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, size)); err != nil { // to touch what has no place on the disk would end this process
+		return
+	}
+	r.file, _ = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
 func (r *ring) note(now int64, ev Event) {
-	if r == nil || r.f == nil {
+	if r == nil || r.file == nil {
 		return
 	}
 	kind, agent, number, msg, text := ringTick, id.Agent(0), uint64(0), Message(nil), ""
@@ -89,47 +100,35 @@ func (r *ring) note(now int64, ev Event) {
 	body, typ := []byte(text), wire.Type(0)
 	if msg != nil {
 		var err error
-		if body, err = wire.Marshal(nil, msg); err != nil {
+		if body, err = wire.Marshal(r.b, msg); err != nil {
 			return
 		}
 		typ = wire.TypeOf(msg)
 	}
-	r.buf = binary.LittleEndian.AppendUint32(r.buf, uint32(ringHead+len(body)))
+	r.buf = binary.LittleEndian.AppendUint32(r.buf[:0], uint32(ringHead+len(body)))
 	r.buf = append(r.buf, kind)
 	r.buf = binary.LittleEndian.AppendUint64(r.buf, uint64(now))
 	r.buf = binary.LittleEndian.AppendUint32(r.buf, uint32(agent))
 	r.buf = binary.LittleEndian.AppendUint64(r.buf, number)
 	r.buf = binary.LittleEndian.AppendUint16(r.buf, uint16(typ))
 	r.buf = append(r.buf, body...)
+	if r.size+len(r.buf) > len(r.file) {
+		r.rotate(max(ringMax, len(r.buf)))
+	}
+	if r.file != nil {
+		r.size += copy(r.file[r.size:], r.buf)
+	}
+	if cap(r.buf)+cap(r.b.Bytes) > 256<<10 {
+		r.buf, r.b = nil, flatbuffers.NewBuilder(1024)
+	}
 }
 
 const ringHead = 1 + 8 + 4 + 8 + 2
 
-// flush writes what a turn of the loop noted.
-func (r *ring) flush() {
-	if r == nil || r.f == nil || len(r.buf) == 0 {
-		return
-	}
-	if r.size > 0 && r.size+int64(len(r.buf)) > ringMax {
-		r.rotate()
-	}
-	if r.f == nil {
-		return
-	}
-	n, err := r.f.Write(r.buf)
-	r.size += int64(n)
-	if r.buf = r.buf[:0]; cap(r.buf) > 64<<10 {
-		r.buf = nil
-	}
-	if err != nil {
-		_ = r.f.Close()
-		r.f = nil
-	}
-}
-
 func (r *ring) close() {
-	if r != nil && r.f != nil {
-		_ = r.f.Close()
+	if r != nil && r.file != nil {
+		_ = unix.Munmap(r.file)
+		r.file, r.size = nil, 0
 	}
 }
 
@@ -141,6 +140,9 @@ func ReadEvents(r io.Reader, fn func(now int64, ev Event) error) error {
 			return tornIsEnd(err)
 		}
 		length := binary.LittleEndian.Uint32(size[:])
+		if length == 0 { // nothing was written from here on
+			return nil
+		}
 		if length < ringHead || length > wire.MaxMessage {
 			return fmt.Errorf("head: ring: event %d has %d bytes: not a ring, or damaged", n, length)
 		}

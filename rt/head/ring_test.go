@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -45,13 +47,11 @@ func TestRing(t *testing.T) {
 		r.note(int64(i), ev)
 		want = append(want, fmt.Sprintf("%d %T", i, ev))
 	}
-	r.flush()
 	if got := read(t, path); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("read %v, want %v", got, want)
 	}
 	for i := range 40_000 {
 		r.note(int64(i), LinkDown{1, "EOF"})
-		r.flush()
 	}
 	r.close()
 	for _, p := range []string{path, path + ".1"} {
@@ -68,21 +68,36 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// One that is larger than a file has one for itself.
+func TestRingTakesLargeEvents(t *testing.T) {
+	path := filepath.Join(t.TempDir(), RingName)
+	big := strings.Repeat("x", ringMax)
+	r := openRing(path)
+	r.note(1, Silent{1, "EOF"})
+	r.note(2, Silent{1, big})
+	r.note(3, LinkDown{1, "EOF"})
+	r.close()
+	if got := append(read(t, path+".1"), read(t, path)...); fmt.Sprint(got) != "[2 head.Silent 3 head.LinkDown]" {
+		t.Errorf("beside an event of %d bytes there is %v", len(big), got)
+	}
+}
+
 // A ring whose file can't be written stays quiet.
 func TestRingWithoutDisk(t *testing.T) {
 	r := openRing(filepath.Join(t.TempDir(), "no", "such", "dir", RingName))
 	r.note(1, Tick{})
-	r.flush()
 	r.close()
 }
 
 func FuzzReadEvents(f *testing.F) {
-	r := &ring{f: os.Stdout}
+	r := openRing(filepath.Join(f.TempDir(), RingName))
 	for i, ev := range ringEvents() {
 		r.note(int64(i), ev)
 	}
-	f.Add(r.buf)
-	f.Add(r.buf[:50])
+	f.Add(slices.Clone(r.file[:r.size]))
+	f.Add(slices.Clone(r.file[:50]))
+	f.Add(slices.Clone(r.file[:r.size+50]))
+	r.close()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_ = ReadEvents(bytes.NewReader(data), func(now int64, ev Event) error {
 			if ev == nil {
