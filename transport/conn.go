@@ -28,6 +28,16 @@ type BuffersConn interface {
 	WriteBuffers(*net.Buffers) (int64, error)
 }
 
+// EagerConn is a Conn that can write without waiting. Like Write, WriteNow and Flush belong to one caller at a time.
+type EagerConn interface {
+	Conn
+	// WriteNow takes all of b, writes as much of it as there is room for, and never waits. What is left (done is false) goes with
+	// the next Write, or with Flush.
+	WriteNow(b []byte) (done bool, err error)
+	// Flush writes what is left, and waits for room.
+	Flush() error
+}
+
 // Msg is one message, as sent and as delivered.
 type Msg struct {
 	M       wire.Message

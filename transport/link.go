@@ -39,7 +39,7 @@ type LinkConfig struct {
 // goroutine; none of them waits for the network but Close.
 //
 // mu guards everything below it. The writer goroutine (link_write.go) lives as long as the session
-// and ends with OnDead; each connection has a reader goroutine (link_read.go), which begins when the
+// and ends with OnDead. Who calls Flush writes in its place what needs no waiting. Each connection has a reader goroutine (link_read.go), which begins when the
 // one before it has ended. The timer only steps the core.
 type Link struct {
 	cfg  LinkConfig
@@ -52,6 +52,9 @@ type Link struct {
 	began   time.Time
 	conn    Conn // the present connection
 	reader  *linkReader
+	writing bool   // somebody does, who looks whether there is more before he leaves
+	left    bool   // of what was written now there is some left, at conn
+	eager   batch  // of Flush
 	pending []byte // frames of the core's last words, for conn
 	lastly  Conn   // connection that gets them before it is closed
 	cause   error  // why the session is dead
@@ -87,12 +90,23 @@ func (l *Link) now() int64 { return int64(time.Since(l.began)) + 1 }
 func (l *Link) Send(m wire.Message, corr uint64, payload []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ev = LinkEvent{Kind: LinkSend, Msg: Msg{M: m, Corr: corr, Payload: payload}}
-	err := l.stepLocked()
+	err := l.queueLocked(m, corr, payload)
 	if err == nil {
 		l.wakeLocked()
 	}
 	return err
+}
+
+// Queue is Send for somebody who calls Flush when he has said all.
+func (l *Link) Queue(m wire.Message, corr uint64, payload []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queueLocked(m, corr, payload)
+}
+
+func (l *Link) queueLocked(m wire.Message, corr uint64, payload []byte) error {
+	l.ev = LinkEvent{Kind: LinkSend, Msg: Msg{M: m, Corr: corr, Payload: payload}}
+	return l.stepLocked()
 }
 
 // Offer is for the side that answers a handshake, inside admit: it fills in w's Session, Received
@@ -144,7 +158,7 @@ func (l *Link) attach(conn Conn, w *fb.WelcomeT, received uint64) (<-chan struct
 		return nil, err
 	}
 	l.applyLocked() // closes the connection before
-	l.conn, l.reader = conn, r
+	l.conn, l.reader, l.left = conn, r, false
 	go r.loop()
 	l.wakeLocked()
 	return r.done, nil

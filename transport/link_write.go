@@ -62,7 +62,11 @@ func (b *batch) flush() {
 	}
 }
 
+// writeTo writes it, behind what is left at the connection.
 func (b *batch) writeTo(conn Conn) error {
+	if len(b.buf) == 0 {
+		return conn.(EagerConn).Flush() // or nothing would be left
+	}
 	if len(b.parts) == 0 {
 		_, err := conn.Write(b.buf)
 		return err
@@ -73,26 +77,73 @@ func (b *batch) writeTo(conn Conn) error {
 	return err
 }
 
+// fillLocked takes about so many bytes from the core.
+func (l *Link) fillLocked(b *batch, conn Conn, bytes int) {
+	b.reset()
+	_, b.split = conn.(BuffersConn)
+	l.ev = LinkEvent{Kind: LinkRoom, Bytes: bytes}
+	l.effects = l.core.Step(l.now(), &l.ev, l.effects[:0])
+	for i := range l.effects {
+		b.add(&l.effects[i])
+	}
+	l.ev = LinkEvent{}
+	l.armLocked()
+}
+
+const (
+	eagerBytes = 64 << 10 // about so much is written by Flush itself: more is not worth its caller's time
+	eagerKept  = 8 << 10  // room for the next one
+)
+
+// Flush has what was queued sent: at once and by this goroutine, if that needs no waiting and is not much, which spares waking the
+// writer; else by the writer.
+func (l *Link) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	conn, ok := l.conn.(EagerConn)
+	if !ok || l.writing {
+		l.wakeLocked()
+		return
+	}
+	l.fillLocked(&l.eager, conn, eagerBytes)
+	if len(l.eager.buf) == 0 {
+		return
+	}
+	l.writing = true
+	l.mu.Unlock()
+	done, err := conn.WriteNow(l.eager.buf)
+	if err != nil {
+		l.broken(conn, err)
+	}
+	l.mu.Lock()
+	l.writing, l.left = false, l.left || !done && l.conn == conn
+	if cap(l.eager.buf) > eagerKept {
+		l.eager.buf = nil
+	}
+	if l.left || l.core.Ready(l.now()) {
+		l.wakeLocked()
+	}
+}
+
 // writeLoop is the writer: it takes batches from the core and writes them, so that all that was
 // queued while a write was under way goes out with the next one. At the end it tells the owner.
 func (l *Link) writeLoop() {
 	var b batch
+	mine := false
 	for {
 		l.mu.Lock()
+		if mine {
+			l.writing, mine = false, false
+		}
 		conn := l.conn
 		b.reset()
-		if conn != nil {
-			_, b.split = conn.(BuffersConn)
-			l.ev = LinkEvent{Kind: LinkRoom, Bytes: batchBytes}
-			l.effects = l.core.Step(l.now(), &l.ev, l.effects[:0])
-			for i := range l.effects {
-				b.add(&l.effects[i])
-			}
-			l.ev = LinkEvent{}
-			l.armLocked()
+		if conn != nil && !l.writing { // else whoever writes wakes this one
+			l.fillLocked(&b, conn, batchBytes)
+			mine = l.left || len(b.buf) > 0
+			l.writing, l.left = mine, false
 		}
 		l.mu.Unlock()
-		if len(b.buf) > 0 {
+		if mine {
 			if err := b.writeTo(conn); err != nil {
 				l.broken(conn, err)
 			}

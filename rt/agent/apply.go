@@ -15,7 +15,7 @@ import (
 func (l *loop) apply(ctx context.Context, e Effect) {
 	switch e := e.(type) {
 	case ToHead:
-		if err := l.head.link.Send(e.M, e.Corr, e.Payload); err != nil {
+		if err := l.send(l.head.link, e.M, e.Corr, e.Payload); err != nil {
 			l.log.Error("can't send to the head", "type", typeName(e.M), "error", err)
 		}
 	case ToPeer:

@@ -48,7 +48,7 @@ func (l *loop) sendPeer(ctx context.Context, e ToPeer) {
 		p.backlog = append(p.backlog, e)
 		return
 	}
-	if err := link.Send(e.M, e.Corr, e.Payload); errors.Is(err, transport.ErrBudget) && isErrand(e.M) {
+	if err := l.send(link, e.M, e.Corr, e.Payload); errors.Is(err, transport.ErrBudget) && isErrand(e.M) {
 		p.backlog = append(p.backlog, e)
 	} else if err != nil {
 		l.log.Warn("can't send to an agent: its session ends", "agent", e.Peer, "error", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type loop struct {
 
 	exit    *Exit
 	effects []Effect
+	unsent  []*transport.Link // with messages to flush
 	outside func(Effect) bool // of a simulation: whether it did an effect
 }
 
@@ -86,8 +88,37 @@ func (l *loop) run(ctx context.Context) *Exit {
 			return &Exit{Code: 0, Reason: "stopped"}
 		}
 		l.turns++
+		if len(l.inbox) == 0 || l.turns%batch == 0 {
+			l.flush()
+		}
 	}
 	return l.exit
+}
+
+// batch is how many events may come before what they brought about is sent.
+const batch = 64
+
+// send queues a message; large ones are the link's writer's, and the others go when the loop has nothing else to do.
+func (l *loop) send(link *transport.Link, m Message, corr uint64, payload []byte) error {
+	if len(payload) > largePayload {
+		return link.Send(m, corr, payload)
+	}
+	err := link.Queue(m, corr, payload)
+	if err == nil && !slices.Contains(l.unsent, link) {
+		l.unsent = append(l.unsent, link)
+	}
+	return err
+}
+
+// largePayload is more than the loop itself encrypts.
+const largePayload = 16 << 10
+
+func (l *loop) flush() {
+	for i, link := range l.unsent {
+		link.Flush()
+		l.unsent[i] = nil
+	}
+	l.unsent = l.unsent[:0]
 }
 
 func (l *loop) take(ctx context.Context, it item) {

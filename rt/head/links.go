@@ -225,22 +225,24 @@ func (l *loop) watch(ctx context.Context, agent id.Agent, m *memberLink) {
 	l.goes(func() { _ = alive.Run(watching) })
 }
 
-// send puts a message on an agent's link. One that takes nothing any more is as good as dead.
-func (l *loop) send(e Send) {
+// send puts a message on an agent's link, and gives that back: its caller flushes it. One that takes nothing any more is as
+// good as dead.
+func (l *loop) send(e Send) *transport.Link {
 	m := l.members[e.Agent]
 	if m == nil {
-		return // its session comes with its connection, and then it tells and is told everything
+		return nil // its session comes with its connection, and then it tells and is told everything
 	}
-	err := m.link.Send(e.Msg, e.Corr, e.Payload)
+	err := m.link.Queue(e.Msg, e.Corr, e.Payload)
 	switch {
 	case err == nil, errors.Is(err, transport.ErrDead):
 	case errors.Is(err, transport.ErrTooLarge):
 		l.log.Warn("can't send", "agent", e.Agent, "error", err)
 		if _, reply := e.Msg.(*fb.StateReplyT); reply {
-			_ = m.link.Send(&fb.StateReplyT{Error: "head: the answer is too large: ask for a part"}, e.Corr, nil)
+			_ = m.link.Queue(&fb.StateReplyT{Error: "head: the answer is too large: ask for a part"}, e.Corr, nil)
 		}
 	default:
 		l.log.Warn("an agent takes no messages", "agent", e.Agent, "error", err)
 		m.link.Kill(fmt.Errorf("it takes no messages: %w", err))
 	}
+	return m.link
 }

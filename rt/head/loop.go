@@ -1,6 +1,7 @@
 package head
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -276,12 +277,18 @@ func (l *loop) compact() {
 	l.compactAt = max(compactMin, 4*l.journal.Size())
 }
 
-// carryOut does what the core wants of the outside, in order. The records are in the journal.
+// carryOut does what the core wants of the outside, in order. The records are in the journal. What goes to one agent in a row
+// leaves together.
 func (l *loop) carryOut(ctx context.Context) {
+	var to *transport.Link
 	for i, e := range l.effects {
 		switch e := e.(type) {
 		case Send:
-			l.send(e)
+			link := l.send(e)
+			if to != nil && link != nil && link != to {
+				to.Flush()
+			}
+			to = cmp.Or(link, to)
 		case Admitted:
 			l.admitted(ctx, e)
 		case Refused:
@@ -302,6 +309,9 @@ func (l *loop) carryOut(ctx context.Context) {
 		l.effects[i] = nil
 	}
 	l.effects = l.effects[:0]
+	if to != nil {
+		to.Flush()
+	}
 }
 
 // post brings something from another goroutine; false: the loop is over.

@@ -46,7 +46,7 @@ func Dial(ctx context.Context, addr string, c *Credential, p transport.Preamble)
 		nc.Close()
 		return nil, fmt.Errorf("tcp: dial %s: %w", addr, err)
 	}
-	return finish(ctx, nc, tls.Client(nc, c.config(p.Role)))
+	return finish(ctx, nc, func(nc net.Conn) *tls.Conn { return tls.Client(nc, c.config(p.Role)) })
 }
 
 // Server proves both sides of a connection that came in and whose preamble was read. On error nc is
@@ -55,11 +55,21 @@ func Server(ctx context.Context, nc net.Conn, c *Credential) (transport.Conn, er
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = nc.SetDeadline(deadline)
 	}
-	return finish(ctx, nc, tls.Server(nc, c.config(0)))
+	return finish(ctx, nc, func(nc net.Conn) *tls.Conn { return tls.Server(nc, c.config(0)) })
 }
 
-func finish(ctx context.Context, nc net.Conn, tc *tls.Conn) (transport.Conn, error) {
+func finish(ctx context.Context, nc net.Conn, secure func(net.Conn) *tls.Conn) (transport.Conn, error) {
 	addr := nc.RemoteAddr().String()
+	var s *socket
+	if t, ok := nc.(*net.TCPConn); ok { // else it is a test's pipe
+		var err error
+		if s, err = newSocket(t); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("tcp: %s: %w", addr, err)
+		}
+		nc = s
+	}
+	tc := secure(nc)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("tcp: TLS with %s: %w", addr, err)
@@ -71,25 +81,21 @@ func finish(ctx context.Context, nc net.Conn, tc *tls.Conn) (transport.Conn, err
 		return nil, fmt.Errorf("tcp: %w", err)
 	}
 	_ = nc.SetDeadline(time.Time{})
-	if err := tune(nc); err != nil {
+	c := &conn{tc, nc, transport.Peer{Role: role, Cluster: cluster, UID: -1, Addr: addr}}
+	if s == nil {
+		return c, nil
+	}
+	if err := s.tune(); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("tcp: %s: %w", addr, err)
 	}
-	return &conn{tc, nc, transport.Peer{Role: role, Cluster: cluster, UID: -1, Addr: addr}}, nil
+	return &eager{c, s}, nil
 }
 
-// tune bounds what the kernel holds unsent. What is no TCP socket (a test's pipe) stays as it is.
-func tune(nc net.Conn) error {
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return err
-	}
+// tune bounds what the kernel holds unsent.
+func (s *socket) tune() error {
 	var optErr error
-	err = raw.Control(func(fd uintptr) {
+	err := s.raw.Control(func(fd uintptr) {
 		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes)
 	})
 	return errors.Join(err, optErr)
@@ -107,3 +113,20 @@ func (c *conn) Peer() transport.Peer { return c.peer }
 // Close closes the socket without TLS's own goodbye, which may have to wait for room in the socket.
 // Links say goodbye themselves, so that a cut stream is never taken for a whole one.
 func (c *conn) Close() error { return c.nc.Close() }
+
+// eager is a conn over a socket: see transport.EagerConn.
+type eager struct {
+	*conn
+	socket *socket
+}
+
+// WriteNow writes what the kernel takes at once, and holds the rest.
+func (c *eager) WriteNow(b []byte) (bool, error) {
+	c.socket.cork()
+	_, err := c.Conn.Write(b)
+	done, left := c.socket.uncork()
+	return done, errors.Join(err, left)
+}
+
+// Flush writes what WriteNow held.
+func (c *eager) Flush() error { return c.socket.Flush() }

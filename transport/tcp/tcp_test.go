@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -77,6 +78,65 @@ func world(t testing.TB) transporttest.World {
 			{Name: "TLS without a certificate", Dial: stranger(&tls.Config{InsecureSkipVerify: true})},
 			{Name: "TLS 1.2", Dial: stranger(&tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})},
 		},
+	}
+}
+
+// What finds no room at once is not waited for, and goes first with what is written next, or with Flush.
+func TestWriteNow(t *testing.T) {
+	for _, flush := range []bool{true, false} {
+		w := world(t)
+		t.Cleanup(w.Close)
+		accepted := make(chan transport.Conn, 1)
+		go func() { // ends with its only connection
+			c, err := w.Accept()
+			if err != nil {
+				t.Error(err)
+			}
+			accepted <- c
+		}()
+		c, err := w.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		peer := <-accepted
+		if peer == nil {
+			t.FailNow()
+		}
+		defer peer.Close()
+		conn := c.(transport.EagerConn)
+		var want []byte
+		for done := true; done; {
+			piece := bytes.Repeat([]byte{byte(len(want) >> 16)}, 50_001)
+			if done, err = conn.WriteNow(piece); err != nil {
+				t.Fatal(err)
+			}
+			if want = append(want, piece...); len(want) > 256<<20 {
+				t.Fatal("256 MiB were taken for a peer that reads nothing")
+			}
+		}
+		got := make(chan []byte, 1)
+		total := len(want)
+		if !flush {
+			total++
+		}
+		go func() { // ends with the last byte, or the connection
+			b := make([]byte, total)
+			_, _ = io.ReadFull(peer, b)
+			got <- b
+		}()
+		if flush {
+			err = conn.Flush()
+		} else {
+			want = append(want, 'x')
+			_, err = conn.Write([]byte("x"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(<-got, want) {
+			t.Errorf("flush=%v: other bytes came", flush)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 var cases = []testCase{
 	{"Order", testOrder},
+	{"Flush", testFlush},
 	{"Large", testLarge},
 	{"Interleaving", testInterleaving},
 	{"Resume", testResume},
@@ -83,6 +84,47 @@ func testOrder(t *testing.T, w World) {
 	}
 	if m := s.Inbox.Take(t, 1)[0]; m.Corr != 77 {
 		t.Errorf("correlation %d came, not 77", m.Corr)
+	}
+}
+
+// testFlush: what its caller writes himself and what the writer does come in one order, also to a peer that reads nothing for a while.
+func testFlush(t *testing.T, w World) {
+	wide := func(c *transport.LinkConfig) {
+		for i := range c.Core.Budget {
+			c.Core.Budget[i], c.Core.Window[i] = 64<<20, 64<<20
+		}
+	}
+	s, d := NewSite(t, w, wide), Dial(t, w, wide, nil)
+	s.Inbox.Block(true)
+	const n = 600
+	size := func(i int) int { return (i * i * 37) % 60_000 }
+	for i := range n {
+		queue := d.Link.Queue
+		if i%7 == 0 {
+			queue = d.Link.Send
+		}
+		if err := queue(output(uint64(i)), 0, fill(i, size(i))); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			d.Link.Flush()
+		}
+	}
+	d.Link.Flush()
+	s.Inbox.Block(false)
+	for i, m := range s.Inbox.Take(t, n) {
+		if m.M.(*fb.RankOutputT).Offset != uint64(i) || string(m.Payload) != string(fill(i, size(i))) {
+			t.Fatalf("LINK-1: message %d is %+v with %d bytes", i, m.M, len(m.Payload))
+		}
+	}
+	for i := range uint64(100) { // one after the other, with nothing else under way
+		if err := d.Link.Queue(note(i), 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		d.Link.Flush()
+		if got := s.Inbox.Take(t, 1)[0].M.(*fb.RankInputAckT).Offset; got != i {
+			t.Fatalf("LINK-1: message %d is %d", i, got)
+		}
 	}
 }
 
