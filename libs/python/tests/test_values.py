@@ -163,4 +163,4 @@ def test_many_shapes_of_arrays_are_not_kept_for_ever():
 
     for n in range(3 * arrays._MOST):
         values.encode(np.zeros(n))
-    assert len(arrays._metas) <= arrays._MOST
+    assert len(arrays._fronts) <= arrays._MOST

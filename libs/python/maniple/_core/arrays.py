@@ -5,16 +5,24 @@ from __future__ import annotations
 import copyreg
 import pickle
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from struct import Struct
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 _NUMBERS = "biufc"  # kinds of elements whose bytes are all that there is of them
+ALIGN = 64  # of a buffer in an envelope
 _MOST = 256  # types and shapes that are kept
 
-_metas: Dict[Tuple[Any, Tuple[int, ...]], bytes] = {}
+_fronts: Dict[Tuple[Any, Tuple[int, ...]], bytes] = {}
 
 
-def apart(value: Any) -> Optional[Tuple[bytes, pickle.PickleBuffer]]:
-    """The pickle of an array, and its bytes; None for anything else, and for arrays that are not one piece of numbers."""
+def front(meta: bytes, lengths: Sequence[int]) -> bytes:
+    """What an envelope (values) has before its first buffer."""
+    head = Struct(f"<II{len(lengths)}Q").pack(len(meta), len(lengths), *lengths) + meta
+    return head + bytes(-len(head) % ALIGN) if lengths else head
+
+
+def apart(value: Any) -> Optional[Tuple[bytes, memoryview]]:
+    """The envelope of an array before its bytes, and these; None for anything else, and for arrays that are not one piece of numbers."""
     numpy = sys.modules.get("numpy")
     if numpy is None or type(value) is not getattr(numpy, "ndarray", None) or not value.flags.c_contiguous or type(value) in copyreg.dispatch_table:
         return None
@@ -22,13 +30,13 @@ def apart(value: Any) -> Optional[Tuple[bytes, pickle.PickleBuffer]]:
     if dtype.kind not in _NUMBERS or dtype.metadata is not None:
         return None
     key = dtype, value.shape
-    meta = _metas.get(key)
-    if meta is None:
+    known = _fronts.get(key)
+    if known is None:
         buffers: List[Any] = []
         meta = pickle.dumps(value, 5, buffer_callback=buffers.append)
         if len(buffers) != 1:  # some kinds of numbers that others add give no buffer
             return None
-        if len(_metas) >= _MOST:
-            _metas.clear()
-        _metas[key] = meta
-    return meta, pickle.PickleBuffer(value)
+        if len(_fronts) >= _MOST:
+            _fronts.clear()
+        known = _fronts[key] = front(meta, [value.nbytes])
+    return known, pickle.PickleBuffer(value).raw()

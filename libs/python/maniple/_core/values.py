@@ -22,9 +22,9 @@ from maniple._core import arrays, frames, tensors, wire
 from maniple._core.references import HasReference, ObjectRef
 
 _HEAD = Struct("<II")
-_LENGTH = Struct("<Q")
 _NO_BUFFERS = bytes(4)
-_ALIGN = 64
+_ALIGN = arrays.ALIGN
+_PLAIN = {int, float, bool, str}
 _MAIN = b"__main__"
 # Room for headers and keys beside the value in one message.
 MAX_VALUE = frames.MAX_MESSAGE - (1 << 20)
@@ -107,7 +107,12 @@ def encode(value: Any) -> Encoded:
         return Encoded(wire.RAW, (), value) if len(value) <= MAX_VALUE else Encoded(wire.RAW, (), None, (value,), len(value))
     array = arrays.apart(value)
     if array is not None:
-        return Encoded(wire.PICKLE, (), None, *_parts(_HEAD.pack(len(array[0]), 1), array[0], [array[1]]))
+        front, raw = array
+        return Encoded(wire.PICKLE, (), None, (front, raw), len(front) + raw.nbytes)
+    if type(value) in _PLAIN:  # which hold nothing else
+        meta = pickle.dumps(value, 5)
+        if len(meta) <= MAX_VALUE:
+            return Encoded(wire.PICKLE, (), _HEAD.pack(len(meta), 0) + meta)
     refs: List[ObjectRef] = []
     first: Optional[BaseException] = None
     storages = tensors.dispatch_table() if "torch" in sys.modules else None
@@ -134,15 +139,14 @@ def encode(value: Any) -> Encoded:
     head = _HEAD.pack(len(meta), len(buffers))
     if not buffers and len(meta) <= MAX_VALUE:
         return Encoded(wire.PICKLE, refs, head + meta)
-    return Encoded(wire.PICKLE, refs, None, *_parts(head, meta, buffers))
+    return Encoded(wire.PICKLE, refs, None, *_parts(meta, buffers))
 
 
-def _parts(head: bytes, meta: bytes, buffers: "list[Any]") -> "tuple[list[Any], int]":
+def _parts(meta: bytes, buffers: "list[Any]") -> "tuple[list[Any], int]":
     """The envelope in pieces, and its size."""
     raws = [b.raw() for b in buffers]
-    lengths = _LENGTH.pack(raws[0].nbytes) if len(raws) == 1 else Struct(f"<{len(raws)}Q").pack(*[r.nbytes for r in raws])
-    parts: List[Any] = [head, lengths, meta]
-    at = _HEAD.size + 8 * len(raws) + len(meta)
+    parts: List[Any] = [arrays.front(meta, [r.nbytes for r in raws])]
+    at = len(parts[0])
     for raw in raws:
         gap = -at % _ALIGN
         parts += bytes(gap), raw
