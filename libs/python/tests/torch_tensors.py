@@ -30,7 +30,7 @@ def test_a_tensor_is_read_where_it_lies():
     tensor = torch.arange(SIZE // 8)
     got, encoded, fd = through_memory({"nested": [tensor]})
     got = got["nested"][0]
-    assert torch.equal(got, tensor) and len(encoded.parts[2]) < 1000  # meta has none of it
+    assert torch.equal(got, tensor) and len(encoded.parts[0]) < 1000  # meta has none of it
     os.pwrite(fd, b"\x77", 64 + encoded.size - 8)
     assert got[-1] & 0xFF == 0x77  # no copy
     before = os.pread(fd, 64 + encoded.size, 0)
@@ -65,6 +65,6 @@ def test_none_of_it_and_none_of_ours():
         assert torch.equal(got.to_dense() if got.is_sparse else got, tensor.to_dense() if tensor.is_sparse else tensor)
         assert got.requires_grad == tensor.requires_grad
     beside = values.encode((lambda: 0, torch.zeros(100_000)))  # cloudpickle's
-    assert len(beside.parts) > 3 and len(beside.parts[2]) < 10_000
+    assert len(beside.parts) > 1 and len(beside.parts[0]) < 10_000
     assert b"maniple" not in pickle.dumps(torch.ones(3))  # pickling elsewhere is as it was
     assert values.decode(wire.PICKLE, values.encode(lambda: torch.ones(2)).payload)().sum() == 2
