@@ -67,7 +67,7 @@ func (c *Core) cancelTask(t *task, force, recursive bool) {
 		c.checking = true
 		for k := t.child; k != nil; {
 			next := k.elder
-			if k.kind != create {
+			if k.kind != create && !k.remade {
 				c.cancelTask(k, force, true)
 			}
 			k = next

@@ -4,26 +4,33 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A task that waits gives its CPUs back, and nothing else. So one that waits for a task which needs
-// what it, or an ancestor, holds, would wait for ever. That is found when a task begins to wait, when one
-// is queued under it, and when one of those that it may wait for ends.
+// what it, or an ancestor, holds, would wait for ever. That is looked for when a task begins to wait, when one
+// is queued under it, when one of those that it may wait for ends, and when what it has asked for comes; and it is so when
+// all still wait chainAfter later: what is on its way to them may be all that they wait for.
+const chainAfter = int64(time.Second)
 
 // checkChain fails what can't ever start because of up and its ancestors, all of which wait (WORK-9).
 func (c *Core) checkChain(up *task) {
 	if c.checking {
 		return
 	}
-	c.checking = true
-	for ; up != nil && up.blocked && up.worker != nil && (up.chained || up.worker.class.need.sticks); up = up.parent {
+	c.checking, c.recheck = true, 0
+	for first := up; up != nil && up.blocked && up.worker != nil && (up.chained || up.worker.class.need.sticks); up = up.parent {
 		var stuck []*task
 		for k := up.child; k != nil; k = k.elder {
 			if k.state == taskQueued && k.kind != call && c.starved(k) {
 				stuck = append(stuck, k)
 			}
 		}
-		if len(stuck) == 0 || c.progress(eldest(up)) {
+		if top := eldest(up); len(stuck) == 0 || c.progress(top, top) {
+			if p := first.worker.process; c.recheck != 0 && !p.watched {
+				p.watched = true
+				c.at(c.recheck, timerChain, first.id(), 0, p.id)
+			}
 			continue
 		}
 		slices.Reverse(stuck)
@@ -88,12 +95,33 @@ func (c *Core) starved(t *task) bool {
 	return n > 0
 }
 
-// progress tells whether anything below t may still happen by itself.
-func (c *Core) progress(t *task) bool {
+// checkWaits looks at all that waits in a worker.
+func (c *Core) checkWaits(p *process) {
+	if p.worker == nil || p.worker.blocked == 0 {
+		return
+	}
+	var waits []*task
+	for t := p.worker.flight.head; t != nil; t = t.listed {
+		if t.blocked {
+			waits = append(waits, t)
+		}
+	}
+	for _, t := range waits { // one that fails ends another
+		if t.blocked && t.entry != nil && t.entry.task == t {
+			c.checkChain(t)
+		}
+	}
+}
+
+// progress tells whether anything below t, which is top or below it, may still happen by itself, or comes from what is not below top.
+func (c *Core) progress(t, top *task) bool {
+	if c.hears(t) || c.expects(t, top) {
+		return true
+	}
 	for k := t.child; k != nil; k = k.elder {
 		switch k.state {
 		case taskGiven:
-			if !k.blocked || c.progress(k) {
+			if !k.blocked || c.progress(k, top) {
 				return true
 			}
 		case taskQueued:
@@ -105,15 +133,48 @@ func (c *Core) progress(t *task) bool {
 				return true
 			}
 		case taskWaiting:
-			if k.rests != 0 {
+			if k.rests != 0 || k.kind == create && k.actor.naming {
 				return true
 			}
 			for i := range int(k.deps) {
-				o := c.lookup(objectAt(k.args(), i))
-				if o != nil && o.missing() && o.entry.task != nil && !below(o.entry.task, t) {
+				if o := c.lookup(objectAt(k.args(), i)); o != nil && comes(o, top) {
 					return true
 				}
 			}
+		}
+	}
+	return false
+}
+
+// comes tells whether the value of an object is on its way, or to be made by what is not below top.
+func comes(o *object, top *task) bool {
+	return !o.here() && (o.entry.task == nil || !below(o.entry.task, top))
+}
+
+// hears tells whether a task that waits may be about to go on with what its process was told.
+func (c *Core) hears(t *task) bool {
+	if !t.blocked {
+		return false
+	}
+	at := t.worker.process.told + chainAfter
+	if c.now >= at {
+		return false
+	}
+	if c.recheck == 0 || at < c.recheck {
+		c.recheck = at
+	}
+	return true
+}
+
+// expects tells whether the process of a task that waits has asked for something that does not come from below it.
+func (c *Core) expects(t, top *task) bool {
+	if !t.blocked {
+		return false
+	}
+	p := t.worker.process
+	for h := p.held; h != nil; h = h.after {
+		if h.object.waitedBy(p) && comes(h.object, top) {
+			return true
 		}
 	}
 	return false

@@ -86,7 +86,8 @@ type Core struct {
 	restless    bool      // something happened by which a task might start
 	hungry      int       // classes that found no room in the last pass
 	hasty       bool      // a class waits for workers of its own that will be free soon
-	checking    bool      // a chain is looked at
+	checking    bool      // a chain is looked at,
+	recheck     int64     // and again then
 	lenders     int       // workers that wait, and lend their CPUs
 	usesChanged bool      // of what other agents have on this node
 	places      []*place  // of other agents

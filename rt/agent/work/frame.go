@@ -55,7 +55,7 @@ func objectOf(o *fb.ObjectIDT) id.Object { return id.Object{Task: taskOf(o.Task)
 // room makes room for n bytes at the end of what will be sent to p.
 func (c *Core) room(p *process, n int) []byte {
 	if !p.dirty {
-		p.dirty = true
+		p.dirty, p.told = true, c.now
 		c.dirty = append(c.dirty, p)
 	}
 	at := len(p.out)

@@ -188,6 +188,36 @@ func TestOnlyDescendantsUseWhatIsLent(t *testing.T) {
 	}
 }
 
+// What was sent while another one waited starts, though that goes on before it is there: it might have to wait for ever.
+func TestTaskThatComesTooLateForWhatWasLent(t *testing.T) {
+	p := newLease(t, 1)
+	p.free()
+	for _, k := range p.cores[0].places {
+		if k.open {
+			k.note(hostUse{p.cores[0].hosts[0], one, 0}) // as if it had waited a moment ago
+		}
+	}
+	second := p.free()
+	if !p.runsAt(0, second) || !p.runsAt(1, second) || p.runsAt(0, p.free()) {
+		t.Errorf("of the two that are there the second one has started: %v", p.runsAt(1, second))
+	}
+}
+
+// Only another agent's word makes a group a lease.
+func TestShapeThatPretendsALease(t *testing.T) {
+	p := newLease(t, 1)
+	p.step(0, Place{Group: leaseOfPair, Gone: true})
+	p.step(0, Grant{Group: groupOfPair, Bundle: 1, Resources: []Amount{{"CPU", one}}})
+	p.say(0, 1, &fb.ShapeT{Number: 4, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: 1, Group: taskT(groupOfPair), Lent: true}, nil)
+	parent := p.here(1, 4, id.Task{}, nil, nil)
+	w := p.last[0]
+	kid := p.here(w, 3, parent, nil, nil)
+	p.say(0, w, &fb.BlockedT{Task: taskT(parent)}, nil)
+	if !p.runsAt(0, parent) || p.runsAt(0, kid) {
+		t.Error("what belongs to no group runs on a placement group's bundle")
+	}
+}
+
 // When the lease is taken from its agent, or the way to it is lost, what runs there ends, and the count with it.
 func TestLeaseThatIsLost(t *testing.T) {
 	p := newLease(t, 1)

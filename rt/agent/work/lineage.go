@@ -261,7 +261,7 @@ func (c *Core) remake(e *entry) {
 	t.tried++
 	t.attempt++
 	t.owner, t.state, t.since, t.deadline, t.cost = t.class.job.home, taskWaiting, c.now, 0, 0
-	t.recalled, t.spent = false, false
+	t.recalled, t.spent, t.remade = false, false, true
 	t.owner.tasks.add(t)
 	for i := range int(t.deps + t.refs) {
 		o := c.lookup(objectAt(t.args(), i))
@@ -275,7 +275,37 @@ func (c *Core) remake(e *entry) {
 		t.lane.n++
 	}
 	c.stamp(t)
+	if up := c.waiterOf(e); up != nil { // which lends it what it would lend a child, or is told that it keeps it from ever starting
+		c.adopt(up, t)
+		t.recursive = false
+	}
 	c.begin(t)
+}
+
+// waiterOf finds a task that waits for one of the entry's objects, or that has started one which does; nil: none of this node's.
+func (c *Core) waiterOf(e *entry) *task {
+	for i := range len(e.others()) + 1 {
+		o := e.object(uint32(i))
+		if o == nil {
+			continue
+		}
+		for w := o.waiting; w != nil; {
+			if w = w.next; w.task != nil && w.task.parent != nil {
+				return w.task.parent
+			}
+			if p := w.process; p != nil && p.worker != nil {
+				for t := p.worker.flight.head; t != nil; t = t.listed {
+					if t.blocked || p.worker.actor == nil { // it may be about to say so
+						return t
+					}
+				}
+			}
+			if w == o.waiting {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // lieWith tells whether all arguments of a task are here or, p, with the agent at the other end.

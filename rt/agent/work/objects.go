@@ -204,6 +204,7 @@ func (c *Core) wake(o *object) {
 			c.arrived(x.task, o)
 		} else {
 			c.answer(o, x)
+			c.checkWaits(x.process)
 		}
 	}
 }
@@ -223,6 +224,19 @@ func (o *object) line(w *waiter) {
 		w.next, o.waiting.next = o.waiting.next, w
 	}
 	o.waiting = w
+}
+
+// waitedBy tells whether a process waits for an object.
+func (o *object) waitedBy(p *process) bool {
+	for w := o.waiting; w != nil; {
+		if w = w.next; w.process == p {
+			return true
+		}
+		if w == o.waiting {
+			break
+		}
+	}
+	return false
 }
 
 // unwait removes those for which gone is true from who waits for an object.

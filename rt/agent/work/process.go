@@ -28,6 +28,8 @@ type process struct {
 	spent   credit  // of it, to be given back
 	last    *function
 	met     map[uint64]bool // arenas
+	told    int64           // when something was last sent to it, or it began to wait
+	watched bool            // what its worker waits for is looked at again in a moment
 	sealed  sealed          // a result, of which the next frame has to tell
 
 	// Of another agent.

@@ -306,6 +306,7 @@ func (c *Core) onState(p *process, f frame) {
 	case f.kind == fb.FrameTypeBlocked && !t.blocked:
 		t.blocked = true
 		w.blocked++
+		p.told = c.now
 		c.lendCPU(w)
 		if w.actor == nil {
 			c.recall(w)

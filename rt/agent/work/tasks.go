@@ -73,6 +73,7 @@ type task struct {
 	behind                       [][]byte // and these frames wait for it
 	afar                         bool     // an argument stayed at another agent, or did when it was looked at last
 	chained                      bool     // it or an ancestor holds what waiting does not free
+	remade                       bool     // it runs again, for who waits for a value of its
 
 	parent             *task
 	child              *task // the youngest

@@ -26,6 +26,7 @@ const (
 	timerActor
 	timerName
 	timerRest
+	timerChain
 )
 
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.order < b.order }
@@ -80,6 +81,10 @@ func (c *Core) at(when int64, what timerKind, task id.Task, index uint32, who id
 func (c *Core) dueTimers() {
 	for c.timers.next() <= c.now {
 		x := c.timers.pop()
+		if p := c.byProcess[x.who]; x.what == timerChain && p != nil {
+			p.watched = false
+			c.checkWaits(p)
+		}
 		e := c.entries[x.task]
 		if e == nil {
 			continue
@@ -114,7 +119,7 @@ func (c *Core) dropVoid() {
 	old := c.timers.heap
 	c.timers.heap = old[:0]
 	for _, x := range old { // a heap is never longer than what was read of the old one
-		if c.entries[x.task] != nil {
+		if c.entries[x.task] != nil || x.what == timerChain && c.byProcess[x.who] != nil {
 			c.timers.push(x)
 		}
 	}
