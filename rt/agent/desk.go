@@ -72,6 +72,7 @@ type desk struct {
 	lentDue   map[lentKey]int64 // when more is asked for
 	lentTight map[lentKey]bool  // of what there was no room the last time
 	up        int               // nodes, as the head said last
+	upText    string            // what the core was told of them
 	minted    uint64
 	keys      uint64 // of templates
 	over      string // the node ends, and why

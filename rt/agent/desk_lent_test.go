@@ -119,3 +119,26 @@ func TestSpreadWaitsForHome(t *testing.T) {
 		t.Error("nothing more was asked for when this node had nothing")
 	}
 }
+
+// The core hears what other nodes have, as often as that is something else.
+func TestWhatOtherNodesHave(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	say := func(gpus string) int {
+		d.nodeOf([]byte(`{"nodes":[{"name":"n1","agent":1,"state":"up","total":{"CPU":8}},{"name":"n2","agent":2,"state":"up","total":{"GPU":` + gpus + `,"CPU":2}},{"name":"n3","agent":3,"state":"dead","total":{"CPU":9}}]}`))
+		n := 0
+		for _, ev := range d.events {
+			if nodes, is := ev.(work.Nodes); is {
+				n++
+				if s := fmt.Sprint(nodes.N, nodes.Others); s != "2 [[{CPU 20000} {GPU "+gpus+"0000}]]" {
+					t.Errorf("it hears %s", s)
+				}
+			}
+		}
+		d.events = nil
+		return n
+	}
+	if first, again, other := say("1"), say("1"), say("3"); first != 1 || again != 0 || other != 1 {
+		t.Errorf("it hears of them %d, %d and %d times", first, again, other)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -274,16 +275,24 @@ func (d *desk) nodeOf(payload []byte) *jsonNode {
 	if err := json.Unmarshal(payload, &reply); err != nil {
 		return nil
 	}
-	up := 0
+	var nodes work.Nodes
 	for _, n := range reply.Nodes {
-		if n != nil && n.State == "up" {
-			d.nodes[n.Agent] = n.Name
-			up++
+		if n == nil || n.State != "up" {
+			continue
 		}
+		d.nodes[n.Agent] = n.Name
+		if nodes.N++; n.Agent == d.agent {
+			continue
+		}
+		var has []work.Amount
+		for _, name := range slices.Sorted(maps.Keys(n.Total)) {
+			has = append(has, work.Amount{Name: name, Amount: tenThousandths(n.Total[name])})
+		}
+		nodes.Others = append(nodes.Others, has)
 	}
-	if up != d.up {
-		d.up = up
-		d.brings(work.Nodes{N: up})
+	if text := fmt.Sprint(nodes); text != d.upText {
+		d.up, d.upText = nodes.N, text
+		d.brings(nodes)
 	}
 	if i := slices.IndexFunc(reply.Nodes, func(n *jsonNode) bool { return n != nil && n.Agent == d.agent }); i >= 0 {
 		return reply.Nodes[i]

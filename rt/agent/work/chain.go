@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // A task that waits gives its CPUs back, and nothing else. So one that waits for a task which needs
@@ -82,6 +84,9 @@ func lackOf(t *task, g *grant) (resource int, amount int64) {
 
 // starved tells whether no grant can have room for t as long as its ancestors wait.
 func (c *Core) starved(t *task) bool {
+	if c.elsewhere(t) {
+		return false
+	}
 	n := 0
 	for _, g := range c.grants {
 		if !t.class.mayUse(g) || g.tooSmall(&t.class.need) >= 0 {
@@ -111,6 +116,24 @@ func (c *Core) checkWaits(p *process) {
 			c.checkChain(t)
 		}
 	}
+}
+
+// elsewhere tells whether a task may run on another node that has enough for it, be it that others use that now.
+func (c *Core) elsewhere(t *task) bool {
+	cl := t.class
+	switch {
+	case t.owner.kind == Owner:
+		return false
+	case slices.ContainsFunc(c.places, func(p *place) bool { return cl.mayGo(p) && cl.need.fits(p.total) }):
+		return true
+	case cl.group != (id.Task{}) || cl.home || cl.where != "" && !cl.spreads():
+		return false
+	}
+	return slices.ContainsFunc(c.others, func(has []Amount) bool {
+		return !slices.ContainsFunc(cl.lease, func(a Amount) bool {
+			return !slices.ContainsFunc(has, func(b Amount) bool { return b.Name == a.Name && b.Amount >= a.Amount })
+		})
+	})
 }
 
 // progress tells whether anything below t, which is top or below it, may still happen by itself, or comes from what is not below top.

@@ -97,3 +97,31 @@ func TestWaiterOfWhatIsMadeAgain(t *testing.T) {
 		}
 	}
 }
+
+// What another node has may come free: who waits for that waits for no ancestor.
+func TestChainThatMayGoOnElsewhere(t *testing.T) {
+	for _, k := range []struct {
+		name  string
+		event Event
+		ends  bool
+	}{
+		{"nodes that have less", Nodes{2, [][]Amount{{{"CPU", 9 * one}}, {{"lic", one / 2}}}}, true},
+		{"another node that has one", Nodes{2, [][]Amount{{{"CPU", 9 * one}, {"lic", one}}}}, false},
+		{"a lease of another node", Place{Group: leaseOfPair, Agent: 2, Node: "n2", Resources: []Amount{{"lic", one}}, Open: true}, false},
+		{"a placement group's bundle", Place{Group: groupOfPair, Bundle: 3, Agent: 2, Node: "n2", Resources: []Amount{{"lic", one}}}, true},
+	} {
+		p := licensed(t)
+		parent := p.here(1, 4, id.Task{}, nil, nil)
+		w := p.last[0]
+		p.step(0, k.event)
+		if _, is := k.event.(Place); is { // in use
+			p.here(1, 4, id.Task{}, nil, nil)
+		}
+		stuck := p.here(w, 4, parent, nil, nil)
+		p.say(0, w, &fb.BlockedT{Task: taskT(parent)}, nil)
+		p.later()
+		if v := p.told(fmt.Sprint("a ", w), of(stuck)); strings.HasPrefix(v, "DEADLOCK: ") != k.ends {
+			t.Errorf("%s: it is told %q", k.name, v)
+		}
+	}
+}

@@ -94,6 +94,7 @@ type Core struct {
 	hosts       []*host
 	runs        runs
 	nodes       int                // of the cluster
+	others      [][]Amount         // what the others have
 	lent        map[*object]*lends // what other agents sent
 	asked       []question         // that other agents have not answered
 	finding     []finding          // names that the head has not told of, in the order of their times
@@ -233,7 +234,7 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	case Short:
 		c.onShort(ev)
 	case Nodes:
-		c.nodes, c.restless = ev.N, true
+		c.nodes, c.others, c.restless = ev.N, ev.Others, true
 	case Waits:
 		c.onWaits(ev)
 	case Tick:

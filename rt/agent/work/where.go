@@ -28,8 +28,11 @@ type Waits struct {
 	Never bool
 }
 
-// Nodes tells how many nodes the cluster has.
-type Nodes struct{ N int }
+// Nodes tells how many nodes the cluster has, and what those have in all that are not this one.
+type Nodes struct {
+	N      int
+	Others [][]Amount
+}
 
 func (Waits) event() {}
 func (Nodes) event() {}
