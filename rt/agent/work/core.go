@@ -89,6 +89,7 @@ type Core struct {
 	checking    bool      // a chain is looked at,
 	recheck     int64     // and again then
 	lenders     int       // workers that wait, and lend their CPUs
+	kinAt       uint64    // counts what may make a task kin of one that waits
 	usesChanged bool      // of what other agents have on this node
 	places      []*place  // of other agents
 	hosts       []*host

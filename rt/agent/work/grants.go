@@ -119,6 +119,7 @@ func add(v []int64, i int, n int64) []int64 {
 // granted, it is free again only when they end.
 func (c *Core) onGrant(ev Grant) {
 	c.restless = true
+	c.kinAt++
 	if ev.Gone {
 		c.endGroup(ev.Group)
 		return

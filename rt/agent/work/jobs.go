@@ -84,6 +84,7 @@ type class struct {
 	flying     int       // tasks of it that workers have
 	active     bool
 	hungry     bool   // no room in the last pass
+	noKin      uint64 // nothing in its queue was kin of what waits, at that count
 	since      int64  // hungry since
 	failed     int    // workers in a row that did not start
 	failedKey  uint64 // those asked for up to it are counted

@@ -10,14 +10,17 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-// A task that waits lends its CPUs. Where nothing new may start they are for its descendants, so that it can go on: on what was recalled, which would not
-// go back before it ends anyway, and on what another agent has of this node. That one sends no more than it knows to fit, so it is told
+// A task that waits lends its CPUs. Where nothing new may start they are for its kin: its descendants, and what it has asked for, so that it can go on. That is on what
+// was recalled, which would not go back before it ends anyway, and on what another agent has of this node. That one sends no more than it knows to fit, so it is told
 // what waits there of what it sent, and what runs there that it did not send; it gives nothing back on which something is.
+
+// maxKin is how many of those that wait for results of queued tasks are looked at to find kin.
+const maxKin = 100_000
 
 // lendAfter is for how long something waits before the agent that sent it may send something else.
 const lendAfter = int64(50 * time.Millisecond)
 
-// kinOnly tells whether what those that wait have lent of a grant is for descendants of theirs of a class, and for no other of its tasks.
+// kinOnly tells whether what those that wait have lent of a grant is for kin of theirs of a class, and for no other of its tasks.
 func (g *grant) kinOnly(cl *class) bool {
 	switch {
 	case g.lease:
@@ -29,7 +32,7 @@ func (g *grant) kinOnly(cl *class) bool {
 	return false
 }
 
-// lends is how much of a grant's CPUs those that wait have lent and no descendant uses.
+// lends is how much of a grant's CPUs those that wait have lent and no kin of theirs uses.
 func (c *Core) lends(g *grant) (n int64) {
 	for _, w := range c.workers {
 		switch {
@@ -43,10 +46,10 @@ func (c *Core) lends(g *grant) (n int64) {
 	return n
 }
 
-// kinRoom is how much of a grant's CPUs there is for descendants of those that wait there.
+// kinRoom is how much of a grant's CPUs there is for kin of those that wait there.
 func (c *Core) kinRoom(g *grant) int64 { return min(get(g.free, resCPU)+g.kept, c.lends(g)) }
 
-// takesKin tells whether a grant has room for one more task of a class that is a descendant of one that waits there.
+// takesKin tells whether a grant has room for one more task of a class that is kin of one that waits there.
 func (c *Core) takesKin(cl *class, g *grant) bool {
 	if cl.need.cpu == 0 || !g.kinOnly(cl) || c.kinRoom(g) < cl.need.cpu {
 		return false
@@ -54,24 +57,70 @@ func (c *Core) takesKin(cl *class, g *grant) bool {
 	return g.hasDevices(cl.need.gpu) && !slices.ContainsFunc(cl.need.parts, func(p part) bool { return p.resource != resCPU && get(g.free, p.resource) < p.amount })
 }
 
-// kinOf finds the next task of a class that has an ancestor which waits on such a grant, and the grant.
+// kinOf finds the next task of a class that is kin of one which waits on such a grant, and the grant.
 func (c *Core) kinOf(cl *class, on func(*grant) bool) (*task, *grant) {
+	steps := maxKin
 	for t := cl.queue.head; t != nil; t = t.listed {
-		for a := t.parent; a != nil; a = a.parent {
-			if w := a.worker; a.blocked && w != nil && w.held && w.lent && on(w.grant) {
-				return t, w.grant
-			}
+		if g := c.kinTo(t, on, &steps); g != nil {
+			return t, g
 		}
 	}
 	return nil, nil
 }
 
-// startKin leases, for a task of a class whose next one finds no room, what its ancestors lend where nothing else may start.
+// kinTo finds a grant on which an ancestor of a task waits, or one that has asked for a result of it, or of what waits for that in turn.
+func (c *Core) kinTo(t *task, on func(*grant) bool, steps *int) *grant {
+	for a := t.parent; a != nil; a = a.parent {
+		if w := a.worker; a.blocked && w != nil && w.held && w.lent && on(w.grant) {
+			return w.grant
+		}
+	}
+	for i := range t.count() {
+		o := t.entry.object(i)
+		if o == nil || o.waiting == nil {
+			continue
+		}
+		for x := o.waiting.next; *steps > 0; x = x.next {
+			*steps--
+			if x.process != nil && x.process.worker != nil {
+				if w := x.process.worker; w.held && w.lent && on(w.grant) {
+					return w.grant
+				}
+			}
+			if x.task != nil {
+				if g := c.kinTo(x.task, on, steps); g != nil {
+					return g
+				}
+			}
+			if x == o.waiting {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// seekKin has queues looked through once a task that was queued may be kin of one that waits.
+func (c *Core) seekKin(t *task) {
+	if c.lenders > 0 && (t.parent != nil || t.entry.first != nil && t.entry.first.waiting != nil || len(t.entry.others()) > 0) {
+		c.kinAt++
+	}
+}
+
+// startKin leases, for a task of a class whose next one finds no room, what its kin lend where nothing else may start. A queue without
+// any is not looked through again before one may have come.
 func (c *Core) startKin(cl *class) bool {
-	if c.lenders == 0 || !slices.ContainsFunc(c.grants, func(g *grant) bool { return c.takesKin(cl, g) }) {
+	if c.lenders == 0 || cl.noKin == c.kinAt || !slices.ContainsFunc(c.grants, func(g *grant) bool { return c.takesKin(cl, g) }) {
 		return false
 	}
-	t, g := c.kinOf(cl, func(g *grant) bool { return c.takesKin(cl, g) })
+	some := false
+	t, g := c.kinOf(cl, func(g *grant) bool {
+		some = some || g.kinOnly(cl)
+		return c.takesKin(cl, g)
+	})
+	if !some {
+		cl.noKin = c.kinAt
+	}
 	return t != nil && c.startOn(t, g, true)
 }
 

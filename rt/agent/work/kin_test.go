@@ -188,6 +188,33 @@ func TestOnlyDescendantsUseWhatIsLent(t *testing.T) {
 	}
 }
 
+// While the CPU on which it waits is recalled, what a task has asked for starts, or what that waits for in turn, before others of the queue.
+func TestWhatIsAskedForOnWhatWasRecalled(t *testing.T) {
+	for _, deep := range []bool{false, true} {
+		p := newLease(t, 1)
+		p.step(0, Place{Group: leaseOfPair, Gone: true})
+		p.say(0, 1, &fb.ShapeT{Number: 4, Bundle: -1}, nil)
+		p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+		gate := p.here(1, 4, id.Task{}, nil, nil)
+		gates := p.last[0]
+		wanted := p.here(1, 3, id.Task{}, []id.Object{of(gate)}, nil)
+		asks := wanted
+		if deep {
+			asks = p.here(1, 3, id.Task{}, []id.Object{of(wanted)}, nil)
+		}
+		p.here(1, 3, id.Task{}, nil, []id.Object{of(asks)})
+		reader, w := id.Task{Agent: 1, Process: 1, Counter: p.next}, p.last[0]
+		other := p.free()
+		p.step(0, Grant{Resources: []Amount{{"CPU", 0}}, Kept: []Amount{{"CPU", one}}})
+		p.say(0, w, &fb.GetT{Object: objectT(of(asks)), Want: fb.WantValue}, nil)
+		p.say(0, w, &fb.BlockedT{Task: taskT(reader)}, nil)
+		p.say(0, gates, &fb.ResultT{Task: taskT(gate), Flags: uint32(fb.ResultFlagLast)}, nil)
+		if !p.runsAt(0, wanted) || p.runsAt(0, other) {
+			t.Errorf("%v: what it waits for runs: %v, another one: %v", deep, p.runsAt(0, wanted), p.runsAt(0, other))
+		}
+	}
+}
+
 // What was sent while another one waited starts, though that goes on before it is there: it might have to wait for ever.
 func TestTaskThatComesTooLateForWhatWasLent(t *testing.T) {
 	p := newLease(t, 1)

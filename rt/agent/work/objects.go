@@ -213,6 +213,9 @@ func (c *Core) await(o *object, w waiter) {
 	x := c.waitRec.take()
 	*x = w
 	o.line(x)
+	if c.lenders > 0 {
+		c.kinAt++
+	}
 	c.ask(o)
 }
 

@@ -263,6 +263,7 @@ func (c *Core) requeue(t *task) {
 		return
 	}
 	t.class.queue.pushFirst(t)
+	c.seekKin(t)
 	c.activate(t.class)
 }
 
@@ -307,6 +308,7 @@ func (c *Core) onState(p *process, f frame) {
 		t.blocked = true
 		w.blocked++
 		p.told = c.now
+		c.kinAt++
 		c.lendCPU(w)
 		if w.actor == nil {
 			c.recall(w)
@@ -388,6 +390,7 @@ func (c *Core) onRecalled(p *process, f frame) {
 		t.class.queue.pushFirst(t)
 	}
 	w.returned = t.id()
+	c.seekKin(t)
 	c.activate(t.class)
 }
 

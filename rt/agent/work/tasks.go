@@ -350,6 +350,7 @@ func (c *Core) enqueue(t *task) {
 		return
 	}
 	cl.queue.push(t)
+	c.seekKin(t)
 	c.activate(cl)
 	if t.parent != nil && t.parent.blocked && t.chained {
 		c.checkChain(t.parent)
