@@ -73,6 +73,8 @@ func (d *Driver) take(m wire.Message, _ uint64, payload []byte) {
 // Act does one thing, at random.
 func (d *Driver) Act(r *rand.Rand) {
 	switch k := r.IntN(100); {
+	case k < 4:
+		d.Plant(tree{uint8(1 + r.IntN(4)), uint8(1 + r.IntN(3))})
 	case k < 50:
 		d.submit(r, uint32(1+r.IntN(len(shapes)-1)))
 	case k < 55:

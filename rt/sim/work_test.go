@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
 // workRun is a small cluster with drivers, under faults for a while; then faults cease, and every driver whose agent lives is
@@ -22,6 +24,8 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			if n.agent != nil {
 				c.Drive(n)
 			}
+		case k < 11 && n.Up():
+			c.Submit(n, Job{Bundles: 1 + r.IntN(nodes), Strategy: fb.Strategy(r.IntN(4)), Argv: []string{"run=200ms"}})
 		case k > 190 && faults > 0:
 			faults--
 			switch victim := c.Node(1 + r.IntN(nodes-1)); r.IntN(7) {
