@@ -105,10 +105,12 @@ func (c *Core) onCreate(p *process, m *fb.CreateT, f frame) {
 	if p.kind == Owner && p.nextActor == t.id() {
 		incarnation = p.nextLife
 	}
-	if old := t.entry.actor; old != nil && old.proxy {
+	old := t.entry.actor
+	if old != nil && old.proxy {
 		c.endProxy(old)
 	}
 	a := c.newActor(t, m, f, fn, cl, incarnation)
+	c.redirectAll(old)
 	if m.Name != "" && !c.nameActor(a) {
 		return
 	}

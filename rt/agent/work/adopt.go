@@ -85,6 +85,7 @@ func (c *Core) adoptActor(j *job, m *fb.CreateT, f frame, ev Adopt) {
 	if cl == nil {
 		return
 	}
+	var old *actor
 	if e := c.entries[ev.Actor]; e != nil {
 		if e.task != nil {
 			return
@@ -93,13 +94,14 @@ func (c *Core) adoptActor(j *job, m *fb.CreateT, f frame, ev Adopt) {
 			c.unlend(o)
 			o.lost = false
 		}
-		if e.actor != nil && e.actor.proxy {
-			c.endProxy(e.actor)
+		if old = e.actor; old != nil && old.proxy {
+			c.endProxy(old)
 		}
 	}
 	t := c.newTask(j.home, f, create, ev.Actor, nil, 0, 0, 1)
 	a := c.newActor(t, m, f, fn, cl, uint32(ev.Restarts)+1)
 	a.restarts = ev.Restarts
+	c.redirectAll(old)
 	c.unhold(c.holderOf(j.home, t.entry.first)) // nobody has asked for it
 	a.naming = true                             // the head has given it the name: if another one here asks for that, it learns so
 	t.missing++

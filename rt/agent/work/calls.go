@@ -111,7 +111,13 @@ func (c *Core) line(t *task) {
 	a := t.actor
 	switch next := a.entry.actor; {
 	case next != nil && next != a && (a.phase == fb.ActorPhaseDead || a.proxy) && t.lane != nil && t.owner.kind != Owner:
-		c.redirect(t)
+		if t.in == nil {
+			c.redirect(t)
+			return
+		}
+		for l := t.lane; l.queue.head != nil; { // those before it and behind it, too
+			c.redirect(l.queue.head)
+		}
 		return
 	case a.phase == fb.ActorPhaseDead:
 		c.failCall(t)

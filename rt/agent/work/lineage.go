@@ -261,7 +261,7 @@ func (c *Core) remake(e *entry) {
 	t.tried++
 	t.attempt++
 	t.owner, t.state, t.since, t.deadline, t.cost = t.class.job.home, taskWaiting, c.now, 0, 0
-	t.recalled, t.spent, t.remade = false, false, true
+	t.recalled, t.spent, t.remade, t.missing = false, false, true, 0
 	t.owner.tasks.add(t)
 	for i := range int(t.deps + t.refs) {
 		o := c.lookup(objectAt(t.args(), i))

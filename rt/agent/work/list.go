@@ -216,7 +216,7 @@ func (c *Core) submitters() []*process {
 	for _, j := range c.jobs {
 		out = append(out, j.home)
 	}
-	return out
+	return append(out, c.ways.home)
 }
 
 func (c *Core) listTasks() (out []jsonTask, n int) {

@@ -20,7 +20,7 @@ func (c *Core) missed(p *process, k *fetch, ev Fetched) {
 	why := slices.Clone(c.failure(code, "object "+objectName(k.object)+" did not get to node "+c.cfg.Node+": "+ev.Why, k.object.Task))
 	o := c.lookup(k.object)
 	if t := c.runningAt(p, k.object.Task); t != nil && t.fetching == k {
-		if ev.Here && !t.owner.remote() && !p.job.over {
+		if ev.Here && !t.owner.remote() && !c.ends(p) {
 			c.resume(p, t, c.memory.copy(k.frame)) // it stays there
 			if o = c.lookup(k.object); o != nil && o.state == objectAway && c.home(o) == p {
 				return
@@ -36,7 +36,7 @@ func (c *Core) missed(p *process, k *fetch, ev Fetched) {
 		return
 	}
 	switch l := c.lent[o]; {
-	case o.state == objectAway && ev.Here && p.job.over: // it can't stay
+	case o.state == objectAway && ev.Here && c.ends(p): // it can't stay
 		c.arriveHome(o, c.resultFrame(k.object, 0, flags, fb.FormatError, 0, why))
 	case o.state == objectAway && !ev.Here:
 		c.mislay(o, "node "+p.node+", which had its value: "+ev.Why)
@@ -50,6 +50,9 @@ func (c *Core) missed(p *process, k *fetch, ev Fetched) {
 		c.deny(o, why)
 	}
 }
+
+// ends tells whether the way to another agent is about to be closed, because the driver of its job is gone.
+func (c *Core) ends(p *process) bool { return p.job.over && p.job != c.ways }
 
 // deny answers all who wait for an object with an error, which is not the object's: another one may have its value.
 func (c *Core) deny(o *object, why []byte) {
@@ -90,6 +93,18 @@ func full(m *fb.ResultT, payload []byte) bool {
 // onDamaged: what lies in a file can't be read any more, as was seen when another agent wanted it.
 func (c *Core) onDamaged(ev Damaged) {
 	if o := c.lookup(ev.Object); o != nil && o.placed && !o.coming {
-		c.mislay(o, "node "+c.cfg.Node+" had written it to a file: "+ev.Why)
+		c.unreadable(o, ev.Why)
+	}
+}
+
+// unreadable takes in that an object can't be read from a file. Another agent may still have it.
+func (c *Core) unreadable(o *object, why string) {
+	if !o.foreign || c.home(o).gone {
+		c.mislay(o, "node "+c.cfg.Node+" had written it to a file: "+why)
+		return
+	}
+	c.empty(o)
+	if c.lent[o].asked = false; o.waiting != nil {
+		c.ask(o)
 	}
 }

@@ -70,6 +70,18 @@ func (c *Core) redirect(t *task) {
 	c.line(t)
 }
 
+// redirectAll has the calls go to an actor that lives here from now on that wait behind a proxy of it, in their order.
+func (c *Core) redirectAll(old *actor) {
+	if old == nil || !old.proxy {
+		return
+	}
+	for _, l := range slices.Clone(old.lanes) {
+		for l.process.kind != Owner && l.queue.head != nil {
+			c.redirect(l.queue.head)
+		}
+	}
+}
+
 // proxyState takes in what the agent that sent a handle says of the actor.
 func (c *Core) proxyState(p *process, m *fb.ActorStateT) {
 	name := taskOf(m.Actor)

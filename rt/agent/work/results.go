@@ -147,8 +147,8 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 		c.strays++ // an item that the attempt before has brought, or an actor that was made again
 		return true
 	}
-	if o != nil && o.state == objectGone {
-		// Of what is made again who submitted it has heard.
+	if o != nil && o.state == objectGone && !t.owner.remote() {
+		// Of what is made again who submitted it has heard; to another agent each attempt is a task of its own.
 	} else if last && t.count() > 1 || t.streams() || o != nil && c.holderOf(t.owner, o) != nil {
 		c.push(t.owner, f.whole, m, f.payload)
 	}

@@ -161,12 +161,8 @@ func (c *Core) onBrought(ev Brought) {
 			}
 			return true
 		})
-	case o.foreign && !c.home(o).gone:
-		c.empty(o)
-		c.lent[o].asked = false
-		c.ask(o)
 	default:
-		c.mislay(o, "node "+c.cfg.Node+" had written it to a file: "+ev.Why)
+		c.unreadable(o, ev.Why)
 	}
 }
 

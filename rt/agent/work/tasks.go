@@ -271,7 +271,7 @@ func (c *Core) begin(t *task) {
 		c.cancelTask(t, false, true)
 		return
 	}
-	if t.owner.job.over && t.owner.id != 0 && !(t.owner.worker != nil && t.owner.worker.actor != nil) {
+	if c.ends(t.owner) && t.owner.id != 0 && !(t.owner.worker != nil && t.owner.worker.actor != nil) {
 		c.fail(t, codeCancelled, "the driver of its job ended")
 		return
 	}
@@ -395,7 +395,7 @@ func (c *Core) failWith(t *task, format fb.Format, refs uint32, payload []byte) 
 			flags |= fb.ResultFlagNotTask // an agent's word, which it may take otherwise than the task's
 		}
 		frame := c.resultFrame(id.Object{Task: t.id(), Index: i}, t.attempt, flags, format, refs, payload)
-		if !told && (o == nil || o.state != objectGone) && (n-first > 1 || t.streams() || t.returns == 0 || o != nil && c.holderOf(t.owner, o) != nil) {
+		if !told && (o == nil || o.state != objectGone || t.owner.remote()) && (n-first > 1 || t.streams() || t.returns == 0 || o != nil && c.holderOf(t.owner, o) != nil) {
 			told = true
 			m, body := c.readResult(frame)
 			c.push(t.owner, frame, m, body)
