@@ -41,6 +41,7 @@ type host struct {
 	methods map[*function]bool
 	shapes  map[hostShape]uint32
 	asks    []asker // for when it is open
+	lists   []id.Object
 }
 
 // hostShape is what a shape there is made of: the class and the place's group.
@@ -267,6 +268,8 @@ func (c *Core) hostFrame(p *process, f frame) {
 		c.onRelease(p, f)
 	case fb.FrameTypeGet:
 		c.onGet(p, f)
+	case fb.FrameTypeReady:
+		c.onListed(p, f)
 	case fb.FrameTypeCall:
 		c.onCall(p, f)
 	case fb.FrameTypeCancel:
@@ -381,6 +384,9 @@ func (c *Core) hostGone(h *host, why string) {
 	}
 	for _, k := range h.asks { // it was being closed when they came
 		c.askAgent(h.agent, h.node, k)
+	}
+	for _, name := range h.lists {
+		c.askListing(name)
 	}
 	for t := h.tasks.flight.tail; t != nil; t = h.tasks.flight.tail {
 		c.leave(t)

@@ -138,6 +138,9 @@ func (c *Core) unline(t *task) {
 	if l.n--; l.n == 0 && l.process.gone {
 		t.actor.closeLanes(l.process)
 	}
+	if l.n == 0 && t.actor.proxy && t.actor.entry.actor == t.actor && t.actor.entry.first != nil {
+		c.move(t.actor.entry.first)
+	}
 }
 
 func (c *Core) wantPump(a *actor) {

@@ -21,6 +21,9 @@ func check(c *Core) error {
 	if err := checkPlaces(c); err != nil {
 		return err
 	}
+	if err := checkSpares(c); err != nil {
+		return err
+	}
 	if err := checkPiles(c); err != nil {
 		return err
 	}

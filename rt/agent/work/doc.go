@@ -29,6 +29,8 @@
 //	REF-4: a process that died holds nothing.
 //	REF-5: an agent that sent a reference lists the one to which it went as a holder, until that one has released all
 //	       deliveries; so an object is there as long as anybody needs it, at whatever agent.
+//	REF-6: a reference that came by way of an agent which does not own the object comes from the owner once that has
+//	       said that it lists this agent.
 //	LIN-1: an object counts the lineages that would need it, and one that nothing else names keeps no value in memory (LIN-2).
 //	LIN-3: a lineage is of a task that has its outcome and runs nowhere, and an object of it is there; their bytes are bounded (LIN-4).
 //	LIN-5: a value that stayed away lies with one agent, and is fetched if anybody waits for it.

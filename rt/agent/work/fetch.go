@@ -115,6 +115,7 @@ func (c *Core) onFetched(ev Fetched) {
 		c.came(p, k, ev)
 	}
 	c.unpinNames(k.frame)
+	c.move(c.lookup(ev.Object))
 	if p.kind == Host && !p.early { // what an owner sent may be for a frame that is still to come
 		c.settleLent(p)
 	}

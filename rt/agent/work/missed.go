@@ -63,6 +63,8 @@ func (c *Core) deny(o *object, why []byte) {
 		case w.task != nil:
 			tasks = append(tasks, w.task.id())
 		case w.process.gone:
+		case w.want == fb.WantReadiness: // it has an outcome, which is not here
+			c.ready(w.process, o, fb.ObjectStateThere, w.corr)
 		default:
 			c.forward(w.process, slices.Clone(c.resultFrame(name, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0, why)))
 		}

@@ -44,6 +44,7 @@ type refs struct {
 	gets      int // readiness asked
 	readies   int
 	unsettled bool
+	failed    string // why it can't be had
 }
 
 // job1 is a task in a worker.
@@ -200,16 +201,10 @@ func (p *peer) create() {
 
 func (p *peer) call() {
 	for _, o := range p.keys {
-		if p.h.actors[o.Task] == nil || p.h.rng.IntN(2) == 0 {
-			continue
+		if p.h.actors[o.Task] != nil && p.h.rng.IntN(2) == 0 {
+			p.callOf(o.Task)
+			return
 		}
-		p.define()
-		deps := p.some(1)
-		t := p.mint()
-		p.send(&fb.CallT{Task: taskT(t), Actor: taskT(o.Task), Parent: &fb.TaskIDT{}, Job: p.job, Shape: uint32(6 + p.h.rng.IntN(2)), Method: uint32(p.h.rng.IntN(2)), Returns: 1, Deps: uint32(len(deps))}, objectBytes(deps...))
-		p.expect(t, 1)
-		p.h.submitted++
-		return
 	}
 }
 
@@ -317,7 +312,7 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 		if r.came++; r.came > limit {
 			p.h.t.Fatalf("seed %d: WORK-1: process %d got %v %d times", p.h.seed, p.id, o, r.came)
 		}
-		r.unsettled = false
+		r.unsettled, r.failed = false, failure(m, payload)
 	}
 	if m.Flags&uint32(fb.ResultFlagLast) != 0 && m.Flags&uint32(fb.ResultFlagError) != 0 && o.Task.Process == p.id && o.Task.Agent == p.at.agent {
 		for i := range uint32(4) { // the others of the task have this error, too
@@ -404,9 +399,12 @@ func (p *peer) recall(one id.Task) {
 	}
 }
 
+// release lets go of what came with a task. Actors keep some of it.
 func (p *peer) release(j *job1) {
 	for _, o := range j.args {
-		p.drop(o)
+		if p.actor == nil || p.h.calm || p.h.rng.IntN(2) == 0 {
+			p.drop(o)
+		}
 	}
 	j.args = nil
 }

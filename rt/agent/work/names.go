@@ -315,7 +315,7 @@ func (c *Core) wayTo(agent id.Agent, node string) *host {
 // unused tells whether nobody has use for the way to another agent.
 func (c *Core) unused(h *host) bool {
 	p := h.process
-	return len(h.asks)+len(p.lends)+len(p.fetches)+p.tasks.n == 0 && p.held == nil && !slices.ContainsFunc(c.asked, func(q question) bool { return q.to == p })
+	return len(h.asks)+len(h.lists)+len(p.lends)+len(p.spares)+len(p.listings)+len(p.fetches)+p.tasks.n == 0 && p.held == nil && !slices.ContainsFunc(c.asked, func(q question) bool { return q.to == p })
 }
 
 // question is one that another agent answers.
@@ -374,7 +374,7 @@ func (c *Core) rehome(p *process, o *object) {
 		return
 	}
 	if a := o.entry.actor; a != nil {
-		if !a.proxy || a.worker.flight.n > 0 || slices.ContainsFunc(a.lanes, func(l *lane) bool { return l.n > 0 }) {
+		if !a.quiet() {
 			return
 		}
 		c.endProxy(a)

@@ -263,11 +263,15 @@ func (c *Core) unwait(o *object, gone func(*waiter) bool) {
 
 func (c *Core) onGet(p *process, f frame) {
 	m := c.read.get
-	if wire.ReadGet(f.body, m) != nil || m.Want != fb.WantValue && m.Want != fb.WantReadiness {
+	if wire.ReadGet(f.body, m) != nil || m.Want != fb.WantValue && m.Want != fb.WantReadiness && !(m.Want == fb.WantListing && p.remote()) {
 		c.refuse(p, "sent a Get that can't be read")
 		return
 	}
 	name := objectOf(m.Object)
+	if m.Want == fb.WantListing {
+		c.list(p, name)
+		return
+	}
 	o := c.lookup(name)
 	if o != nil && c.holderOf(p, o) == nil && c.needs(p, name) { // an argument that was not sent along
 		c.hold(p, o).made = true

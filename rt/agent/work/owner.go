@@ -15,7 +15,7 @@ import (
 // References between agents go the way on which they came. Whoever was sent one is listed by the sender, as a holder;
 // it keeps an object of that name, whose value it asks for when somebody here does, and releases it when nobody here
 // needs it any more, saying how many deliveries it saw (REF-2). So an object is kept by a chain of agents that ends
-// at its owner, and one that dies takes along what only came through it.
+// at its owner, until that lists the others itself (borrow.go).
 
 // remote tells whether the other end is another agent.
 func (p *process) remote() bool { return p.kind == Owner || p.kind == Host }
@@ -90,6 +90,10 @@ type lends struct {
 	asked bool   // for its value
 	again bool   // once more, since it could not be fetched
 	at    int    // in home.lends
+
+	listing bool     // its owner was asked to list this agent, and has not answered no
+	spare   *process // its owner, which does, and has delivered it once
+	spareAt int      // in spare.spares
 }
 
 // home is the agent that sent a reference to an object; nil: it is this one's.
@@ -119,6 +123,7 @@ func (c *Core) lend(p *process, o *object) {
 	o.foreign, c.lent[o] = true, &lends{home: p, at: len(p.lends)}
 	p.lends = append(p.lends, o)
 	p.lent = append(p.lent, o)
+	c.borrow(o)
 }
 
 // regain has an object that was lost with the way to its agent be there again, now that this agent sent it anew. One that another
@@ -144,6 +149,9 @@ func (c *Core) regain(p *process, o *object) {
 	}
 	c.unlend(o) // another agent may have sent it meanwhile
 	c.lend(p, o)
+	if o.waiting != nil {
+		c.ask(o)
+	}
 }
 
 // hosts tells whether an object stands for an actor that lives here for another agent, which alone decides how long.
@@ -193,6 +201,7 @@ func (c *Core) settleLent(p *process) {
 		o := p.lent[last]
 		p.lent = p.lent[:last]
 		c.drop(o)
+		c.move(o)
 	}
 }
 
@@ -202,6 +211,9 @@ func (c *Core) unlend(o *object) {
 		return
 	}
 	l := c.lent[o]
+	if p := c.unspare(o); p != nil {
+		c.releaseTo(p, o.id(), 1)
+	}
 	p, last := l.home, len(l.home.lends)-1
 	p.lends[l.at] = p.lends[last]
 	c.lent[p.lends[l.at]].at = l.at
@@ -279,17 +291,29 @@ func (c *Core) askFor(o *object) {
 
 // lenderGone: what another agent has and did not send is lost with it.
 func (c *Core) lenderGone(p *process, why string) {
-	c.settleLent(p)
 	for len(p.lends) > 0 {
 		o := p.lends[len(p.lends)-1]
 		if o.state == objectAway {
 			c.mislay(o, "node "+p.node+", which had its value: "+why)
 			continue
 		}
+		if c.lent[o].spare != nil {
+			c.relend(o, c.unspare(o))
+			continue
+		}
+		way, asked := c.borrowed(o), c.lent[o].listing
 		c.unlend(o)
 		o.lost = true
-		if o.state == objectPending {
-			c.lose(o, codeLost, "node "+p.node+": "+why)
+		switch {
+		case o.state != objectPending:
+		case way && o.entry.actor == nil: // its owner may know of others who hold it
+			if !asked {
+				c.askListing(o.id())
+			}
+		case o.owner() == p.agent:
+			c.lose(o, codeLost, "its owner, node "+p.node+", which put it or submitted its task, is gone: "+why)
+		default:
+			c.lose(o, codeLost, "node "+p.node+", by way of which it came, is gone: "+why)
 		}
 	}
 }

@@ -44,6 +44,8 @@ type process struct {
 	states    map[id.Task]*fb.ActorStateT // of actors that it sent handles of
 	way       *host                       // to them
 	uses      []leaseUse                  // that it was told
+	listings  []id.Object                 // of which it was asked to list this agent, and has not answered
+	spares    []*object                   // of which it does, and that come from elsewhere still
 
 	out   []byte // frames of this turn
 	mark  int    // what of them has an effect
@@ -219,10 +221,13 @@ func (c *Core) onUp(ev ProcessUp) {
 	c.byProcess[ev.Process] = p
 	c.processes = append(c.processes, p)
 	if h := c.hostOfProcess(p); h != nil {
-		asks := h.asks
-		h.asks = nil
+		asks, lists := h.asks, h.lists
+		h.asks, h.lists = nil, nil
 		for _, k := range asks {
 			c.askProcess(p, k)
+		}
+		for _, name := range lists {
+			c.sendListing(p, name)
 		}
 	}
 	if p.remote() {
@@ -261,9 +266,12 @@ func (c *Core) onGone(p *process, why string) {
 	}
 	c.forgetQuestions(p, why)
 	if p.remote() {
+		c.settleLent(p)
 		c.wayGone(p, why)
 		c.forgetFetches(p)
+		c.sparesGone(p)
 		c.lenderGone(p, why)
+		c.unanswered(p, why)
 	}
 	c.dropPiles(p)
 	for p.held != nil {

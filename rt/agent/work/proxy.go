@@ -129,6 +129,9 @@ func (c *Core) wayGone(p *process, why string) {
 	}
 	for _, w := range slices.Clone(p.way.actors) {
 		a := w.actor
+		if c.spared(a, "node "+p.node+": "+why) {
+			continue
+		}
 		a.phase, a.code, a.reason = fb.ActorPhaseDead, codeActorDied, "node "+p.node+": "+why
 		if a.entry.actor == a {
 			c.tell(a)

@@ -50,15 +50,16 @@ func TestRandomHistories(t *testing.T) {
 func TestRandomHistoriesOfNodes(t *testing.T) {
 	nodes := func(seed uint64) int { return 2 + int(seed%3/2) }
 	if *seedFlag != 0 {
-		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900)
+		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900 + 4100*(nodes(*seedFlag)-2))
 		return
 	}
-	away, finds, remade, kin, full, damaged, inherited := 0, 0, 0, 0, 0, 0, 0
+	away, finds, remade, kin, full, damaged, inherited, listed, outlived := 0, 0, 0, 0, 0, 0, 0, 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistories(t, seed, nodes(seed))
-		h.run(900)
+		h.run(900 + 4100*(nodes(seed)-2))
 		away, finds, kin = away+h.away, finds+h.finds, kin+len(h.kin)
 		inherited += h.inherited
+		listed, outlived = listed+h.listed, outlived+h.outlived
 		full, damaged = full+h.returned["of other agents' values"], damaged+h.returned["damaged"]
 		for _, s := range h.sites {
 			remade += int(s.core.remade)
@@ -69,6 +70,9 @@ func TestRandomHistoriesOfNodes(t *testing.T) {
 	}
 	if full < *seeds/8 || damaged < *seeds/8 {
 		t.Errorf("only %d values found no memory and %d could not be read in %d histories", full, damaged, *seeds)
+	}
+	if listed < *seeds/6 || outlived < *seeds {
+		t.Errorf("only %d references were listed by owners that had not sent them, and %d outlived a third node in %d histories", listed, outlived, *seeds)
 	}
 	if remade < *seeds/4 {
 		t.Errorf("only %d tasks ran again in %d histories because their values were gone", remade, *seeds)
@@ -117,8 +121,11 @@ type history struct {
 	submitted int
 	jobs      uint32
 	head      *registry
-	finds     int              // names that were found
-	inherited int              // values that outlived their agents
+	finds     int // names that were found
+	inherited int // values that outlived their agents
+	cuts      map[[2]id.Agent]bool
+	listed    int              // references that came by way of one agent and were listed by another, their owner
+	outlived  int              // whose objects were asked for when a third agent was lost
 	kin       map[*worker]bool // that ran on what ancestors lent, where nothing else may
 	returned  map[string]int   // what came back from files, by why it did not
 }
@@ -127,7 +134,7 @@ func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, see
 
 func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 11)), seed: seed, now: 1e9,
-		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}, kin: map[*worker]bool{}}
+		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}, kin: map[*worker]bool{}, cuts: map[[2]id.Agent]bool{}}
 	for i := range nodes {
 		store := newLedger(t)
 		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}}
@@ -142,8 +149,13 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	if nodes > 1 {
 		h.lend()
 	}
-	for range 1 + h.rng.IntN(3) {
-		h.driver()
+	for i := range 1 + h.rng.IntN(3) + nodes/3*2 {
+		h.jobs++
+		s := h.sites[h.rng.IntN(nodes)]
+		if nodes == 3 {
+			s = h.sites[i%nodes]
+		}
+		h.attach(s, Driver, h.jobs, 0)
 	}
 	return h
 }
@@ -303,7 +315,7 @@ func (h *history) act() {
 	if h.rng.IntN(10) == 0 {
 		h.files(s)
 	}
-	if len(h.sites) > 1 && h.between(s) {
+	if len(h.sites) > 1 && h.between(s) || len(h.sites) > 2 && h.meet(p) {
 		return
 	}
 	switch k := h.rng.IntN(120); {
@@ -375,6 +387,11 @@ func (h *history) settle() {
 			}
 		}
 	}
+	if len(h.sites) > 1 {
+		h.asked()
+		h.checkHomes()
+		h.middle()
+	}
 	h.wantAll()
 	for _, p := range slices.Clone(h.peers) {
 		for len(p.keys) > 0 {
@@ -428,61 +445,4 @@ func (h *history) settle() {
 			}
 		}
 	}
-}
-
-// quiesce moves everything until nothing moves.
-func (h *history) quiesce(what string) {
-	still := false
-	for n := 0; ; n++ {
-		moved := false
-		for _, p := range slices.Clone(h.peers) {
-			for !p.dead && h.move(p) {
-				moved = true
-			}
-			if !p.dead && p.doomed {
-				h.end(p, "it was told to")
-				moved = true
-			}
-			if !p.dead && len(p.inbox)+len(p.running) > 0 {
-				p.work()
-				moved = true
-			}
-		}
-		h.now += int64(10 * time.Millisecond)
-		for _, s := range h.sites {
-			for len(s.needs) > 0 {
-				h.need(s)
-				moved = true
-			}
-			for h.fetched(s) || h.arrive(s) || h.names(s) || h.brought(s) {
-				moved = true
-			}
-			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })
-			moved = h.unwish(s) || moved
-			moved = h.rested(s) || moved
-		}
-		if moved {
-			still = false
-		} else if !still { // what is told late is told
-			still = true
-			h.now += int64(time.Second)
-			for _, s := range h.sites {
-				h.step(s, Tick{})
-			}
-		} else {
-			h.checkUses()
-			return
-		}
-		if n > 20000 {
-			h.t.Fatalf("seed %d: waiting for %s never ends", h.seed, what)
-		}
-	}
-}
-
-func (h *history) explain(s *site, t id.Task) string {
-	e, err := s.core.explain(t.String())
-	if err != nil {
-		return err.Error()
-	}
-	return e.Text
 }

@@ -89,7 +89,7 @@ func (h *history) checkNames() {
 
 // name gives an actor that is being created a name, at times; there are so few that they meet.
 func (p *peer) name(m *fb.CreateT) {
-	if k := p.h.rng.IntN(6); k < 3 {
+	if k := p.h.rng.IntN(6 / len(p.h.sites)); k < 3 {
 		m.Namespace_, m.Name = "s", fmt.Sprint("n", k)
 	}
 }

@@ -27,6 +27,7 @@ const (
 	timerName
 	timerRest
 	timerChain
+	timerBorrow
 )
 
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.order < b.order }
@@ -105,6 +106,10 @@ func (c *Core) dueTimers() {
 		case timerName:
 			if a := e.actor; a != nil && a.naming {
 				c.claim(a)
+			}
+		case timerBorrow:
+			if o := e.object(x.index); o != nil {
+				c.enlist(o, x.who)
 			}
 		case timerActor:
 			if a := e.actor; a != nil && a.ending && a.worker != nil {

@@ -11,6 +11,7 @@ const (
 	WantValue     Want = 1
 	WantReadiness Want = 2
 	WantHere      Want = 3
+	WantListing   Want = 4
 )
 
 var EnumNamesWant = map[Want]string{
@@ -18,6 +19,7 @@ var EnumNamesWant = map[Want]string{
 	WantValue:     "Value",
 	WantReadiness: "Readiness",
 	WantHere:      "Here",
+	WantListing:   "Listing",
 }
 
 var EnumValuesWant = map[string]Want{
@@ -25,6 +27,7 @@ var EnumValuesWant = map[string]Want{
 	"Value":     WantValue,
 	"Readiness": WantReadiness,
 	"Here":      WantHere,
+	"Listing":   WantListing,
 }
 
 func (v Want) String() string {

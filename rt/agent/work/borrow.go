@@ -1,0 +1,202 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// A reference that came from an agent which does not own the object is borrowed: it would be lost with that agent, and keeps the object there. So this
+// one has the owner, which the object's name tells, list it as a holder, by the way between the two that belongs to no job. Once
+// that has said that it does, the reference comes from there, and what brought it is given back. As long as calls or bytes are on
+// their way by the old home, both have it.
+
+// borrowAfter is how long a reference lasts that a task brought before its owner is asked: most are gone by then, and the rest of them go with the
+// task's job.
+const borrowAfter = int64(200 * time.Millisecond)
+
+// owner is the agent whose process made an object, or submitted the task that gives it.
+func (o *object) owner() id.Agent { return o.entry.id.Agent }
+
+// borrowed tells whether an object is here because one sent it that does not own it.
+func (c *Core) borrowed(o *object) bool {
+	return o.foreign && o.owner() != c.cfg.Agent && o.owner() != c.home(o).agent
+}
+
+// borrow has the owner of an object asked that has just come from another agent.
+func (c *Core) borrow(o *object) {
+	if p := c.home(o); c.borrowed(o) && p.kind == Host {
+		c.at(c.now, timerBorrow, o.entry.id, o.index, p.id)
+	} else if c.borrowed(o) {
+		c.at(c.now+borrowAfter, timerBorrow, o.entry.id, o.index, p.id)
+	}
+}
+
+// enlist asks the owner of an object to list this agent, if that came from who and is borrowed still.
+func (c *Core) enlist(o *object, who id.Process) {
+	if l := c.lent[o]; c.borrowed(o) && l.home.id == who && !l.listing {
+		l.listing = true
+		c.askListing(o.id())
+	}
+}
+
+func (c *Core) askListing(name id.Object) {
+	h := c.wayTo(name.Task.Agent, fmt.Sprintf("of agent %d", name.Task.Agent))
+	if h.process == nil || h.process.closing {
+		h.lists = append(h.lists, name)
+		return
+	}
+	c.sendListing(h.process, name)
+}
+
+func (c *Core) sendListing(p *process, name id.Object) {
+	p.listings = append(p.listings, name)
+	wire.PutGet(c.start(p, fb.FrameTypeGet, wire.GetSize, 0), &fb.GetT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, Want: fb.WantListing})
+}
+
+// list takes in that another agent wants to be listed as a holder of an object, and tells whether it is. That counts as one delivery.
+func (c *Core) list(p *process, name id.Object) {
+	m := fb.ReadyT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}}
+	if c.lookup(name) != nil {
+		c.deliver(p, name)
+		m.State = fb.ObjectStateThere
+	}
+	if !p.gone {
+		b := c.start(p, fb.FrameTypeReady, wire.ReadySize, 0)
+		wire.PutReady(b, &m)
+	}
+}
+
+// onListed: the owner of an object has said whether it lists this agent. Owners answer in the order in which they are asked.
+func (c *Core) onListed(p *process, f frame) {
+	m := c.read.ready
+	if wire.ReadReady(f.body, m) != nil || len(p.listings) == 0 || p.listings[0] != objectOf(m.Object) {
+		c.refuse(p, "answered a question that was not asked")
+		return
+	}
+	name := p.listings[0]
+	p.listings = p.listings[1:]
+	o := c.lookup(name)
+	if m.State != fb.ObjectStateThere { // it has it no more, but who sent it may
+		if l := c.lent[o]; l != nil {
+			l.listing = false
+		}
+		c.adrift(o, "node "+p.node+", its owner, has it no more")
+		return
+	}
+	if o != nil && o.lost {
+		c.regain(p, o)
+	}
+	switch l := c.lent[o]; {
+	case l == nil || l.spare != nil || l.home != p && l.home.agent == p.agent:
+		c.releaseTo(p, name, 1) // nobody needs it any more, or it is here by another way
+	case l.home == p:
+		l.owed++
+	default:
+		l.spare, l.spareAt = p, len(p.spares)
+		p.spares = append(p.spares, o)
+		c.move(o)
+	}
+}
+
+// unspare takes the owner of an object from its place beside the home, and gives it.
+func (c *Core) unspare(o *object) *process {
+	l := c.lent[o]
+	p := l.spare
+	if p == nil {
+		return nil
+	}
+	last := len(p.spares) - 1
+	p.spares[l.spareAt] = p.spares[last]
+	c.lent[p.spares[l.spareAt]].spareAt = l.spareAt
+	p.spares, l.spare = p.spares[:last], nil
+	return p
+}
+
+// move has an object come from its owner alone from now on, if nothing is on its way from where it came before.
+func (c *Core) move(o *object) {
+	l := c.lent[o]
+	if l == nil || l.spare == nil || l.home.fetching(o.id()) != nil || slices.Contains(l.home.lent, o) {
+		return
+	}
+	if a := o.entry.actor; a != nil {
+		if !a.quiet() {
+			return
+		}
+		c.endProxy(a)
+	}
+	c.relend(o, c.unspare(o))
+}
+
+// relend gives an object back to where it came from, and has it come from its owner, which has delivered it once.
+func (c *Core) relend(o *object, p *process) {
+	c.unlend(o)
+	c.lend(p, o)
+	p.lent = p.lent[:len(p.lent)-1] // no frame of its brought it
+	c.lent[o].owed = 1
+	if o.waiting != nil {
+		c.ask(o)
+	}
+}
+
+// quiet tells whether no call is on its way to an actor of another agent, so that those to come may take another way.
+func (a *actor) quiet() bool {
+	return a.proxy && a.worker.flight.n == 0 && !slices.ContainsFunc(a.lanes, func(l *lane) bool { return l.n > 0 })
+}
+
+// adrift loses an object, if the agent is gone by which it came, and that its owner had it was the last hope.
+func (c *Core) adrift(o *object, why string) {
+	if o != nil && o.lost && !o.foreign && o.state == objectPending {
+		c.lose(o, codeLost, why+", and the node by way of which it came is gone")
+	}
+}
+
+// unanswered: the way to the owner of objects is lost before that has said whether it lists this agent.
+func (c *Core) unanswered(p *process, why string) {
+	for _, name := range p.listings {
+		o := c.lookup(name)
+		if l := c.lent[o]; l != nil {
+			l.listing = false
+		}
+		c.adrift(o, "node "+p.node+", its owner, can't be reached: "+why)
+	}
+	p.listings = nil
+}
+
+// sparesGone: the way to the owner of objects is lost; they come by their old home only.
+func (c *Core) sparesGone(p *process) {
+	for len(p.spares) > 0 {
+		c.unspare(p.spares[len(p.spares)-1])
+	}
+}
+
+// spared has the handle of an actor come from its owner, as the agent is gone by which it came, with the calls that are not on their way. false: its
+// owner does not list this agent.
+func (c *Core) spared(a *actor, why string) bool {
+	o := a.entry.first
+	if a.entry.actor != a || o == nil || c.lent[o] == nil || c.lent[o].spare == nil {
+		return false
+	}
+	a.phase, a.code, a.reason = fb.ActorPhaseDead, codeActorAway, why
+	a.entry.actor = nil
+	c.relend(o, c.unspare(o))
+	c.proxy(a.entry)
+	for t := a.worker.flight.tail; t != nil; t = a.worker.flight.tail {
+		c.leave(t)
+		if t.retry() {
+			c.again(t)
+			continue
+		}
+		c.fail(t, codeActorAway, "the way to actor "+a.title()+" was lost ("+why+"); the call may have run")
+	}
+	for _, l := range slices.Clone(a.lanes) {
+		for t := l.queue.head; t != nil; t = l.queue.head {
+			c.redirect(t)
+		}
+	}
+	return true
+}
