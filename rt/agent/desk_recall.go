@@ -70,16 +70,9 @@ func (d *desk) settleRecalled(ctx context.Context, lacking [][]work.Amount) {
 func (s *stake) unused(w *work.Wants, lacking [][]work.Amount, how fb.LeaseRecall) (out []*part) {
 	have := s.left(w, lacking)
 	for _, p := range s.parts {
-		if p.how != how || p.bundle == nil || p.gone || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
-			continue
+		if p.how == how && p.bundle != nil && !p.gone && p.without(have) {
+			out = append(out, p)
 		}
-		if slices.ContainsFunc(p.bundle.Resources, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
-			continue
-		}
-		for _, r := range p.bundle.Resources {
-			have = add(have, r.Name, -r.Amount)
-		}
-		out = append(out, p)
 	}
 	return out
 }

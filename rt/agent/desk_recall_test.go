@@ -60,7 +60,7 @@ func TestRecalledParts(t *testing.T) {
 	}
 	gpu := d.placedPart(t, []string{"g0"}, res("GPU", 1))
 	d.recalls(gpu, fb.LeaseRecallNow)
-	d.wants = &work.Wants{Devices: []string{"g0"}}
+	d.wants = &work.Wants{Devices: []work.Share{{Device: "g0", Amount: whole}}}
 	if d.settleRecalled(t.Context(), nil); len(d.asked()) > 0 {
 		t.Error("a device that is used went back")
 	}

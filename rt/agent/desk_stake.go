@@ -32,6 +32,8 @@ type stake struct {
 	asked  int
 	wish   []*fb.ResourceT // what the next pieces are made of
 
+	idleCards int // parts with devices that were not used at the last question
+
 	changed bool               // the core has to hear what its tasks may use now;
 	taken   bool               // what is missing may be another's already
 	total   map[string]float64 // what the node has
@@ -91,7 +93,7 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	case len(lacking) == 0 && !s.eager:
 		s.every = 0
 	case pending || d.over != "":
-	case now < s.again && !s.eager:
+	case now < s.again && !s.eager && !s.newlyIdle(wants, lacking):
 		next = min(next, s.again)
 	default:
 		s.asking, s.all, s.eager = true, s.eager, false
@@ -191,16 +193,9 @@ func (s *stake) spare(w *work.Wants, lacking [][]work.Amount, now int64) (out []
 	have := s.left(w, lacking)
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		p := s.parts[i]
-		if p.bundle == nil || p.gone || p.cutAt != 0 && now < p.cutAt+stakeIdle || slices.ContainsFunc(p.bundle.Devices, func(id string) bool { return slices.Contains(w.Devices, id) }) {
-			continue
+		if p.bundle != nil && !p.gone && (p.cutAt == 0 || now >= p.cutAt+stakeIdle) && p.without(have) {
+			out = append(out, p)
 		}
-		if slices.ContainsFunc(p.bundle.Resources, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
-			continue
-		}
-		for _, r := range p.bundle.Resources {
-			have = add(have, r.Name, -r.Amount)
-		}
-		out = append(out, p)
 	}
 	return out
 }
@@ -210,7 +205,7 @@ func (s *stake) left(w *work.Wants, lacking [][]work.Amount) []*fb.ResourceT {
 	var have []*fb.ResourceT
 	for _, p := range s.parts {
 		if p.bundle != nil && !p.gone {
-			for _, r := range p.bundle.Resources {
+			for _, r := range p.counts() {
 				have = add(have, r.Name, r.Amount)
 			}
 		}
@@ -218,8 +213,15 @@ func (s *stake) left(w *work.Wants, lacking [][]work.Amount) []*fb.ResourceT {
 	for _, u := range w.Used {
 		have = add(have, u.Name, -u.Amount)
 	}
+	for _, u := range w.Devices {
+		have = add(have, deviceCount+u.Device, -u.Amount)
+		have = add(have, s.kindOf(u.Device), -u.Amount)
+	}
 	for _, lease := range lacking {
 		for _, a := range lease {
+			if a.Name == placement.GPU && a.Amount < whole {
+				a.Name = partsCount
+			}
 			have = add(have, a.Name, -a.Amount)
 		}
 	}
@@ -262,9 +264,7 @@ type jsonNode struct {
 	Total   map[string]float64 `json:"total"`
 	Free    map[string]float64 `json:"free"`
 	Lent    map[string]float64 `json:"lent"`
-	Devices []struct {
-		Free float64 `json:"free"`
-	} `json:"devices"`
+	Devices []jsonDevice       `json:"devices"`
 }
 
 // nodeOf finds this node in what the head says of all; nil: it is not there.
@@ -315,13 +315,11 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		return
 	}
 	var free []*fb.ResourceT
-	if len(n.Devices) > 0 { // parts of devices are no device
-		n.Free["GPU"] = 0
-	}
-	for _, v := range n.Devices {
-		if v.Free == 1 {
-			n.Free["GPU"]++
-		}
+	var cards cardPlan
+	if len(n.Devices) > 0 {
+		delete(n.Free, placement.GPU)
+		cards = s.planCards(d.core.Wants(), lacking, n.Devices)
+		d.giveBack(ctx, cards.back)
 	}
 	for name, x := range n.Free {
 		free = append(free, &fb.ResourceT{Name: name, Amount: tenThousandths(x)})
@@ -330,6 +328,9 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 	parts := divide(slices.DeleteFunc(free, func(r *fb.ResourceT) bool {
 		return !s.all && !slices.ContainsFunc(lacking, func(lease []work.Amount) bool { return amountIn(lease, r.Name) > 0 })
 	}))
+	for _, amount := range cards.ask {
+		parts = append(parts, []*fb.ResourceT{{Name: placement.GPU, Amount: amount}})
+	}
 	for _, resources := range parts {
 		d.askPart(ctx, resources, stakeWait)
 	}
@@ -376,10 +377,13 @@ func divide(free []*fb.ResourceT) (parts [][]*fb.ResourceT) {
 	return parts
 }
 
-// inLine is a lease with whole CPUs and GPUs.
+// inLine is a lease with whole CPUs and GPUs, or a part of one GPU.
 func inLine(lease []work.Amount) (out []*fb.ResourceT) {
 	for _, a := range lease {
-		if a.Name == placement.CPU || a.Name == "GPU" {
+		switch {
+		case a.Name == placement.GPU && a.Amount < whole:
+			a.Amount = cutOf(a.Amount)
+		case a.Name == placement.CPU || a.Name == placement.GPU:
 			a.Amount = (a.Amount + whole - 1) / whole * whole
 		}
 		out = append(out, &fb.ResourceT{Name: a.Name, Amount: a.Amount})
@@ -435,8 +439,8 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 // grant is what of the node tasks may use now.
 func (s *stake) grant() work.Grant {
 	total := []*fb.ResourceT{{Name: placement.CPU}}
-	var devices []string
 	var kept []*fb.ResourceT
+	g := work.Grant{Taken: s.taken}
 	for _, p := range s.parts {
 		if p.bundle == nil || p.gone {
 			continue
@@ -447,12 +451,16 @@ func (s *stake) grant() work.Grant {
 			}
 			continue
 		}
-		devices = append(devices, p.bundle.Devices...)
+		p.addCards(&g)
 		for _, r := range p.bundle.Resources {
 			total = add(total, r.Name, r.Amount)
 		}
 	}
-	g := work.Grant{Resources: amounts(total), Kept: amounts(kept), Devices: devices, Taken: s.taken}
+	g.Resources, g.Kept = amounts(total), amounts(kept)
+	for name, x := range s.total {
+		g.Node = append(g.Node, work.Amount{Name: name, Amount: tenThousandths(x)})
+	}
+	slices.SortFunc(g.Node, func(a, b work.Amount) int { return cmp.Compare(a.Name, b.Name) })
 	s.changed, s.taken = false, false
 	return g
 }

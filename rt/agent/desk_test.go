@@ -117,22 +117,26 @@ func TestSpareParts(t *testing.T) {
 		of(nil, res("CPU", 2), res("memory", 100)), of(nil, res("CPU", 2)), of([]string{"a"}, res("GPU", 1)), of([]string{"b"}, res("GPU", 1)),
 		{}, // not placed yet
 	}}
-	used := func(cpus, gpus, memory int64, devices ...string) *work.Wants {
-		return &work.Wants{Used: []work.Amount{{Name: "CPU", Amount: cpus * 10_000}, {Name: "GPU", Amount: gpus * 10_000}, {Name: "memory", Amount: memory * 10_000}}, Devices: devices}
+	used := func(cpus, memory int64, devices ...string) *work.Wants {
+		w := &work.Wants{Used: []work.Amount{{Name: "CPU", Amount: cpus * 10_000}, {Name: "memory", Amount: memory * 10_000}}}
+		for _, name := range devices {
+			w.Devices = append(w.Devices, work.Share{Device: name, Amount: whole})
+		}
+		return w
 	}
 	for _, c := range []struct {
 		w       *work.Wants
 		lacking [][]work.Amount
 		want    []int
 	}{
-		{used(0, 0, 0), nil, []int{3, 2, 1, 0}},
-		{used(1, 0, 0), nil, []int{3, 2, 1}},
-		{used(2, 0, 0), nil, []int{3, 2, 1}},
-		{used(3, 1, 0, "b"), nil, []int{2}},
-		{used(2, 1, 1, "a"), nil, []int{3, 1}},
-		{used(9, 2, 0, "a", "b"), nil, nil},                                            // of parents that wait
-		{used(1, 0, 0), [][]work.Amount{{{Name: "CPU", Amount: 30_000}}}, []int{3, 2}}, // what gathers CPUs keeps no GPU
-		{used(0, 0, 0), [][]work.Amount{{{Name: "GPU", Amount: 10_000}}}, []int{3, 1, 0}},
+		{used(0, 0), nil, []int{3, 2, 1, 0}},
+		{used(1, 0), nil, []int{3, 2, 1}},
+		{used(2, 0), nil, []int{3, 2, 1}},
+		{used(3, 0, "b"), nil, []int{2}},
+		{used(2, 1, "a"), nil, []int{3, 1}},
+		{used(9, 0, "a", "b"), nil, nil},                                            // of parents that wait
+		{used(1, 0), [][]work.Amount{{{Name: "CPU", Amount: 30_000}}}, []int{3, 2}}, // what gathers CPUs keeps no GPU
+		{used(0, 0), [][]work.Amount{{{Name: "GPU", Amount: 10_000}}}, []int{3, 1, 0}},
 	} {
 		var got []int
 		for _, p := range s.spare(c.w, c.lacking, 0) {

@@ -213,6 +213,17 @@ func (s *Simulated) Left() (left []string) {
 	return left
 }
 
+// Devices tells how much of each device workers have, in ten-thousandths, but for those that are being ended.
+func (s *Simulated) Devices() map[string]int64 {
+	used := map[string]int64{}
+	if s.d.core != nil {
+		for _, u := range s.d.core.Shares(nil) {
+			used[u.Device] += u.Amount
+		}
+	}
+	return used
+}
+
 // Explain says what a task waits for.
 func (s *Simulated) Explain(task id.Task) string {
 	if s.d.core == nil {

@@ -266,7 +266,7 @@ func (h *history) newGroup(a *fakeAgent) {
 	for range 1 + h.rng.IntN(4) {
 		res := []*fb.ResourceT{{Name: "CPU", Amount: int64(1+h.rng.IntN(3)) * 10_000}}
 		if h.rng.IntN(4) == 0 {
-			res = append(res, &fb.ResourceT{Name: "GPU", Amount: int64(1+h.rng.IntN(2)) * 5_000})
+			res = append(res, &fb.ResourceT{Name: "GPU", Amount: []int64{2_500, 5_000, 10_000}[h.rng.IntN(3)]})
 		}
 		q.Bundles = append(q.Bundles, &fb.BundleT{Resources: res, Ranks: ranks})
 	}

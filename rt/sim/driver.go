@@ -76,7 +76,11 @@ func (d *Driver) Act(r *rand.Rand) {
 	case k < 4:
 		d.Plant(tree{uint8(1 + r.IntN(4)), uint8(1 + r.IntN(3))})
 	case k < 50:
-		d.submit(r, uint32(1+r.IntN(len(shapes)-1)))
+		shape := uint32(1 + r.IntN(firstGPU-2))
+		if d.c.cfg.GPUs > 0 && r.IntN(3) == 0 {
+			shape = uint32(firstGPU + r.IntN(len(shapes)-firstGPU+1))
+		}
+		d.submit(r, shape)
 	case k < 55:
 		t := d.mint()
 		d.send(&fb.PutT{Object: objectT(id.Object{Task: t})}, []byte("value"))
@@ -149,9 +153,14 @@ func (d *Driver) submit(r *rand.Rand, shape uint32) {
 func (d *Driver) create(r *rand.Rand) {
 	define(d.proc)
 	t := d.mint()
-	d.send(&fb.CreateT{Actor: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("C"), Job: d.at.Job, Shape: []uint32{1, 5, 6}[r.IntN(3)], MaxRestarts: int32(r.IntN(3) - 1), MaxTaskRetries: int32(r.IntN(2)), MaxPending: -1}, nil)
+	d.send(&fb.CreateT{Actor: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("C"), Job: d.at.Job, Shape: d.actorShape(r), MaxRestarts: int32(r.IntN(3) - 1), MaxTaskRetries: int32(r.IntN(2)), MaxPending: -1}, nil)
 	d.expect(t, 1)
 	d.actors = append(d.actors, t)
+}
+
+// actorShape is of an actor that needs a CPU, nothing, half a CPU or, where there are some, half a GPU.
+func (d *Driver) actorShape(r *rand.Rand) uint32 {
+	return []uint32{1, 5, 6, firstGPU + 1}[r.IntN(3+min(d.c.cfg.GPUs, 1))]
 }
 
 func (d *Driver) call(actor id.Task) {
@@ -165,8 +174,12 @@ func (d *Driver) group(r *rand.Rand) {
 	define(d.proc)
 	g := &drivenGroup{id: d.mint(), shape: uint32(100 + len(d.groups))}
 	m := &fb.GroupCreateT{Group: taskT(g.id), Name: fmt.Sprintf("driven-%v", g.id), Strategy: fb.Strategy(r.IntN(3))}
+	needs := cpus(10_000)
+	if d.c.cfg.GPUs > 0 && r.IntN(2) == 0 {
+		needs = gpus(10_000, 5_000)
+	}
 	for range 1 + r.IntN(3) {
-		m.Bundles = append(m.Bundles, &fb.BundleT{Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}})
+		m.Bundles = append(m.Bundles, &fb.BundleT{Resources: needs})
 	}
 	d.send(m, nil)
 	d.send(&fb.ShapeT{Number: g.shape, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Retries: 3, Bundle: -1, Group: taskT(g.id)}, nil)
@@ -226,6 +239,16 @@ var shapes = []*fb.ShapeT{
 	{Resources: cpus(10_000), Retries: 3, Strategy: "spread"},
 	{},
 	{Resources: cpus(5_000), Retries: 3},
+	{Resources: gpus(5_000, 2_500), Retries: 3},
+	{Resources: gpus(0, 5_000), Retries: 1},
+	{Resources: gpus(10_000, 10_000), Retries: 3},
+}
+
+// firstGPU is the first shape that needs GPUs.
+const firstGPU = 7
+
+func gpus(cpu, gpu int64) []*fb.ResourceT {
+	return append(cpus(cpu), &fb.ResourceT{Name: "GPU", Amount: gpu})
 }
 
 func cpus(n int64) []*fb.ResourceT { return []*fb.ResourceT{{Name: "CPU", Amount: n}} }

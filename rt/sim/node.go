@@ -66,6 +66,12 @@ func (n *Node) startAgent(wait int64) {
 			Resources: []*fb.ResourceT{{Name: "CPU", Amount: int64(c.cfg.CPUs) * 10000}, {Name: "memory", Amount: 64 << 30 * 10000}},
 			Previous:  n.number, HeadLocal: n.host.index == 0, Bind: true,
 		}
+		for i := range c.cfg.GPUs {
+			cfg.Devices = append(cfg.Devices, &fb.DeviceT{Id: fmt.Sprintf("%s-gpu-%d", n.host.name, i), Kind: "nvidia"})
+		}
+		if c.cfg.GPUs > 0 {
+			cfg.Resources = append(cfg.Resources, &fb.ResourceT{Name: "GPU", Amount: int64(c.cfg.GPUs) * 10000})
+		}
 		for i := range c.cfg.CPUs {
 			cfg.CPUs = append(cfg.CPUs, uint32(i))
 		}

@@ -12,6 +12,7 @@ type Config struct {
 	Seed  uint64
 	Nodes int
 	CPUs  int   // of each node; 0: 4
+	GPUs  int   // of each node
 	Shape Shape // of every host; zero latency: 100 us with 20 us of jitter
 	Head  head.Config
 	Log   func(line string) // is told what is worth telling; nil: nobody

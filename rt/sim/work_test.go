@@ -14,7 +14,7 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 	r := rand.New(rand.NewPCG(seed, 5))
 	nodes := 2 + r.IntN(3)
 	shape := Shape{Latency: 50e3 + r.Int64N(2e6), Jitter: r.Int64N(1e6), Loss: []float64{0, 0, 0.01}[r.IntN(3)]}
-	c := New(Config{Seed: seed, Nodes: nodes, CPUs: 2 + r.IntN(3), Shape: shape, Log: log})
+	c := New(Config{Seed: seed, Nodes: nodes, CPUs: 2 + r.IntN(3), GPUs: int(seed % 3), Shape: shape, Log: log})
 	c.Run(500e6)
 	faults := r.IntN(5)
 	for range 120 {
@@ -53,6 +53,7 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			}
 		}
 		c.Run(r.Int64N(100e6))
+		shared(t, c)
 	}
 	for _, n := range c.nodes { // calm
 		c.Partition(0, n)
@@ -94,6 +95,20 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 		t.Error(w)
 	}
 	return c
+}
+
+// shared: tasks and groups have no more of a device than it is.
+func shared(t *testing.T, c *Cluster) {
+	for _, n := range c.nodes {
+		if n.agent == nil {
+			continue
+		}
+		for id, amount := range n.agent.shell.Devices() {
+			if amount > 10_000 {
+				t.Errorf("%d of %s is used at %d", amount, id, c.Now())
+			}
+		}
+	}
 }
 
 // TestRandomWork prints a seed's whole history with -v -first N -seeds 5, if it fails.

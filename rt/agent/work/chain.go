@@ -75,12 +75,15 @@ func lackOf(t *task, g *grant) (resource int, amount int64) {
 		if p.resource == resCPU {
 			continue
 		}
-		if kept := held(t, g, p.resource); kept > 0 && get(g.total, p.resource)-kept < p.amount {
+		if kept := held(t, g, p.resource); kept > 0 && g.ever(p.resource)-kept < p.amount {
 			return p.resource, kept
 		}
 	}
 	return -1, 0
 }
+
+// ever is how much of a resource a grant may come to have.
+func (g *grant) ever(resource int) int64 { return max(get(g.total, resource), get(g.node, resource)) }
 
 // starved tells whether no grant can have room for t as long as its ancestors wait.
 func (c *Core) starved(t *task) bool {
@@ -89,7 +92,7 @@ func (c *Core) starved(t *task) bool {
 	}
 	n := 0
 	for _, g := range c.grants {
-		if !t.class.mayUse(g) || g.tooSmall(&t.class.need) >= 0 {
+		if !t.class.mayUse(g) || g.tooSmall(&t.class.need) >= 0 && g.node == nil {
 			continue
 		}
 		if r, _ := lackOf(t, g); r < 0 {
@@ -216,7 +219,7 @@ func (c *Core) failChain(t *task) {
 	text := "it can never start: "
 	for _, g := range c.grants {
 		if r, amount := lackOf(t, g); t.class.mayUse(g) && r >= 0 {
-			text += fmt.Sprintf("it needs %s, and of %s its ancestors, which wait, hold %s; ", amountOf(t.class.need.get(r), c.names[r]), amountOf(get(g.total, r), c.names[r]), amountOf(amount, c.names[r]))
+			text += fmt.Sprintf("it needs %s, and of %s its ancestors, which wait, hold %s; ", amountOf(t.class.need.get(r), c.names[r]), amountOf(g.ever(r), c.names[r]), amountOf(amount, c.names[r]))
 			break
 		}
 	}

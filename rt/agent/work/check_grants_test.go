@@ -80,7 +80,7 @@ func checkPlaces(c *Core) error {
 func checkGrants(c *Core) error {
 	for _, g := range c.grants {
 		used, sticky, ending := make([]int64, len(c.names)), make([]int64, len(c.names)), make([]int64, len(c.names))
-		shares := map[string]int64{}
+		shares, going := map[string]int64{}, map[string]int64{}
 		for _, w := range c.workers {
 			if !w.held || w.grant != g {
 				continue
@@ -101,6 +101,9 @@ func checkGrants(c *Core) error {
 			}
 			for _, d := range w.devices {
 				shares[d] += w.share()
+				if w.killed != "" {
+					going[d] += w.share()
+				}
 			}
 		}
 		if g.kept < 0 || g.kept > 0 && (g.group != (id.Task{}) || g.open) {
@@ -118,7 +121,7 @@ func checkGrants(c *Core) error {
 			}
 		}
 		for _, d := range g.devices {
-			if d.free+shares[d.id] != one || d.free < 0 {
+			if d.free+shares[d.id] != d.total || d.free+going[d.id] < 0 {
 				return fmt.Errorf("WORK-2: device %s: %d free, %d held", d.id, d.free, shares[d.id])
 			}
 		}

@@ -56,7 +56,9 @@ type Grant struct {
 	Group     id.Task // zero: the node
 	Bundle    int32
 	Resources []Amount
-	Devices   []string // as many as Resources has of GPU
+	Devices   []string // as many as Resources has of GPU, or those of which it has parts
+	Shares    []int64  // what there is of each, for who needs less than a device; 0: all of it, for who needs whole ones; nil: all of all of them, for both
+	Node      []Amount // all that the node has, of which more may come; nil: nothing is to come
 	Taken     bool     // what there is less of is not to be used any longer: what runs on it ends
 	Gone      bool     // the whole group is over for good: what waits for it fails, and what still comes
 	Open      bool     // the bundle is for tasks that belong to no group,

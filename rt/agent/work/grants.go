@@ -27,14 +27,17 @@ type grant struct {
 	kept    int64   // CPUs that were recalled, and are in use
 	lease   bool    // another agent has it for tasks of no group
 	total   []int64 // by index of the resource
+	node    []int64 // the same, of all that may come
 	free    []int64 // less than zero: processes woke up from waiting and run beside others
 	sticky  []int64 // of what is leased: held by actors and by workers that wait
 	devices []device
 }
 
 type device struct {
-	id   string
-	free int64
+	id    string
+	total int64 // of it
+	free  int64
+	whole bool // it is for who needs whole ones
 }
 
 // demand is what a class needs.
@@ -163,13 +166,22 @@ func (c *Core) onGrant(ev Grant) {
 	for i := range max(len(total), len(g.total)) {
 		g.free = add(g.free, i, get(total, i)-get(g.total, i))
 	}
-	g.total = total
+	g.total, g.node = total, nil
+	for _, r := range ev.Node {
+		g.node = add(g.node, c.index(r.Name), r.Amount)
+	}
 	old := g.devices
 	g.devices = nil
-	for _, name := range ev.Devices {
-		d := device{id: name, free: one}
+	for i, name := range ev.Devices {
+		d := device{id: name, total: one}
+		if len(ev.Shares) > i {
+			if d.total = ev.Shares[i]; d.total == 0 {
+				d.total, d.whole = one, true
+			}
+		}
+		d.free = d.total
 		if k := slices.IndexFunc(old, func(o device) bool { return o.id == name }); k >= 0 {
-			d = old[k]
+			d.free += old[k].free - old[k].total
 		} else {
 			for _, w := range c.workers { // a device that went and came back while it was used
 				if w.held && w.grant == g && slices.Contains(w.devices, name) {
@@ -190,6 +202,10 @@ func (c *Core) takeBack(g *grant) {
 	for i, n := range g.free {
 		over[i] = -n
 	}
+	overOf := map[string]int64{} // the same, of each device
+	for _, d := range g.devices {
+		overOf[d.id] = -d.free
+	}
 	for _, last := range []bool{false, true} {
 		for i := len(c.workers) - 1; i >= 0; i-- {
 			w := c.workers[i]
@@ -197,7 +213,7 @@ func (c *Core) takeBack(g *grant) {
 				continue
 			}
 			ends := w.killed != "" || slices.ContainsFunc(w.devices, func(name string) bool {
-				return !slices.ContainsFunc(g.devices, func(d device) bool { return d.id == name })
+				return overOf[name] > 0 || !slices.ContainsFunc(g.devices, func(d device) bool { return d.id == name })
 			})
 			parts := slices.DeleteFunc(slices.Clone(w.class.need.parts), func(p part) bool { return p.resource == resCPU && w.lent })
 			for _, p := range parts {
@@ -208,6 +224,9 @@ func (c *Core) takeBack(g *grant) {
 			}
 			for _, p := range parts {
 				over[p.resource] -= p.amount
+			}
+			for _, name := range w.devices {
+				overOf[name] -= w.share()
 			}
 			if w.killed == "" {
 				c.kill(w, "what it ran on was taken back from this node's tasks")
@@ -361,7 +380,7 @@ func (g *grant) hasDevices(amount int64) bool {
 	}
 	whole := int64(0)
 	for _, d := range g.devices {
-		if amount < one && d.free >= amount {
+		if amount < one && !d.whole && d.free >= amount {
 			return true
 		}
 		if d.free == one {
@@ -379,7 +398,7 @@ func (g *grant) pick(amount int64) []string {
 	if amount < one {
 		best := -1
 		for i, d := range g.devices {
-			if d.free >= amount && (best < 0 || d.free < g.devices[best].free) {
+			if !d.whole && d.free >= amount && (best < 0 || d.free < g.devices[best].free) {
 				best = i
 			}
 		}

@@ -169,7 +169,15 @@ func (h *history) grant(s *site, cpus int64) {
 func (h *history) recall(s *site, kept int64) {
 	cpus := s.cpus
 	devices := []string{"g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7"}[:2+cpus/8]
-	h.step(s, Grant{Resources: []Amount{{"CPU", (cpus - kept) * one}, {"GPU", int64(len(devices)) * one}, {"lic", one}}, Kept: []Amount{{"CPU", kept * one}}, Devices: devices})
+	ev := Grant{Resources: []Amount{{"CPU", (cpus - kept) * one}, {"GPU", int64(len(devices)) * one}, {"lic", one}}, Kept: []Amount{{"CPU", kept * one}}, Devices: devices}
+	if h.seed%3 == 0 { // one is whole, of the others there are parts, which grow
+		ev.Shares = make([]int64, len(devices))
+		for i := range devices[1:] {
+			ev.Shares[i+1] = min(one, one/2+cpus*250)
+			ev.Resources[1].Amount -= one - ev.Shares[i+1]
+		}
+	}
+	h.step(s, ev)
 }
 
 func (h *history) driver() {

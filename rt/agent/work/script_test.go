@@ -170,9 +170,9 @@ func (s *script) do(line string) {
 		s.w = newWorld(t, Config{Processes: num("processes", 0), Records: uint32(num("records", 0)), Bytes: uint64(num("bytes", 0)), InlineLimit: uint32(num("inline", 0))})
 		s.w.auto = has("auto")
 		if len(words) > 1 && words[1] != "auto" {
-			s.grant(words[1], strings.Fields(o["devices"]), id.Task{}, 0, false)
+			s.grant(words[1], strings.Fields(o["devices"]), id.Task{}, 0, false, o["node"])
 		}
-	case "grant": // grant CPU:4|gone [taken] [group=NAME bundle=N] [devices={...}]
+	case "grant": // grant CPU:4|gone [taken] [group=NAME bundle=N] [devices={NAME|NAME=SHARE ...}] [node=GPU:1]
 		group := id.Task{}
 		if o["group"] != "" {
 			group = s.group(o["group"])
@@ -181,7 +181,7 @@ func (s *script) do(line string) {
 		if len(words) > 1 {
 			res = words[1]
 		}
-		s.grant(res, strings.Fields(o["devices"]), group, int32(num("bundle", 0)), has("taken"))
+		s.grant(res, strings.Fields(o["devices"]), group, int32(num("bundle", 0)), has("taken"), o["node"])
 	case "driver": // driver NAME job=N
 		w.attach(words[1], Driver, uint32(num("job", 1)), 0)
 	case "up": // the next worker that was asked for
@@ -356,8 +356,21 @@ func (s *script) group(name string) id.Task {
 	return g
 }
 
-func (s *script) grant(res string, devices []string, group id.Task, bundle int32, taken bool) {
+func (s *script) grant(res string, devices []string, group id.Task, bundle int32, taken bool, node string) {
 	ev := Grant{Group: group, Bundle: bundle, Devices: devices, Gone: res == "gone", Taken: taken}
+	for _, r := range amounts(s.t, node) {
+		ev.Node = append(ev.Node, Amount{Name: r.Name, Amount: r.Amount})
+	}
+	for i, name := range devices { // NAME, or NAME=SHARE
+		id, share, found := strings.Cut(name, "=")
+		if found && ev.Shares == nil {
+			ev.Devices, ev.Shares = slices.Clone(devices), make([]int64, len(devices))
+		}
+		if found {
+			ev.Devices[i] = id
+			ev.Shares[i], _ = strconv.ParseInt(share, 10, 64)
+		}
+	}
 	for _, r := range amounts(s.t, res) {
 		ev.Resources = append(ev.Resources, Amount{Name: r.Name, Amount: r.Amount})
 	}

@@ -11,21 +11,38 @@ type Wants struct {
 	Hungry  [][]Amount // what tasks wait for that belong to no group: one lease of each class
 	Tasks   int        // that wait so
 	Used    []Amount   // of the node, by those that wait, too: they take it again without asking
-	Devices []string   // of the node that are used
+	Devices []Share    // of the node that are used; they are not among Used
+	Parts   []Lacking  // what tasks wait for that need less than a device each
 	Away    []Lack     // what tasks wait for that may run on other nodes
 	Lent    []id.Task  // groups for tasks that belong to none, of which something is used
+}
+
+// Share is what of a device somebody has.
+type Share struct {
+	Device string
+	Amount int64
+}
+
+// Lacking is an amount that each of some tasks waits for.
+type Lacking struct {
+	Amount int64
+	Tasks  int
 }
 
 // Wants tells what of the node is used and whether more is wanted. The slices are good until the next call.
 func (c *Core) Wants() *Wants {
 	w := &c.wants
 	w.Tasks, w.Hungry, w.Used, w.Devices = 0, w.Hungry[:0], w.Used[:0], w.Devices[:0]
+	w.Parts = w.Parts[:0]
 	w.Away, w.Lent = c.lacks(w.Away[:0]), c.lentUsed(w.Lent[:0])
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
 			if cl.group == (id.Task{}) && (cl.where == "" || cl.spreads()) && !cl.wishing() && len(cl.lease) > 0 && cl.queue.n > 0 && (cl.hungry || c.grantsOf(cl) == 0) {
 				w.Hungry = append(w.Hungry, cl.lease)
 				w.Tasks += cl.queue.n
+				if cl.need.gpu > 0 && cl.need.gpu < one {
+					w.Parts = append(w.Parts, Lacking{cl.need.gpu, cl.queue.n})
+				}
 			}
 		}
 	}
@@ -34,14 +51,34 @@ func (c *Core) Wants() *Wants {
 			continue
 		}
 		for _, p := range k.class.need.parts {
+			if p.resource == resGPU && len(k.devices) > 0 {
+				continue
+			}
 			for len(w.Used) <= p.resource {
 				w.Used = append(w.Used, Amount{Name: c.names[len(w.Used)]})
 			}
 			w.Used[p.resource].Amount += p.amount
 		}
-		w.Devices = append(w.Devices, k.devices...)
+		w.Devices = k.shares(w.Devices)
 	}
 	return w
+}
+
+// Shares tells who has how much of which device, of the node and of groups, but for workers that are being ended.
+func (c *Core) Shares(out []Share) []Share {
+	for _, k := range c.workers {
+		if k.held && k.killed == "" {
+			out = k.shares(out)
+		}
+	}
+	return out
+}
+
+func (w *worker) shares(out []Share) []Share {
+	for _, name := range w.devices {
+		out = append(out, Share{name, w.share()})
+	}
+	return out
 }
 
 // Use is a task or an actor that has something of a grant or a place.
