@@ -87,7 +87,7 @@ func (d *Driver) Act(r *rand.Rand) {
 		d.reference(id.Object{Task: t}).n, d.held[id.Object{Task: t}].own = 1, true
 	case k < 65:
 		for _, o := range d.some(r, 1) {
-			d.send(&fb.GetT{Object: objectT(o), Want: []fb.Want{fb.WantValue, fb.WantReadiness}[r.IntN(2)]}, nil)
+			d.send(&fb.GetT{Object: objectT(o), Want: fb.Want(1 + r.IntN(3))}, nil)
 			d.held[o].asked++
 		}
 	case k < 68 && len(d.actors) < 3:

@@ -73,6 +73,24 @@ big = maniple.put(b"x" * (20 << 20))
 assert len(maniple.get(double.options(scheduling_strategy=on(group, 2)).remote(big), timeout=60)) == 40 << 20
 assert [len(v) for v in maniple.get([double.options(scheduling_strategy=on(group, 2)).remote(big) for _ in range(6)], timeout=120)] == [40 << 20] * 6
 
+from maniple.util import state
+def known(ref):
+    me = maniple.get_runtime_context().get_node_id()
+    return [o["state"] for o in state.get_objects(ref.hex()) if o["node_id"] == me]
+@maniple.remote(num_cpus=1)
+def looks(refs):
+    assert maniple.wait(refs, timeout=60, fetch_local=False)[0]
+    before = known(refs[0])
+    assert maniple.wait(refs, timeout=60)[0]
+    return before, known(refs[0])
+far = next(i for i in range(3) if places[i].split("/")[-2] != maniple.get_runtime_context().get_node_id())
+away = double.options(scheduling_strategy=on(group, far)).remote(b"x" * (5 << 20))
+assert maniple.wait([away], timeout=60, fetch_local=False)[0] and known(away) == ["away"], known(away)
+assert maniple.wait([away], timeout=60)[0] and known(away) == ["there"], known(away)
+mine = maniple.put(b"y" * (5 << 20))  # another node has a reference, and what it is to only when it wants that there
+assert maniple.get(looks.options(scheduling_strategy=on(group, far)).remote([mine]), timeout=60) == (["pending"], ["there"])
+del away, mine
+
 class Mine(ValueError):
     pass
 @maniple.remote(num_cpus=1)

@@ -83,7 +83,8 @@ def wait(
     """Waits until num_returns of the references (or generators) are there. Gives those, and the others, in order.
 
     At most num_returns are in the first list. timeout: seconds (default: no end; 0: look once).
-    fetch_local: taken and not used; values come when they are asked for.
+    fetch_local: those are there whose values are at this node; large ones that are not are brought (default). False: that they are at any node is
+    enough, and nothing is brought.
     Raises TypeError for what is no list of references, ValueError for duplicates or a wrong number.
     """
     if isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator)):
@@ -93,7 +94,7 @@ def wait(
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout can't be negative: {timeout}")
     session = _session.attached()
-    there = None if session is None else session.table.readiness(ray_waitables)
+    there = None if session is None else session.table.readiness(ray_waitables, fetch_local)
     if there is None:
         for ref in ray_waitables:
             if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
@@ -107,7 +108,7 @@ def wait(
         raise ValueError(f"num_returns must be at least 1, not {num_returns}")
     if num_returns > len(ray_waitables):
         raise ValueError(f"num_returns {num_returns} is more than the {len(ray_waitables)} references")
-    return (session or _session.current()).wait(ray_waitables, num_returns, timeout, there)
+    return (session or _session.current()).wait(ray_waitables, num_returns, timeout, there, fetch_local)
 
 
 def kill(actor: Any, *, no_restart: bool = True) -> None:

@@ -345,7 +345,7 @@ class Relay(Agent):
             if want == wire.WANT_VALUE:
                 self.tell(peer, key)
             else:
-                peer.ready(key, wire.IS_ERROR if self.objects[key][0] & wire.ERROR else wire.IS_READY)
+                peer.ready(key, wire.IS_ERROR if self.objects[key][0] & wire.ERROR else wire.IS_HERE if want == wire.WANT_HERE else wire.IS_READY)
 
     def tell(self, peer, key):
         flags, format, refs, payload = self.objects[key]

@@ -186,7 +186,7 @@ def item(name, index):
 def wait(of):
     import maniple
 
-    ready, rest = maniple.wait([names[n] for n in of], num_returns=len(of))
+    ready, rest = maniple.wait([names[n] for n in of], num_returns=len(of), fetch_local=False)
     return f"{len(ready)} of {len(of)}"
 
 

@@ -191,7 +191,7 @@ def test_large_results_are_fetched_when_they_are_wanted(driver):
     ref = double.remote(1)
     task = driver.take("SUBMIT").fields.task
     driver.raw_result(task, wire.PICKLE, b"", flags=wire.LAST | wire.LOCATED)
-    assert maniple.wait([ref]) == ([ref], [])
+    assert maniple.wait([ref], fetch_local=False) == ([ref], [])
     driver.none_of("GET")
     thread = threading.Thread(target=lambda: (driver.take("GET"), driver.result(task, "large")))
     thread.start()
@@ -258,10 +258,10 @@ def test_wait_keeps_the_order_and_gives_no_more_than_asked_for(driver):
     assert maniple.wait(refs, num_returns=3)[0] == [refs[0], refs[1], refs[3]]
 
 
-def others():
+def others(number=9):
     """A reference to an object of another process, as one that came in a value."""
     session = maniple._core.session.current()
-    key = wire.key_of(wire.TASK.pack(9, 9, 9), 0)
+    key = wire.key_of(wire.TASK.pack(9, 9, number), 0)
     with session.table.lock:
         session.table.entries[key] = table.REMOTE
         return session.held.delivered_locked(key, False)
@@ -279,10 +279,82 @@ def test_wait_asks_only_whether_others_objects_are_there(driver):
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert maniple.wait([ref]) == ([ref], [])
+    assert maniple.wait([ref], fetch_local=False) == ([ref], [])
     assert maniple.get(ref) == "value"
     thread.join()
     assert seen == [wire.WANT_READY, wire.WANT_VALUE]
+
+
+def said(driver):
+    """What this process has asked of objects, up to a sign of its own."""
+    session = maniple._core.session.current()
+    session.connection.flush()
+    seen = []
+    session.send(wire.GET.pack(0, 0, bytes(wire.KEY_SIZE), 0, 0))
+    session.connection.flush()
+    while True:
+        fields = driver.take("GET").fields
+        if fields.object == bytes(wire.KEY_SIZE):
+            return seen
+        seen.append(fields.want)
+
+
+def late(driver, ref, *states):
+    """Waits for ref to be at this node, while the agent says these of it, and until it has said the last one."""
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: (maniple.wait([ref]), over.set()))
+    thread.start()
+    for state in states:
+        assert not over.wait(0.05)
+        driver.ready(ref.binary(), state)
+    assert over.wait(PATIENCE)
+    thread.join()
+
+
+def test_wait_has_what_others_made_brought_to_this_node(driver):
+    ref = others()
+    assert maniple.wait([ref], timeout=0) == ([], [ref]) == maniple.wait([ref], timeout=0)
+    assert said(driver) == [wire.WANT_HERE]  # once
+    late(driver, ref, wire.IS_READY, wire.IS_HERE)
+    assert maniple.wait([ref], timeout=0) == ([ref], []) == maniple.wait([ref], timeout=0, fetch_local=False)
+    assert said(driver) == []
+
+
+def test_what_is_elsewhere_is_there_for_who_does_not_want_it_here(driver):
+    ref = others()
+    assert maniple.wait([ref], timeout=0, fetch_local=False) == ([], [ref])
+    assert maniple.wait([ref], timeout=0) == ([], [ref])
+    assert said(driver) == [wire.WANT_READY, wire.WANT_HERE]
+    driver.ready(ref.binary(), wire.IS_READY)
+    assert maniple.wait([ref], timeout=PATIENCE, fetch_local=False) == ([ref], [])
+    assert maniple.wait([ref], timeout=0) == ([], [ref])
+    assert said(driver) == []
+    late(driver, ref, wire.IS_HERE)
+    failed = others(8)
+    assert maniple.wait([failed], timeout=0) == ([], [failed])
+    late(driver, failed, wire.IS_ERROR)
+    lost = others(7)
+    thread = threading.Thread(target=lambda: (driver.take("GET"), driver.ready(lost.binary(), wire.IS_LOST)))
+    thread.start()
+    assert maniple.wait([lost], timeout=PATIENCE) == ([lost], [])
+    thread.join()
+
+
+def test_a_large_result_that_stayed_elsewhere_is_brought_by_wait(driver):
+    ref, mine = double.remote(1), maniple.put(1)
+    task = driver.take("SUBMIT").fields.task
+    assert maniple.wait([ref, mine], timeout=0) == ([mine], [ref])
+    driver.raw_result(task, wire.RAW, b"", flags=wire.LAST | wire.LOCATED)
+    assert maniple.wait([ref], timeout=PATIENCE, fetch_local=False) == ([ref], [])
+    assert maniple.wait([ref], timeout=0) == ([], [ref])
+    assert said(driver) == [wire.WANT_HERE]
+    late(driver, ref, wire.IS_READY, wire.IS_HERE)
+    other = double.remote(2)  # that is waited for before it comes
+    thread = threading.Thread(target=late, args=(driver, other, wire.IS_HERE))
+    thread.start()
+    driver.raw_result(driver.take("SUBMIT").fields.task, wire.RAW, b"", flags=wire.LAST | wire.LOCATED)
+    thread.join()
+    assert maniple.wait([other], timeout=0) == ([other], []) and said(driver) == [wire.WANT_HERE]
 
 
 def test_a_lost_object_is_an_error(driver):

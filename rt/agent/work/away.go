@@ -269,7 +269,7 @@ func (c *Core) hostFrame(p *process, f frame) {
 	case fb.FrameTypeGet:
 		c.onGet(p, f)
 	case fb.FrameTypeReady:
-		c.onListed(p, f)
+		c.onReady(p, f)
 	case fb.FrameTypeCall:
 		c.onCall(p, f)
 	case fb.FrameTypeCancel:

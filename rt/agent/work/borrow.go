@@ -60,10 +60,10 @@ func (c *Core) sendListing(p *process, name id.Object) {
 
 // list takes in that another agent wants to be listed as a holder of an object, and tells whether it is. That counts as one delivery.
 func (c *Core) list(p *process, name id.Object) {
-	m := fb.ReadyT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}}
+	m := fb.ReadyT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, State: fb.ObjectStateUnlisted}
 	if c.lookup(name) != nil {
 		c.deliver(p, name)
-		m.State = fb.ObjectStateThere
+		m.State = fb.ObjectStateListed
 	}
 	if !p.gone {
 		b := c.start(p, fb.FrameTypeReady, wire.ReadySize, 0)
@@ -72,16 +72,15 @@ func (c *Core) list(p *process, name id.Object) {
 }
 
 // onListed: the owner of an object has said whether it lists this agent. Owners answer in the order in which they are asked.
-func (c *Core) onListed(p *process, f frame) {
-	m := c.read.ready
-	if wire.ReadReady(f.body, m) != nil || len(p.listings) == 0 || p.listings[0] != objectOf(m.Object) {
+func (c *Core) onListed(p *process, m *fb.ReadyT) {
+	if len(p.listings) == 0 || p.listings[0] != objectOf(m.Object) {
 		c.refuse(p, "answered a question that was not asked")
 		return
 	}
 	name := p.listings[0]
 	p.listings = p.listings[1:]
 	o := c.lookup(name)
-	if m.State != fb.ObjectStateThere { // it has it no more, but who sent it may
+	if m.State == fb.ObjectStateUnlisted { // it has it no more, but who sent it may
 		if l := c.lent[o]; l != nil {
 			l.listing = false
 		}

@@ -341,17 +341,16 @@ func (h *history) wantAll() {
 			if h.actors[o.Task] != nil || p.doomed || p.severed {
 				continue
 			}
-			r.asked++
 			r.unsettled = true
 			asked[r] = o
-			p.send(&fb.GetT{Object: objectT(o), Want: fb.WantValue}, nil)
+			p.ask(o)
 		}
 	}
 	h.quiesce("values to come")
 	for r, o := range asked {
 		for _, p := range h.peers {
 			if p.held[o] == r && r.unsettled {
-				h.t.Fatalf("seed %d: LIN-7: process %d of agent %d asked for %v and had no answer: %s", h.seed, p.id, p.at.agent, o, h.explain(p.at, o.Task))
+				h.t.Fatalf("seed %d: LIN-7: process %d of agent %d asked for %v (%v) and had no answer: %s", h.seed, p.id, p.at.agent, o, r.want, h.explain(p.at, o.Task))
 			}
 		}
 	}

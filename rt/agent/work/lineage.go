@@ -102,9 +102,8 @@ func (c *Core) wakeAway(o *object) {
 		case w.task != nil && w.task.follows():
 			tasks = append(tasks, w.task.id())
 			return true
-		case w.process != nil && w.want == fb.WantReadiness:
-			c.ready(w.process, o, fb.ObjectStateThere, w.corr)
-			return true
+		case w.process != nil:
+			return c.answerAway(o, w)
 		}
 		return false
 	})

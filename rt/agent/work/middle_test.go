@@ -179,7 +179,7 @@ func (h *history) countListed(b []byte) {
 		if f.kind != fb.FrameTypeReady {
 			continue
 		}
-		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && m.(*fb.ReadyT).State == fb.ObjectStateThere {
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && m.(*fb.ReadyT).State == fb.ObjectStateListed {
 			h.listed++
 		}
 	}

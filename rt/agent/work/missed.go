@@ -41,12 +41,12 @@ func (c *Core) missed(p *process, k *fetch, ev Fetched) {
 	case o.state == objectAway && !ev.Here:
 		c.mislay(o, "node "+p.node+", which had its value: "+ev.Why)
 	case o.state == objectPending && !ev.Here && !l.again: // it may be made again there
-		l.asked, l.again = false, true
+		l.asked, l.again = fb.WantNone, true
 		if o.waiting != nil {
 			c.askFor(o)
 		}
 	case o.state == objectPending, o.state == objectAway:
-		l.asked, l.again = false, false
+		l.asked, l.again = fb.WantNone, false
 		c.deny(o, why)
 	}
 }
@@ -106,7 +106,7 @@ func (c *Core) unreadable(o *object, why string) {
 		return
 	}
 	c.empty(o)
-	if c.lent[o].asked = false; o.waiting != nil {
+	if c.lent[o].asked, c.lent[o].there = fb.WantNone, false; o.waiting != nil {
 		c.ask(o)
 	}
 }

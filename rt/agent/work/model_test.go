@@ -41,7 +41,8 @@ type refs struct {
 	own       bool // result of its own task, or its own put
 	came      int  // values that came
 	asked     int
-	gets      int // readiness asked
+	gets      int     // readiness asked
+	want      fb.Want // asked for last
 	readies   int
 	unsettled bool
 	failed    string // why it can't be had
@@ -241,14 +242,7 @@ func placed(m *fb.ResultT, payload []byte) bool {
 
 func (p *peer) get() {
 	for _, o := range p.some(1) {
-		want := fb.WantValue
-		if r := p.held[o]; p.h.rng.IntN(3) == 0 {
-			want = fb.WantReadiness
-			r.gets++
-		} else {
-			r.asked++
-		}
-		p.send(&fb.GetT{Object: objectT(o), Want: want}, nil)
+		p.ask(o)
 	}
 }
 
@@ -277,6 +271,7 @@ func (p *peer) read(chunk []byte) {
 		case *fb.ReadyT:
 			if r := p.held[objectOf(m.Object)]; r != nil {
 				r.readies++
+				r.unsettled = r.unsettled && !answers(r.want, m.State)
 				if r.readies > r.gets {
 					p.h.t.Fatalf("seed %d: process %d: more Ready than was asked", p.h.seed, p.id)
 				}

@@ -379,7 +379,7 @@ func (c *Core) rehome(p *process, o *object) {
 		}
 		c.endProxy(a)
 	}
-	asked := c.lent[o].asked
+	asked := c.lent[o].asked != fb.WantNone
 	c.unlend(o)
 	c.lend(p, o)
 	if asked {

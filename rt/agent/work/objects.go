@@ -263,7 +263,7 @@ func (c *Core) unwait(o *object, gone func(*waiter) bool) {
 
 func (c *Core) onGet(p *process, f frame) {
 	m := c.read.get
-	if wire.ReadGet(f.body, m) != nil || m.Want != fb.WantValue && m.Want != fb.WantReadiness && !(m.Want == fb.WantListing && p.remote()) {
+	if wire.ReadGet(f.body, m) != nil || m.Want < fb.WantValue || m.Want > fb.WantHere && !(m.Want == fb.WantListing && p.remote()) {
 		c.refuse(p, "sent a Get that can't be read")
 		return
 	}
@@ -282,8 +282,15 @@ func (c *Core) onGet(p *process, f frame) {
 	}
 	until := int64(min(m.Deadline, 1<<62))
 	w := waiter{process: p, corr: f.corr, want: m.Want, until: until}
+	exists := c.exists(o)
+	if exists && m.Want == fb.WantHere {
+		c.ready(p, o, fb.ObjectStateThere, f.corr)
+	}
 	switch {
-	case !o.here() && (o.state != objectAway || m.Want != fb.WantReadiness):
+	case exists && m.Want == fb.WantReadiness:
+		c.ready(p, o, fb.ObjectStateThere, f.corr)
+		return
+	case !o.here():
 		c.await(o, w)
 	case c.answer(o, w):
 		return
@@ -331,10 +338,13 @@ func (c *Core) answer(o *object, w waiter) bool {
 	if p.gone {
 		return true
 	}
-	if w.want == fb.WantReadiness {
+	if w.want != fb.WantValue {
 		state := fb.ObjectStateThere
-		if o.state == objectFailed {
+		switch {
+		case o.state == objectFailed:
 			state = fb.ObjectStateError
+		case w.want == fb.WantHere:
+			state = fb.ObjectStateHere
 		}
 		c.ready(p, o, state, w.corr)
 		return true

@@ -37,6 +37,8 @@ func (c *Core) ownerFrame(p *process, f frame) {
 		c.onRelease(p, f)
 	case fb.FrameTypeGet:
 		c.onGet(p, f)
+	case fb.FrameTypeReady:
+		c.onReady(p, f)
 	case fb.FrameTypeCancel:
 		c.onCancel(p, f)
 	case fb.FrameTypeFunction, fb.FrameTypeShape, fb.FrameTypeMethods:
@@ -86,10 +88,11 @@ func (c *Core) ownerActor(p *process, m *fb.ActorStateT) {
 // lends is what is kept of an object that another agent sent a reference to.
 type lends struct {
 	home  *process
-	owed  uint32 // deliveries that it counts
-	asked bool   // for its value
-	again bool   // once more, since it could not be fetched
-	at    int    // in home.lends
+	owed  uint32  // deliveries that it counts
+	asked fb.Want // of that one
+	there bool    // it has a value, for all that was said of it
+	again bool    // asked once more, since it could not be fetched
+	at    int     // in home.lends
 
 	listing bool     // its owner was asked to list this agent, and has not answered no
 	spare   *process // its owner, which does, and has delivered it once
@@ -263,11 +266,12 @@ func (c *Core) onValue(p *process, f frame) {
 	}
 	if located {
 		c.lent[o].owed++
+		c.foundThere(o)
 		c.fetch(p, f, m)
 		return
 	}
 	if full(m, f.payload) {
-		c.lent[o].asked = false
+		c.lent[o].asked = fb.WantNone
 		c.deny(o, slices.Clone(f.payload))
 		return
 	}
@@ -278,15 +282,81 @@ func (c *Core) onValue(p *process, f frame) {
 	c.settle(o, value)
 }
 
-// askFor has the value of an object sent that another agent has.
+// askFor has the value of an object sent that another agent has, or only asks whether there is one, if that is all that is waited for.
 func (c *Core) askFor(o *object) {
-	if c.lent[o].asked || c.lent[o].home.fetching(o.id()) != nil {
+	want := fb.WantValue
+	if o.waiting != nil && !o.valued() {
+		want = fb.WantReadiness
+	}
+	c.askHome(o, want)
+}
+
+func (c *Core) askHome(o *object, want fb.Want) {
+	l := c.lent[o]
+	if l.asked == fb.WantValue || l.asked == want || l.home.fetching(o.id()) != nil {
 		return
 	}
-	c.lent[o].asked = true
+	l.asked = want
 	name := o.id()
-	wire.PutGet(c.start(c.home(o), fb.FrameTypeGet, wire.GetSize, 0),
-		&fb.GetT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, Want: fb.WantValue})
+	wire.PutGet(c.start(l.home, fb.FrameTypeGet, wire.GetSize, 0), &fb.GetT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, Want: want})
+}
+
+// valued tells whether anybody waits for more than that an object exists.
+func (o *object) valued() bool {
+	for w := o.waiting.next; ; w = w.next {
+		if w.task != nil || w.want != fb.WantReadiness {
+			return true
+		}
+		if w == o.waiting {
+			return false
+		}
+	}
+}
+
+// exists tells whether an object has a value that is elsewhere.
+func (c *Core) exists(o *object) bool {
+	return o.state == objectAway || o.state == objectPending && o.foreign && c.lent[o].there
+}
+
+// onReady takes in that an object exists of which another agent sent a reference.
+func (c *Core) onReady(p *process, f frame) {
+	m := c.read.ready
+	if len(f.body) != wire.ReadySize || wire.ReadReady(f.body, m) != nil {
+		c.refuse(p, "sent a Ready that can't be read")
+		return
+	}
+	if m.State == fb.ObjectStateListed || m.State == fb.ObjectStateUnlisted {
+		c.onListed(p, m)
+		return
+	}
+	switch o := c.lookup(objectOf(m.Object)); {
+	case o == nil || c.home(o) != p || o.state != objectPending:
+		c.strays++ // its value came, or nobody needs it any more
+	case m.State == fb.ObjectStateError:
+		c.askHome(o, fb.WantValue)
+	case m.State == fb.ObjectStateThere:
+		c.foundThere(o)
+	default:
+		c.strays++
+	}
+}
+
+// foundThere tells those who wait for an object that it exists elsewhere.
+func (c *Core) foundThere(o *object) {
+	if c.lent[o].there {
+		return // they know
+	}
+	c.lent[o].there = true
+	c.unwait(o, func(w *waiter) bool { return w.process != nil && c.answerAway(o, w) })
+}
+
+// answerAway tells who asked for it that an object is elsewhere. true: that was all there was to tell.
+func (c *Core) answerAway(o *object, w *waiter) bool {
+	if w.want == fb.WantValue {
+		return false
+	}
+	c.ready(w.process, o, fb.ObjectStateThere, w.corr)
+	return w.want == fb.WantReadiness
 }
 
 // lenderGone: what another agent has and did not send is lost with it.

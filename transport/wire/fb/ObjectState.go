@@ -7,27 +7,33 @@ import "strconv"
 type ObjectState uint32
 
 const (
-	ObjectStateNone  ObjectState = 0
-	ObjectStateThere ObjectState = 1
-	ObjectStateError ObjectState = 2
-	ObjectStateLost  ObjectState = 3
-	ObjectStateHere  ObjectState = 4
+	ObjectStateNone     ObjectState = 0
+	ObjectStateThere    ObjectState = 1
+	ObjectStateError    ObjectState = 2
+	ObjectStateLost     ObjectState = 3
+	ObjectStateHere     ObjectState = 4
+	ObjectStateListed   ObjectState = 5
+	ObjectStateUnlisted ObjectState = 6
 )
 
 var EnumNamesObjectState = map[ObjectState]string{
-	ObjectStateNone:  "None",
-	ObjectStateThere: "There",
-	ObjectStateError: "Error",
-	ObjectStateLost:  "Lost",
-	ObjectStateHere:  "Here",
+	ObjectStateNone:     "None",
+	ObjectStateThere:    "There",
+	ObjectStateError:    "Error",
+	ObjectStateLost:     "Lost",
+	ObjectStateHere:     "Here",
+	ObjectStateListed:   "Listed",
+	ObjectStateUnlisted: "Unlisted",
 }
 
 var EnumValuesObjectState = map[string]ObjectState{
-	"None":  ObjectStateNone,
-	"There": ObjectStateThere,
-	"Error": ObjectStateError,
-	"Lost":  ObjectStateLost,
-	"Here":  ObjectStateHere,
+	"None":     ObjectStateNone,
+	"There":    ObjectStateThere,
+	"Error":    ObjectStateError,
+	"Lost":     ObjectStateLost,
+	"Here":     ObjectStateHere,
+	"Listed":   ObjectStateListed,
+	"Unlisted": ObjectStateUnlisted,
 }
 
 func (v ObjectState) String() string {

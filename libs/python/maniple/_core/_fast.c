@@ -16,7 +16,7 @@
 
 enum { INTERFACE = 4, SLICE = 100, FLUSH_AT = 64 };
 
-PyObject *value_type, *pending, *loads, *nothing, *there[2];
+PyObject *value_type, *pending, *loads, *nothing, *there;
 PyTypeObject *RefType, *GateType;
 PyObject *reference_type;
 static PyObject *descriptor_type, *threads;
@@ -140,15 +140,15 @@ static PyType_Spec ref_spec = {"maniple._core._fast.Ref", sizeof(RefObject), 0, 
 /* Gates. */
 
 static PyObject *gate_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"missing", "readiness", "early", NULL};
-    int missing, readiness = 0, early = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|pp", names, &missing, &readiness, &early)) return NULL;
+    static char *names[] = {"missing", "want", "early", NULL};
+    int missing, want = MANIPLE_WANT_VALUE, early = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|ip", names, &missing, &want, &early)) return NULL;
     PyObject *self = ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self) return NULL;
     Gate *g = &((GateObject *)self)->gate;
     g->missing = missing;
     g->early = early;
-    g->readiness = readiness;
+    g->want = want;
     return self;
 }
 
@@ -213,15 +213,15 @@ static int set_missing(PyObject *self, PyObject *value, void *unused) {
     return 0;
 }
 
-static PyObject *get_readiness(PyObject *self, void *unused) {
+static PyObject *get_want(PyObject *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(((GateObject *)self)->gate.readiness);
+    return PyLong_FromLong(((GateObject *)self)->gate.want);
 }
 
 static PyMethodDef gate_methods[] = {
     {"arrived", py_arrived, METH_VARARGS, NULL}, {"open", py_open, METH_NOARGS, NULL}, {"wait", py_wait, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
-static PyGetSetDef gate_properties[] = {{"missing", get_missing, set_missing, NULL, NULL}, {"readiness", get_readiness, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
+static PyGetSetDef gate_properties[] = {{"missing", get_missing, set_missing, NULL, NULL}, {"want", get_want, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 static PyType_Slot gate_slots[] = {{Py_tp_new, gate_new}, {Py_tp_dealloc, gate_dealloc}, {Py_tp_methods, gate_methods}, {Py_tp_getset, gate_properties}, {0, NULL}};
 static PyType_Spec gate_spec = {"maniple._core._fast.Gate", sizeof(GateObject), 0, Py_TPFLAGS_DEFAULT, gate_slots};
 
@@ -788,10 +788,10 @@ static PyType_Spec link_spec = {"maniple._core._fast.Link", sizeof(LinkObject), 
 
 static PyObject *setup(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *reference, *descriptor, *value, *state, *ready, *fetching, *load, *none, *count;
-    if (!PyArg_ParseTuple(args, "OOOOOOOSO", &reference, &descriptor, &value, &state, &ready, &fetching, &load, &none, &count)) return NULL;
-    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there[0], &there[1], &loads, &nothing, &threads};
-    PyObject *from[] = {reference, descriptor, value, state, ready, fetching, load, none, count};
+    PyObject *reference, *descriptor, *value, *state, *ready, *load, *none, *count;
+    if (!PyArg_ParseTuple(args, "OOOOO!OSO", &reference, &descriptor, &value, &state, &PyTuple_Type, &ready, &load, &none, &count)) return NULL;
+    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there, &loads, &nothing, &threads};
+    PyObject *from[] = {reference, descriptor, value, state, ready, load, none, count};
     for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
         Py_INCREF(from[i]);
         Py_XDECREF(*to[i]);

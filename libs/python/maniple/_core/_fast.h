@@ -30,7 +30,7 @@ typedef struct {
     atomic_int missing;
     atomic_int word; /* 0 shut, 1 open, 2 shut and somebody sleeps, 3 shut and who waits reads a link */
     bool early;      /* a failure opens it */
-    bool readiness;  /* that the objects exist is enough */
+    int want;        /* a Want: what of the objects */
     bool hasty;      /* who waits for little sleeps; the link's lock guards it */
     struct Link *link; /* where something tells it; NULL: nowhere */
 } Gate;

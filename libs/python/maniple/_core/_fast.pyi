@@ -4,9 +4,9 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
 
-def setup(reference: type, descriptor: type, value: type, pending: Any, ready: Any, fetching: Any, loads: Any, none: bytes, threads: Any) -> None:
+def setup(reference: type, descriptor: type, value: type, pending: Any, there: Tuple[Any, ...], loads: Any, none: bytes, threads: Any) -> None:
     """Tells the types of a reference, of a descriptor that came, of a value; the states of a result that is awaited, and of what is there without
-    its value; pickle's loads; and the envelope of None. Once, before all else."""
+    its value, the last one at this node; pickle's loads; and the envelope of None. Once, before all else."""
 
 def heads(refs: Iterable["Ref"]) -> bytes:
     """As references.heads."""
@@ -74,9 +74,9 @@ class Gate:
     """As table.Gate."""
 
     missing: int
-    readiness: bool
+    want: int
 
-    def __init__(self, missing: int, readiness: bool = False, early: bool = False) -> None: ...
+    def __init__(self, missing: int, want: int = ..., early: bool = False) -> None: ...
     def arrived(self, key: bytes, failed: bool) -> None: ...
     def open(self) -> None: ...
     def wait(self, timeout: Optional[float] = None) -> bool: ...
@@ -104,8 +104,8 @@ class Entries:
         """Opens all gates."""
     def awaited(self, task: bytes, count: int) -> List[bytes]:
         """See table.Table.awaited_locked."""
-    def readiness(self, refs: Sequence[Any]) -> Optional[bytes]:
-        """A byte for each reference, 1: its object is there; None if they are not all references, known, and different."""
+    def readiness(self, refs: Sequence[Any], here: bool) -> Optional[bytes]:
+        """A byte for each reference, 1: its object is there, or, here, at this node; None if they are not all references, known, and different."""
     def delivered(self, payload: bytes, count: int, deliveries: Dict[bytes, int], remote: Any) -> List[Optional[Ref]]:
         """See table.Table.delivered_locked. remote: the entry of what nobody has asked for."""
     def release(self, keys: List[bytes], more: Dict[bytes, int], deliveries: Dict[bytes, int], promises: Dict[bytes, Any], seen: Dict[bytes, Any], sequences: Dict[bytes, Any]) -> List[bytes]:

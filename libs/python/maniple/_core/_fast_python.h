@@ -24,7 +24,7 @@ typedef struct {
     Gate gate;
 } GateObject;
 
-extern PyObject *value_type, *reference_type, *pending, *loads, *nothing, *there[2]; /* see setup in _fast.pyi */
+extern PyObject *value_type, *reference_type, *pending, *loads, *nothing, *there; /* see setup in _fast.pyi */
 extern PyTypeObject *RefType, *GateType;
 
 static inline Link *link_of(PyObject *self) { return ((LinkObject *)self)->link; }

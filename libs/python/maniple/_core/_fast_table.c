@@ -278,7 +278,7 @@ static PyObject *py_fetch(PyObject *self, PyObject *refs) {
     bool closed = l->closed;
     let_go(l);
     if (missing < 0 || (missing && closed)) Py_RETURN_NONE;
-    PyObject *made = missing ? PyObject_CallFunction((PyObject *)GateType, "iii", INT32_MAX, 0, 1) : PyList_New(count);
+    PyObject *made = missing ? PyObject_CallFunction((PyObject *)GateType, "iii", INT32_MAX, MANIPLE_WANT_VALUE, 1) : PyList_New(count);
     if (!made || count != count_of(refs)) {
         Py_XDECREF(made);
         if (PyErr_Occurred()) return NULL;
@@ -386,8 +386,8 @@ static PyObject *py_awaited(PyObject *self, PyObject *args) {
     return list;
 }
 
-/* Whether the object of a reference is there; -1: nobody knows of it, -2: an error. */
-static int is_there(EntriesObject *entries, const uint8_t *key) {
+/* Whether the object of a reference is there, or, here, at this node; -1: nobody knows of it, -2: an error. */
+static int is_there(EntriesObject *entries, const uint8_t *key, bool here) {
     Link *l = link_of(entries->link);
     if (!link_inert(l)) {
         hold(l);
@@ -400,7 +400,9 @@ static int is_there(EntriesObject *entries, const uint8_t *key) {
     PyObject *entry = name ? PyDict_GetItemWithError(entries->others, name) : NULL;
     Py_XDECREF(name);
     if (!entry) return PyErr_Occurred() ? -2 : -1;
-    return Py_TYPE(entry) != Py_TYPE(pending) || entry == there[0] || entry == there[1];
+    Py_ssize_t states = PyTuple_Size(there), at = here ? states - 1 : 0; /* the last one is of what is here */
+    while (at < states && entry != PyTuple_GetItem(there, at)) at++;
+    return Py_TYPE(entry) != Py_TYPE(pending) || at < states;
 }
 
 /* Whether an object is among those that were seen, by number: open addressing, 1 + number in a slot. */
@@ -416,7 +418,10 @@ static bool again(uint32_t *slots, size_t mask, PyObject *refs, Py_ssize_t i) {
 }
 
 /* A byte for each of some references, 1: its object is there. None: not all are references, known and different. */
-static PyObject *py_readiness(PyObject *self, PyObject *refs) {
+static PyObject *py_readiness(PyObject *self, PyObject *args) {
+    PyObject *refs;
+    int here;
+    if (!PyArg_ParseTuple(args, "Op", &refs, &here)) return NULL;
     Py_ssize_t count = PyList_Check(refs) || PyTuple_Check(refs) ? count_of(refs) : 0;
     if (!count || count > INT32_MAX / 4) Py_RETURN_NONE;
     size_t room = 4;
@@ -426,7 +431,7 @@ static PyObject *py_readiness(PyObject *self, PyObject *refs) {
     char *to = made ? PyBytes_AsString(made) : NULL;
     for (Py_ssize_t i = 0; made && i < count; i++) {
         PyObject *ref = item_of(refs, i);
-        int state = (PyObject *)Py_TYPE(ref) != reference_type || again(slots, room - 1, refs, i) ? -1 : is_there(entries_of(self), ((RefObject *)ref)->key);
+        int state = (PyObject *)Py_TYPE(ref) != reference_type || again(slots, room - 1, refs, i) ? -1 : is_there(entries_of(self), ((RefObject *)ref)->key, here);
         if (state < 0) Py_CLEAR(made);
         else to[i] = (char)state;
     }
@@ -523,7 +528,7 @@ static PyObject *py_release(PyObject *self, PyObject *args) {
 static PyMethodDef entries_methods[] = {
     {"get", py_get, METH_VARARGS, NULL}, {"pop", py_pop, METH_VARARGS, NULL}, {"setdefault", py_setdefault, METH_VARARGS, NULL}, {"adopt", py_adopt, METH_O, NULL},
     {"fetch", py_fetch, METH_O, NULL}, {"register", py_register, METH_VARARGS, NULL}, {"unregister", py_unregister, METH_VARARGS, NULL}, {"close", py_close, METH_NOARGS, NULL},
-    {"awaited", py_awaited, METH_VARARGS, NULL}, {"readiness", py_readiness, METH_O, NULL}, {"delivered", py_delivered, METH_VARARGS, NULL}, {"release", py_release, METH_VARARGS, NULL},
+    {"awaited", py_awaited, METH_VARARGS, NULL}, {"readiness", py_readiness, METH_VARARGS, NULL}, {"delivered", py_delivered, METH_VARARGS, NULL}, {"release", py_release, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot entries_slots[] = {

@@ -56,12 +56,12 @@ class Giving:
                 raise
             with self.table.lock:  # whoever made it looks at it without a question
                 value = self.located_locked(key, Value(wire.NOT_TASK | wire.LOCATED, encoded.format, tuple(encoded.refs), place))
-                self._entries[key] = table.READY if value.flags & wire.LOCATED else value
+                self._entries[key] = table.HERE if value.flags & wire.LOCATED else value
             return
         payload, refs = encoded.payload, encoded.refs
         size = len(heads) + len(payload)
         self.spend(size)
-        self._entries[key] = Value(wire.NOT_TASK, encoded.format, tuple(refs), payload) if len(payload) <= self.inline_limit else table.READY
+        self._entries[key] = Value(wire.NOT_TASK, encoded.format, tuple(refs), payload) if len(payload) <= self.inline_limit else table.HERE
         self.connection.send(b"".join((_pack_put(size, 0, key, encoded.format, len(refs)), heads, payload)))
 
     def shared(self, encoded: values.Encoded) -> bool:

@@ -111,10 +111,12 @@ class Hearing:
                 self.table.settle_locked(key, value)
             elif entry in (table.ASKED, table.FETCHING):
                 self.table.settle_locked(key, exceptions.SystemFault("the agent sent the place of a value that this process can't reach"))
-            elif self.table.there_locked(key, table.READY):
-                self._entries[key] = table.FETCHING  # somebody waits for the value itself
-                self.connection.enqueue(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
-                self._later.append(self.connection.flush)
+            else:
+                want = self.table.there_locked(key, table.READY)
+                if want:  # somebody waits for more
+                    self._entries[key] = table.FETCHING if want == wire.WANT_VALUE else table.BRINGING
+                    self.connection.enqueue(wire.GET.pack(0, 0, key, 0, want))
+                    self._later.append(self.connection.flush)
         if value.flags & wire.LAST and (self._many or self.streams):
             task = key[: wire.TASK_SIZE]
             if task in self._many:
@@ -210,9 +212,11 @@ class Hearing:
         entry = self._entries.get(ready.object)
         if type(entry) is not State or entry is PENDING:
             return
-        if ready.state == wire.IS_READY or (ready.state == wire.IS_ERROR and entry is table.CHECKED):
-            self.table.there_locked(ready.object, table.FETCHING if entry in (table.ASKED, table.FETCHING) else table.READY)
-        elif ready.state in (wire.IS_ERROR, wire.IS_LOST):
+        here = ready.state in (wire.IS_HERE, wire.IS_ERROR)  # an error is brought as fast as anything
+        if here or ready.state == wire.IS_READY:
+            state = table.FETCHING if entry in (table.ASKED, table.FETCHING) else table.HERE if here or entry is table.HERE else table.READY
+            self.table.there_locked(ready.object, table.BRINGING if state is table.READY and entry in (table.COMING, table.BRINGING) else state, here)
+        elif ready.state == wire.IS_LOST:
             self.table.settle_locked(ready.object, exceptions.ObjectLostError(f"the value of {ready.object.hex()} is lost; make it again"))
         else:
             raise ProtocolError(f"READY with state {ready.state}")

@@ -14,7 +14,7 @@ from maniple._core.table import State
 from maniple._core.wire import ProtocolError
 
 _fast = twin.fast
-_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, *table._THERE, pickle.loads, values.NONE.payload, getattr(_thread, "_count", int))
+_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, table._THERE, pickle.loads, values.NONE.payload, getattr(_thread, "_count", int))
 
 
 class Connection:
@@ -122,9 +122,9 @@ class Table(table.Table):
         self.claim_locked(key)
         super().settle_locked(key, entry)
 
-    def there_locked(self, key: bytes, entry: State) -> bool:
+    def there_locked(self, key: bytes, entry: State, here: bool = False) -> int:
         self.claim_locked(key)
-        return super().there_locked(key, entry)
+        return super().there_locked(key, entry, here)
 
     def register_locked(self, gate: Any, keys: Iterable[bytes]) -> None:
         if type(gate) is _fast.Gate:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 
 from maniple._core import twin
 from maniple._core.patience import acquire
-from maniple._core.wire import key_of
+from maniple._core.wire import WANT_HERE, WANT_READY, WANT_VALUE, key_of
 
 
 class State:
@@ -28,10 +28,13 @@ class State:
 PENDING = State("pending")  # the result of a call from here: it comes without a question
 REMOTE = State("remote")  # another process's; nobody has asked
 CHECKED = State("checked")  # asked whether it is there
+COMING = State("coming")  # asked to be brought to this node
 ASKED = State("asked")  # asked for
 READY = State("ready")  # it is there, and its value is not here
+BRINGING = State("bringing")  # it is there, and asked to be brought to this node
+HERE = State("here")  # it is there, at this node
 FETCHING = State("fetching")  # it is there, and asked for
-_THERE = (READY, FETCHING)
+_THERE = (READY, BRINGING, FETCHING, HERE)
 
 
 class Value(NamedTuple):
@@ -43,21 +46,22 @@ class Value(NamedTuple):
     payload: Any  # bytes-like
 
 
-def is_ready(entry: Any) -> bool:
-    return type(entry) is not State or entry in _THERE
+def is_ready(entry: Any, here: bool = False) -> bool:
+    """here: at this node."""
+    return type(entry) is not State or entry is HERE or (not here and entry in _THERE)
 
 
 class Gate:
     """Waits until enough of some objects are here.
 
-    missing: how many. readiness: that they exist is enough, else it takes their values. early: one that
+    missing: how many. want: their values, or that they exist, or that they are at this node. early: one that
     failed opens it.
     """
 
-    __slots__ = ("missing", "readiness", "early", "_lock", "_open")
+    __slots__ = ("missing", "want", "early", "_lock", "_open")
 
-    def __init__(self, missing: int, readiness: bool = False, early: bool = False):
-        self.missing, self.readiness, self.early = missing, readiness, early
+    def __init__(self, missing: int, want: int = WANT_VALUE, early: bool = False):
+        self.missing, self.want, self.early = missing, want, early
         self._lock, self._open = threading.Lock(), False
         self._lock.acquire()
 
@@ -81,12 +85,12 @@ if twin.fast is not None:
 
 
 class Callback:
-    """Calls once, on the reader thread, when an object's value is here."""
+    """Calls once, on the reader thread, when an object's value is here. want: as of a gate."""
 
-    __slots__ = ("readiness", "_call")
+    __slots__ = ("want", "_call")
 
-    def __init__(self, call: Callable[[], None], readiness: bool = False):
-        self.readiness, self._call = readiness, call
+    def __init__(self, call: Callable[[], None], want: int = WANT_VALUE):
+        self.want, self._call = want, call
 
     def arrived(self, key: bytes, failed: bool) -> None:
         self._call()
@@ -117,8 +121,8 @@ class Table:
         keys = [key_of(task, i) for i in range(count)]
         return [key for key in keys if self.entries.get(key) is PENDING]
 
-    def readiness(self, refs: Sequence[Any]) -> Optional[Sequence[int]]:
-        """For each reference whether its object is there; None: look one by one."""
+    def readiness(self, refs: Sequence[Any], here: bool) -> Optional[Sequence[int]]:
+        """For each reference whether its object is there, or, here, at this node; None: look one by one."""
 
     def delivered_locked(self, payload: Any, count: int, held: Any) -> List[Any]:
         """The references that a payload begins with, counted; None for each that is to be looked at by itself."""
@@ -137,16 +141,18 @@ class Table:
             for gate in gates:
                 gate.arrived(key, failed)
 
-    def there_locked(self, key: bytes, entry: State) -> bool:
-        """An object exists; its value is not here. Tells whether somebody waits for the value."""
+    def there_locked(self, key: bytes, entry: State, here: bool = False) -> int:
+        """An object exists, at this node if here; its value is not in this process. Tells what is to be asked for those who wait still, 0: nothing."""
         self.entries[key] = entry
         gates = self._waiting.get(key)
         if not gates:
-            return False
-        for gate in [g for g in gates if g.readiness]:
+            return 0
+        for gate in [g for g in gates if g.want == WANT_READY or (here and g.want == WANT_HERE)]:
             gates.remove(gate)
             gate.arrived(key, False)
-        return bool(gates)
+        if not gates:
+            return 0
+        return WANT_VALUE if any(g.want == WANT_VALUE for g in gates) else WANT_HERE
 
     def register_locked(self, gate: Any, keys: Iterable[bytes]) -> None:
         for key in keys:

@@ -13,7 +13,12 @@ from maniple._core import failures, values, wire
 from maniple._core.arenas import Left, Place
 from maniple._core.context import running
 from maniple._core.references import ObjectRef
-from maniple._core.table import ASKED, CHECKED, FETCHING, READY, REMOTE, Callback, Gate, State, Table, Value, is_ready
+from maniple._core.table import ASKED, BRINGING, CHECKED, COMING, FETCHING, PENDING, READY, REMOTE, Callback, Gate, State, Table, Value, is_ready
+
+
+# What of the states of an object has to be asked about, and the state that it has then.
+_CHECK = {REMOTE: CHECKED}
+_BRING = {REMOTE: COMING, CHECKED: COMING, READY: BRINGING}
 
 
 class Waiting:
@@ -85,8 +90,8 @@ class Waiting:
         with self.table.lock:
             for key in missing:
                 entry = entries.get(key)
-                if entry in (REMOTE, CHECKED, READY):
-                    entries[key] = FETCHING if entry is READY else ASKED
+                if entry not in (ASKED, FETCHING) and type(entry) is State and entry is not PENDING:
+                    entries[key] = FETCHING if is_ready(entry) else ASKED
                     frames.append(wire.GET.pack(0, 0, key, 0, wire.WANT_VALUE))
         for frame in frames:
             self.connection.send(frame)
@@ -166,10 +171,13 @@ class Waiting:
         except wire.ProtocolError as e:
             return exceptions.SystemFault(f"an error that can't be read: {e}")
 
-    def wait(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float], there: Optional[Sequence[int]] = None) -> "Tuple[List[Any], List[Any]]":
-        """Those that are there, at most num_returns, and the others, both in order. refs: references or streams. there: which are, if that is known."""
+    def wait(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float], there: Optional[Sequence[int]] = None, here: bool = False) -> "Tuple[List[Any], List[Any]]":
+        """Those that are there, at most num_returns, and the others, both in order.
+
+        refs: references or streams. there: which are, if that is known. here: those of references count that are at this node, and all are brought.
+        """
         if there is None or sum(there) < num_returns:
-            there = self._there(refs, num_returns, timeout)
+            there = self._there(refs, num_returns, timeout, here)
         if num_returns == len(refs) and all(there):
             return list(refs), []
         ready: List[Any] = []
@@ -178,7 +186,7 @@ class Waiting:
             (ready if is_there and len(ready) < num_returns else rest).append(ref)
         return ready, rest
 
-    def _there(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float]) -> List[bool]:
+    def _there(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float], here: bool) -> List[bool]:
         """Which are there, once so many are or the time is over."""
         keys = [ref._key if type(ref) is ObjectRef else ref.next_key() for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
@@ -186,24 +194,28 @@ class Waiting:
         found = [entries.get(key) for key in keys]
         if None in found:
             raise _not_held(keys[found.index(None)])
-        there = [is_ready(entry) for entry in found]
+        local = [here and type(ref) is ObjectRef for ref in refs]  # items of streams come by themselves
+        there = list(map(is_ready, found, local))
         if sum(there) < num_returns:
-            self._wait_ready(keys, num_returns, deadline)
-            there = [is_ready(entries.get(key, REMOTE)) for key in keys]
+            self._wait_ready(keys, local, num_returns, deadline)
+            there = [is_ready(entries.get(key, REMOTE), at) for key, at in zip(keys, local)]
         return there
 
-    def _wait_ready(self, keys: Sequence[bytes], num_returns: int, deadline: Optional[float]) -> None:
-        gate, entries, frames = Gate(num_returns, readiness=True), self.table.entries, []
+    def _wait_ready(self, keys: Sequence[bytes], local: Sequence[bool], num_returns: int, deadline: Optional[float]) -> None:
+        want = wire.WANT_HERE if any(local) else wire.WANT_READY
+        gate, entries, frames = Gate(num_returns, want), self.table.entries, []
+        asks = _BRING if any(local) else _CHECK
         with self.table.lock:
             self._check_open()
-            still = [key for key in keys if not is_ready(entries.get(key, REMOTE))]
+            still = [key for key, at in zip(keys, local) if not is_ready(entries.get(key, REMOTE), at)]
             gate.missing -= len(keys) - len(still)
             if gate.missing <= 0:
                 return
             for key in still:
-                if entries.get(key, REMOTE) is REMOTE:
-                    entries[key] = CHECKED
-                    frames.append(wire.GET.pack(0, 0, key, 0, wire.WANT_READY))
+                asked = asks.get(entries.get(key, REMOTE))
+                if asked is not None:
+                    entries[key] = asked
+                    frames.append(wire.GET.pack(0, 0, key, 0, want))
             self.table.register_locked(gate, still)
         for frame in frames:
             self.connection.send(frame)
@@ -226,7 +238,7 @@ class Waiting:
             self.table.claim_locked(key)
             waits = type(entries.get(key)) is State and not (readiness and is_ready(entries[key])) and not self.table.closed
             if waits:
-                self.table.register_locked(Callback(call, readiness), [key])
+                self.table.register_locked(Callback(call, wire.WANT_READY if readiness else wire.WANT_VALUE), [key])
         if waits:
             self.connection.flush()
         else:
