@@ -68,6 +68,24 @@ func TestGoDriver(t *testing.T) {
 	w.nothingLeft()
 }
 
+// Tasks on all nodes, an actor elsewhere, large values between them, a group over them, and one that is killed.
+func TestGoNodes(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "gophers", "--fake-nodes", "3", "--cpus", "2")
+	p := w.golang(w.goProgram("ci/e2e/programs/driver"), "nodes", "gophers")
+	p.says("node ")
+	_, name, _ := strings.Cut(p.out.String(), "node ")
+	if err := syscall.Kill(w.keeper(strings.TrimSpace(name)), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.file("go", "")
+	if code := p.code(2 * time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "gophers")
+	w.nothingLeft()
+}
+
 // RT-5: a cluster that Init started ends with its driver, by whatever death.
 func TestGoDriverThatIsKilled(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {

@@ -83,6 +83,9 @@ func main() {
 	case "all":
 		all(ctx, client)
 		fmt.Println("all is well")
+	case "nodes":
+		nodes(ctx, client)
+		fmt.Println("all is well")
 	case "objects":
 		objects(ctx)
 		fmt.Println("all is well")
