@@ -161,7 +161,7 @@ def nodes() -> List[Dict[str, Any]]:
         out.append({
             "NodeID": node.get("name"), "NodeName": node.get("name"), "NodeManagerHostname": node.get("name"), "NodeManagerAddress": host.strip("[]"),
             "NodeManagerPort": int(port) if port.isdigit() else 0, "Alive": alive, "alive": alive, "State": node.get("state"), "Why": node.get("why") or "",
-            "Resources": (node.get("total") or {}) if alive else {}, "Available": (node.get("free") or {}) if alive else {}, "Labels": node.get("labels") or {},
+            "Resources": (node.get("total") or {}) if alive else {}, "Available": (node.get("free") or {}) if alive else {}, "Labels": {"ray.io/node-id": node.get("name"), **(node.get("labels") or {})},
         })  # fmt: skip
     return out
 

@@ -114,9 +114,11 @@ class RuntimeContext:
         return None if task is None else _execute.actor_facts.get("shape") if task.actor else task.shape
 
     def get_node_labels(self) -> Dict[str, str]:
-        """Labels of this node."""
+        """Labels of this node, by which a label_selector finds it."""
+        from maniple._api import nodes
+
         me = self.get_node_id()
-        return next((dict(n.get("labels") or {}) for n in _session.current().query("nodes").get("nodes") or [] if n.get("name") == me), {})
+        return next((n["Labels"] for n in nodes() if n["NodeID"] == me), {})
 
     def get_accelerator_ids(self) -> Dict[str, List[str]]:
         """Devices that this process may use: {"GPU": [...]}."""

@@ -259,7 +259,7 @@ def test_get_if_exists(driver):
 def test_nodes_and_resources(driver):
     answer(driver, {"nodes": [{"name": "n1", "state": "up", "addresses": ["10.0.0.1:99"], "total": {"CPU": 4}, "labels": {"a": "b"}}, {"name": "n2", "state": "dead"}]})
     first, second = maniple.nodes()
-    assert (first["NodeID"], first["Alive"], first["Resources"], first["NodeManagerAddress"], first["Labels"]) == ("n1", True, {"CPU": 4}, "10.0.0.1", {"a": "b"})
+    assert (first["NodeID"], first["Alive"], first["Resources"], first["NodeManagerAddress"], first["Labels"]) == ("n1", True, {"CPU": 4}, "10.0.0.1", {"ray.io/node-id": "n1", "a": "b"})
     assert second["Alive"] is False and second["Resources"] == {}
     answer(driver, {"cluster": {"total": {"CPU": 4, "GPU": 1}, "free": {"CPU": 0, "GPU": 1}}})
     assert maniple.cluster_resources() == {"CPU": 4, "GPU": 1}
