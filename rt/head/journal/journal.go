@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -157,7 +158,7 @@ func (j *Journal) Commit() error {
 }
 
 func (j *Journal) write(buf []byte) error {
-	_, err := j.f.WriteAt(buf, j.size)
+	err := writeAt(j.f, buf, j.size)
 	if err == nil && j.opt.Sync {
 		err = unix.Fdatasync(int(j.f.Fd()))
 		if err != nil { // what the disk has is unknown, and asking again doesn't say
@@ -178,6 +179,32 @@ func (j *Journal) write(buf []byte) error {
 	j.reserve()
 	return named(err)
 }
+
+// writeAt writes all of buf. A small write goes to memory, and is asked of the kernel without the notice of Go's scheduler, which
+// would wake the runtime's watchdog for it, a thread that then looks around every 20 us.
+func writeAt(f *os.File, buf []byte, at int64) error {
+	if len(buf) > maxQuick {
+		_, err := f.WriteAt(buf, at)
+		return err
+	}
+	fd := f.Fd()
+	for len(buf) > 0 {
+		n, _, e := unix.RawSyscall6(unix.SYS_PWRITE64, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), uintptr(at), 0, 0)
+		switch {
+		case e == unix.EINTR:
+		case e != 0:
+			return os.NewSyscallError("pwrite", e)
+		case n == 0:
+			return io.ErrShortWrite
+		default:
+			buf, at = buf[n:], at+int64(n)
+		}
+	}
+	return nil
+}
+
+// maxQuick is how many bytes are a small write.
+const maxQuick = 64 << 10
 
 // reserve has the file system promise room beyond the end of the file.
 func (j *Journal) reserve() {
