@@ -57,8 +57,10 @@ func (r *Request) Validate() error {
 		return fmt.Errorf("placement: %d bundles; at most %d", len(r.Bundles), MaxBundles)
 	}
 	for i := range r.Bundles {
-		if err := r.Bundles[i].Resources.Check(); err != nil {
-			return fmt.Errorf("%w (bundle %d)", err, i)
+		if i == 0 || !r.Bundles[i].Resources.Is(r.Bundles[i-1].Resources) {
+			if err := r.Bundles[i].Resources.Check(); err != nil {
+				return fmt.Errorf("%w (bundle %d)", err, i)
+			}
 		}
 		for _, n := range r.Bundles[i].Needs {
 			if _, err := n.parse(); err != nil {

@@ -29,6 +29,23 @@ func resourcesOf(list []*fb.ResourceT) (placement.Resources, error) {
 	return placement.Make(in...)
 }
 
+// resourceReader is resourcesOf for many bundles, of which most are like the one before.
+type resourceReader struct {
+	list []*fb.ResourceT
+	read placement.Resources
+}
+
+func (r *resourceReader) of(list []*fb.ResourceT) (placement.Resources, error) {
+	if r.read != nil && slices.EqualFunc(r.list, list, func(a, b *fb.ResourceT) bool { return a == b || *a == *b }) {
+		return r.read, nil
+	}
+	read, err := resourcesOf(list)
+	if err == nil {
+		r.list, r.read = list, read
+	}
+	return read, err
+}
+
 func wireResources(list placement.Resources) []*fb.ResourceT {
 	out := make([]*fb.ResourceT, 0, len(list))
 	for _, r := range list {
@@ -82,8 +99,10 @@ func request(c *fb.GroupCreateT) (*placement.Request, error) {
 	default:
 		return nil, fmt.Errorf("strategy %d is unknown to this version", c.Strategy)
 	}
+	q.Bundles = make([]placement.Bundle, 0, len(c.Bundles))
+	var resources resourceReader
 	for i, b := range c.Bundles {
-		res, err := resourcesOf(b.Resources)
+		res, err := resources.of(b.Resources)
 		if err != nil {
 			return nil, fmt.Errorf("bundle %d: %w", i, err)
 		}

@@ -381,18 +381,25 @@ func (c *Core) recPlaced(g *group, plan *placement.Plan) *fb.RecGroupPlacedT {
 	})
 	rec := &fb.RecGroupPlacedT{Group: wireTask(g.id), Incarnation: g.incarnation, Wall: c.now}
 	rank := uint32(0)
-	for _, pl := range list {
-		var at *fb.RecPlaceT
-		if n := len(rec.Places); n > 0 && rec.Places[n-1].Node == uint32(pl.Node) {
-			at = rec.Places[n-1]
-		} else {
-			at = &fb.RecPlaceT{Agent: uint32(c.state.nodeAt(uint32(pl.Node)).agent), Node: uint32(pl.Node)}
-			rec.Places = append(rec.Places, at)
+	bundles, all := make([]fb.BundlePlaceT, len(list)), make([]*fb.BundlePlaceT, len(list))
+	var resources []*fb.ResourceT
+	for i := range list {
+		pl := &list[i]
+		if i == 0 || !pl.Resources.Is(list[i-1].Resources) {
+			resources = wireResources(pl.Resources)
 		}
-		b := &fb.BundlePlaceT{Index: uint32(pl.Bundle), Resources: wireResources(pl.Resources), Devices: pl.Devices, Cpus: pl.CPUs,
+		bundles[i] = fb.BundlePlaceT{Index: uint32(pl.Bundle), Resources: resources, Devices: pl.Devices, Cpus: pl.CPUs,
 			Ranks: g.create.Bundles[pl.Bundle].Ranks, FirstRank: rank}
-		rank += b.Ranks
-		at.Bundles = append(at.Bundles, b)
+		rank += bundles[i].Ranks
+		all[i] = &bundles[i]
+	}
+	for lo := 0; lo < len(list); {
+		node, hi := list[lo].Node, lo+1
+		for hi < len(list) && list[hi].Node == node {
+			hi++
+		}
+		rec.Places = append(rec.Places, &fb.RecPlaceT{Agent: uint32(c.state.nodeAt(uint32(node)).agent), Node: uint32(node), Bundles: all[lo:hi:hi]})
+		lo = hi
 	}
 	return rec
 }

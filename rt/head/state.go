@@ -291,6 +291,7 @@ func (s *state) applyPlaced(r *fb.RecGroupPlacedT) error {
 	plan := &placement.Plan{Places: make([]placement.Place, len(g.create.Bundles))}
 	places := make([]*place, 0, len(r.Places))
 	world, bundles := uint32(0), 0
+	var resources resourceReader
 	for _, rp := range r.Places {
 		p := &place{agent: id.Agent(rp.Agent), node: rp.Node, bundles: rp.Bundles, first: world}
 		p.lost = s.byAgent[p.agent] == nil
@@ -298,7 +299,7 @@ func (s *state) applyPlaced(r *fb.RecGroupPlacedT) error {
 			if int(b.Index) >= len(plan.Places) {
 				return fmt.Errorf("group %v has no bundle %d", g.id, b.Index)
 			}
-			res, err := resourcesOf(b.Resources)
+			res, err := resources.of(b.Resources)
 			if err != nil {
 				return err
 			}
