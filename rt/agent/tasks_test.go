@@ -178,7 +178,7 @@ func driveWith(t *testing.T, n *node, executable string, preload ...string) *dri
 	}
 	d.send(&fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Retries: 2, Bundle: -1})
 	d.send(&fb.ShapeT{Number: 2, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Bundle: -1})
-	d.send(&fb.ShapeT{Number: 3, Bundle: -1})
+	d.send(&fb.ShapeT{Number: 99, Bundle: -1})
 	return d
 }
 
@@ -419,8 +419,7 @@ func TestTasksWithoutResourcesOnABusyNode(t *testing.T) {
 	out.wait(t, "up")
 	began := time.Now()
 	d := drive(t, n)
-	d.send(&fb.ShapeT{Number: 3, Bundle: -1})
-	d.submit(fnPID, 3)
+	d.submit(fnPID, 99)
 	if r := d.result(); strings.HasPrefix(r, "error") {
 		t.Error(r)
 	}

@@ -130,9 +130,9 @@ func TestWorkersWaitForASecondTemplate(t *testing.T) {
 	d := driveWith(t, cluster(t, "n1")[0], self, "never")
 	began := time.Now()
 	for range 8 {
-		d.submit(fnSleep, 3) // asks for nothing: all run at once
+		d.submit(fnSleep, 99) // asks for nothing: all run at once
 	}
-	d.submit(fnPID, 3)
+	d.submit(fnPID, 99)
 	select {
 	case <-d.results:
 		t.Error("there were more workers than CPUs before anybody knew whether they would be warm")
