@@ -146,7 +146,7 @@ func (h *history) checkUses() {
 				if i := slices.IndexFunc(p.uses, func(u hostUse) bool { return u.host == host }); i >= 0 {
 					told = p.uses[i]
 				}
-				if u := k.ends[1].core.usesOf(there.job, g); u.cpu != told.cpu || u.tasks != told.tasks {
+				if u := useOf(k.ends[1].core.usesOf(there.job), g); u.cpu != told.cpu || u.tasks != told.tasks {
 					h.t.Fatalf("seed %d: WORK-11: agent %d has %d CPU and %d tasks more on a lease than agent %d knows, which counts %d and %d", h.seed, k.ends[1].agent, u.cpu, u.tasks, k.ends[0].agent, told.cpu, told.tasks)
 				}
 			}

@@ -162,24 +162,37 @@ type leaseUse struct {
 	since int64  // more waits since than it was told
 }
 
-// usesOf counts what there is to tell the owner of a job of a lease.
-func (c *Core) usesOf(j *job, g *grant) leaseUse {
-	u := leaseUse{grant: g}
+// usesOf counts what there is to tell the owner of a job of its leases here.
+func (c *Core) usesOf(j *job) (list []leaseUse) {
 	for _, w := range c.workers {
-		if w.job != j || !w.held || w.grant != g {
+		if w.job != j || !w.held || !w.grant.lease || !w.kin && !w.lent || !slices.Contains(c.grants, w.grant) {
 			continue
 		}
+		i := slices.IndexFunc(list, func(u leaseUse) bool { return u.grant == w.grant })
+		if i < 0 {
+			i = len(list)
+			list = append(list, leaseUse{grant: w.grant})
+		}
+		u := &list[i]
 		switch {
-		case w.kin:
-			u.tasks++
-			if !w.lent {
-				u.cpu -= w.class.need.cpu
-			}
-		case w.lent:
+		case !w.kin:
 			u.cpu += w.class.need.cpu
+		case !w.lent:
+			u.cpu -= w.class.need.cpu
+			fallthrough
+		default:
+			u.tasks++
 		}
 	}
-	return u
+	return list
+}
+
+// useOf finds what is said of a lease.
+func useOf(list []leaseUse, g *grant) leaseUse {
+	if i := slices.IndexFunc(list, func(u leaseUse) bool { return u.grant == g }); i >= 0 {
+		return list[i]
+	}
+	return leaseUse{grant: g}
 }
 
 // tellUses tells other agents what has changed of the leases that they have on this node. That something waits they hear
@@ -193,15 +206,9 @@ func (c *Core) tellUses() {
 		if p.kind != Owner {
 			continue
 		}
-		now := make([]leaseUse, 0, len(p.uses))
-		for _, g := range c.grants {
-			if !g.lease {
-				continue
-			}
-			u, was := c.usesOf(p.job, g), leaseUse{grant: g}
-			if i := slices.IndexFunc(p.uses, func(k leaseUse) bool { return k.grant == g }); i >= 0 {
-				was = p.uses[i]
-			}
+		uses := c.usesOf(p.job)
+		for i := range uses {
+			u, was := &uses[i], useOf(p.uses, uses[i].grant)
 			if most := max(was.cpu, 0); u.cpu > most {
 				if u.since = was.since; u.since == 0 {
 					u.since = c.now
@@ -214,18 +221,16 @@ func (c *Core) tellUses() {
 				}
 			}
 			if u.cpu != was.cpu || u.tasks != was.tasks {
-				c.tellUse(p, u)
-			}
-			if u != (leaseUse{grant: g}) {
-				now = append(now, u)
+				c.tellUse(p, *u)
 			}
 		}
-		for _, k := range p.uses {
-			if !slices.Contains(c.grants, k.grant) {
-				c.tellUse(p, leaseUse{grant: k.grant})
+		for _, was := range p.uses {
+			over := !slices.ContainsFunc(uses, func(u leaseUse) bool { return u.grant == was.grant })
+			if over && (was.cpu != 0 || was.tasks != 0) {
+				c.tellUse(p, leaseUse{grant: was.grant})
 			}
 		}
-		p.uses = now
+		p.uses = uses
 	}
 }
 
