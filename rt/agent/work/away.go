@@ -407,7 +407,7 @@ func (c *Core) hostSays(t *task, m *fb.ResultT, payload []byte) bool {
 		return false
 	}
 	msg, err := wire.Unmarshal(fb.FrameTypeFailure, payload)
-	if err != nil {
+	if err != nil || taskOf(msg.(*fb.FailureT).Task) != t.id() { // it is an argument's
 		return false
 	}
 	switch code := msg.(*fb.FailureT).Code; {

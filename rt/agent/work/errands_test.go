@@ -114,7 +114,7 @@ func (k *errand) show(s *site, b []byte) {
 		case *fb.CreateT:
 			text, names = taskOf(m.Actor).String(), m.Deps+m.Refs
 		case *fb.ResultT:
-			text, names = fmt.Sprintf("%v[%d] flags %d", taskOf(m.Task), m.Index, m.Flags), m.Refs
+			text, names = fmt.Sprintf("%v[%d] flags %d%s", taskOf(m.Task), m.Index, m.Flags, failure(m, f.payload)), m.Refs
 		case *fb.ActorStateT:
 			text = fmt.Sprintf("%v#%d %v", taskOf(m.Actor), m.Incarnation, m.Phase)
 		case *fb.GetT:
@@ -272,7 +272,8 @@ func (h *history) fetched(s *site) bool {
 	there := k.ends[1-k.end(s)]
 	lost := there.store.views[w.Object] == nil
 	from := there.core.lookup(w.Object)
-	back := from != nil && from.state == objectAway && there.core.home(from).agent == s.agent // it was here, and can't be read: that comes out
+	// It was here, where it can't be read any more, which comes out by this; or is being made again.
+	back := from != nil && (from.missing() || from.state == objectAway && there.core.home(from).agent == s.agent)
 	if o := s.core.lookup(w.Object); lost && !back && !there.store.lost[w.Object] && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
 		h.t.Fatalf("seed %d: agent %d fetches %v, which agent %d has no more", h.seed, s.agent, w.Object, there.agent)
 	}

@@ -195,5 +195,8 @@ func failure(m *fb.ResultT, payload []byte) string {
 	if m.Flags&uint32(fb.ResultFlagError) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%q", payload)
+	if e, err := wire.Unmarshal(fb.FrameTypeFailure, payload); err == nil && m.Format == fb.FormatError {
+		return " " + e.(*fb.FailureT).Code + ": " + e.(*fb.FailureT).Message
+	}
+	return " an error"
 }

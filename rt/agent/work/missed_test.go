@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -184,4 +185,21 @@ func TestValueThatIsMadeAgainWhileItIsRead(t *testing.T) {
 		t.Errorf("%d tasks ran again", w.core.remade)
 	}
 	w.step(Brought{Object: w.object("t")}) // for who does not want it any more
+}
+
+// A call that fails at another agent because an argument of it is a dead actor's has that for its outcome: it says nothing of the actor that it is to.
+func TestErrorOfAnArgumentAtAnotherAgent(t *testing.T) {
+	p := newPair(t)
+	actor := p.create(0)
+	call := p.call(actor)
+	p.worker(call)
+	payload, err := wire.Marshal(nil, &fb.FailureT{Code: codeActorDied, Message: "another one is dead", Task: taskT(p.mint(0, 1))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.step(0, &Frames{Process: p.errand[0], Bytes: frameOf(t, &fb.ResultT{Task: taskT(call), Format: fb.FormatError,
+		Flags: uint32(fb.ResultFlagLast | fb.ResultFlagError | fb.ResultFlagNotTask)}, payload)})
+	if v := p.told("a 1", of(call)); v != "ACTOR_DIED: another one is dead" {
+		t.Errorf("the driver is told %q", v)
+	}
 }
