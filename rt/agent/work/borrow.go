@@ -112,6 +112,7 @@ func (c *Core) unspare(o *object) *process {
 	last := len(p.spares) - 1
 	p.spares[l.spareAt] = p.spares[last]
 	c.lent[p.spares[l.spareAt]].spareAt = l.spareAt
+	p.spares[last] = nil
 	p.spares, l.spare = p.spares[:last], nil
 	return p
 }

@@ -412,3 +412,49 @@ func TestValueOnItsWayFromTheMiddle(t *testing.T) {
 		t.Errorf("the driver is told %q", v)
 	}
 }
+
+// Of thousands of references that went by the middle nothing is left anywhere when they are let go of, before their owner was asked or after.
+func TestManyReferencesByTheMiddle(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		x := newTrio(t)
+		keeper, w := x.make(1, "keeper")
+		x.find(0, "keeper")
+		x.find(2, "keeper")
+		var before [3]int
+		for i, c := range x.cores {
+			before[i] = len(c.entries)
+		}
+		var refs []id.Object
+		var puts, own, releases []byte // at once: all is recounted after each batch
+		for range 3000 {
+			put := of(x.mint(0, 1))
+			refs = append(refs, put)
+			puts = append(puts, frameOf(t, &fb.PutT{Object: objectT(put)}, nil)...)
+			own = append(own, frameOf(t, &fb.ReleaseT{Object: objectT(put)}, nil)...)
+			releases = append(releases, frameOf(t, &fb.ReleaseT{Object: objectT(put), Deliveries: 1}, nil)...)
+		}
+		x.step(0, &Frames{Process: 1, Bytes: puts})
+		kept := x.call(0, keeper, refs...)
+		x.result(1, w, kept, "")
+		x.release(0, 1, of(kept), 0)
+		given := x.call(2, keeper)
+		x.result(1, w, given, "", refs...)
+		x.release(2, 1, of(given), 0)
+		if late {
+			x.later()
+		}
+		x.step(0, &Frames{Process: 1, Bytes: own})
+		x.step(1, &Frames{Process: w, Bytes: releases})
+		x.step(2, &Frames{Process: 1, Bytes: releases})
+		x.later()
+		for i, c := range x.cores {
+			questions := 0
+			for _, p := range c.processes {
+				questions += len(p.listings) + len(p.spares)
+			}
+			if n := len(c.entries); n != before[i] || questions+len(c.timers.heap) > 0 || len(c.lent) > 1 {
+				t.Errorf("n%d has %d entries, and had %d; %d questions, %d timers, %d objects of others", i+1, n, before[i], questions, len(c.timers.heap), len(c.lent))
+			}
+		}
+	}
+}

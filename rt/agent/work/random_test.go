@@ -439,7 +439,7 @@ func (h *history) settle() {
 	}
 	for _, s := range h.sites {
 		c := s.core
-		if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 || len(c.hosts) > 0 || len(c.lent) > 0 {
+		if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 || len(c.hosts) > 0 || len(c.lent) > 0 || len(c.asked)+len(c.finding)+len(c.finds) > 0 {
 			for _, k := range c.hosts {
 				h.t.Logf("host of job %d, over: %v, up: %v, %d actors, %d tasks, %d classes", k.job.number, k.job.over, k.process != nil, len(k.actors), len(tasksOf(k)), len(k.job.classes))
 			}
