@@ -104,7 +104,7 @@ func (p *pool) find(n, align int64) *span {
 
 // largest gives the most bytes that find could find.
 func (p *pool) largest(align int64) (n int64) {
-	for i := len(p.bins) - 1; i >= 0; i-- {
+	for i := len(p.bins) - 2; i >= 0; i-- { // in the last one there can be nothing
 		for s := p.bins[i].head; s != nil; s = s.lnext {
 			_, size := s.usable(align)
 			n = max(n, size)

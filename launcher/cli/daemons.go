@@ -21,7 +21,7 @@ func Daemon(args []string) (code int, ok bool) {
 	case yarnbackend.NodeCommand:
 		return yarnbackend.NodeMain(), true
 	case "agent":
-		return agent.Main(args[1:], Build()), true
+		return agent.Main(args[1:], Build(), yarnbackend.OpenSpill), true
 	case "head":
 		return head.Main(args[1:], Build()), true
 	}

@@ -65,7 +65,7 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	}
 	if v, origin, ok := c.flag("object-spilling-directory"); ok {
 		if o.Spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(o.Spill, func(dir string) bool { return !bootdoc.SpillDirectory(dir) }) {
-			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, divided by commas, or none")
+			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, or hdfs://NAMENODE/PATH, divided by commas, or none")
 		}
 	}
 	if v, origin, ok := c.flag("object-spilling-limit"); ok {

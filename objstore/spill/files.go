@@ -95,18 +95,14 @@ type part struct {
 	sums     []uint32
 }
 
-// Open looks whether files can be made in the directories. Those where none can be it leaves out; the error says why, and
+// Open looks whether files can be made in the directories on disks. Those where none can be it leaves out; the error says why, and
 // goes along with Files unless all are.
 func Open(dirs []Directory) (*Files, error) {
 	f := &Files{files: map[uint64]*file{}}
 	var errs []error
 	for _, d := range dirs {
 		if d.FS != nil {
-			if err := probe(d); err != nil {
-				errs = append(errs, err)
-			} else {
-				f.far = append(f.far, &dir{Directory: d})
-			}
+			f.far = append(f.far, &dir{Directory: d})
 			continue
 		}
 		s, err := create(d.Path)
@@ -122,17 +118,19 @@ func Open(dirs []Directory) (*Files, error) {
 	return f, errors.Join(errs...)
 }
 
-// probe looks whether files can be made in an FS.
-func probe(d Directory) error {
-	name := path.Join(d.Path, "probe")
-	w, err := d.FS.Create(name)
-	if err == nil {
-		err = errors.Join(w.Close(), d.FS.Remove(name))
+// Probe looks whether files can be made in each FS. It may take as long as a network does.
+func (f *Files) Probe() (all error) {
+	for _, d := range f.far {
+		name := path.Join(d.Path, "probe")
+		w, err := d.FS.Create(name)
+		if err == nil {
+			err = errors.Join(w.Close(), d.FS.Remove(name))
+		}
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("spill: %s: %w", d.FS, err))
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("spill: %s: %w", d.FS, err)
-	}
-	return nil
+	return all
 }
 
 // create makes a segment without a name.

@@ -113,7 +113,8 @@ func TestFSIsSecond(t *testing.T) {
 	if err := full.Write(1, []Part{{object(1), 0, value(1, 1000)}}); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), far) {
 		t.Errorf("%v", err)
 	}
-	if f, err := Open([]Directory{{FS: Dir(filepath.Join(disk, "\x00")), Path: "z"}}); f != nil || err == nil {
+	bad := open(t, Directory{FS: Dir(filepath.Join(disk, "\x00")), Path: "z"})
+	if err := bad.Probe(); err == nil || f.Probe() != nil {
 		t.Errorf("%v", err)
 	}
 }

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		case "keeper":
 			os.Exit(keeper.Main(os.Args[2:]))
 		case "agent":
-			os.Exit(agent.Main(os.Args[2:], "test"))
+			os.Exit(agent.Main(os.Args[2:], "test", nil))
 		case "head":
 			os.Exit(head.Main(os.Args[2:], "test"))
 		case "-m": // maniple._template

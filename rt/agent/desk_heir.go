@@ -9,6 +9,12 @@ import (
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 )
 
+// SpillFS is where values may be written that outlive a node, beside directories.
+type SpillFS = spill.FS
+
+// SpillReader is an open file of a SpillFS.
+type SpillReader = spill.Reader
+
 // inheritWait is how long it may take to see what an agent has left; then its values count as lost.
 const inheritWait = 10 * time.Second
 

@@ -29,6 +29,7 @@ type jsonStore struct {
 	Error       string   `json:"error,omitempty"`
 	Text        string   `json:"text,omitempty"`
 
+	Busy      float64     `json:"busy,omitempty"`
 	DiskLimit int64       `json:"disk_limit,omitempty"`
 	Disks     []jsonDisk  `json:"disks,omitempty"`
 	Memory    *jsonMemory `json:"memory,omitempty"`
@@ -80,6 +81,7 @@ func (s *deskStore) show(brief bool) []byte {
 		OnDisk: x.Spilled.Objects, DiskBytes: x.Files, Spilled: x.Moved.Spilled.Bytes, SpillSpeed: s.spill.wrote.speed(),
 		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
 	}
+	j.Busy = s.spill.busy.seconds()
 	if s.spill.files != nil {
 		j.Directories = s.spill.files.Directories()
 		j.DiskLimit = s.spill.limit

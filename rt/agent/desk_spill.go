@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type deskSpill struct {
 	done  sync.WaitGroup
 	wrote disk
 	read  disk
+	busy  busy
 	parts []func()   // pieces for other agents, in order: the first is being read
 	said  int64      // bytes that had been written when that was said last
 	limit int64      // bytes that may lie there, of all directories; 0: as many as they hold
@@ -39,6 +41,37 @@ type deskSpill struct {
 
 // disk is what went one way.
 type disk struct{ bytes, nanos atomic.Int64 }
+
+// busy is the time in which anything was written or read, however much at once.
+type busy struct {
+	mu    sync.Mutex
+	n     int
+	since time.Time
+	took  time.Duration
+}
+
+func (b *busy) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n++; b.n == 1 {
+		b.since = time.Now()
+	}
+}
+
+func (b *busy) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n--; b.n == 0 {
+		b.took += time.Since(b.since)
+	}
+}
+
+// seconds is how much of it there was, what is under way not counted.
+func (b *busy) seconds() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.took.Seconds()
+}
 
 func (d *disk) add(bytes int64, since time.Time) {
 	d.bytes.Add(bytes)
@@ -63,7 +96,7 @@ const (
 
 // openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if they are on
 // disks of the node. Without one nothing is spilled.
-func openSpill(cfg *Config, agent uint32, warn func(string, ...any)) *deskSpill {
+func openSpill(cfg *Config, agent uint32, far func(string, func(string) string) (SpillFS, error), warn func(string, ...any)) *deskSpill {
 	s := &deskSpill{limit: cfg.SpillLimit, base: "maniple-" + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
 	var dirs []spill.Directory
 	switch {
@@ -72,7 +105,12 @@ func openSpill(cfg *Config, agent uint32, warn func(string, ...any)) *deskSpill 
 		return s
 	case len(cfg.Spill) > 0:
 		for _, path := range cfg.Spill {
-			if fs := farFS(path); fs != nil {
+			fs, err := farFS(path, far)
+			if err != nil {
+				warn("values can't be written to what was named", "directory", path, "error", err)
+				continue
+			}
+			if fs != nil {
 				s.far = append(s.far, fs)
 				d := spill.Directory{FS: fs, Path: s.folder(agent), Full: spillNamed}
 				if cfg.HeadLocal { // and what agents that died had there
@@ -115,11 +153,17 @@ func openSpill(cfg *Config, agent uint32, warn func(string, ...any)) *deskSpill 
 }
 
 // farFS is what a directory names that nodes share; nil: it is a disk's.
-func farFS(name string) spill.FS {
+func farFS(name string, far func(string, func(string) string) (SpillFS, error)) (spill.FS, error) {
 	if path, found := strings.CutPrefix(name, bootdoc.SpillShared); found {
-		return spill.Dir(path)
+		return spill.Dir(path), nil
 	}
-	return nil
+	if !strings.Contains(name, "://") {
+		return nil, nil
+	}
+	if far == nil {
+		return nil, errors.New("this program knows directories only")
+	}
+	return far(name, os.Getenv)
 }
 
 // folder is that of an agent's files where they outlive it.
@@ -210,6 +254,8 @@ func (s *deskStore) write(e objstore.Spill) error {
 		parts = append(parts, spill.Part{Object: p.Object, At: p.At, Bytes: b})
 		total += p.Size
 	}
+	s.spill.busy.begin()
+	defer s.spill.busy.end()
 	if err := s.spill.files.Write(e.File, parts); err != nil {
 		return err
 	}
@@ -218,6 +264,8 @@ func (s *deskStore) write(e objstore.Spill) error {
 }
 
 func (s *deskStore) bringBack(e objstore.Restore) error {
+	s.spill.busy.begin()
+	defer s.spill.busy.end()
 	began := time.Now()
 	err := s.spill.files.Read(e.File, e.At, 0, e.Size, func(at int64, b []byte) error {
 		return s.memory.Write(e.Arena, e.Offset+at, b)

@@ -38,25 +38,25 @@ func TestWhereToSpill(t *testing.T) {
 	if why := notDisk(own); why != "" {
 		t.Skip(why)
 	}
-	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock")}, 1, warn); s.files == nil || s.files.Directories()[0] != own {
+	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock")}, 1, nil, warn); s.files == nil || s.files.Directories()[0] != own {
 		t.Errorf("%+v", s)
 	} else {
 		s.end()
 	}
 	one, two := t.TempDir(), t.TempDir()
-	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock"), Disks: []string{one, "/proc", two}}, 1, warn); s.files == nil || !slices.Equal(s.files.Directories(), []string{one, two}) {
+	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock"), Disks: []string{one, "/proc", two}}, 1, nil, warn); s.files == nil || !slices.Equal(s.files.Directories(), []string{one, two}) {
 		t.Errorf("%+v", s)
 	} else {
 		s.end()
 	}
-	if s := openSpill(&Config{Spill: []string{"none"}}, 1, warn); s.files != nil || !strings.Contains(s.off, "switched off") || s.config(objstore.Config{}).Spill != 0 {
+	if s := openSpill(&Config{Spill: []string{"none"}}, 1, nil, warn); s.files != nil || !strings.Contains(s.off, "switched off") || s.config(objstore.Config{}).Spill != 0 {
 		t.Errorf("%+v", s)
 	}
 	gone := filepath.Join(own, "gone")
-	if s := openSpill(&Config{Spill: []string{gone}}, 1, warn); s.files != nil || !strings.Contains(s.off, gone) {
+	if s := openSpill(&Config{Spill: []string{gone}}, 1, nil, warn); s.files != nil || !strings.Contains(s.off, gone) {
 		t.Errorf("%+v", s)
 	}
-	if s := openSpill(&Config{Spill: []string{gone, own}}, 1, warn); s.files == nil || len(s.files.Directories()) != 1 {
+	if s := openSpill(&Config{Spill: []string{gone, own}}, 1, nil, warn); s.files == nil || len(s.files.Directories()) != 1 {
 		t.Errorf("%+v", s)
 	} else {
 		s.end()

@@ -56,11 +56,19 @@ func lineageBudget(cfg *Config) int {
 }
 
 func newDeskStore(d *desk, budget int64) *deskStore {
-	s := openSpill(&d.l.core.cfg, d.agent, d.l.log.Warn)
+	s := openSpill(&d.l.core.cfg, d.agent, d.l.far, d.l.log.Warn)
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	return &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget})), spill: s}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget})), spill: s}
+	if len(s.far) > 0 {
+		x.moves(s.files.Probe, func(err error) {
+			if err != nil {
+				d.l.log.Warn("values can't be written to what nodes share", "error", err)
+			}
+		})
+	}
+	return x
 }
 
 // do does what the store wants. What went wrong is no process's doing.

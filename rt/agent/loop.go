@@ -29,7 +29,8 @@ type loop struct {
 	log    *slog.Logger
 	gate   *transport.Gate
 	ring   *ringFile
-	gauge  *device.Gauge // of the node's memory; nil: a simulation
+	far    func(uri string, getenv func(string) string) (SpillFS, error) // nil: there are directories only
+	gauge  *device.Gauge                                                 // of the node's memory; nil: a simulation
 	now    func() int64
 
 	inbox chan item

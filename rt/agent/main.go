@@ -28,14 +28,15 @@ import (
 // keeperFD is the socket that the keeper leaves its children.
 const keeperFD = 3
 
-// Main is `maniple agent`, which only a keeper starts. build is the version of the binary.
-func Main(args []string, build string) int {
+// Main is `maniple agent`, which only a keeper starts. build is the version of the binary; far opens what --object-spilling-directory
+// names by a URI, with the process's environment.
+func Main(args []string, build string, far func(uri string, getenv func(string) string) (SpillFS, error)) int {
 	if len(args) > 0 {
 		fmt.Fprintf(os.Stderr, "maniple: agent: it takes no arguments; a keeper starts it\n")
 		return 64
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	code, err := run(context.Background(), os.NewFile(keeperFD, "keeper"), build, log)
+	code, err := run(context.Background(), os.NewFile(keeperFD, "keeper"), build, log, far)
 	if err != nil {
 		log.Error("ended", "error", err)
 	}
@@ -43,7 +44,7 @@ func Main(args []string, build string) int {
 }
 
 // run serves one node until its core says Exit.
-func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, error) {
+func run(ctx context.Context, f *os.File, build string, log *slog.Logger, far func(string, func(string) string) (SpillFS, error)) (int, error) {
 	// The step's signals reach every process of it; what they mean is the keeper's to say.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 8)) // of a node with 192 cores the programs want the most
@@ -59,6 +60,7 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	l.far = far
 	l.restore(ctx, l.config.Programs)
 	written := make(chan struct{})
 	go l.writeKeeper(written)

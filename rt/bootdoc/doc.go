@@ -66,11 +66,16 @@ type Node struct {
 	Env   []string `json:"env,omitempty"`   // variables of this node, which programs have instead of those that they were asked for with
 }
 
-// SpillShared stands before a directory for values that all nodes see.
-const SpillShared = "shared:"
+// What stands before directories for values that all nodes see.
+const (
+	SpillShared = "shared:"
+	SpillHDFS   = "hdfs://"
+)
 
 // SpillDirectory tells whether something may be among Spill.
-func SpillDirectory(name string) bool { return filepath.IsAbs(strings.TrimPrefix(name, SpillShared)) }
+func SpillDirectory(name string) bool {
+	return filepath.IsAbs(strings.TrimPrefix(name, SpillShared)) || strings.HasPrefix(name, SpillHDFS)
+}
 
 // Parse reads a document and checks it.
 func Parse(data []byte) (*Doc, error) {
@@ -101,7 +106,7 @@ func (d *Doc) Check() error {
 	case d.Store < 0 || d.SpillLimit < 0:
 		return fmt.Errorf("bootdoc: %d and %d bytes are no sizes of an object store and its files", d.Store, d.SpillLimit)
 	case !slices.Equal(d.Spill, []string{"none"}) && slices.ContainsFunc(d.Spill, func(dir string) bool { return !SpillDirectory(dir) }):
-		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, or with %s and a slash", d.Spill, SpillShared)
+		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, with %s and a slash, or with %s", d.Spill, SpillShared, SpillHDFS)
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}

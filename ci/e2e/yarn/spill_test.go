@@ -1,0 +1,169 @@
+//go:build e2e
+
+package yarn
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/colinmarc/hdfs/v2"
+
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
+	"github.com/maniple-hpc/maniple/objstore/spill"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/kerberos"
+)
+
+// values are objects of some sizes as they are written together.
+func values(sizes ...int) (parts []spill.Part) {
+	at := int64(0)
+	for i, n := range sizes {
+		b := make([]byte, n)
+		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(b)
+		parts = append(parts, spill.Part{Object: id.Object{Task: id.Task{Agent: 1, Process: 2, Counter: uint64(i + 1)}}, At: at, Bytes: b})
+		at += int64(n+63) / 64 * 64
+	}
+	return parts
+}
+
+// reads reads them all.
+func reads(f *spill.Files, number uint64, parts []spill.Part) error {
+	for _, p := range parts {
+		got := make([]byte, len(p.Bytes))
+		if err := f.Read(number, p.At, 0, int64(len(got)), func(at int64, b []byte) error { copy(got[at:], b); return nil }); err != nil {
+			return err
+		}
+		if !bytes.Equal(got, p.Bytes) {
+			return errors.New("it is not what was written")
+		}
+	}
+	return nil
+}
+
+// spillsTo opens a folder of alice's on HDFS for values of one agent.
+func spillsTo(t *testing.T, agent string, env map[string]string) (*spill.Files, spill.FS) {
+	t.Helper()
+	fs, err := yarnbackend.OpenSpill("hdfs:///user/alice/spill", func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := spill.Open([]spill.Directory{{FS: fs, Path: "maniple-c/" + agent, Full: 0.999}})
+	if err == nil {
+		err = f.Probe()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f, fs
+}
+
+// Values go to HDFS and come back, also while its NameNode is killed and starts again; another agent finds them after the first one's end.
+func TestSpillToHDFS(t *testing.T) {
+	g := gatewayOf(t)
+	t.Setenv("HADOOP_USER_NAME", "alice")
+	env := map[string]string{"HADOOP_CONF_DIR": filepath.Join(g.b.dir, "conf", "rm")}
+	f, fs := spillsTo(t, "1", env)
+	parts := values(5<<20+17, 100, 1<<20)
+	if err := f.Write(1, parts); err != nil {
+		t.Fatal(err)
+	}
+	if err := reads(f, 1, parts); err != nil {
+		t.Fatal(err)
+	}
+	heir, _ := spillsTo(t, "2", env)
+	left, err := spill.ReadLeft(fs, "maniple-c/1")
+	if at, n, found := left.Find(parts[2].Object); err != nil || !found || n != 1<<20 || at != parts[2].At {
+		t.Fatalf("%d, %d, %v, %v", at, n, found, err)
+	}
+	heir.Inherit(7, left, parts[2].Object)
+	if out, err := g.b.script("daemon.sh kill nn"); err != nil {
+		t.Fatal(err, out)
+	}
+	during := make(chan error, 3)
+	go func() { during <- reads(f, 1, parts) }()
+	go func() { during <- reads(heir, 7, parts[2:]) }()
+	go func() { during <- f.Write(2, parts) }()
+	time.Sleep(time.Second) // they find nobody there
+	if out, err := g.b.script("daemon.sh start nn"); err != nil {
+		t.Fatal(err, out)
+	}
+	if out, err := g.b.script("daemon.sh wait"); err != nil {
+		t.Fatal(err, out)
+	}
+	for range 3 {
+		if err := <-during; err != nil {
+			t.Error("while the NameNode started again: ", err)
+		}
+	}
+	if err := reads(f, 2, parts); err != nil {
+		t.Error(err)
+	}
+	f.Remove(1)
+	if names, err := fs.List("maniple-c/1"); err != nil || len(names) != 1 || names[0] != "2" {
+		t.Error(names, err)
+	}
+	f.Close()
+	if names, err := fs.List("maniple-c/1"); err != nil || len(names) > 0 {
+		t.Error("left behind: ", names, err)
+	}
+	if free, all, err := fs.Space(); err != nil || free <= 0 || all < free {
+		t.Error(free, all, err)
+	}
+	if _, err := yarnbackend.OpenSpill("hdfs:///user/alice/spill", func(string) string { return "" }); err == nil {
+		t.Error("without a configuration nobody knows which HDFS is meant")
+	}
+}
+
+// With Kerberos: by a keytab, and by the token that containers have.
+func TestSpillToHDFSWithKerberos(t *testing.T) {
+	b := secure.up(t)
+	g := accountOn(t, b)
+	keytab, krb5 := filepath.Join(b.dir, "kdc", "keytab"), filepath.Join(b.dir, "kdc", "krb5.conf")
+	t.Setenv("KRB5_CONFIG", krb5)
+	t.Setenv("KRB5CCNAME", "FILE:"+filepath.Join(g.home, "none"))
+	login, err := kerberos.New(kerberos.Config{Keytab: keytab, Principal: "nn/localhost", Conf: krb5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial}).Close()
+	alice, err := kerberos.New(kerberos.Config{Keytab: keytab, Principal: "alice", Conf: krb5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alice.Close()
+	addresses, service, err := b.conf.NameNodes("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := yarn.NameNodeToken(within(t), yarn.Config{Kerberos: alice}, addresses, service, b.conf.Principal("yarn.resourcemanager.principal", "localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(g.home, "tokens")
+	if err := os.WriteFile(file, yarn.Credentials{Tokens: map[string]yarn.Token{"hdfs": token}}.Marshal(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(b.dir, "conf", "rm")
+	for what, env := range map[string]map[string]string{
+		"keytab": {"HADOOP_CONF_DIR": conf, "MANIPLE_PRINCIPAL": "alice", "MANIPLE_KEYTAB": keytab},
+		"token":  {"HADOOP_CONF_DIR": conf, "HADOOP_TOKEN_FILE_LOCATION": file},
+	} {
+		f, _ := spillsTo(t, what, env)
+		parts := values(2<<20, 64)
+		if err := errors.Join(f.Write(1, parts), reads(f, 1, parts)); err != nil {
+			t.Errorf("by a %s: %v", what, err)
+		}
+	}
+}
