@@ -157,6 +157,12 @@ func (s *Store) deliver(p *process, o *object) {
 	p.viewedBytes += o.size
 }
 
+// Holds tells whether a process holds an object by a delivery.
+func (s *Store) Holds(p id.Process, object id.Object) bool {
+	o, proc := s.objects[object], s.processes[p]
+	return o != nil && proc != nil && slices.ContainsFunc(o.views, func(v view) bool { return v.process == proc })
+}
+
 // Undeliver drops what a process held by that many deliveries.
 func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries uint32, out []Effect) ([]Effect, error) {
 	proc := s.processes[p]

@@ -243,7 +243,7 @@ func (d *desk) abandon(ctx context.Context, c *workConn) {
 
 // pass gives the loop's core what a process says that is not about work.
 func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
-	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn || f.Type() == fb.FrameTypeViewEnd)
+	slab := d.store != nil && (f.Type() == fb.FrameTypeSlabWanted || f.Type() == fb.FrameTypeSlabForgo || f.Type() == fb.FrameTypeSlabReturn)
 	switch f.Type() {
 	case fb.FrameTypeGoodbye:
 		d.goodbye(ctx, c)

@@ -296,20 +296,20 @@ func (s *deskStore) sayWritten() {
 	}
 }
 
-// viewEnd takes in what a process says of an object that it was asked about. It may have let go of it meanwhile.
-func (s *deskStore) viewEnd(p id.Process, m *fb.ViewEndT) error {
-	o, now := id.Object{Task: taskOf(m.Task), Index: m.Index}, s.d.l.now()
+// Seen is work.Store's. A process may have let go of the object before it knew that it is asked.
+func (s *deskStore) Seen(p id.Process, o id.Object, places uint32) error {
+	now := s.d.l.now()
 	var out []objstore.Effect
 	var err error
-	if m.Seen == 0 {
+	switch {
+	case !s.store.Holds(p, o):
+		return nil
+	case places == 0:
 		out, err = s.store.Keeps(now, p, o, nil)
-	} else {
-		out, err = s.store.Undeliver(now, p, o, m.Seen, nil)
+	default:
+		out, err = s.store.Undeliver(now, p, o, places, nil)
 	}
 	s.do(out, nil)
-	if errors.Is(err, objstore.ErrUnknown) {
-		return nil
-	}
 	return err
 }
 

@@ -217,8 +217,6 @@ func (s *deskStore) told(p id.Process, m Message) error {
 		}
 	case *fb.SlabForgoT:
 		out, err = s.store.Forgo(now, p, m.Slab, int64(m.Offset), int64(m.Size), nil)
-	case *fb.ViewEndT:
-		return s.viewEnd(p, m)
 	case *fb.SlabReturnT:
 		if out, err = s.store.Return(now, p, m.Slab, nil); err == nil {
 			err = s.memory.Return(m.Slab) // before anything of it is lent again, by out

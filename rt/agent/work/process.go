@@ -126,6 +126,8 @@ func (c *Core) frame(p *process, f frame) {
 		c.onGet(p, f)
 	case fb.FrameTypeSeal:
 		c.onSeal(p, f)
+	case fb.FrameTypeViewEnd:
+		c.onViewEnd(p, f)
 	case fb.FrameTypeBlocked, fb.FrameTypeUnblocked, fb.FrameTypeStarted:
 		c.onState(p, f)
 	case fb.FrameTypeRan:

@@ -20,6 +20,9 @@ type Store interface {
 	View(p id.Process, o id.Object) (arena uint64, offset int64, there bool)
 	// Unview undoes one View, or Seal's.
 	Unview(p id.Process, o id.Object)
+	// Seen: a process, asked whether it looks at the object, says that it was told so many places and looks there no more; 0: it does look, and
+	// will say when it does not. An error says that it may not say so.
+	Seen(p id.Process, o id.Object, places uint32) error
 	// Leave: a process does not hold the object any more, so it looks at it no more, however often it was told the place.
 	Leave(p id.Process, o id.Object)
 	// Bring has an object come into memory, and stay there until Brought is done; answered by the event of that name.
@@ -89,6 +92,19 @@ func (c *Core) intoStore(p *process, name id.Object, m *fb.SealT, f frame, flags
 		return nil, false
 	}
 	return c.locatedFrame(name, 0, flags, m.Format, m.Refs, f.payload[:m.Refs*objectSize], arena, offset, m.Size), true
+}
+
+// onViewEnd takes in what a process says of what it looks at. It is taken in at once: what comes next, a release or another place, counts after it.
+func (c *Core) onViewEnd(p *process, f frame) {
+	m, err := wire.Unmarshal(f.kind, f.body)
+	if err != nil || c.cfg.Store == nil {
+		c.refuse(p, "sent a ViewEnd that can't be read")
+		return
+	}
+	v := m.(*fb.ViewEndT)
+	if err := c.cfg.Store.Seen(p.id, id.Object{Task: taskOf(v.Task), Index: v.Index}, v.Seen); err != nil {
+		c.refuse(p, "says of views what is not so: "+err.Error())
+	}
 }
 
 // view has a process look at what lies in the store. The object's value says where that is now; false: it lies in no memory.

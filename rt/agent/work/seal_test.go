@@ -53,6 +53,10 @@ func (l *ledger) View(p id.Process, o id.Object) (uint64, int64, bool) {
 	l.told[view{p, o}]++
 	return 9, 4096 + 64 + 64*l.moved[o], true
 }
+func (l *ledger) Seen(p id.Process, o id.Object, places uint32) error {
+	l.count(p, o, -int(places))
+	return nil
+}
 func (l *ledger) Unview(p id.Process, o id.Object) { l.count(p, o, -1) }
 func (l *ledger) Leave(p id.Process, o id.Object)  { l.count(p, o, -l.views[o][p]) }
 func (l *ledger) Bring(o id.Object) {
@@ -162,6 +166,24 @@ func TestSealedValues(t *testing.T) {
 	w.release("d", "x", 1)
 	if len(l.views) != 0 {
 		t.Errorf("left: %v", l.views)
+	}
+}
+
+// What a process says of what it looks at is taken in before what it says next: a release, after which it may be told of the object anew.
+func TestViewEndsInOrder(t *testing.T) {
+	w, l := stored(t)
+	w.mint("d", "x")
+	w.seal("d", "x", 0, 1)
+	w.submit("t", "x") // so that somebody holds it
+	x := w.object("x")
+	end := frameOf(t, &fb.ViewEndT{Task: taskT(x.Task), Index: x.Index, Seen: 1}, nil)
+	release := frameOf(t, &fb.ReleaseT{Object: objectT(x)}, nil)
+	w.step(&Frames{Process: w.procs["d"], Bytes: append(end, release...)})
+	if got := fmt.Sprint(l.views[x]); got != fmt.Sprint(map[id.Process]int{w.procs["w1"]: 1}) {
+		t.Errorf("x is viewed by %s", got)
+	}
+	if log := w.takeLog(); strings.Contains(log, "close") {
+		t.Error(log)
 	}
 }
 
