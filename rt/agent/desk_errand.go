@@ -99,11 +99,11 @@ func (d *desk) errandSays(ctx context.Context, ev FromPeer) {
 			d.frames.Process, d.frames.Bytes = e.process, ev.Payload
 			d.step(ctx, &d.frames)
 		} else { // or its other end would wait
-			d.tellPeer(ctx, ev.Peer, &fb.ErrandCloseT{Errand: m.Errand, Back: !m.Back, Reason: "it is over there"}, nil)
+			d.tellPeer(ctx, ev.Peer, &fb.ErrandCloseT{Errand: m.Errand, Back: !m.Back, Reason: "it is over there", Cut: true}, nil)
 		}
 	case *fb.ErrandCloseT:
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
-			d.errandOver(ctx, e, m.Reason)
+			d.errandOver(ctx, e, m.Reason, m.Cut)
 		}
 	case *fb.PullT:
 		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil && m.Package != "" {
@@ -156,7 +156,7 @@ func (d *desk) needHost(ctx context.Context, peer, job uint32) {
 			d.errands = append(d.errands, e)
 			d.brings(work.ProcessUp{Process: process, Kind: work.Host, Job: job, Agent: id.Agent(peer), Node: d.nodes[peer]})
 			if dead || e.job == nil && job != 0 || d.over != "" {
-				d.errandOver(ctx, e, "it died")
+				d.errandOver(ctx, e, "it died", false)
 				d.later(ctx)
 				return
 			}
@@ -238,16 +238,16 @@ func (d *desk) tellPeer(ctx context.Context, peer uint32, m Message, payload []b
 func (d *desk) closeErrand(ctx context.Context, e *errand, why string) {
 	d.flushErrand(ctx, e)
 	d.tellPeer(ctx, e.peer, &fb.ErrandCloseT{Errand: e.number, Back: e.back, Reason: why}, nil)
-	d.errandOver(ctx, e, why)
+	d.errandOver(ctx, e, why, false)
 }
 
-// errandOver forgets an errand. At the end where the tasks run the job ends with it.
-func (d *desk) errandOver(ctx context.Context, e *errand, why string) {
+// errandOver forgets an errand. At the end where the tasks run the job ends with it. cut: the other agent may live.
+func (d *desk) errandOver(ctx context.Context, e *errand, why string, cut bool) {
 	d.errands = slices.DeleteFunc(d.errands, func(k *errand) bool { return k == e })
 	d.full = slices.DeleteFunc(d.full, func(k *errand) bool { return k == e })
 	e.out = nil
 	d.endFetches(e)
-	d.heirs(e.peer, work.ProcessGone{Process: e.process, Why: why})
+	d.heirs(e.peer, work.ProcessGone{Process: e.process, Why: why, Cut: cut})
 	if !e.back {
 		return
 	}
@@ -294,9 +294,9 @@ func (d *desk) peerOver(ctx context.Context, peer uint32, why string, dead bool)
 	for _, e := range slices.Clone(d.errands) {
 		if e.peer == peer {
 			if !dead { // it may not have noticed
-				d.tellPeer(ctx, peer, &fb.ErrandCloseT{Errand: e.number, Back: e.back, Reason: why}, nil)
+				d.tellPeer(ctx, peer, &fb.ErrandCloseT{Errand: e.number, Back: e.back, Reason: why, Cut: true}, nil)
 			}
-			d.errandOver(ctx, e, why)
+			d.errandOver(ctx, e, why, !dead)
 		}
 	}
 	d.later(ctx)

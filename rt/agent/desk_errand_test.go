@@ -26,7 +26,7 @@ func TestFramesForAnErrandThatIsOver(t *testing.T) {
 	now := int64(time.Second)
 	d := alone(&now)
 	d.errandSays(t.Context(), FromPeer{Peer: 2, M: &fb.ErrandT{Errand: 7}, Payload: []byte("frames")})
-	if m := d.sent(); len(m) != 1 || m[0].Peer != 2 || m[0].M.(*fb.ErrandCloseT).Errand != 7 || !m[0].M.(*fb.ErrandCloseT).Back {
+	if m := d.sent(); len(m) != 1 || m[0].Peer != 2 || m[0].M.(*fb.ErrandCloseT).Errand != 7 || !m[0].M.(*fb.ErrandCloseT).Back || !m[0].M.(*fb.ErrandCloseT).Cut {
 		t.Errorf("sent %+v", m)
 	}
 	d.errandSays(t.Context(), FromPeer{Peer: 2, M: &fb.ErrandCloseT{Errand: 7}})
@@ -78,7 +78,7 @@ func TestSessionWithErrandsThatBreaks(t *testing.T) {
 		if len(d.errands) != 1 || d.errands[0].peer != 3 {
 			t.Fatalf("%d errands are left", len(d.errands))
 		}
-		if m := d.sent(); !dead && (len(m) != 1 || m[0].M.(*fb.ErrandCloseT).Errand != 7) || dead && len(m) > 0 {
+		if m := d.sent(); !dead && (len(m) != 1 || m[0].M.(*fb.ErrandCloseT).Errand != 7 || !m[0].M.(*fb.ErrandCloseT).Cut) || dead && len(m) > 0 {
 			t.Errorf("dead %v: sent %+v", dead, m)
 		}
 		now += peerAgain

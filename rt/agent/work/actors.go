@@ -38,6 +38,9 @@ type actor struct {
 	pinned      bool    // detached
 	proxy       bool    // it is another agent's
 	starved     bool    // its worker was ended for want of memory
+	cut         bool    // it is another agent's, which is out of reach
+	seeking     bool    // that agent is asked for a handle of it
+	kept        int     // pins for agents that are out of reach
 	lost        bool    // its worker died: it might be made again, if it were not for its restarts
 	code        string  // of the error that its calls get when it is dead
 	reason      string

@@ -41,6 +41,7 @@ func TestDetachedActorOutlivesItsAgent(t *testing.T) {
 	if n := p.names.claims[actor]; n.Restarts != 1 {
 		t.Errorf("the head is told of %d restarts", n.Restarts)
 	}
+	p.dead = true
 	p.cutWay(p.ways[0], "it died")
 	if v := p.toldOf(1, d, p.invoke(1, d, actor)); !strings.HasPrefix(v, "ACTOR_DIED: ") {
 		t.Errorf("while it is nowhere the caller is told %q", v)

@@ -125,6 +125,9 @@ func (c *Core) line(t *task) {
 	case t.in == nil && (t.missing == 0 || a.ordered()):
 		t.lane.queue.push(t)
 	}
+	if a.cut {
+		c.seek(a)
+	}
 	c.wantPump(a)
 }
 
@@ -334,6 +337,9 @@ func (c *Core) endActorWith(a *actor, code, why string) {
 	c.finish(t)
 	if a.pinned {
 		a.pinned = false
+		c.unpin(e.first)
+	}
+	for ; a.kept > 0; a.kept-- {
 		c.unpin(e.first)
 	}
 	if e.first == nil && e.actor == a {

@@ -190,6 +190,9 @@ func checkObjects(c *Core) error {
 				pins[t.actor.entry.first]++
 			}
 		}
+		if e.actor != nil && e.actor.kept > 0 {
+			pins[e.first] += uint32(e.actor.kept)
+		}
 		if e.actor != nil && e.actor.pinned {
 			pins[e.first]++
 		}

@@ -210,6 +210,7 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 			if p.worker != nil {
 				p.worker.starved = p.worker.starved || ev.Memory
 			}
+			p.cut = ev.Cut
 			c.onGone(p, ev.Why)
 		}
 	case WorkerFailed:

@@ -197,7 +197,7 @@ func (k *errand) over(i int, why string, tells bool) {
 		k.send(parcel{end: 1 - i, closes: why})
 	}
 	k.h.inherits(k.ends[i], k.process[i])
-	k.h.step(k.ends[i], ProcessGone{Process: k.process[i], Why: why})
+	k.h.step(k.ends[i], ProcessGone{Process: k.process[i], Why: why, Cut: why == connectionLost})
 }
 
 // sever: what the workers at the far end do from now on is for nobody.
@@ -214,6 +214,9 @@ func (k *errand) sever() {
 		}
 	}
 }
+
+// connectionLost is why an errand ends whose agents live.
+const connectionLost = "the connection is lost"
 
 // cut has two agents lose each other: what is under way between them is lost. They meet again.
 func (h *history) cut() {
@@ -248,7 +251,7 @@ func (h *history) part(a, b *site) {
 		h.errands = slices.DeleteFunc(h.errands, func(x *errand) bool { return x == k })
 		for i := range k.ends {
 			if k.up[i] && !k.gone[i] { // else it never hears of it
-				k.over(i, "the connection is lost", false)
+				k.over(i, connectionLost, false)
 			}
 		}
 	}

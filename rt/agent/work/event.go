@@ -40,6 +40,7 @@ type ProcessGone struct {
 	Process id.Process
 	Why     string
 	Memory  bool // the kernel ended it for want of memory
+	Cut     bool // it is another agent, to which the connection was lost, and that may live
 }
 
 // WorkerFailed: what NeedWorker asked for can't be had. Final: it would not be had the next time either

@@ -345,6 +345,10 @@ func (c *Core) onReply(p *process, m *fb.StateReplyT, f frame) {
 		c.explained(q, m.Error, f.payload)
 		return
 	}
+	if q.what == "handle" {
+		c.handleCame(p, q.actor, m.Error)
+		return
+	}
 	if q.of == nil {
 		c.rivalSays(q.actor, m.Error == "")
 		return
@@ -401,6 +405,8 @@ func (c *Core) forgetQuestions(p *process, why string) {
 		switch {
 		case q.explain != nil:
 			c.explained(q, "it is gone: "+why, nil)
+		case q.what == "handle":
+			c.handleLost(p, q.actor, why)
 		case q.of == nil:
 			c.rivalSays(q.actor, false) // the head will say
 		default:

@@ -30,6 +30,11 @@ func (p *pair) openWay(at int) {
 	p.last[0]++
 	p.last[1]++
 	k := &way{p.last}
+	if p.down || p.dead {
+		p.step(at, ProcessUp{Process: k.process[at], Kind: Host, Agent: id.Agent(2 - at), Node: fmt.Sprint("n", 2-at)})
+		p.step(at, ProcessGone{Process: k.process[at], Why: "it can't be had", Cut: !p.dead})
+		return
+	}
 	p.ways = append(p.ways, k)
 	p.step(1-at, ProcessUp{Process: k.process[1-at], Kind: Owner, Job: uint32(k.process[1-at]), Agent: id.Agent(at + 1), Node: fmt.Sprint("n", at+1)})
 	p.step(at, ProcessUp{Process: k.process[at], Kind: Host, Agent: id.Agent(2 - at)})
@@ -38,7 +43,7 @@ func (p *pair) openWay(at int) {
 func (p *pair) cutWay(k *way, why string) {
 	p.ways = slices.DeleteFunc(p.ways, func(x *way) bool { return x == k })
 	for at, process := range k.process {
-		p.step(at, ProcessGone{Process: process, Why: why})
+		p.step(at, ProcessGone{Process: process, Why: why, Cut: why == connectionLost})
 	}
 }
 
@@ -337,6 +342,7 @@ func TestNameOfAnAgentThatIsLost(t *testing.T) {
 	actor, _ := p.make(0, 1, "it", true)
 	p.find(1, d, "it")
 	call := p.invoke(1, d, actor)
+	p.dead = true
 	p.cutWay(p.ways[0], "it died")
 	for _, c := range []id.Task{call, p.invoke(1, d, actor)} {
 		if v := p.toldOf(1, d, c); !strings.HasPrefix(v, "ACTOR_DIED: ") || !strings.Contains(v, "n1") && c == call {
@@ -372,7 +378,7 @@ func TestActorOutlivesItsCallersAgent(t *testing.T) {
 	actor, w := p.make(0, 1, "it", true)
 	p.find(1, d, "it")
 	lost, call := p.invoke(1, d, actor), p.invoke(1, d, actor)
-	p.cutWay(p.ways[0], "the connection is lost")
+	p.cutWay(p.ways[0], "it is over")
 	p.say(0, w, &fb.ResultT{Task: taskT(lost), Flags: uint32(fb.ResultFlagLast)}, []byte("for nobody"))
 	p.find(1, d, "it")
 	p.step(0, &Frames{Process: p.ways[0].process[0], Bytes: frameOf(t, &fb.ShapeT{Number: 9, Bundle: -1}, nil)})

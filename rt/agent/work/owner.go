@@ -70,6 +70,8 @@ func (c *Core) agentAsks(p *process, f frame) {
 		switch q := m.(*fb.StateQueryT); q.What {
 		case "actor", "named":
 			c.onQuery(p, q, f)
+		case "handle":
+			c.handOver(p, q.Id, f.corr)
 		case "explain":
 			e, err := c.explain(q.Id)
 			c.reply(p, f.corr, jsonReply{Explain: &e}, err)
@@ -145,7 +147,8 @@ func (c *Core) regain(p *process, o *object) {
 	if o.state == objectFailed {
 		c.empty(o)
 	}
-	if a := o.entry.actor; a != nil && a.proxy {
+	a := o.entry.actor
+	if a != nil && a.proxy {
 		c.endProxy(a)
 	} else if a != nil && a.phase == fb.ActorPhaseDead {
 		o.entry.actor = nil
@@ -154,6 +157,9 @@ func (c *Core) regain(p *process, o *object) {
 	c.lend(p, o)
 	if o.waiting != nil {
 		c.ask(o)
+	}
+	if a != nil && a.cut {
+		c.inReach(a)
 	}
 }
 

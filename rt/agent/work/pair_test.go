@@ -31,6 +31,8 @@ type pair struct {
 	names  *registry
 	ways   []*way
 	mute   bool // the head says nothing
+	down   bool // neither reaches the other by a way that it opens, or, dead, ever will
+	dead   bool
 }
 
 var groupOfPair = id.Task{Agent: 1, Process: 1, Counter: 999}

@@ -20,6 +20,7 @@ type process struct {
 	gone    bool
 	closing bool // nothing more is taken from it
 	goodbye bool // it said that it ends
+	cut     bool // it is gone because the connection to its agent was lost, which may live
 	shapes  []*shape
 	held    *holder // what it holds
 	tasks   owned   // what it submitted and has no outcome yet
@@ -276,6 +277,7 @@ func (c *Core) onGone(p *process, why string) {
 		c.unanswered(p, why)
 	}
 	c.dropPiles(p)
+	c.keepActors(p)
 	for p.held != nil {
 		c.unhold(p.held)
 	}

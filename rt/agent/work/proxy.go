@@ -39,11 +39,11 @@ func (c *Core) proxy(e *entry) *actor {
 	return a
 }
 
-// unreachable gives the handle of an actor that came from an agent that is out of reach something to call in vain.
+// unreachable gives the handle of an actor that was lost with the way to its agent something to call, whose calls have that agent asked for another.
 func (c *Core) unreachable(e *entry, j *job) {
-	a := &actor{entry: e, job: j, function: &function{name: "actor"}, phase: fb.ActorPhaseDead, proxy: true, table: &fb.CreateT{MaxPending: -1},
-		byCaller: map[laneKey]*lane{}, groups: []callGroup{{"", 1, 0}}, incarnation: 1, code: codeActorDied, reason: "the node that sent its handle is out of reach"}
-	a.worker = &worker{job: j, actor: a, id: e.id}
+	a := &actor{entry: e, job: j, function: &function{name: "actor"}, phase: fb.ActorPhaseRestarting, proxy: true, table: &fb.CreateT{MaxPending: -1},
+		byCaller: map[laneKey]*lane{}, groups: []callGroup{{"", 1, 0}}, incarnation: 1, cut: true, reason: "the node that sent its handle is out of reach"}
+	a.worker = &worker{job: j, actor: a, id: e.id, process: j.home}
 	e.actor = a
 }
 
@@ -130,6 +130,10 @@ func (c *Core) wayGone(p *process, why string) {
 	for _, w := range slices.Clone(p.way.actors) {
 		a := w.actor
 		if c.spared(a, "node "+p.node+": "+why) {
+			continue
+		}
+		if p.cut && a.phase != fb.ActorPhaseDead {
+			c.outOfReach(a, "node "+p.node+": "+why)
 			continue
 		}
 		a.phase, a.code, a.reason = fb.ActorPhaseDead, codeActorDied, "node "+p.node+": "+why

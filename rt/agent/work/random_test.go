@@ -415,6 +415,7 @@ func (h *history) settle() {
 		}
 	}
 	h.quiesce("the last references to go")
+	h.stayAway()
 	for _, k := range h.errands { // what came for a frame which does not come any more goes with the next one
 		for i, s := range k.ends {
 			h.step(s, &Frames{Process: k.process[i], Bytes: frameOf(h.t, &fb.CancelT{Task: &fb.TaskIDT{}}, nil)})

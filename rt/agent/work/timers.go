@@ -28,6 +28,8 @@ const (
 	timerRest
 	timerChain
 	timerBorrow
+	timerSeek
+	timerKept
 )
 
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.order < b.order }
@@ -110,6 +112,15 @@ func (c *Core) dueTimers() {
 		case timerBorrow:
 			if o := e.object(x.index); o != nil {
 				c.enlist(o, x.who)
+			}
+		case timerSeek:
+			if a := e.actor; a != nil && a.cut && a.waits() {
+				c.seek(a)
+			}
+		case timerKept:
+			if a := e.actor; a != nil && a.kept > 0 {
+				a.kept--
+				c.unpin(e.first)
 			}
 		case timerActor:
 			if a := e.actor; a != nil && a.ending && a.worker != nil {

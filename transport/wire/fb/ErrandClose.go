@@ -10,6 +10,7 @@ type ErrandCloseT struct {
 	Errand uint64 `json:"errand"`
 	Back   bool   `json:"back"`
 	Reason string `json:"reason"`
+	Cut    bool   `json:"cut"`
 }
 
 func (t *ErrandCloseT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -24,6 +25,7 @@ func (t *ErrandCloseT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ErrandCloseAddErrand(builder, t.Errand)
 	ErrandCloseAddBack(builder, t.Back)
 	ErrandCloseAddReason(builder, reasonOffset)
+	ErrandCloseAddCut(builder, t.Cut)
 	return ErrandCloseEnd(builder)
 }
 
@@ -31,6 +33,7 @@ func (rcv *ErrandClose) UnPackTo(t *ErrandCloseT) {
 	t.Errand = rcv.Errand()
 	t.Back = rcv.Back()
 	t.Reason = string(rcv.Reason())
+	t.Cut = rcv.Cut()
 }
 
 func (rcv *ErrandClose) UnPack() *ErrandCloseT {
@@ -109,8 +112,20 @@ func (rcv *ErrandClose) Reason() []byte {
 	return nil
 }
 
+func (rcv *ErrandClose) Cut() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *ErrandClose) MutateCut(n bool) bool {
+	return rcv._tab.MutateBoolSlot(10, n)
+}
+
 func ErrandCloseStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(4)
 }
 func ErrandCloseAddErrand(builder *flatbuffers.Builder, errand uint64) {
 	builder.PrependUint64Slot(0, errand, 0)
@@ -120,6 +135,9 @@ func ErrandCloseAddBack(builder *flatbuffers.Builder, back bool) {
 }
 func ErrandCloseAddReason(builder *flatbuffers.Builder, reason flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(2, flatbuffers.UOffsetT(reason), 0)
+}
+func ErrandCloseAddCut(builder *flatbuffers.Builder, cut bool) {
+	builder.PrependBoolSlot(3, cut, false)
 }
 func ErrandCloseEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
