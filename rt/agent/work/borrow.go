@@ -134,8 +134,10 @@ func (c *Core) move(o *object) {
 
 // relend gives an object back to where it came from, and has it come from its owner, which has delivered it once.
 func (c *Core) relend(o *object, p *process) {
+	there := c.lent[o].there
 	c.unlend(o)
 	c.lend(p, o)
+	c.lent[o].there = there         // who waits for it has been told
 	p.lent = p.lent[:len(p.lent)-1] // no frame of its brought it
 	c.lent[o].owed = 1
 	if o.waiting != nil {
