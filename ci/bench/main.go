@@ -47,6 +47,7 @@ var experiments = []experiment{
 	{"many", many.experiment},
 	{"operations", operations},
 	{"profile", profile},
+	{"spilling", spilling.experiment},
 }
 
 // issues name the experiments whose bars they set.
@@ -54,6 +55,7 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
+	"data-plane": {"spilling"},
 }
 
 func main() {
