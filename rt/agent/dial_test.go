@@ -134,3 +134,33 @@ func TestDialPeerSaysWhomItMeans(t *testing.T) {
 	cancel()
 	l.wait.Wait()
 }
+
+// When the head is elsewhere the agent looks for it there, at once.
+func TestHeadMoves(t *testing.T) {
+	l := idleLoop(nil)
+	l.head.addresses = []string{"10.0.0.1:7000"}
+	ours, theirs := net.Pipe()
+	l.head.remember(mutePipe{ours})
+	l.headMoved(&fb.KeeperConfigT{Boot: `{"version":1,"cluster":"00112233445566778899aabbccddeeff","secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","name":"c","head":["10.0.0.2:7000"]}`})
+	if got := l.head.where(); len(got) != 1 || got[0] != "10.0.0.2:7000" {
+		t.Error(got)
+	}
+	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
+		t.Error("the connection to the old one stands:", err)
+	}
+	l.headMoved(&fb.KeeperConfigT{Boot: "no document"})
+	if got := l.head.where(); len(got) != 1 {
+		t.Error(got)
+	}
+}
+
+// Without a head an agent ends after as long as its boot document says.
+func TestPatience(t *testing.T) {
+	for patience, want := range map[int64]int64{0: fenceAfter, int64(time.Minute): int64(time.Minute)} {
+		c := NewCore(Config{Patience: patience})
+		c.headUp, c.downSince = false, 5
+		if got := c.fenceAt(); got != 5+want {
+			t.Error(patience, got)
+		}
+	}
+}

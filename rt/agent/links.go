@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/tcp"
 	"github.com/maniple-hpc/maniple/transport/uds"
@@ -24,15 +25,39 @@ type headLink struct {
 	term   atomic.Uint64
 	stop   context.CancelFunc
 
-	mu    sync.Mutex
-	conns []transport.Conn // that stand; closed when the head is silent
-	calm  context.CancelFunc
+	mu        sync.Mutex
+	addresses []string
+	conns     []transport.Conn // that stand; closed when the head is silent
+	calm      context.CancelFunc
+}
+
+func (h *headLink) where() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.addresses
+}
+
+// headMoved takes in that the head is elsewhere: the connection to where it was is of no more use.
+func (l *loop) headMoved(kc *fb.KeeperConfigT) {
+	doc, err := bootdoc.Parse([]byte(kc.Boot))
+	if err != nil {
+		l.log.Error("the head's new place", "error", err)
+		return
+	}
+	l.log.Info("the head is elsewhere", "addresses", doc.Head)
+	h := l.head
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.addresses = doc.Head
+	for _, c := range h.conns {
+		_ = c.Close()
+	}
 }
 
 // dialHead starts to keep the link to the head.
 func (l *loop) dialHead(ctx context.Context) {
 	ctx, stop := context.WithCancel(ctx)
-	h := &headLink{stop: stop}
+	h := &headLink{stop: stop, addresses: l.doc.Head}
 	l.head = h
 	h.link = transport.NewLink(transport.LinkConfig{
 		Name: "head", Manual: true,
@@ -59,7 +84,7 @@ func (l *loop) dialHead(ctx context.Context) {
 	})
 	d := &transport.Dialer{
 		Link:      h.link,
-		Addresses: func() []string { return l.doc.Head },
+		Addresses: h.where,
 		Dial: func(ctx context.Context, addr string) (transport.Conn, error) {
 			c, err := tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleHead, Purpose: fb.PurposeControl})
 			if err == nil {
@@ -124,7 +149,7 @@ func (l *loop) watchHead(ctx context.Context) {
 	l.goes(func() {
 		_ = alive.Keep(ctx, func(ctx context.Context) (transport.Conn, error) {
 			var last error
-			for _, addr := range l.doc.Head {
+			for _, addr := range h.where() {
 				c, err := tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleHead, Purpose: fb.PurposeLiveness})
 				if err == nil {
 					return c, nil

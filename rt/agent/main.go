@@ -64,8 +64,8 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger, far fu
 	l.restore(ctx, l.config.Programs)
 	written := make(chan struct{})
 	go l.writeKeeper(written)
-	l.goes(func() { l.readKeeper(ctx) })
 	l.dialHead(ctx)
+	l.goes(func() { l.readKeeper(ctx) })
 	exit := l.run(ctx)
 	log.Info("exit", "code", exit.Code, "reason", exit.Reason)
 	close(l.toKeeper)
@@ -156,7 +156,7 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 		Previous: kc.Previous, Programs: kc.Programs, Restarts: kc.Restarts,
 		HeadLocal: headLocal(doc.Head, kc.ListenPort),
 		Interface: facts.Interfaces[0].Name, Home: home, HomeRO: home != "" && !writable(home),
-		Bind: !doc.Node.Fake && doc.Node.Grant == "", Store: doc.Store, Spill: doc.Spill, SpillLimit: doc.SpillLimit, Disks: doc.Node.Disks, Dir: doc.Node.Dir, Env: doc.Node.Env,
+		Patience: int64(doc.Patience), Bind: !doc.Node.Fake && doc.Node.Grant == "", Store: doc.Store, Spill: doc.Spill, SpillLimit: doc.SpillLimit, Disks: doc.Node.Disks, Dir: doc.Node.Dir, Env: doc.Node.Env,
 	}, device.NewGauge(options, &facts, os.Getppid()), nil
 }
 
@@ -227,6 +227,11 @@ func (l *loop) readKeeper(ctx context.Context) {
 			closeAll(files)
 			l.post(ctx, item{ev: KeeperGone{}})
 			return
+		}
+		if c, ok := m.M.(*fb.KeeperConfigT); ok {
+			closeAll(files)
+			l.headMoved(c)
+			continue
 		}
 		if c, ok := m.M.(*fb.KeeperConnT); ok {
 			if len(files) == 1 {

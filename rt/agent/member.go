@@ -206,7 +206,7 @@ func (c *Core) dueMember() {
 		c.leave(c.drain)
 	}
 	if c.fenceAt() <= c.now {
-		c.leave(&fb.DrainT{Now: true, ExitCode: codeNodeLost, Reason: fmt.Sprintf("node %s reached no head for %v", c.cfg.Name, time.Duration(fenceAfter))})
+		c.leave(&fb.DrainT{Now: true, ExitCode: codeNodeLost, Reason: fmt.Sprintf("node %s reached no head for %v", c.cfg.Name, time.Duration(c.patience()))})
 	}
 	if c.leaving != nil && (c.leaveAt <= c.now || c.idle()) {
 		m := c.leaving
@@ -230,7 +230,14 @@ func (c *Core) fenceAt() int64 {
 	if c.leaving != nil || c.cfg.HeadLocal || c.downSince == never {
 		return never
 	}
-	return c.downSince + fenceAfter
+	return c.downSince + c.patience()
+}
+
+func (c *Core) patience() int64 {
+	if c.cfg.Patience > 0 {
+		return c.cfg.Patience
+	}
+	return fenceAfter
 }
 
 func (c *Core) memberDeadline() int64 {

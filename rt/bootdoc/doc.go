@@ -29,6 +29,11 @@ type Doc struct {
 	Expect   []string `json:"expect,omitempty"`    // names of the nodes that will join, in the order that ranks are given out
 	MinNodes int      `json:"min_nodes,omitempty"` // 0: all of Expect
 
+	// With a unix socket here the head has a copy of its journal kept by who listens there, so that another head, elsewhere, can take its
+	// place: when its launcher dies its node is left without a word to the others.
+	Journal  string        `json:"journal,omitempty"`
+	Patience time.Duration `json:"patience_ns,omitempty"` // how long a node that reaches no head goes on; 0: 20 s
+
 	JoinTimeout time.Duration `json:"join_timeout_ns,omitempty"` // 0: 5 minutes
 	Grace       time.Duration `json:"grace_ns,omitempty"`        // between TERM and KILL on a drain; 0: 30 s
 	Idle        time.Duration `json:"idle_ns,omitempty"`         // drain after so long without a group or client; 0: never

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // GANG-4: the end is that of the rank that failed first, as the head says it; its table is TestFirstFailure of rt/head.
@@ -446,5 +447,34 @@ func TestNothingIsLeft(t *testing.T) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 		}
+	}
+}
+
+// GANG-2, GANG-5: a client that comes in the place of another one has the rest of the gang's output, and its end.
+func TestResume(t *testing.T) {
+	a := newAgent(t)
+	c := attachTo(t, a)
+	var out bytes.Buffer
+	done := make(chan result, 1)
+	group := id.Task{Agent: 3, Process: 1, Counter: 4}
+	go func() {
+		s := ranks(2)
+		s.Detached = true
+		end, err := Resume(t.Context(), c, group, s, IO{Stdout: &out})
+		done <- result{end, err}
+	}()
+	w := next[*fb.GroupWatchT](a)
+	if !w.Owner || *w.Group != *taskT(group) || len(w.Received) != 0 {
+		t.Errorf("claimed with %+v", w)
+	}
+	a.running(w.Group, 1, 2)
+	a.output(w.Group, 1, 0, 1, 100, "late\n", false) // what was before is the other one's
+	if m := next[*fb.RankOutputAckT](a); m.Offset != OffsetBase(1)+105 {
+		t.Errorf("acknowledged %+v", m)
+	}
+	a.ended(w.Group, &fb.GroupEndT{Code: 4, Cause: "rank", Rank: 1})
+	a.eofs(w.Group, 2, map[int]uint64{0: 105, 1: 7})
+	if r := <-done; r.err != nil || r.end.Code != 4 || out.String() != "[0] late\n" {
+		t.Errorf("%+v %q", r, out.String())
 	}
 }

@@ -24,7 +24,7 @@ const (
 // Run creates the gang and stands for it until its end. When ctx is done the gang is stopped. The error
 // says that the end could not be learned; a gang that failed is no error but an End.
 func Run(ctx context.Context, c *Client, s Spec, rio IO) (end End, err error) {
-	r, err := newRun(c, s, rio)
+	r, err := newRun(c, c.mint(), s, rio)
 	if err != nil {
 		return End{}, err
 	}
@@ -35,6 +35,22 @@ func Run(ctx context.Context, c *Client, s Spec, rio IO) (end End, err error) {
 	if err := c.send(r.create()); err != nil {
 		return End{}, err
 	}
+	return r.loop(ctx)
+}
+
+// Resume is Run for a gang that is there, of a client that is no more: this one stands for it from now on, and has what the other one
+// did not take of its output.
+func Resume(ctx context.Context, c *Client, group id.Task, s Spec, rio IO) (end End, err error) {
+	r, err := newRun(c, group, s, rio)
+	if err != nil {
+		return End{}, err
+	}
+	defer func() {
+		r.close()
+		end.Unwritten = r.out.lost
+	}()
+	r.known = true
+	r.again()
 	return r.loop(ctx)
 }
 
@@ -60,7 +76,7 @@ type run struct {
 	wish   *fb.GroupCancelT
 }
 
-func newRun(c *Client, s Spec, rio IO) (*run, error) {
+func newRun(c *Client, group id.Task, s Spec, rio IO) (*run, error) {
 	if s.Program != nil && s.Program.Pty && s.Ranks() > 1 {
 		return nil, fmt.Errorf("gang: a terminal goes with one program, not with %d", s.Ranks())
 	}
@@ -70,7 +86,7 @@ func newRun(c *Client, s Spec, rio IO) (*run, error) {
 	if rio.Stderr == nil {
 		rio.Stderr = io.Discard
 	}
-	r := &run{c: c, spec: s, io: rio, group: c.mint(), nodes: map[uint32]string{}}
+	r := &run{c: c, spec: s, io: rio, group: group, nodes: map[uint32]string{}}
 	if rio.Job == "" {
 		rio.Job = c.named(r.group)
 	}

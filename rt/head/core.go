@@ -2,6 +2,7 @@ package head
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/maniple-hpc/maniple/placement"
@@ -36,6 +37,7 @@ type Config struct {
 	Job     string // the site scheduler's job
 	Epoch   uint32 // its restart count; older ones are refused
 	Build   string // version, for messages
+	Instead string // the node whose head this one takes the place of, after which its own is named; "": it was here before
 
 	Expect      []string      // names of the nodes that will join, in rank order; empty: whoever comes
 	MinNodes    int           // 0: all of Expect
@@ -152,6 +154,11 @@ func (c *Core) Open(now int64, out []Effect) ([]Effect, error) {
 		m.run.deadline = now + returnGrace
 		c.timers.add(m.run.deadline, timerMember, uint64(m.number))
 		c.pause(m, "its agent has not come back since the head restarted")
+	}
+	for _, m := range slices.Clone(c.state.members) {
+		if c.cfg.Instead != "" && m.node != nil && m.node.name == c.cfg.Instead {
+			c.bury(m, "the head's node is gone, and another has taken its place", nil)
+		}
 	}
 	for _, g := range c.state.groups {
 		c.resume(g)

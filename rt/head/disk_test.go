@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/head/journal"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -17,7 +18,7 @@ import (
 func testLoop(t *testing.T, dir string) *loop {
 	t.Helper()
 	l := newLoop(New(Config{Cluster: testCluster}), nil, nil, bootdoc.Clock("n1", os.Getenv), slog.New(slog.NewTextHandler(io.Discard, nil)))
-	if err := l.openJournal(filepath.Join(dir, "head.journal")); err != nil {
+	if err := l.openJournal(filepath.Join(dir, "head.journal"), journal.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -61,7 +62,7 @@ func TestCompactsItsJournal(t *testing.T) {
 	_ = l.journal.Close()
 	again := New(Config{Cluster: testCluster})
 	m := newLoop(again, nil, nil, bootdoc.Clock("n1", os.Getenv), slog.New(slog.NewTextHandler(io.Discard, nil)))
-	if err := m.openJournal(filepath.Join(dir, "head.journal")); err != nil {
+	if err := m.openJournal(filepath.Join(dir, "head.journal"), journal.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	defer m.journal.Close()

@@ -28,5 +28,6 @@
 //
 // Limits: one head, on one node; 1000 ended groups are remembered, older ends are gone. State is
 // O(nodes + groups + names). There is no standby: a head that died is started again by its keeper and reads
-// its journal; a node that dies with the head on it ends the cluster.
+// its journal; a node that dies with the head on it ends the cluster, unless somebody elsewhere has a copy of the journal and
+// starts a head from it (bootdoc.Doc.Journal).
 package head

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -65,6 +66,7 @@ type loop struct {
 	compactAt int64
 	exit      *Exit
 	err       error
+	successor bool // another head takes this one's place when its launcher is gone
 }
 
 // item is one thing for the loop: an event, with the link whose message it is, or something to do.
@@ -85,8 +87,8 @@ func newLoop(core *Core, keeper *uds.FDConn, cred *tcp.Credential, now func() in
 }
 
 // openJournal reads the journal into the core.
-func (l *loop) openJournal(path string) error {
-	j, err := journal.Open(path, journal.Options{})
+func (l *loop) openJournal(path string, opt journal.Options) error {
+	j, err := journal.Open(path, opt)
 	if err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
@@ -111,7 +113,24 @@ func (l *loop) openJournal(path string) error {
 		l.log.Info("journal read", "records", n, "bytes", j.Size())
 		l.compact()
 	}
-	return nil
+	return j.Share()
+}
+
+// copyJournal connects to who keeps a copy of the journal, and takes that one where there is none at path: then this head comes in the
+// place of one that was elsewhere.
+func copyJournal(ctx context.Context, socket, path string) (c *journal.Copier, took bool, err error) {
+	c, have, err := journal.DialCopy(ctx, socket)
+	if err != nil {
+		return nil, false, fmt.Errorf("head: %w", err)
+	}
+	if _, err := os.Stat(path); len(have) == 0 || err == nil {
+		return c, false, nil
+	}
+	if err := os.WriteFile(path, have, 0o600); err != nil {
+		_ = c.Close()
+		return nil, false, fmt.Errorf("head: the journal's copy: %w", err)
+	}
+	return c, true, nil
 }
 
 // run is the loop; it returns when the core said Exit, or with an error when the keeper is gone.
@@ -214,6 +233,10 @@ func (l *loop) commit() error {
 
 // fail is for a journal that can't be written: what depends on the lost records must not leave.
 func (l *loop) fail(err error) {
+	if errors.Is(err, journal.ErrCopy) { // the head that comes in this one's place knows nothing of it
+		l.err, l.effects = err, l.effects[:0]
+		return
+	}
 	l.log.Error("the journal can't be written: the cluster ends", "error", err)
 	l.effects = l.effects[:0]
 	for _, c := range l.waiting {

@@ -73,7 +73,7 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger) (int, 
 	defer cancel()
 	l.goes(func() { l.readKeeper(ctx) })
 	exit, err := l.run(ctx)
-	if errors.Is(err, errKeeperGone) {
+	if errors.Is(err, errKeeperGone) && !l.successor {
 		l.farewell()
 	}
 	cancel()
@@ -127,9 +127,22 @@ func prepare(ctx context.Context, keeper *uds.FDConn, build string, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
-	l := newLoop(New(ConfigOf(doc, build)), keeper, cred, bootdoc.Clock(name, os.Getenv), log)
-	l.name = name
-	if err := l.openJournal(filepath.Join(kc.NodeDir, bootdoc.JournalName)); err != nil {
+	cfg := ConfigOf(doc, build)
+	var opt journal.Options
+	path := filepath.Join(kc.NodeDir, bootdoc.JournalName)
+	if doc.Journal != "" {
+		c, took, err := copyJournal(ctx, doc.Journal, path)
+		if err != nil {
+			return nil, err
+		}
+		opt.Copy = c.Copy
+		if took {
+			cfg.Instead = name
+		}
+	}
+	l := newLoop(New(cfg), keeper, cred, bootdoc.Clock(name, os.Getenv), log)
+	l.name, l.successor = name, doc.Journal != ""
+	if err := l.openJournal(path, opt); err != nil {
 		return nil, err
 	}
 	l.ring = openRing(filepath.Join(kc.NodeDir, RingName))

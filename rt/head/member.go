@@ -243,7 +243,8 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 	m.run.linked, m.run.synced, m.run.deadline = true, true, 0
 	c.unpause(m)
 	c.changed()
-	c.sinks(m, reg.Previous != 0)
+	// Who claimed a gang from a head that came in another's place may have done so before this agent was back.
+	c.sinks(m, reg.Previous != 0 || c.cfg.Instead != "" && !m.run.greeted)
 	r := &fb.RegisteredT{Node: m.node.index, Term: c.state.term, Clock: c.now}
 	if d := c.state.drain; d != nil {
 		r.DrainDeadline, r.DrainReason = d.Deadline, d.Reason

@@ -229,6 +229,14 @@ func (h *history) headCrash() {
 	for _, a := range h.agents {
 		a.inbox, a.outbox = nil, nil
 	}
+	h.cfg.Instead = ""
+	a := h.pick()
+	if m := h.core.state.byAgent[id.Agent(a.number)]; m != nil && m.node != nil && len(h.agents) > 2 && h.rng.IntN(4) == 0 { // its node is gone with it
+		a.bundles, a.ranks, a.stopping, a.names = nil, nil, nil, nil
+		h.next++
+		a.number, a.previous, a.dead, a.key = 0, 0, false, fmt.Sprintf("%032x", 1000+h.next)
+		h.cfg.Instead = m.node.name
+	}
 	h.open()
 	for _, i := range h.rng.Perm(len(h.agents)) {
 		if a := h.agents[i]; h.rng.IntN(8) > 0 {
@@ -297,6 +305,7 @@ func (h *history) calm() {
 		h.back(a)
 	}
 	h.settle()
+	h.advance(returnGrace + second) // those whose node went with a head's are waited for no more
 	for round := 0; len(h.core.state.groups) > 0; round++ {
 		if round > 300 {
 			for _, g := range h.core.state.groups {

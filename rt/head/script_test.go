@@ -245,6 +245,7 @@ func (s *script) do(line string) {
 		for _, n := range words[1:] {
 			back = append(back, w.agent(n))
 		}
+		w.cfg.Instead = o["instead"] // of the one on that node, whose keeper is gone with it
 		w.restartHead(back...)
 	case "wait":
 		w.advance(int64(dur(words[1])))

@@ -32,8 +32,8 @@
 //     grace, at once if grace is 0 or the signal is KILL.
 //   - ProgramState Ended means the rank's own process. Of its descendants, those that are left then get
 //     TERM, and KILL after the launch's grace, a second at most.
-//   - A later KeeperConfig never comes. A keeper that hosts no head and was given no address starts its
-//     agent when the address arrives on standard input.
+//   - A later KeeperConfig says that the head is elsewhere now, and nothing else that is new. A keeper that hosts no head and was
+//     given no address starts its agent when the address arrives on standard input.
 //
 // The environment of a program is what the agent sent, with MANIPLE_NODE_KEY, MANIPLE_GROUP,
 // MANIPLE_INCARNATION and MANIPLE_RANK set by the keeper: the mark by which a process is known for its

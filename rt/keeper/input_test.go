@@ -68,13 +68,41 @@ func TestHeadAddressArrivesLater(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.config.Boot), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"10.0.0.1:7000", "10.0.0.2:7000"}; !reflect.DeepEqual(doc.Head, want) {
+	want := []string{"10.0.0.1:7000", "10.0.0.2:7000"}
+	if !reflect.DeepEqual(doc.Head, want) {
 		t.Errorf("the agent was told %v", doc.Head)
 	}
 	if doc.Check() != nil || doc.Node.Name != "n1" {
 		t.Errorf("the agent's document: %+v", doc)
 	}
-	a.stop()
+	// The head goes elsewhere: the agent that runs is told, and so is the next one.
+	n.say(map[string]any{"head": want})
+	n.say(map[string]any{"head": []string{"10.0.0.3:7000"}})
+	if again := n.agent(); again != a {
+		t.Fatal("another agent was started")
+	}
+	if err := json.Unmarshal([]byte(a.config.Boot), &doc); err != nil || !reflect.DeepEqual(doc.Head, []string{"10.0.0.3:7000"}) {
+		t.Errorf("the agent was told %v %v", doc.Head, err)
+	}
+	a.kill()
+	b := n.agent()
+	if err := json.Unmarshal([]byte(b.config.Boot), &doc); err != nil || !reflect.DeepEqual(doc.Head, []string{"10.0.0.3:7000"}) {
+		t.Errorf("the next agent was told %v %v", doc.Head, err)
+	}
+	b.stop()
+}
+
+// The node of a head that has a successor goes without a word to anybody: a drain would be that of the whole cluster.
+func TestHeadsNodeIsAbandoned(t *testing.T) {
+	n := boot(t, setup{doc: func(d *bootdoc.Doc) { d.Owner, d.Journal = "stdin", "/nowhere" }})
+	a, h := n.agent(), n.link(fb.RoleHead)
+	n.stdin.Close()
+	for _, l := range []*link{a, h} {
+		if m, ok := <-l.other; ok {
+			t.Errorf("%s was told %T", l.config.Role, m.m)
+		}
+	}
+	n.ended(143)
 }
 
 func TestSignalsDrain(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -351,9 +352,41 @@ func (k *keeper) relayLines(lines <-chan []byte) {
 }
 
 func (k *keeper) inputEnded() {
+	if k.hosts && k.doc.Journal != "" {
+		k.abandon()
+		return
+	}
 	if k.doc.Owner == "stdin" {
 		k.startDrain("the launcher of "+k.name+" is gone", 128+int(unix.SIGTERM), time.Now(), true)
 	}
+}
+
+// abandon leaves the cluster to the head that will come in the place of this node's: nobody is told anything.
+func (k *keeper) abandon() {
+	for _, d := range []*daemon{k.head, k.agent} {
+		if d.child != nil && !d.child.reaped {
+			_ = unix.Kill(d.child.pid, unix.SIGKILL)
+		}
+	}
+	k.hard = true
+	k.end(128+int(unix.SIGTERM), "the launcher of "+k.name+" is gone; another head will take its place")
+}
+
+// moved takes in where the head is, from now on.
+func (k *keeper) moved(head []string) {
+	again := k.agent.starts > 0 && !slices.Equal(head, k.doc.Head)
+	k.doc.Head = head
+	if !again {
+		k.startDaemons()
+		return
+	}
+	config, err := k.agent.config()
+	if err != nil {
+		k.log.Error("the agent is not told of the head's place", "error", err)
+		return
+	}
+	k.log.Info("the head is elsewhere", "addresses", head)
+	k.agent.send(config) // one that is started just now finds it in its own
 }
 
 // command handles a line of standard input.
@@ -372,8 +405,7 @@ func (k *keeper) command(line []byte) {
 		return
 	}
 	if len(c.Head) > 0 && !k.hosts {
-		k.doc.Head = c.Head
-		k.startDaemons()
+		k.moved(c.Head)
 	}
 	if c.End > 0 {
 		k.ends = time.Unix(0, c.End)

@@ -86,6 +86,15 @@ func shorten(path string) (dir *os.File, short string, err error) {
 
 // Dial connects to path, of any length, and proves that the other side is this user's or root's.
 func Dial(ctx context.Context, path string) (transport.Conn, error) {
+	nc, err := DialStream(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return Server(nc)
+}
+
+// DialStream connects to path, of any length, and proves nothing: for sockets in directories of this user's own.
+func DialStream(ctx context.Context, path string) (*net.UnixConn, error) {
 	dir, short, err := shorten(path)
 	if err != nil {
 		return nil, fmt.Errorf("uds: dial: %w", err)
@@ -96,7 +105,7 @@ func Dial(ctx context.Context, path string) (transport.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uds: dial %s: %w", path, err)
 	}
-	return Server(nc.(*net.UnixConn))
+	return nc.(*net.UnixConn), nil
 }
 
 // Server proves that the peer of an accepted connection is this user or root. On error nc is closed.

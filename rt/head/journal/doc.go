@@ -21,6 +21,7 @@
 //	       nothing is changed.
 //	JRN-3: a commit that fails leaves the file as it was before.
 //	JRN-4: compaction replaces the file as a whole: a death in between leaves the old one or the new one.
+//	JRN-5: with Options.Copy what was committed is in the copy, too, which reads back as the file does.
 //
 // Limits. By default nothing is synced to the disk: the journal outlives the process, not the machine
 // (docs/adr/0002-head-journal.md says why). A record has at most MaxRecord bytes.

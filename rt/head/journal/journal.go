@@ -42,6 +42,9 @@ type Options struct {
 	Reserve int64
 	// Sync makes each commit wait for the disk, so that the journal outlives the machine.
 	Sync bool
+	// Copy is given what a commit wrote before Commit returns, and with whole all that there is, when the file was compacted.
+	// Its error is Commit's, after which nothing more is written. Nil: nobody has a copy.
+	Copy func(data []byte, whole bool) error
 }
 
 // Journal is an open journal. Use: Open, Replay once, then Add and Commit.
@@ -151,6 +154,12 @@ func (j *Journal) Commit() error {
 	}
 	j.seq += n
 	j.size += int64(len(buf))
+	if j.opt.Copy != nil {
+		if err := j.opt.Copy(buf, false); err != nil {
+			j.failed = err
+			return err
+		}
+	}
 	if j.size+j.opt.Reserve/2 > j.promised {
 		j.reserve()
 	}
@@ -263,6 +272,7 @@ func (j *Journal) Compact(fill func(add func(typ uint16, body []byte) error) err
 		return fmt.Errorf("journal: compact: %s: %w", tmp, err)
 	}
 	n := &Journal{path: j.path, opt: j.opt, f: f, replayed: true}
+	n.opt.Copy = nil
 	if err := n.fill(fill); err != nil {
 		_ = f.Close()
 		_ = os.Remove(tmp)
@@ -274,11 +284,29 @@ func (j *Journal) Compact(fill func(add func(typ uint16, body []byte) error) err
 		return fmt.Errorf("journal: compact: %w", err)
 	}
 	_ = j.f.Close()
+	n.opt.Copy = j.opt.Copy
 	*j = *n
 	if j.opt.Sync {
-		return syncDir(filepath.Dir(j.path))
+		if err := syncDir(filepath.Dir(j.path)); err != nil {
+			return err
+		}
 	}
-	return nil
+	return j.Share()
+}
+
+// Share gives Copy all that there is.
+func (j *Journal) Share() error {
+	if j.opt.Copy == nil {
+		return nil
+	}
+	data, err := io.ReadAll(io.NewSectionReader(j.f, 0, j.size))
+	if err == nil {
+		err = j.opt.Copy(data, true)
+	}
+	if err != nil {
+		j.failed = err
+	}
+	return err
 }
 
 func (j *Journal) fill(fill func(add func(typ uint16, body []byte) error) error) error {
