@@ -22,7 +22,7 @@
 //	BACK-1: the boot document (and with it the secret) travels on standard input only, or as a named credential of a
 //	        container's launch context.
 //	BACK-2: when the process that called Start dies, by kill -9 too, keepers of a document with owner
-//	        "stdin" see the end of their input and drain; the others live on.
+//	        "stdin" see the end of their input and drain; the others live on. YARN's nodes wait for the next master.
 //	BACK-3: nothing in this interface assumes a shared directory, a common user name or a shell.
 //	BACK-4: Events never blocks a keeper for ever: it is closed only after every keeper has ended.
 //

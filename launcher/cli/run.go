@@ -106,6 +106,9 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	c.site = c.slurmEnd()
 	defer c.site.hold(sig.terminated) // once nothing of ours runs any more
 	sig.onTerm(c.site.ask)
+	if c.master != nil {
+		sig.ignoreTerm() // YARN takes this container, and not the program's
+	}
 	var ep *boot.Endpoint
 	if c.master == nil { // an application is a cluster of its own
 		ep, err = c.find()
@@ -145,7 +148,9 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		o.grants = c.grants(ctx, client)
 	}
 	nodes := len(ep.Nodes)
-	if s.NodesMin < s.NodesMax { // only a range depends on what there is
+	if c.master != nil && c.master.Resumed() {
+		nodes = c.master.Job.Nodes
+	} else if s.NodesMin < s.NodesMax { // only a range depends on what there is
 		reply, _, err := ask[stateCluster](ctx, c, client, "cluster", "")
 		if err != nil {
 			return err
@@ -298,8 +303,14 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 			c.say("waiting: %s", why)
 		}
 	}
+	run := gang.Run
+	if c.master != nil {
+		if run, err = c.ofMaster(ctx, client, &g, &rio); err != nil {
+			return err
+		}
+	}
 	began := time.Now()
-	end, err := gang.Run(context.WithoutCancel(ctx), client, g, rio)
+	end, err := run(context.WithoutCancel(ctx), client, g, rio)
 	if err != nil {
 		if name, _ := classify(err); name == "BUG" {
 			return overWire(c.page.name, "", err)

@@ -29,6 +29,7 @@ type signals struct {
 	mu      sync.Mutex
 	running bool
 	asked   bool   // to end what runs
+	deaf    bool   // to TERM
 	termed  func() // called by the first SIGTERM
 }
 
@@ -62,6 +63,9 @@ func wanted() []os.Signal {
 func (s *signals) take(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if sig == syscall.SIGTERM && s.deaf {
+		return
+	}
 	if sig == syscall.SIGTERM {
 		select {
 		case <-s.terminated:
@@ -127,4 +131,11 @@ func exitOf(ctx context.Context) error {
 		return &Fault{code: gang.Interrupt(e.sig).Code(), silent: true, Err: e}
 	}
 	return nil
+}
+
+// ignoreTerm takes no SIGTERM for a wish that what runs shall end.
+func (s *signals) ignoreTerm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = true
 }

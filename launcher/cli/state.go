@@ -46,6 +46,8 @@ type stateGroup struct {
 	Name    string    `json:"name"`
 	Phase   string    `json:"phase"`
 	World   int       `json:"world"`
+	Lives   bool      `json:"detached"` // without who made it
+	Argv    []string  `json:"argv"`
 	Running int       `json:"running"`
 	Hosts   string    `json:"hosts"`
 	Explain string    `json:"explain"`

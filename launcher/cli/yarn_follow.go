@@ -67,6 +67,7 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 	var came int64
 	var why error        // of the last break
 	var broken time.Time // since when
+	var attempt yarn.AttemptID
 	asked, said := false, false
 	for {
 		address, r, err := f.master(ctx)
@@ -81,7 +82,11 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 			}
 			return nil
 		case err == nil:
-			asked = true
+			if asked && r.Attempt != attempt {
+				came = 0
+				f.say("%s has another master now (attempt %d); what the one before it wrote last may be missing here, `yarn logs` has it", r.ID, r.Attempt.Number)
+			}
+			asked, attempt = true, r.Attempt
 			var n int64
 			n, err = f.log(ctx, address, messages, came, true, out)
 			came += n

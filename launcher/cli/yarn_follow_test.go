@@ -79,6 +79,23 @@ func TestFollowSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+// Another master has a log of its own, which is read from its beginning.
+func TestFollowGoesToTheNextMaster(t *testing.T) {
+	m := master{states: []yarn.ApplicationState{yarn.StateRunning}, pieces: []piece{{"one\n", errors.New("killed")}, {"two\n", nil}}}
+	var said []string
+	var out bytes.Buffer
+	f := m.follow(&said)
+	look := f.master
+	f.master = func(ctx context.Context) (string, yarn.Report, error) {
+		address, r, err := look(ctx)
+		r.Attempt.Number = int32(1 + len(m.froms))
+		return address, r, err
+	}
+	if err := f.copy(t.Context(), false, &out); err != nil || out.String() != "one\ntwo\n" || m.froms[1] != 0 || len(said) != 1 || !strings.Contains(said[0], "attempt 2") {
+		t.Errorf("%q %v %q %v", out.String(), m.froms, said, err)
+	}
+}
+
 // A standard output that nobody reads any more is no break of the connection, which would be mended for ever.
 func TestFollowEndsWithItsOutput(t *testing.T) {
 	closed, w := io.Pipe()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -9,6 +10,8 @@ import (
 	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/launcher/spec"
+	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
@@ -29,7 +32,9 @@ func (c *call) yarnMaster() error {
 	}
 	c.master, c.app.environ = m, m.Environ(c.environ)
 	c.page.name = "run" // in what it says: the user knows no other command
-	err = c.runJob(m.Job)
+	if err = m.Recover(c.ctx); err == nil {
+		err = c.runJob(m.Job)
+	}
 	f := &Fault{}
 	text := ""
 	if err != nil {
@@ -62,11 +67,38 @@ func (c *call) runJob(j yarnbackend.Job) error {
 	return c.runSpec(s, runOptions{})
 }
 
+// ofMaster has the job's gang live on without this master, for the one after it; and stands for the gang of the one before it, where
+// there is one.
+func (c *call) ofMaster(ctx context.Context, client *gang.Client, g *gang.Spec, rio *gang.IO) (func(context.Context, *gang.Client, gang.Spec, gang.IO) (gang.End, error), error) {
+	g.Detached = true
+	if !c.master.Resumed() {
+		return gang.Run, nil
+	}
+	reply, _, err := ask[stateGroups](ctx, c, client, "groups", "")
+	if err != nil {
+		return nil, err
+	}
+	for _, have := range reply.Groups {
+		if !have.Lives || len(have.Argv) == 0 {
+			continue
+		}
+		group, err := id.ParseTask(have.ID)
+		if err != nil {
+			return nil, fmt.Errorf("group %s: %w", have.ID, err)
+		}
+		rio.Append = true
+		return func(ctx context.Context, c *gang.Client, s gang.Spec, rio gang.IO) (gang.End, error) {
+			return gang.Resume(ctx, c, group, s, rio)
+		}, nil
+	}
+	return gang.Run, nil // the master before this one did not get so far
+}
+
 // application is the cluster of the application that this process is the master of.
 func (c *call) application() boot.Options {
 	name := c.master.Attempt.Application.String()
 	o := boot.Options{
-		Backend: c.master, Name: name, Job: name, Epoch: uint32(c.master.Attempt.Number - 1), Embedded: true, Base: c.master.Folder,
+		Backend: c.master, Name: name, Job: name, Epoch: c.master.Life, Embedded: true, Base: c.master.Folder,
 		Cluster: c.master.Job.Cluster, Secret: c.master.Job.Secret, JoinTimeout: yarnbackend.Unbounded, Progress: c.stderr, Getenv: c.getenv,
 	}
 	if c.master.Job.MinNodes < c.master.Job.Nodes {

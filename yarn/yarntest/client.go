@@ -206,6 +206,20 @@ func (c *Cluster) Master(id yarn.ApplicationID) (yarn.Token, yarn.AttemptID) {
 	return c.masterToken(a), a.attempt
 }
 
+// NextAttempt is the end of an application's master: YARN starts another one, which has the containers that run. It finds what Master gives.
+func (c *Cluster) NextAttempt(id yarn.ApplicationID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, err := c.app(id)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a.attempt.Number++
+	a.registered, a.response, a.asks, a.news, a.last, a.told = false, 0, nil, allocateResponse{}, allocateResponse{}, map[yarn.NodeID]bool{}
+	a.next = 0
+	a.report.State, a.report.Host, a.report.Port, a.report.Attempt = yarn.StateAccepted, "N/A", -1, a.attempt
+}
+
 // Application submits one as a test's own client would, and gives its ID.
 func (c *Cluster) Application() yarn.ApplicationID {
 	c.mu.Lock()

@@ -39,7 +39,7 @@ type Node struct {
 	refusing bool
 }
 
-// app is an application and its one attempt.
+// app is an application and its attempt.
 type app struct {
 	yarn.Submission
 	report     yarn.Report

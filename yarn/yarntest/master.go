@@ -106,11 +106,21 @@ var masterMethods = map[string]method{
 		}
 		a.registered, a.response = true, 0
 		a.report.State, a.report.Host, a.report.Port, a.report.OriginalURL = yarn.StateRunning, m.Host, m.Port, m.URL
-		return struct {
-			Max   yarn.Resource       `pb:"1"`
-			Queue string              `pb:"5"`
-			Types []yarn.ResourceType `pb:"9"`
-		}{c.max(), Queue, c.types()}, nil
+		out := struct {
+			Max        yarn.Resource       `pb:"1"`
+			Containers []yarn.Container    `pb:"4"`
+			Queue      string              `pb:"5"`
+			Tokens     []nmToken           `pb:"6"`
+			Types      []yarn.ResourceType `pb:"9"`
+		}{Max: c.max(), Queue: Queue, Types: c.types()}
+		for _, k := range a.containers {
+			if k.ID.Attempt != a.attempt && k.status.State == yarn.ContainerRunning {
+				out.Containers = append(out.Containers, k.Container)
+				out.Tokens = append(out.Tokens, nmToken{k.node.ID, k.node.token(a)})
+				a.told[k.node.ID] = true
+			}
+		}
+		return out, nil
 	},
 	"allocate": func(c *Cluster, r rpc.Request) (any, error) {
 		a := c.byToken(r.Token)

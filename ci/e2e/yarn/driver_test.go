@@ -13,12 +13,7 @@ import (
 // A driver's tasks and actors run in both containers, each in its own container's folder, where the driver's files are.
 func TestDriverInPython(t *testing.T) {
 	g := gatewayOf(t)
-	_, here, _, _ := runtime.Caller(0)
-	top := filepath.Join(filepath.Dir(here), "..", "..", "..")
-	python, err := exec.CommandContext(within(t), "bash", filepath.Join(top, "ci", "python", "env.sh"), "dev").Output()
-	if err != nil {
-		t.Fatal("ci/python/env.sh dev: ", err)
-	}
+	python, top := devPython(t)
 	g.write("main.py", `
 import os, time, maniple
 
@@ -42,8 +37,20 @@ places = [Place.options(placement_group=pg, placement_group_bundle_index=i).remo
 print("actors in", len(set(maniple.get([p.here.remote() for p in places]))))
 `)
 	r := g.run("submit", "--on", "yarn", "--follow", "-N", "2", "-c", "2", "--mem", "512M", "--am-memory", "512M",
-		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", strings.TrimSpace(string(python)), "main.py")
+		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py")
 	if r.Code != 0 || r.Stdout[strings.Index(r.Stdout, "\n")+1:] != "tasks in 2 True\nactors in 2\n" {
 		t.Errorf("%+v", r)
 	}
+}
+
+// devPython is the Python of the tests, and the top of this repository.
+func devPython(t *testing.T) (python, top string) {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	top = filepath.Join(filepath.Dir(here), "..", "..", "..")
+	out, err := exec.CommandContext(within(t), "bash", filepath.Join(top, "ci", "python", "env.sh"), "dev").Output()
+	if err != nil {
+		t.Fatal("ci/python/env.sh dev: ", err)
+	}
+	return strings.TrimSpace(string(out)), top
 }

@@ -21,8 +21,12 @@
 //	        needed more memory than it has (-103, -104) ends the application and is never tried again at the same size.
 //	YJOB-4: a file that is in the store under its content's hash is never written again, also by who brings the same content
 //	        at the same moment: its folder is renamed into place, and onto none that is there.
-//	YJOB-5: a container without its master ends: the relay's end is the end of its keeper's standard input.
+//	YJOB-5: a container without a master ends: 20 s after the last word of one that is out of reach, after ten minutes when the
+//	        master's process is gone and no other one came. One that is the application's no more is told so when it comes back.
 //	YJOB-6: who reads the application's output is told whether that was all of it.
+//	YJOB-7: a master that comes after one that died has its nodes and a copy of the head's journal that has all that the head ever
+//	        said: the head waits until each node that is there has each piece. A master that is over can't take it back.
 //
-// Limits. The master's end is the end of the application; its containers are not kept for another attempt.
+// Limits. Who lost its master can't tell the death of that machine from a cut in the network: then the nodes end, and the next master
+// begins the program anew.
 package yarn

@@ -73,7 +73,13 @@ func newGang(want, least int, wait time.Duration, seed uint64) *gang {
 }
 
 // begin asks for all.
-func (g *gang) begin() []effect { return []effect{ask{g.want}} }
+func (g *gang) begin() []effect { return []effect{ask{g.missing()}} }
+
+// resume has a place filled by a container of the master before this one. The gang has started, and what is missing is asked for.
+func (g *gang) resume(place int, c yarn.Container) {
+	g.started = true
+	g.members[place] = member{container: &c, ready: true}
+}
 
 // next is when the core wants to be ticked; zero: not before something happens.
 func (g *gang) next() time.Time {

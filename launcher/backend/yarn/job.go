@@ -45,7 +45,8 @@ type Job struct {
 type boot struct {
 	Version int          `json:"version"`
 	Doc     *bootdoc.Doc `json:"doc"`
-	Master  []string     `json:"master"` // addresses of the relay
+	Master  []string     `json:"master"`  // addresses of the relay
+	Attempt int32        `json:"attempt"` // of the application
 }
 
 // pack puts a value among credentials.

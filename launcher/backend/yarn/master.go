@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +16,8 @@ import (
 	"github.com/maniple-hpc/maniple/launcher/backend"
 	"github.com/maniple-hpc/maniple/launcher/backend/local"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
+	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/rt/head/journal"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/am"
 	"github.com/maniple-hpc/maniple/yarn/nm"
@@ -38,16 +40,23 @@ type Master struct {
 	Attempt yarn.AttemptID
 	Folder  string // in the container's own, for the files of the head's node
 
+	Life uint32 // how often the program was begun anew: by masters that found nothing to go on with
+
 	token  yarn.Token       // for the scheduler
 	others yarn.Credentials // for the containers: what else was handed over, such as HDFS's token
 	relay  *relay
 
-	mu     sync.Mutex
-	blamed string // why the application ends, if not by its command
+	mu      sync.Mutex
+	blamed  string // why the application ends, if not by its command
+	early   []am.Event
+	session *session // nil: not yet
 
+	relays  []string // the relay's addresses
+	copies  *copies
+	journal *journal.Keeper
+	kept    []survivor // nodes of the master before this one
 	master  *am.Master
 	nodes   *nm.Client
-	session *session
 }
 
 // Enter reads what submit handed to this container.
@@ -89,7 +98,7 @@ func Enter(getenv func(string) string) (*Master, error) {
 // Name is "yarn".
 func (*Master) Name() string { return "yarn" }
 
-// Start starts the head here, registers with YARN and asks for the nodes. It returns once they are asked for.
+// Start starts the head here, registers with YARN and asks for the nodes that there are not. It returns once they are asked for.
 func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Session, error) {
 	doc := *req.Doc
 	s := &session{
@@ -98,25 +107,24 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 		gang: newGang(m.Job.Nodes, m.Job.MinNodes, m.Job.Wait, rand.Uint64()),
 	}
 	for i := range m.Job.Nodes {
-		s.names = append(s.names, "n"+strconv.Itoa(i+1))
+		s.names = append(s.names, nodeName(i))
 	}
 	doc.Expect, doc.JoinTimeout = s.names, Unbounded
+	if m.copies == nil {
+		m.copies = newCopies(nil, 0)
+	}
 	var err error
+	if doc.Journal, err = m.keepJournal(); err != nil {
+		return nil, err
+	}
 	own := bootdoc.Node{Name: headNode, Bare: true, Grant: "YARN", Memory: m.Job.Room}
 	s.head, err = (&local.Backend{}).Start(ctx, backend.Request{Doc: &doc, Nodes: []bootdoc.Node{own}, Head: true, Binary: req.Binary, Env: req.Env, Stderr: req.Stderr})
 	if err != nil {
 		return nil, err
 	}
 	first, err := headEvent(ctx, s.head)
-	if err == nil {
-		s.relays, err = m.addresses(first.Addresses)
-	}
-	if err == nil {
-		doc.Head, s.doc = first.Addresses, &doc
-		m.relay.joined = s.joined
-		m.relay.head = func() where { return where{first.Addresses, s.waits()} }
-		m.relay.serve()
-		err = m.register(ctx, s)
+	if err == nil && m.master == nil {
+		err = m.register(ctx)
 	}
 	if err != nil {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -124,9 +132,30 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 		_ = s.head.Stop(stop) // the first error is the one that counts
 		return nil, err
 	}
+	doc.Head, s.doc = first.Addresses, &doc
 	s.work.Go(func() { s.followHead(first) })
+	s.resume()
 	go s.run()
+	m.relay.joined = s.joined
+	m.relay.head = func() where { return where{first.Addresses, s.waits()} }
+	m.relay.serve()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.session = s
+	for _, e := range m.early {
+		s.fromYARN(e)
+	}
 	return s, nil
+}
+
+// keepJournal opens the socket at which the head has its journal copied.
+func (m *Master) keepJournal() (socket string, err error) {
+	if err := os.MkdirAll(m.Folder, 0o700); err != nil {
+		return "", fmt.Errorf("yarn: %w", err)
+	}
+	socket = filepath.Join(m.Folder, "journal.sock")
+	m.journal, err = journal.Keep(socket, m.copies.data, m.copies.keep)
+	return socket, err
 }
 
 // headEvent waits for the head's address.
@@ -149,18 +178,6 @@ func headEvent(ctx context.Context, s backend.Session) (backend.Event, error) {
 	}
 }
 
-// addresses are those of the relay: the head's, with its own port.
-func (m *Master) addresses(head []string) (list []string, err error) {
-	for _, a := range head {
-		host, _, err := net.SplitHostPort(a)
-		if err != nil {
-			return nil, fmt.Errorf("yarn: the head's address: %w", err)
-		}
-		list = append(list, net.JoinHostPort(host, strconv.Itoa(m.relay.port())))
-	}
-	return list, nil
-}
-
 // reachable is the host of the first address that means something on another machine.
 func reachable(addresses []string) string {
 	first := ""
@@ -177,25 +194,34 @@ func reachable(addresses []string) string {
 }
 
 // register makes this process the application's master. Clients find the relay by what it tells YARN.
-func (m *Master) register(ctx context.Context, s *session) error {
+func (m *Master) register(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
-	host, onEvent := "", func(am.Event) {}
-	if s != nil {
-		host = reachable(s.relays)
-		onEvent = s.fromYARN
+	if m.relays, err = device.Addresses(device.Options{}, m.relay.port()); err != nil {
+		return fmt.Errorf("yarn: the master's addresses: %w", err)
 	}
-	var err error
 	m.master, err = am.Register(ctx, am.Config{
-		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, Host: host, Port: int32(m.relay.port()), Protection: m.Job.Protection,
-		Interval: heartbeat, OnEvent: onEvent,
+		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, Host: reachable(m.relays), Port: int32(m.relay.port()), Protection: m.Job.Protection,
+		Interval: heartbeat, OnEvent: m.fromYARN,
 	})
 	if err != nil {
 		return err
 	}
-	m.session = s
 	m.nodes, err = nm.New(nm.Config{Token: m.master.NMToken, Protection: m.Job.Protection})
 	return err
+}
+
+// fromYARN takes in what a heartbeat brought: for the session, as soon as there is one.
+func (m *Master) fromYARN(e am.Event) {
+	m.mu.Lock()
+	s := m.session
+	if s == nil {
+		m.early = append(m.early, e)
+	}
+	m.mu.Unlock()
+	if s != nil {
+		s.fromYARN(e)
+	}
 }
 
 // want asks for so many containers.
@@ -214,13 +240,24 @@ func (m *Master) startContainer(ctx context.Context, c yarn.Container, b boot) e
 	})
 }
 
-// blame says why the application ends, if it was not its command. The first one counts.
-func (m *Master) blame(why string) {
+// leave ends this process at once: YARN has ended this attempt, and the application with it or not. Its nodes go on to the next master, or
+// are ended by YARN.
+func (m *Master) leave(why error) {
+	m.say("%v", why)
+	os.Exit(exitLeft)
+}
+
+// exitLeft is the exit code of a master that is one no more. Nobody reads it.
+const exitLeft = 75
+
+// blame says why the application ends, if it was not its command, and gives what counts: the first that was said.
+func (m *Master) blame(why string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.blamed == "" {
 		m.blamed = why
 	}
+	return m.blamed
 }
 
 // Environ is the environment of the command: that of the container without what is its own, and what the job brings.
@@ -234,6 +271,11 @@ func (m *Master) Environ(environ []string) []string {
 		}
 	}
 	return append(list, m.Job.Env...)
+}
+
+// say writes into the application's log.
+func (m *Master) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "maniple: "+format+"\n", args...)
 }
 
 func contains(list []string, s string) bool {
@@ -256,12 +298,15 @@ func (m *Master) Finish(code int, text string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
 	defer cancel()
 	if m.master == nil {
-		if err := m.register(ctx, nil); err != nil {
+		if err := m.register(ctx); err != nil {
 			return err
 		}
 	}
 	if m.nodes != nil {
 		defer m.nodes.Close()
+	}
+	if m.journal != nil {
+		defer m.journal.Close()
 	}
 	final := yarn.Succeeded
 	if code != 0 {

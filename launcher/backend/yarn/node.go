@@ -1,11 +1,8 @@
 package yarn
 
 import (
-	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,75 +27,67 @@ var ofContainer = []string{
 // NodeMain is a node of the application in its container: the keeper, whose standard input and output lead to the
 // master. It must be called on the main thread, locked to it.
 func NodeMain() int {
-	in, out, err := enterNode()
+	st, in, out, err := enterNode()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "maniple:", err)
 		return 1
 	}
 	os.Stdin, os.Stdout = in, out
-	return keeper.Main([]string{"--head=no"})
+	code := keeper.Main([]string{"--head=no"})
+	_ = out.Close()
+	select { // its last words
+	case <-st.keeperOver:
+	case <-time.After(time.Second):
+	}
+	return code
 }
 
 // enterNode connects to the master and gives the keeper's two streams.
-func enterNode() (stdin, stdout *os.File, err error) {
+func enterNode() (st *station, stdin, stdout *os.File, err error) {
 	var b boot
 	if _, err := unpack(os.Getenv("HADOOP_TOKEN_FILE_LOCATION"), bootSecret, &b); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if b.Version != jobVersion {
-		return nil, nil, fmt.Errorf("yarn: the master speaks version %d, this program %d", b.Version, jobVersion)
+		return nil, nil, nil, fmt.Errorf("yarn: the master speaks version %d, this program %d", b.Version, jobVersion)
 	}
 	here, err := os.Getwd()
 	if err != nil {
-		return nil, nil, fmt.Errorf("yarn: the container's folder: %w", err)
+		return nil, nil, nil, fmt.Errorf("yarn: the container's folder: %w", err)
 	}
 	b.Doc.Base, b.Doc.Node.Disks = folder(here), disks(os.Getenv)
+	b.Doc.Journal, b.Doc.Patience = "", orphanTime // the end of the keeper's input is sooner
 	b.Doc.Node.Dir, b.Doc.Node.Env = here, append(own(os.Environ()), bootdoc.DirVariable+"="+here)
 	if b.Doc.Store == 0 {
 		b.Doc.Store = storeShare(os.Getenv("HADOOP_CONF_DIR"), b.Doc.Node.Memory, b.Doc.Node.CPUs)
 	}
 	document, err := json.Marshal(b.Doc)
 	if err != nil {
-		return nil, nil, fmt.Errorf("yarn: boot document: %w", err)
+		return nil, nil, nil, fmt.Errorf("yarn: boot document: %w", err)
 	}
-	key, err := keyOf(b.Doc.Cluster, b.Doc.Secret, partyNode)
-	if err != nil {
-		return nil, nil, err
+	if st, err = newStation(b, os.Getenv("CONTAINER_ID")); err != nil {
+		return nil, nil, nil, err
 	}
-	master, err := keyOf(b.Doc.Cluster, b.Doc.Secret, partyMaster)
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg, err := config(key, master.Public().(ed25519.PublicKey))
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
-	defer cancel()
-	conn, err := dial(ctx, b.Master, cfg, hello{Node: b.Doc.Node.Name})
-	for err != nil && ctx.Err() == nil {
-		time.Sleep(time.Second)
-		conn, err = dial(ctx, b.Master, cfg, hello{Node: b.Doc.Node.Name})
-	}
-	if err != nil {
-		return nil, nil, err
+	first, ok := st.next(dialTime)
+	if !ok {
+		return nil, nil, nil, fmt.Errorf("yarn: the master at %s does not answer, and no other one came", strings.Join(b.Master, ", "))
 	}
 	inR, inW, err := os.Pipe()
 	if err != nil {
-		return nil, nil, fmt.Errorf("yarn: %w", err)
+		return nil, nil, nil, fmt.Errorf("yarn: %w", err)
 	}
 	outR, outW, err := os.Pipe()
 	if err != nil {
-		return nil, nil, fmt.Errorf("yarn: %w", err)
+		return nil, nil, nil, fmt.Errorf("yarn: %w", err)
 	}
-	// Both end with the process. The end of the connection is the end of the keeper's input (YJOB-5).
+	// Both end with the process. When there is no master any more the keeper's input ends (YJOB-5).
+	st.toKeeper = inW
 	go func() {
 		_, _ = inW.Write(append(document, '\n'))
-		_, _ = io.Copy(inW, conn)
-		_ = inW.Close()
+		st.run(first)
 	}()
-	go func() { _, _ = io.Copy(conn, outR) }()
-	return inR, outW, nil
+	go st.fromKeeper(outR)
+	return st, inR, outW, nil
 }
 
 // folder is where a container's node has its files: in the container's own folder, which YARN removes.

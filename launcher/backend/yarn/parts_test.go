@@ -47,7 +47,7 @@ func TestSecretIsTakenOut(t *testing.T) {
 }
 
 // open starts a relay and gives its address.
-func openRelay(t *testing.T, joined func(string, *link)) (*relay, string, []byte) {
+func openRelay(t *testing.T, joined func(string, string, *link)) (*relay, string, []byte) {
 	t.Helper()
 	dir, secret := t.TempDir(), bytes.Repeat([]byte{7}, 32)
 	logs := [2]string{filepath.Join(dir, "out"), filepath.Join(dir, "err")}
@@ -67,7 +67,7 @@ func openRelay(t *testing.T, joined func(string, *link)) (*relay, string, []byte
 }
 
 func TestRelayAnswersItsOwn(t *testing.T) {
-	r, address, secret := openRelay(t, func(string, *link) { t.Error("a client joined as a node") })
+	r, address, secret := openRelay(t, func(string, string, *link) { t.Error("a client joined as a node") })
 	a, err := NewAccess("c", secret)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestLogSaysThatItWasCut(t *testing.T) {
 // YJOB-5: a node's lines go both ways, and the master's end is the end of its input.
 func TestRelayCarriesANode(t *testing.T) {
 	joined := make(chan *link, 1)
-	r, address, secret := openRelay(t, func(name string, l *link) {
+	r, address, secret := openRelay(t, func(name, _ string, l *link) {
 		if name != "n1" {
 			t.Error(name)
 		}

@@ -14,10 +14,13 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
 )
 
 const (
 	helloTime = 10 * time.Second
+	sendTime  = 3 * time.Second // for a line to a node, whose station reads all the time
 	maxLine   = 16 << 20
 	logPoll   = 100 * time.Millisecond
 	// lastTime is how long followers of the output have to take its end, once the application is over.
@@ -27,6 +30,7 @@ const (
 // hello is the first line of whoever connects: a node or a client.
 type hello struct {
 	Node string `json:"node,omitempty"`
+	In   string `json:"in,omitempty"`   // the node's container
 	Want string `json:"want,omitempty"` // head, log
 	From int64  `json:"from,omitempty"` // log: byte to begin at
 	Go   bool   `json:"go_on,omitempty"`
@@ -43,7 +47,7 @@ type where struct {
 type relay struct {
 	listener net.Listener
 	node     ed25519.PublicKey
-	joined   func(name string, c *link) // of a node; called in the connection's goroutine, which then reads its lines
+	joined   func(name, container string, c *link) // of a node; called in the connection's goroutine, which then reads its lines
 	head     func() where
 	logs     [2]string // files of the application's output and messages
 
@@ -55,23 +59,55 @@ type relay struct {
 	tails  sync.WaitGroup // clients that read the output
 }
 
-// link is a node's connection.
+// link is a node's connection. It owns a goroutine that says now and then that this side lives; close ends it.
 type link struct {
 	mu   sync.Mutex
 	conn net.Conn
 	in   *bufio.Scanner
+	once sync.Once
+	over chan struct{}
+}
+
+func newLink(conn net.Conn, in *bufio.Scanner) *link {
+	l := &link{conn: conn, in: in, over: make(chan struct{})}
+	go func() {
+		beat := time.NewTicker(pingTime)
+		defer beat.Stop()
+		for {
+			select {
+			case <-beat.C:
+				if l.send([]byte(`{"ping":true}`)) != nil {
+					l.close()
+				}
+			case <-l.over:
+				return
+			}
+		}
+	}()
+	return l
 }
 
 // send writes a line for the keeper. One that does not read for a while is cut off.
 func (l *link) send(line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_ = l.conn.SetWriteDeadline(time.Now().Add(helloTime))
+	_ = l.conn.SetWriteDeadline(time.Now().Add(sendTime))
 	_, err := l.conn.Write(append(append([]byte(nil), line...), '\n'))
 	return err
 }
 
-func (l *link) close() { _ = l.conn.Close() }
+// end has the node end, and closes the connection.
+func (l *link) end(why string) {
+	_ = l.send(backend.DrainLine(why, time.Now(), true)) // one that does not get it comes back, and is told then
+	l.close()
+}
+
+func (l *link) close() {
+	l.once.Do(func() {
+		close(l.over)
+		_ = l.conn.Close()
+	})
+}
 
 // listen opens the relay on all interfaces.
 func listen(cluster string, secret []byte, logs [2]string) (*relay, error) {
@@ -139,7 +175,9 @@ func (r *relay) answer(conn *tls.Conn) {
 	_ = conn.SetDeadline(time.Time{})
 	switch isNode := r.node.Equal(peerKey(conn.ConnectionState())); {
 	case isNode && h.Node != "":
-		r.joined(h.Node, &link{conn: conn, in: in})
+		l := newLink(conn, in)
+		defer l.close()
+		r.joined(h.Node, h.In, l)
 	case !isNode && h.Want == "head":
 		_ = json.NewEncoder(conn).Encode(r.head()) // a client that is gone needs none
 	case !isNode && h.Want == "log":

@@ -2,9 +2,8 @@ package yarn
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,9 +23,9 @@ const joinTime = 5 * time.Minute
 type session struct {
 	m      *Master
 	doc    *bootdoc.Doc // with the head's address
-	relays []string
 	head   backend.Session
 	names  []string
+	kept   []string // of the master before this one
 	events chan backend.Event
 	posts  chan func()
 	done   chan struct{}      // closed when the loop has ended
@@ -149,7 +148,7 @@ func (s *session) launch(e launch) {
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), joinTime)
 		defer cancel()
-		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.relays}); err != nil {
+		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.m.relays, s.m.Attempt.Number}); err != nil {
 			s.post(func() { s.apply(s.gang.unstarted(e.container.ID, err.Error())) })
 		}
 	})
@@ -172,11 +171,12 @@ func (s *session) node(name string, c yarn.Container) bootdoc.Node {
 	return n
 }
 
-// joined serves a node's connection: it is called by the relay, and returns when the node is gone.
-func (s *session) joined(name string, l *link) {
+// joined serves a node's connection: it is called by the relay, and returns when the node is gone. One in a container that is the
+// node's no more has to end: it was taken for lost, and another one has its place.
+func (s *session) joined(name, container string, l *link) {
 	s.post(func() {
-		if s.place(name) < 0 || s.headOver {
-			l.close()
+		if p := s.place(name); p < 0 || s.headOver || s.gang.members[p].container == nil || s.gang.members[p].container.ID.String() != container {
+			l.end("this container is no node of the application any more")
 			return
 		}
 		if old := s.links[name]; old != nil {
@@ -184,10 +184,15 @@ func (s *session) joined(name string, l *link) {
 		}
 		s.links[name] = l
 	})
+	s.m.copies.add(l)
 	for l.in.Scan() {
+		if s.m.copies.answered(l, l.in.Bytes()) {
+			continue
+		}
 		ev := backend.ParseEvent(name, l.in.Bytes())
 		s.post(func() { s.heard(name, ev) })
 	}
+	s.m.copies.remove(l)
 	l.close()
 	s.post(func() {
 		if s.links[name] == l {
@@ -214,14 +219,17 @@ func (s *session) heard(name string, ev backend.Event) {
 	s.tell(ev)
 }
 
-// place is a node's index, -1 if there is none of that name.
-func (s *session) place(name string) int {
-	n, err := strconv.Atoi(strings.TrimPrefix(name, "n"))
-	if err != nil || n < 1 || n > len(s.names) {
-		return -1
+// resume takes over the nodes of the master before this one. It is called before the loop runs.
+func (s *session) resume() {
+	for _, v := range s.m.kept {
+		s.kept = append(s.kept, v.Node)
+		s.gang.resume(s.m.place(v.Node), v.container)
+		_ = v.link.send(backend.HeadLine(s.doc.Head)) // one that is gone is found by who reads it
+		s.work.Go(func() { s.joined(v.Node, v.container.ID.String(), v.link) })
 	}
-	return n - 1
 }
+
+func (s *session) place(name string) int { return s.m.place(name) }
 
 // fromYARN takes in what a heartbeat brought. It is called by the master's heartbeat.
 func (s *session) fromYARN(e am.Event) {
@@ -248,7 +256,10 @@ func (s *session) fromYARN(e am.Event) {
 		case am.Refused:
 			s.fatal(e.Err.Error())
 		case am.Over:
-			s.fatal("YARN ends the application: " + e.Err.Error())
+			if errors.Is(e.Err, yarn.ErrOver) || errors.Is(e.Err, yarn.ErrCredentials) { // the token of an attempt ends with it
+				s.m.leave(e.Err)
+			}
+			s.fatal("YARN can't be reached any more: " + e.Err.Error())
 		}
 	})
 }
@@ -263,6 +274,12 @@ func (s *session) followHead(first backend.Event) {
 			continue
 		case backend.KindEnd:
 			continue // it takes no work, and nobody waits for it
+		case backend.KindLost:
+			s.post(func() {
+				if !s.stopping && s.m.blame("") == "" { // by nobody's wish: the next master has a head again
+					s.m.leave(fmt.Errorf("yarn: the keeper of the head was killed: %s", ev.Reason))
+				}
+			})
 		}
 		s.post(func() { s.tell(ev) })
 	}
@@ -270,7 +287,7 @@ func (s *session) followHead(first backend.Event) {
 		s.headOver = true
 		s.apply(s.gang.close())
 		for _, l := range s.links {
-			l.close()
+			l.end("the head of the application is over")
 		}
 	})
 }
@@ -288,8 +305,13 @@ func (s *session) drain(line []byte) {
 	_ = s.head.Send(line)
 }
 
-// Nodes are n1 to nN: they have names before they have containers.
-func (s *session) Nodes() []string { return s.names }
+// Nodes are n1 to nN: they have names before they have containers. Who takes over from another master has those that were there.
+func (s *session) Nodes() []string {
+	if len(s.kept) > 0 {
+		return s.kept
+	}
+	return s.names
+}
 
 // Events gives the news.
 func (s *session) Events() <-chan backend.Event { return s.events }

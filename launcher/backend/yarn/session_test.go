@@ -56,7 +56,7 @@ func newWorld(t *testing.T, nodes int, set ...func(*yarntest.Cluster)) *world {
 	cluster, secret := make([]byte, 16), make([]byte, 32)
 	rand.Read(cluster)
 	rand.Read(secret)
-	w.m = &Master{Job: Job{
+	w.m = &Master{Folder: filepath.Join(t.TempDir(), "own"), Job: Job{
 		Cluster: hex.EncodeToString(cluster), Secret: secret, Nodes: nodes, MinNodes: nodes, Wait: time.Minute, Memory: 512 << 20,
 		Size: yarn.Resource{MemoryMB: 1024, VCores: 2}, Schedulers: []string{w.cluster.Scheduler()},
 	}}
@@ -134,7 +134,7 @@ func (w *world) node(b boot) (*tls.Conn, *bufio.Scanner) {
 	w.t.Helper()
 	key := must(keyOf(b.Doc.Cluster, b.Doc.Secret, partyNode))
 	master := must(keyOf(b.Doc.Cluster, b.Doc.Secret, partyMaster))
-	conn, err := dial(w.t.Context(), b.Master, must(config(key, master.Public().(ed25519.PublicKey))), hello{Node: b.Doc.Node.Name})
+	conn, err := dial(w.t.Context(), b.Master, must(config(key, master.Public().(ed25519.PublicKey))), hello{Node: b.Doc.Node.Name, In: b.Doc.Node.Labels["container"]})
 	if err != nil {
 		w.t.Fatal(err)
 	}

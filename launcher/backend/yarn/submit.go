@@ -194,6 +194,9 @@ func findQueue(root yarn.Queue, name string) (q queue, leaves []string) {
 	return q, nil
 }
 
+// attemptValidity is how long a master has to live for its end to be no reason not to start another one.
+const attemptValidity = 10 * time.Minute
+
 // Bring brings the files into the store.
 func (a *Application) Bring(ctx context.Context, store *Store) error {
 	a.Job.Files = map[string]yarn.LocalResource{}
@@ -234,7 +237,7 @@ func (a *Application) Submit(ctx context.Context, c *yarn.Client) (yarn.Report, 
 	}
 	r, err := c.Submit(ctx, yarn.Submission{
 		ID: a.ID, Name: a.Job.Name, Queue: a.Queue, Priority: a.Priority, Type: Type, Tags: a.Tags, Resource: a.Master, NodeLabel: a.Job.Label,
-		MaxAttempts: 1, Lifetime: a.Lifetime,
+		KeepContainers: true, AttemptValidity: attemptValidity, Lifetime: a.Lifetime,
 		Launch: yarn.LaunchContext{
 			Files: a.Job.Files, Tokens: tokens,
 			Commands: []string{"exec ./" + program + " " + MasterCommand + " 1><LOG_DIR>/stdout 2><LOG_DIR>/stderr"},

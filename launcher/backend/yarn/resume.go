@@ -1,0 +1,182 @@
+package yarn
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+const (
+	meetTime = 20 * time.Second // for all nodes of the master before this one to answer
+	callTime = 3 * time.Second  // for one of a node's ports
+)
+
+// survivor is a node of the master before this one.
+type survivor struct {
+	handover
+	container yarn.Container
+	journal   []byte
+	link      *link
+}
+
+// Recover finds what the masters before this one left: nodes that go on, and in them the head's journal. Without a word of any of them the
+// program begins anew.
+func (m *Master) Recover(ctx context.Context) error {
+	m.Life = uint32(m.Attempt.Number - 1)
+	if m.Attempt.Number == 1 {
+		return nil
+	}
+	if err := m.register(ctx); err != nil {
+		return err
+	}
+	var all []survivor
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	ctx, cancel := context.WithTimeout(ctx, meetTime)
+	defer cancel()
+	for _, c := range m.master.Registered().Containers {
+		if c.ID.Attempt == m.Attempt && c.ID.Number == 1 {
+			continue // this process's own
+		}
+		calls.Go(func() {
+			v, err := m.call(ctx, c)
+			if err != nil {
+				m.say("container %s of the master before this one is given back: %v", c.ID, err)
+				m.master.Release(c.ID)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, v)
+		})
+	}
+	calls.Wait()
+	m.kept = m.choose(all)
+	if len(m.kept) > 0 {
+		m.Life = m.kept[0].Life
+		m.copies = newCopies(m.kept[0].journal, m.kept[0].Seq)
+	}
+	return nil
+}
+
+// Resumed tells whether this master goes on with what another one began.
+func (m *Master) Resumed() bool { return len(m.kept) > 0 }
+
+// choose takes the nodes that belong together, the one with the newest copy of the journal first, and gives back the others.
+func (m *Master) choose(all []survivor) []survivor {
+	slices.SortFunc(all, func(a, b survivor) int {
+		return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(b.Seq, a.Seq), cmp.Compare(a.Node, b.Node))
+	})
+	var list []survivor
+	for _, v := range all {
+		same := func(o survivor) bool { return o.Node == v.Node }
+		if len(all[0].journal) > 0 && v.Life == all[0].Life && m.place(v.Node) >= 0 && !slices.ContainsFunc(list, same) {
+			list = append(list, v)
+			continue
+		}
+		m.say("node %s in container %s does not belong to what goes on: it is given back", v.Node, v.container.ID)
+		v.link.close()
+		m.master.Release(v.container.ID)
+	}
+	return list
+}
+
+// place is a node's index, -1 if there is none of that name.
+func (m *Master) place(name string) int {
+	for i := range m.Job.Nodes {
+		if name == nodeName(i) {
+			return i
+		}
+	}
+	return -1
+}
+
+func nodeName(place int) string { return "n" + strconv.Itoa(place+1) }
+
+// call finds the node in a container, at one of the ports at which it waits.
+func (m *Master) call(ctx context.Context, c yarn.Container) (v survivor, err error) {
+	key, err := keyOf(m.Job.Cluster, m.Job.Secret, partyMaster)
+	if err != nil {
+		return v, err
+	}
+	node, err := keyOf(m.Job.Cluster, m.Job.Secret, partyNode)
+	if err != nil {
+		return v, err
+	}
+	cfg, err := config(key, node.Public().(ed25519.PublicKey))
+	if err != nil {
+		return v, err
+	}
+	ports := meeting(m.Job.Cluster, c.ID.String())
+	type answer struct {
+		survivor
+		err error
+	}
+	answers := make(chan answer, len(ports))
+	for _, port := range ports { // at one of which it is, and elsewhere nobody of ours
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, callTime)
+			defer cancel()
+			d := &tls.Dialer{Config: cfg}
+			conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(c.Node.Host, strconv.Itoa(port)))
+			if err != nil {
+				answers <- answer{err: err}
+				return
+			}
+			v, err := m.meet(conn, c)
+			if err != nil {
+				_ = conn.Close()
+			}
+			answers <- answer{v, err}
+		}()
+	}
+	for range ports {
+		a := <-answers
+		if a.err == nil {
+			return a.survivor, nil
+		}
+		err = a.err
+	}
+	return v, fmt.Errorf("no node answers there: %w", err)
+}
+
+// meet takes a node over.
+func (m *Master) meet(conn net.Conn, c yarn.Container) (v survivor, err error) {
+	_ = conn.SetDeadline(time.Now().Add(helloTime))
+	line, _ := json.Marshal(takeover{m.Attempt.Number, m.relays})
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return v, err
+	}
+	in := bufio.NewReader(conn)
+	answer, err := in.ReadBytes('\n')
+	if err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(answer, &v.handover); err != nil {
+		return v, err
+	}
+	if v.Journal < 0 || v.Journal > maxCopy {
+		return v, fmt.Errorf("a journal of %d bytes", v.Journal)
+	}
+	v.journal = make([]byte, v.Journal)
+	if _, err := io.ReadFull(in, v.journal); err != nil {
+		return v, err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 0, 4096), maxLine)
+	v.container, v.link = c, newLink(conn, lines)
+	return v, nil
+}
