@@ -43,6 +43,7 @@ type Msg struct {
 	M       wire.Message
 	Corr    uint64 // ties a reply to its query, 0: none
 	Payload []byte // raw bytes beside M; on receipt they belong to the receiver
+	Body    []byte // M as it came, with LinkCoreConfig.KeepBody
 
 	class wire.Class
 	cost  int64

@@ -187,6 +187,8 @@ type LinkCoreConfig struct {
 	KeepAlive time.Duration
 	// LostAfter ends a session that was without a connection for so long. Zero: never.
 	LostAfter time.Duration
+	// KeepBody has messages come with their bodies, for who writes them down.
+	KeepBody bool
 }
 
 func (c LinkCoreConfig) withDefaults() LinkCoreConfig {

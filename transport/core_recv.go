@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -152,6 +153,12 @@ func (c *LinkCore) whole(now int64, h wire.Header, t wire.Type, corr uint64, bod
 		payload = append(make([]byte, 0, len(payload)), payload...)
 	}
 	msg := Msg{M: m, Corr: corr, Payload: payload, class: h.Class, cost: int64(len(body)+len(payload)) + msgOverhead, gen: c.gen}
+	if c.cfg.KeepBody {
+		msg.Body = body
+		if !own {
+			msg.Body = bytes.Clone(body)
+		}
+	}
 	c.outstanding[h.Class] += msg.cost
 	c.stats.Received++
 	c.stats.BytesRecv += uint64(len(body) + len(payload))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,34 @@ func TestLinkManualCredit(t *testing.T) {
 				}
 				s.Link.Consumed(m)
 				got++
+			}
+		}
+	})
+}
+
+// With KeepBody a message comes with its body, whether that came in one piece or in several.
+func TestLinkKeepsBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, w := simWorld(t, 1, simnet.Shape{})
+		s := transporttest.NewSite(t, w, func(c *transport.LinkConfig) { c.Core.KeepBody = true })
+		d := transporttest.Dial(t, w, nil, nil)
+		for _, text := range []string{"short", strings.Repeat("long", 60_000), "last"} {
+			if err := d.Link.Send(&fb.NoticeT{Text: text}, 0, []byte("beside it")); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Link.Send(&fb.NoticeT{Text: text}, 0, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, m := range s.Inbox.Take(t, 3) {
+			again, err := wire.Unmarshal(wire.TypeOf(m.M), m.Body)
+			if err != nil || again.(*fb.NoticeT).Text != m.M.(*fb.NoticeT).Text || len(m.Body) < len(m.M.(*fb.NoticeT).Text) {
+				t.Errorf("a body of %d bytes, %v", len(m.Body), err)
+			}
+		}
+		for _, m := range d.Inbox.Take(t, 3) {
+			if m.Body != nil {
+				t.Error("a body that nobody wanted")
 			}
 		}
 	})

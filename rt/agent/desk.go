@@ -309,6 +309,9 @@ func (d *desk) told(ctx context.Context, e ToClient) {
 			if _, ok := e.M.(*fb.AttachedT); !ok { // it is attached
 				d.send(c, e.M, e.Corr, e.Payload)
 			}
+			if bundles != nil { // it waits for that, and what the core has to learn of a group's places takes longer
+				c.conn.Flush()
+			}
 		}
 	}})
 }

@@ -29,6 +29,7 @@ type FromAgent struct {
 	Msg     Message
 	Corr    uint64
 	Payload []byte
+	Body    []byte // Msg as it came, if that is known; for the ring
 }
 
 // LinkUp says that the agent's control link has a connection. Resumed is false when the session is

@@ -154,9 +154,9 @@ func (l *loop) newMember(ctx context.Context, agent id.Agent) *memberLink {
 	m := &memberLink{}
 	var link *transport.Link
 	link = transport.NewLink(transport.LinkConfig{
-		Name: fmt.Sprintf("agent %d", agent), Manual: true,
+		Name: fmt.Sprintf("agent %d", agent), Manual: true, Core: transport.LinkCoreConfig{KeepBody: true},
 		OnMessage: func(msg transport.Msg) {
-			l.post(ctx, item{ev: FromAgent{Agent: agent, Msg: msg.M, Corr: msg.Corr, Payload: msg.Payload}, link: link, msg: msg})
+			l.post(ctx, item{ev: FromAgent{Agent: agent, Msg: msg.M, Corr: msg.Corr, Payload: msg.Payload, Body: msg.Body}, link: link, msg: msg})
 		},
 		OnUp: func(resumed bool) { l.post(ctx, item{do: func() { l.linkUp(ctx, agent, m, resumed) }}) },
 		OnDown: func(err error) {

@@ -76,11 +76,12 @@ func (r *ring) note(now int64, ev Event) {
 		return
 	}
 	kind, agent, number, msg, text := ringTick, id.Agent(0), uint64(0), Message(nil), ""
+	var body []byte
 	switch e := ev.(type) {
 	case Admit:
 		kind, number, msg = ringAdmit, uint64(e.Conn), e.Hello
 	case FromAgent:
-		kind, agent, number, msg = ringFromAgent, e.Agent, e.Corr, e.Msg
+		kind, agent, number, msg, body = ringFromAgent, e.Agent, e.Corr, e.Msg, e.Body
 	case LinkUp:
 		kind, agent = ringLinkUp, e.Agent
 		if e.Resumed {
@@ -97,12 +98,17 @@ func (r *ring) note(now int64, ev Event) {
 	case Full:
 		kind, text = ringFull, e.Reason
 	}
-	body, typ := []byte(text), wire.Type(0)
-	if msg != nil {
+	typ := wire.Type(0)
+	switch {
+	case msg == nil:
+		body = []byte(text)
+	case body == nil:
 		var err error
 		if body, err = wire.Marshal(r.b, msg); err != nil {
 			return
 		}
+		fallthrough
+	default:
 		typ = wire.TypeOf(msg)
 	}
 	r.buf = binary.LittleEndian.AppendUint32(r.buf[:0], uint32(ringHead+len(body)))

@@ -22,6 +22,32 @@ func ringEvents() []Event {
 	}
 }
 
+// What came is written down as it came.
+func TestRingTakesBodiesAsTheyAre(t *testing.T) {
+	path := filepath.Join(t.TempDir(), RingName)
+	body, err := wire.Marshal(nil, &fb.StateQueryT{What: "groups"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := openRing(path)
+	r.note(1, FromAgent{Agent: 4, Msg: &fb.StateQueryT{What: "nodes"}, Corr: 12, Body: body}) // which can't differ but here
+	r.close()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = ReadEvents(f, func(_ int64, ev Event) error {
+		if e := ev.(FromAgent); e.Agent != 4 || e.Corr != 12 || e.Msg.(*fb.StateQueryT).What != "groups" {
+			t.Errorf("read %+v", e)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func read(t *testing.T, path string) (list []string) {
 	t.Helper()
 	f, err := os.Open(path)
