@@ -45,7 +45,7 @@ put = maniple.put(b"p" * MB)
 of_put = make.remote("f", put)
 called = maker.make.remote("g")
 everything = [seen, lost, unseen, base, above, of_put, called]
-assert len(maniple.wait(everything, num_returns=len(everything), timeout=60)[0]) == len(everything)
+assert len(maniple.wait(everything, num_returns=len(everything), timeout=60, fetch_local=False)[0]) == len(everything)
 value = maniple.get(seen, timeout=60)
 states = {o["id"].split("[")[0]: o["state"] for o in session.current().query("objects")["objects"]}
 assert list(states.values()).count("away") == 6, states
