@@ -21,7 +21,6 @@ type nodeKeeper struct {
 	st   *station
 	told *bufio.Scanner
 	out  *os.File
-	over chan struct{} // closed when its input has ended
 }
 
 // station starts the station of a container, whose keeper says that it is ready.
