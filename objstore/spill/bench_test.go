@@ -15,7 +15,7 @@ func BenchmarkSpill(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close()
+	defer f.Close(false)
 	const n = 64 << 20
 	v, buf := value(1, n), make([]byte, block)
 	plain, err := os.Create(filepath.Join(dir, "plain"))

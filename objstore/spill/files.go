@@ -366,8 +366,8 @@ func (f *Files) Remove(number uint64) {
 	}
 }
 
-// Close gives all space back.
-func (f *Files) Close() {
+// Close gives all space back; leave: but for what was written with names.
+func (f *Files) Close(leave bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
@@ -376,7 +376,9 @@ func (f *Files) Close() {
 	f.down = true
 	done := map[*seg]bool{}
 	for _, d := range f.far {
-		_ = d.FS.Remove(cmp.Or(d.Ends, d.Path))
+		if !leave {
+			_ = d.FS.Remove(cmp.Or(d.Ends, d.Path))
+		}
 	}
 	for _, x := range f.files {
 		if x.in != nil && !done[x.in] {

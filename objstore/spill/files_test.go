@@ -26,7 +26,7 @@ func open(t *testing.T, dirs ...Directory) *Files {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.Close)
+	t.Cleanup(func() { f.Close(false) })
 	return f
 }
 
@@ -186,7 +186,7 @@ func TestVanishedDirectory(t *testing.T) {
 	if f, err := Open([]Directory{{Path: dir}, {Path: t.TempDir()}}); f == nil || err == nil {
 		t.Errorf("one of two: %v", err)
 	} else {
-		f.Close()
+		f.Close(false)
 	}
 }
 

@@ -61,6 +61,7 @@ func (d *dir) keep(x *file, number uint64, parts []Part, summed func()) error {
 	if err = errors.Join(err, w.Close()); err != nil { // SPL-2
 		return errors.Join(err, d.FS.Remove(name))
 	}
+	x.in, x.at = nil, 0 // where another directory may have begun with it
 	x.kept = &kept{d.FS, name}
 	return nil
 }

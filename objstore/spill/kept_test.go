@@ -81,8 +81,8 @@ func TestLeft(t *testing.T) {
 	if got, err := readAll(b, 4, at, 100); err != nil || !bytes.Equal(got, w) {
 		t.Errorf("the object beside it: %v", err)
 	}
-	b.Close()
-	a.Close()
+	b.Close(false)
+	a.Close(false)
 	if left, _ := filepath.Glob(filepath.Join(dir, "c/*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

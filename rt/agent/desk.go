@@ -76,6 +76,7 @@ type desk struct {
 	minted    uint64
 	keys      uint64 // of templates
 	over      string // the node ends, and why
+	lost      bool   // the node ends because it reaches no head
 	effects   []work.Effect
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
@@ -320,6 +321,8 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 	switch m := e.M.(type) {
 	case *fb.AttachedT:
 		d.begin(ctx, m)
+	case *fb.DrainT:
+		d.lost = m.ExitCode == codeNodeLost
 	case *fb.StateReplyT:
 		switch e.Corr {
 		case askName:

@@ -21,7 +21,7 @@ const inheritWait = 10 * time.Second
 // heirs tells the core that another agent, peer, is gone, but first of those of its values that outlive it.
 func (d *desk) heirs(peer uint32, gone work.ProcessGone) {
 	var wanted []work.Estate
-	if d.store != nil && len(d.store.spill.far) > 0 && d.core != nil {
+	if !gone.Cut && d.store != nil && len(d.store.spill.far) > 0 && d.core != nil {
 		wanted = d.core.Estates(gone.Process)
 	}
 	if len(wanted) == 0 {

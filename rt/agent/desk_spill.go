@@ -379,13 +379,14 @@ func (s *deskStore) part(o id.Object, offset, size uint64, then func([]byte, err
 	}
 }
 
-// endSpill waits for the disk, false: it hangs.
-func (s *deskSpill) end() bool {
+// end waits for the disk, false: it hangs. leave: what was written to a directory that nodes share stays, since the others think that this one is dead,
+// and have inherited it.
+func (s *deskSpill) end(leave bool) bool {
 	over := make(chan struct{})
 	go func() { // ends with the disk's answer, or with the process
 		s.done.Wait()
 		if s.files != nil {
-			s.files.Close()
+			s.files.Close(leave)
 		}
 		close(over)
 	}()

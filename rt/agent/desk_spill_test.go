@@ -41,13 +41,13 @@ func TestWhereToSpill(t *testing.T) {
 	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock")}, 1, nil, warn); s.files == nil || s.files.Directories()[0] != own {
 		t.Errorf("%+v", s)
 	} else {
-		s.end()
+		s.end(false)
 	}
 	one, two := t.TempDir(), t.TempDir()
 	if s := openSpill(&Config{Socket: filepath.Join(own, "agent.sock"), Disks: []string{one, "/proc", two}}, 1, nil, warn); s.files == nil || !slices.Equal(s.files.Directories(), []string{one, two}) {
 		t.Errorf("%+v", s)
 	} else {
-		s.end()
+		s.end(false)
 	}
 	if s := openSpill(&Config{Spill: []string{"none"}}, 1, nil, warn); s.files != nil || !strings.Contains(s.off, "switched off") || s.config(objstore.Config{}).Spill != 0 {
 		t.Errorf("%+v", s)
@@ -59,7 +59,7 @@ func TestWhereToSpill(t *testing.T) {
 	if s := openSpill(&Config{Spill: []string{gone, own}}, 1, nil, warn); s.files == nil || len(s.files.Directories()) != 1 {
 		t.Errorf("%+v", s)
 	} else {
-		s.end()
+		s.end(false)
 	}
 	if _, err := os.Stat("/dev/shm"); err == nil && notDisk("/dev/shm") == "" {
 		t.Error("/dev/shm is taken for a disk")

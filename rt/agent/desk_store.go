@@ -364,7 +364,7 @@ func (d *desk) endStore() {
 			_ = c.pidfd.Close()
 		}
 	}
-	if d.store != nil && d.store.spill.end() { // else a disk that hangs may still read of it
+	if d.store != nil && d.store.spill.end(d.over == "" || d.lost) { // else a disk that hangs may still read of it
 		if err := d.store.memory.Close(); err != nil {
 			d.l.log.Warn("the object store's end", "error", err)
 		}

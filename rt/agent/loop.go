@@ -89,7 +89,7 @@ func (l *loop) run(ctx context.Context) *Exit {
 			return &Exit{Code: 0, Reason: "stopped"}
 		}
 		l.turns++
-		if len(l.inbox) == 0 || l.turns%batch == 0 {
+		if len(l.inbox) == 0 || l.turns%batch == 0 || l.exit != nil {
 			l.flush()
 		}
 	}

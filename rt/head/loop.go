@@ -126,7 +126,13 @@ func copyJournal(ctx context.Context, socket, path string) (c *journal.Copier, t
 	if _, err := os.Stat(path); len(have) == 0 || err == nil {
 		return c, false, nil
 	}
-	if err := os.WriteFile(path, have, 0o600); err != nil {
+	part := path + ".new" // half of it must not be taken for a journal
+	err = os.WriteFile(part, have, 0o600)
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		_ = os.Remove(part)
 		_ = c.Close()
 		return nil, false, fmt.Errorf("head: the journal's copy: %w", err)
 	}

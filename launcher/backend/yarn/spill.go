@@ -162,7 +162,7 @@ func (s *SpillStore) again(patience time.Duration, do func(*hdfs.Client) error) 
 
 // answered tells whether an error is HDFS's answer, and asking again would give the same.
 func answered(err error) bool {
-	for _, no := range []error{os.ErrNotExist, os.ErrExist, os.ErrPermission, io.EOF, io.ErrUnexpectedEOF} {
+	for _, no := range []error{os.ErrNotExist, os.ErrExist, os.ErrPermission} {
 		if errors.Is(err, no) {
 			return true
 		}
@@ -221,9 +221,10 @@ type spillReader struct {
 }
 
 func (r *spillReader) open() error {
-	return r.s.again(spillPatience, func(c *hdfs.Client) (err error) {
-		if r.f, err = c.Open(r.name); err == nil {
-			r.size = r.f.Stat().Size()
+	return r.s.again(spillPatience, func(c *hdfs.Client) error {
+		f, err := c.Open(r.name)
+		if err == nil {
+			r.f, r.size = f, f.Stat().Size()
 		}
 		return err
 	})
@@ -232,7 +233,7 @@ func (r *spillReader) open() error {
 // ReadAt is io.ReaderAt's, for one goroutine at a time.
 func (r *spillReader) ReadAt(b []byte, off int64) (n int, err error) {
 	for began := time.Now(); ; {
-		if n, err = r.f.ReadAt(b, off); err == nil || answered(err) || time.Since(began) > spillPatience {
+		if n, err = r.f.ReadAt(b, off); err == nil || answered(err) || errors.Is(err, io.EOF) && off+int64(len(b)) > r.size || time.Since(began) > spillPatience {
 			return n, err
 		}
 		_ = r.f.Close()

@@ -106,6 +106,12 @@ class _Clock(threading.local):
 
 _clock = _Clock()
 
+
+def forked() -> None:
+    """In a worker that has begun: this thread's time does not begin where its template's was."""
+    global _clock
+    _clock = _Clock()
+
 # How a task went: its CPU time; and by wall(), when it began (0: that is not told), had its arguments (0: it has none) and was over.
 Spent = Tuple[int, int, int, int]
 UNTOLD: Spent = (0, 0, 0, 0)

@@ -15,6 +15,7 @@ It has one thread, tells the agent, which is not their parent, when its children
 from __future__ import annotations
 
 import _signal  # signal's own signal looks up names for numbers, which each new worker would copy sixty pages for
+import errno
 import gc
 import os
 import select
@@ -263,29 +264,36 @@ class _Template:
     def _fork(self, fields: Dict[str, Any], fds: List[int]) -> None:
         """fds: of a worker that is attached when it is born, its connection. All that can be made before the fork is: here it is warm, and in
         a child each page that is written for the first time is copied."""
-        key, pipes = fields.get("key") or 0, self.prints.pipes()
-        self._environment.take(fields.get("env") or ())
-        born = None
-        if fds:
-            own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds.pop())
-            born = _worker.WorkerSession(own, fields["attached"], self._path)
+        key, pipes, born = fields.get("key") or 0, self.prints.pipes(), None
         reads, writes = pipes or ([], [])  # without, it prints where this process does
         try:
+            self._environment.take(fields.get("env") or ())
+            if fds:
+                own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds.pop())
+                born = _worker.WorkerSession(own, fields["attached"], self._path)
+            elif fields.get("attached"):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # its connection came, and there was no descriptor for it
             pid = os.fork()
-        except OSError as e:
+        except Exception as e:  # of this worker alone: the others go on
             close(reads + writes)
-            self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _ENDED, "error": f"no process could be forked: {e.strerror}"}))
+            self._forget(born)
+            why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+            self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _ENDED, "error": f"no process could be forked: {why}"}))
             return
         if pid == 0:
             self._leave(reads, writes)
             child(self._path, key, born, *self._pools)
-        if born is not None:
-            born.connection.forget()
-            vars(born).clear()  # else parts of it would hold one another, and nothing is collected here
+        self._forget(born)
         close(writes)
         self.prints.add(reads, pid)
         self._children[pid] = key
         self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _RUNNING, "pid": pid}))
+
+    def _forget(self, born: Any) -> None:
+        """Ends what a child has, or would have had, here."""
+        if born is not None:
+            born.connection.forget()
+            vars(born).clear()  # else parts of it would hold one another, and nothing is collected here
 
     def _leave(self, reads: List[int], writes: List[int]) -> None:
         """In a child: nothing of what the template has open stays."""

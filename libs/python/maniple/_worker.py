@@ -24,7 +24,7 @@ from maniple._core.inbox import Inbox, Native
 from maniple._core.session import Session
 from maniple._core.table import ASKED, FETCHING, PENDING, State, Value
 from maniple._core.wire import ProtocolError
-from maniple._execute import ActorExit, Executor, Job, TaskInterrupt
+from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, forked
 
 # Users' programs own USR1 and USR2 in practice; the C library keeps the first real-time signals.
 CANCEL_SIGNAL = signal.SIGRTMIN + 10
@@ -289,6 +289,7 @@ def attach(path: str, key: int) -> WorkerSession:
 
 def run(session: WorkerSession, job_config: str = "") -> int:
     """Works. Gives the exit code."""
+    forked()
     _configure(session, job_config)
     session.on_end = _agent_gone
     session.outlive(False)

@@ -67,7 +67,8 @@ def check(env: Any) -> Optional[str]:
 
 def _variables(env_vars: Any) -> Optional[str]:
     if env_vars is None or (isinstance(env_vars, dict) and all(isinstance(x, str) for item in env_vars.items() for x in item)):
-        return None
+        wrong = [name for name, value in (env_vars or {}).items() if not name or "=" in name or "\0" in name + value]
+        return f"env_vars of a runtime_env has a name or a value that no environment can have: {wrong[0]!r}" if wrong else None
     return f"env_vars of a runtime_env is a dict of texts, not {env_vars!r}"
 
 

@@ -150,3 +150,10 @@ def test_environments_merge_only_their_variables():
 def test_wrong_groups(bundles, options, words):
     with pytest.raises(ValueError, match=words):
         maniple.util.placement_group(bundles, **options)
+
+
+@pytest.mark.parametrize("env_vars", [{"": "x"}, {"A=B": "x"}, {"A": "a\0b"}])
+def test_variables_that_no_environment_can_have_are_refused(env_vars):
+    from maniple import runtime_env
+
+    assert "no environment can have" in runtime_env.check({"env_vars": env_vars})

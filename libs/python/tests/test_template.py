@@ -202,3 +202,20 @@ def test_children_have_nothing_of_what_it_needs_for_itself(agent, tmp_path, modu
             peer.close()
         process.kill()
         process.communicate()
+
+
+def test_a_worker_that_can_not_be_made_costs_no_other(agent, tmp_path):
+    process = start(agent, tmp_path)
+    try:
+        template = agent.peer()
+        for key, env in ((1, ["=x"]), (2, ["A=a\0b"])):  # no environment can have these
+            template.table("Fork", {"key": key, "env": env})
+            state = template.take("WORKER_STATE").fields
+            assert (state["key"], int(state["phase"])) == (key, 2) and "forked" in state["error"]
+        template.table("Fork", {"key": 3, "env": []})
+        assert agent.peer().attach["worker"] == 3
+        template.close()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.communicate()

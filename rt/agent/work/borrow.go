@@ -61,7 +61,7 @@ func (c *Core) sendListing(p *process, name id.Object) {
 // list takes in that another agent wants to be listed as a holder of an object, and tells whether it is. That counts as one delivery.
 func (c *Core) list(p *process, name id.Object) {
 	m := fb.ReadyT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, State: fb.ObjectStateUnlisted}
-	if c.lookup(name) != nil {
+	if o := c.lookup(name); o != nil && !o.lost { // of one that is lost another agent may have the value
 		c.deliver(p, name)
 		m.State = fb.ObjectStateListed
 	}
@@ -123,7 +123,7 @@ func (c *Core) move(o *object) {
 	if l == nil || l.spare == nil || l.home.fetching(o.id()) != nil || slices.Contains(l.home.lent, o) {
 		return
 	}
-	if a := o.entry.actor; a != nil {
+	if a := o.entry.actor; a != nil && o.index == 0 {
 		if !a.quiet() {
 			return
 		}
@@ -172,7 +172,9 @@ func (c *Core) unanswered(p *process, why string) {
 // sparesGone: the way to the owner of objects is lost; they come by their old home only.
 func (c *Core) sparesGone(p *process) {
 	for len(p.spares) > 0 {
-		c.unspare(p.spares[len(p.spares)-1])
+		o := p.spares[len(p.spares)-1]
+		c.unspare(o)
+		c.lent[o].listing = false // it lists nothing for this agent any more
 	}
 }
 

@@ -148,6 +148,9 @@ func (c *Core) regain(p *process, o *object) {
 		c.empty(o)
 	}
 	a := o.entry.actor
+	if o.index > 0 { // it stands for no actor
+		a = nil
+	}
 	if a != nil && a.proxy {
 		c.endProxy(a)
 	} else if a != nil && a.phase == fb.ActorPhaseDead {

@@ -76,7 +76,7 @@ func (c *Core) redirectAll(old *actor) {
 		return
 	}
 	for _, l := range slices.Clone(old.lanes) {
-		for l.process.kind != Owner && l.queue.head != nil {
+		for (old.cut || l.process.kind != Owner) && l.queue.head != nil {
 			c.redirect(l.queue.head)
 		}
 	}

@@ -113,7 +113,7 @@ func (c *Core) startClass(cl *class) bool {
 		if g == nil && c.startKin(cl) {
 			return true
 		}
-		if c.sendAway(cl, g != nil, 0) {
+		if c.sendAway(cl, g != nil && !c.wished(cl, g), 0) {
 			cl.setHungry(false, 0)
 			return true
 		}

@@ -75,7 +75,11 @@ func (c *Core) handleCame(p *process, name id.Task, fault string) {
 
 // inReach has the calls that wait for an actor go the way by which a handle of it has come.
 func (c *Core) inReach(a *actor) {
-	c.tell(c.proxy(a.entry))
+	p := c.proxy(a.entry)
+	if p == nil {
+		return
+	}
+	c.tell(p)
 	for _, l := range slices.Clone(a.lanes) {
 		for t := l.queue.head; t != nil; t = l.queue.head {
 			c.redirect(t)

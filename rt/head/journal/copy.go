@@ -78,6 +78,8 @@ type Keeper struct {
 
 	mu   sync.Mutex
 	open []net.Conn // the newest one last
+
+	closed bool
 }
 
 // Keep listens at path. have is the copy of a journal that was elsewhere; each piece is answered when keep returns.
@@ -95,6 +97,9 @@ func Keep(path string, have []byte, keep func(data []byte, whole bool)) (*Keeper
 			}
 			k.mu.Lock()
 			k.open = append(k.open, conn)
+			if k.closed {
+				_ = conn.Close()
+			}
 			k.mu.Unlock()
 			k.all.Go(func() { k.serve(conn) })
 		}
@@ -147,6 +152,7 @@ func (k *Keeper) keeps(conn net.Conn, data []byte, whole bool) bool {
 func (k *Keeper) Close() error {
 	err := k.listener.Close()
 	k.mu.Lock()
+	k.closed = true
 	for _, conn := range k.open {
 		_ = conn.Close()
 	}
