@@ -60,7 +60,7 @@ func spillsTo(t *testing.T, agent string, env map[string]string) (*spill.Files, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.Close)
+	t.Cleanup(func() { f.Close(false) })
 	return f, fs
 }
 
@@ -109,7 +109,7 @@ func TestSpillToHDFS(t *testing.T) {
 	if names, err := fs.List("maniple-c/1"); err != nil || len(names) != 1 || names[0] != "2" {
 		t.Error(names, err)
 	}
-	f.Close()
+	f.Close(false)
 	if names, err := fs.List("maniple-c/1"); err != nil || len(names) > 0 {
 		t.Error("left behind: ", names, err)
 	}
