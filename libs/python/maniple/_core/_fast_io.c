@@ -318,6 +318,17 @@ static bool crowded(Link *l, int *room) {
     return is;
 }
 
+/* Lets more come before the next read while nobody waits for few results: a read that brings more costs less. */
+static void gather(Link *l) {
+    pthread_mutex_lock(&l->lock);
+    bool calm = !l->worker && !l->first && !l->busy && l->nearest > FEW && l->in.got < CHUNK / 2;
+    pthread_mutex_unlock(&l->lock);
+    if (!calm || atomic_load(&l->hasty)) return;
+    atomic_store(&l->hurry, 1);
+    if (!atomic_load(&l->hasty)) nap_micro(&l->hurry, 1, GATHER);
+    atomic_store(&l->hurry, 0);
+}
+
 bool link_lead(Link *l) {
     if (l->lead != OFFERED || l->closed || l->bell < 0) return false;
     give_lead(l, BY_WAITER);
@@ -349,6 +360,7 @@ void link_read(Link *l, atomic_int *word, int was, int milliseconds) {
         if (p[1].revents && read(l->bell, &rung, sizeof rung) < 0) p[1].revents = 0;
         if (!p[0].revents) continue;
         back = !read_some(l, MSG_DONTWAIT) || larger(l) || crowded(l, &room);
+        if (!back && atomic_load(word) == was) gather(l);
         answer_recalls(l);
     }
     pthread_mutex_lock(&l->lock);
@@ -377,17 +389,12 @@ static void read_all(Link *l) {
     while (lead_is_back(l)) {
         if (larger(l) ? !read_larger(l) : !read_some(l, 0)) return; /* it may have begun in a waiter's hands */
         pthread_mutex_lock(&l->lock);
-        bool calm = !l->worker && !l->first && !l->busy && l->nearest > FEW && l->in.got < CHUNK / 2;
         bool offers = l->told && l->told >= l->slept && l->idle != SLEEPS && !larger(l), stir = offers && l->asleep;
         if (offers) give_lead(l, OFFERED);
         if (stir) l->asleep = false;
         pthread_mutex_unlock(&l->lock);
         if (stir) stir_writer(l);
-        if (calm && !atomic_load(&l->hasty)) { /* a read that brings more costs less */
-            atomic_store(&l->hurry, 1);
-            if (!atomic_load(&l->hasty)) nap_micro(&l->hurry, 1, GATHER);
-            atomic_store(&l->hurry, 0);
-        }
+        gather(l);
         answer_recalls(l);
         for (int room; crowded(l, &room);) nap(&l->room, room, LOOK_AFTER);
     }

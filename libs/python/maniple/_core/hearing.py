@@ -98,9 +98,10 @@ class Hearing:
             return self.held.again_locked(key) if key in self._entries else ObjectRef(key)
 
     def _result_locked(self, key: bytes, value: Value) -> None:
-        self.table.claim_locked(key)  # what is let go of meanwhile is not to be there again
-        entry = self._entries.get(key)
         placed = value.flags & wire.LOCATED and value.payload
+        if placed or type(self._entries.get(key)) is not Value:  # of several the extension has read the last, too: who gets them all reads them there
+            self.table.claim_locked(key)  # what is let go of meanwhile is not to be there again
+        entry = self._entries.get(key)
         if entry is None:
             if not (value.flags & wire.LAST and key[: wire.TASK_SIZE] in self._many):  # else its reference is gone
                 self.unknown_result_locked(key, value)
