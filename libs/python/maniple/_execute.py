@@ -140,19 +140,19 @@ class Executor:
         """args, kwargs, and the types that may be tried again (None: not said). Raises the error of an argument."""
         if job.payload == values.EMPTY and job.format == wire.PICKLE:
             return (), {}, None
-        deps = []
+        deps, decode = [], values.decode
         for key, dep in zip(job.dep_keys, job.deps):
             if dep is None:
                 raise exceptions.SystemFault("the agent did not send the value of an argument")
             if isinstance(dep, BaseException):
                 raise dep
-            if dep.flags & wire.ERROR:
-                raise ArgumentError(dep.payload)
-            if dep.flags & wire.LOCATED:
+            flags, format, refs, payload = dep
+            if flags & wire.ERROR:
+                raise ArgumentError(payload)
+            if flags & wire.LOCATED:
                 deps.append(self.session.argument(key))
-                continue
-            payload = dep.payload.view() if type(dep.payload) is Place else dep.payload
-            deps.append(values.decode(dep.format, payload, dep.refs))
+            else:
+                deps.append(decode(format, payload.view() if type(payload) is Place else payload, refs))
         if job.format != wire.PICKLE:
             raise exceptions.SystemFault(f"arguments of format {job.format} are not for Python")
         args, kwargs = values.load_arguments(job.payload, job.refs, deps)

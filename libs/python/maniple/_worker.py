@@ -211,13 +211,14 @@ class WorkerSession(Session):
         if self.jobs.get(job.task) is job:
             del self.jobs[job.task]
         keys, job.dep_keys = job.dep_keys, ()
+        deps, seen = self._deps, self.seen
         for key in keys:
-            dep = self._deps.get(key)
+            dep = deps.get(key)
             if dep is not None:
                 dep[1] -= 1
                 if dep[1] <= 0 and not dep[2]:
-                    del self._deps[key]
-            if key in self.seen:
+                    del deps[key]
+            if seen and key in seen:
                 self.leave_locked(key)
 
     def uses_locked(self, key: bytes) -> bool:

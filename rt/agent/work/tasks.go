@@ -423,8 +423,8 @@ func (c *Core) newItem(t *task) *object {
 
 // finish forgets a task that has its outcome.
 func (c *Core) finish(t *task) {
-	for i := range int(t.deps) {
-		if o := c.lookup(objectAt(t.args(), i)); o != nil && t.missing > 0 {
+	for i := 0; t.missing > 0 && i < int(t.deps); i++ {
+		if o := c.lookup(objectAt(t.args(), i)); o != nil {
 			c.unwait(o, func(w *waiter) bool { return w.task == t })
 		}
 	}

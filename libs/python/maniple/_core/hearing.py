@@ -52,7 +52,7 @@ class Hearing:
     _ended: Optional[str]
 
     def _batch(self, batch: List[Frame]) -> None:
-        words, RESULT = wire.RESULT_WORDS.unpack_from, wire.RESULT.number
+        words, RESULT, make = wire.RESULT_WORDS.unpack_from, wire.RESULT.number, tuple.__new__
         with self.table.lock:
             for kind, corr, body, payload in batch:
                 if kind != RESULT:
@@ -64,7 +64,7 @@ class Hearing:
                 refs: Sequence[ObjectRef] = ()
                 if count:
                     refs, payload = self.references_locked(count, payload)
-                self._result_locked(body[: wire.KEY_SIZE], Value(flags, format, refs, payload))
+                self._result_locked(body[: wire.KEY_SIZE], make(Value, (flags, format, refs, payload)))
         while self._later:
             self._later.pop(0)()
 
@@ -99,9 +99,10 @@ class Hearing:
 
     def _result_locked(self, key: bytes, value: Value) -> None:
         placed = value.flags & wire.LOCATED and value.payload
-        if placed or type(self._entries.get(key)) is not Value:  # of several the extension has read the last, too: who gets them all reads them there
-            self.table.claim_locked(key)  # what is let go of meanwhile is not to be there again
         entry = self._entries.get(key)
+        if placed or type(entry) is State:
+            self.table.claim_locked(key)  # what is let go of meanwhile is not to be there again
+            entry = self._entries.get(key)
         if entry is None:
             if not (value.flags & wire.LAST and key[: wire.TASK_SIZE] in self._many):  # else its reference is gone
                 self.unknown_result_locked(key, value)
