@@ -142,6 +142,9 @@ func (d *desk) take(ctx context.Context, m *mail) {
 	case m.conn.template != nil:
 		d.templateSays(ctx, m.conn, m.batch)
 	default:
+		if h := m.conn.hired; h != nil {
+			h.spoke = true
+		}
 		d.frames.Process, d.frames.Bytes = m.conn.process, m.batch.Bytes
 		d.step(ctx, &d.frames)
 		m.batch.Release()

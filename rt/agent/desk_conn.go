@@ -104,7 +104,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			d.refuse(c, "no worker of that key is waited for")
 			return
 		}
-		c.hired, c.job, h.conn = h, h.job.number, c
+		c.hired, c.job, h.conn, h.spoke = h, h.job.number, c, !a.greeted
 		d.storeUp(c, 0)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid, Greeted: a.greeted})
 	default:

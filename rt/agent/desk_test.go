@@ -372,3 +372,25 @@ func TestStoreBudget(t *testing.T) {
 		}
 	}
 }
+
+// A worker that was attached before it was there, and hangs on its way, is ended after its time; one that has said something is not.
+func TestWorkersThatHangAreEnded(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	var ended []int
+	d.slay = func(pid int) { ended = append(ended, pid) }
+	for pid := range 2 {
+		h := &hired{key: uint64(pid), pid: 70 + pid, forked: now, job: &job{number: 1}}
+		h.conn = &workConn{process: 10, kind: fb.AttachKindWorker, hired: h}
+		d.hired[h.key] = h
+	}
+	d.take(t.Context(), &mail{conn: d.hired[1].conn})
+	if next := d.settleLate(now); next != now+attachWait {
+		t.Errorf("it is looked at in %v", time.Duration(next-now))
+	}
+	now += attachWait
+	d.settleLate(now)
+	if !slices.Equal(ended, []int{70}) || !strings.Contains(d.hired[0].killed, "first line within 1m0s") {
+		t.Errorf("ended: %v; %q", ended, d.hired[0].killed)
+	}
+}

@@ -46,6 +46,7 @@ type hired struct {
 	closed   int64            // since when its connection is; 0: it is not
 	killed   string           // it is to end, and why
 	forked   int64            // when its template was told of it; 0: it was not
+	spoke    bool             // it has attached, or, born attached, said something
 	setup    *workerSetup     // nil: its environment is there
 	birth    *birth           // its connection, until it runs; nil: it brings one
 	final    bool             // it can't be made, and neither can another one like it
@@ -56,7 +57,7 @@ const (
 	templateTerm = time.Second        // between TERM and KILL for a template
 
 	templateLate = int64(10 * time.Second) // a template that is not there after so long is spoken of
-	attachWait   = int64(time.Minute)      // a worker that was forked has so long to attach
+	attachWait   = int64(time.Minute)      // a worker that was forked has so long to attach, or to say its first word
 	warmWait     = int64(20 * time.Second) // a template's second process has so long to import
 )
 
@@ -307,6 +308,9 @@ func (d *desk) workerOver(h *hired) {
 	delete(d.hired, h.key)
 	h.job.hired--
 	why := ending(h.state)
+	if h.killed != "" {
+		why = h.killed
+	}
 	if h.conn != nil {
 		d.storeDied(h.conn.process)
 		ev := work.ProcessGone{Process: h.conn.process, Why: why}
@@ -395,11 +399,11 @@ func (d *desk) settleLate(now int64) int64 {
 	}
 	for _, h := range d.hired {
 		switch due := h.forked + attachWait; {
-		case h.conn != nil || h.forked == 0 || h.killed != "" || h.state != nil:
+		case h.spoke || h.forked == 0 || h.killed != "" || h.state != nil:
 		case now < due:
 			next = min(next, due)
 		default:
-			d.kill(h, fmt.Sprintf("it did not attach within %v", time.Duration(attachWait)))
+			d.kill(h, fmt.Sprintf("it was forked and did not come to its first line within %v: something hangs that was made before a fork, such as a library's threads", time.Duration(attachWait)))
 		}
 	}
 	return next

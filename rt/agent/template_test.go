@@ -96,6 +96,13 @@ func born(take func(*work.Conn, work.Frame)) (*work.Conn, *fb.AttachedT, error) 
 	if err != nil {
 		return nil, nil, err
 	}
+	word, err := work.AppendMessage(nil, &fb.StartedT{Task: &fb.TaskIDT{}}, 0, nil)
+	if err == nil {
+		_, err = conn.Write(word)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
 	return over(conn, func(c *work.Conn, b work.Batch) {
 		for f := range work.Frames(b.Bytes) {
 			take(c, f)

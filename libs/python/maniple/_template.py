@@ -171,7 +171,7 @@ def child(path: str, key: int, born: Any, known: Any, already: int) -> None:
         gc.enable()
         reseed()
         set_threads(known, already)
-        code = _worker.run(born or _worker.attach(path, key), os.environ.get("MANIPLE_JOB_CONFIG", ""))
+        code = _worker.run(born or _worker.attach(path, key), os.environ.get("MANIPLE_JOB_CONFIG", ""), born is not None)
         _worker.finish(code)
     except ConnectionError as e:
         _say(str(e))

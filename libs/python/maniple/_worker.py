@@ -30,6 +30,7 @@ from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, forked
 CANCEL_SIGNAL = signal.SIGRTMIN + 10
 _LAST_WORDS = 0.5  # seconds for flushing standard output when the agent is gone
 _OBJECT = wire.OBJECT_SIZE
+_FIRST_WORD = wire.STARTED.pack(0, 0, wire.NO_TASK)
 
 
 class WorkerSession(Session):
@@ -288,8 +289,8 @@ def attach(path: str, key: int) -> WorkerSession:
     return WorkerSession(sock, dial.attach(sock, _build(), fields), path)
 
 
-def run(session: WorkerSession, job_config: str = "") -> int:
-    """Works. Gives the exit code."""
+def run(session: WorkerSession, job_config: str = "", born: bool = False) -> int:
+    """Works. Gives the exit code. born: it did not attach itself, so that the agent has not heard of it yet."""
     forked()
     _configure(session, job_config)
     session.on_end = _agent_gone
@@ -297,6 +298,9 @@ def run(session: WorkerSession, job_config: str = "") -> int:
     _signal.signal(CANCEL_SIGNAL, session.interrupted)  # see _template
     _session.set_current(session)
     session.start()
+    if born:
+        session.send(_FIRST_WORD)
+        session.connection.flush()  # it is written before anything is begun
     work(session)
     session.on_end = None
     session.outlive(True)

@@ -3,17 +3,19 @@
 import glob
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 
 from maniple import _template
-from maniple._core import code, values, wire
+from maniple._core import code, twin, values, wire
 from relay import ROOT
-from scripted import PATIENCE, Agent
+from scripted import PATIENCE, Agent, Peer
 
 
 def start(agent, directory, *arguments, **environment):
@@ -43,6 +45,30 @@ def test_it_forks_tells_and_ends(agent, tmp_path):
         os.kill(state["pid"], signal.SIGKILL)
         ended = template.take("WORKER_STATE").fields
         assert (ended["key"], int(ended["phase"]), ended["signal"]) == (11, 2, 9) and ended["max_rss"] > 0
+        template.close()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(twin.fast is None, reason="without the extension workers attach by themselves")
+def test_a_worker_that_is_born_attached_says_a_word_before_it_works(agent, tmp_path):
+    process = start(agent, tmp_path)
+    try:
+        template = agent.peer()
+        assert template.attach["born"]
+        ours, theirs = socket.socketpair()
+        attached = {"agent": 7, "process": 9, "node": "n1", "cluster": "test", "credit_bytes": 1 << 20, "credit_records": 100, "job": 1, "inline_limit": 1 << 20}
+        socket.send_fds(template.sock, [wire.table("Fork", {"key": 5, "env": [], "attached": attached})], [theirs.fileno()])
+        theirs.close()
+        worker = Peer(agent, ours, 9)
+        agent.peers.append(worker)
+        threading.Thread(target=worker.read, daemon=True).start()
+        word = worker.take()
+        assert word.name == "STARTED" and word.fields.task == wire.NO_TASK
+        worker.table("Shutdown", {"reason": "the test is over"})
+        assert worker.gone.wait(PATIENCE)
         template.close()
         assert process.wait(PATIENCE) == 0
     finally:

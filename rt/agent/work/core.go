@@ -201,6 +201,9 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	switch ev := ev.(type) {
 	case *Frames:
 		if p := c.byProcess[ev.Process]; p != nil && !p.closing {
+			if p.mute {
+				c.speaks(p)
+			}
 			c.walk(p, ev.Bytes)
 		}
 	case ProcessUp:

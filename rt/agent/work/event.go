@@ -32,7 +32,7 @@ type ProcessUp struct {
 	PID     uint32
 	Agent   id.Agent // owner, host
 	Node    string   // of it
-	Greeted bool     // worker: it was told what Greeting says before it was there
+	Greeted bool     // worker: it was told what Greeting says before it was there, and says something before it begins with what it is given
 }
 
 // ProcessGone: its connection is closed, and the process over. Why is for messages: "killed by signal 9".

@@ -23,6 +23,7 @@ type peer struct {
 	before map[id.Object]*refs // what was held
 	keys   []id.Object         // of held, in the order in which they came
 	dead   bool
+	mute   bool // it was greeted, and has said nothing
 	doomed bool // the core wants it to end
 
 	inbox   []*job1
@@ -415,6 +416,10 @@ func (p *peer) work() {
 		j := p.inbox[0]
 		p.inbox = p.inbox[1:]
 		p.running = append(p.running, j)
+		if p.mute {
+			p.mute = false
+			p.h.step(p.at, &Frames{Process: p.id, Bytes: frameOf(p.h.t, &fb.StartedT{Task: &fb.TaskIDT{}}, nil)})
+		}
 		if p.severed { // what it does nobody will hear of
 			return
 		}

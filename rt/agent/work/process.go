@@ -20,6 +20,7 @@ type process struct {
 	gone    bool
 	closing bool // nothing more is taken from it
 	goodbye bool // it said that it ends
+	mute    bool // of a worker that was greeted: it has not said anything yet, so that nothing of what it was given has begun
 	cut     bool // it is gone because the connection to its agent was lost, which may live
 	shapes  []*shape
 	held    *holder // what it holds
@@ -198,7 +199,7 @@ func (c *Core) onUp(ev ProcessUp) {
 	if c.byProcess[ev.Process] != nil {
 		return
 	}
-	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID, agent: ev.Agent, node: ev.Node}
+	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID, agent: ev.Agent, node: ev.Node, mute: ev.Greeted}
 	var w *worker
 	if ev.Kind == Host {
 		h := c.hostUp(ev)

@@ -295,7 +295,9 @@ func (c *Core) onState(p *process, f frame) {
 	}
 	t := c.running(p.worker, taskOf(m.Task))
 	if t == nil {
-		c.strays++
+		if m.Task.Counter != 0 { // else it is a worker's first word
+			c.strays++
+		}
 		return
 	}
 	w := p.worker

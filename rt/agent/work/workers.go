@@ -124,7 +124,9 @@ func (c *Core) workerUp(w *worker) {
 		c.out = append(c.out, Effect{Do: KillWorker, Key: w.key, Process: w.process.id, Text: w.killed})
 		return
 	}
-	w.class.failed = 0
+	if !w.process.mute {
+		w.class.failed = 0
+	}
 	if w.actor != nil {
 		c.construct(w.actor)
 		return
@@ -134,13 +136,38 @@ func (c *Core) workerUp(w *worker) {
 	c.restless = true
 }
 
-// onFailed: a worker could not be started. Its class gives up after the third in a row, or at once if
-// it is for good. Those that were on their way together count as one.
-func (c *Core) onFailed(ev WorkerFailed) {
-	w := c.workerOf(ev.Key)
-	if w == nil || w.process != nil {
-		return
+// speaks: a worker that was attached before it was there says its first word.
+func (c *Core) speaks(p *process) {
+	p.mute = false
+	if p.worker != nil {
+		p.worker.class.failed = 0
 	}
+}
+
+// onFailed: a worker could not be started.
+func (c *Core) onFailed(ev WorkerFailed) {
+	if w := c.workerOf(ev.Key); w != nil && w.process == nil {
+		c.unborn(w, ev.Why, ev.Final)
+	}
+}
+
+// stillborn: a worker is over that never said a word. What it was given goes back as if it had not been.
+func (c *Core) stillborn(w *worker, why string) {
+	for t := w.flight.tail; t != nil; t = w.flight.tail {
+		c.leave(t)
+		switch {
+		case t.cancelled:
+			c.fail(t, codeCancelled, "it was cancelled; "+why)
+		case t.kind != create:
+			c.requeue(t)
+		}
+	}
+	c.unborn(w, why, false)
+}
+
+// unborn: a worker never ran. Its class gives up after the third in a row, or at once if it is for good. Those that were on their way
+// together count as one.
+func (c *Core) unborn(w *worker, why string, final bool) {
 	cl, a := w.class, w.actor
 	c.remove(w)
 	if a != nil {
@@ -157,8 +184,8 @@ func (c *Core) onFailed(ev WorkerFailed) {
 		cl.failedKey = c.nextKey
 		cl.hireAt = c.now + againAfter
 	}
-	cl.why = ev.Why
-	if !ev.Final && (cl.failed < maxRestarts || cl.works()) {
+	cl.why = why
+	if !final && (cl.failed < maxRestarts || cl.works()) {
 		if a != nil {
 			c.restart(a)
 		}
@@ -166,13 +193,13 @@ func (c *Core) onFailed(ev WorkerFailed) {
 	}
 	cl.failed = 0
 	if a != nil {
-		c.endActorWith(a, codeEnvironment, "no worker could be started for it: "+ev.Why)
+		c.endActorWith(a, codeEnvironment, "no worker could be started for it: "+why)
 	}
 	for t := cl.queue.head; t != nil; t = cl.queue.head {
 		if t.kind == create {
-			c.endActorWith(t.actor, codeEnvironment, "no worker could be started for it: "+ev.Why)
+			c.endActorWith(t.actor, codeEnvironment, "no worker could be started for it: "+why)
 		} else {
-			c.fail(t, codeEnvironment, "no worker could be started for it: "+ev.Why)
+			c.fail(t, codeEnvironment, "no worker could be started for it: "+why)
 		}
 	}
 }
@@ -255,6 +282,9 @@ func (c *Core) remove(w *worker) {
 func (c *Core) workerGone(w *worker, why string) {
 	if w.killed != "" {
 		why = w.killed
+	} else if w.process.mute {
+		c.stillborn(w, why)
+		return
 	}
 	a := w.actor
 	exited := a != nil && w.killed == "" && w.process.goodbye
