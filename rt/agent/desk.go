@@ -122,7 +122,7 @@ func (d *desk) open(ctx context.Context) {
 	l.clients[d.process] = &clientLink{desk: true}
 	if l.outside == nil { // else a simulation takes the turns
 		if l.gauge != nil {
-			d.memory = &deskMemory{gauge: l.gauge, kills: l.gauge.Kills()}
+			d.memory = &deskMemory{gauge: l.gauge}
 			l.goes(func() { d.watchMemory(ctx) })
 		}
 		l.goes(func() { d.run(ctx) })

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -267,13 +268,14 @@ func (d *desk) pass(ctx context.Context, c *workConn, f carrier.Frame) {
 		return
 	}
 	if q, ok := m.(*fb.StateQueryT); ok && q.What == "memory" {
-		r, text := &fb.StateReplyT{}, []byte(nil)
+		corr := f.Corr()
 		if d.store == nil {
-			r.Error = "this node has no memory for values"
-		} else {
-			text = d.store.show(false)
+			d.send(c, &fb.StateReplyT{Error: "this node has no memory for values"}, corr, nil)
+			return
 		}
-		d.send(c, r, f.Corr(), text)
+		d.l.withMemory(d.store.show(false), d.store.store.Used(objstore.Arenas), func(text []byte) {
+			d.post(mail{do: func() { d.send(c, &fb.StateReplyT{}, corr, text) }})
+		})
 		return
 	}
 	if g, ok := m.(*fb.GroupCreateT); ok {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,14 +12,13 @@ import (
 )
 
 // deskMemory watches how much of the node's memory is left: a goroutine reads it, the more often the less there is, and when there
-// is hardly any brings the desk what it has read; the work core then chooses a worker that ends (work.Short). Memory for values is
+// is hardly any brings the desk what it has read, so that no turn waits for /proc; the work core then chooses a worker that ends (work.Short). Memory for values is
 // taken only while there is enough.
 type deskMemory struct {
-	reading sync.Mutex // guards the gauge
 	gauge   *device.Gauge
 	arenas  atomic.Int64           // bytes that values take
 	bounded atomic.Bool            // the store was told that there is no more for it
-	kills   uint64                 // of the kernel, that are known. The desk's turns'.
+	kills   atomic.Uint64          // of the kernel, that are known
 	below   map[int][]int          // while a worker is chosen: processes that others have started
 	last    atomic.Pointer[string] // what was read last, for people
 }
@@ -50,8 +48,6 @@ func forValues(r device.Reading) int64 { return spare(r) - int64(memoryKept(r.Li
 
 // read looks how much there is.
 func (m *deskMemory) read() device.Reading {
-	m.reading.Lock()
-	defer m.reading.Unlock()
 	r := m.gauge.Read(uint64(m.arenas.Load()))
 	text := r.String()
 	m.last.Store(&text)
@@ -61,6 +57,7 @@ func (m *deskMemory) read() device.Reading {
 // watchMemory reads until ctx is over. It is one of the loop's goroutines.
 func (d *desk) watchMemory(ctx context.Context) {
 	cpus := max(amountOf(d.l.core.cfg.Resources, "CPU")/whole, 1)
+	d.memory.kills.Store(d.memory.gauge.Kills())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -73,10 +70,9 @@ func (d *desk) watchMemory(ctx context.Context) {
 		r := d.memory.read()
 		left := spare(r)
 		if left < 0 {
-			d.memory.reading.Lock()
-			list := d.memory.gauge.Processes()
-			d.memory.reading.Unlock()
-			d.post(mail{do: func() { d.memoryShort(ctx, r, list) }})
+			if s := d.countMemory(ctx); s != nil {
+				d.post(mail{do: func() { d.memoryShort(ctx, s) }})
+			}
 		}
 		if d.memory.bounded.Load() {
 			d.post(mail{do: func() { d.boundStore(forValues(r)) }})
@@ -89,8 +85,46 @@ func (d *desk) watchMemory(ctx context.Context) {
 	}
 }
 
+// shortage is what was read while there was hardly any memory.
+type shortage struct {
+	reading device.Reading
+	list    []device.Process // of this node, each behind its parent
+	drivers []device.Process
+}
+
+// countMemory looks what processes have, which takes a while, and reads again: who was ended a moment ago may have given back enough
+// meanwhile. nil: so it is.
+func (d *desk) countMemory(ctx context.Context) *shortage {
+	pids := make(chan []int, 1)
+	d.post(mail{do: func() { pids <- d.driverPIDs() }})
+	s := &shortage{list: d.memory.gauge.Processes()}
+	select {
+	case list := <-pids:
+		for _, pid := range list {
+			if p, ok := d.memory.gauge.Process(pid); ok {
+				s.drivers = append(s.drivers, p)
+			}
+		}
+	case <-ctx.Done():
+		return nil
+	}
+	if s.reading = d.memory.read(); spare(s.reading) >= 0 {
+		return nil
+	}
+	return s
+}
+
+func (d *desk) driverPIDs() (list []int) {
+	for _, c := range d.sorted() {
+		if c.kind == fb.AttachKindDriver && c.pid != 0 {
+			list = append(list, int(c.pid))
+		}
+	}
+	return list
+}
+
 // memoryShort has the core end a worker.
-func (d *desk) memoryShort(ctx context.Context, r device.Reading, list []device.Process) {
+func (d *desk) memoryShort(ctx context.Context, s *shortage) {
 	if d.core == nil || d.over != "" {
 		return
 	}
@@ -100,7 +134,7 @@ func (d *desk) memoryShort(ctx context.Context, r device.Reading, list []device.
 			return
 		}
 	}
-	ev := work.Short{Text: r.String()}
+	ev := work.Short{Text: s.reading.String()}
 	at := map[int]int{} // by a process that is spoken of, its place in ev.Uses
 	for _, h := range d.sortedHired() {
 		if h.pid > 0 && h.state == nil && h.conn != nil {
@@ -109,7 +143,7 @@ func (d *desk) memoryShort(ctx context.Context, r device.Reading, list []device.
 		}
 	}
 	d.memory.below = map[int][]int{}
-	for _, p := range list { // each behind its parent
+	for _, p := range s.list {
 		i, known := at[p.PID]
 		if !known {
 			if i, known = at[p.Parent]; known && ev.Uses[i].Process != 0 {
@@ -124,16 +158,10 @@ func (d *desk) memoryShort(ctx context.Context, r device.Reading, list []device.
 		at[p.PID] = i
 		ev.Uses[i].Bytes += int64(p.Anon)
 	}
-	for _, c := range d.sorted() {
-		pid := int(c.pid)
-		if _, known := at[pid]; known || c.kind != fb.AttachKindDriver || pid == 0 {
-			continue
+	for _, p := range s.drivers {
+		if _, known := at[p.PID]; !known {
+			ev.Uses = append(ev.Uses, work.Used{PID: p.PID, Name: "driver " + p.Name, Bytes: int64(p.Anon)})
 		}
-		d.memory.reading.Lock()
-		if p, ok := d.memory.gauge.Process(pid); ok {
-			ev.Uses = append(ev.Uses, work.Used{PID: pid, Name: "driver " + p.Name, Bytes: int64(p.Anon)})
-		}
-		d.memory.reading.Unlock()
 	}
 	if d.store != nil {
 		ev.Text += ", values " + objstore.Bytes(d.store.store.Used(objstore.Arenas))
@@ -153,15 +181,10 @@ func (d *desk) endBelow(pid int) {
 }
 
 // kernelEnded tells whether the kernel has ended something for want of memory that was not known of, and what was read before.
-func (d *desk) kernelEnded() (before string, yes bool) {
-	if d.memory == nil {
-		return "", false
-	}
-	d.memory.reading.Lock()
-	n := d.memory.gauge.Kills()
-	d.memory.reading.Unlock()
-	yes, d.memory.kills = n > d.memory.kills, n
-	if s := d.memory.last.Load(); s != nil {
+func (m *deskMemory) kernelEnded() (before string, yes bool) {
+	n := m.gauge.Kills()
+	yes = n > m.kills.Swap(n)
+	if s := m.last.Load(); s != nil {
 		before = *s
 	}
 	return before, yes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -50,31 +51,42 @@ type jsonMemory struct {
 
 func showMemory(r device.Reading) *jsonMemory { return &jsonMemory{r.Used, r.Limit, r.Source} }
 
-// emptyStore is what a node has in its store that has had no use for it yet.
-func emptyStore(g *device.Gauge) []byte {
-	var j jsonStore
-	if g != nil {
-		j.Memory = showMemory(g.Read(0))
+// withMemory gives what a store has, with what the node has used of its memory, which is read beside whoever asks.
+func (l *loop) withMemory(j jsonStore, arenas int64, give func(text []byte)) {
+	write := func() {
+		text, _ := json.Marshal(map[string]any{"version": 1, "store": j}) // it has nothing that can't be written
+		give(text)
 	}
-	text, _ := json.Marshal(map[string]any{"version": 1, "store": j}) // it has nothing that can't be written
-	return text
+	if l.gauge == nil {
+		write()
+		return
+	}
+	l.goes(func() {
+		j.Memory = showMemory(l.gauge.Read(uint64(arenas)))
+		write()
+	})
+}
+
+// answerHead tells the head of this node's store.
+func (l *loop) answerHead(ctx context.Context, corr uint64, j jsonStore, arenas int64) {
+	l.withMemory(j, arenas, func(text []byte) {
+		l.post(ctx, item{do: func(ctx context.Context) { l.apply(ctx, ToHead{M: &fb.StateReplyT{}, Corr: corr, Payload: text}) }})
+	})
 }
 
 // headAsks answers the head, which asks for all nodes' stores.
 func (d *desk) headAsks(ctx context.Context, corr uint64) {
 	d.post(mail{do: func() {
-		var text []byte
 		if d.store == nil {
-			text = emptyStore(d.l.gauge)
+			d.l.answerHead(ctx, corr, jsonStore{}, 0)
 		} else {
-			text = d.store.show(true)
+			d.l.answerHead(ctx, corr, d.store.show(true), d.store.store.Used(objstore.Arenas))
 		}
-		d.l.post(ctx, item{do: func(ctx context.Context) { d.l.apply(ctx, ToHead{M: &fb.StateReplyT{}, Corr: corr, Payload: text}) }})
 	}})
 }
 
 // show answers a state query. brief: without what is only for people.
-func (s *deskStore) show(brief bool) []byte {
+func (s *deskStore) show(brief bool) jsonStore {
 	x := s.store.Explain()
 	j := jsonStore{
 		Limit: x.Limit, Used: x.Total, Objects: s.store.Objects(), Bytes: x.Primary.Bytes + x.Secondary.Bytes, Open: x.Open, Free: x.Free, Waiting: x.Waiting,
@@ -89,15 +101,11 @@ func (s *deskStore) show(brief bool) []byte {
 			j.Disks = append(j.Disks, jsonDisk{u.Path, u.Bytes})
 		}
 	}
-	if m := s.d.memory; m != nil {
-		j.Memory = showMemory(m.read())
-	}
 	if brief {
 		j.Text = ""
 	}
 	if x.Disk != nil {
 		j.Error = x.Disk.Error()
 	}
-	text, _ := json.Marshal(map[string]any{"version": 1, "store": j}) // it has nothing that can't be written
-	return text
+	return j
 }

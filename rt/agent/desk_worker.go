@@ -45,6 +45,8 @@ type hired struct {
 	ended    int64            // since when
 	closed   int64            // since when its connection is; 0: it is not
 	killed   string           // it is to end, and why
+	judged   bool             // it was looked whether the kernel ended it
+	starved  string           // it did, for want of memory; so much was used before
 	forked   int64            // when its template was told of it; 0: it was not
 	spoke    bool             // it has attached, or, born attached, said something
 	setup    *workerSetup     // nil: its environment is there
@@ -305,6 +307,19 @@ func (d *desk) workerOver(h *hired) {
 		d.half = append(d.half, h)
 		return
 	}
+	if d.memory != nil && !h.judged && h.conn != nil && h.killed == "" && h.state.Signal == int32(syscall.SIGKILL) {
+		h.judged = true
+		d.l.goes(func() {
+			before, yes := d.memory.kernelEnded()
+			d.post(mail{do: func() {
+				if yes {
+					h.starved = before
+				}
+				d.workerOver(h)
+			}})
+		})
+		return
+	}
 	delete(d.hired, h.key)
 	h.job.hired--
 	why := ending(h.state)
@@ -314,10 +329,8 @@ func (d *desk) workerOver(h *hired) {
 	if h.conn != nil {
 		d.storeDied(h.conn.process)
 		ev := work.ProcessGone{Process: h.conn.process, Why: why}
-		if h.killed == "" && h.state.Signal == int32(syscall.SIGKILL) {
-			if before, yes := d.kernelEnded(); yes {
-				ev.Memory, ev.Why = true, fmt.Sprintf("the kernel ended it for want of memory (%s); before, %s was used", why, before)
-			}
+		if h.starved != "" {
+			ev.Memory, ev.Why = true, fmt.Sprintf("the kernel ended it for want of memory (%s); before, %s was used", why, h.starved)
 		}
 		d.brings(ev)
 	} else {

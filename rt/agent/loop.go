@@ -167,7 +167,7 @@ func (l *loop) tellDesk(ctx context.Context, ev Event) {
 	if l.desk == nil || l.desk.process == 0 { // it is told of what is there when it begins
 		if ev, ok := ev.(FromHead); ok && l.head != nil {
 			if _, ok := ev.M.(*fb.StateQueryT); ok {
-				l.apply(ctx, ToHead{M: &fb.StateReplyT{}, Corr: ev.Corr, Payload: emptyStore(l.gauge)})
+				l.answerHead(ctx, ev.Corr, jsonStore{}, 0)
 			}
 		}
 		return

@@ -10,7 +10,8 @@ import (
 )
 
 // Gauge reads how much of its memory this node has used: of each control group that bounds it, of the machine, and of what was
-// granted or declared where no group keeps to that. It belongs to one goroutine.
+// granted or declared where no group keeps to that. It keeps nothing that
+// changes, so that any goroutine may read.
 type Gauge struct {
 	m       *machine
 	groups  []group

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// watched is a desk whose node has 16 GiB of memory, of which so many KiB are left, as tell says, and whose keeper is process 100.
+func watched(t *testing.T) (d *desk, tell func(left int)) {
+	now := int64(time.Second)
+	root := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("proc/100/task/100/children", "101")
+	for pid, pages := range map[int]int{101: 1000, 7: 50} {
+		write(fmt.Sprintf("proc/%d/comm", pid), "python")
+		write(fmt.Sprintf("proc/%d/statm", pid), fmt.Sprintf("9999 %d 0 0 0 0 0", pages))
+	}
+	write("proc/vmstat", "oom_kill 3\n")
+	d = alone(&now)
+	d.memory = &deskMemory{gauge: device.NewGauge(device.Options{Root: root}, &device.Facts{HostMemory: 16 << 30}, 100)}
+	return d, func(left int) {
+		write("proc/meminfo", fmt.Sprintf("MemTotal: 16777216 kB\nMemAvailable: %d kB\n", left))
+	}
+}
+
+// While it is counted who has how much memory may come back: then nobody ends for it.
+func TestMemoryThatComesBack(t *testing.T) {
+	d, tell := watched(t)
+	d.conns[3] = &workConn{process: 3, kind: fb.AttachKindDriver, pid: 7}
+	count := func() *shortage {
+		done := make(chan *shortage)
+		go func() { done <- d.countMemory(t.Context()) }() // it waits for a turn of the desk's
+		<-d.wake
+		d.turn(t.Context())
+		return <-done
+	}
+	tell(100)
+	s := count()
+	if s == nil || len(s.list) != 1 || s.list[0].PID != 101 || len(s.drivers) != 1 || s.drivers[0].PID != 7 {
+		t.Fatalf("with 100 KiB left: %+v", s)
+	}
+	tell(8 << 20)
+	if s := count(); s != nil {
+		t.Errorf("with 8 GiB left somebody is to end: %+v", s)
+	}
+}
+
+// What the kernel has ended is counted once.
+func TestKillsOfTheKernel(t *testing.T) {
+	d, tell := watched(t)
+	tell(100)
+	d.memory.read()
+	if before, yes := d.memory.kernelEnded(); !yes || before == "" {
+		t.Errorf("three that were not known: %v, %q", yes, before)
+	}
+	if _, yes := d.memory.kernelEnded(); yes {
+		t.Error("the same three again")
+	}
+}
