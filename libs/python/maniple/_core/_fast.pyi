@@ -11,6 +11,15 @@ def setup(reference: type, descriptor: type, value: type, pending: Any, there: T
 def heads(refs: Iterable["Ref"]) -> bytes:
     """As references.heads."""
 
+def layouts(tables: Dict[str, str], parts: Dict[str, Any]) -> None:
+    """Tells frames.TABLES and frames.PARTS. Raises ValueError for a type of fields that is not known. Once, before the two below."""
+
+def unpack(name: str, body: bytes) -> Optional[Dict[str, Any]]:
+    """As frames.unpack. None: that is to say what is wrong with it."""
+
+def pack(name: str, value: Any) -> Optional[bytes]:
+    """As frames.pack. None: that is to do it, or to say why it can't be done."""
+
 class Link:
     """One connection. A fork's child has an inert one, on which nothing does anything."""
 

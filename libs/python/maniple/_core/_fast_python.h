@@ -42,5 +42,6 @@ extern PyTypeObject *JobType;
 PyObject *job_of(const Frame *);
 int add_job(PyObject *module);
 int add_entries(PyObject *module);
+extern PyMethodDef wire_functions[];
 
 #endif

@@ -7,10 +7,11 @@ bytes, and those of an object one of 20, which are the keys of all tables in thi
 from __future__ import annotations
 
 from collections import namedtuple
+from functools import lru_cache
 from struct import Struct, error as StructError
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
-from maniple._core import frames
+from maniple._core import frames, twin
 
 HEADER = Struct("<IIHBBIQQ")
 HEADER_SIZE = frames.HEADER_SIZE
@@ -108,11 +109,24 @@ assert frames.Result._fields[3:8] == ("index", "attempt", "flags", "format", "re
 RESULT_SIZE = RESULT.size
 
 
+_fast = twin.fast
+if _fast is not None:
+    _fast.layouts(frames.TABLES, frames.PARTS)
+
+
+@lru_cache(maxsize=None)
+def _frame(name: str) -> Tuple[int, int]:
+    """Number and class of a table's frame."""
+    number = getattr(frames, screaming(name))
+    return number, frames.CLASS_OF.get(number, frames.CLASS_CONTROL)
+
+
 def table(name: str, fields: "dict[str, Any]", payload: bytes = b"", corr: int = 0) -> bytes:
     """A frame whose body is a table. name: as in the schema ("Attach"); fields that are not given are absent."""
-    number = getattr(frames, screaming(name))
-    body = frames.pack(name, fields)
-    class_ = frames.CLASS_OF.get(number, frames.CLASS_CONTROL)
+    number, class_ = _frame(name)
+    body = None if _fast is None else _fast.pack(name, fields)
+    if body is None:
+        body = frames.pack(name, fields)
     return HEADER.pack(len(body) + len(payload), len(body), number, class_, 0, 0, 0, corr) + body + payload
 
 
@@ -134,7 +148,8 @@ class Stamp:
 def untable(name: str, body: bytes) -> "dict[str, Any]":
     """The fields of a table, or ProtocolError."""
     try:
-        return frames.unpack(name, bytes(body))
+        fields = None if _fast is None else _fast.unpack(name, body)
+        return frames.unpack(name, bytes(body)) if fields is None else fields
     except Exception as e:  # whatever a codec raises for bytes that are not a table
         raise ProtocolError(f"{name}: {e}") from e
 
