@@ -1,11 +1,9 @@
 package client
 
 import (
-	"os"
 	"runtime"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
 )
 
 const (
@@ -38,19 +36,10 @@ func copyRange(dst []byte, parts [][]byte, from, to int, cold bool) {
 		for lo, hi := max(from, at), min(to, at+len(p)); lo < hi; {
 			d := dst[lo:min(hi, lo+piece)]
 			if cold {
-				populate(d)
+				pages.Enter(d)
 			}
 			lo += copy(d, p[lo-at:])
 		}
 		at += len(p)
 	}
-}
-
-// populate enters the pages of b in the page table, which takes a fraction of what as many faults take. Kernels
-// before 5.14 don't know how to; there the faults come.
-func populate(b []byte) {
-	page := uintptr(os.Getpagesize())
-	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	before := at % page // of the mapping, too: slabs begin at pages
-	unix.Madvise(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), -int(before))), len(b)+int(before)), unix.MADV_POPULATE_WRITE)
 }

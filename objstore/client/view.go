@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -60,9 +61,9 @@ func mapArena(f *os.File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bytes, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	bytes, err := pages.Map(int(f.Fd()), 0, st.Size(), unix.PROT_READ)
 	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
+		return nil, err
 	}
 	unix.Madvise(bytes, unix.MADV_DONTDUMP)
 	return bytes, nil
@@ -85,7 +86,7 @@ func (c *Client) unmapArena(a *arena) error {
 		return nil
 	}
 	delete(c.arenas, a.number)
-	if err := unix.Munmap(a.bytes); err != nil {
+	if err := pages.Unmap(a.bytes); err != nil {
 		return fmt.Errorf("objstore/client: arena %d: munmap: %w", a.number, err)
 	}
 	return nil

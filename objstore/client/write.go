@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -77,7 +78,7 @@ func (c *Client) Alloc(ctx context.Context, size int64) (*Buffer, error) {
 	if b != nil {
 		b.shown = true
 		if b.cold {
-			populate(b.bytes)
+			pages.Enter(b.bytes)
 		}
 	}
 	return b, err
@@ -229,12 +230,12 @@ func (c *Client) discard(b *Buffer, why error) error {
 
 // mapSlab maps a slab for writing. A child made by fork does not get it: what it wrote by mistake would be read by others.
 func mapSlab(f *os.File, start, size int64) ([]byte, error) {
-	bytes, err := unix.Mmap(int(f.Fd()), start, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	bytes, err := pages.Map(int(f.Fd()), start, size, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
+		return nil, err
 	}
 	if err := unix.Madvise(bytes, unix.MADV_DONTFORK); err != nil {
-		unix.Munmap(bytes)
+		_ = pages.Unmap(bytes)
 		return nil, fmt.Errorf("madvise: %w", err)
 	}
 	unix.Madvise(bytes, unix.MADV_DONTDUMP)
@@ -244,7 +245,7 @@ func mapSlab(f *os.File, start, size int64) ([]byte, error) {
 func (s *slab) unmap() error {
 	bytes := s.bytes
 	s.bytes = nil
-	return unix.Munmap(bytes)
+	return pages.Unmap(bytes)
 }
 
 // guard makes the whole pages of [from, to) read-only. If the kernel won't, there is one guard less.

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
 )
 
 // arena is one piece of shared memory.
@@ -35,6 +37,16 @@ func create(number uint64, size int64) (_ *arena, err error) {
 		return nil, err
 	}
 	a.rw = os.NewFile(uintptr(fd), "arena")
+	if err := unix.Ftruncate(fd, size); err != nil {
+		return nil, fmt.Errorf("ftruncate: %w", err)
+	}
+	if a.bytes, err = pages.Map(fd, 0, size, unix.PROT_READ); err != nil {
+		return nil, err
+	}
+	// A child between fork and exec has no use for it, and a core file neither.
+	unix.Madvise(a.bytes, unix.MADV_DONTFORK)
+	unix.Madvise(a.bytes, unix.MADV_DONTDUMP)
+	enlarge(fd, a.bytes)
 	for at := int64(0); at < size; { // SHM-1
 		err := unix.Fallocate(fd, 0, at, min(step, size-at))
 		switch {
@@ -48,12 +60,6 @@ func create(number uint64, size int64) (_ *arena, err error) {
 	if err := unix.Fchmod(fd, 0o400); err != nil {
 		return nil, fmt.Errorf("fchmod: %w", err)
 	}
-	if a.bytes, err = unix.Mmap(fd, 0, int(size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
-	}
-	// A child between fork and exec has no use for it, and a core file neither.
-	unix.Madvise(a.bytes, unix.MADV_DONTFORK)
-	unix.Madvise(a.bytes, unix.MADV_DONTDUMP)
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil { // SHM-1
 		return nil, fmt.Errorf("seal: %w", err)
 	}
@@ -82,7 +88,7 @@ func memfd(name string) (int, error) {
 func (a *arena) close() error {
 	var errs []error
 	if a.bytes != nil {
-		errs = append(errs, unix.Munmap(a.bytes))
+		errs = append(errs, pages.Unmap(a.bytes))
 		a.bytes = nil
 	}
 	if a.rw != nil {

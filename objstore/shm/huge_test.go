@@ -1,0 +1,97 @@
+package shm_test
+
+import (
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
+	"github.com/maniple-hpc/maniple/objstore/shm"
+)
+
+// smaps gives a figure in bytes of the mapping that b lies in.
+func smaps(t *testing.T, b []byte, figure string) int64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strconv.FormatUint(uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), 16)
+	_, rest, found := strings.Cut("\n"+string(text), "\n"+at+"-")
+	m := regexp.MustCompile(`(?m)^` + figure + `: +(\d+) kB`).FindStringSubmatch(rest)
+	if !found || m == nil {
+		t.Fatalf("no %s of a mapping at %s", figure, at)
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64)
+	return n << 10
+}
+
+// An arena is of huge pages where the kernel makes them, whatever the machine's settings are, and they are huge to whoever maps
+// it by package pages. Of the agent, which maps it, nothing of it is resident: YARN would count it.
+func TestHugePages(t *testing.T) {
+	leaks(t)
+	var m shm.Memory
+	defer m.Close()
+	const size = 16 << 20
+	if err := m.Make(1, size); err != nil {
+		t.Fatal(err)
+	}
+	mine, err := m.Bytes(1, 0, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := smaps(t, mine, "Rss"); n != 0 {
+		t.Errorf("%d bytes are resident in who made the arena", n)
+	}
+	f, err := m.Reader(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !collapses(t) {
+		t.Skip("this kernel does not make huge pages of shared memory on request")
+	}
+	const offset = 1<<20 + 4096 // not at the start of a huge page
+	b, err := pages.Map(int(f.Fd()), offset, size-offset, unix.PROT_READ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pages.Unmap(b)
+	pages.Enter(b)
+	if n := smaps(t, b, "ShmemPmdMapped"); n == 0 {
+		t.Error("no page of an arena is huge")
+	}
+	for i := 0; i < len(b); i += 4096 {
+		if b[i] != 0 {
+			t.Fatalf("byte %d of a new arena is %d", i, b[i])
+		}
+	}
+}
+
+// collapses tells whether the kernel makes a huge page here, asked in the simplest way.
+func collapses(t *testing.T) bool {
+	t.Helper()
+	huge := pages.Huge()
+	if huge == 0 || huge > 2<<20 {
+		return false
+	}
+	fd, err := unix.MemfdCreate("maniple-test", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, huge); err != nil {
+		t.Fatal(err)
+	}
+	b, err := pages.Map(fd, 0, huge, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pages.Unmap(b)
+	b[0] = 1
+	return unix.Madvise(b, unix.MADV_COLLAPSE) == nil
+}
