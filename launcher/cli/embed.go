@@ -28,20 +28,17 @@ const stopTimeout = 5 * time.Second
 
 // nodeFlags declare what the nodes of a cluster on this machine have.
 func nodeFlags() []urfave.Flag {
-	return []urfave.Flag{
+	return append([]urfave.Flag{
 		value("fake-nodes", "", "N", "nodes on this machine, for trying things out"),
 		rare(value("cpus", "", "N", "cores that each node has (default: this machine's)")),
 		rare(value("node-gpus", "", "N", "GPUs that each fake node has")),
 		rare(value("node-mem", "", "SIZE", "memory that each node has")),
 		rare(value("node-resources", "", "NAME=N,...", "custom resources that each node has")),
 		rare(value("node-labels", "", "KEY=VALUE,...", "labels that each node has")),
-		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
-		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
-		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
 		rare(value("port-range", "", "LOW-HIGH", "ports for nodes and for MASTER_PORT")),
 		rare(value("interface", "", "NAME,...", "networks by which nodes reach each other, such as ib0 or en*")),
 		rare(value("join-timeout", "", "SECONDS", "how long to wait for nodes (300)")),
-	}
+	}, valueFlags()...)
 }
 
 // cluster describes a cluster on this machine as the node flags want it.
@@ -58,20 +55,8 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if err = c.network(&o); err != nil {
 		return o, 0, err
 	}
-	if v, origin, ok := c.flag("object-store-memory"); ok {
-		if o.Store, err = slurm.ParseMemory(v); err != nil || o.Store == 0 {
-			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
-		}
-	}
-	if v, origin, ok := c.flag("object-spilling-directory"); ok {
-		if o.Spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(o.Spill, func(dir string) bool { return !bootdoc.SpillDirectory(dir) }) {
-			return o, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, or hdfs://NAMENODE/PATH, divided by commas, or none")
-		}
-	}
-	if v, origin, ok := c.flag("object-spilling-limit"); ok {
-		if o.SpillLimit, err = slurm.ParseMemory(v); err != nil || o.SpillLimit == 0 {
-			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
-		}
+	if o.Store, o.Spill, o.SpillLimit, err = values(c.flag); err != nil {
+		return o, 0, err
 	}
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
@@ -147,6 +132,37 @@ func (c *call) network(o *boot.Options) error {
 		}
 	}
 	return nil
+}
+
+// valueFlags are those that say where a node's values may lie.
+func valueFlags() []urfave.Flag {
+	return []urfave.Flag{
+		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
+		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
+		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
+	}
+}
+
+// values reads them: the memory of each node, and the directories that it has for more, up to a limit.
+func values(flag func(name string) (text, origin string, ok bool)) (store int64, spill []string, limit int64, err error) {
+	for _, size := range []struct {
+		name string
+		to   *int64
+	}{{"object-store-memory", &store}, {"object-spilling-limit", &limit}} {
+		v, origin, ok := flag(size.name)
+		if !ok {
+			continue
+		}
+		if *size.to, err = slurm.ParseMemory(v); err != nil || *size.to == 0 {
+			return 0, nil, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
+		}
+	}
+	if v, origin, ok := flag("object-spilling-directory"); ok {
+		if spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(spill, func(dir string) bool { return !bootdoc.SpillDirectory(dir) }) {
+			return 0, nil, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, or hdfs://NAMENODE/PATH, divided by commas, or none")
+		}
+	}
+	return store, spill, limit, nil
 }
 
 // inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step.

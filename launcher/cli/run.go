@@ -173,6 +173,9 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		shape.Bundles[0].CPUs = 0
 	}
 	err = c.gang(ctx, client, sig, s, shape, o)
+	if c.master != nil {
+		_ = c.tellYARN(err) // who is asked again says why it could not be
+	}
 	if own && ep.Kind == "slurm" && sig.back() {
 		c.awaitOthers(ctx, client)
 	}

@@ -34,6 +34,9 @@ var yarnFlags = []yarnFlag{
 	{"user", "NAME", "whose it is, on a cluster without Kerberos"},
 	{"principal", "NAME", "who logs in by --keytab, on one with Kerberos (who ran kinit)"},
 	{"keytab", "FILE", "the keytab that it has its key in"},
+	{"object-store-memory", "SIZE", "memory for values on each node, of --mem"},
+	{"object-spilling-directory", "DIR,...", "for values when that is full, as of run (the containers' folders)"},
+	{"object-spilling-limit", "SIZE", "bytes that each node may have there"},
 }
 
 // Defaults of what a node's container has, and of the rest.
@@ -122,6 +125,7 @@ func (c *call) submitYARN(args []string) error {
 	if app.Job.Schedulers, err = schedulers(client.conf); err != nil {
 		return yarnFault("submit", err)
 	}
+	app.Watched(client.conf)
 	if app.AddressSpace(client.conf) {
 		c.say("submit: NodeManagers count address space (yarn.nodemanager.vmem-check-enabled), so the containers are larger: %s for the master, %s for a node", app.Master, app.Job.Size)
 	}
@@ -310,6 +314,13 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 	}
 	if v, ok := r.get("tags"); ok {
 		app.Tags = strings.Split(strings.ToLower(v), ",")
+	}
+	job := &app.Job
+	if job.Store, job.Spill, job.SpillLimit, err = values(func(name string) (string, string, bool) {
+		v, ok := r.get(name)
+		return v, "--" + name, ok
+	}); err != nil {
+		return err
 	}
 	app.Binary, err = ourPath()
 	return err

@@ -59,3 +59,24 @@ func TestSubmitIsNotedFirst(t *testing.T) {
 		t.Errorf("%+v %v", r, err)
 	}
 }
+
+// Where values may lie is asked for as of `maniple run`, and is the job's.
+func TestSubmitSaysWhereValuesLie(t *testing.T) {
+	c := &call{app: &app{stderr: new(bytes.Buffer), getenv: func(string) string { return "" }}, ctx: t.Context(), page: &page{name: "submit"}}
+	application := func(args ...string) (*yarnbackend.Application, error) {
+		r, err := parseSubmit(append(args, "--", "true"), yarnOptions(), c.getenv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.yarnApplication(r)
+	}
+	a, err := application("--object-spilling-directory", "hdfs:///user/me,/scratch", "--object-spilling-limit", "2G", "--object-store-memory=64M")
+	if err != nil || strings.Join(a.Job.Spill, " ") != "hdfs:///user/me /scratch" || a.Job.SpillLimit != 2<<30 || a.Job.Store != 64<<20 || len(a.Job.Flags) != 0 {
+		t.Errorf("%+v %v", a, err)
+	}
+	for flag, text := range map[string]string{"--object-spilling-directory": "here", "--object-spilling-limit": "much", "--object-store-memory": "0"} {
+		if _, err := application(flag, text); err == nil || !strings.Contains(err.Error(), flag) || !strings.Contains(err.Error(), "; write ") {
+			t.Error(flag, err)
+		}
+	}
+}

@@ -21,15 +21,7 @@ func (c *call) followBoth(ctx context.Context, client *site, id yarn.Application
 		master: func(ctx context.Context) (string, yarn.Report, error) { return c.masterOf(ctx, client, id.String()) },
 		log:    ep.Access.Log, say: c.say, pause: 200 * time.Millisecond,
 	}
-	other := make(chan error, 1)
-	messages := *f
-	messages.say = func(string, ...any) {} // one of the two says it
-	go func() { other <- messages.copy(ctx, true, c.stderr) }()
-	err = f.copy(ctx, false, to)
-	if second := <-other; err == nil {
-		err = second
-	}
-	return err
+	return f.both(ctx, to, c.stderr)
 }
 
 // follow copies an application's output as it comes, from its beginning to its end.
@@ -38,6 +30,33 @@ type follow struct {
 	log    func(ctx context.Context, address string, messages bool, from int64, goOn bool, to io.Writer) (int64, error)
 	say    func(format string, args ...any)
 	pause  time.Duration // between tries
+}
+
+// both copies the output and the messages. Where one of them can't go on the other one does not, either: who writes to a full disk, or may
+// ask no more, is told at once. A part that is missing at the end is no reason.
+func (f *follow) both(ctx context.Context, to, messagesTo io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	copyOne := func(f *follow, messages bool, to io.Writer) error {
+		err := f.copy(ctx, messages, to)
+		if part := (*partError)(nil); err != nil && !errors.As(err, &part) {
+			cancel(err) // the first one counts
+		}
+		return err
+	}
+	other := make(chan error, 1)
+	messages := *f
+	messages.say = func(string, ...any) {} // one of the two says it
+	go func() { other <- copyOne(&messages, true, messagesTo) }()
+	err := copyOne(f, false, to)
+	second := <-other
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		err = second
+	}
+	return err
 }
 
 // patience is how long a master may be out of reach before that is said.
@@ -92,7 +111,7 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 			came += n
 			switch {
 			case out.err != nil:
-				return out.err
+				return &Fault{Name: "CANNOT_CREATE", What: "logs", Why: plain(out.err), Do: "the application goes on; free some space, or write elsewhere", Err: out.err}
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case err == nil:
@@ -102,9 +121,10 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 			}
 		case errors.As(err, &w):
 			err = nil // it has no master yet
-		case !asked:
+		default:
+			// What is out of reach now may be there later, if it ever was; what YARN says no to stays so.
 			var fault *Fault
-			if errors.As(err, &fault) {
+			if errors.As(err, &fault) && (!asked || fault.Name != "UNREACHABLE") {
 				return err
 			}
 		}

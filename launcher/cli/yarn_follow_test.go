@@ -111,3 +111,37 @@ func TestFollowEndsWithItsOutput(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What goes wrong for one of output and messages is told at once, and what YARN says no to while it is followed is no break of the connection.
+func TestFollowSaysFaults(t *testing.T) {
+	closed, w := io.Pipe()
+	closed.Close()
+	m := master{states: []yarn.ApplicationState{yarn.StateRunning}}
+	f := m.follow(new([]string))
+	f.log = func(ctx context.Context, _ string, messages bool, _ int64, _ bool, to io.Writer) (int64, error) {
+		if messages {
+			<-ctx.Done() // they come until the end of the application
+			return 0, context.Cause(ctx)
+		}
+		n, err := io.WriteString(to, "one\n")
+		return int64(n), err
+	}
+	err := f.both(t.Context(), w, io.Discard)
+	if fault := (*Fault)(nil); !errors.As(err, &fault) || fault.exitCode() != ExitCreate || !errors.Is(err, io.ErrClosedPipe) {
+		t.Error(err)
+	}
+	m = master{states: []yarn.ApplicationState{yarn.StateRunning}, pieces: []piece{{"one\n", errors.New("it broke")}}}
+	f = m.follow(new([]string))
+	look := f.master
+	f.master = func(ctx context.Context) (string, yarn.Report, error) {
+		if len(m.pieces) == 0 {
+			return "", yarn.Report{}, &Fault{Name: "REFUSED", What: "logs", Why: "the ticket has expired", Do: "kinit"}
+		}
+		return look(ctx)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := f.copy(ctx, false, io.Discard); err == nil || !strings.Contains(err.Error(), "ticket has expired") {
+		t.Error(err)
+	}
+}

@@ -35,23 +35,39 @@ func (c *call) yarnMaster() error {
 	if err = m.Recover(c.ctx); err == nil {
 		err = c.runJob(m.Job)
 	}
-	f := &Fault{}
-	text := ""
-	if err != nil {
-		if refused := (*yarn.Error)(nil); errors.As(err, &refused) {
-			err = yarnFault("run", err)
-		}
-		f = faultOf("run", err)
-		if !f.silent {
-			text = f.Error()
-			fmt.Fprint(c.stderr, f.line())
-		}
+	if f := endOf(err); !f.silent {
+		fmt.Fprint(c.stderr, f.line())
 	}
-	if ferr := m.Finish(f.exitCode(), text); ferr != nil {
-		c.say("YARN was not told of the end: %v", ferr)
-		return errors.Join(err, ferr)
+	told := c.tellYARN(err)
+	if told != nil {
+		c.say("YARN was not told of the end: %v", told)
+		err = errors.Join(err, told)
 	}
-	return nil
+	m.Close()
+	if told == nil {
+		return nil // the exit code is YARN's to keep
+	}
+	return err
+}
+
+// endOf is how the command ended.
+func endOf(err error) *Fault {
+	if err == nil {
+		return &Fault{silent: true}
+	}
+	if refused := (*yarn.Error)(nil); errors.As(err, &refused) {
+		err = yarnFault("run", err)
+	}
+	return faultOf("run", err)
+}
+
+// tellYARN tells YARN of the command's end, the first time that it is called.
+func (c *call) tellYARN(err error) error {
+	f := endOf(err)
+	if f.silent {
+		return c.master.End(f.exitCode(), "")
+	}
+	return c.master.End(f.exitCode(), f.Error())
 }
 
 // runJob is `maniple run` with the job's flags.
@@ -100,6 +116,7 @@ func (c *call) application() boot.Options {
 	o := boot.Options{
 		Backend: c.master, Name: name, Job: name, Epoch: c.master.Life, Embedded: true, Base: c.master.Folder,
 		Cluster: c.master.Job.Cluster, Secret: c.master.Job.Secret, JoinTimeout: yarnbackend.Unbounded, Progress: c.stderr, Getenv: c.getenv,
+		Store: c.master.Job.Store, Spill: c.master.Job.Spill, SpillLimit: c.master.Job.SpillLimit,
 	}
 	if c.master.Job.MinNodes < c.master.Job.Nodes {
 		o.MinNodes = c.master.Job.MinNodes

@@ -49,6 +49,7 @@ type Master struct {
 	token    yarn.Token
 	progress float32
 	url      string
+	answered time.Time // see Answered
 }
 
 // Register registers an attempt and starts its heartbeat. ctx is for the registration only.
@@ -89,7 +90,7 @@ func Register(ctx context.Context, cfg Config) (*Master, error) {
 }
 
 func (m *Master) register(ctx context.Context) (r Registered, err error) {
-	port := m.cfg.Port
+	began, port := time.Now(), m.cfg.Port
 	if port == 0 {
 		port = -1
 	}
@@ -99,6 +100,7 @@ func (m *Master) register(ctx context.Context) (r Registered, err error) {
 	}
 	m.mu.Lock()
 	m.core.registered(r)
+	m.answered = began
 	m.mu.Unlock()
 	return r, nil
 }
@@ -151,6 +153,14 @@ func (m *Master) Headroom() (yarn.Resource, int) {
 	return m.core.headroom, int(m.core.nodeCount)
 }
 
+// Answered is when the last heartbeat was sent, or the registration, that the ResourceManager has answered with anything but that this attempt
+// is over: until it has not heard for yarn.am.liveness-monitor.expiry-interval-ms after that it starts no other one for want of heartbeats.
+func (m *Master) Answered() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.answered
+}
+
 // NMToken is what a NodeManager wants to see. It comes with the first container on the node.
 func (m *Master) NMToken(node yarn.NodeID) (yarn.Token, bool) {
 	m.mu.Lock()
@@ -199,6 +209,7 @@ func (m *Master) heartbeats(ctx context.Context) {
 
 // beat sends one heartbeat and tells what came of it. An error is the end of the attempt.
 func (m *Master) beat(ctx context.Context) error {
+	began := time.Now()
 	m.mu.Lock()
 	req := m.core.request(m.progress, m.url)
 	m.mu.Unlock()
@@ -210,6 +221,7 @@ func (m *Master) beat(ctx context.Context) error {
 	case err == nil && resp.Command != commandResync:
 		m.mu.Lock()
 		events := m.core.answer(resp)
+		m.answered = began
 		if resp.Token != nil {
 			m.token = *resp.Token
 		}

@@ -8,31 +8,56 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/ci/e2e"
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
+// heard is what a command printed so far.
+type heard struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (h *heard) Write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(b)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
+}
+
 // A master that is killed is followed by another one: the programs do not notice, their output goes on where it was, and the
-// application ends as they do.
+// application ends as they do. They count until they are told that the next master is there.
 func TestMasterIsKilled(t *testing.T) {
 	g := gatewayOf(t)
-	g.write("count.sh", "echo begin $RANK\nfor i in $(seq 30); do echo line $RANK $i; sleep 0.25; done\n")
-	id := g.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--", "bash", "count.sh")...)
+	enough := filepath.Join(g.home, "enough")
+	g.write("count.sh", "echo begin $RANK\ni=0\nuntil [ -e $1 ]; do i=$((i+1)); echo line $RANK $i; sleep 0.25; done\nfor j in 1 2 3; do i=$((i+1)); echo line $RANK $i; done\necho last $RANK $i\n")
+	id := g.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--", "bash", "count.sh", enough)...)
 	e2e.Until(t, limit, "both ranks count", func() bool {
 		return strings.Contains(g.logs(id), "line 0 3") && strings.Contains(g.logs(id), "line 1 3")
 	})
 	follow := g.command(within(t), "logs", "-f", id)
-	var out, messages bytes.Buffer
+	var out, messages heard
 	follow.Stdout, follow.Stderr = &out, &messages
 	if err := follow.Start(); err != nil {
 		t.Fatal(err)
 	}
-	e2e.Until(t, limit, "somebody follows", func() bool { return out.Len() > 0 })
+	e2e.Until(t, limit, "somebody follows", func() bool { return out.String() != "" })
 	kill(t, id, "yarn-master")
-	if err := follow.Wait(); err != nil || !strings.Contains(out.String(), "line 1 30\n") || !strings.Contains(messages.String(), "another master now (attempt 2)") {
+	e2e.Until(t, limit, "the next master is followed", func() bool { return strings.Contains(messages.String(), "another master now (attempt 2)") })
+	if err := os.WriteFile(enough, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Wait(); err != nil || !strings.Contains(out.String(), "last 1 ") {
 		t.Errorf("%v\n%s\n%s", err, out.String(), messages.String())
 	}
 	if r := g.over(id); r.Final != yarn.Succeeded || r.Diagnostics != "exit code 0" || r.Attempt.Number != 2 {
@@ -44,7 +69,12 @@ func TestMasterIsKilled(t *testing.T) {
 		if n := strings.Count(text, fmt.Sprintf("begin %d\n", rank)); n != 1 {
 			t.Errorf("rank %d began %d times", rank, n)
 		}
-		for i := range 30 {
+		_, after, _ := strings.Cut(text, fmt.Sprintf("last %d ", rank))
+		last, err := strconv.Atoi(strings.SplitN(after, "\n", 2)[0])
+		if err != nil || last < 6 {
+			t.Errorf("rank %d came to %d, %v", rank, last, err)
+		}
+		for i := range last {
 			if n := strings.Count(text, fmt.Sprintf("line %d %d\n", rank, i+1)); n != 1 {
 				t.Errorf("line %d of rank %d is there %d times", i+1, rank, n)
 			}
@@ -52,6 +82,34 @@ func TestMasterIsKilled(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// YARN knows of the end before anybody has the rest of the output: a master that dies then is followed by none that runs the program again.
+func TestMasterIsKilledAtTheEnd(t *testing.T) {
+	g := gatewayOf(t)
+	id := g.submit(append(small, "-N", "1", "-n", "1", "--", "sh", "-c", "echo begin; sleep 2; yes | head -c 16000000; exit 3")...)
+	e2e.Until(t, limit, "it runs", func() bool { return strings.Contains(g.logs(id), "begin") })
+	follow := g.command(within(t), "logs", "-f", id)
+	pipe, err := follow.StdoutPipe() // which nobody reads: the master waits for its followers
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if r := g.over(id); r.Final != yarn.Failed || r.Attempt.Number != 1 {
+		t.Errorf("%+v", r)
+	}
+	kill(t, id, "yarn-master")
+	pipe.Close()
+	_ = follow.Wait() // it says that it can't write, or that the rest did not come
+	e2e.Until(t, limit, "nothing of it is left", func() bool { return len(processes(id)) == 0 })
+	if r := g.over(id); r.Final != yarn.Failed || !strings.HasPrefix(r.Diagnostics, "exit code 3") || r.Attempt.Number != 1 {
+		t.Errorf("%+v", r)
+	}
+	if n := strings.Count(g.logs(id), "begin"); n != 1 {
+		t.Errorf("it began %d times", n)
 	}
 }
 

@@ -3,11 +3,15 @@
 package yarn
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/maniple-hpc/maniple/ci/e2e"
+	"github.com/maniple-hpc/maniple/yarn"
 )
 
 // A driver's tasks and actors run in both containers, each in its own container's folder, where the driver's files are.
@@ -40,6 +44,36 @@ print("actors in", len(set(maniple.get([p.here.remote() for p in places]))))
 		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py")
 	if r.Code != 0 || r.Stdout[strings.Index(r.Stdout, "\n")+1:] != "tasks in 2 True\nactors in 2\n" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Values that the nodes have no memory for go to HDFS, as the application's user, and come back.
+func TestDriverSpillsToHDFS(t *testing.T) {
+	g := gatewayOf(t)
+	python, top := devPython(t)
+	g.write("main.py", `
+import os, sys, time, maniple
+
+maniple.init()
+refs = [maniple.put(bytes([i]) * (8 << 20)) for i in range(12)]
+print("put", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.1)
+print("back", sum(maniple.get(r) == bytes([i]) * (8 << 20) for i, r in enumerate(refs)))
+`)
+	enough := filepath.Join(g.home, "enough")
+	id := g.submit(append(small, "-N", "1", "-c", "2", "--object-store-memory", "32M", "--object-spilling-directory", "hdfs:///user/alice/spilled",
+		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py", enough)...)
+	e2e.Until(t, limit, "it has put all", func() bool { return strings.Contains(g.logs(id), "put") || len(processes(id)) == 0 && g.logs(id) != "" })
+	r := g.run("status", "--cluster", id)
+	if err := os.WriteFile(enough, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(r.Stdout, "hdfs:///user/alice/spilled") || !strings.Contains(r.Stdout, "MiB") {
+		t.Errorf("%+v", r)
+	}
+	if r := g.over(id); r.Final != yarn.Succeeded || !strings.Contains(g.logs(id), "back 12") {
+		t.Errorf("%+v\n%s", r, g.logs(id))
 	}
 }
 

@@ -34,10 +34,17 @@ type Job struct {
 	Memory   int64         `json:"memory"`    // bytes of it that are the programs'; the rest is ours
 	Room     int64         `json:"room"`      // bytes of the master's container for values that pass through it
 	Label    string        `json:"label,omitempty"`
-	Wait     time.Duration `json:"wait_ns"` // how long grants are held for the rest of the gang
+
+	// Where a node's values may lie, as of bootdoc.Doc.
+	Store      int64    `json:"store,omitempty"`
+	Spill      []string `json:"spill,omitempty"`
+	SpillLimit int64    `json:"spill_limit,omitempty"`
+
+	Wait time.Duration `json:"wait_ns"` // how long grants are held for the rest of the gang
 
 	Files      map[string]yarn.LocalResource `json:"files"` // of every container, our program among them
 	Schedulers []string                      `json:"schedulers"`
+	Trust      time.Duration                 `json:"trust_ns,omitempty"` // for how long YARN's answer to a heartbeat is good; 0: as maxTrust
 	Protection []string                      `json:"protection,omitempty"`
 }
 

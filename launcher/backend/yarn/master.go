@@ -1,6 +1,7 @@
 package yarn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,18 +51,21 @@ type Master struct {
 	blamed  string // why the application ends, if not by its command
 	early   []am.Event
 	session *session // nil: not yet
+	exit    func(code int)
 
 	relays  []string // the relay's addresses
 	copies  *copies
 	journal *journal.Keeper
 	kept    []survivor // nodes of the master before this one
+	ended   sync.Once  // YARN was told
+	untold  error      // why it was not
 	master  *am.Master
 	nodes   *nm.Client
 }
 
 // Enter reads what submit handed to this container.
 func Enter(getenv func(string) string) (*Master, error) {
-	m := new(Master)
+	m := &Master{exit: os.Exit}
 	c, err := unpack(getenv("HADOOP_TOKEN_FILE_LOCATION"), jobSecret, &m.Job)
 	if err != nil {
 		return nil, err
@@ -113,6 +117,7 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	if m.copies == nil {
 		m.copies = newCopies(nil, 0)
 	}
+	m.copies.answered, m.copies.trust = m.answered, cmp.Or(m.Job.Trust, maxTrust)
 	var err error
 	if doc.Journal, err = m.keepJournal(); err != nil {
 		return nil, err
@@ -139,13 +144,26 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	m.relay.joined = s.joined
 	m.relay.head = func() where { return where{first.Addresses, s.waits()} }
 	m.relay.serve()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.session = s
-	for _, e := range m.early {
-		s.fromYARN(e)
-	}
+	m.catchUp(s)
 	return s, nil
+}
+
+// catchUp has the session take in what came before it, in its order. It holds no lock meanwhile: the session may want it, and takes in as
+// much as it can.
+func (m *Master) catchUp(s *session) {
+	for {
+		m.mu.Lock()
+		early := m.early
+		if m.early = nil; len(early) == 0 {
+			m.session = s
+			m.mu.Unlock()
+			return
+		}
+		m.mu.Unlock()
+		for _, e := range early {
+			s.fromYARN(e)
+		}
+	}
 }
 
 // keepJournal opens the socket at which the head has its journal copied.
@@ -200,15 +218,29 @@ func (m *Master) register(ctx context.Context) (err error) {
 	if m.relays, err = device.Addresses(device.Options{}, m.relay.port()); err != nil {
 		return fmt.Errorf("yarn: the master's addresses: %w", err)
 	}
-	m.master, err = am.Register(ctx, am.Config{
+	master, err := am.Register(ctx, am.Config{
 		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, Host: reachable(m.relays), Port: int32(m.relay.port()), Protection: m.Job.Protection,
 		Interval: heartbeat, OnEvent: m.fromYARN,
 	})
 	if err != nil {
 		return err
 	}
+	m.mu.Lock()
+	m.master = master
+	m.mu.Unlock()
 	m.nodes, err = nm.New(nm.Config{Token: m.master.NMToken, Protection: m.Job.Protection})
 	return err
+}
+
+// answered is when the last heartbeat went out that YARN has answered.
+func (m *Master) answered() time.Time {
+	m.mu.Lock()
+	master := m.master
+	m.mu.Unlock()
+	if master == nil { // nobody else can be
+		return time.Now()
+	}
+	return master.Answered()
 }
 
 // fromYARN takes in what a heartbeat brought: for the session, as soon as there is one.
@@ -244,7 +276,7 @@ func (m *Master) startContainer(ctx context.Context, c yarn.Container, b boot) e
 // are ended by YARN.
 func (m *Master) leave(why error) {
 	m.say("%v", why)
-	os.Exit(exitLeft)
+	m.exit(exitLeft)
 }
 
 // exitLeft is the exit code of a master that is one no more. Nobody reads it.
@@ -287,30 +319,40 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// Finish tells YARN how the application ended: code is the command's, text what is to be said of it.
-func (m *Master) Finish(code int, text string) error {
-	m.relay.end()
-	m.mu.Lock()
-	if m.blamed != "" {
-		text = m.blamed
-	}
-	m.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
-	defer cancel()
-	if m.master == nil {
-		if err := m.register(ctx); err != nil {
-			return err
+// End tells YARN how the application ended: code is the command's, text what is to be said of it. It is told once, as soon as the end is known
+// and before the nodes end: a master that dies after that is not followed by one that begins the program again, and one that dies before it is
+// followed by one that finds the end in the journal. What runs here goes on until Close, and so do the containers.
+func (m *Master) End(code int, text string) error {
+	m.ended.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+		defer cancel()
+		m.mu.Lock()
+		if m.blamed != "" {
+			text = m.blamed
 		}
-	}
+		m.mu.Unlock()
+		if m.master == nil {
+			if m.untold = m.register(ctx); m.untold != nil {
+				return
+			}
+		}
+		final := yarn.Succeeded
+		if code != 0 {
+			final = yarn.Failed
+		}
+		m.untold = m.master.Finish(ctx, final, diagnostics(code, text), "")
+	})
+	return m.untold
+}
+
+// Close lets those who follow the output have the rest of it, and ends all that the master has.
+func (m *Master) Close() {
+	m.relay.end()
 	if m.nodes != nil {
-		defer m.nodes.Close()
+		_ = m.nodes.Close()
 	}
 	if m.journal != nil {
-		defer m.journal.Close()
+		m.copies.close()
+		_ = m.journal.Close()
 	}
-	final := yarn.Succeeded
-	if code != 0 {
-		final = yarn.Failed
-	}
-	return m.master.Finish(ctx, final, diagnostics(code, text), "")
 }

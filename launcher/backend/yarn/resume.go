@@ -7,20 +7,23 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
 const (
-	meetTime = 20 * time.Second // for all nodes of the master before this one to answer
-	callTime = 3 * time.Second  // for one of a node's ports
+	meetTime  = 20 * time.Second // for all nodes of the master before this one to answer
+	callTime  = 3 * time.Second  // for one of a node's ports
+	startTime = 5 * time.Second  // for the process in a container whose machine says that there is none yet
 )
 
 // survivor is a node of the master before this one.
@@ -74,7 +77,8 @@ func (m *Master) Recover(ctx context.Context) error {
 // Resumed tells whether this master goes on with what another one began.
 func (m *Master) Resumed() bool { return len(m.kept) > 0 }
 
-// choose takes the nodes that belong together, the one with the newest copy of the journal first, and gives back the others.
+// choose takes the nodes that belong together, the one with the newest copy of the journal first, and gives back the others. The newest one is
+// by the last master that sent any: what one before it sent to a node that this one could not reach has as many pieces, and is void.
 func (m *Master) choose(all []survivor) []survivor {
 	slices.SortFunc(all, func(a, b survivor) int {
 		return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(b.Seq, a.Seq), cmp.Compare(a.Node, b.Node))
@@ -105,7 +109,8 @@ func (m *Master) place(name string) int {
 
 func nodeName(place int) string { return "n" + strconv.Itoa(place+1) }
 
-// call finds the node in a container, at one of the ports at which it waits.
+// call finds the node in a container, at one of the ports at which it waits. A machine that is slow is tried until ctx ends, one that
+// refuses all of them as long as a process needs to start.
 func (m *Master) call(ctx context.Context, c yarn.Container) (v survivor, err error) {
 	key, err := keyOf(m.Job.Cluster, m.Job.Secret, partyMaster)
 	if err != nil {
@@ -119,6 +124,23 @@ func (m *Master) call(ctx context.Context, c yarn.Container) (v survivor, err er
 	if err != nil {
 		return v, err
 	}
+	for began := time.Now(); ; {
+		v, refused, err := m.callOnce(ctx, c, cfg)
+		switch {
+		case err == nil:
+			return v, nil
+		case ctx.Err() != nil || errors.Is(err, errTaken) || refused && time.Since(began) > startTime:
+			return v, fmt.Errorf("no node answers there: %w", err)
+		}
+		select {
+		case <-time.After(redialTime):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// callOnce tries each port. refused: its machine says that nobody is at any of them.
+func (m *Master) callOnce(ctx context.Context, c yarn.Container, cfg *tls.Config) (v survivor, refused bool, err error) {
 	ports := meeting(m.Job.Cluster, c.ID.String())
 	type answer struct {
 		survivor
@@ -142,15 +164,22 @@ func (m *Master) call(ctx context.Context, c yarn.Container) (v survivor, err er
 			answers <- answer{v, err}
 		}()
 	}
+	refused = true
 	for range ports {
 		a := <-answers
 		if a.err == nil {
-			return a.survivor, nil
+			return a.survivor, false, nil
 		}
-		err = a.err
+		if !errors.Is(a.err, syscall.ECONNREFUSED) || err == nil {
+			err = a.err // the one that says most
+		}
+		refused = refused && errors.Is(a.err, syscall.ECONNREFUSED)
 	}
-	return v, fmt.Errorf("no node answers there: %w", err)
+	return v, refused, err
 }
+
+// errTaken is a node's answer to a master that is none any more.
+var errTaken = errors.New("the node has a later master")
 
 // meet takes a node over.
 func (m *Master) meet(conn net.Conn, c yarn.Container) (v survivor, err error) {
@@ -163,6 +192,10 @@ func (m *Master) meet(conn net.Conn, c yarn.Container) (v survivor, err error) {
 	answer, err := in.ReadBytes('\n')
 	if err != nil {
 		return v, err
+	}
+	var no taken
+	if json.Unmarshal(answer, &no) == nil && no.By > 0 {
+		return v, fmt.Errorf("%w, attempt %d", errTaken, no.By)
 	}
 	if err := json.Unmarshal(answer, &v.handover); err != nil {
 		return v, err

@@ -82,6 +82,7 @@ func (w *world) successor() *world {
 	w.t.Helper()
 	w.cluster.NextAttempt(w.app)
 	next := &world{t: w.t, cluster: w.cluster, app: w.app, m: &Master{Job: w.m.Job, Folder: filepath.Join(w.t.TempDir(), "own")}}
+	next.m.exit = func(code int) { w.left <- code }
 	next.m.token, next.m.Attempt = w.cluster.Master(w.app)
 	var err error
 	if next.m.relay, err = listen(w.m.Job.Cluster, w.m.Job.Secret, [2]string{}); err != nil {
@@ -247,7 +248,7 @@ func TestCopiesWaitForNodes(t *testing.T) {
 			t.Error("it was not waited for")
 		case <-time.After(100 * time.Millisecond):
 		}
-		if answers && !c.answered(l, []byte(`{"kept":1}`)) {
+		if answers && !c.takes(l, []byte(`{"kept":1}`)) {
 			t.Error("the answer was not understood")
 		}
 		<-kept

@@ -2,6 +2,7 @@ package yarn
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -186,8 +187,13 @@ func (s *session) joined(name, container string, l *link) {
 	})
 	s.m.copies.add(l)
 	for l.in.Scan() {
-		if s.m.copies.answered(l, l.in.Bytes()) {
+		if s.m.copies.takes(l, l.in.Bytes()) {
 			continue
+		}
+		var t taken
+		if json.Unmarshal(l.in.Bytes(), &t) == nil && t.By > s.m.Attempt.Number {
+			s.m.leave(fmt.Errorf("yarn: node %s has a later master, attempt %d: this one was cut off from YARN", name, t.By))
+			break
 		}
 		ev := backend.ParseEvent(name, l.in.Bytes())
 		s.post(func() { s.heard(name, ev) })

@@ -33,13 +33,14 @@ type world struct {
 	m       *Master
 	s       *session
 	app     yarn.ApplicationID
+	left    chan int // exit codes of masters that left
 }
 
 func newWorld(t *testing.T, nodes int, set ...func(*yarntest.Cluster)) *world {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	size := yarn.Resource{MemoryMB: 4096, VCores: 8}
-	w := &world{t: t, cluster: yarntest.New(t, size, size)}
+	w := &world{t: t, cluster: yarntest.New(t, size, size), left: make(chan int, 8)}
 	for _, do := range set {
 		do(w.cluster)
 	}
@@ -60,6 +61,7 @@ func newWorld(t *testing.T, nodes int, set ...func(*yarntest.Cluster)) *world {
 		Cluster: hex.EncodeToString(cluster), Secret: secret, Nodes: nodes, MinNodes: nodes, Wait: time.Minute, Memory: 512 << 20,
 		Size: yarn.Resource{MemoryMB: 1024, VCores: 2}, Schedulers: []string{w.cluster.Scheduler()},
 	}}
+	w.m.exit = func(code int) { w.left <- code }
 	w.m.token, w.m.Attempt = w.cluster.Master(r.ID)
 	if w.m.relay, err = listen(w.m.Job.Cluster, secret, [2]string{filepath.Join(t.TempDir(), "none"), ""}); err != nil {
 		t.Fatal(err)
@@ -190,9 +192,10 @@ func TestSession(t *testing.T) {
 	if err := w.s.Wait(); err != nil {
 		t.Error(err)
 	}
-	if err := w.m.Finish(3, "the end"); err != nil {
+	if err := w.m.End(3, "the end"); err != nil {
 		t.Error(err)
 	}
+	w.m.Close()
 	client := must(yarn.New(yarn.Config{ResourceManagers: []string{w.cluster.ResourceManager()}, User: "alice"}))
 	defer client.Close()
 	if r, err := client.Report(t.Context(), w.app); err != nil || r.Final != yarn.Failed || ExitCode(r) != 3 || r.Diagnostics != "exit code 3; the end" {
@@ -215,9 +218,10 @@ func TestMemoryEndsTheApplication(t *testing.T) {
 	if err := w.s.Stop(ctx); err != nil {
 		t.Error(err)
 	}
-	if err := w.m.Finish(143, "not this"); err != nil {
+	if err := w.m.End(143, "not this"); err != nil {
 		t.Error(err)
 	}
+	w.m.Close()
 	client := must(yarn.New(yarn.Config{ResourceManagers: []string{w.cluster.ResourceManager()}, User: "alice"}))
 	defer client.Close()
 	if r, err := client.Report(t.Context(), w.app); err != nil || !strings.Contains(r.Diagnostics, "over its memory") {

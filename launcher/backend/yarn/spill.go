@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/rt/agent"
 	"github.com/maniple-hpc/maniple/yarn"
@@ -74,7 +75,8 @@ func OpenSpill(uri string, getenv func(string) string) (agent.SpillFS, error) {
 func (s *SpillStore) options() (o hdfs.ClientOptions, err error) {
 	c := s.conf
 	o.Addresses = s.addresses
-	if o.User, err = yarn.CurrentUser(); err != nil || !c.Secure() {
+	o.NamenodeDialFunc, o.DatanodeDialFunc = heard(nil, hdfsSilent), heard(nil, hdfsSilent)
+	if o.User, err = s.user(); err != nil || !c.Secure() {
 		return o, err
 	}
 	cfg := yarn.Config{Principal: c.Get("dfs.namenode.kerberos.principal")}
@@ -103,13 +105,24 @@ func (s *SpillStore) options() (o hdfs.ClientOptions, err error) {
 		cfg.Kerberos = s.login
 		o.User, _, _ = strings.Cut(s.login.Principal(), "@")
 	}
-	if o.NamenodeDialFunc, err = yarn.DialNameNode(cfg); err != nil {
+	dial, err := yarn.DialNameNode(cfg)
+	if err != nil {
 		return o, err
 	}
+	o.NamenodeDialFunc = heard(dial, hdfsSilent)
 	if offered := c.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
 		o.DataTransferProtection = offered[0]
 	}
 	return o, nil
+}
+
+// user is who this process is to a cluster without Kerberos: in a container of YARN, whose processes may have the NodeManager's user, the
+// application's.
+func (s *SpillStore) user() (string, error) {
+	if name := s.getenv("USER"); name != "" && s.getenv("CONTAINER_ID") != "" && s.getenv("HADOOP_USER_NAME") == "" {
+		return name, nil
+	}
+	return yarn.CurrentUser()
 }
 
 func (s *SpillStore) String() string { return s.uri }
@@ -153,7 +166,7 @@ func (s *SpillStore) again(patience time.Duration, do func(*hdfs.Client) error) 
 			err = do(c)
 		}
 		if err == nil || answered(err) || time.Since(began) > patience {
-			return err
+			return asFull(err)
 		}
 		s.forget(c)
 		time.Sleep(wait)
@@ -167,7 +180,25 @@ func answered(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, yarn.ErrCredentials) || errors.As(err, new(*setupError))
+	return overQuota(err) || errors.Is(err, yarn.ErrCredentials) || errors.As(err, new(*setupError))
+}
+
+// overQuota tells whether a folder has as much as the site lets it have, in bytes or in names.
+func overQuota(err error) bool {
+	var said hdfs.Error
+	if !errors.As(err, &said) {
+		return errors.Is(err, unix.EDQUOT)
+	}
+	class, ours := strings.CutPrefix(said.Exception(), "org.apache.hadoop.hdfs.protocol.")
+	return ours && strings.Contains(class, "Quota")
+}
+
+// asFull says of such an error what those of file systems are.
+func asFull(err error) error {
+	if overQuota(err) && !errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", unix.EDQUOT, err)
+	}
+	return err
 }
 
 // setupError says what keeps this process from connecting at all.
@@ -179,12 +210,18 @@ func (e *setupError) Unwrap() error { return e.error }
 // spillWriter ends once the blocks are where HDFS wants them.
 type spillWriter struct{ *hdfs.FileWriter }
 
+// Write is io.Writer's.
+func (w spillWriter) Write(b []byte) (int, error) {
+	n, err := w.FileWriter.Write(b)
+	return n, asFull(err)
+}
+
 // Close waits a while for the last block's copies.
 func (w spillWriter) Close() error {
 	for wait, began := spillAgain, time.Now(); ; wait = min(2*wait, spillRarely) {
 		err := w.FileWriter.Close()
 		if err == nil || !hdfs.IsErrReplicating(err) || time.Since(began) > spillPatience {
-			return err
+			return asFull(err)
 		}
 		time.Sleep(wait)
 	}

@@ -29,8 +29,9 @@ const (
 	aloneTime   = 10 * time.Second
 	orphanTime  = 10 * time.Minute
 	redialTime  = 500 * time.Millisecond
-	maxHeld     = 1000 // lines of the keeper that no master has taken
-	meetingPlan = 8    // ports at which a node may wait for the next master
+	partTime    = time.Second // for the last line to a master that is over
+	maxHeld     = 1000        // lines of the keeper that no master has taken
+	meetingPlan = 8           // ports at which a node may wait for the next master
 )
 
 // takeover is the first line of a master that calls on a node of the one before it.
@@ -43,7 +44,7 @@ type takeover struct {
 type handover struct {
 	Node    string `json:"node"`
 	Life    uint32 `json:"life"`    // how often the program was begun anew
-	Attempt int32  `json:"attempt"` // of the master that it had
+	Attempt int32  `json:"attempt"` // of the master that sent the newest piece of the journal; 0: none did
 	Seq     uint64 `json:"seq"`
 	Journal int    `json:"journal"`
 }
@@ -68,6 +69,7 @@ type station struct {
 	held    [][]byte
 	journal []byte
 	seq     uint64
+	wrote   int32 // the attempt whose master sent the newest piece
 }
 
 // newStation is the station of a node, where the master that comes after its own one may call.
@@ -90,10 +92,16 @@ func newStation(b boot, container string) (*station, error) {
 	return s, nil
 }
 
-// arrival is a connection, and what reads it.
+// arrival is a connection, what reads it, and which attempt's master is at its other end.
 type arrival struct {
-	conn net.Conn
-	in   *bufio.Reader
+	conn    net.Conn
+	in      *bufio.Reader
+	attempt int32
+}
+
+// taken is a node's last line to a master whose node it is no more, or never will be.
+type taken struct {
+	By int32 `json:"taken"` // the attempt
 }
 
 // meeting are the ports at which the node in a container waits for a master: as both can tell, and nobody has to note.
@@ -142,14 +150,18 @@ func (s *station) handOver(conn net.Conn) {
 		return
 	}
 	s.mu.Lock()
-	if t.Attempt < s.attempt || t.Attempt == s.attempt && s.conn != nil || len(t.Master) == 0 {
+	if t.Attempt < s.attempt || len(t.Master) == 0 {
+		no, _ := json.Marshal(taken{s.attempt})
 		s.mu.Unlock()
+		_, _ = conn.Write(append(no, '\n')) // who does not hear it asks again
 		_ = conn.Close()
 		return
 	}
-	h, journal := handover{s.name, s.life, s.attempt, s.seq, len(s.journal)}, s.journal
+	h, journal := handover{s.name, s.life, s.wrote, s.seq, len(s.journal)}, s.journal
 	s.attempt, s.master = t.Attempt, t.Master
-	if s.conn != nil { // of a master that is no more, whatever it thinks
+	if s.conn != nil { // of a master that is no more, whatever it thinks; or one that had no answer, and calls again
+		last, _ := json.Marshal(taken{t.Attempt})
+		_ = s.write(append(last, '\n'), partTime) // one that does not hear it is told by YARN
 		_ = s.conn.Close()
 	}
 	s.mu.Unlock()
@@ -159,7 +171,7 @@ func (s *station) handOver(conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s.arrivals <- arrival{conn, in}
+	s.arrivals <- arrival{conn, in, t.Attempt}
 }
 
 // fromKeeper hands on what the keeper says, or keeps it for the next connection.
@@ -173,7 +185,7 @@ func (s *station) fromKeeper(out io.Reader) {
 		if bytes.Contains(line, []byte(`"event":"ready"`)) {
 			s.ready = line
 		}
-		if s.conn == nil || s.write(line) != nil {
+		if s.conn == nil || s.write(line, helloTime) != nil {
 			s.held = append(s.held, line)
 			s.held = s.held[max(0, len(s.held)-maxHeld):]
 		}
@@ -181,9 +193,9 @@ func (s *station) fromKeeper(out io.Reader) {
 	}
 }
 
-// write sends to the connection that there is.
-func (s *station) write(line []byte) error {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(helloTime))
+// write sends to the connection that there is, which may take some time.
+func (s *station) write(line []byte, within time.Duration) error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(within))
 	_, err := s.conn.Write(line)
 	return err
 }
@@ -222,7 +234,7 @@ func (s *station) serve(a arrival) {
 	}
 	s.held = nil
 	for i, line := range lines {
-		if s.write(line) != nil {
+		if s.write(line, helloTime) != nil {
 			s.held = lines[i:]
 			break
 		}
@@ -231,7 +243,7 @@ func (s *station) serve(a arrival) {
 	in := bufio.NewScanner(a.in)
 	in.Buffer(nil, 2*maxLine)
 	for a.conn.SetReadDeadline(time.Now().Add(silentTime)) == nil && in.Scan() {
-		s.heard(in.Bytes())
+		s.heard(in.Bytes(), a.attempt)
 	}
 	_ = a.conn.Close()
 	s.mu.Lock()
@@ -241,8 +253,8 @@ func (s *station) serve(a arrival) {
 	s.mu.Unlock()
 }
 
-// heard takes in a master's line: a piece of the journal, a sign of life, or what is the keeper's.
-func (s *station) heard(line []byte) {
+// heard takes in a line of an attempt's master: a piece of the journal, a sign of life, or what is the keeper's.
+func (s *station) heard(line []byte, attempt int32) {
 	var m struct {
 		piece
 		Ping bool `json:"ping"`
@@ -260,10 +272,10 @@ func (s *station) heard(line []byte) {
 		if m.Whole {
 			s.journal = nil
 		}
-		s.journal, s.seq = append(s.journal, m.Data...), m.Seq
+		s.journal, s.seq, s.wrote = append(s.journal, m.Data...), m.Seq, attempt
 		if s.conn != nil {
 			answer, _ := json.Marshal(kept{m.Seq})
-			_ = s.write(append(answer, '\n')) // a connection that is broken is found by who reads it
+			_ = s.write(append(answer, '\n'), helloTime) // a connection that is broken is found by who reads it
 		}
 	}
 }
@@ -272,7 +284,7 @@ func (s *station) heard(line []byte) {
 func (s *station) next(patience time.Duration) (arrival, bool) {
 	for lost := time.Now(); ; {
 		s.mu.Lock()
-		master := s.master
+		master, attempt := s.master, s.attempt
 		s.mu.Unlock()
 		conn, err := s.dial(master)
 		if errors.Is(err, syscall.ECONNREFUSED) {
@@ -287,7 +299,7 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 		default:
 		}
 		if err == nil {
-			return arrival{conn, bufio.NewReader(conn)}, true
+			return arrival{conn, bufio.NewReader(conn), attempt}, true
 		}
 		if time.Since(lost) > patience {
 			return arrival{}, false

@@ -61,15 +61,17 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		return nil, fmt.Errorf("yarn: fs.defaultFS: %w; files go to HDFS only", err)
 	}
 	s := &Store{base: base}
-	options := hdfs.ClientOptions{Addresses: addresses, User: user}
+	options := hdfs.ClientOptions{Addresses: addresses, User: user, NamenodeDialFunc: heard(nil, hdfsSilent), DatanodeDialFunc: heard(nil, hdfsSilent)}
 	if c.Secure() {
 		cfg := yarn.Config{Kerberos: login, Principal: c.Get("dfs.namenode.kerberos.principal")}
 		if c.Source("hadoop.rpc.protection") != "" {
 			cfg.Protection = c.Strings("hadoop.rpc.protection")
 		}
-		if options.NamenodeDialFunc, err = yarn.DialNameNode(cfg); err != nil {
+		dial, err := yarn.DialNameNode(cfg)
+		if err != nil {
 			return nil, err
 		}
+		options.NamenodeDialFunc = heard(dial, hdfsSilent)
 		// The library takes what a DataNode offers first.
 		if offered := c.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
 			options.DataTransferProtection = offered[0]
@@ -121,6 +123,15 @@ func (s *Store) Put(ctx context.Context, file string) (yarn.LocalResource, error
 	url := s.base
 	url.Path = path.Join(c.dir, c.name)
 	have, err := s.fs.stat(url.Path)
+	if err != nil {
+		// An older build put the file itself where its folder is now. Applications may name it: it stays, and is as good.
+		if old, oldErr := s.fs.stat(c.dir); oldErr == nil && old.Mode().IsRegular() {
+			if old.Size() != c.size {
+				return none, fmt.Errorf("yarn: %s, which an older build made, has %d bytes instead of %d; remove it when nothing of yours runs", c.dir, old.Size(), c.size)
+			}
+			url.Path, have, err = c.dir, old, nil
+		}
+	}
 	if err != nil || have.Size() != c.size {
 		if have, err = s.bring(ctx, c); err != nil {
 			return none, fmt.Errorf("yarn: put %s into %s: %w", file, s.base, err)

@@ -73,6 +73,14 @@ func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
 	return grown
 }
 
+// Watched notes after what time of silence YARN may take a master for dead.
+func (a *Application) Watched(c *conf.Conf) {
+	a.Job.Trust = maxTrust
+	if expiry, err := c.Duration("yarn.am.liveness-monitor.expiry-interval-ms", time.Millisecond, 0); err == nil && expiry > 0 {
+		a.Job.Trust = min(a.Job.Trust, expiry/4)
+	}
+}
+
 // InfeasibleError is what no amount of waiting grants.
 type InfeasibleError struct{ Why, Do string }
 

@@ -1,0 +1,243 @@
+package yarn
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/am"
+)
+
+// YJOB-7: a master of which a node has gone says nothing to be kept any more until YARN has answered that it is the master.
+func TestCutOffMasterKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answered := time.Now()
+		c := newCopies(nil, 0)
+		c.answered, c.trust = func() time.Time { return answered }, time.Minute
+		ours, theirs := net.Pipe()
+		l := newLink(ours, nil)
+		go func() {
+			for in := bufio.NewScanner(theirs); in.Scan(); {
+			}
+		}()
+		c.add(l)
+		c.remove(l)
+		took := func() time.Duration {
+			began := time.Now()
+			c.keep([]byte("x"), false)
+			return time.Since(began)
+		}
+		if d := took(); d > 0 {
+			t.Error("YARN answered a moment ago, and it waited for", d)
+		}
+		time.Sleep(2 * time.Minute)
+		go func() {
+			time.Sleep(10 * time.Second)
+			c.mu.Lock()
+			answered = time.Now()
+			c.mu.Unlock()
+		}()
+		if d := took(); d < 10*time.Second || d > 11*time.Second {
+			t.Error("YARN answered after 10 s, and it waited for", d)
+		}
+		time.Sleep(2 * time.Minute)
+		if d := took(); d > 0 {
+			t.Error("no node has gone since YARN's last answer, and it waited for", d)
+		}
+		l.close()
+		theirs.Close()
+	})
+}
+
+// A master whose node has a later one leaves, whatever YARN can tell it.
+func TestOldMasterLeaves(t *testing.T) {
+	w := newWorld(t, 1)
+	id, b := w.container(0)
+	k := w.station(id, b)
+	w.event("ready")
+	w.m.master.Close() // cut off from YARN
+	w.successor()
+	select {
+	case code := <-w.left:
+		if code != exitLeft {
+			t.Error(code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
+	}
+	k.out.Close()
+	w.dies()
+	w.stop()
+}
+
+// Which copy of the journal is the newest: by the attempt that wrote it, and then by how much of it there is. A master that called on a node and
+// died before it had sent anything makes that node's copy no newer.
+func TestNewestJournal(t *testing.T) {
+	w := newWorld(t, 4)
+	id, _ := w.container(0)
+	v := func(node string, attempt int32, seq uint64, journal string) survivor {
+		ours, theirs := net.Pipe()
+		theirs.Close()
+		return survivor{handover: handover{Node: node, Attempt: attempt, Seq: seq}, container: yarn.Container{ID: id}, journal: []byte(journal), link: newLink(ours, nil)}
+	}
+	for want, all := range map[string][]survivor{
+		"n2": {v("n1", 0, 0, ""), v("n2", 1, 7, "a"), v("n3", 1, 6, "b")},
+		"n3": {v("n1", 1, 9, "a"), v("n2", 2, 9, "b"), v("n3", 2, 10, "c")},
+		"n1": {v("n3", 1, 9, "a"), v("n1", 2, 9, "b")},
+	} {
+		list := w.m.choose(all)
+		if len(list) != len(all) || list[0].Node != want {
+			t.Errorf("%+v, want %s first", list, want)
+		}
+		for _, v := range all {
+			v.link.close()
+		}
+	}
+	w.stop()
+}
+
+// A node tells whose journal it has, and takes none of a master that is over for that of its next one.
+func TestStationKnowsWhoWrote(t *testing.T) {
+	s := &station{attempt: 3}
+	s.heard([]byte(`{"seq":5,"journal":"eA==","whole":true}`), 2)
+	if s.wrote != 2 || s.seq != 5 || string(s.journal) != "x" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A node whose process is not there yet is called again.
+func TestNodeIsCalledAgain(t *testing.T) {
+	w := newWorld(t, 1)
+	id, b := w.container(0)
+	next := &Master{Job: w.m.Job, Attempt: w.m.Attempt, relays: []string{"127.0.0.1:1"}}
+	next.Attempt.Number++
+	c := yarn.Container{ID: id, Node: yarn.NodeID{Host: "127.0.0.1"}}
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(meeting(next.Job.Cluster, id.String())[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { // the first call finds somebody else there
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		conn.Close()
+		l.Close()
+		w.station(id, b)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), meetTime)
+	defer cancel()
+	v, err := next.call(ctx, c)
+	if err != nil || v.Node != "n1" {
+		t.Fatalf("%+v %v", v.handover, err)
+	}
+	v.link.close()
+	w.dies()
+	w.stop()
+}
+
+// What YARN says before there is a session is taken in, also much of it, and when the first of it ends the application.
+func TestManyEarlyEvents(t *testing.T) {
+	w := newWorld(t, 1)
+	w.m.mu.Lock()
+	w.m.session = nil
+	for range 500 {
+		w.m.early = append(w.m.early, am.Refused{Err: errors.New("refused")})
+	}
+	w.m.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		w.m.catchUp(w.s)
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it hangs")
+	}
+	if why := w.m.blame(""); why != "refused" {
+		t.Error(why)
+	}
+	w.stop()
+}
+
+// A file that an older build put where its folder is now is used, and not removed: applications may name it.
+func TestStoreOfOlderBuild(t *testing.T) {
+	dir := t.TempDir()
+	s, file := storeIn(t, dir, localFiles{}, "one")
+	first, err := s.Put(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := first.URL.Path[:strings.LastIndex(first.URL.Path, "/")]
+	if err := errors.Join(os.RemoveAll(at), os.WriteFile(at, []byte("one"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Put(t.Context(), file); err != nil || r.URL.Path != at || r.Size != 3 {
+		t.Errorf("%+v %v", r, err)
+	}
+	if err := os.WriteFile(at, []byte("on"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Put(t.Context(), file); err == nil || !strings.Contains(err.Error(), "remove it when") {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// saidNo is an answer of a NameNode.
+type saidNo string
+
+func (e saidNo) Error() string     { return string(e) }
+func (e saidNo) Method() string    { return "addBlock" }
+func (e saidNo) Desc() string      { return "ERROR_APPLICATION" }
+func (e saidNo) Message() string   { return string(e) }
+func (e saidNo) Exception() string { return string(e) }
+
+// A full quota is an answer, and is said as that of a disk is; a NameNode that is not ready yet is asked again.
+func TestQuotaIsAnAnswer(t *testing.T) {
+	for class, full := range map[string]bool{
+		"org.apache.hadoop.hdfs.protocol.DSQuotaExceededException": true, "org.apache.hadoop.hdfs.protocol.NSQuotaExceededException": true,
+		"org.apache.hadoop.hdfs.protocol.QuotaByStorageTypeExceededException": true, "org.apache.hadoop.hdfs.server.namenode.SafeModeException": false,
+	} {
+		err := error(&os.PathError{Op: "create", Path: "/x", Err: saidNo(class)})
+		if answered(err) != full || errors.Is(asFull(err), unix.EDQUOT) != full || !errors.Is(asFull(err), saidNo(class)) {
+			t.Error(class, answered(err), asFull(err))
+		}
+	}
+	if got := asFull(asFull(saidNo("org.apache.hadoop.hdfs.protocol.DSQuotaExceededException"))).Error(); strings.Count(got, "quota exceeded") != 1 {
+		t.Error(got)
+	}
+}
+
+// A machine that has vanished is waited for once, and not for ever.
+func TestSilentMachine(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := heard(nil, 100*time.Millisecond)(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("anybody?")); err != nil {
+		t.Error(err)
+	}
+	began := time.Now()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) > 10*time.Second {
+		t.Error(err)
+	}
+	if _, err := c.Write([]byte("again")); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,60 @@
+package yarn
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	hdfsDial   = 10 * time.Second // for a connection
+	hdfsSilent = 20 * time.Second // without a byte of one of whom an answer is awaited
+)
+
+// dialer is how a client of HDFS connects.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// heard gives connections of which none waits for ever for a machine that has vanished: a read or a write that takes longer than silent
+// fails, and is the connection's end. nil is the plain dialer.
+func heard(dial dialer, silent time.Duration) dialer {
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, hdfsDial)
+		defer cancel()
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &heardConn{c, silent}, nil
+	}
+}
+
+// heardConn is one of them. The library for HDFS reads only when it waits for something, and has no deadlines of its own.
+type heardConn struct {
+	net.Conn
+	silent time.Duration
+}
+
+func (c *heardConn) Read(b []byte) (int, error) {
+	_ = c.SetReadDeadline(time.Now().Add(c.silent)) // a closed one says so below
+	n, err := c.Conn.Read(b)
+	return n, c.ends(err)
+}
+
+func (c *heardConn) Write(b []byte) (int, error) {
+	_ = c.SetWriteDeadline(time.Now().Add(c.silent)) // a closed one says so below
+	n, err := c.Conn.Write(b)
+	return n, c.ends(err)
+}
+
+// ends closes a connection of which nothing more will come, so that nobody waits as long again.
+func (c *heardConn) ends(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.Conn.Close()
+	}
+	return err
+}
