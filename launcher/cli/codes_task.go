@@ -7,7 +7,7 @@ var TaskCodes = []Code{
 	{"TIMEOUT", "GetTimeoutError", "its deadline passed before it started", "`maniple explain TASK` says what it waits for"},
 	{"WORKER_DIED", "WorkerCrashedError", "the process that ran it died, and how; its retries are used up", "the text has the signal; 9 is often the kernel, for want of memory"},
 	{"ENVIRONMENT", "RuntimeEnvSetupError", "no process could be started for it, and why", "what the message names: Python without maniple, a runtime_env that can't be made"},
-	{"DEADLOCK", "DeadlockError", "its ancestors wait for it and keep from it what it needs; the text has the chain", "ask for less, or wait for it elsewhere"},
+	{"DEADLOCK", "DeadlockError", "what keeps it from starting waits for it: ancestors that have what it needs, or all calls that its actor does; the text has the chain", "ask for less, let the actor do more at a time, or wait for it elsewhere"},
 	{"NODE_DIED", "NodeDiedError", "the node that ran it died or was cut off, and its retries are used up", "the text names the node"},
 	{"OBJECT_LOST", "ObjectLostError", "the value is gone, or its reference was released; or the node that had it died, or could not send it, and it was put, or is of a task with max_retries=0, or of an actor without max_task_retries; then the text names the node, as the owner if it was that", "make it again; when memory is full the text says who holds what"},
 	{"RECONSTRUCTION", "ObjectReconstructionFailedError", "the value was lost, and the task that makes it can't run again; the text names the node and says why", "submit it again; if it is forgotten how it was made: hold fewer large results at a time"},

@@ -19,7 +19,7 @@ func TestViews(t *testing.T) {
 		fb.FrameTypeSubmit: Submit{}, fb.FrameTypeCall: Call{}, fb.FrameTypeResult: Result{}, fb.FrameTypeRelease: Release{},
 		fb.FrameTypeGet: Get{}, fb.FrameTypeReady: Ready{}, fb.FrameTypeBlocked: Blocked{}, fb.FrameTypeUnblocked: Unblocked{},
 		fb.FrameTypeCancel: Cancel{}, fb.FrameTypeSeal: Seal{}, fb.FrameTypePut: Put{}, fb.FrameTypeRecall: Recall{},
-		fb.FrameTypeRecalled: Recalled{}, fb.FrameTypeStarted: Started{}, fb.FrameTypeCredit: Credit{},
+		fb.FrameTypeRecalled: Recalled{}, fb.FrameTypeAwaits: Awaits{}, fb.FrameTypeStarted: Started{}, fb.FrameTypeCredit: Credit{},
 	} {
 		_, f := Extend(nil, typ, 3)
 		v := reflect.ValueOf(f).Convert(reflect.TypeOf(view))

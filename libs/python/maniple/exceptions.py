@@ -235,7 +235,7 @@ class ActorUnschedulableError(ManipleError):
 
 
 class DeadlockError(ManipleError):
-    """A chain of tasks waits for what its own ancestors hold; names the chain."""
+    """What would have to end before it can start waits for it; names the chain."""
 
     code = "DEADLOCK"
 

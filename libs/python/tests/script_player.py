@@ -123,6 +123,8 @@ class Player(Answers):
             return {"what": f["what"], "id": (f.get("id") or "").removeprefix(NAMESPACE)}
         if frame.name == "GOODBYE":
             return {}
+        if frame.name == "AWAITS":
+            return {"task": self.called(f.task), "of": of(f.objects), "timed": bool(f.timed)}
         named = {"object": self.object, "task": self.called}
         return {k: named[k](v) if k in named else v for k, v in f._asdict().items() if k not in ("deadline",)}
 
@@ -284,7 +286,9 @@ class Player(Answers):
                 proc.late = order
             else:
                 proc.asked[options["for"]] = order
-        self.expect(proc, "BLOCKED", task=words[2])
+        timed = "timeout" in options
+        waits = [options["for"]] if "for" in options else [name.removeprefix("ready ") for name in proc.asked]
+        self.expect(proc, "AWAITS", task=words[2], of=[] if timed else waits, timed=timed)
 
     def on_unblocked(self, words, options):
         proc = self.proc(words[1])

@@ -214,7 +214,7 @@ def test_an_argument_that_was_not_sent_along_is_asked_for_when_its_task_begins(s
         shared.submit("keep", b"12345")
         assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload)[0] == 5
         assert shared.peer.take("RELEASE").fields[:2] == (key, 1)
-        shared.peer.none_of("BLOCKED")
+        shared.peer.none_of("AWAITS")
     finally:
         os.close(fd)
 

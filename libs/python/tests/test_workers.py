@@ -76,7 +76,7 @@ def test_captured_values_and_references(cluster):
 
 def test_nested_tasks_unblock(cluster):
     assert get(programs.nested.remote(5)) == 5
-    assert cluster.seen["BLOCKED"] >= 5 and cluster.seen["BLOCKED"] == cluster.seen["UNBLOCKED"]
+    assert cluster.seen["AWAITS"] >= 5 and cluster.seen["AWAITS"] == cluster.seen["UNBLOCKED"]
 
 
 def test_several_results_and_none(cluster):

@@ -3,7 +3,6 @@ package work
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -29,9 +28,8 @@ func (c *Core) checkChain(up *task) {
 			}
 		}
 		if top := eldest(up); len(stuck) == 0 || c.progress(top, top) {
-			if p := first.worker.process; c.recheck != 0 && !p.watched {
-				p.watched = true
-				c.at(c.recheck, timerChain, first.id(), 0, p.id)
+			if c.recheck != 0 {
+				c.watchAt(first.worker.process, c.recheck)
 			}
 			continue
 		}
@@ -101,6 +99,21 @@ func (c *Core) starved(t *task) bool {
 		n++
 	}
 	return n > 0
+}
+
+// watch has what waits in a worker be looked at in a while: many that it waits for may end in a moment.
+func (c *Core) watch(p *process) {
+	w := p.worker
+	if w != nil && !p.watched && w.blocked > 0 && (w.class.need.sticks || slices.ContainsFunc(w.waits, func(x waits) bool { return x.task.chained })) {
+		c.watchAt(p, max(c.now, p.told+chainAfter))
+	}
+}
+
+func (c *Core) watchAt(p *process, at int64) {
+	if !p.watched {
+		p.watched = true
+		c.at(at, timerChain, id.Task{}, 0, p.id)
+	}
 }
 
 // checkWaits looks at all that waits in a worker.
@@ -183,6 +196,9 @@ func (c *Core) hears(t *task) bool {
 		return false
 	}
 	at := t.worker.process.told + chainAfter
+	if t.waitsOf().timed {
+		return true
+	}
 	if c.now >= at {
 		return false
 	}
@@ -238,10 +254,7 @@ func chainOf(t *task) string {
 		names = append(names, a.name())
 	}
 	slices.Reverse(names)
-	if n := len(names); n > 9 {
-		names = slices.Concat(names[:4], []string{fmt.Sprintf("%d more", n-8)}, names[n-4:])
-	}
-	return strings.Join(names, " -> ")
+	return shorten(names)
 }
 
 func (d *demand) get(resource int) int64 {

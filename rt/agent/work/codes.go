@@ -12,7 +12,7 @@ const (
 	codeRemake        = "RECONSTRUCTION"      // the value was lost, and can't be made again
 	codeFull          = "STORE_FULL"          // there is no memory for it
 	codeEnvironment   = "ENVIRONMENT"         // no process could be started for it
-	codeDeadlock      = "DEADLOCK"            // its ancestors keep from it what it needs (WORK-9)
+	codeDeadlock      = "DEADLOCK"            // what keeps it from starting waits for it (WORK-9, WORK-13)
 	codeUnschedulable = "TASK_UNSCHEDULABLE"  // it may run on no node
 	codeGroupRemoved  = "TASK_GROUP_REMOVED"  // the group that it was to run in is gone
 	codeSystem        = "SYSTEM"              // the worker broke its word

@@ -82,16 +82,20 @@ type Core struct {
 	names       []string  // of resources, by index
 	workers     []*worker
 	nextKey     uint64
-	touched     []*worker // to be filled again at the end of the turn
-	restless    bool      // something happened by which a task might start
-	hungry      int       // classes that found no room in the last pass
-	hasty       bool      // a class waits for workers of its own that will be free soon
-	checking    bool      // a chain is looked at,
-	recheck     int64     // and again then
-	lenders     int       // workers that wait, and lend their CPUs
-	kinAt       uint64    // counts what may make a task kin of one that waits
-	usesChanged bool      // of what other agents have on this node
-	places      []*place  // of other agents
+	touched     []*worker          // to be filled again at the end of the turn
+	restless    bool               // something happened by which a task might start
+	hungry      int                // classes that found no room in the last pass
+	hasty       bool               // a class waits for workers of its own that will be free soon
+	checking    bool               // a chain is looked at,
+	recheck     int64              // and again then
+	stamps      uint64             // of waits, so far
+	saying      int                // tasks that wait for what they have said
+	circleAt    int64              // when circles of those are looked for
+	doomed      map[id.Task]string // calls that are in one, and asked back from their actors
+	lenders     int                // workers that wait, and lend their CPUs
+	kinAt       uint64             // counts what may make a task kin of one that waits
+	usesChanged bool               // of what other agents have on this node
+	places      []*place           // of other agents
 	hosts       []*host
 	runs        runs
 	nodes       int                // of the cluster
@@ -134,6 +138,7 @@ type scratch struct {
 	cancel   *fb.CancelT
 	recalled *fb.RecalledT
 	task     *fb.BlockedT
+	awaits   *fb.AwaitsT
 	ran      *fb.RanT
 	write    *fb.ResultT
 	ready    *fb.ReadyT
@@ -164,7 +169,7 @@ func New(cfg Config) *Core {
 		cfg.Piled = 256 << 20
 	}
 	c := &Core{
-		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{}, finds: map[uint64]bool{},
+		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{}, finds: map[uint64]bool{}, doomed: map[id.Task]string{},
 		names: []string{"CPU", "GPU", "memory"}, builder: flatbuffers.NewBuilder(1024),
 	}
 	c.ways = newJob(0)
@@ -181,6 +186,7 @@ func New(cfg Config) *Core {
 		cancel:   wire.New(fb.FrameTypeCancel).(*fb.CancelT),
 		recalled: wire.New(fb.FrameTypeRecalled).(*fb.RecalledT),
 		task:     wire.New(fb.FrameTypeBlocked).(*fb.BlockedT),
+		awaits:   wire.New(fb.FrameTypeAwaits).(*fb.AwaitsT),
 		ran:      wire.New(fb.FrameTypeRan).(*fb.RanT),
 		write:    wire.New(fb.FrameTypeResult).(*fb.ResultT),
 		ready:    wire.New(fb.FrameTypeReady).(*fb.ReadyT),
@@ -282,6 +288,9 @@ func (c *Core) NextDeadline() int64 {
 	if c.hireAt != 0 {
 		next = min(next, c.hireAt)
 	}
+	if c.circleAt != 0 {
+		next = min(next, c.circleAt)
+	}
 	if len(c.finding) > 0 {
 		next = min(next, c.finding[0].due)
 	}
@@ -305,6 +314,9 @@ func (c *Core) tick() {
 	}
 	c.giveUpFinding()
 	c.dueTimers()
+	if c.circleAt != 0 && c.now >= c.circleAt {
+		c.lookForCircles()
+	}
 	c.restless = true
 }
 

@@ -204,7 +204,7 @@ func (c *Core) wake(o *object) {
 			c.arrived(x.task, o)
 		} else {
 			c.answer(o, x)
-			c.checkWaits(x.process)
+			c.watch(x.process)
 		}
 	}
 }

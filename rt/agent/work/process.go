@@ -130,6 +130,8 @@ func (c *Core) frame(p *process, f frame) {
 		c.onSeal(p, f)
 	case fb.FrameTypeViewEnd:
 		c.onViewEnd(p, f)
+	case fb.FrameTypeAwaits:
+		c.onAwaits(p, f)
 	case fb.FrameTypeBlocked, fb.FrameTypeUnblocked, fb.FrameTypeStarted:
 		c.onState(p, f)
 	case fb.FrameTypeRan:

@@ -306,22 +306,15 @@ func (c *Core) onState(p *process, f frame) {
 		if w.actor == nil {
 			w.since = c.now
 		}
-	case f.kind == fb.FrameTypeBlocked && !t.blocked:
-		t.blocked = true
-		w.blocked++
-		p.told = c.now
-		c.kinAt++
-		c.lendCPU(w)
-		if w.actor == nil {
-			c.recall(w)
-		}
-		c.checkChain(t)
+	case f.kind == fb.FrameTypeBlocked:
+		c.block(t, waits{})
 	case f.kind == fb.FrameTypeUnblocked && t.blocked:
 		c.unblock(t)
 	}
 }
 
 func (c *Core) unblock(t *task) {
+	c.unwaits(t)
 	t.blocked = false
 	w := t.worker
 	if w.blocked--; w.blocked == 0 {
@@ -368,6 +361,7 @@ func (c *Core) onRecalled(p *process, f frame) {
 	}
 	if m.Started != 0 {
 		t.recalled = false
+		delete(c.doomed, t.id())
 		if t.cancelled {
 			c.sendCancel(t)
 		}
@@ -377,6 +371,10 @@ func (c *Core) onRecalled(p *process, f frame) {
 	c.leave(t)
 	if t.cancelled {
 		c.fail(t, codeCancelled, "it was cancelled before it started")
+		return
+	}
+	if why, doomed := c.doomed[t.id()]; doomed {
+		c.fail(t, codeDeadlock, why)
 		return
 	}
 	// Those given back come in order; each goes behind those before it.

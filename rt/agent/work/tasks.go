@@ -353,7 +353,7 @@ func (c *Core) enqueue(t *task) {
 	c.seekKin(t)
 	c.activate(cl)
 	if t.parent != nil && t.parent.blocked && t.chained {
-		c.checkChain(t.parent)
+		c.watch(t.parent.worker.process)
 	}
 }
 
@@ -464,6 +464,7 @@ func (c *Core) finish(t *task) {
 	c.leaveFamily(t)
 	e := t.entry
 	e.task = nil
+	delete(c.doomed, e.id)
 	if keep {
 		c.remember(t)
 	} else {
@@ -472,7 +473,7 @@ func (c *Core) finish(t *task) {
 		c.tidy(e)
 	}
 	if up != nil && up.blocked && up.child != nil && up.child.chained {
-		c.checkChain(up)
+		c.watch(up.worker.process)
 	}
 }
 

@@ -28,7 +28,8 @@ type worker struct {
 	since  int64
 
 	blocked  int
-	calls    uint32 // tasks with a max_calls
+	waits    []waits // of those
+	calls    uint32  // tasks with a max_calls
 	touched  bool
 	deep     bool
 	shutting bool // takes nothing more

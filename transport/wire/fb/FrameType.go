@@ -31,6 +31,7 @@ const (
 	FrameTypeRecalled       FrameType = 28
 	FrameTypeStarted        FrameType = 29
 	FrameTypeRan            FrameType = 30
+	FrameTypeAwaits         FrameType = 31
 	FrameTypeRegister       FrameType = 40
 	FrameTypeRegistered     FrameType = 41
 	FrameTypePeerQuery      FrameType = 42
@@ -140,6 +141,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRecalled:       "Recalled",
 	FrameTypeStarted:        "Started",
 	FrameTypeRan:            "Ran",
+	FrameTypeAwaits:         "Awaits",
 	FrameTypeRegister:       "Register",
 	FrameTypeRegistered:     "Registered",
 	FrameTypePeerQuery:      "PeerQuery",
@@ -249,6 +251,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Recalled":       FrameTypeRecalled,
 	"Started":        FrameTypeStarted,
 	"Ran":            FrameTypeRan,
+	"Awaits":         FrameTypeAwaits,
 	"Register":       FrameTypeRegister,
 	"Registered":     FrameTypeRegistered,
 	"PeerQuery":      FrameTypePeerQuery,

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from maniple import exceptions
 from maniple._core import failures, values, wire
 from maniple._core.arenas import Left, Place
-from maniple._core.context import running
+from maniple._core.context import Running, running
 from maniple._core.references import ObjectRef
 from maniple._core.table import ASKED, BRINGING, CHECKED, COMING, FETCHING, PENDING, READY, REMOTE, Callback, Gate, State, Table, Value, is_ready
 
@@ -19,6 +19,8 @@ from maniple._core.table import ASKED, BRINGING, CHECKED, COMING, FETCHING, PEND
 # What of the states of an object has to be asked about, and the state that it has then.
 _CHECK = {REMOTE: CHECKED}
 _BRING = {REMOTE: COMING, CHECKED: COMING, READY: BRINGING}
+
+_MAX_NAMED = 256  # objects that the agent is told a task waits for
 
 
 class Waiting:
@@ -41,7 +43,7 @@ class Waiting:
                 break
             if type(got) is list:
                 return got
-            if not self._block(got, deadline, refs):
+            if not self._block(got, deadline, refs, len(refs)):
                 raise self._late(timeout, [ref._key for ref in refs])
         keys = [ref._key for ref in refs]
         with self.table.lock:
@@ -109,7 +111,7 @@ class Waiting:
             self.table.register_locked(gate, still)
         if not still:
             return
-        if not self._block(gate, deadline, still):
+        if not self._block(gate, deadline, still, len(still)):
             raise self._late(timeout, keys)
 
     def _late(self, timeout: Optional[float], keys: Sequence[bytes]) -> BaseException:
@@ -117,8 +119,8 @@ class Waiting:
         names = ", ".join(key.hex() for key in still[:3])
         return exceptions.GetTimeoutError(f"after {timeout} s {len(still)} of {len(keys)} objects are not there: {names}{', ...' if len(still) > 3 else ''}")
 
-    def _block(self, gate: Any, deadline: Optional[float], keys: Sequence[Any]) -> bool:
-        """Waits at a gate, having told the agent if a task waits here. False: the time is over."""
+    def _block(self, gate: Any, deadline: Optional[float], keys: Sequence[Any], need: int) -> bool:
+        """Waits at a gate until need of the keys, or references, are there, having told the agent if a task waits here. False: the time is over."""
         task, opened = running.get(), False
         told = task is not None and task.blocks
         if task is not None and not told:
@@ -126,7 +128,7 @@ class Waiting:
         try:
             if told:
                 assert task is not None
-                self.connection.send(wire.BLOCKED.pack(0, 0, task.task))
+                self.connection.send(self._blocked(task, deadline, keys, need))
             self.connection.flush()
             opened = gate.wait(None if deadline is None else deadline - monotonic())
         finally:
@@ -138,6 +140,20 @@ class Waiting:
         if opened and self.table.closed:
             raise self.table.closed
         return opened
+
+    def _blocked(self, task: Running, deadline: Optional[float], keys: Sequence[Any], need: int) -> bytes:
+        """What tells the agent that a task waits, and for what, unless something else may end that: by then the agent says if it waits in a circle."""
+        if deadline is not None:
+            return wire.AWAITS.pack(0, 0, task.task, 0, 0, 1)
+        if len(keys) > _MAX_NAMED or task.thread != threading.get_ident():
+            return wire.BLOCKED.pack(0, 0, task.task)
+        names = [key._key if type(key) is ObjectRef else key for key in keys]
+        if len(names) > 1:
+            entries = self.table.entries
+            missing = [name for name in dict.fromkeys(names) if type(entries.get(name)) is State]
+            names, need = missing, min(need, len(missing))
+        heads = b"".join([name + b"\0\0\0\0" for name in names])
+        return wire.AWAITS.pack(len(heads), 0, task.task, len(names), need, 0) + heads
 
     def _check_open(self) -> None:
         if self.table.closed:
@@ -209,7 +225,8 @@ class Waiting:
             self._check_open()
             still = [key for key, at in zip(keys, local) if not is_ready(entries.get(key, REMOTE), at)]
             gate.missing -= len(keys) - len(still)
-            if gate.missing <= 0:
+            need = gate.missing
+            if need <= 0:
                 return
             for key in still:
                 asked = asks.get(entries.get(key, REMOTE))
@@ -220,7 +237,7 @@ class Waiting:
         for frame in frames:
             self.connection.send(frame)
         try:
-            self._block(gate, deadline, still)
+            self._block(gate, deadline, still, need)
         finally:
             self.table.unregister(gate, still)
 
