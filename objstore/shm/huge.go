@@ -2,6 +2,7 @@ package shm
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,11 +11,12 @@ import (
 )
 
 const (
-	// stride is how much is made huge at once; a power of two, and no less than a huge page.
-	stride = 64 << 20
-	// slow is how long a stride may take. It takes 5 ms; where memory is in pieces the kernel moves other pages first,
-	// and small ones are sooner there.
-	slow = 100 * time.Millisecond
+	// stride is how much is made huge at once; a power of two, and no less than a huge page. For each the kernel asks all CPUs for
+	// pages that they have put aside, which takes milliseconds.
+	stride = 256 << 20
+	// slow is how much CPU a stride may take, and stuck how long it may take. It takes 20 ms, or 500 on a virtual machine that
+	// never had that memory from its host. Where memory is in pieces the kernel moves other pages first, and small ones are sooner there.
+	slow, stuck = time.Second, 4 * time.Second
 )
 
 // enlarge makes huge pages of a new arena as far as the kernel has any. What it can't is left to fallocate: a huge page that
@@ -24,6 +26,8 @@ func enlarge(fd int, mapped []byte) {
 	if huge == 0 || huge > stride {
 		return
 	}
+	runtime.LockOSThread() // whose CPU counts
+	defer runtime.UnlockOSThread()
 	last := int64(len(mapped)) / huge * huge
 	for at := int64(0); at < last; at += stride {
 		end := min(at+stride, last)
@@ -32,12 +36,21 @@ func enlarge(fd int, mapped []byte) {
 				return
 			}
 		}
-		began := time.Now()
+		began, used := time.Now(), spent()
 		err := unix.Madvise(mapped[at:end], unix.MADV_COLLAPSE)
-		if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EINVAL) || time.Since(began) > slow {
+		if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EINVAL) || spent()-used > slow || time.Since(began) > stuck {
 			break // else one of them was busy, at most
 		}
 	}
 	// The agent maps what it reads. Where memory is counted for each process that maps it, this would count.
 	_ = unix.Madvise(mapped, unix.MADV_DONTNEED)
+}
+
+// spent is the CPU time of this thread.
+func spent() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
