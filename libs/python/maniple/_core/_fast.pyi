@@ -20,6 +20,20 @@ def unpack(name: str, body: bytes) -> Optional[Dict[str, Any]]:
 def pack(name: str, value: Any) -> Optional[bytes]:
     """As frames.pack. None: that is to do it, or to say why it can't be done."""
 
+def copy(to: Any, source: Any, two: bool, stream: bool) -> None:
+    """Copies one buffer into another in one of the ways in which large values are copied: with two threads, past the caches."""
+
+def ways() -> List[float]:
+    """How fast each way was, in bytes a second, for values below 64 MiB, below 512 MiB, and larger; four ways each: plain, past the caches, and
+    the same with two threads; 0: it was not tried."""
+
+class Slab:
+    """As slabs.Mapping."""
+
+    def __init__(self, fd: int, offset: int, size: int) -> None: ...
+    def fill(self, at: int, parts: Sequence[Any]) -> None: ...
+    def close(self) -> None: ...
+
 class Link:
     """One connection. A fork's child has an inert one, on which nothing does anything."""
 

@@ -43,5 +43,6 @@ PyObject *job_of(const Frame *);
 int add_job(PyObject *module);
 int add_entries(PyObject *module);
 extern PyMethodDef wire_functions[];
+int add_slab(PyObject *module);
 
 #endif

@@ -3,7 +3,7 @@
 A slab is a range that only this process writes. Values are laid one behind another into what is open of it; the
 agent is asked only when that is full. The counterpart in Go, with the whole story, is objstore/client.
 
-Limits. The copy keeps the interpreter's lock; the C extension's will not.
+Limits. The copy keeps the interpreter's lock for 32 MiB; the C extension's does not, and takes two threads where that is faster.
 """
 
 from __future__ import annotations
@@ -13,33 +13,59 @@ import threading
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from maniple import exceptions
-from maniple._core import table, wire
+from maniple._core import table, twin, wire
 from maniple._core.arenas import Descriptor
 from maniple._core.patience import acquire
 from maniple._core.wire import ProtocolError
 
 ALIGN = 64
 CHUNK = 32 << 20  # bytes copied at once: between two, an interrupt comes through, and other threads run
-_POPULATE_WRITE = 23  # of madvise; Linux 5.14
+_POPULATE_READ = 22  # of madvise; Linux 5.14. What may be written may be written then, too
+
+
+class Mapping:
+    """A slab's memory in this process. The extension has another (_fast.Slab), on which huge pages are huge."""
+
+    __slots__ = ("_bytes", "_warm")
+
+    def __init__(self, fd: int, offset: int, size: int):
+        self._bytes = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
+        self._bytes.madvise(mmap.MADV_DONTFORK)  # what a child wrote by mistake others would read
+        self._warm = 0  # up to where this process has written
+
+    def fill(self, at: int, parts: Sequence[Any]) -> None:
+        """Writes the parts one behind another. Raises ValueError if they reach beyond the end."""
+        for part in parts:
+            view = memoryview(part).cast("B")
+            for begin in range(0, len(view), CHUNK):
+                chunk = view[begin : begin + CHUNK]
+                self._enter(at, at + len(chunk))
+                self._bytes[at : at + len(chunk)] = chunk
+                at += len(chunk)
+
+    def _enter(self, at: int, end: int) -> None:
+        """Enters pages that are written for the first time in the page table, at once and not one by one."""
+        if end > self._warm and end - at > mmap.PAGESIZE:
+            at -= at % mmap.PAGESIZE
+            try:
+                self._bytes.madvise(_POPULATE_READ, at, end - at)
+            except OSError:  # they come by faults
+                pass
+        self._warm = max(self._warm, end)
+
+    def close(self) -> None:
+        self._bytes.close()
+
+
+_Mapping: Any = Mapping if twin.fast is None else twin.fast.Slab
 
 
 class _Slab:
-    __slots__ = ("number", "arena", "start", "bytes", "writers", "recalled", "warm")
+    __slots__ = ("number", "arena", "start", "bytes", "writers", "recalled")
 
-    def __init__(self, number: int, arena: int, start: int, mapped: mmap.mmap):
+    def __init__(self, number: int, arena: int, start: int, mapped: Any):
         self.number, self.arena, self.start, self.bytes = number, arena, start, mapped
         self.writers, self.recalled = 0, False
-        self.warm = 0  # up to where this process has written
-
-    def populate(self, at: int, end: int) -> None:
-        """Enters pages that are written for the first time in the page table, at once and not one by one."""
-        if end > self.warm and end - at > mmap.PAGESIZE:
-            at -= at % mmap.PAGESIZE
-            try:
-                self.bytes.madvise(_POPULATE_WRITE, at, end - at)
-            except OSError:  # they come by faults
-                pass
-        self.warm = max(self.warm, end)
 
 
 class Room:
@@ -51,14 +77,7 @@ class Room:
         self.slab, self.offset, self.size = slab, offset, size
 
     def fill(self, parts: Sequence[Any]) -> None:
-        at = self.offset
-        for part in parts:
-            view = memoryview(part).cast("B")
-            for begin in range(0, len(view), CHUNK):
-                chunk = view[begin : begin + CHUNK]
-                self.slab.populate(at, at + len(chunk))
-                self.slab.bytes[at : at + len(chunk)] = chunk
-                at += len(chunk)
+        self.slab.bytes.fill(self.offset, parts)
 
 
 class Slabs:
@@ -176,9 +195,7 @@ class Slabs:
             raise ProtocolError(f"slab {number}, {at} to {end} of {size}")
         if slab is None:
             start = fields.get("start") or 0
-            mapped = mmap.mmap(payload.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=start)
-            mapped.madvise(mmap.MADV_DONTFORK)  # what a child wrote by mistake others would read
-            slab = self._slabs[number] = _Slab(number, fields.get("arena") or 0, start, mapped)
+            slab = self._slabs[number] = _Slab(number, fields.get("arena") or 0, start, _Mapping(payload.fd, start, size))
         if self._open is not None and self._at < self._end:  # asked for by one who left
             self._enqueue(wire.table("SlabForgo", {"slab": self._open.number, "offset": self._at, "size": self._end - self._at}))
         self._open, self._at, self._end = slab, at, end

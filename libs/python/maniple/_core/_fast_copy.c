@@ -1,0 +1,326 @@
+/* A slab, mapped for writing, and copies into it without the interpreter's lock.
+ *
+ * How to copy best depends on the machine, on what else it does and on the size: with one thread or two, with stores that go
+ * through the caches or past them. So what large values are copied with is measured as they are copied: each way has a
+ * rate, the best one is taken, and now and then another one is tried again. */
+#define _GNU_SOURCE
+#include "_fast_python.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __x86_64__
+#include <emmintrin.h>
+#endif
+
+enum {
+    STREAM = 1, /* past the caches */
+    TWO = 2,    /* threads */
+    WAYS = 4,
+    LARGE = 8 << 20,  /* below it one thread and plain stores are best: what is written is read soon, from the caches */
+    PIECE = 32 << 20, /* copied at once: between two, an interrupt comes through */
+    FREE = 4 << 20,   /* from there the interpreter's lock is let go of */
+    AGAIN = 32,       /* pieces between two that try another way */
+    SIZES = 3,
+    STACK = 256 << 10,
+    ENTER = 22,       /* MADV_POPULATE_READ: Linux 5.14 */
+};
+
+/* Copies. */
+
+static void stream(char *to, const char *from, size_t size) {
+#ifdef __x86_64__
+    size_t head = -(uintptr_t)to & 63;
+    if (head > size) head = size;
+    memcpy(to, from, head);
+    to += head, from += head, size -= head;
+    for (; size >= 64; to += 64, from += 64, size -= 64) {
+        _mm_prefetch(from + 1024, _MM_HINT_NTA);
+        __m128i a = _mm_loadu_si128((const __m128i *)from), b = _mm_loadu_si128((const __m128i *)from + 1);
+        __m128i c = _mm_loadu_si128((const __m128i *)from + 2), d = _mm_loadu_si128((const __m128i *)from + 3);
+        _mm_stream_si128((__m128i *)to, a), _mm_stream_si128((__m128i *)to + 1, b);
+        _mm_stream_si128((__m128i *)to + 2, c), _mm_stream_si128((__m128i *)to + 3, d);
+    }
+    _mm_sfence();
+#endif
+    memcpy(to, from, size);
+}
+
+typedef struct {
+    char *to;
+    const char *from;
+    size_t size;
+    int way;
+    bool cold; /* pages of to are not in the page table */
+} Work;
+
+static void *copy_part(void *work) {
+    const Work *w = work;
+    if (w->cold) {
+        uintptr_t before = (uintptr_t)w->to % (uintptr_t)sysconf(_SC_PAGESIZE);
+        madvise(w->to - before, w->size + before, ENTER); /* or they come by faults */
+    }
+    if (w->way & STREAM) stream(w->to, w->from, w->size);
+    else memcpy(w->to, w->from, w->size);
+    return NULL;
+}
+
+static void copy(char *to, const char *from, size_t size, int way, bool cold) {
+    size_t half = way & TWO ? size / 2 / 4096 * 4096 : 0;
+    Work mine = {to + half, from + half, size - half, way, cold}, other = {to, from, half, way, cold};
+    pthread_t helper;
+    bool helped = false;
+    if (half) {
+        sigset_t all, before; /* signals are for Python's threads */
+        pthread_attr_t attributes;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        if (!pthread_attr_init(&attributes)) {
+            pthread_attr_setstacksize(&attributes, STACK);
+            helped = !pthread_create(&helper, &attributes, copy_part, &other);
+            pthread_attr_destroy(&attributes);
+        }
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    copy_part(&mine);
+    if (helped) pthread_join(helper, NULL);
+    else if (half) copy_part(&other);
+}
+
+/* What was learnt. */
+
+static _Atomic double rates[SIZES][WAYS]; /* bytes in a second; 0: not known */
+static atomic_uint pieces[SIZES];
+
+static bool possible(int way) {
+#ifndef __x86_64__
+    if (way & STREAM) return false;
+#endif
+    cpu_set_t set;
+    return !(way & TWO) || sched_getaffinity(0, sizeof set, &set) || CPU_COUNT(&set) > 1;
+}
+
+static int size_of(size_t size) { return size < 64 << 20 ? 0 : size < 512 << 20 ? 1 : 2; }
+
+static int choose(int size) {
+    unsigned turn = atomic_fetch_add(&pieces[size], 1);
+    int best = 0, other = (int)(turn / AGAIN % WAYS);
+    double most = 0;
+    if (turn % AGAIN == AGAIN - 1 && possible(other)) return other;
+    for (int way = 0; way < WAYS; way++) {
+        double rate = atomic_load(&rates[size][way]);
+        if (!possible(way)) continue;
+        if (rate == 0) return way;
+        if (rate > most) most = rate, best = way;
+    }
+    return best;
+}
+
+/* One slow copy, during which something else ran, says little; a fast one says that it can be done. */
+static void learn(int size, int way, double rate) {
+    double known = atomic_load(&rates[size][way]);
+    atomic_store(&rates[size][way], rate > known ? rate : known + (rate - known) / 8);
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* whole: the size of the value that this is a piece of. */
+static void copy_well(char *to, const char *from, size_t size, size_t whole, bool cold) {
+    if (whole < LARGE || size < LARGE / 2) {
+        copy(to, from, size, 0, cold);
+        return;
+    }
+    int at = size_of(whole), way = choose(at);
+    double began = seconds();
+    copy(to, from, size, way, cold);
+    double took = seconds() - began;
+    if (!cold && took > 0) learn(at, way, (double)size / took);
+}
+
+/* Mappings. */
+
+/* The size of a huge page; 0: there are none. */
+static size_t huge_page(void) {
+    char digits[24] = "";
+    size_t size = 0;
+    int fd = open("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t count = read(fd, digits, sizeof digits - 1);
+    close(fd);
+    for (ssize_t i = 0; i < count && digits[i] >= '0' && digits[i] <= '9'; i++) size = size * 10 + (size_t)(digits[i] - '0');
+    return size & (size - 1) ? 0 : size;
+}
+
+/* At an address where the file's huge pages are huge in this process, too. */
+static char *map_fitting(int fd, off_t offset, size_t size) {
+    size_t huge = huge_page();
+    char *at = NULL;
+    if (huge && size >= huge) {
+        char *room = mmap(NULL, size + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (room != MAP_FAILED) {
+            size_t before = ((size_t)offset - (size_t)(uintptr_t)room) & (huge - 1);
+            at = room + before;
+            if (before) munmap(room, before);
+            if (huge > before) munmap(at + size, huge - before);
+        }
+    }
+    char *mapped = mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED : 0), fd, offset);
+    if (mapped == MAP_FAILED && at) {
+        int error = errno;
+        munmap(at, size);
+        errno = error;
+    }
+    return mapped;
+}
+
+typedef struct {
+    PyObject_HEAD
+    char *bytes; /* NULL: closed */
+    size_t size;
+    size_t warm; /* up to where this process has written */
+} SlabObject;
+
+static void slab_unmap(SlabObject *s) {
+    if (s->bytes) munmap(s->bytes, s->size);
+    s->bytes = NULL;
+}
+
+static PyObject *slab_new(PyTypeObject *type, PyObject *args, PyObject *named) {
+    int fd;
+    long long offset;
+    Py_ssize_t size;
+    static char *names[] = {"fd", "offset", "size", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, named, "iLn", names, &fd, &offset, &size)) return NULL;
+    if (size <= 0 || offset < 0) return PyErr_Format(PyExc_ValueError, "a slab of %zd bytes at %lld", size, offset);
+    char *bytes = map_fitting(fd, (off_t)offset, (size_t)size);
+    if (bytes == MAP_FAILED) return PyErr_SetFromErrno(PyExc_OSError);
+    madvise(bytes, (size_t)size, MADV_DONTFORK); /* what a child wrote by mistake others would read */
+    madvise(bytes, (size_t)size, MADV_DONTDUMP);
+    SlabObject *s = (SlabObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!s) {
+        munmap(bytes, (size_t)size);
+        return NULL;
+    }
+    s->bytes = bytes, s->size = (size_t)size, s->warm = 0;
+    return (PyObject *)s;
+}
+
+static void slab_dealloc(PyObject *self) {
+    slab_unmap((SlabObject *)self);
+    free_object(self);
+}
+
+static PyObject *slab_close(PyObject *self, PyObject *unused) {
+    (void)unused;
+    slab_unmap((SlabObject *)self);
+    Py_RETURN_NONE;
+}
+
+/* The address of a view's bytes. It holds what it views, so that nobody resizes that meanwhile. */
+static int view_bytes(PyObject *view, const void **at, Py_ssize_t *size) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return PyObject_AsReadBuffer(view, at, size); /* of those that give an address, the one that Python 3.9's limited interface has */
+#pragma GCC diagnostic pop
+}
+
+static int fill_one(SlabObject *s, size_t at, PyObject *view, size_t whole) {
+    const void *from;
+    Py_ssize_t length;
+    if (view_bytes(view, &from, &length)) return -1;
+    size_t size = (size_t)length;
+    if (!s->bytes || at > s->size || size > s->size - at) {
+        PyErr_Format(PyExc_ValueError, "%zu bytes at %zu of a slab of %zu", size, at, s->bytes ? s->size : 0);
+        return -1;
+    }
+    for (size_t done = 0; done < size;) {
+        size_t piece = size - done < PIECE ? size - done : PIECE;
+        char *to = s->bytes + at + done;
+        bool cold = at + done + piece > s->warm && piece > 4096;
+        PyThreadState *state = piece >= FREE ? PyEval_SaveThread() : NULL;
+        copy_well(to, (const char *)from + done, piece, whole, cold);
+        if (state) PyEval_RestoreThread(state);
+        done += piece;
+        if (at + done > s->warm) s->warm = at + done;
+        if (done < size && PyErr_CheckSignals()) return -1;
+    }
+    return 0;
+}
+
+static PyObject *slab_fill(PyObject *self, PyObject *args) {
+    Py_ssize_t at, whole = 0;
+    PyObject *parts;
+    if (!PyArg_ParseTuple(args, "nO", &at, &parts)) return NULL;
+    PyObject *views = PySequence_List(parts);
+    Py_ssize_t count = views ? PyList_Size(views) : 0;
+    for (Py_ssize_t i = 0; views && i < count; i++) {
+        const void *from;
+        Py_ssize_t size;
+        PyObject *view = PyMemoryView_FromObject(PyList_GetItem(views, i));
+        if (!view || PyList_SetItem(views, i, view) || view_bytes(view, &from, &size)) Py_CLEAR(views);
+        else whole += size;
+    }
+    for (Py_ssize_t i = 0; views && i < count; i++) {
+        PyObject *view = PyList_GetItem(views, i);
+        const void *from;
+        Py_ssize_t size = 0;
+        if (at < 0 || fill_one((SlabObject *)self, (size_t)at, view, (size_t)whole) || view_bytes(view, &from, &size)) {
+            if (at < 0) PyErr_SetString(PyExc_ValueError, "a slab begins at 0");
+            Py_CLEAR(views);
+        }
+        at += size;
+    }
+    if (!views) return NULL;
+    Py_DECREF(views);
+    Py_RETURN_NONE;
+}
+
+/* copy(to, source, two, stream): as large values are copied, in a way that is told. */
+static PyObject *py_copy(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *target, *source;
+    int two, past;
+    const void *from;
+    void *to;
+    Py_ssize_t room, size;
+    if (!PyArg_ParseTuple(args, "OOpp", &target, &source, &two, &past)) return NULL;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    if (PyObject_AsWriteBuffer(target, &to, &room) || PyObject_AsReadBuffer(source, &from, &size)) return NULL;
+#pragma GCC diagnostic pop
+    if (room < size) return PyErr_Format(PyExc_ValueError, "%zd bytes into %zd", size, room);
+    Py_BEGIN_ALLOW_THREADS
+    copy(to, from, (size_t)size, (two ? TWO : 0) | (past ? STREAM : 0), false);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_ways(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < SIZES * WAYS; i++) {
+        PyObject *one = PyFloat_FromDouble(atomic_load(&rates[i / WAYS][i % WAYS]));
+        if (!one || PyList_Append(list, one)) Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
+static PyMethodDef slab_methods[] = {{"fill", slab_fill, METH_VARARGS, NULL}, {"close", slab_close, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyType_Slot slab_slots[] = {{Py_tp_new, slab_new}, {Py_tp_dealloc, slab_dealloc}, {Py_tp_methods, slab_methods}, {0, NULL}};
+static PyType_Spec slab_spec = {"maniple._core._fast.Slab", sizeof(SlabObject), 0, Py_TPFLAGS_DEFAULT, slab_slots};
+static PyMethodDef copy_functions[] = {{"copy", py_copy, METH_VARARGS, NULL}, {"ways", py_ways, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+
+int add_slab(PyObject *module) {
+    PyObject *type = PyType_FromSpec(&slab_spec);
+    return type ? PyModule_AddObject(module, "Slab", type) || PyModule_AddFunctions(module, copy_functions) : -1;
+}

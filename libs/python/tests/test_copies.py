@@ -1,0 +1,94 @@
+"""How large values are copied into shared memory, by the extension."""
+
+import os
+import sys
+import threading
+
+import pytest
+
+from maniple._core import twin
+
+fast = pytest.mark.skipif(twin.fast is None, reason="the extension is not used: MANIPLE_PURE is set, or it is not built here")
+MIB = 1 << 20
+
+
+@pytest.fixture
+def memory():
+    """A file of 64 MiB, as an arena is one."""
+    fd = os.memfd_create("arena")
+    os.ftruncate(fd, 64 * MIB)
+    yield fd
+    os.close(fd)
+
+
+@fast
+@pytest.mark.parametrize("two", [False, True])
+@pytest.mark.parametrize("past", [False, True])
+def test_every_way_copies_all_and_nothing_more(two, past):
+    source = os.urandom(70_000)
+    for at in (0, 1, 63, 64, 65):
+        for size in (0, 1, 63, 64, 127, 4096, 8191, 8192, 8193, 65_537):
+            room = bytearray(b"#" * 70_000)
+            twin.fast.copy(memoryview(room)[at:], memoryview(source)[7 : 7 + size], two, past)
+            assert room[at : at + size] == source[7 : 7 + size], (at, size)
+            assert room[:at] == b"#" * at and room[at + size :] == b"#" * (70_000 - at - size), (at, size)
+    with pytest.raises(ValueError):
+        twin.fast.copy(bytearray(3), b"four", two, past)
+    with pytest.raises(TypeError):
+        twin.fast.copy(b"nobody writes here", b"four", two, past)
+
+
+@fast
+def test_a_slab_is_filled_with_parts_one_behind_another(memory):
+    slab = twin.fast.Slab(memory, MIB, 40 * MIB)
+    large = os.urandom(MIB) * 33
+    slab.fill(4096 + 64, [b"head", b"", memoryview(large)[3:], b"tail"])
+    assert os.pread(memory, 4, MIB + 4160) == b"head"
+    assert os.pread(memory, len(large) - 3, MIB + 4164) == large[3:]
+    assert os.pread(memory, 5, MIB + 4164 + len(large) - 3) == b"tail\0"
+    for at, parts in ((40 * MIB - 3, [b"four"]), (-1, [b"x"]), (41 * MIB, [b"x"]), (1 << 62, [b"x"])):
+        with pytest.raises(ValueError):
+            slab.fill(at, parts)
+    for parts in (["text"], 7, [memoryview(b"123456")[::2]]):
+        with pytest.raises((TypeError, BufferError)):
+            slab.fill(0, parts)
+    slab.close()
+    slab.close()
+    with pytest.raises(ValueError):
+        slab.fill(0, [b"x"])
+    for bad in ((-1, 0, MIB), (memory, 1, MIB), (memory, 0, 0), (memory, -4096, MIB)):
+        with pytest.raises((OSError, ValueError)):
+            twin.fast.Slab(*bad)
+
+
+@fast
+def test_how_fast_each_way_is_is_learnt_from_what_is_copied(memory):
+    slab = twin.fast.Slab(memory, 0, 64 * MIB)
+    value = bytes(16 * MIB)
+    slab.fill(0, [value] * 4)  # its pages are met for the first time, which says nothing of a way
+    for _ in range(8):
+        slab.fill(0, [value])
+    rates = twin.fast.ways()[:4]
+    possible = len(os.sched_getaffinity(0)) > 1
+    assert all(rate > 0 for rate in (rates if possible else rates[:1])), rates
+
+
+@fast
+def test_others_run_while_a_large_value_is_copied(memory):
+    slab = twin.fast.Slab(memory, 0, 64 * MIB)
+    value, ran, fills, was = bytes(64 * MIB), [], [], sys.getswitchinterval()
+
+    def fill():
+        while not ran and len(fills) < 300:
+            slab.fill(0, [value])
+            fills.append(1)
+
+    sys.setswitchinterval(100)  # nobody gives the interpreter's lock away
+    try:
+        thread = threading.Thread(target=fill)
+        thread.start()
+        ran.append(True)
+        assert len(fills) < 300, "all was copied before anybody else ran"
+    finally:
+        sys.setswitchinterval(was)
+        thread.join()
