@@ -32,18 +32,24 @@ func (c *call) nodes() error {
 		if c.on("json") {
 			return c.raw(raw)
 		}
-		var rows [][]string
-		for _, n := range reply.Nodes {
-			rows = append(rows, []string{
-				n.Name, n.State, n.amount("CPU"), n.amount("GPU"), n.amount("memory"), n.custom(), strings.Join(n.Addresses, ","), n.Why,
-			})
-		}
-		for _, name := range reply.Missing {
-			rows = append(rows, []string{name, "missing", "-", "-", "-", "-", "-", "has not joined"})
-		}
-		table(c.stdout, "", "NODE STATE CORES GPUS MEMORY OTHER ADDRESS", rows)
+		table(c.stdout, "", nodeHeadings, reply.rows())
 		return nil
 	})
+}
+
+const nodeHeadings = "NODE STATE CORES GPUS MEMORY OTHER ADDRESS"
+
+// rows are those of a table of nodes, with a last one of its own that has no heading.
+func (s *stateNodes) rows() (rows [][]string) {
+	for _, n := range s.Nodes {
+		rows = append(rows, []string{
+			n.Name, n.State, n.amount("CPU"), n.amount("GPU"), n.amount("memory"), n.custom(), strings.Join(n.Addresses, ","), n.Why,
+		})
+	}
+	for _, name := range s.Missing {
+		rows = append(rows, []string{name, "missing", "-", "-", "-", "-", "-", "has not joined"})
+	}
+	return rows
 }
 
 // amount is "free/total".

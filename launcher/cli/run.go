@@ -144,6 +144,10 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 		return err
 	}
 	defer client.Close()
+	if c.master != nil {
+		c.show(client)
+		defer c.master.Show(nil)
+	}
 	if own && !c.on("quiet") {
 		o.grants = c.grants(ctx, client)
 	}

@@ -136,9 +136,20 @@ func (c *call) look(ep *boot.Endpoint) (x standing, err error) {
 }
 
 func (c *call) printGroups(groups []stateGroup) {
-	var rows [][]string
+	rows := groupRows(groups, c.on("all"))
+	if len(rows) == 0 {
+		fmt.Fprintln(c.stdout, "  no gangs")
+		return
+	}
+	table(c.stdout, "  ", groupHeadings, rows)
+}
+
+const groupHeadings = "GANG NAME PHASE RANKS NODES SINCE WHY"
+
+// groupRows are those of a table of gangs, all: with those that have ended.
+func groupRows(groups []stateGroup, all bool) (rows [][]string) {
 	for _, g := range groups {
-		if g.Phase == "ended" && !c.on("all") {
+		if g.Phase == "ended" && !all {
 			continue
 		}
 		what := lastLine(g.Explain)
@@ -149,11 +160,7 @@ func (c *call) printGroups(groups []stateGroup) {
 			g.ID, g.Name, g.Phase, strconv.Itoa(g.World), dash(g.Hosts), since(time.Now(), g.Since), what,
 		})
 	}
-	if len(rows) == 0 {
-		fmt.Fprintln(c.stdout, "  no gangs")
-		return
-	}
-	table(c.stdout, "  ", "GANG NAME PHASE RANKS NODES SINCE WHY", rows)
+	return rows
 }
 
 // statusOf shows one gang.

@@ -122,10 +122,9 @@ func (c *call) submitYARN(args []string) error {
 	}
 	defer client.Close()
 	app.Job.Protection = client.protection
-	if app.Job.Schedulers, err = schedulers(client.conf); err != nil {
+	if err := app.Configure(client.conf, client.user); err != nil {
 		return yarnFault("submit", err)
 	}
-	app.Watched(client.conf)
 	if app.AddressSpace(client.conf) {
 		c.say("submit: NodeManagers count address space (yarn.nodemanager.vmem-check-enabled), so the containers are larger: %s for the master, %s for a node", app.Master, app.Job.Size)
 	}

@@ -90,15 +90,6 @@ func (c *call) yarnSite(who as) (*site, error) {
 	return s, nil
 }
 
-// schedulers are where masters register.
-func schedulers(c *conf.Conf) (list []string, err error) {
-	all, err := c.ResourceManagers()
-	for _, m := range all {
-		list = append(list, m.Scheduler)
-	}
-	return list, err
-}
-
 // yarnFault gives an error of YARN its exit code.
 func yarnFault(what string, err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -354,6 +345,9 @@ func (c *call) explainApplication(name string) error {
 	}
 	if waits != "" {
 		fmt.Fprintf(c.stdout, "  it waits for nodes: %s\n", waits)
+	}
+	if r.State == yarn.StateRunning && r.TrackingURL != "" {
+		fmt.Fprintf(c.stdout, "  its page: %s\n", r.TrackingURL)
 	}
 	if err == nil && found == nil {
 		c.Context.Set("cluster", name)

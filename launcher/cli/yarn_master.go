@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	urfave "github.com/urfave/cli/v2"
 
@@ -81,6 +82,25 @@ func (c *call) runJob(j yarnbackend.Job) error {
 	}
 	s.Command = j.Command
 	return c.runSpec(s, runOptions{})
+}
+
+// show has the application's page show what its head says.
+func (c *call) show(client *gang.Client) {
+	c.master.Show(func(ctx context.Context) (s yarnbackend.Standing, err error) {
+		groups, _, err := ask[stateGroups](ctx, c, client, "groups", "")
+		if err != nil {
+			return s, err
+		}
+		nodes, _, err := ask[stateNodes](ctx, c, client, "nodes", "")
+		if err != nil {
+			return s, err
+		}
+		why, _, err := ask[stateExplain](ctx, c, client, "explain", "")
+		s.Gangs = yarnbackend.Table{Headings: strings.Fields(groupHeadings), Rows: groupRows(groups.Groups, true)}
+		s.Nodes = yarnbackend.Table{Headings: append(strings.Fields(nodeHeadings), "WHY"), Rows: nodes.rows()}
+		s.Explain = why.Explain.Text
+		return s, err
+	})
 }
 
 // ofMaster has the job's gang live on without this master, for the one after it; and stands for the gang of the one before it, where

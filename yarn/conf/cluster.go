@@ -59,6 +59,26 @@ func (c *Conf) ResourceManagers() ([]ResourceManager, error) {
 	return out, nil
 }
 
+// WebProxies lists where YARN's web proxy serves, as http://host:port: at yarn.web-proxy.address, else at each ResourceManager's own pages.
+func (c *Conf) WebProxies() (list []string, err error) {
+	scheme := "http://"
+	if c.Get("yarn.http.policy") == "HTTPS_ONLY" {
+		scheme = "https://"
+	}
+	if own := c.Get("yarn.web-proxy.address"); own != "" {
+		a, err := withPort("yarn.web-proxy.address", own, "9099")
+		if err != nil {
+			return nil, err
+		}
+		return []string{scheme + a}, nil
+	}
+	all, err := c.ResourceManagers()
+	for _, m := range all {
+		list = append(list, m.Web)
+	}
+	return list, err
+}
+
 // address is a service's address: of its own key, else of the ResourceManager's host name and a port.
 func (c *Conf) address(key, id, port string) (string, error) {
 	suffix := ""

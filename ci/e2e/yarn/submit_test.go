@@ -9,7 +9,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -244,6 +247,8 @@ func TestSubmitAndCancel(t *testing.T) {
 	})
 	if r := g.run("explain", id); r.Code != 0 || !strings.Contains(r.Stdout, "queue root.batch is RUNNING") || !strings.Contains(r.Stdout, "running since") {
 		t.Errorf("%+v", r)
+	} else {
+		g.looksAt(r.Stdout)
 	}
 	if r := g.run("nodes", "--cluster", id); r.Code != 0 || !strings.Contains(r.Stdout, "n2") {
 		t.Errorf("%+v", r)
@@ -271,6 +276,32 @@ func TestSubmitAndCancel(t *testing.T) {
 	}
 	if r := g.run("explain", id); !strings.Contains(r.Stdout, "is KILLED") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// looksAt looks at an application's page as a browser does, by YARN's own proxy, which `explain` names.
+func (g *gateway) looksAt(explained string) {
+	g.t.Helper()
+	_, at, found := strings.Cut(explained, "its page: ")
+	at, _, _ = strings.Cut(at, "\n")
+	jar, err := cookiejar.New(nil)
+	if err != nil || !found || !strings.Contains(at, "/proxy/application_") {
+		g.t.Fatalf("%v, %q in\n%s", err, at, explained)
+	}
+	browser := &http.Client{Jar: jar, Timeout: limit}
+	r, err := browser.Get(at)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
+		g.t.Fatalf("%s %v\n%s", r.Status, err, text)
+	}
+	for _, want := range []string{"<h1>main.sh, application_", "<td>n1</td>", "<td>running</td>", "<pre>here</pre>", `http-equiv="refresh"`} {
+		if !strings.Contains(string(text), want) {
+			g.t.Errorf("no %q in\n%s", want, text)
+		}
 	}
 }
 

@@ -93,7 +93,7 @@ func TestNewestJournal(t *testing.T) {
 	for want, all := range map[string][]survivor{
 		"n2": {v("n1", 0, 0, ""), v("n2", 1, 7, "a"), v("n3", 1, 6, "b")},
 		"n3": {v("n1", 1, 9, "a"), v("n2", 2, 9, "b"), v("n3", 2, 10, "c")},
-		"n1": {v("n3", 1, 9, "a"), v("n1", 2, 9, "b")},
+		"n4": {v("n1", 1, 9, "a"), v("n4", 2, 9, "b")},
 	} {
 		list := w.m.choose(all)
 		if len(list) != len(all) || list[0].Node != want {

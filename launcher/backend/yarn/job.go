@@ -46,6 +46,9 @@ type Job struct {
 	Schedulers []string                      `json:"schedulers"`
 	Trust      time.Duration                 `json:"trust_ns,omitempty"` // for how long YARN's answer to a heartbeat is good; 0: as maxTrust
 	Protection []string                      `json:"protection,omitempty"`
+
+	Proxies []string `json:"proxies,omitempty"` // http://host:port of YARN's web proxies; none: there is no page
+	Owner   string   `json:"owner,omitempty"`   // who alone may see the page; "": everybody may
 }
 
 // boot is what the master hands to a node.

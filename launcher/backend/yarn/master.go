@@ -46,6 +46,7 @@ type Master struct {
 	token  yarn.Token       // for the scheduler
 	others yarn.Credentials // for the containers: what else was handed over, such as HDFS's token
 	relay  *relay
+	page   *page // nil: YARN's proxy is not known, or there is no port
 
 	mu      sync.Mutex
 	blamed  string // why the application ends, if not by its command
@@ -96,7 +97,20 @@ func Enter(getenv func(string) string) (*Master, error) {
 	if m.relay, err = listen(m.Job.Cluster, m.Job.Secret, logs); err != nil {
 		return nil, err
 	}
+	if len(m.Job.Proxies) > 0 {
+		title := fmt.Sprintf("%s, %s", m.Job.Name, m.Attempt.Application)
+		if m.page, err = openPage(title, getenv("APPLICATION_WEB_PROXY_BASE"), m.Job, logs); err != nil {
+			m.say("%v: YARN's proxy has nothing to show", err)
+		}
+	}
 	return m, nil
+}
+
+// Show has the application's page ask for what the head says; nil: it can't be asked any more.
+func (m *Master) Show(standing func(context.Context) (Standing, error)) {
+	if m.page != nil {
+		m.page.asks(standing)
+	}
 }
 
 // Name is "yarn".
@@ -144,6 +158,9 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	m.relay.joined = s.joined
 	m.relay.head = func() where { return where{first.Addresses, s.waits()} }
 	m.relay.serve()
+	if m.page != nil {
+		m.page.tells(s.waits)
+	}
 	m.catchUp(s)
 	return s, nil
 }
@@ -218,8 +235,12 @@ func (m *Master) register(ctx context.Context) (err error) {
 	if m.relays, err = device.Addresses(device.Options{}, m.relay.port()); err != nil {
 		return fmt.Errorf("yarn: the master's addresses: %w", err)
 	}
+	host, shown := reachable(m.relays), ""
+	if m.page != nil {
+		shown = m.page.url(host)
+	}
 	master, err := am.Register(ctx, am.Config{
-		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, Host: reachable(m.relays), Port: int32(m.relay.port()), Protection: m.Job.Protection,
+		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, TrackingURL: shown, Host: host, Port: int32(m.relay.port()), Protection: m.Job.Protection,
 		Interval: heartbeat, OnEvent: m.fromYARN,
 	})
 	if err != nil {
@@ -348,6 +369,9 @@ func (m *Master) End(code int, text string) error {
 // Close lets those who follow the output have the rest of it, and ends all that the master has.
 func (m *Master) Close() {
 	m.relay.end()
+	if m.page != nil {
+		m.page.close()
+	}
 	if m.nodes != nil {
 		_ = m.nodes.Close()
 	}

@@ -73,12 +73,27 @@ func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
 	return grown
 }
 
-// Watched notes after what time of silence YARN may take a master for dead.
-func (a *Application) Watched(c *conf.Conf) {
+// Configure notes what the master wants to know of the cluster: where masters register, after what time of silence YARN may take one for dead,
+// by which proxies its page is seen, and whether by user alone.
+func (a *Application) Configure(c *conf.Conf, user string) error {
+	all, err := c.ResourceManagers()
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		a.Job.Schedulers = append(a.Job.Schedulers, m.Scheduler)
+	}
+	if a.Job.Proxies, err = c.WebProxies(); err != nil {
+		return err
+	}
+	if c.Secure() || c.Bool("yarn.acl.enable", false) {
+		a.Job.Owner = user
+	}
 	a.Job.Trust = maxTrust
 	if expiry, err := c.Duration("yarn.am.liveness-monitor.expiry-interval-ms", time.Millisecond, 0); err == nil && expiry > 0 {
 		a.Job.Trust = min(a.Job.Trust, expiry/4)
 	}
+	return nil
 }
 
 // InfeasibleError is what no amount of waiting grants.
