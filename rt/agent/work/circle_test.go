@@ -137,7 +137,7 @@ func (r *ring) circle(a, b id.Task) (first, second, third id.Task) {
 	return first, second, third
 }
 
-// stuck looks at what one that waits was told: after some seconds an error that has all names, if the circle is one.
+// stuck (WORK-13) looks at what one that waits was told: after some seconds an error that has all names, if the circle is one.
 func (r *ring) stuck(name string, at dwelling, t id.Task, is bool, names ...id.Task) {
 	r.t.Helper()
 	v := r.says(at, t)
