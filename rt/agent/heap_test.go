@@ -23,9 +23,12 @@ func TestLargeHeapIsCollectedSooner(t *testing.T) {
 		}
 		t.Errorf("the percentage is %d, not %d", percent(), want)
 	}
-	becomes(heapPercent)
+	becomes(smallPercent)
 	large := make([]byte, 2*largeHeap)
 	becomes(largePercent)
 	runtime.KeepAlive(large)
+	medium := make([]byte, 2*smallHeap)
 	becomes(heapPercent)
+	runtime.KeepAlive(medium)
+	becomes(smallPercent)
 }

@@ -42,7 +42,7 @@ func Main(args []string, build string) int {
 	// The step's signals reach every process of it; what they mean is the keeper's to say.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 4)) // the programs want the cores
-	debug.SetGCPercent(50)                            // an idle head stays small
+	debug.SetGCPercent(200)                           // of little: else a small heap is collected with every other large group
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	code, err := run(context.Background(), os.NewFile(keeperFD, "keeper"), build, log)
 	if err != nil {
