@@ -191,6 +191,9 @@ func (c *Core) findLater(k asker, wait int64, nobody bool) {
 // findAgain asks the head once more for who looks for a name, because the agent that it named has no such actor: what it said was old. Names that are
 // given back, or come to another agent, get there within the time of some tries; why is for who is told nothing else in that time.
 func (c *Core) findAgain(k asker, why string) {
+	if k.of.gone {
+		return
+	}
 	if k.tries >= claimTries || k.due == 0 || c.now >= k.due {
 		c.noActor(k, why)
 		return
@@ -271,12 +274,19 @@ func (c *Core) foundFor(k asker, ev Found) {
 	}
 }
 
+// unasked forgets a question to the head when nobody waits for its answer any more.
+func (c *Core) unasked(number uint64) {
+	if !slices.ContainsFunc(c.finding, func(f finding) bool { return f.number == number }) {
+		delete(c.finds, number)
+	}
+}
+
 // giveUpFinding answers those whom the head has not answered.
 func (c *Core) giveUpFinding() {
 	for len(c.finding) > 0 && c.finding[0].due <= c.now {
 		f := c.finding[0]
 		c.finding = c.finding[1:]
-		delete(c.finds, f.number)
+		c.unasked(f.number)
 		switch {
 		case f.of.gone:
 		case f.nobody:
@@ -398,9 +408,18 @@ func (c *Core) forgetQuestions(p *process, why string) {
 		if q.to == p {
 			lost = append(lost, q)
 		}
-		return q.to == p || q.of == p
+		return q.to == p // one that p asked stays: its answer brings a handle, which is counted
 	})
-	c.finding = slices.DeleteFunc(c.finding, func(f finding) bool { return f.of == p })
+	var unasked []uint64
+	c.finding = slices.DeleteFunc(c.finding, func(f finding) bool {
+		if f.of == p {
+			unasked = append(unasked, f.number)
+		}
+		return f.of == p
+	})
+	for _, number := range unasked {
+		c.unasked(number)
+	}
 	for _, q := range lost {
 		switch {
 		case q.explain != nil:
