@@ -220,12 +220,12 @@ func (c *Core) giveAway(t *task, w *worker, group id.Task, bundle int32) {
 	frame := slices.Clone(t.frame)
 	body := frame[wire.HeaderSize:]
 	if t.kind == call {
-		m := c.read.call
+		m := c.stamps.call
 		_ = wire.ReadCall(body[:wire.CallSize], m) // it was read before
 		m.Shape, m.Incarnation = number, 0
 		wire.PutCall(body, m)
 	} else {
-		m := c.read.submit
+		m := c.stamps.submit
 		_ = wire.ReadSubmit(body[:wire.SubmitSize], m)
 		m.Shape = number
 		wire.PutSubmit(body, m)

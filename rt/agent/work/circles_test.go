@@ -2,34 +2,31 @@ package work
 
 import "maps"
 
-// inCircles tells whether all that is left are values that keep one another, as those of a task that ran twice may, and what they
-// keep else: what they contain, and what the tasks that made them would need.
-func inCircles(c *Core) bool {
-	in := map[*object][]*object{} // what its value keeps
-	for _, e := range c.entries {
-		if e.task != nil && (e.actor == nil || e.task != e.actor.create) {
-			return false
-		}
-		for i := range len(e.others()) + 1 {
-			o := e.object(uint32(i))
-			if o == nil || o.holders != nil {
-				if o != nil {
-					return false
+// inCircles tells whether all that is left at the agents are values that keep one another, as those of a task that ran twice may, and what they
+// keep else: what they contain, what the tasks that made them would need, and what other agents have it from.
+func (h *history) inCircles() bool {
+	in := map[*object][]*object{} // what it keeps
+	for _, s := range h.sites {
+		for _, e := range s.core.entries {
+			if e.task != nil && (e.actor == nil || e.task != e.actor.create) {
+				return false
+			}
+			for i := range len(e.others()) + 1 {
+				o := e.object(uint32(i))
+				if o == nil {
+					continue
 				}
-				continue
-			}
-			in[o] = nil
-			for _, t := range []*task{e.task, e.made} { // that makes an actor, or would make the value again
-				for k := 0; t != nil && k < int(t.deps+t.refs); k++ {
-					in[o] = append(in[o], c.lookup(objectAt(t.args(), k)))
+				in[o] = append(in[o], s.core.keeps(o)...)
+				for k := o.holders; k != nil; k = k.next {
+					if !k.process.remote() {
+						return false
+					}
+					x := h.siteOf(k.process.agent).core.lookup(o.id())
+					if x == nil || o.pins == 0 && o.foreign && s.core.home(o).agent == k.process.agent { // of two that only keep each other's neither is of use
+						return false
+					}
+					in[x] = append(in[x], o)
 				}
-			}
-			if o.value == nil {
-				continue
-			}
-			m, payload := c.readResult(o.value)
-			for k := range int(m.Refs) {
-				in[o] = append(in[o], c.lookup(objectAt(payload, k)))
 			}
 		}
 	}
@@ -53,4 +50,21 @@ func inCircles(c *Core) bool {
 		}
 	}
 	return len(kept) == len(in)
+}
+
+// keeps lists what an object at an agent keeps there: what its value contains, and what the task would need that makes an actor, or would make the value
+// again.
+func (c *Core) keeps(o *object) (list []*object) {
+	for _, t := range []*task{o.entry.task, o.entry.made} {
+		for k := 0; t != nil && k < int(t.deps+t.refs); k++ {
+			list = append(list, c.lookup(objectAt(t.args(), k)))
+		}
+	}
+	if o.value != nil {
+		m, payload := c.readResult(o.value)
+		for k := range int(m.Refs) {
+			list = append(list, c.lookup(objectAt(payload, k)))
+		}
+	}
+	return list
 }

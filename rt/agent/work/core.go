@@ -122,6 +122,7 @@ type Core struct {
 
 	wants   Wants
 	read    scratch
+	stamps  stamps
 	builder *flatbuffers.Builder
 }
 
@@ -143,6 +144,12 @@ type scratch struct {
 	write    *fb.ResultT
 	ready    *fb.ReadyT
 	object   *fb.ObjectIDT
+}
+
+// stamps are structs for what the agent writes into frames that go on: a frame that is being taken in may have others sent.
+type stamps struct {
+	submit *fb.SubmitT
+	call   *fb.CallT
 }
 
 // New makes a core without processes, and with nothing granted.
@@ -192,6 +199,7 @@ func New(cfg Config) *Core {
 		ready:    wire.New(fb.FrameTypeReady).(*fb.ReadyT),
 		object:   &fb.ObjectIDT{Task: &fb.TaskIDT{}},
 	}
+	c.stamps = stamps{submit: wire.New(fb.FrameTypeSubmit).(*fb.SubmitT), call: wire.New(fb.FrameTypeCall).(*fb.CallT)}
 	return c
 }
 

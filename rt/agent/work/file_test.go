@@ -143,15 +143,25 @@ func checkViews(s *site) error {
 }
 
 // left names what is left in a core.
-func (h *history) left(s *site) string {
-	var names []string
-	for t, e := range s.core.entries {
-		text := h.explain(s, t)
-		if o := e.first; o != nil {
-			text += fmt.Sprintf(" (%d pins, held: %v, foreign: %v)", o.pins, o.holders != nil, o.foreign)
+func (h *history) left() (text string) {
+	for _, s := range h.sites {
+		var names []string
+		for t, e := range s.core.entries {
+			text := h.explain(s, t)
+			if o := e.first; o != nil {
+				text += fmt.Sprintf(" (%d pins", o.pins)
+				for k := o.holders; k != nil; k = k.next {
+					text += fmt.Sprintf(", process %d of agent %d has %d, %v", k.process.id, k.process.agent, k.deliveries, k.made)
+				}
+				if l := s.core.lent[o]; l != nil {
+					text += fmt.Sprintf(", owes %d to process %d of agent %d", l.owed, l.home.id, l.home.agent)
+				}
+				text += ")"
+			}
+			names = append(names, text)
 		}
-		names = append(names, text)
+		slices.Sort(names)
+		text += fmt.Sprintf("\n    agent %d: %s", s.agent, strings.Join(names[:min(len(names), 5)], "; "))
 	}
-	slices.Sort(names)
-	return strings.Join(names[:min(len(names), 5)], "; ")
+	return text
 }

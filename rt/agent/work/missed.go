@@ -105,6 +105,7 @@ func (c *Core) unreadable(o *object, why string) {
 		c.mislay(o, "node "+c.cfg.Node+" had written it to a file: "+why)
 		return
 	}
+	o.void = o.placed && o.heldBy(c.home(o).agent)
 	c.empty(o)
 	if c.lent[o].asked, c.lent[o].there = fb.WantNone, false; o.waiting != nil {
 		c.ask(o)

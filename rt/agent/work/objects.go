@@ -39,6 +39,7 @@ type object struct {
 	foreign bool    // another agent sent it
 	coming  bool    // from a file, because somebody waits for it
 	lost    bool    // it came from an agent that is out of reach
+	void    bool    // it was made here for the agent by which it came now, and can't be read any more
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	kin     uint32  // tasks that are kept to be run again, and would need it
 	value   []byte  // its Result frame
@@ -52,6 +53,7 @@ type waiter struct {
 	process *process
 	corr    uint64
 	want    fb.Want
+	told    bool  // that it is elsewhere
 	until   int64 // 0: for ever
 	next    *waiter
 }
@@ -285,6 +287,7 @@ func (c *Core) onGet(p *process, f frame) {
 	exists := c.exists(o)
 	if exists && m.Want == fb.WantHere {
 		c.ready(p, o, fb.ObjectStateThere, f.corr)
+		w.told = true
 	}
 	switch {
 	case exists && m.Want == fb.WantReadiness:

@@ -189,7 +189,7 @@ func (c *Core) receive(p *process, name id.Object) {
 	case o == nil:
 		o = c.foreign(p, name)
 	}
-	if o != nil && !o.foreign && (p.kind == Owner && o.hosts(p) || o.placed && name.Task.Agent != c.cfg.Agent && c.holderOf(p, o) != nil) {
+	if o != nil && !o.foreign && (p.kind == Owner && o.hosts(p) || o.placed && name.Task.Agent != c.cfg.Agent && o.heldBy(p.agent)) {
 		c.lend(p, o) // who gets a handle of it, or a reference to what was made here for another agent, keeps it alive
 	}
 	if o != nil && c.home(o) == p {
@@ -361,10 +361,11 @@ func (c *Core) foundThere(o *object) {
 
 // answerAway tells who asked for it that an object is elsewhere. true: that was all there was to tell.
 func (c *Core) answerAway(o *object, w *waiter) bool {
-	if w.want == fb.WantValue {
+	if w.want == fb.WantValue || w.told {
 		return false
 	}
 	c.ready(w.process, o, fb.ObjectStateThere, w.corr)
+	w.told = true
 	return w.want == fb.WantReadiness
 }
 

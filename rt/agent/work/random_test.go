@@ -424,10 +424,11 @@ func (h *history) settle() {
 		}
 	}
 	h.quiesce("what came too late")
+	circles := h.inCircles()
 	for _, s := range h.sites {
 		c := s.core
-		if !inCircles(c) || c.taskRec.used > c.lineage.n+len(c.entries) || c.piled > 0 {
-			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left(s))
+		if !circles || c.taskRec.used > c.lineage.n+len(c.entries) || c.piled > 0 {
+			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left())
 		}
 		if len(s.store.views) > len(c.entries) {
 			h.t.Fatalf("seed %d: REF-1: all is released, and %d objects lie in the store", h.seed, len(s.store.views))

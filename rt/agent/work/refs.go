@@ -139,13 +139,39 @@ func (c *Core) onRelease(p *process, f frame) {
 // drop looks whether an object is still of use. It goes at the end of the turn, in reap, so that nobody
 // who works with it loses it.
 func (c *Core) drop(o *object) {
-	if h := o.holders; o.foreign && o.pins == 0 && h != nil && h.next == nil && (o.hosts(h.process) || o.placed && c.home(o) == h.process) {
-		c.unlend(o) // nobody here has a handle of the actor, or reference, which would live for ever for the sake of the one that it lives for
+	if o.foreign && o.pins == 0 && o.holders != nil && c.heldBack(o) {
+		// Nobody here has a handle of the actor, or reference, which would live for ever for the sake of the one that it lives for.
+		c.unlend(o)
+		if o.void && o.state == objectPending { // that one has it made again
+			c.lose(o, codeLost, "node "+c.cfg.Node+" had written it to a file, and can't read that any more")
+			o.lost = true
+		}
 	}
 	if o.holders == nil && o.pins == 0 && !o.dying {
 		o.dying = true
 		c.dying = append(c.dying, o)
 	}
+}
+
+// heldBy tells whether another agent holds an object, by any way.
+func (o *object) heldBy(agent id.Agent) bool {
+	for h := o.holders; h != nil; h = h.next {
+		if h.process.remote() && h.process.agent == agent {
+			return true
+		}
+	}
+	return false
+}
+
+// heldBack tells whether an object is here for nobody but the agent by which it came, whose job's actor or value it is. That may have several
+// ways to this one, of which one brought the reference and another one has the hold.
+func (c *Core) heldBack(o *object) bool {
+	for h := o.holders; h != nil; h = h.next {
+		if !o.hosts(h.process) && !((o.placed || o.void) && h.process.remote() && h.process.agent == c.home(o).agent) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Core) unpin(o *object) {

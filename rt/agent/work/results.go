@@ -272,13 +272,13 @@ func (c *Core) stamp(t *task) {
 	body := t.frame[wire.HeaderSize:]
 	switch t.kind {
 	case plain:
-		m := c.read.submit
+		m := c.stamps.submit
 		if wire.ReadSubmit(body[:wire.SubmitSize], m) == nil {
 			m.Attempt, m.Deadline = t.attempt, uint64(t.deadline)
 			wire.PutSubmit(body, m)
 		}
 	case call:
-		m := c.read.call
+		m := c.stamps.call
 		if wire.ReadCall(body[:wire.CallSize], m) == nil {
 			m.Attempt, m.Incarnation, m.Shape, m.Deadline = t.attempt, t.actor.incarnation, t.class.number, uint64(t.deadline)
 			wire.PutCall(body, m)

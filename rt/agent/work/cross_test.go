@@ -1,0 +1,110 @@
+package work
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// callWith calls an actor by its handle, with references.
+func (p *pair) callWith(at int, process id.Process, actor id.Task, refs ...id.Object) id.Task {
+	p.t.Helper()
+	t := p.mint(at, process)
+	p.say(at, process, &fb.CallT{Task: taskT(t), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(process), Shape: 2, Returns: 1, Refs: uint32(len(refs))}, objectBytes(refs...))
+	return t
+}
+
+// given tells whether a process was given a call.
+func (p *pair) given(at int, process id.Process, call id.Task) (n int) {
+	for _, f := range p.got[fmt.Sprintf("%c %d", 'a'+at, process)] {
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && f.kind == fb.FrameTypeCall && taskOf(m.(*fb.CallT).Task) == call {
+			n++
+		}
+	}
+	return n
+}
+
+// Who waits for a value to be brought hears once that it is elsewhere, also if it is lost there and made again.
+func TestElsewhereIsToldOnce(t *testing.T) {
+	p := newPair(t)
+	p.say(0, 1, &fb.ShapeT{Number: 3, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Retries: 5, Bundle: 0, Group: taskT(groupOfPair)}, nil)
+	task := p.mint(0, 1)
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, Returns: 1}, nil)
+	p.asks(0, 1, of(task), fb.WantHere)
+	p.runs(task)
+	p.hears("a 1", of(task), 1, fb.ObjectStateThere)
+	p.cut()
+	p.runs(task)
+	p.hears("a 1", of(task), 1, fb.ObjectStateThere)
+	p.fetched("")
+	p.hears("a 1", of(task), 0, fb.ObjectStateThere, fb.ObjectStateHere)
+}
+
+// A call that brings a handle, for which others waited to call its actor, is itself and no other.
+func TestCallThatBringsAHandle(t *testing.T) {
+	p := newPair(t)
+	d := p.drive(1)
+	p.drive(0)
+	actor, w := p.make(0, 1, "it", false)
+	p.find(1, d, "it")
+	other, w2 := p.make(1, d, "other", false)
+	p.find(0, 1, "other")
+	p.say(1, d, &fb.ShapeT{Number: 3, Bundle: -1, Retries: -1}, nil)
+	p.down = true
+	p.cutWay(p.ways[0], connectionLost)
+	waits := p.mint(1, d)
+	p.say(1, d, &fb.CallT{Task: taskT(waits), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(d), Shape: 3, Returns: 1}, []byte("args"))
+	brings := p.callWith(0, 1, other, of(actor))
+	if n := p.given(1, w2, brings); n != 1 {
+		t.Errorf("the call is given to its actor %d times", n)
+	}
+	if n := p.given(0, w, waits); n != 1 {
+		t.Errorf("the one that waited is given to its actor %d times", n)
+	}
+}
+
+// twoWays has an actor of b's own keep a reference to a large value that a task of a's driver gave at b, and a let go of it.
+func twoWays(t *testing.T) (p *pair, w id.Process, o id.Object) {
+	p = newPair(t)
+	actor, w := p.make(1, p.drive(1), "it", false)
+	p.find(0, 1, "it")
+	task := p.submit(nil, nil)
+	p.runs(task)
+	call := p.callWith(0, 1, actor, of(task))
+	p.say(1, w, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast)}, nil)
+	p.release(0, 1, of(call), 0)
+	p.release(0, 1, of(task), 0)
+	for i, c := range p.cores {
+		if c.lookup(of(task)) == nil {
+			t.Fatalf("agent %d has let go of what an actor has a reference to", i+1)
+		}
+	}
+	return p, w, of(task)
+}
+
+// What was made here for another agent and came back by another way than its task goes with the last that has a reference.
+func TestValueThatTwoWaysKeep(t *testing.T) {
+	p, w, o := twoWays(t)
+	p.release(1, w, o, 1)
+	for i, c := range p.cores {
+		if c.lookup(o) != nil || len(p.stores[i].views) > 0 {
+			t.Errorf("agent %d keeps what nobody has a reference to", i+1)
+		}
+	}
+}
+
+// So it does when it can't be read any more where it was made.
+func TestValueThatTwoWaysKeepAndNoneCanRead(t *testing.T) {
+	p, w, o := twoWays(t)
+	p.toFile(1, o)
+	p.step(1, Damaged{Object: o, Why: "its bytes are not those that were written"})
+	p.release(1, w, o, 1)
+	for i, c := range p.cores {
+		if c.lookup(o) != nil || len(p.stores[i].views) > 0 {
+			t.Errorf("agent %d keeps what nobody has a reference to", i+1)
+		}
+	}
+}
