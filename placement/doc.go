@@ -19,7 +19,8 @@
 //	PLACE-3: the same view and request give the same plan.
 //	PLACE-4: Commit and then Release leave the view as it was, whatever happened in between elsewhere; so do they with Split between them.
 //	PLACE-5: Infeasible is said only when no placement exists on the nodes with everything free.
-//	PLACE-6: STRICT_PACK uses one node, STRICT_SPREAD no node twice; PACK of equal bundles uses the fewest nodes.
+//	PLACE-6: STRICT_PACK uses one node, STRICT_SPREAD no node twice; PACK of equal bundles uses the fewest nodes;
+//	a request that stays within a label uses nodes with one value of it.
 //	PLACE-7: a search does a bounded number of steps; one that runs out says GaveUp, never Infeasible.
 //	PLACE-8: what Explain says holds a bundle off a node is the test that Solve made.
 //

@@ -17,7 +17,7 @@ func (x *explainer) nearest(e *Explanation) {
 			when = "with everything free"
 		}
 		if n := x.most(x.r.Bundles, empty); n > 0 {
-			e.Nearest = &Request{Strategy: x.r.Strategy, Bundles: slices.Clone(x.r.Bundles[:n]), Seed: x.r.Seed}
+			e.Nearest = &Request{Strategy: x.r.Strategy, Bundles: slices.Clone(x.r.Bundles[:n]), Within: x.r.Within, Seed: x.r.Seed}
 			e.Advice = fmt.Sprintf("%d of the %d bundles would fit %s", n, len(x.r.Bundles), when)
 			return
 		}
@@ -27,7 +27,7 @@ func (x *explainer) nearest(e *Explanation) {
 			if n == 0 {
 				continue
 			}
-			e.Nearest = &Request{Strategy: x.r.Strategy, Bundles: bundles[:n], Seed: x.r.Seed}
+			e.Nearest = &Request{Strategy: x.r.Strategy, Bundles: bundles[:n], Within: x.r.Within, Seed: x.r.Seed}
 			e.Advice = fmt.Sprintf("%s of %v would fit %s", count(n, "bundle"), small.Resources, when)
 			return
 		}
@@ -37,7 +37,7 @@ func (x *explainer) nearest(e *Explanation) {
 // most is the largest number of bundles, from the first on, that fit. What fits also fits with one less.
 func (x *explainer) most(bundles []Bundle, empty bool) int {
 	return sort.Search(len(bundles), func(n int) bool {
-		s := newSolver(x.v, &Request{Strategy: x.r.Strategy, Bundles: bundles[:n+1], Seed: x.r.Seed}, empty)
+		s := newSolver(x.v, &Request{Strategy: x.r.Strategy, Bundles: bundles[:n+1], Within: x.r.Within, Seed: x.r.Seed}, empty)
 		s.budget = explainSteps
 		return !s.run()
 	})

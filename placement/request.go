@@ -42,6 +42,7 @@ type Bundle struct {
 type Request struct {
 	Strategy Strategy
 	Bundles  []Bundle
+	Within   string // a label: all bundles go to nodes that have the same value of it; empty: to any
 	Seed     uint64 // permutes nodes that are otherwise as good as each other; 0: the lowest index first
 }
 

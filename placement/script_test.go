@@ -19,7 +19,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 // TestScripts runs testdata/*.txt: commands, a line of dashes, what they print. The commands:
 //
 //	node NAME[-NAME] RESOURCES [label=value] [topology=a/b] [state=paused] [why=text] [numa=2]
-//	solve STRATEGY [N*]RESOURCES[@label=expr] ...     print the plan, or the verdict
+//	solve STRATEGY[/label] [N*]RESOURCES[@label=expr] ...  print the plan, or the verdict; /label: within one value of it
 //	commit NAME STRATEGY BUNDLES...                   solve and commit
 //	explain STRATEGY BUNDLES...                       print why not, then place the nearest shape
 //	help STRATEGY BUNDLES...                          do what explain says holds it up, then solve
@@ -188,8 +188,9 @@ func (s *script) node(f []string) string {
 }
 
 func request(f []string) (*placement.Request, error) {
-	r := &placement.Request{}
-	for r.Strategy.String() != f[0] {
+	strategy, within, _ := strings.Cut(f[0], "/")
+	r := &placement.Request{Within: within}
+	for r.Strategy.String() != strategy {
 		if r.Strategy++; r.Strategy > placement.StrictSpread {
 			return nil, fmt.Errorf("no strategy %s", f[0])
 		}

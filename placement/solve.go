@@ -36,9 +36,14 @@ func (s *solver) run() bool {
 	if len(s.req.Bundles) == 0 {
 		return true
 	}
-	if !s.possible() {
-		return false
+	if s.req.Within != "" {
+		return s.within()
 	}
+	return s.possible() && s.place()
+}
+
+// place places what may be possible on the rooms in play, as the strategy wants it.
+func (s *solver) place() bool {
 	switch s.req.Strategy {
 	case StrictPack:
 		return s.strictPack()

@@ -60,7 +60,10 @@ func (s *solver) makeShapes() {
 			at = len(s.shapes)
 			byText[string(key)] = at
 			sh := shape{res: b.Resources, needs: b.Needs}
-			for _, n := range b.Needs {
+			if s.req.Within != "" {
+				sh.needs = append(slices.Clip(b.Needs), Need{s.req.Within, "exists()"})
+			}
+			for _, n := range sh.needs {
 				t, err := n.parse()
 				if err != nil { // Validate says so; here it is a need that nothing meets
 					t = test{key: n.Key, values: nil}

@@ -15,6 +15,14 @@ func (x *explainer) summary() string {
 	case len(x.s.rooms) == 0:
 		return "no node is open"
 	}
+	if x.r.Within != "" {
+		return x.within()
+	}
+	return x.short()
+}
+
+// short says what is short on the rooms in play.
+func (x *explainer) short() string {
 	if s := x.shortTotal(); s != "" {
 		return s
 	}
@@ -44,18 +52,24 @@ func (x *explainer) shortTotal() string {
 			continue
 		}
 		if x.s.empty {
-			return fmt.Sprintf("needs %s, the cluster has %s", wideQuantity(name, need), wideHuman(name, total))
+			who := "the cluster has"
+			if x.r.Within != "" {
+				who = "it has"
+			}
+			return fmt.Sprintf("needs %s, %s %s", wideQuantity(name, need), who, wideHuman(name, total))
 		}
 		return fmt.Sprintf("needs %s, %s of %s are free%s", wideQuantity(name, need), wideHuman(name, free), wideHuman(name, total), x.heldBy(name))
 	}
 	return ""
 }
 
-// heldBy names those who hold some of a resource anywhere.
+// heldBy names those who hold some of a resource on the rooms in play.
 func (x *explainer) heldBy(name string) string {
 	var all []Holder
 	for _, h := range x.v.held {
-		if slices.ContainsFunc(h.plan.Places, func(p Place) bool { return p.Resources.Get(name) > 0 }) {
+		if slices.ContainsFunc(h.plan.Places, func(p Place) bool {
+			return p.Resources.Get(name) > 0 && (x.r.Within == "" || slices.ContainsFunc(x.s.rooms, func(r room) bool { return r.node.Index == p.Node }))
+		}) {
 			all = append(all, h.Holder)
 		}
 	}

@@ -61,7 +61,8 @@ func (b *brute) try(i, count int) {
 	bundle := &b.r.Bundles[i]
 	for n := range b.nodes {
 		switch {
-		case b.r.Strategy == placement.StrictSpread && b.used[n] > 0,
+		case b.apart(n),
+			b.r.Strategy == placement.StrictSpread && b.used[n] > 0,
 			b.r.Strategy == placement.StrictPack && b.used[n] == 0 && i > 0,
 			slices.ContainsFunc(bundle.Needs, func(need placement.Need) bool { return !Meets(b.nodes[n], need) }),
 			slices.ContainsFunc(bundle.Resources, func(e placement.Resource) bool { return b.left[n][e.Name] < e.Amount }):
@@ -81,6 +82,18 @@ func (b *brute) try(i, count int) {
 		}
 		b.used[n]--
 	}
+}
+
+// apart tells whether a node is not where the request has to stay with what it has already.
+func (b *brute) apart(n int) bool {
+	if b.r.Within == "" {
+		return false
+	}
+	value, has := Label(b.nodes[n], b.r.Within)
+	return !has || slices.ContainsFunc(b.nodes, func(o *placement.Node) bool {
+		other, _ := Label(o, b.r.Within)
+		return b.used[slices.Index(b.nodes, o)] > 0 && other != value
+	})
 }
 
 // give tries every way to take the GPUs from the node's devices.

@@ -69,6 +69,9 @@ func node(rng *rand.Rand, size Size) placement.Node {
 	}
 	n.Total, _ = placement.Make(list...)
 	n.Labels = []placement.Label{{Key: "arch", Value: []string{"a", "b"}[rng.IntN(2)]}}
+	if rng.IntN(3) > 0 {
+		n.Labels = append(n.Labels, placement.Label{Key: "rack", Value: []string{"r1", "r2", "r3"}[rng.IntN(3)]})
+	}
 	if rng.IntN(2) == 0 {
 		n.Topology = []string{"core", []string{"leaf0", "leaf1"}[rng.IntN(2)]}
 	}
@@ -103,6 +106,9 @@ func request(rng *rand.Rand, size Size) *placement.Request {
 	}
 	for range 1 + rng.IntN(size.Bundles) {
 		r.Bundles = append(r.Bundles, shapes[rng.IntN(len(shapes))])
+	}
+	if rng.IntN(4) == 0 {
+		r.Within = []string{"arch", "rack"}[rng.IntN(2)]
 	}
 	must(r.Validate())
 	return r
@@ -173,6 +179,15 @@ func Check(v *placement.View, r *placement.Request, p *placement.Plan) error {
 			}
 		}
 	}
+	for i := range p.Places {
+		if r.Within == "" {
+			break
+		}
+		first, _ := Label(v.Node(p.Places[0].Node), r.Within)
+		if value, has := Label(v.Node(p.Places[i].Node), r.Within); !has || value != first {
+			return fmt.Errorf("PLACE-6: bundles 0 and %d have %q and %q of label %s", i, first, value, r.Within)
+		}
+	}
 	switch r.Strategy {
 	case placement.StrictPack:
 		if len(used) > 1 {
@@ -184,6 +199,15 @@ func Check(v *placement.View, r *placement.Request, p *placement.Plan) error {
 		}
 	}
 	return nil
+}
+
+// Label is what a node has of a label.
+func Label(n *placement.Node, key string) (value string, has bool) {
+	at := slices.IndexFunc(n.Labels, func(l placement.Label) bool { return l.Key == key })
+	if at < 0 {
+		return "", false
+	}
+	return n.Labels[at].Value, true
 }
 
 // Nodes is how many nodes a plan uses.

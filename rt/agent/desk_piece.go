@@ -31,7 +31,7 @@ const (
 
 // small tells whether a group may be a piece, if there is something that it can be made of.
 func small(m *fb.GroupCreateT) bool {
-	if m.Name != "" || m.Detached || m.Program != nil || m.Wait != 0 || len(m.Bundles) != 1 {
+	if m.Name != "" || m.Detached || m.Program != nil || m.Wait != 0 || m.Within != "" || len(m.Bundles) != 1 {
 		return false
 	}
 	b := m.Bundles[0]

@@ -127,9 +127,12 @@ func (f *Facts) winner(what string) string {
 	return strings.Join(who, ", ")
 }
 
-// label adds what can be asked for: architecture and model of the GPUs. What the user says comes last and wins.
+// label adds what can be asked for: architecture, the switch that is next to the node, and the model of the GPUs. What the user says comes last and wins.
 func (f *Facts) label(o *Options) {
 	f.Labels = map[string]string{"arch": runtime.GOARCH}
+	if n := len(f.Topology); n > 0 {
+		f.Labels["maniple.switch"] = f.Topology[n-1]
+	}
 	if len(f.GPUs) > 0 && f.GPUs[0].Model != "" && !slices.ContainsFunc(f.GPUs, func(g GPU) bool { return g.Model != f.GPUs[0].Model }) {
 		f.Labels["gpu"] = strings.ReplaceAll(f.GPUs[0].Model, " ", "-")
 		if name := accelerator(f.GPUs[0].Model); name != "" {

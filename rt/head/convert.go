@@ -86,7 +86,7 @@ func nodeFacts(r *fb.RecAgentT) (placement.Node, error) {
 
 // request is what a group asks of placement.
 func request(c *fb.GroupCreateT) (*placement.Request, error) {
-	q := &placement.Request{}
+	q := &placement.Request{Within: c.Within}
 	switch c.Strategy {
 	case fb.StrategyPack:
 		q.Strategy = placement.Pack

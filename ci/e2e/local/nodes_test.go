@@ -13,7 +13,7 @@ import (
 const spread = `
 import os, sys, time
 import maniple
-from maniple.util import placement_group
+from maniple.util import placement_group, remove_placement_group
 from maniple.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 maniple.init(sys.argv[1])
 
@@ -54,6 +54,13 @@ assert group.wait(30), group.explain()
 places = maniple.get([where.options(scheduling_strategy=on(group, i)).remote() for i in range(3)], timeout=60)
 assert len(set(places)) == 3, places
 assert len(maniple.get([where.options(scheduling_strategy=on(group, -1)).remote(i) for i in range(300)], timeout=60)) == 300
+
+near = placement_group([{"CPU": 0.1}] * 2, topology_strategy={"maniple.node": "STRICT_PACK", "ray.io/node-id": "PACK"})
+assert near.wait(30), near.explain()
+far = placement_group([{"CPU": 0.1}] * 2, topology_strategy={"maniple.node": "STRICT_PACK", "ray.io/node-id": "STRICT_SPREAD"})
+assert not far.wait(0.3) and "same maniple.node" in far.explain(), far.explain()
+for g in (near, far):
+    remove_placement_group(g)
 
 @maniple.remote(num_cpus=1)
 def double(x):

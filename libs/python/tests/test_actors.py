@@ -298,6 +298,24 @@ def test_groups(driver):
     assert group.wait(5) is False
 
 
+@pytest.mark.parametrize("topology,strategy,within", [
+    ({"rack": "STRICT_PACK"}, 0, "rack"), ({"rack": "STRICT_PACK", "ray.io/node-id": "STRICT_SPREAD"}, 3, "rack"), ({"ray.io/node-id": "SPREAD"}, 1, None), ({}, 0, None),
+])  # fmt: skip
+def test_groups_within_a_label(driver, topology, strategy, within):
+    placement_group([{"CPU": 1}] * 2, topology_strategy=topology)
+    create = driver.take("GROUP_CREATE").fields
+    assert (int(create["strategy"]), create["within"] or None) == (strategy, within)
+
+
+@pytest.mark.parametrize("topology,strategy,words", [
+    ({"rack": "STRICT_PACK"}, "PACK", "not both"), ({"rack": "PACK"}, None, "can only be STRICT_PACK"), ({"rack": "close"}, None, "must be one of"),
+    ({"rack": "STRICT_PACK", "row": "STRICT_PACK"}, None, "one label beside"), ("rack", None, "is a dict"), ({"": "STRICT_PACK"}, None, "is a dict"),
+])  # fmt: skip
+def test_what_is_no_topology(driver, topology, strategy, words):
+    with pytest.raises(ValueError, match=words):
+        placement_group([{"CPU": 1}], strategy, topology_strategy=topology)
+
+
 def test_equal_groups_have_ids_of_their_own(driver):
     asked = [placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": zone}]) for zone in "aab"]
     seen = [driver.take("GROUP_CREATE").fields for _ in asked]

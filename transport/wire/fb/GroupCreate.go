@@ -19,6 +19,7 @@ type GroupCreateT struct {
 	Wait         int64      `json:"wait"`
 	Part         *TaskIDT   `json:"part"`
 	Lease        bool       `json:"lease"`
+	Within       string     `json:"within"`
 }
 
 func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -43,6 +44,10 @@ func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		bundlesOffset = builder.EndVector(bundlesLength)
 	}
 	programOffset := t.Program.Pack(builder)
+	withinOffset := flatbuffers.UOffsetT(0)
+	if t.Within != "" {
+		withinOffset = builder.CreateString(t.Within)
+	}
 	GroupCreateStart(builder)
 	groupOffset := t.Group.Pack(builder)
 	GroupCreateAddGroup(builder, groupOffset)
@@ -58,6 +63,7 @@ func (t *GroupCreateT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	partOffset := t.Part.Pack(builder)
 	GroupCreateAddPart(builder, partOffset)
 	GroupCreateAddLease(builder, t.Lease)
+	GroupCreateAddWithin(builder, withinOffset)
 	return GroupCreateEnd(builder)
 }
 
@@ -80,6 +86,7 @@ func (rcv *GroupCreate) UnPackTo(t *GroupCreateT) {
 	t.Wait = rcv.Wait()
 	t.Part = rcv.Part(nil).UnPack()
 	t.Lease = rcv.Lease()
+	t.Within = string(rcv.Within())
 }
 
 func (rcv *GroupCreate) UnPack() *GroupCreateT {
@@ -277,8 +284,16 @@ func (rcv *GroupCreate) MutateLease(n bool) bool {
 	return rcv._tab.MutateBoolSlot(26, n)
 }
 
+func (rcv *GroupCreate) Within() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(28))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func GroupCreateStart(builder *flatbuffers.Builder) {
-	builder.StartObject(12)
+	builder.StartObject(13)
 }
 func GroupCreateAddGroup(builder *flatbuffers.Builder, group flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(group), 0)
@@ -318,6 +333,9 @@ func GroupCreateAddPart(builder *flatbuffers.Builder, part flatbuffers.UOffsetT)
 }
 func GroupCreateAddLease(builder *flatbuffers.Builder, lease bool) {
 	builder.PrependBoolSlot(11, lease, false)
+}
+func GroupCreateAddWithin(builder *flatbuffers.Builder, within flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(12, flatbuffers.UOffsetT(within), 0)
 }
 func GroupCreateEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

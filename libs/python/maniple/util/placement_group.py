@@ -15,6 +15,7 @@ from maniple._core.references import ObjectRef
 from maniple.util.scheduling_strategies import check_selector
 
 STRATEGIES = {name: getattr(frames, "STRATEGY_" + name) for name in ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")}
+_NODE = "ray.io/node-id"  # the label that each node has for its own name
 _CREATED, _ENDED = frames.GROUP_PHASE_CREATED, frames.GROUP_PHASE_ENDED  # phases: from created on the bundles are there, ended is for good
 _REMOVE = wire.Stamp("GroupCancel", {"mode": frames.CANCEL_MODE_STOP, "reason": "removed by its owner"}, "group")
 _STATES = {"pending": "PENDING", "reserving": "PREPARED", "created": "CREATED", "ended": "REMOVED", "stopping": "REMOVED"}
@@ -169,16 +170,19 @@ def _entry(group: PlacementGroup, watch: _Watch) -> Any:
 
 
 def placement_group(
-    bundles: List[Dict[str, float]], strategy: str = "PACK", name: str = "", lifetime: Optional[str] = None,
+    bundles: List[Dict[str, float]], strategy: Optional[str] = None, name: str = "", lifetime: Optional[str] = None,
     _soft_target_node_id: Optional[str] = None, bundle_label_selector: Optional[List[Dict[str, str]]] = None,
+    topology_strategy: Optional[Dict[str, str]] = None,
 ) -> PlacementGroup:  # fmt: skip
     """Asks for a group of bundles; gives it at once. Wait with .wait() or get(.ready()).
 
     bundles: resources of each. strategy: PACK (default: few nodes, if it can), SPREAD, STRICT_PACK (one node),
     STRICT_SPREAD (a node each). lifetime: None (default: ends with this driver) or "detached".
-    bundle_label_selector: labels of each bundle's node.
+    bundle_label_selector: labels of each bundle's node. topology_strategy, in place of strategy: {label: "STRICT_PACK"} puts all
+    bundles on nodes that have the same value of that label (a rack, say), and what "ray.io/node-id" has there is the strategy among them.
     Raises ValueError or TypeError for what can't be a group.
     """
+    strategy, within = _topology(strategy, topology_strategy)
     asked = _check(bundles, strategy, lifetime, bundle_label_selector)
     session = _session.current()
     task = session.mint()
@@ -186,7 +190,7 @@ def placement_group(
     group._asked = asked
     _begin_watch(session, group)
     selectors = tuple(tuple(s.items()) for s in bundle_label_selector or ())
-    session.send(_create(asked, selectors, strategy, name, lifetime)(task))
+    session.send(_create(asked, selectors, strategy, name, lifetime, within)(task))
     return group
 
 
@@ -194,11 +198,33 @@ _Items = Tuple[Tuple[str, Any], ...]  # of a dict
 
 
 @lru_cache(maxsize=256)
-def _create(bundles: Tuple[_Items, ...], selectors: Tuple[_Items, ...], strategy: str, name: str, lifetime: Optional[str]) -> wire.Stamp:
+def _create(bundles: Tuple[_Items, ...], selectors: Tuple[_Items, ...], strategy: str, name: str, lifetime: Optional[str], within: str) -> wire.Stamp:
     tables: List[Dict[str, Any]] = [{"resources": [{"name": k, "amount": int(round(v * _options.UNIT))} for k, v in bundle if v]} for bundle in bundles]
     for made, selector in zip(tables, selectors):
         made["labels"] = [{"key": k, "value": v} for k, v in selector]
-    return wire.Stamp("GroupCreate", {"name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}, "group")
+    fields = {"name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}
+    if within:
+        fields["within"] = within
+    return wire.Stamp("GroupCreate", fields, "group")
+
+
+def _topology(strategy: Optional[str], topology: Any) -> Tuple[Any, str]:
+    """The strategy among nodes, and the label whose value all of them share; empty: none."""
+    if topology is None:
+        return "PACK" if strategy is None else strategy, ""
+    if strategy is not None:
+        raise ValueError(f"give strategy or topology_strategy, not both: what is to hold among nodes is topology_strategy[{_NODE!r}]")
+    if not isinstance(topology, dict) or not all(isinstance(label, str) and label for label in topology):
+        raise ValueError(f"topology_strategy is a dict from a label's name to a strategy, not {topology!r}")
+    for label, wanted in topology.items():
+        if wanted not in STRATEGIES:
+            raise ValueError(f"topology_strategy[{label!r}] must be one of {', '.join(STRATEGIES)}, not {wanted!r}")
+        if label != _NODE and wanted != "STRICT_PACK":
+            raise ValueError(f"topology_strategy[{label!r}] can only be STRICT_PACK, not {wanted}: other strategies are for {_NODE!r}")
+    labels = [label for label in topology if label != _NODE]
+    if len(labels) > 1:
+        raise ValueError(f"topology_strategy takes one label beside {_NODE!r}, not {', '.join(labels)}")
+    return topology.get(_NODE, "PACK"), labels[0] if labels else ""
 
 
 def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> Tuple[_Items, ...]:
