@@ -21,6 +21,7 @@ from maniple.remote_function import RETRY_TYPES
 _PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
 _SHORT = 100_000  # nanoseconds
 _pack_result, _pack_ran, _cpu_time, wall = wire.RESULT.pack, wire.RAN.pack, time.thread_time_ns, time.perf_counter_ns
+_USERS = (exceptions.TaskError, exceptions.UserCodeException)  # what users' code raised
 _METHOD_BITS = (1 << 24) - 1
 
 # What the code that runs here may ask about its actor.
@@ -202,11 +203,13 @@ class Executor:
             payload = bytes(error.payload)
         elif job.cancelled or isinstance(error, TaskInterrupt):
             payload, flags = failures.plain("CANCELLED", f"{name} was cancelled", job.task), flags | wire.FINAL
-        elif isinstance(error, exceptions.ManipleError) and not isinstance(error, exceptions.TaskError):
+        elif isinstance(error, exceptions.ManipleError) and not isinstance(error, _USERS) and type(error) is exceptions.BY_CODE.get(error.code):
             payload = failures.plain(error.code, str(error), job.task)
         else:
             payload = failures.of_user(error, name, job.task, self.session.node)
             cause = error.cause if isinstance(error, exceptions.TaskError) else error
+            while isinstance(cause, exceptions.UserCodeException) and cause.__cause__ is not None:
+                cause = cause.__cause__
             if retry is not None and not isinstance(cause, tuple(retry)):
                 flags |= wire.FINAL
         self.result(job, index, flags, values.Encoded(wire.FAILURE, [], payload), spent)

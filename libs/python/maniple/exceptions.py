@@ -89,6 +89,12 @@ def _rebuild(*args: Any) -> TaskError:
     return TaskError(*args).as_instanceof_cause()
 
 
+class UserCodeException(ManipleError):
+    """A library raises it for what users' code that it calls has raised, which is its __cause__: retry_exceptions looks at that."""
+
+    code = "USER_CODE"
+
+
 class TaskCancelledError(ManipleError):
     """The task was cancelled; it is not tried again."""
 
@@ -196,6 +202,18 @@ class GetTimeoutError(ManipleError, TimeoutError):
     """The value was not there in time."""
 
     code = "TIMEOUT"
+
+
+class PlasmaObjectNotAvailable(ManipleError):
+    """Programs of Ray's catch it beside GetTimeoutError. Nothing here raises it."""
+
+    code = "NOT_AVAILABLE"
+
+
+class ObjectRefStreamEndOfStreamError(ManipleError):
+    """Programs of Ray's catch it. A stream that is read to its end raises StopIteration, here as there."""
+
+    code = "END_OF_STREAM"
 
 
 class RuntimeEnvSetupError(ManipleError):

@@ -6,6 +6,7 @@ import pytest
 
 import maniple
 from maniple import exceptions, util
+from maniple._core import wire
 from maniple.util import state
 
 
@@ -112,3 +113,41 @@ def test_a_stream_that_is_closed(cluster):
     for wrong in (lambda: stream.send(1), lambda: stream.throw(ValueError())):
         with pytest.raises(NotImplementedError, match="remote generator"):
             wrong()
+
+
+def test_what_is_said_once():
+    from maniple.util import debug
+
+    try:
+        assert [util.log_once("a"), util.log_once("a"), util.log_once("b")] == [True, False, True]
+        debug.reset_log_once("a")
+        assert [util.log_once("a"), util.log_once("b")] == [True, False]
+        util.disable_log_once_globally()
+        assert not util.log_once("c")
+    finally:
+        debug._mode["off"] = False
+        debug.reset_log_once()
+
+
+def test_errors_of_libraries_and_of_users_who_inherit_ours(cluster):
+    @maniple.remote(max_retries=2, retry_exceptions=[KeyError])
+    def wraps(cause):
+        raise exceptions.UserCodeException("a library's word") from cause
+
+    for cause, final in ((KeyError("k"), 0), (ValueError("v"), wire.FINAL)):  # final: it is not tried again
+        ref = wraps.remote(cause)
+        with pytest.raises(exceptions.UserCodeException, match="a library's word") as e:
+            maniple.get(ref)
+        assert isinstance(e.value, exceptions.TaskError) and type(cause).__name__ in e.value.traceback_str
+        assert cluster.objects[ref.binary()][0] & wire.FINAL == final
+
+    @maniple.remote
+    def raises():
+        class Mine(exceptions.RayError):
+            pass
+
+        raise Mine("of my own")
+
+    with pytest.raises(exceptions.RayTaskError, match="of my own") as e:
+        maniple.get(raises.remote())
+    assert type(e.value.cause).__name__ == "Mine"
