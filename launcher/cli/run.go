@@ -287,6 +287,15 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	}
 	limits := &limits{client: client, spec: s, say: c.say}
 	defer limits.stop()
+	if c.master != nil {
+		limits.since = c.master.Submitted
+		limits.say = func(format string, args ...any) {
+			c.say(format, args...)
+			c.master.Blame(fmt.Sprintf(format, args...))
+		}
+		c.master.Announced(limits.signal)
+		defer c.master.Announced(nil)
+	}
 	first := true
 	rio.Started = func(u *gang.Update) {
 		if first && shape.Driver && !silent {

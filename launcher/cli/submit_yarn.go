@@ -45,6 +45,8 @@ const (
 	yarnOverhead   = 384 << 20 // at least, or a tenth: for our own processes, as YARN's memory check counts them
 	yarnMaster     = 1 << 30
 	yarnGangWait   = 120 * time.Second
+	yarnGrace      = 30 * time.Second // as of run
+	yarnEnding     = 30 * time.Second // for the nodes to end, and YARN to be told
 	minGangWait    = time.Second
 
 	yarnDriverCores = 2 // of a node without -c, where a driver has tasks
@@ -89,7 +91,7 @@ func yarnOptions() (list []slurm.Option) {
 }
 
 // notOnYARN are flags of a run that mean nothing there.
-var notOnYARN = []string{"immediate", "input", "constraint", "signal", "open-mode"}
+var notOnYARN = []string{"immediate", "input", "constraint", "open-mode"}
 
 // ofTasks are flags that say what nodes have, of which a driver's own gang takes nothing.
 var ofTasks = []string{"nodes", "cpus-per-task", "gpus", "gpus-per-node", "mem", "mem-per-cpu", "gres", "resources", "strategy"}
@@ -229,7 +231,14 @@ func (c *call) yarnApplication(r *request) (*yarnbackend.Application, error) {
 	secret, cluster := make([]byte, 32), make([]byte, 16)
 	rand.Read(secret) // never fails: it ends the program instead
 	rand.Read(cluster)
-	app := &yarnbackend.Application{Queue: lastValue(r, "queue"), Lifetime: s.Time}
+	app := &yarnbackend.Application{Queue: lastValue(r, "queue")}
+	if s.Time > 0 { // the master ends the programs by then; YARN, which gives them no time to end, all of it some time after that
+		grace := s.Grace
+		if grace == 0 {
+			grace = yarnGrace
+		}
+		app.Lifetime = s.Time + grace + yarnEnding
+	}
 	app.Job = yarnbackend.Job{
 		Cluster: hex.EncodeToString(cluster), Secret: secret, Name: s.Name, Command: r.command, Flags: flags, Label: lastValue(r, "node-label"),
 		Nodes: len(shape.Bundles), MinNodes: len(shape.Bundles), Wait: yarnGangWait,
@@ -258,7 +267,6 @@ func (c *call) yarnApplication(r *request) (*yarnbackend.Application, error) {
 		}
 		delete(flags, "export")
 	}
-	delete(flags, "time") // YARN ends the application
 	if err := c.yarnRest(r, app); err != nil {
 		return nil, err
 	}

@@ -402,6 +402,16 @@ func stop(t *testing.T, container string) {
 	}
 }
 
+// The time of an application counts from its submission, as YARN counts it. At its end the programs have their grace, and the exit code is that of a
+// time limit: YARN itself, which would kill them, comes later.
+func TestSubmitWithATimeLimit(t *testing.T) {
+	g := gatewayOf(t)
+	id := g.submit(append(small, "-N", "1", "-n", "1", "-t", "0:01", "--signal", "CONT@60", "--", "sleep", "300")...) // over before it starts
+	if r := g.over(id); r.Final != yarn.Failed || !strings.HasPrefix(r.Diagnostics, "exit code 143; ") || !strings.Contains(r.Diagnostics, "the time limit of 1s since its submission is over") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // Two gangs of which each needs more than half of the cluster both finish: what one holds of it, it gives back.
 func TestGangsDoNotStarve(t *testing.T) {
 	g := gatewayOf(t)

@@ -165,7 +165,7 @@ func TestManyEarlyEvents(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("it hangs")
 	}
-	if why := w.m.blame(""); why != "refused" {
+	if why := w.m.Blame(""); why != "refused" {
 		t.Error(why)
 	}
 	w.stop()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +33,7 @@ const (
 	registerTime = 10 * time.Minute // as long as YARN keeps a master of which it hears nothing
 	finishTime   = 10 * time.Minute
 	heartbeat    = time.Second
+	announceTime = 10 * time.Second // for the programs to be told that a node goes
 )
 
 // Master is the process in an application's first container: it hosts the head, runs the command, and is the backend that
@@ -40,6 +42,8 @@ type Master struct {
 	Job     Job
 	Attempt yarn.AttemptID
 	Folder  string // in the container's own, for the files of the head's node
+
+	Submitted time.Time // as YARN says; zero: it does not
 
 	Life uint32 // how often the program was begun anew: by masters that found nothing to go on with
 
@@ -53,6 +57,8 @@ type Master struct {
 	early   []am.Event
 	session *session // nil: not yet
 	exit    func(code int)
+
+	announced func(context.Context) // nil: nobody wants to know
 
 	relays  []string // the relay's addresses
 	copies  *copies
@@ -79,6 +85,9 @@ func Enter(getenv func(string) string) (*Master, error) {
 		return nil, err
 	}
 	m.Attempt = id.Attempt
+	if ms, err := strconv.ParseInt(getenv("APP_SUBMIT_TIME_ENV"), 10, 64); err == nil {
+		m.Submitted = time.UnixMilli(ms)
+	}
 	here, err := os.Getwd()
 	if err != nil {
 		return nil, fmt.Errorf("yarn: the container's folder: %w", err)
@@ -113,6 +122,25 @@ func (m *Master) Show(standing func(context.Context) (Standing, error)) {
 	}
 }
 
+// Announced has do called whenever YARN says that it is going to take a node; nil: no more.
+func (m *Master) Announced(do func(context.Context)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.announced = do
+}
+
+// announce tells of such a node.
+func (m *Master) announce() {
+	m.mu.Lock()
+	do := m.announced
+	m.mu.Unlock()
+	if do != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), announceTime)
+		defer cancel()
+		do(ctx)
+	}
+}
+
 // Name is "yarn".
 func (*Master) Name() string { return "yarn" }
 
@@ -121,7 +149,7 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	doc := *req.Doc
 	s := &session{
 		m: m, events: make(chan backend.Event, 16), posts: make(chan func(), 64), done: make(chan struct{}), over: make(chan struct{}), own: make(chan backend.Event, 8),
-		links: map[string]*link{}, launched: map[string]time.Time{}, said: map[string]bool{},
+		links: map[string]*link{}, launched: map[string]time.Time{}, said: map[string]bool{}, warned: map[string]yarn.ContainerID{},
 		gang: newGang(m.Job.Nodes, m.Job.MinNodes, m.Job.Wait, rand.Uint64()),
 	}
 	for i := range m.Job.Nodes {
@@ -303,8 +331,8 @@ func (m *Master) leave(why error) {
 // exitLeft is the exit code of a master that is one no more. Nobody reads it.
 const exitLeft = 75
 
-// blame says why the application ends, if it was not its command, and gives what counts: the first that was said.
-func (m *Master) blame(why string) string {
+// Blame says why the application ends, if it was not its command, and gives what counts: the first that was said.
+func (m *Master) Blame(why string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.blamed == "" {

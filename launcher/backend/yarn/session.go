@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,8 +37,9 @@ type session struct {
 
 	gang     *gang
 	links    map[string]*link
-	launched map[string]time.Time // nodes that have not said a word yet
-	said     map[string]bool      // nodes whose end or error was told
+	launched map[string]time.Time        // nodes that have not said a word yet
+	said     map[string]bool             // nodes whose end or error was told
+	warned   map[string]yarn.ContainerID // the node's container whose end was announced
 	stopping bool
 	headOver bool
 	untold   []backend.Event // the loop never waits for who reads
@@ -134,7 +136,7 @@ func (s *session) lose(e loss) {
 
 // fatal ends the application for a reason that is its end's.
 func (s *session) fatal(why string) {
-	s.m.blame(why)
+	s.m.Blame(why)
 	s.tell(backend.Event{Kind: backend.KindStopping, Reason: why, Text: why})
 	s.drain(backend.DrainLine(why, time.Now().Add(10*time.Second), false))
 }
@@ -246,17 +248,21 @@ func (s *session) fromYARN(e am.Event) {
 		case am.Ended:
 			s.apply(s.gang.ended(e.Status))
 		case am.PreemptionWarning:
-			for i, mem := range s.gang.members {
-				for _, id := range e.Strict {
-					if mem.container != nil && mem.container.ID == id {
-						s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: "YARN will take its container for others (preemption)"})
-					}
-				}
+			for _, id := range slices.Concat(e.Strict, e.Negotiable) { // the CapacityScheduler calls all of them negotiable
+				s.announced(func(c *yarn.Container) bool { return c.ID == id }, "YARN will take its container for others (preemption)")
 			}
 		case am.NodeChanged:
-			for i, mem := range s.gang.members {
-				if mem.container != nil && mem.container.Node == e.Node.ID && e.Node.State != yarn.NodeRunning {
-					s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: e.Node.ID.Host + " is " + e.Node.State.String() + " " + e.Node.Health})
+			on := func(c *yarn.Container) bool { return c.Node == e.Node.ID }
+			switch {
+			case e.Node.State == yarn.NodeDecommissioning && e.Node.Leaves > 0:
+				s.announced(on, fmt.Sprintf("%s is taken out of the cluster in %v", e.Node.ID.Host, time.Duration(e.Node.Leaves)*time.Second))
+			case e.Node.State == yarn.NodeDecommissioning:
+				s.announced(on, e.Node.ID.Host+" is taken out of the cluster")
+			case e.Node.State != yarn.NodeRunning:
+				for i, mem := range s.gang.members {
+					if mem.container != nil && on(mem.container) {
+						s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: e.Node.ID.Host + " is " + e.Node.State.String() + " " + e.Node.Health})
+					}
 				}
 			}
 		case am.Refused:
@@ -268,6 +274,18 @@ func (s *session) fromYARN(e am.Event) {
 			s.fatal("YARN can't be reached any more: " + e.Err.Error())
 		}
 	})
+}
+
+// announced takes in that nodes will go whose container is one of those: that is told once of each, and the programs have their signal.
+func (s *session) announced(of func(*yarn.Container) bool, text string) {
+	for i, mem := range s.gang.members {
+		if mem.container == nil || !of(mem.container) || s.warned[s.names[i]] == mem.container.ID {
+			continue
+		}
+		s.warned[s.names[i]] = mem.container.ID
+		s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: text})
+		s.work.Go(s.m.announce)
+	}
 }
 
 // followHead hands on what the master's own keeper says.
@@ -282,7 +300,7 @@ func (s *session) followHead(first backend.Event) {
 			continue // it takes no work, and nobody waits for it
 		case backend.KindLost:
 			s.post(func() {
-				if !s.stopping && s.m.blame("") == "" { // by nobody's wish: the next master has a head again
+				if !s.stopping && s.m.Blame("") == "" { // by nobody's wish: the next master has a head again
 					s.m.leave(fmt.Errorf("yarn: the keeper of the head was killed: %s", ev.Reason))
 				}
 			})

@@ -1,0 +1,52 @@
+package yarn
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/launcher/backend"
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/am"
+)
+
+// What YARN is going to take is told once of each container, by name, and the programs are told as often.
+func TestNodesAreAnnounced(t *testing.T) {
+	w := newWorld(t, 2)
+	told := make(chan bool, 100)
+	w.m.Announced(func(context.Context) { told <- true })
+	first, _ := w.container(0)
+	second, _ := w.container(1)
+	for range 3 { // it comes with each heartbeat
+		w.m.fromYARN(am.PreemptionWarning{Negotiable: []yarn.ContainerID{second}})
+	}
+	if ev := w.event(backend.KindWarning); ev.Node != "n2" || !strings.Contains(ev.Text, "preemption") {
+		t.Errorf("%+v", ev)
+	}
+	<-told
+	on := make(chan yarn.NodeID, 1)
+	w.s.post(func() { on <- w.s.gang.members[0].container.Node })
+	node := <-on
+	w.m.fromYARN(am.NodeChanged{Node: yarn.Node{ID: node, State: yarn.NodeDecommissioning, Leaves: 90}})
+	ev := w.event(backend.KindWarning)
+	if ev.Node != "n1" || !strings.Contains(ev.Text, "taken out of the cluster in 1m30s") {
+		t.Errorf("%+v", ev)
+	}
+	<-told
+	// The container that takes its place may be announced, too.
+	w.m.Announced(nil)
+	w.cluster.End(first, yarn.ExitPreempted)
+	w.event(backend.KindWarning)
+	again := first
+	for again == first {
+		again, _ = w.container(0)
+	}
+	w.m.fromYARN(am.PreemptionWarning{Strict: []yarn.ContainerID{again}})
+	if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "preemption") {
+		t.Errorf("%+v", ev)
+	}
+	w.stop()
+	if len(told) > 0 {
+		t.Error("the programs were told", 2+len(told), "times")
+	}
+}
