@@ -7,8 +7,9 @@ export CGO_ENABLED ?= 1
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*## ' $(MAKEFILE_LIST) | sed 's/%/NAME/; s/:.*## /\t/' | expand -t 14
 
-build: ## the one static binary, build/maniple
+build: ## the one static binary, build/maniple, and beside it maniple-native, if its compiler can be had
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o build/maniple ./launcher/cmd/maniple
+	ci/native/build.sh build/maniple-native
 
 demo: ## train a network with 2 nodes x 2 ranks on this machine
 	bash ci/demo.sh
@@ -31,7 +32,7 @@ bars-%: ## every bar of an issue: bars-first-light (BARS_SUITE=3 with make test 
 generate: ## generated code, with flatc built from the pinned module
 	$(GO) run ./ci/gen
 
-wheel: ## dist/maniple-*.whl, which carries the binary and, with a C compiler and Python.h here, the extension
+wheel: ## dist/maniple-*.whl, which carries the binaries and, with a C compiler and Python.h here, the extension
 	python=$$(ci/python/env.sh dev) && ci/python/fast.sh $$python && $$python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./libs/python && ls dist/*.whl
 
 clean: ## what was built

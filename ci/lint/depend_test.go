@@ -23,6 +23,7 @@ var dependencies = []struct {
 	{"github.com/jcmturner/gokrb5/v8", []string{"yarn"}, false, "Kerberos: tickets from KDCs, and its encryption types"},
 	{"github.com/jcmturner/gofork", []string{"yarn"}, true, "the ASN.1 that gokrb5 writes with"},
 	{"github.com/colinmarc/hdfs/v2", []string{"launcher", "ci"}, false, "HDFS: where programs and files lie for containers"},
+	{"github.com/NVIDIA/go-nvml", []string{"launcher"}, false, "NVML, in maniple-native: the driver's own word on its GPUs"},
 	{"github.com/rogpeppe/go-internal", []string{"launcher", "ci"}, true, "command line tests as scripts"},
 }
 

@@ -14,6 +14,7 @@ var starters = map[string]string{
 	"rt/internal/local":      "starts `maniple up` for a driver that has no cluster, and the shell that ends that cluster",
 	"rt/internal/serve":      "a template in Go, which the keeper has started: execs its own file for each worker that its agent asks for",
 	"rt/internal/nodetest":   "stands in for keeper and agent in tests: starts the test's own binary as a template",
+	"rt/native/client.go":    "starts maniple-native, which ends with its agent",
 	"rt/device/nvidia.go":    "asks nvidia-smi what GPUs there are, with a deadline",
 	"rt/device/doctor.go":    "asks python3 for its version, with a deadline",
 	"launcher/backend/local": "starts keepers on this machine, which then start the programs",

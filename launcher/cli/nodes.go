@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 
 func (a *app) nodesCommand() *urfave.Command {
 	return a.newCommand(&page{
-		name: "nodes", summary: "list the nodes, what they have and what is free",
+		name: "nodes", summary: "list the nodes, what they have and what is free, and what their GPUs do",
 		examples: []string{"maniple nodes", "maniple nodes --json"},
 		flags:    []urfave.Flag{clusterFlag(), jsonFlag()},
 		action:   (*call).nodes,
@@ -29,10 +30,18 @@ func (c *call) nodes() error {
 		if err != nil {
 			return err
 		}
+		drivers, told, err := c.drivers(ctx, client, reply.Nodes)
+		if err != nil {
+			return err
+		}
 		if c.on("json") {
+			if raw, err = with(raw, "devices", told); err != nil {
+				return err
+			}
 			return c.raw(raw)
 		}
 		table(c.stdout, "", nodeHeadings, reply.rows())
+		c.printGPUs(&drivers, "")
 		return nil
 	})
 }
@@ -78,4 +87,17 @@ func (n *stateNode) custom() string {
 		return "-"
 	}
 	return strings.Join(list, ",")
+}
+
+// with adds a field to a reply, if there is something in it.
+func with(reply json.RawMessage, name string, value json.RawMessage) (json.RawMessage, error) {
+	if value == nil {
+		return reply, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(reply, &fields); err != nil {
+		return nil, err
+	}
+	fields[name] = value
+	return json.Marshal(fields)
 }

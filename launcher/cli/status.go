@@ -50,7 +50,8 @@ func (c *call) status() error {
 		Nodes   []string        `json:"nodes"`
 		Error   string          `json:"error,omitempty"`
 		Groups  json.RawMessage `json:"groups,omitempty"`
-		Stores  json.RawMessage `json:"stores,omitempty"` // of the nodes: what their memory has
+		Stores  json.RawMessage `json:"stores,omitempty"`  // of the nodes: what their memory has
+		Devices json.RawMessage `json:"devices,omitempty"` // and what their GPUs do
 	}
 	reports := []report{}
 	for _, ep := range list {
@@ -62,7 +63,7 @@ func (c *call) status() error {
 		if err != nil {
 			r.Error = err.Error()
 		}
-		r.Groups, r.Stores = x.rawGroups, x.rawStores
+		r.Groups, r.Stores, r.Devices = x.rawGroups, x.rawStores, x.rawDevices
 		if len(x.nodes) > 0 {
 			r.Nodes = x.nodes // on one of the cluster's nodes no more than that node is known of it
 		}
@@ -80,6 +81,7 @@ func (c *call) status() error {
 		}
 		c.printGroups(x.groups)
 		c.printStores(&x.stores)
+		c.printGPUs(&x.devices, "  ")
 	}
 	if c.on("json") {
 		return c.json(struct {
@@ -100,6 +102,9 @@ type standing struct {
 	nodes     []string
 	stores    stateStores
 	rawStores json.RawMessage
+
+	devices    stateDevices
+	rawDevices json.RawMessage
 }
 
 func (c *call) look(ep *boot.Endpoint) (x standing, err error) {
@@ -131,7 +136,10 @@ func (c *call) look(ep *boot.Endpoint) (x standing, err error) {
 		return x, err
 	}
 	x.stores = stores
-	x.rawStores, err = nodesOf(data)
+	if x.rawStores, err = nodesOf(data); err != nil {
+		return x, err
+	}
+	x.devices, x.rawDevices, err = c.drivers(c.ctx, client, there.Nodes)
 	return x, err
 }
 

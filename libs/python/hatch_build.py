@@ -1,4 +1,4 @@
-"""Builds the static binary and the C extension into the wheel and gives the wheel its tag."""
+"""Builds the binaries and the C extension into the wheel and gives the wheel its tag."""
 
 import os
 import platform
@@ -26,7 +26,7 @@ def glibc(extension):
 def tag(goarch, extension=None):
     """Tag of a wheel with a binary for this architecture, and with the bytes of an extension or without one.
 
-    A static binary runs on every glibc; what the extension needs is read out of it.
+    A static binary runs on every glibc, maniple-native from OLDEST on; what the extension needs is read out of it.
     """
     if goarch not in MACHINES:
         raise ValueError(f"no wheel for GOARCH={goarch}: there is one for {' and '.join(MACHINES)}; build the binary with `make build`")
@@ -63,3 +63,8 @@ class CustomBuildHook(BuildHookInterface):
             ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./launcher/cmd/maniple"],
             cwd=top, check=True, env=environ,
         )
+        if MACHINES.get(goarch) == platform.machine():  # others were built and never run
+            beside = out + "-native"
+            subprocess.run(["bash", os.path.join(top, "ci", "native", "build.sh"), beside], check=True)
+            if os.path.exists(beside):  # else the script has said why
+                build_data["shared_scripts"][beside] = "maniple-native"

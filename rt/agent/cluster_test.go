@@ -21,6 +21,8 @@ import (
 	"github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/rt/head"
 	"github.com/maniple-hpc/maniple/rt/keeper"
+	"github.com/maniple-hpc/maniple/rt/native"
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -44,6 +46,8 @@ func TestMain(m *testing.M) {
 			os.Exit(head.Main(os.Args[2:], "test"))
 		case "-m": // maniple._template
 			os.Exit(template())
+		case strconv.Itoa(wire.Version): // maniple-native
+			os.Exit(native.Serve(os.Args[1:], func(what, id string) ([]byte, error) { return json.Marshal(what + " " + id) }))
 		case "worker":
 			os.Exit(worker(os.Args[2]))
 		}

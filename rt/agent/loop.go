@@ -11,6 +11,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/rt/native"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/tcp"
 	"github.com/maniple-hpc/maniple/transport/uds"
@@ -31,6 +32,7 @@ type loop struct {
 	ring   *ringFile
 	far    func(uri string, getenv func(string) string) (SpillFS, error) // nil: there are directories only
 	gauge  *device.Gauge                                                 // of the node's memory; nil: a simulation
+	native *native.Client                                                // what needs libraries of others; nil: a simulation
 	now    func() int64
 
 	inbox chan item
@@ -166,8 +168,8 @@ func (l *loop) step(ctx context.Context, ev Event) {
 func (l *loop) tellDesk(ctx context.Context, ev Event) {
 	if l.desk == nil || l.desk.process == 0 { // it is told of what is there when it begins
 		if ev, ok := ev.(FromHead); ok && l.head != nil {
-			if _, ok := ev.M.(*fb.StateQueryT); ok {
-				l.answerHead(ctx, ev.Corr, jsonStore{}, 0)
+			if q, ok := ev.M.(*fb.StateQueryT); ok {
+				l.headAsks(ctx, q, ev.Corr)
 			}
 		}
 		return
@@ -184,7 +186,7 @@ func (l *loop) tellDesk(ctx context.Context, ev Event) {
 				l.desk.peerLost(ctx, m.Agent, "it died", true)
 			}
 		case *fb.StateQueryT:
-			l.desk.headAsks(ctx, ev.Corr)
+			l.headAsks(ctx, m, ev.Corr)
 		case *fb.BundleReserveT:
 			l.desk.reserved(taskOf(m.Group), m.Incarnation, l.core.bundlesOf(taskOf(m.Group), m.Incarnation))
 		case *fb.BundleReleaseT:

@@ -18,6 +18,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/device"
+	"github.com/maniple-hpc/maniple/rt/native"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/tcp"
 	"github.com/maniple-hpc/maniple/transport/uds"
@@ -74,6 +75,7 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger, far fu
 	case <-time.After(time.Second):
 	}
 	cancel()
+	l.native.Close()
 	for k := range l.programs {
 		l.programs[k].stop(false, &l.wait)
 	}
@@ -127,6 +129,7 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
 	}
+	l.native = &native.Client{Log: log}
 	l.desk = newDesk(l)
 	l.gate.Dead, l.gate.Agent = l.core.Dead, l.core.Agent
 	return l, nil

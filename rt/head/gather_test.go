@@ -56,7 +56,7 @@ func TestStoresOfAllNodes(t *testing.T) {
 	}
 	var reply struct {
 		Version int
-		Nodes   []jsonStored
+		Nodes   []jsonTold
 	}
 	if err := json.Unmarshal(out[0].Payload, &reply); err != nil || len(reply.Nodes) != 4 || reply.Version != stateVersion {
 		t.Fatalf("%v: %s", err, out[0].Payload)
@@ -81,5 +81,39 @@ func TestStoresOfAllNodes(t *testing.T) {
 	w.now += int64(time.Minute)
 	if out := step(Tick{}); len(out) != maxGathers {
 		t.Errorf("%d answers", len(out))
+	}
+}
+
+// What drivers say of devices is gathered likewise, with more time, as the agents had it.
+func TestDevicesOfAllNodes(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2"}})
+	first, second := id.Agent(w.join("n1", "CPU=4", 0).number), id.Agent(w.join("n2", "CPU=4", 0).number)
+	w.settle()
+	var out []Send
+	step := func(ev Event) {
+		out = nil
+		for _, e := range w.core.Step(w.now, ev, nil) {
+			if s, ok := e.(Send); ok {
+				out = append(out, s)
+			}
+		}
+	}
+	step(FromAgent{Agent: first, Msg: &fb.StateQueryT{What: "devices"}, Corr: 5})
+	if len(out) != 2 || out[0].Msg.(*fb.StateQueryT).What != "devices" {
+		t.Fatalf("asked: %+v", out)
+	}
+	corr := out[0].Corr
+	w.now += int64(gatherWait)
+	step(Tick{})
+	for _, s := range out {
+		if _, ok := s.Msg.(*fb.StateReplyT); ok {
+			t.Fatalf("answered while drivers may wake up: %+v", s)
+		}
+	}
+	step(FromAgent{Agent: second, Msg: &fb.StateReplyT{}, Corr: corr, Payload: []byte(`{"version":1,"devices":{"gpus":[{"id":"GPU-x"}]}}`)})
+	step(FromAgent{Agent: first, Msg: &fb.StateReplyT{Error: "no driver"}, Corr: corr})
+	want := `{"version":1,"nodes":[{"name":"n1","error":"no driver"},{"name":"n2","devices":{"gpus":[{"id":"GPU-x"}]}}]}`
+	if len(out) != 1 || out[0].Corr != 5 || string(out[0].Payload) != want {
+		t.Errorf("%+v, want %s", out, want)
 	}
 }

@@ -147,8 +147,8 @@ type jsonExplain struct {
 // query answers a question about the state with JSON.
 func (c *Core) query(m *member, q *fb.StateQueryT, corr uint64) {
 	c.idleSince = c.now
-	if q.What == "stores" {
-		c.gather(m, corr)
+	if q.What == "stores" || q.What == "devices" {
+		c.gather(m, q.What, corr)
 		return
 	}
 	reply := &fb.StateReplyT{}
@@ -228,7 +228,7 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Explain jsonExplain `json:"explain"`
 		}{stateVersion, e}, err
 	}
-	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster, stores and log can", what)
+	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster, stores, devices and log can", what)
 }
 
 func (c *Core) explain(ref string) (jsonExplain, error) {

@@ -95,6 +95,49 @@ func TestDoctorNamesTheGPUs(t *testing.T) {
 	}
 }
 
+// What nodes tell of GPUs is what nvidia-smi does.
+func TestNodesTellWhatGPUsDo(t *testing.T) {
+	uuids, w := cards(t), newWorld(t)
+	if _, err := os.Stat(filepath.Join(filepath.Dir(binary), "maniple-native")); err != nil {
+		build := exec.Command("go", "build", "-o", filepath.Dir(binary), "./launcher/cmd/maniple-native")
+		build.Dir = top
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	w.must("up", "--cluster", "gpus")
+	var report struct {
+		Devices []struct {
+			Error   string
+			Devices struct {
+				Driver, Error string
+				GPUs          []struct {
+					ID     string
+					Memory uint64
+					Busy   int
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(w.must("nodes", "--cluster", "gpus", "--json")), &report); err != nil {
+		t.Fatal(err)
+	}
+	w.must("down", "--cluster", "gpus")
+	if len(report.Devices) != 1 || report.Devices[0].Error+report.Devices[0].Devices.Error != "" || len(report.Devices[0].Devices.GPUs) != len(uuids) {
+		t.Fatalf("%+v, nvidia-smi has %v", report.Devices, uuids)
+	}
+	out, err := exec.Command("nvidia-smi", "--query-gpu=uuid,memory.total,driver_version", "--format=csv,noheader,nounits").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		g, driver := report.Devices[0].Devices.GPUs[i], report.Devices[0].Devices.Driver
+		if got := fmt.Sprintf("%s, %d, %s", g.ID, g.Memory>>20, driver); got != line || g.Busy > 100 {
+			t.Errorf("%s and %d%%, nvidia-smi says %s", got, g.Busy, line)
+		}
+	}
+}
+
 func TestEachRankSeesItsGPU(t *testing.T) {
 	uuids, w := cards(t), newWorld(t)
 	python := cudaPython(t)

@@ -37,7 +37,7 @@ def test_the_tag_names_the_glibc_that_the_extension_needs(hook):
 
 # e_machine of an ELF file.
 @pytest.mark.parametrize("goarch,machine,elf", [("amd64", "x86_64", 62), ("arm64", "aarch64", 183)])
-def test_tag_and_binary_are_of_one_machine(tmp_path, monkeypatch, goarch, machine, elf):
+def test_tag_and_binaries_are_of_one_machine(hook, tmp_path, monkeypatch, goarch, machine, elf):
     if not shutil.which("go"):
         pytest.skip("needs Go to build the binary")
     monkeypatch.setenv("GOARCH", goarch)
@@ -51,5 +51,11 @@ def test_tag_and_binary_are_of_one_machine(tmp_path, monkeypatch, goarch, machin
         assert not [n for n in files.namelist() if n.endswith((".c", ".h"))]
         (name,) = [n for n in files.namelist() if n.endswith("/scripts/maniple")]
         head = files.read(name)[:20]
+        zig = subprocess.run(["bash", here.parents[1] / "ci" / "python" / "env.sh", "native"], capture_output=True).returncode == 0
+        native = [files.read(n) for n in files.namelist() if n.endswith("/scripts/maniple-native")]
+        assert bool(native) == (zig and platform.machine() == machine)
+        for binary in native:
+            assert struct.unpack_from("<H", binary, 18) == (elf,)
+            assert hook.glibc(binary) == (2, 17)
         assert f'"{wheel.name.split("-")[1]}"' in files.read("maniple/_version.py").decode()
     assert head[:4] == b"\x7fELF" and struct.unpack_from("<H", head, 18) == (elf,)
