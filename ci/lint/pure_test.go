@@ -19,7 +19,7 @@ var impure = map[string][]string{
 }
 
 // pure are the packages that are a core as a whole.
-var pure = []string{"placement", "rt/agent/work", "objstore"}
+var pure = []string{"placement", "rt/agent/work", "objstore", "objstore/pull"}
 
 // isCore tells whether the law is for f: files called core.go or core_x.go, and the packages that are pure.
 func isCore(f *goFile) bool {

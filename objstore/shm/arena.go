@@ -15,6 +15,7 @@ type arena struct {
 	size   int64
 	rw, ro *os.File
 	bytes  []byte // all of it, to read
+	open   []byte // all of it, to write; nil: nobody has yet
 	lent   []slab // by start
 }
 
@@ -90,6 +91,10 @@ func (a *arena) close() error {
 	if a.bytes != nil {
 		errs = append(errs, pages.Unmap(a.bytes))
 		a.bytes = nil
+	}
+	if a.open != nil {
+		errs = append(errs, unix.Munmap(a.open))
+		a.open = nil
 	}
 	if a.rw != nil {
 		if a.ro != nil { // SHM-4

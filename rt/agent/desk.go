@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -58,8 +59,11 @@ type desk struct {
 	half      []*hired          // of which only the process or only the connection is over
 	acks      []outputAck       // of output that nobody wants
 	errands   []*errand
-	fetches   []*fetch          // in the order in which they were wanted
-	fetchSlab map[uint64]int    // how many write in a slab of the agent's own
+	fetches   []*fetch       // in the order in which they were wanted
+	fetchSlab map[uint64]int // how many write in a slab of the agent's own
+	tickets   tickets        // for connections for values
+	bulkConns openConns
+	dialing   func(ctx context.Context, peer uint32, ticket uint64, addresses []string) (net.Conn, error)
 	full      []*errand         // with frames to send
 	waiting   []func()          // for the core
 	nodes     map[uint32]string // names of agents' nodes
@@ -108,6 +112,7 @@ func newDesk(l *loop) *desk {
 		l: l, slay: slay, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
 		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[lentKey]int64{}, lentTight: map[lentKey]bool{}, fetchSlab: map[uint64]int{},
 	}
+	d.dialing = l.dialTicket
 	d.turning.Lock()
 	return d
 }
@@ -163,6 +168,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 		d.tidyJobs(ctx)
 		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settlePieces(ctx), d.settleWorkers(), d.settleStore())
 		d.settleFetches(ctx)
+		next = min(next, d.settlePulls(ctx))
 		d.later(ctx)
 		next = min(next, d.core.NextDeadline())
 	}

@@ -53,7 +53,7 @@ func (d *desk) fromPeer(ctx context.Context, ev FromPeer) {
 // isErrand tells whether a message of another agent is the desk's.
 func isErrand(m Message) bool {
 	switch m.(type) {
-	case *fb.ErrandOpenT, *fb.ErrandT, *fb.ErrandCloseT, *fb.PullT, *fb.PartT:
+	case *fb.ErrandOpenT, *fb.ErrandT, *fb.ErrandCloseT, *fb.PullT, *fb.PartT, *fb.BulkAskT, *fb.BulkTicketsT, *fb.SourceAskT, *fb.SourceT:
 		return true
 	}
 	return false
@@ -106,17 +106,15 @@ func (d *desk) errandSays(ctx context.Context, ev FromPeer) {
 			d.errandOver(ctx, e, m.Reason, m.Cut)
 		}
 	case *fb.PullT:
-		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil && m.Package != "" {
+		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
 			d.packagePulled(ctx, e, m)
-		} else if e != nil {
-			d.pulled(ctx, e, m)
 		}
 	case *fb.PartT:
-		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil && m.Package != "" {
+		if e := d.errandOf(ev.Peer, m.Errand, !m.Back); e != nil {
 			d.packageCame(ctx, e, m, ev.Payload)
-		} else if e != nil {
-			d.partCame(e, m, ev.Payload)
 		}
+	default:
+		d.bulkSays(ctx, ev.Peer, ev.M)
 	}
 }
 
@@ -280,6 +278,7 @@ func (d *desk) peerLost(ctx context.Context, peer uint32, why string, dead bool)
 func (d *desk) peerOver(ctx context.Context, peer uint32, why string, dead bool) {
 	d.broken = slices.DeleteFunc(d.broken, func(b brokenPeer) bool { return b.peer == peer })
 	lost := slices.ContainsFunc(d.errands, func(e *errand) bool { return e.peer == peer })
+	d.bulkLost(ctx, peer, why)
 	switch {
 	case dead:
 		for _, g := range sortedGroups(d.groups) {

@@ -2,142 +2,180 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/objstore/bulk"
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-// fetching is a desk with memory, and an errand to agent 2.
-func fetching(t *testing.T) (*desk, *errand) {
+// fetching is a desk with memory, and an errand to agent 2, which gives of each object what values say.
+func fetching(t *testing.T, values func(bulk.Range) bulk.Piece) (*desk, *errand) {
 	now := int64(time.Second)
 	d := alone(&now)
+	d.l.now = func() int64 { now += int64(time.Millisecond); return now }
 	d.store = newDeskStore(d, 256<<20)
 	d.core = work.New(work.Config{Agent: 1, Node: "n1", Store: d.store})
-	t.Cleanup(d.endStore)
+	d.gets(t, values)
 	e := &errand{number: 3, peer: 2, process: 9}
 	d.errands = append(d.errands, e)
 	return d, e
 }
 
-// settled does what was posted, lets fetches go on, and gives what other agents are told.
+// gets has connections of a desk lead to one that gives what values say.
+func (d *desk) gets(t *testing.T, values func(bulk.Range) bulk.Piece) {
+	over := make(chan struct{})
+	d.dialing = func(context.Context, uint32, uint64, []string) (net.Conn, error) {
+		here, there := net.Pipe()
+		d.l.goes(func() {
+			go func() {
+				_ = bulk.Serve(there, func(r bulk.Range, answer func(bulk.Piece)) {
+					p := values(r)
+					if p.Bytes == nil && p.Why == "" {
+						_ = there.Close()
+					}
+					answer(p)
+				}, func() {}, over)
+			}()
+		})
+		return here, nil
+	}
+	t.Cleanup(func() { close(over); d.bulkConns.end(); d.endStore() })
+}
+
+// settled does what was posted, lets fetches go on, answers as another agent what it is asked about connections, and gives
+// what else other agents are told.
 func (d *desk) settled(t *testing.T) (told []ToAgent) {
 	t.Helper()
-	d.settleFetches(t.Context())
-	d.l.wait.Wait() // memory is being made
-	d.mu.Lock()
-	box := d.box
-	d.box = nil
-	d.mu.Unlock()
-	for _, m := range box {
-		m.do()
-	}
-	d.settleFetches(t.Context())
-	for len(d.l.inbox) > 0 {
-		told = append(told, (<-d.l.inbox).ev.(ToAgent))
+	for again := true; again; {
+		again = false
+		d.settleFetches(t.Context())
+		d.l.wait.Wait() // memory is being made
+		d.mu.Lock()
+		box := d.box
+		d.box = nil
+		d.mu.Unlock()
+		for _, m := range box {
+			again = true
+			m.do()
+		}
+		d.settleFetches(t.Context())
+		d.settlePulls(t.Context())
+		for len(d.l.inbox) > 0 {
+			again = true
+			m := (<-d.l.inbox).ev.(ToAgent)
+			switch x := m.M.(type) {
+			case *fb.BulkAskT:
+				d.bulkSays(t.Context(), m.Peer, &fb.BulkTicketsT{Tickets: make([]uint64, x.Count)})
+			case *fb.SourceAskT:
+				d.bulkSays(t.Context(), m.Peer, &fb.SourceT{Task: x.Task, Index: x.Index, Agent: m.Peer})
+			default:
+				told = append(told, m)
+			}
+		}
 	}
 	return told
 }
 
-// A value of another node comes piece by piece, not more ahead than is bounded, and lies here as it lay there.
-func TestValueInPieces(t *testing.T) {
-	d, e := fetching(t)
-	value := make([]byte, 9<<20+5)
+// until goes on until something is so.
+func (d *desk) until(t *testing.T, so func() bool) {
+	t.Helper()
+	rounds := 0
+	for d.settled(t); !so(); d.settled(t) {
+		select {
+		case <-d.wake:
+		case <-time.After(10 * time.Millisecond): // something may have become due
+		}
+		if rounds++; rounds > 2000 {
+			t.Fatalf("it does not come to that: %d values are under way, and the core was told %v", len(d.fetches), d.events)
+		}
+	}
+}
+
+// A value of another node comes over several connections, also when each of them breaks in the middle, and lies here as it lay there.
+func TestValueOverConnections(t *testing.T) {
+	value := make([]byte, 40<<20+5)
 	rng := rand.NewChaCha8([32]byte{1})
 	_, _ = rng.Read(value)
 	o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: 8}, Index: 1}
+	asked := make(chan bulk.Range, 1000)
+	d, _ := fetching(t, func(r bulk.Range) bulk.Piece {
+		asked <- r
+		if r.Object != o {
+			return bulk.Piece{Why: "what?"}
+		}
+		if len(asked)%5 == 0 {
+			return bulk.Piece{} // it breaks
+		}
+		return bulk.Piece{Bytes: value[r.Offset : r.Offset+r.Size]}
+	})
 	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: uint64(len(value))})
-	asked, got := 0, 0
-	for rounds := 0; len(d.events) == 0; rounds++ {
-		told := d.settled(t)
-		if len(told) == 0 && len(d.events) == 0 || rounds > 10 {
-			t.Fatalf("after %d bytes nothing more is asked for", got)
-		}
-		var pulls []*fb.PullT
-		for _, m := range told {
-			p := m.M.(*fb.PullT)
-			if m.Peer != 2 || p.Errand != 3 || taskOf(p.Task) != o.Task || p.Index != 1 || int(p.Offset) != asked {
-				t.Fatalf("asked for %+v", p)
-			}
-			asked += int(p.Size)
-			pulls = append(pulls, p)
-		}
-		if asked-got > pullAhead*pullSize {
-			t.Fatalf("%d bytes are under way", asked-got)
-		}
-		for _, p := range pulls {
-			for at := int(p.Offset); at < int(p.Offset+p.Size); at += 1 << 20 {
-				n := min(1<<20, int(p.Offset+p.Size)-at)
-				d.partCame(e, &fb.PartT{Errand: 3, Task: p.Task, Index: 1, Offset: uint64(at)}, value[at:at+n])
-				got += n
-			}
-		}
-	}
+	d.until(t, func() bool { return len(d.events) > 0 })
 	if ev := d.events[0].(work.Fetched); ev.Object != o || ev.Process != 9 || ev.Why != "" {
 		t.Fatalf("the core is told %+v", ev)
 	}
-	d.store.part(o, 0, uint64(len(value)), func(here []byte, err error) {
-		if err != nil || !bytes.Equal(here, value) {
-			t.Fatalf("what lies here is another value, or: %v", err)
-		}
-	})
 	if len(d.fetches)+len(d.fetchSlab) > 0 {
 		t.Error("it is still under way")
 	}
 
 	// The other side.
-	var parts []byte
-	d.pulled(t.Context(), e, &fb.PullT{Errand: 3, Task: taskT(o.Task), Index: 1, Offset: 100, Size: 1 << 20})
-	for len(d.l.inbox) > 0 {
-		m := (<-d.l.inbox).ev.(ToAgent)
-		if p := m.M.(*fb.PartT); int(p.Offset) != 100+len(parts) || p.Error != "" || len(m.Payload) > partSize {
-			t.Fatalf("a part of %d bytes: %+v", len(m.Payload), p)
-		}
-		parts = append(parts, m.Payload...)
+	here, there := net.Pipe()
+	served := make(chan struct{})
+	go func() { d.serveBulk(t.Context(), there); close(served) }()
+	ends := make(chan bulk.End, 10)
+	s := bulk.NewStream(here, func(e bulk.End) { ends <- e; d.stir() })
+	got := make([]byte, len(value))
+	for _, r := range []bulk.Range{{Object: o, Offset: 0, Size: 20 << 20}, {Object: o, Offset: 20 << 20, Size: 20<<20 + 5}} {
+		s.Ask(r, got[r.Offset:])
 	}
-	if !bytes.Equal(parts, value[100:100+1<<20]) {
-		t.Error("its parts are another value")
-	}
-	for _, bad := range []*fb.PullT{
-		{Task: taskT(o.Task), Index: 1, Offset: uint64(len(value)), Size: 1}, {Task: taskT(o.Task), Index: 1, Offset: 1 << 63, Size: 1 << 63}, {Task: taskT(o.Task), Index: 7, Size: 1},
-	} {
-		d.pulled(t.Context(), e, bad)
-		if p := (<-d.l.inbox).ev.(ToAgent).M.(*fb.PartT); !strings.Contains(p.Error, "n1") {
-			t.Errorf("of %+v another agent hears %+v", bad, p)
+	d.until(t, func() bool { return len(ends) == 2 })
+	for range 2 {
+		if e := <-ends; e.Why != "" || e.Err != nil {
+			t.Errorf("it comes as %+v", e)
 		}
 	}
+	if !bytes.Equal(got, value) {
+		t.Error("what lies here is another value")
+	}
+	if info, _ := d.store.store.Lookup(o); info.Views != 0 {
+		d.until(t, func() bool { info, _ = d.store.store.Lookup(o); return info.Views == 0 })
+	}
+	for _, bad := range []bulk.Range{{Object: o, Offset: int64(len(value)), Size: 1}, {Object: id.Object{Task: o.Task, Index: 7}, Size: 1}} {
+		s.Ask(bad, got)
+		d.until(t, func() bool { return len(ends) == 1 })
+		if e := <-ends; !strings.Contains(e.Why, "node n1: ") {
+			t.Errorf("of %+v another agent hears %+v", bad, e)
+		}
+	}
+	s.Cut()
+	<-served
 }
 
 // What can't be had is an error, and what nobody wants any more leaves nothing.
 func TestValueThatDoesNotCome(t *testing.T) {
 	for name, c := range map[string]struct {
 		size uint64
-		part *fb.PartT
 		why  string
+		here bool
 	}{
-		"it is gone there":     {1 << 20, &fb.PartT{Error: "node n2: gone"}, "node n2: gone"},
-		"a hole":               {1 << 20, &fb.PartT{Offset: 5}, "at 5"},
-		"more than there is":   {10, &fb.PartT{}, "0 to 10 were next"},
-		"no room ever":         {1 << 30, nil, "more than this node's store may ever hold"},
-		"nothing":              {0, nil, "size"},
-		"more than an address": {1 << 63, nil, "size"},
+		"it is gone there":     {1 << 20, "node n2: gone", false},
+		"a large one, too":     {64 << 20, "node n2: gone", false},
+		"no room ever":         {1 << 30, "more than this node's store may ever hold", true},
+		"nothing":              {0, "size", false},
+		"more than an address": {1 << 63, "size", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, e := fetching(t)
+			d, _ := fetching(t, func(bulk.Range) bulk.Piece { return bulk.Piece{Why: "node n2: gone"} })
 			o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: 8}}
 			d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: c.size})
-			d.settled(t)
-			if c.part != nil {
-				c.part.Task = taskT(o.Task)
-				d.partCame(e, c.part, make([]byte, 100))
-				d.settled(t)
-			}
-			here := c.size == 1<<30
-			if ev, ok := d.events[0].(work.Fetched); len(d.events) != 1 || !ok || !strings.Contains(ev.Why, c.why) || ev.Here != here {
+			d.until(t, func() bool { return len(d.events) > 0 })
+			if ev, ok := d.events[0].(work.Fetched); len(d.events) != 1 || !ok || !strings.Contains(ev.Why, c.why) || ev.Here != c.here {
 				t.Errorf("the core is told %+v", d.events)
 			}
 			if len(d.fetches)+len(d.fetchSlab) > 0 {
@@ -145,19 +183,70 @@ func TestValueThatDoesNotCome(t *testing.T) {
 			}
 		})
 	}
-	d, e := fetching(t)
+	never := make(chan struct{})
+	defer close(never)
+	d, e := fetching(t, func(bulk.Range) bulk.Piece { <-never; return bulk.Piece{Why: "late"} })
 	for i := range uint64(fetchesAtOnce + 1) {
-		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Key: 1 << 20})
+		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Key: 20 << 20})
 	}
-	for range fetchesAtOnce {
-		d.settled(t)
-	}
-	if len(d.fetchSlab) == 0 || d.fetches[fetchesAtOnce].wanted {
-		t.Errorf("%d slabs are written, and the last value waits: %v", len(d.fetchSlab), !d.fetches[fetchesAtOnce].wanted)
+	d.until(t, func() bool { return len(d.fetchSlab) > 0 && d.fetches[fetchesAtOnce-1].number > 0 })
+	if d.fetches[fetchesAtOnce].wanted {
+		t.Error("more are under way than may be")
 	}
 	d.endFetches(e)
-	d.settled(t)
-	if len(d.fetches)+len(d.fetchSlab)+len(d.events) > 0 {
-		t.Errorf("after the errand %d values are under way, and %d slabs written, and the core was told %v", len(d.fetches), len(d.fetchSlab), d.events)
+	d.until(t, func() bool { return len(d.fetches) == 0 })
+	if len(d.fetchSlab)+len(d.events) > 0 {
+		t.Errorf("after the errand %d slabs are written, and the core was told %v", len(d.fetchSlab), d.events)
+	}
+}
+
+// Values come to an agent that has them only in part as they came, and no later than they do.
+func TestValueIsGivenWhileItComes(t *testing.T) {
+	value := make([]byte, 24<<20)
+	rng := rand.NewChaCha8([32]byte{2})
+	_, _ = rng.Read(value)
+	o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: 8}}
+	gate := make(chan struct{})
+	d, _ := fetching(t, func(r bulk.Range) bulk.Piece {
+		if r.Offset >= 8<<20 {
+			<-gate
+		}
+		return bulk.Piece{Bytes: value[r.Offset : r.Offset+r.Size]}
+	})
+	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: uint64(len(value))})
+	d.until(t, func() bool { return len(d.fetches) == 1 && d.fetches[0].number > 0 })
+	here, there := net.Pipe()
+	served := make(chan struct{})
+	go func() { d.serveBulk(t.Context(), there); close(served) }()
+	ends := make(chan bulk.End, 10)
+	s := bulk.NewStream(here, func(e bulk.End) { ends <- e; d.stir() })
+	got := make([]byte, len(value))
+	s.Ask(bulk.Range{Object: o, Size: 4 << 20}, got)
+	s.Ask(bulk.Range{Object: o, Offset: 4 << 20, Size: 20 << 20}, got[4<<20:])
+	d.until(t, func() bool { return len(ends) == 1 })
+	if len(d.events) > 0 {
+		t.Fatal("the value is here already")
+	}
+	close(gate)
+	d.until(t, func() bool { return len(ends) == 2 && len(d.fetches) == 0 })
+	if !bytes.Equal(got, value) || (<-ends).Err != nil || (<-ends).Err != nil {
+		t.Error("it is another value there")
+	}
+	if info, ok := d.store.store.Lookup(o); !ok || info.Views != 0 || len(d.store.bulk.waits) > 0 {
+		t.Errorf("it lies here as %+v, and %d wait", info, len(d.store.bulk.waits))
+	}
+	s.Cut()
+	<-served
+}
+
+// A ticket admits once, whom it was given to, and not for long.
+func TestTickets(t *testing.T) {
+	var x tickets
+	n := x.give(0, 2, 3)
+	if x.take(1, 3, n[0]) || !x.take(1, 2, n[0]) || x.take(1, 2, n[0]) || x.take(1, 2, n[0]+1) || x.take(ticketGood, 2, n[1]) {
+		t.Error("one was taken that is not good, or not one that is")
+	}
+	if x.give(ticketGood, 2, 1); len(x.list) != 1 {
+		t.Errorf("%d are kept", len(x.list))
 	}
 }

@@ -334,28 +334,27 @@ func (s *deskStore) Done(o id.Object) {
 	}
 }
 
-// part gives a piece of an object, from memory or from its file; then is called with it, at once or in a later turn.
-func (s *deskStore) part(o id.Object, offset, size uint64, then func([]byte, error)) {
-	if len(s.spill.parts) > 0 { // pieces come in the order in which they were asked for
-		s.spill.parts = append(s.spill.parts, func() { s.part(o, offset, size, then) })
-		return
-	}
+// part gives a piece of an object, as it lies in memory, or from its file; then is called with it, at once or in a later turn, and with what
+// is to be done when it is not looked at any more.
+func (s *deskStore) part(o id.Object, offset, size int64, then func([]byte, func(), error)) {
 	info, ok := s.store.Lookup(o)
 	l := info.Location
 	switch {
 	case !ok:
-		then(nil, errors.New("it is not in this node's memory any more"))
-	case offset > uint64(l.Size) || size > uint64(l.Size)-offset:
-		then(nil, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
+		then(nil, nil, errors.New("it is not in this node's memory any more"))
+	case offset > l.Size || size > l.Size-offset:
+		then(nil, nil, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
+	case l.Kind == objstore.InFile && len(s.spill.parts) > 0: // one after the other, or they would take memory that there is not
+		s.spill.parts = append(s.spill.parts, func() { s.part(o, offset, size, then) })
 	case l.Kind == objstore.InFile:
 		piece, began := make([]byte, size), time.Now()
 		s.spill.parts = append(s.spill.parts, nil)
 		s.moves(func() error {
-			err := s.spill.files.Read(l.File, l.Offset, int64(offset), int64(size), func(at int64, b []byte) error {
+			err := s.spill.files.Read(l.File, l.Offset, offset, size, func(at int64, b []byte) error {
 				copy(piece[at:], b)
 				return nil
 			})
-			s.spill.read.add(int64(size), began)
+			s.spill.read.add(size, began)
 			return err
 		}, func(err error) {
 			now, _ := s.store.Lookup(o)
@@ -363,7 +362,7 @@ func (s *deskStore) part(o id.Object, offset, size uint64, then func([]byte, err
 				s.d.l.log.Error("a value on disk is lost", "object", o, "error", err)
 				s.d.brings(work.Damaged{Object: o, Why: err.Error()})
 			}
-			then(piece, err)
+			then(piece, nil, err)
 			next := s.spill.parts[1:]
 			s.spill.parts = nil
 			for i, do := range next {
@@ -374,8 +373,18 @@ func (s *deskStore) part(o id.Object, offset, size uint64, then func([]byte, err
 			}
 		})
 	default:
-		b, err := s.memory.Bytes(l.Arena, l.Offset+int64(offset), int64(size))
-		then(slices.Clone(b), err) // the session keeps it, and the object may go
+		if _, err := s.store.Deliver(objstore.Agent, o); err != nil {
+			then(nil, nil, err)
+			return
+		}
+		done := func() { s.do(s.store.Undeliver(s.d.l.now(), objstore.Agent, o, 1, nil)) }
+		b, err := s.memory.Bytes(l.Arena, l.Offset, l.Size)
+		if err != nil {
+			done()
+			then(nil, nil, err)
+			return
+		}
+		then(b[offset:offset+size:offset+size], func() { s.d.post(mail{do: done}) }, nil)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/objstore"
+	"github.com/maniple-hpc/maniple/objstore/bulk"
 	"github.com/maniple-hpc/maniple/rt/agent/work"
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -76,10 +76,9 @@ func TestDamagedValueIsWantedElsewhere(t *testing.T) {
 	d := alone(&now)
 	d.l.core.cfg.Spill = []string{dir}
 	d.store = newDeskStore(d, 16<<20)
-	t.Cleanup(d.endStore)
-	e := &errand{number: 3, peer: 2, process: 9}
-	d.errands = append(d.errands, e)
 	const size = 4 << 20
+	d.gets(t, func(r bulk.Range) bulk.Piece { return bulk.Piece{Bytes: make([]byte, r.Size)} })
+	d.errands = append(d.errands, &errand{number: 3, peer: 2, process: 9})
 	var first id.Object
 	for i := range uint64(5) {
 		o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: i + 1}}
@@ -87,17 +86,12 @@ func TestDamagedValueIsWantedElsewhere(t *testing.T) {
 			first = o
 		}
 		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: size})
-		for rounds := 0; len(d.events) == 0; rounds++ {
-			for _, m := range d.settled(t) {
-				p := m.M.(*fb.PullT)
-				d.partCame(e, &fb.PartT{Errand: 3, Task: p.Task, Offset: p.Offset}, make([]byte, p.Size))
-			}
+		d.until(t, func() bool {
 			d.store.spill.done.Wait()
-			if now += int64(time.Second); rounds > 10 {
-				t.Fatalf("value %d does not come", i)
-			}
+			now += int64(time.Second) / 100
 			d.settleStore()
-		}
+			return len(d.events) > 0
+		})
 		d.events = nil
 	}
 	if info, _ := d.store.store.Lookup(first); info.Location.Kind != objstore.InFile {
@@ -113,10 +107,11 @@ func TestDamagedValueIsWantedElsewhere(t *testing.T) {
 		}
 		_ = f.Close()
 	}
-	d.pulled(t.Context(), e, &fb.PullT{Errand: 3, Task: taskT(first.Task), Size: size})
+	var told []bulk.Piece
+	d.piece(t.Context(), 1, bulk.Range{Object: first, Size: size}, func(p bulk.Piece) { told = append(told, p) })
 	d.store.spill.done.Wait()
-	told := d.settled(t)
-	if len(told) != 1 || !strings.Contains(told[0].M.(*fb.PartT).Error, "node n1: ") {
+	d.settled(t)
+	if len(told) != 1 || !strings.HasPrefix(told[0].Why, "node n1: ") {
 		t.Errorf("the other agent is told %+v", told)
 	}
 	if len(d.events) != 1 {

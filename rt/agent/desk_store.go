@@ -30,6 +30,7 @@ type deskStore struct {
 	store  *objstore.Store
 	memory shm.Memory
 	spill  *deskSpill
+	bulk   *deskBulk
 }
 
 const (
@@ -60,7 +61,7 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget})), spill: s}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget})), spill: s, bulk: newDeskBulk(d.agent)}
 	if len(s.far) > 0 {
 		x.moves(s.files.Probe, func(err error) {
 			if err != nil {
@@ -269,7 +270,10 @@ func (s *deskStore) Leave(p id.Process, o id.Object) {
 }
 
 // Free is work.Store's.
-func (s *deskStore) Free(o id.Object) { s.do(s.store.Release(s.d.l.now(), o, nil)) }
+func (s *deskStore) Free(o id.Object) {
+	s.bulk.freed = append(s.bulk.freed, o)
+	s.do(s.store.Release(s.d.l.now(), o, nil))
+}
 
 // storeUp makes a process known to the store. pid: a driver's, 0: it is not known.
 func (d *desk) storeUp(c *workConn, pid int) {

@@ -21,6 +21,8 @@
 //	batches of work connections                    desk               two per connection
 //	what a process was sent and has not read       desk               maxUnsent; then its connection ends
 //	values in shared memory                        desk               storeShare of the node's memory
+//	values on their way here                       desk               fetchesAtOnce, fetchBytes; objstore/pull bounds what is under way
+//	ranges of values that others ask for           bulk.Serve         bulk.Ahead of each connection; what is more is not read
 //
 // Invariants:
 //

@@ -227,9 +227,12 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		var in admission
 		hello, welcome, err := transport.Answer(conn, func(h *fb.HelloT, p transport.Peer) (w *fb.WelcomeT, r *fb.RefuseT) {
 			a, ok := ask(ctx, l, func() (a admission) {
-				if h.Purpose == fb.PurposeWork {
+				switch h.Purpose {
+				case fb.PurposeWork:
 					a.process, a.welcome, a.refuse = l.admitWork(ctx, m, h, p)
-				} else {
+				case fb.PurposeBulk:
+					a.welcome, a.refuse = l.admitBulk(m, h, p)
+				default:
 					a.link, a.fresh, a.welcome, a.refuse = l.admit(ctx, m, h, p)
 				}
 				return a
@@ -250,6 +253,11 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		}
 		if hello.Purpose == fb.PurposeWork {
 			l.desk.attached(ctx, conn, in.process)
+			return
+		}
+		if hello.Purpose == fb.PurposeBulk {
+			_ = conn.SetDeadline(time.Time{})
+			l.desk.serveBulk(ctx, conn)
 			return
 		}
 		if in.fresh && hello.Role == fb.RoleAgent {

@@ -89,6 +89,10 @@ const (
 	FrameTypePull           FrameType = 112
 	FrameTypePart           FrameType = 113
 	FrameTypeViewEnd        FrameType = 114
+	FrameTypeBulkAsk        FrameType = 115
+	FrameTypeBulkTickets    FrameType = 116
+	FrameTypeSourceAsk      FrameType = 117
+	FrameTypeSource         FrameType = 118
 	FrameTypeKeeperConfig   FrameType = 120
 	FrameTypeKeeperConn     FrameType = 121
 	FrameTypeProgramLaunch  FrameType = 122
@@ -101,6 +105,8 @@ const (
 	FrameTypeKeeperStop     FrameType = 129
 	FrameTypeKeeperReady    FrameType = 130
 	FrameTypeProgramResize  FrameType = 131
+	FrameTypeRange          FrameType = 133
+	FrameTypeChunk          FrameType = 134
 	FrameTypeRecTerm        FrameType = 160
 	FrameTypeRecAgent       FrameType = 161
 	FrameTypeRecAgentDead   FrameType = 162
@@ -199,6 +205,10 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypePull:           "Pull",
 	FrameTypePart:           "Part",
 	FrameTypeViewEnd:        "ViewEnd",
+	FrameTypeBulkAsk:        "BulkAsk",
+	FrameTypeBulkTickets:    "BulkTickets",
+	FrameTypeSourceAsk:      "SourceAsk",
+	FrameTypeSource:         "Source",
 	FrameTypeKeeperConfig:   "KeeperConfig",
 	FrameTypeKeeperConn:     "KeeperConn",
 	FrameTypeProgramLaunch:  "ProgramLaunch",
@@ -211,6 +221,8 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeKeeperStop:     "KeeperStop",
 	FrameTypeKeeperReady:    "KeeperReady",
 	FrameTypeProgramResize:  "ProgramResize",
+	FrameTypeRange:          "Range",
+	FrameTypeChunk:          "Chunk",
 	FrameTypeRecTerm:        "RecTerm",
 	FrameTypeRecAgent:       "RecAgent",
 	FrameTypeRecAgentDead:   "RecAgentDead",
@@ -309,6 +321,10 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Pull":           FrameTypePull,
 	"Part":           FrameTypePart,
 	"ViewEnd":        FrameTypeViewEnd,
+	"BulkAsk":        FrameTypeBulkAsk,
+	"BulkTickets":    FrameTypeBulkTickets,
+	"SourceAsk":      FrameTypeSourceAsk,
+	"Source":         FrameTypeSource,
 	"KeeperConfig":   FrameTypeKeeperConfig,
 	"KeeperConn":     FrameTypeKeeperConn,
 	"ProgramLaunch":  FrameTypeProgramLaunch,
@@ -321,6 +337,8 @@ var EnumValuesFrameType = map[string]FrameType{
 	"KeeperStop":     FrameTypeKeeperStop,
 	"KeeperReady":    FrameTypeKeeperReady,
 	"ProgramResize":  FrameTypeProgramResize,
+	"Range":          FrameTypeRange,
+	"Chunk":          FrameTypeChunk,
 	"RecTerm":        FrameTypeRecTerm,
 	"RecAgent":       FrameTypeRecAgent,
 	"RecAgentDead":   FrameTypeRecAgentDead,

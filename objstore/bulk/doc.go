@@ -1,0 +1,17 @@
+// Package bulk carries ranges of objects over a connection that carries nothing else, straight between the connection and the memory
+// in which they lie.
+//
+// The nouns. A [Range] is what is asked for: bytes of an object. A [Stream] is the side that asks; it has several ranges under
+// way, and their bytes go to where its owner wants them. [Serve] is the other side; a [Piece] is what it sends of an object, or why
+// it does not.
+//
+//	BULK-1: ranges are answered in the order in which they were asked for; each ends once, as come, refused or broken.
+//	BULK-2: when a stream breaks its owner learns how many bytes of the oldest range are in place; of the others none are.
+//	BULK-3: no byte is written beyond the range, whatever the other side sends, and after Done none at all.
+//	BULK-4: each Piece is let go of once, when its bytes are sent or nobody wants them.
+//
+// Ownership. A Stream is its owner's; what it tells it tells from a goroutine of its own, which ends with the connection. The memory
+// that Ask is given is the stream's until that range has ended.
+//
+// Limits. Who reads slowly is not hurried: that is TCP's business, and its end the session's.
+package bulk

@@ -1,0 +1,93 @@
+package bulk
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// Range is bytes of an object.
+type Range struct {
+	Object       id.Object
+	Offset, Size int64
+}
+
+const (
+	// MaxRange is the most bytes that one range may have.
+	MaxRange = 32 << 20
+	// Ahead is how many ranges may be under way on one connection.
+	Ahead = 16
+
+	maxWhy    = 4 << 10
+	rangeSize = wire.HeaderSize + wire.RangeSize
+	chunkSize = wire.HeaderSize + wire.ChunkSize
+)
+
+// appendRange appends the frame that asks for a range.
+func appendRange(b []byte, r Range) []byte {
+	at := len(b)
+	b = append(b, make([]byte, rangeSize)...)
+	wire.PutHeader(b[at:], wire.Header{Length: wire.RangeSize, Body: wire.RangeSize, Type: fb.FrameTypeRange, Class: wire.ClassOf(fb.FrameTypeRange)})
+	t := r.Object.Task
+	wire.PutRange(b[at+wire.HeaderSize:], &fb.RangeT{
+		Object: &fb.ObjectIDT{Task: &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}, Index: r.Object.Index},
+		Offset: uint64(r.Offset), Size: uint64(r.Size),
+	})
+	return b
+}
+
+// readRange reads one.
+func readRange(from io.Reader) (Range, error) {
+	var b [rangeSize]byte
+	if _, err := io.ReadFull(from, b[:]); err != nil {
+		return Range{}, err
+	}
+	h, err := wire.ParseWorkHeader(b[:])
+	if err != nil {
+		return Range{}, err
+	}
+	if h.Type != fb.FrameTypeRange || h.Length != wire.RangeSize || h.Flags != 0 {
+		return Range{}, fmt.Errorf("bulk: %s of %d bytes, where a range was to be asked for", h.Type, h.Length)
+	}
+	var m fb.RangeT
+	if err := wire.ReadRange(b[wire.HeaderSize:], &m); err != nil {
+		return Range{}, err
+	}
+	if m.Size == 0 || m.Size > MaxRange || m.Offset > 1<<62 {
+		return Range{}, fmt.Errorf("bulk: %d bytes at %d were asked for; one range has 1 to %d", m.Size, m.Offset, MaxRange)
+	}
+	t := m.Object.Task
+	return Range{id.Object{Task: id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}, Index: m.Object.Index}, int64(m.Offset), int64(m.Size)}, nil
+}
+
+// appendChunk appends what comes before the payload of an answer.
+func appendChunk(b []byte, state fb.ChunkState, payload int) []byte {
+	at := len(b)
+	b = append(b, make([]byte, chunkSize)...)
+	wire.PutHeader(b[at:], wire.Header{Length: uint32(wire.ChunkSize + payload), Body: wire.ChunkSize, Type: fb.FrameTypeChunk, Class: wire.ClassOf(fb.FrameTypeChunk)})
+	wire.PutChunk(b[at+wire.HeaderSize:], &fb.ChunkT{State: state})
+	return b
+}
+
+// readChunk reads what comes before the payload, and how long that is.
+func readChunk(from io.Reader) (fb.ChunkState, int64, error) {
+	var b [chunkSize]byte
+	if _, err := io.ReadFull(from, b[:]); err != nil {
+		return 0, 0, err
+	}
+	h, err := wire.ParseWorkHeader(b[:])
+	if err != nil {
+		return 0, 0, err
+	}
+	if h.Type != fb.FrameTypeChunk || h.Flags != 0 {
+		return 0, 0, fmt.Errorf("bulk: %s came, where a chunk was to come", h.Type)
+	}
+	var m fb.ChunkT
+	if err := wire.ReadChunk(b[wire.HeaderSize:], &m); err != nil {
+		return 0, 0, err
+	}
+	return m.State, int64(h.Length - h.Body), nil
+}

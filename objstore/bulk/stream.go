@@ -1,0 +1,130 @@
+package bulk
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// End is how a range ended, the oldest one under way.
+type End struct {
+	Size int64  // bytes that are in place; all of them, if the other two are empty
+	Why  string // it was refused
+	Err  error  // the stream broke; this End is its last
+}
+
+// Stream asks for ranges over one connection.
+type Stream struct {
+	conn   net.Conn
+	told   func(End)
+	write  chan Range
+	read   chan asked
+	broken chan struct{}
+	once   sync.Once
+	done   sync.WaitGroup
+}
+
+type asked struct {
+	Range
+	into []byte
+}
+
+// NewStream asks over a connection, which is the stream's from now on. told is called for each range that ends, and with
+// an Err once at the end, from one goroutine.
+func NewStream(conn net.Conn, told func(End)) *Stream {
+	s := &Stream{conn: conn, told: told, write: make(chan Range, Ahead), read: make(chan asked, Ahead), broken: make(chan struct{})}
+	s.done.Add(2)
+	go s.writes()
+	go s.reads()
+	return s
+}
+
+// Ask asks for a range, the bytes of which go to into. No more than Ahead may be under way.
+func (s *Stream) Ask(r Range, into []byte) {
+	s.read <- asked{r, into[:r.Size:r.Size]}
+	s.write <- r
+}
+
+// Cut breaks the stream.
+func (s *Stream) Cut() {
+	s.once.Do(func() {
+		close(s.broken)
+		_ = s.conn.Close()
+	})
+}
+
+// Done returns when nothing is written to memory any more.
+func (s *Stream) Done() { s.done.Wait() }
+
+// writes sends what is asked for, in one go what is asked for at once.
+func (s *Stream) writes() {
+	defer s.done.Done()
+	var b []byte
+	for {
+		select {
+		case r := <-s.write:
+			b = appendRange(b[:0], r)
+		case <-s.broken:
+			return
+		}
+		for more := true; more; {
+			select {
+			case r := <-s.write:
+				b = appendRange(b, r)
+			default:
+				more = false
+			}
+		}
+		if _, err := s.conn.Write(b); err != nil {
+			s.Cut() // the reader tells why
+			return
+		}
+	}
+}
+
+func (s *Stream) reads() {
+	defer s.done.Done()
+	for {
+		state, size, err := readChunk(s.conn)
+		if err != nil {
+			s.over(End{Err: err})
+			return
+		}
+		var a asked
+		select {
+		case a = <-s.read:
+		default:
+			s.over(End{Err: errors.New("bulk: more came than was asked for")})
+			return
+		}
+		switch {
+		case state == fb.ChunkStateRefused && size <= maxWhy:
+			why := make([]byte, size)
+			if _, err := io.ReadFull(s.conn, why); err != nil {
+				s.over(End{Err: err})
+				return
+			}
+			s.told(End{Why: cmp.Or(string(why), "it was refused")})
+		case state == fb.ChunkStateBytes && size == a.Size:
+			n, err := io.ReadFull(s.conn, a.into)
+			if err != nil {
+				s.over(End{Size: int64(n), Err: err})
+				return
+			}
+			s.told(End{Size: size})
+		default:
+			s.over(End{Err: fmt.Errorf("bulk: a chunk of %d bytes and state %d came for a range of %d", size, state, a.Size)})
+			return
+		}
+	}
+}
+
+func (s *Stream) over(e End) {
+	s.Cut()
+	s.told(e)
+}
