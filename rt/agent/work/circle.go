@@ -88,8 +88,8 @@ func (c *Core) block(t *task, x waits) {
 	t.blocked = true
 	w.blocked++
 	w.process.told = c.now
-	c.stamps++
-	x.task, x.since, x.stamp = t, c.now, c.stamps
+	c.waits++
+	x.task, x.since, x.stamp = t, c.now, c.waits
 	w.waits = append(w.waits, x)
 	if len(x.objects) > 0 && !x.timed {
 		c.saying++

@@ -88,7 +88,7 @@ type Core struct {
 	hasty       bool               // a class waits for workers of its own that will be free soon
 	checking    bool               // a chain is looked at,
 	recheck     int64              // and again then
-	stamps      uint64             // of waits, so far
+	waits       uint64             // of tasks, so far
 	saying      int                // tasks that wait for what they have said
 	circleAt    int64              // when circles of those are looked for
 	doomed      map[id.Task]string // calls that are in one, and asked back from their actors
