@@ -241,10 +241,9 @@ func (c *Core) killActor(a *actor, force uint32) {
 		c.cancelAway(a.worker.process, a.id(), force, false)
 	case force == 0:
 		c.endGently(a)
-	case force == 2 && (a.returns() || a.create.owner.kind == Owner): // what becomes of another agent's, that one decides
-		if a.worker != nil {
-			c.kill(a.worker, "it was killed")
-		}
+	case force == 2 && a.worker != nil && (a.returns() || a.create.owner.kind == Owner): // what becomes of another agent's, that one decides
+		c.kill(a.worker, "it was killed")
+	case force == 2 && a.returns(): // it is being made
 	default:
 		c.endActor(a, "it was killed", false)
 	}

@@ -108,3 +108,61 @@ func TestValueThatTwoWaysKeepAndNoneCanRead(t *testing.T) {
 		}
 	}
 }
+
+// An actor that is ended to be made again is so only once its worker is over, at whatever node that is: two lives are never there at once.
+func TestActorThatIsKilledElsewhere(t *testing.T) {
+	p := newPair(t)
+	actor := p.create(1)
+	p.worker(actor)
+	p.open = false // what the agents say to each other is seen here
+	p.say(0, 1, &fb.CancelT{Task: taskT(actor), Force: 2}, nil)
+	said := p.got[fmt.Sprint("a ", p.errand[0])]
+	if len(said) != 1 || said[0].kind != fb.FrameTypeCancel {
+		t.Fatalf("its host is told %v", said)
+	}
+	kills := 0
+	for _, e := range p.cores[1].Step(p.now, &Frames{Process: p.errand[1], Bytes: said[0].whole}, nil) {
+		if e.Do == KillWorker {
+			kills++
+		} else if e.Do == Append && e.Process == p.errand[1] {
+			t.Errorf("its owner is told of it before its worker is over")
+		}
+	}
+	if kills != 1 {
+		t.Errorf("%d workers are killed", kills)
+	}
+	p.open = true
+	p.gone(1, p.worker(actor), "killed by signal 9")
+	if a := p.cores[0].entries[actor].actor; a.incarnation != 2 || a.worker == nil {
+		t.Errorf("it is not made again: life %d", a.incarnation)
+	}
+}
+
+// A call that came from an agent is not sent to that one when its actor is made there, also if the way on which it came is gone.
+func TestCallThatWouldGoBack(t *testing.T) {
+	p := newPair(t)
+	p.say(0, 1, &fb.ShapeT{Number: 3, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1, Group: taskT(groupOfPair)}, nil)
+	first, second := p.submit(nil, nil), p.submit(nil, nil)
+	actor := p.mint(0, 1)
+	p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, MaxPending: -1}, []byte("args"))
+	caller := p.submit(nil, []id.Object{of(actor)})
+	p.result(first, nil, "done")
+	w := p.worker(caller)
+	p.say(1, w, &fb.ShapeT{Number: 2, Bundle: -1}, nil)
+	call, next := p.mint(1, w), p.mint(1, w)
+	p.say(1, w, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(p.errand[1]), Shape: 2, Returns: 1}, []byte("args"))
+	p.say(1, w, &fb.CallT{Task: taskT(next), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(p.errand[1]), Shape: 2, Returns: 1, Refs: 1}, objectBytes(of(call)))
+	p.cut()
+	if e := p.cores[0].entries[call]; e == nil || e.task == nil {
+		t.Fatal("the call does not wait for its actor any more")
+	}
+	p.result(second, nil, "done")
+	p.result(caller, nil, "done")
+	p.result(actor, nil, "made")
+	if v := p.told("a 1", of(actor)); v != "made" || len(p.said) > 0 {
+		t.Errorf("of the actor the driver is told %q, of agents is said %q", v, p.said)
+	}
+	if e := p.cores[0].entries[call]; e != nil && e.task != nil {
+		t.Error("the call still waits")
+	}
+}

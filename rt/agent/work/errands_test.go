@@ -94,7 +94,7 @@ func (h *history) open(s *site, to id.Agent, job uint32) {
 // says has an end send frames to the other one.
 func (k *errand) says(s *site, b []byte) {
 	k.show(s, b)
-	k.h.countListed(b)
+	k.countListed(k.ends[1-k.end(s)], b)
 	k.send(parcel{end: 1 - k.end(s), frames: slices.Clone(b)})
 	k.h.away++
 }
@@ -360,9 +360,10 @@ func (h *history) wantAll() {
 	}
 }
 
-// again tells whether a call is not the first attempt of its owner: what was made again comes behind what was called since.
+// again tells whether a call is not the first attempt of its owner, or may not be, as that has given up on it: what was made again comes behind what
+// was called since.
 func (h *history) again(call id.Task) bool {
 	i := slices.IndexFunc(h.sites, func(s *site) bool { return s.agent == call.Agent })
 	e := h.sites[i].core.entries[call]
-	return e != nil && e.task != nil && e.task.attempt > 0
+	return e == nil || e.task == nil || e.task.attempt > 0
 }

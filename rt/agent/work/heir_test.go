@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -54,5 +55,30 @@ func TestInherited(t *testing.T) {
 	p.step(0, Inherited{p.errand[0], gone})
 	if p.stores[0].views[gone] != nil {
 		t.Error("what nobody wants is kept")
+	}
+}
+
+// Who waits for a value as such, and not for its bytes, goes on when it was inherited, also if there is no memory to read it.
+func TestInheritedWithoutMemory(t *testing.T) {
+	p := newPair(t)
+	p.drive(0)
+	task := p.submit(nil, nil)
+	p.runs(task)
+	o := of(task)
+	p.get(o)
+	actor := p.mint(0, 1)
+	p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 2, MaxPending: -1, Deps: 1}, objectBytes(o))
+	if a := p.cores[0].entries[actor].actor; a.worker != nil {
+		t.Fatal("the actor does not wait for its argument")
+	}
+	p.stores[0].views[o], p.stores[0].filed[o] = map[id.Process]int{}, true
+	p.step(0, Inherited{p.errand[0], o})
+	p.cut()
+	p.step(0, Brought{Object: o, Why: "there is none", Full: true})
+	if v := p.told("a 1", o); !strings.HasPrefix(v, "STORE_FULL: ") {
+		t.Errorf("who wants the bytes is told %q", v)
+	}
+	if a := p.cores[0].entries[actor].actor; a.worker == nil {
+		t.Error("the actor is not made")
 	}
 }

@@ -83,7 +83,7 @@ func (h *history) checkHomes() {
 				if !s.core.borrowed(o) || h.cuts[[2]id.Agent{s.agent, owner.agent}] {
 					continue
 				}
-				if x := owner.core.lookup(o.id()); x != nil && !x.lost && s.core.lent[o].spare == nil {
+				if x := owner.core.lookup(o.id()); x != nil && !x.lost && !s.unlisted[o.id()] && s.core.lent[o].spare == nil {
 					h.t.Fatalf("seed %d: REF-6: agent %d has %v by way of agent %d, and agent %d, its owner, could list it", h.seed, s.agent, o.id(), p.agent, owner.agent)
 				}
 			}
@@ -106,7 +106,7 @@ func (h *history) middle() {
 	var wishes []wish
 	for _, p := range h.peers {
 		for _, o := range p.keys {
-			if p.at == m || o.Task.Agent == m.agent || h.actors[o.Task] != nil || p.doomed || p.severed || h.worksFor(p, m) || h.cuts[[2]id.Agent{p.at.agent, o.Task.Agent}] {
+			if p.at == m || o.Task.Agent == m.agent || h.actors[o.Task] != nil || p.doomed || p.severed || p.at.unlisted[o] || p.at.store.lost[o] || h.worksFor(p, m) || h.cuts[[2]id.Agent{p.at.agent, o.Task.Agent}] {
 				continue
 			}
 			if x := h.siteOf(o.Task.Agent).core.lookup(o); x == nil || x.state != objectThere {
@@ -171,16 +171,20 @@ func (p *peer) callOf(actor id.Task) {
 	p.h.submitted++
 }
 
-// countListed counts what owners list for agents to which others sent references.
-func (h *history) countListed(b []byte) {
+// countListed counts what owners list for an agent to which others sent references, and notes what they had no more when they were asked.
+func (k *errand) countListed(to *site, b []byte) {
 	for len(b) > 0 {
 		f, rest, _ := cut(b)
 		b = rest
 		if f.kind != fb.FrameTypeReady {
 			continue
 		}
-		if m, err := wire.Unmarshal(f.kind, f.body); err == nil && m.(*fb.ReadyT).State == fb.ObjectStateListed {
-			h.listed++
+		switch m, err := wire.Unmarshal(f.kind, f.body); {
+		case err != nil:
+		case m.(*fb.ReadyT).State == fb.ObjectStateListed:
+			k.h.listed++
+		case m.(*fb.ReadyT).State == fb.ObjectStateUnlisted:
+			to.unlisted[objectOf(m.(*fb.ReadyT).Object)] = true
 		}
 	}
 }

@@ -166,9 +166,9 @@ func (c *Core) strayCall(p *process, m *fb.CallT, f frame, code, why string) {
 		c.failure(code, why, name)))
 }
 
-// bounced ends a call of another agent to an actor that has moved to that very agent meanwhile.
+// bounced ends a call of another agent to an actor that has moved to that very agent meanwhile, be it that the way by which it came is gone.
 func (c *Core) bounced(t *task, w *worker) bool {
-	if !t.owner.remote() || w.host == nil || w.process.agent != t.owner.agent {
+	if w.host == nil || w.process.agent != t.id().Agent && !(t.owner.remote() && w.process.agent == t.owner.agent) {
 		return false
 	}
 	c.fail(t, codeActorAway, "actor "+t.actor.title()+" has moved to the node of its caller: call it again")

@@ -101,7 +101,9 @@ type site struct {
 	asks   []Effect     // to the head
 	says   []Event      // of the head
 	told   map[view]int // places that went to processes here
-	cpus   int64
+
+	unlisted map[id.Object]bool // that came by way of another agent, and of which their owners said that they have them no more
+	cpus     int64
 }
 
 type history struct {
@@ -137,7 +139,7 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}, kin: map[*worker]bool{}, cuts: map[[2]id.Agent]bool{}}
 	for i := range nodes {
 		store := newLedger(t)
-		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}}
+		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}, unlisted: map[id.Object]bool{}}
 		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
 		cpus := int64(1 + h.rng.IntN(4))

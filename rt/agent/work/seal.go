@@ -170,13 +170,25 @@ func (c *Core) onBrought(ev Brought) {
 	case ev.Why == "" || !o.placed: // or it was made anew meanwhile
 		c.wake(o)
 	case ev.Full:
+		var tasks []id.Task // that waited until it was made anew
 		c.unwait(o, func(w *waiter) bool {
-			if w.process != nil && !w.process.gone {
+			switch {
+			case w.task != nil:
+				tasks = append(tasks, w.task.id())
+			case w.process.gone:
+			case w.want == fb.WantReadiness:
+				c.answer(o, *w)
+			default:
 				c.forward(w.process, slices.Clone(c.resultFrame(ev.Object, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
 					c.failure(codeFull, "object "+objectName(ev.Object)+" lies in a file, and there is no memory to read it: "+ev.Why, o.entry.id))))
 			}
 			return true
 		})
+		for _, name := range tasks {
+			if e := c.entries[name]; e != nil && e.task != nil && e.task.state == taskWaiting {
+				c.arrived(e.task, o) // its worker asks for the value
+			}
+		}
 	default:
 		c.unreadable(o, ev.Why)
 	}

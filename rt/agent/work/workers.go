@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
@@ -252,7 +253,11 @@ func (c *Core) kill(w *worker, why string) {
 	}
 	if w.host != nil {
 		w.killed = why
-		c.cancelAway(w.process, w.id, 1, false)
+		force := uint32(1)
+		if w.actor.phase != fb.ActorPhaseDead { // it may be made again: not before its worker there is over
+			force = 2
+		}
+		c.cancelAway(w.process, w.id, force, false)
 		return
 	}
 	c.shut(w)
