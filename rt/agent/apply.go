@@ -93,6 +93,9 @@ func (l *loop) programFiles(ctx context.Context, m Message, files []*os.File) {
 		return
 	}
 	l.programs[key] = newStdio(key, l.spools[key], l.config.NodeDir, p.Stdin, p.Pty, files, l.poster(ctx))
+	l.programs[key].lost = func(err error) {
+		l.log.Warn("what the program prints does not outlive this agent any more", "program", key, "error", err)
+	}
 	delete(l.spools, key)
 	if s, ok := l.sinks[key]; ok {
 		l.programs[key].sink = &s

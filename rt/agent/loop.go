@@ -153,7 +153,9 @@ func (l *loop) take(ctx context.Context, it item) {
 // step gives the core an event and does what it wants.
 func (l *loop) step(ctx context.Context, ev Event) {
 	now := l.now()
-	l.ring.note(now, ev)
+	if err := l.ring.note(now, ev); err != nil {
+		l.log.Warn("the last events are not written down any more", "file", ringName, "error", err)
+	}
 	l.effects = l.core.Step(now, ev, l.effects[:0])
 	for i, e := range l.effects {
 		if l.outside == nil || !l.outside(e) {

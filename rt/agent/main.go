@@ -124,7 +124,7 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 	l := &loop{
 		core: NewCore(cfg), config: kc, doc: doc, build: build, cred: cred, log: log, gauge: gauge,
 		gate: &transport.Gate{Cluster: doc.Cluster, Job: doc.Job, Epoch: doc.Epoch},
-		ring: openRing(filepath.Join(kc.NodeDir, "agent.ring")), now: bootdoc.Clock(cfg.Name, os.Getenv),
+		ring: openRing(filepath.Join(kc.NodeDir, ringName)), now: bootdoc.Clock(cfg.Name, os.Getenv),
 		inbox: make(chan item, inboxSize), keeper: keeper, toKeeper: make(chan wire.Message, 8*inboxSize),
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
@@ -206,7 +206,10 @@ func (l *loop) restore(ctx context.Context, programs []*fb.ProgramStateT) {
 		}
 		l.spools[k] = s
 		for i := range 2 {
-			l.step(ctx, s.restored(k, i))
+			var r Restored
+			if s.touch(func() { r = s.restored(k, i) }) {
+				l.step(ctx, r)
+			}
 		}
 	}
 	l.orphanSpools(keep)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 	"github.com/maniple-hpc/maniple/transport/wire"
 )
 
@@ -22,6 +23,7 @@ type ringFile struct {
 }
 
 const (
+	ringName  = "agent.ring" // in the node's directory
 	ringLines = 1024
 	ringLine  = 128
 )
@@ -45,14 +47,15 @@ func openRing(path string) *ringFile {
 	return &ringFile{text: text}
 }
 
-func (r *ringFile) note(now int64, ev Event) {
+// note writes an event down. An error is the last one: from then on nothing is noted.
+func (r *ringFile) note(now int64, ev Event) error {
 	if r == nil || r.text == nil {
-		return
+		return nil
 	}
 	text := ""
 	switch ev := ev.(type) {
 	case Output, InputWritten, Tick, OutputEOF, ToAgent:
-		return
+		return nil
 	case FromHead:
 		text = "head " + typeName(ev.M)
 	case FromPeer:
@@ -71,8 +74,16 @@ func (r *ringFile) note(now int64, ev Event) {
 		text = fmt.Sprintf("%T%+v", ev, ev)
 	}
 	if text == "" {
-		return
+		return nil
 	}
+	err := mapped.Touch(func() { r.write(now, text) })
+	if err != nil {
+		r.close()
+	}
+	return err
+}
+
+func (r *ringFile) write(now int64, text string) {
 	at := r.line * ringLine
 	line := time.Unix(0, now).UTC().AppendFormat(r.text[at:at:at+ringLine-1], "2006-01-02T15:04:05.000000Z ")
 	n := len(line) + copy(line[len(line):cap(line)], text)

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -41,6 +43,16 @@ func TestRingFile(t *testing.T) {
 	}
 	r.close()
 	r.note(3, Tick{})
+	r = openRing(path)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.note(4, FromHead{M: &fb.DrainT{}}); !errors.Is(err, mapped.ErrCut) {
+		t.Errorf("of a file that was cut short: %v", err)
+	}
+	if err := r.note(5, FromHead{M: &fb.DrainT{}}); err != nil {
+		t.Errorf("said twice: %v", err)
+	}
 	r = openRing(filepath.Join(t.TempDir(), "no", "such", "dir"))
 	r.note(1, FromHead{M: &fb.DrainT{}})
 	r.close()

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 )
 
 // spool keeps a program's unacknowledged output where a crash of the agent does not reach it: in a file
@@ -24,11 +26,33 @@ import (
 // and its entry. Before a read, the place is filled with a pattern and its length written as the intent;
 // a new agent that finds an intent and anything but the pattern knows that the read was done.
 //
-// One pump goroutine per stream writes its ring and words; acknowledgements and input come from the loop.
+// One pump goroutine per stream writes its ring and words; acknowledgements and input come from the loop. Somebody else
+// may cut the file short: then nothing survives from there on, and lost is told once.
 type spool struct {
 	path string
 	data []byte // nil: no file could be had; nothing survives
 	size int
+	cut  atomic.Bool
+	lost func(error)
+}
+
+// touch runs fn on what is mapped. False: there is no such file, or not any more.
+func (s *spool) touch(fn func()) bool {
+	if s == nil || s.data == nil || s.cut.Load() {
+		return false
+	}
+	err := mapped.Touch(fn)
+	if err != nil {
+		s.lose(err)
+	}
+	return err == nil
+}
+
+// lose gives the file up.
+func (s *spool) lose(err error) {
+	if s.cut.CompareAndSwap(false, true) && s.lost != nil {
+		s.lost(fmt.Errorf("agent: spool %s: %w", s.path, err))
+	}
 }
 
 const (
@@ -74,14 +98,16 @@ func makeSpool(dir string, k Key, window int) (*spool, error) {
 	if err := s.mapFile(f, size); err != nil {
 		return s, err
 	}
-	for i := range 2 {
-		base := OffsetBase(k.Incarnation)
-		s.word(i, wordFirst).Store(base)
-		s.word(i, wordRead).Store(base)
-		s.word(i, wordAcked).Store(base)
-	}
-	s.at(wordSize).Store(uint64(size))
-	s.at(wordMagic).Store(spoolMagic)
+	s.touch(func() {
+		for i := range 2 {
+			base := OffsetBase(k.Incarnation)
+			s.word(i, wordFirst).Store(base)
+			s.word(i, wordRead).Store(base)
+			s.word(i, wordAcked).Store(base)
+		}
+		s.at(wordSize).Store(uint64(size))
+		s.at(wordMagic).Store(spoolMagic)
+	})
 	return s, nil
 }
 
@@ -105,8 +131,8 @@ func openSpool(dir string, k Key) (*spool, error) {
 	if err := s.mapFile(f, int(size)); err != nil {
 		return s, err
 	}
-	for i := range 2 {
-		s.settle(i)
+	if !s.touch(func() { s.settle(0); s.settle(1) }) {
+		return s, fmt.Errorf("agent: spool %s: %w", s.path, mapped.ErrCut)
 	}
 	return s, nil
 }
@@ -138,7 +164,7 @@ func (s *spool) place(stream int, offset uint64, most int) []byte {
 	return s.ring(stream)[at:min(at+most, s.size)]
 }
 
-// begin prepares a read of len(place) bytes, done books it.
+// begin prepares a read of len(place) bytes, done books it. Like all that follows they are for within touch.
 func (s *spool) begin(stream int, place []byte) {
 	for i := range place {
 		place[i] = spoolPattern[i%len(spoolPattern)]
@@ -153,31 +179,29 @@ func (s *spool) done(stream int, offset uint64) {
 
 // start sets the first offset, before anything is read: lines of our own may come before.
 func (s *spool) start(stream int, offset uint64) {
-	if s.data != nil && s.word(stream, wordRead).Load() == s.word(stream, wordFirst).Load() {
-		s.word(stream, wordFirst).Store(offset)
-		s.word(stream, wordRead).Store(offset)
-		s.word(stream, wordAcked).Store(offset)
-	}
+	s.touch(func() {
+		if s.word(stream, wordRead).Load() == s.word(stream, wordFirst).Load() {
+			s.word(stream, wordFirst).Store(offset)
+			s.word(stream, wordRead).Store(offset)
+			s.word(stream, wordAcked).Store(offset)
+		}
+	})
 }
 
 func (s *spool) acked(stream int, offset uint64) {
-	if s.data != nil {
-		s.word(stream, wordAcked).Store(offset)
-	}
+	s.touch(func() { s.word(stream, wordAcked).Store(offset) })
 }
 
 func (s *spool) input(written uint64) {
-	if s.data != nil {
-		s.at(wordInput).Store(written)
-	}
+	s.touch(func() { s.at(wordInput).Store(written) })
 }
 
 func (s *spool) remember(r Remember) {
-	if s != nil && s.data != nil {
+	s.touch(func() {
 		s.at(wordProcess).Store(uint64(r.Process))
 		s.at(wordWorld).Store(uint64(r.World))
 		s.at(wordSink).Store(sinkKnown | uint64(r.Agent))
-	}
+	})
 }
 
 // settle decides whether the read that the dead agent was at took place.

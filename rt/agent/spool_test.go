@@ -2,11 +2,15 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 )
 
 // reader is a pump on a pipe whose other end the test writes to.
@@ -174,5 +178,38 @@ func TestWithoutASpool(t *testing.T) {
 	d.permit(permit(0, 100), func(ev Event) bool { events <- ev; return true })
 	if o := take(t, events).(Output); string(o.Data) != "hello" {
 		t.Errorf("%q", o.Data)
+	}
+}
+
+// A file that somebody cuts short while it is in use costs what would outlive this agent, and neither the agent nor what the program prints.
+func TestSpoolThatIsCut(t *testing.T) {
+	dir := t.TempDir()
+	d, w, events := reader(t, nil, dir)
+	defer func() { d.spool.close(true) }()
+	var lost []error
+	d.lost = func(err error) { lost = append(lost, err) }
+	post := func(ev Event) bool { events <- ev; return true }
+	read := func(at int, text string) {
+		t.Helper()
+		if _, err := w.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		d.permit(permit(uint64(at), 100), post)
+		if o := take(t, events).(Output); string(o.Data) != text {
+			t.Errorf("%q is read as %q", text, o.Data)
+		}
+	}
+	read(0, "before")
+	for _, size := range []int64{spoolPage, 0} { // the rings, then the words
+		if err := os.Truncate(d.spool.path, size); err != nil {
+			t.Fatal(err)
+		}
+		read(6, "after")
+		d.spool.acked(0, OffsetBase(1)+6)
+		d.spool.input(7)
+		d.spool.remember(Remember{})
+	}
+	if len(lost) != 1 || !errors.Is(lost[0], mapped.ErrCut) || !strings.Contains(lost[0].Error(), d.spool.path) {
+		t.Errorf("told %v", lost)
 	}
 }

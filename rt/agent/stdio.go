@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 )
 
 // stdio is a program's ends of pipes (or its terminal), and the goroutines on them: one pump per stream,
@@ -21,6 +23,7 @@ type stdio struct {
 	wait    sync.WaitGroup
 	written uint64
 	sink    *Remember
+	lost    func(error) // told when the spool is; nil: nobody is
 }
 
 // pump is the reader of one stream.
@@ -50,9 +53,7 @@ type poster func(Event) bool
 // newStdio starts the goroutines on the descriptors that came with the first ProgramState.
 func newStdio(k Key, s *spool, dir string, stdin bool, pty bool, files []*os.File, post poster) *stdio {
 	d := &stdio{key: k, spool: s, dir: dir}
-	if s != nil && s.data != nil {
-		d.written = s.at(wordInput).Load()
-	}
+	s.touch(func() { d.written = s.at(wordInput).Load() })
 	var in *os.File
 	switch {
 	case pty && len(files) == 1:
@@ -96,6 +97,7 @@ func (d *stdio) permit(r ReadMore, post poster) {
 			d.spool.remember(*d.sink)
 		}
 	}
+	d.spool.lost = d.lost
 	d.spool.start(int(r.Stream)-1, r.Offset)
 	if !p.closed {
 		p.permits <- r
@@ -152,22 +154,28 @@ func (d *stdio) readOnce(f *os.File, i int, pty bool, r ReadMore) (data []byte, 
 		n = min(n, r.Max)
 		buf = make([]byte, n)
 		for done := 0; done < n; {
-			place := buf[done:]
-			kept := d.spool.data != nil && !pty
-			if kept {
+			var place []byte
+			kept := !pty && d.spool.touch(func() {
 				place = d.spool.place(i, offset, n-done)
 				d.spool.begin(i, place)
+			})
+			if !kept {
+				place = buf[done:]
 			}
 			m, e := ignoreEINTR(int(fd), place)
-			if m > 0 && kept {
-				copy(buf[done:], place[:m])
+			if e == unix.EFAULT && kept { // nothing was read
+				d.spool.lose(mapped.ErrCut)
+				continue
+			}
+			if m > 0 && kept && !d.spool.touch(func() { copy(buf[done:], place[:m]) }) { // what was read went with the file
+				continue
 			}
 			if m > 0 {
 				done += m
 				offset += uint64(m)
 			}
 			if kept {
-				d.spool.done(i, offset)
+				d.spool.touch(func() { d.spool.done(i, offset) })
 			}
 			if e == unix.EAGAIN && done == 0 {
 				return false
@@ -189,8 +197,8 @@ func (d *stdio) readOnce(f *os.File, i int, pty bool, r ReadMore) (data []byte, 
 	if rerr != nil && err == nil {
 		err = rerr
 	}
-	if pty && len(buf) > 0 && d.spool.data != nil {
-		d.spool.keep(i, r.Offset, buf)
+	if pty && len(buf) > 0 {
+		d.spool.touch(func() { d.spool.keep(i, r.Offset, buf) })
 	}
 	return buf, err
 }

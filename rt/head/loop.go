@@ -196,7 +196,9 @@ func (l *loop) take(it item) {
 
 func (l *loop) step(ev Event) {
 	now := l.now()
-	l.ring.note(now, ev)
+	if err := l.ring.note(now, ev); err != nil {
+		l.log.Warn("the last events are not written down any more", "file", RingName, "error", err)
+	}
 	l.effects = l.core.Step(now, ev, l.effects)
 }
 

@@ -10,6 +10,7 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -71,9 +72,10 @@ func (r *ring) rotate(size int) {
 	r.file, _ = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-func (r *ring) note(now int64, ev Event) {
+// note writes an event down. An error is the last one: from then on nothing is noted.
+func (r *ring) note(now int64, ev Event) error {
 	if r == nil || r.file == nil {
-		return
+		return nil
 	}
 	kind, agent, number, msg, text := ringTick, id.Agent(0), uint64(0), Message(nil), ""
 	var body []byte
@@ -105,7 +107,7 @@ func (r *ring) note(now int64, ev Event) {
 	case body == nil:
 		var err error
 		if body, err = wire.Marshal(r.b, msg); err != nil {
-			return
+			return nil
 		}
 		fallthrough
 	default:
@@ -121,12 +123,14 @@ func (r *ring) note(now int64, ev Event) {
 	if r.size+len(r.buf) > len(r.file) {
 		r.rotate(max(ringMax, len(r.buf)))
 	}
-	if r.file != nil {
-		r.size += copy(r.file[r.size:], r.buf)
+	err := mapped.Touch(func() { r.size += copy(r.file[r.size:], r.buf) })
+	if err != nil {
+		r.close()
 	}
 	if cap(r.buf)+cap(r.b.Bytes) > 256<<10 {
 		r.buf, r.b = nil, flatbuffers.NewBuilder(1024)
 	}
+	return err
 }
 
 const ringHead = 1 + 8 + 4 + 8 + 2

@@ -2,6 +2,7 @@ package head
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/rt/internal/mapped"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -132,4 +134,19 @@ func FuzzReadEvents(f *testing.F) {
 			return nil
 		})
 	})
+}
+
+// A file that somebody cuts short ends the notes, not the head.
+func TestRingThatIsCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), RingName)
+	r := openRing(path)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.note(1, Tick{}); !errors.Is(err, mapped.ErrCut) {
+		t.Errorf("of a file that was cut short: %v", err)
+	}
+	if err := r.note(2, Tick{}); err != nil {
+		t.Errorf("said twice: %v", err)
+	}
 }
