@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/uds"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -17,6 +19,9 @@ type birth struct {
 	ours    *os.File
 	process uint32
 }
+
+// envKey is what a worker attaches with.
+const envKey = "MANIPLE_WORKER="
 
 // fork has a template make a worker.
 func (d *desk) fork(c *workConn, f *fb.ForkT) {
@@ -38,6 +43,7 @@ func (d *desk) conceive(c *workConn, h *hired, f *fb.ForkT) bool {
 	defer theirs.Close()
 	b := &birth{ours: ours, process: d.l.number()}
 	with := *f
+	with.Env = slices.DeleteFunc(slices.Clone(f.Env), func(v string) bool { return strings.HasPrefix(v, envKey) }) // it has no need to say who it is
 	with.Attached = d.core.Greeting(id.Process(b.process), h.job.number)
 	if err := d.sendFile(c, &with, theirs); err != nil {
 		ours.Close()

@@ -140,7 +140,7 @@ func (d *desk) tidyJobs(ctx context.Context) {
 
 // fork is the environment of a worker beside that of its template, or why it can't be made.
 func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, env.Environment, string) {
-	vars := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("MANIPLE_WORKER=%d", n.Key)}
+	vars := []string{"MANIPLE_JOB_CONFIG=" + j.worker, fmt.Sprintf("%s%d", envKey, n.Key)}
 	wanted, err := env.Parse(n.Environment)
 	if err != nil {
 		return nil, wanted, err.Error()

@@ -81,7 +81,7 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 	if j.errand != nil {
 		more = append(more, "MANIPLE_MARK_NODE="+d.node) // what workers print at the driver's own node needs none
 	}
-	env = append(append(env, more...), fmt.Sprintf("MANIPLE_WORKER=%d", t.key))
+	env = append(append(env, more...), fmt.Sprintf("%s%d", envKey, t.key))
 	d.ask(ctx, d.process, &fb.GroupCreateT{
 		Group: taskT(t.group), Name: "workers of " + j.name, Strategy: fb.StrategyStrictPack,
 		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 SPEAKER = b"\x1e"  # then a name, then a newline
 _NOBODY = b"worker"
@@ -182,7 +182,7 @@ def _shown(line: bytes) -> bytes:
     return line.rstrip(b"\r").rpartition(b"\r")[2]
 
 
-def close(fds: List[int]) -> None:
+def close(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
 

@@ -24,7 +24,8 @@ import socket
 import sys
 import time
 from importlib import import_module
-from typing import Any, Dict, List, Optional, Sequence, Set
+from struct import Struct
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
 
 from maniple import _worker
 from maniple._core import dial, frames, twin, wire
@@ -40,6 +41,9 @@ _WITHOUT = "--without="
 _PRELOAD = "MANIPLE_PRELOAD"
 _SECOND_ENDS = 1.0  # seconds that a second template has to pass on its workers' last lines
 _LAST_LINES = 200  # milliseconds without a line after which a template that is to end looks for no more
+_INT = Struct("@i")
+_ONE_DESCRIPTOR = socket.CMSG_LEN(_INT.size)
+_AT_ONCE = 8  # workers that are made together at most: the agent hears of them when all are
 _RUNNING, _ENDED = frames.RANK_PHASE_RUNNING, frames.RANK_PHASE_ENDED  # WorkerState.phase
 # What every worker needs.
 _OWN = (*twin.MODULES, "maniple._worker", "maniple._actor_host", "maniple.actor", "maniple._api", "maniple._init", "concurrent.futures.thread", "cloudpickle", "json", "hashlib")
@@ -206,6 +210,7 @@ def serve(path: str, preload: Sequence[str] = ()) -> None:
     pid = second(preload)
     known, already = pools(), int(all(os.environ.get(name) == "1" for name in _ONE_THREAD))
     unset()
+    os.environ.pop("MANIPLE_WORKER", None)  # its own: a worker that is attached when it is born needs none
     gc.collect()
     gc.freeze()
     template = _Template(sock, path, pid, known, already)
@@ -217,6 +222,26 @@ def serve(path: str, preload: Sequence[str] = ()) -> None:
     except ConnectionError:  # the agent is gone, and that is no error of ours
         pass
     template.end()
+
+
+class _Birth(NamedTuple):
+    """A worker that is to be forked: its key, its environment, the ends of its output's pipes, and if it is attached when it is born, the
+    descriptor of its connection and its session."""
+
+    key: int
+    env: List[str]
+    reads: List[int]
+    writes: List[int]
+    fd: int
+    session: Any
+
+
+def _forks(count: int) -> "Union[List[int], int]":
+    """Forks, so many times at most. Gives the processes; in a child, how many were made before it. Raises OSError if there is none."""
+    if twin.fast is not None:
+        return twin.fast.forks(count)  # type: ignore[no-any-return]
+    pid = os.fork()
+    return [pid] if pid else 0
 
 
 class _Template:
@@ -249,51 +274,93 @@ class _Template:
             self._reap()
         if self._ending or self._sock.fileno() not in ready:
             return not self._ending
-        head, fds, _, _ = socket.recv_fds(self._sock, HEADER_SIZE, 1, socket.MSG_CMSG_CLOEXEC)
-        if not head:
-            return False
-        length, body, kind, _, _, _, _, _ = HEADER.unpack(head + dial.exactly(self._sock, HEADER_SIZE - len(head)))
-        if length > frames.MAX_MESSAGE or body > length:
-            raise wire.ProtocolError(f"a frame of {length} bytes")
-        data = dial.exactly(self._sock, length)
-        if kind == frames.FORK:
-            self._fork(wire.untable("Fork", data[:body]), fds)
-        close(fds)
+        return self._listen()
+
+    def _listen(self) -> bool:
+        """Does what the agent has said. Workers that it asks for one after the other are made together. False: it was the word to end."""
+        births: List[_Birth] = []
+        kind, wait = 0, 0
+        while kind != frames.SHUTDOWN and len(births) < _AT_ONCE:
+            try:
+                head, came, _, _ = self._sock.recvmsg(HEADER_SIZE, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC | wait)  # recv_fds passes no flags on
+            except BlockingIOError:  # that was all
+                break
+            wait, fds = socket.MSG_DONTWAIT, [_INT.unpack(fd)[0] for _, what, fd in came if what == socket.SCM_RIGHTS]
+            if not head:
+                kind = frames.SHUTDOWN
+                break
+            length, body, kind, _, _, _, _, _ = HEADER.unpack(head + dial.exactly(self._sock, HEADER_SIZE - len(head)))
+            if length > frames.MAX_MESSAGE or body > length:
+                raise wire.ProtocolError(f"a frame of {length} bytes")
+            data = dial.exactly(self._sock, length)
+            if kind == frames.FORK:
+                fields = wire.untable("Fork", data[:body])
+                if births and births[0].env != fields["env"]:
+                    self._bear(births, fds)
+                    births = []
+                births += self._conceive(fields, fds)
+            close(fds)
+        self._bear(births)
         return bool(kind != frames.SHUTDOWN)
 
-    def _fork(self, fields: Dict[str, Any], fds: List[int]) -> None:
-        """fds: of a worker that is attached when it is born, its connection. All that can be made before the fork is: here it is warm, and in
-        a child each page that is written for the first time is copied."""
-        key, pipes, born = fields.get("key") or 0, self.prints.pipes(), None
+    def _conceive(self, fields: Dict[str, Any], fds: List[int]) -> "List[_Birth]":
+        """A worker that is to be forked, or none. fds: of one that is attached when it is born, its connection. All that can be made before
+        the fork is: here it is warm, and in a child each page that is written for the first time is copied."""
+        key, env, pipes, fd, session = fields["key"], fields["env"], self.prints.pipes(), -1, None
         reads, writes = pipes or ([], [])  # without, it prints where this process does
         try:
-            self._environment.take(fields.get("env") or ())
+            self._environment.take(env)
             if fds:
-                own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fds.pop())
-                born = _worker.WorkerSession(own, fields["attached"], self._path)
+                fd = fds.pop()
+                session = _worker.WorkerSession(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd), fields["attached"], self._path)
             elif fields.get("attached"):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # its connection came, and there was no descriptor for it
-            pid = os.fork()
         except Exception as e:  # of this worker alone: the others go on
-            close(reads + writes)
-            self._forget(born)
-            why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-            self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _ENDED, "error": f"no process could be forked: {why}"}))
-            return
-        if pid == 0:
-            self._leave(reads, writes)
-            child(self._path, key, born, *self._pools)
-        self._forget(born)
-        close(writes)
-        self.prints.add(reads, pid)
-        self._children[pid] = key
-        self._sock.sendall(wire.table("WorkerState", {"key": key, "phase": _RUNNING, "pid": pid}))
+            self._stillborn(_Birth(key, env, reads, writes, fd, session), e)
+            return []
+        return [_Birth(key, env, reads, writes, fd, session)]
 
-    def _forget(self, born: Any) -> None:
+    def _bear(self, births: "List[_Birth]", fds: Sequence[int] = ()) -> None:
+        """Forks workers that have the same environment. fds: of one that comes after them. Between one and the next nothing runs here: each page that this process writes after a
+        fork is copied, too, as long as the child has it."""
+        while births:
+            try:
+                made = _forks(len(births))
+            except Exception as e:
+                for birth in births:
+                    self._stillborn(birth, e)
+                return
+            if type(made) is int:
+                self._begin(births, births[made], fds)
+            for birth, pid in zip(births, made):
+                self._forget(birth)
+                self.prints.add(birth.reads, pid)
+                self._children[pid] = birth.key
+            self._sock.sendall(b"".join([wire.table("WorkerState", {"key": birth.key, "phase": _RUNNING, "pid": pid}) for birth, pid in zip(births, made)]))
+            births = births[len(made) :]
+
+    def _stillborn(self, birth: "_Birth", e: Exception) -> None:
+        """There is no process for it."""
+        close(birth.reads)
+        self._forget(birth)
+        why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+        self._sock.sendall(wire.table("WorkerState", {"key": birth.key, "phase": _ENDED, "error": f"no process could be forked: {why}"}))
+
+    def _forget(self, birth: "_Birth") -> None:
         """Ends what a child has, or would have had, here."""
-        if born is not None:
-            born.connection.forget()
-            vars(born).clear()  # else parts of it would hold one another, and nothing is collected here
+        close(birth.writes)
+        if birth.session is not None:
+            birth.session.connection.forget()
+            vars(birth.session).clear()  # else parts of it would hold one another, and nothing is collected here
+
+    def _begin(self, births: "List[_Birth]", own: "_Birth", fds: Sequence[int]) -> None:
+        """The life of a child. births, fds: as _bear. Does not return."""
+        close(fds)
+        for birth in births:
+            if birth is not own:
+                close([*birth.reads, *birth.writes, *([birth.fd] if birth.fd >= 0 else [])])
+        self._leave(own.reads, own.writes)
+        child(self._path, own.key, own.session, *self._pools)
 
     def _leave(self, reads: List[int], writes: List[int]) -> None:
         """In a child: nothing of what the template has open stays."""

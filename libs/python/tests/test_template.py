@@ -230,6 +230,59 @@ def test_children_have_nothing_of_what_it_needs_for_itself(agent, tmp_path, modu
         process.communicate()
 
 
+def asked_for(template, key, env):
+    """A worker that is attached when it is born: what is sent for it, and the peer that it will be."""
+    ours, theirs = socket.socketpair()
+    agent = template.agent
+    frame = wire.table("Fork", {"key": key, "env": env, "attached": {"agent": 7, "process": 100 + key, "job": 1}})
+    socket.send_fds(template.sock, [frame], [theirs.fileno()])
+    theirs.close()
+    peer = Peer(agent, ours, 100 + key)
+    threading.Thread(target=peer.read, daemon=True).start()
+    agent.peers.append(peer)
+    return peer
+
+
+def open_here():
+    import os
+
+    found = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    return sorted(what.partition(":")[0] for what in found if what.startswith(("socket", "pipe"))), os.environ.get("A"), os.environ.get("MANIPLE_WORKER")
+
+
+@pytest.mark.skipif(twin.fast is None, reason="workers are born attached by the extension alone")
+def test_workers_that_are_asked_for_at_once_are_each_on_their_own(agent, tmp_path, cloudpickle):
+    process = start(agent, tmp_path)
+    try:
+        template = agent.peer()
+        process.send_signal(signal.SIGSTOP)  # so that it finds them all
+        envs = [["A=1"]] * 3 + [["=x"]] + [["A=2"]] * 10
+        peers = {key: asked_for(template, key, env) for key, env in enumerate(envs, 1)}
+        process.send_signal(signal.SIGCONT)
+        states = {state["key"]: state for state in (template.take("WORKER_STATE").fields for _ in envs)}
+        assert states[4]["phase"] == 2 and "forked" in states[4]["error"] and peers.pop(4).gone.wait(PATIENCE)
+        pids = {states[key]["pid"] for key in peers}
+        assert len(pids) == len(peers) and all(states[key]["phase"] == 1 for key in peers)
+        open_here.__module__ = "__main__"  # sent by value
+        function, arguments = code.Code(open_here, "open_here"), values.encode(((), {})).payload
+        for key, peer in peers.items():
+            peer.table("Function", function.fields(), function.payload)
+            peer.send(wire.SUBMIT.pack(len(arguments), 0, wire.TASK.pack(7, 99, key), wire.NO_TASK, function.number, 1, 0, 0, 0, 1, 1, 0, 0, wire.PICKLE) + arguments)
+            result = peer.take("RESULT")
+            has = values.decode(result.fields.format, result.payload, [])
+            assert has == (["pipe", "pipe", "socket"], envs[key - 1][0][2:], None), key  # nobody else's
+        for key, peer in peers.items():  # and each ends by itself when its own connection does
+            assert not peer.gone.is_set()
+            peer.close()
+            ended = template.take("WORKER_STATE").fields
+            assert (ended["key"], ended["phase"], ended["pid"]) == (key, 2, states[key]["pid"])
+    finally:
+        process.send_signal(signal.SIGCONT)
+        template.close()
+        process.kill()
+        process.communicate()
+
+
 def test_a_worker_that_can_not_be_made_costs_no_other(agent, tmp_path):
     process = start(agent, tmp_path)
     try:

@@ -34,6 +34,9 @@ class Slab:
     def fill(self, at: int, parts: Sequence[Any]) -> None: ...
     def close(self) -> None: ...
 
+def forks(count: int) -> Union[List[int], int]:
+    """As _template._forks. What is to be done before a fork and after it in this process is done once, and nothing of Python runs between them."""
+
 class Link:
     """One connection. A fork's child has an inert one, on which nothing does anything."""
 

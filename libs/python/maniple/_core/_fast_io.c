@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -433,6 +434,7 @@ int link_start(Link *l) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the interpreter's threads */
     l->generation = link_generation(); /* it may have been made before a fork, for the child */
+    if (l->bell < 0) l->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     link_share(l), link_share(l);
     l->threads = 2;
     int error = pthread_create(&l->reader, NULL, read_on, l);
