@@ -8,7 +8,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 core=$top/libs/python/maniple/_core
 made=$core/_fast.abi3.so
 cc=${CC:-cc}
-flags="-std=c11 -O2 -Wall -Wextra -Werror -fvisibility=hidden -fPIC -shared -pthread -DPy_LIMITED_API=0x03090000"
+flags="-std=c11 -O2 -Wall -Wextra -Werror -fvisibility=hidden -fPIC -shared -pthread -Wl,-z,now -DPy_LIMITED_API=0x03090000"
 without() { rm -f "$made"; echo "maniple: without the C extension: $1" >&2; exit 0; }
 
 command -v "$cc" >/dev/null || without "there is no C compiler ($cc)"

@@ -11,6 +11,7 @@ from maniple._core import values, wire
 from maniple._core.context import running
 from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, note
 from maniple._prints import speaker
+from maniple.actor import _methods
 
 _GROUP_SHIFT = 24
 _DEFAULT = ""
@@ -39,15 +40,13 @@ def live(session: Any, executor: Executor, creation: Job) -> None:
     elif sizes[_DEFAULT] > 1 or groups:
         _on_threads(session, executor, sizes, group_of)
     else:
-        _one_by_one(session, executor)
+        _one_by_one(session, executor, creation.interrupt)
     if executor.actor is not None:
         _shut(executor)
 
 
 def _construct(session: Any, executor: Executor, job: Job) -> bool:
     """Runs the constructor; its end is the result of the creation. False: it failed."""
-    from maniple.actor import _methods
-
     fields, made = job.frame, []
     cls: Any = None
 
@@ -91,9 +90,9 @@ def _introduce(actor: Any) -> None:
             note(f"__repr__ raised {type(e).__name__}: {e}")
 
 
-def _one_by_one(session: Any, executor: Executor) -> None:
-    """In the order in which calls come, on the main thread."""
-    leaving, interrupt = False, _main_interrupt()
+def _one_by_one(session: Any, executor: Executor, interrupt: Any) -> None:
+    """In the order in which calls come, on the main thread. interrupt: reaches that."""
+    leaving = False
     while True:
         try:
             if leaving and session.inbox.empty():
@@ -111,16 +110,6 @@ def _one_by_one(session: Any, executor: Executor) -> None:
             session.ended(job)
         except TaskInterrupt:
             continue
-
-
-def _main_interrupt() -> Any:
-    import signal
-    import threading
-
-    from maniple._worker import CANCEL_SIGNAL
-
-    main = threading.main_thread().ident
-    return lambda: signal.pthread_kill(main, CANCEL_SIGNAL)
 
 
 def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_of: Any) -> None:

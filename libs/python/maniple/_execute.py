@@ -91,6 +91,9 @@ class _Clock(threading.local):
     """
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
         self._asked, self._since = _cpu_time(), 0
 
     def spent(self, began: int, read: int) -> "Spent":
@@ -110,8 +113,8 @@ _clock = _Clock()
 
 def forked() -> None:
     """In a worker that has begun: this thread's time does not begin where its template's was."""
-    global _clock
-    _clock = _Clock()
+    _clock.begin()
+
 
 # How a task went: its CPU time; and by wall(), when it began (0: that is not told), had its arguments (0: it has none) and was over.
 Spent = Tuple[int, int, int, int]

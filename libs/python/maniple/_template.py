@@ -25,7 +25,7 @@ import sys
 import time
 from importlib import import_module
 from struct import Struct
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from maniple import _worker
 from maniple._core import dial, frames, twin, wire
@@ -122,13 +122,18 @@ def pools() -> Any:
     return ThreadpoolController()  # it looks through all that is loaded, which takes longer than a fork
 
 
-def set_threads(known: Any, already: int = 0) -> None:
-    """Thread counts by the libraries' own calls: OMP_NUM_THREADS is not read after an import. known: pools; already: the count that they have."""
+def thread_count() -> int:
+    """What the environment says of threads; 0: nothing."""
     try:
-        count = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+        return max(0, int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0]))
     except ValueError:
-        return
-    if count < 1 or count == already:
+        return 0
+
+
+def set_threads(known: Any) -> None:
+    """Thread counts by the libraries' own calls: OMP_NUM_THREADS is not read after an import. known: pools."""
+    count = thread_count()
+    if not count:
         return
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -168,14 +173,17 @@ def _put(name: str, value: Optional[str]) -> None:
         os.environ[name] = value
 
 
-def child(path: str, key: int, born: Any, known: Any, already: int) -> None:
-    """The life of a forked worker. born: its session, if that is there; known, already: as set_threads. Does not return."""
+def child(path: str, key: int, born: Any, known: Any, already: int, settings: "Tuple[int, _worker.Settings]") -> None:
+    """The life of a forked worker. born: its session, if that is there; known, already: as _Template; settings: what its environment says
+    of threads and of its job, read before the fork. Does not return."""
     code = 1
     try:
+        gc.freeze()  # or what the template has made since it began would be looked through here at once
         gc.enable()
         reseed()
-        set_threads(known, already)
-        code = _worker.run(born or _worker.attach(path, key), os.environ.get("MANIPLE_JOB_CONFIG", ""), born is not None)
+        if settings[0] != already:
+            set_threads(known)
+        code = _worker.run(born or _worker.attach(path, key), settings[1], born is not None)
         _worker.finish(code)
     except ConnectionError as e:
         _say(str(e))
@@ -248,8 +256,8 @@ class _Template:
     """The loop of a process that forks workers."""
 
     def __init__(self, sock: Any, path: str, second: int, known: Any, already: int):
-        """second: the process of the template after this one; 0: there is none. known, already: as set_threads."""
-        self._sock, self._path, self._second = sock, path, second
+        """second: the process of the template after this one; 0: there is none. known: as set_threads; already: the count of threads that they have."""
+        self._sock, self._fd, self._path, self._second = sock, sock.fileno(), path, second
         self._pools, self._environment = (known, already), Environment()
         self._children: Dict[int, int] = {}  # keys by pid
         self._woken, self._wake = os.pipe()
@@ -325,13 +333,14 @@ class _Template:
         fork is copied, too, as long as the child has it."""
         while births:
             try:
+                settings = thread_count(), _worker.Settings.read()
                 made = _forks(len(births))
             except Exception as e:
                 for birth in births:
                     self._stillborn(birth, e)
                 return
             if type(made) is int:
-                self._begin(births, births[made], fds)
+                self._begin(births, births[made], fds, settings)
             for birth, pid in zip(births, made):
                 self._forget(birth)
                 self.prints.add(birth.reads, pid)
@@ -353,22 +362,21 @@ class _Template:
             birth.session.connection.forget()
             vars(birth.session).clear()  # else parts of it would hold one another, and nothing is collected here
 
-    def _begin(self, births: "List[_Birth]", own: "_Birth", fds: Sequence[int]) -> None:
-        """The life of a child. births, fds: as _bear. Does not return."""
+    def _begin(self, births: "List[_Birth]", own: "_Birth", fds: Sequence[int], settings: Any) -> None:
+        """The life of a child. births, fds: as _bear; settings: as child. Does not return."""
         close(fds)
         for birth in births:
             if birth is not own:
                 close([*birth.reads, *birth.writes, *([birth.fd] if birth.fd >= 0 else [])])
         self._leave(own.reads, own.writes)
-        child(self._path, own.key, own.session, *self._pools)
+        child(self._path, own.key, own.session, *self._pools, settings)
 
     def _leave(self, reads: List[int], writes: List[int]) -> None:
         """In a child: nothing of what the template has open stays."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD):
             _signal.signal(number, _signal.SIG_DFL)
-        self._sock.close()
-        close([self._woken, self._wake, *reads])
+        close([self._fd, self._woken, self._wake, *reads])  # the socket's own close runs three functions
         self.prints.leave()
         if writes:
             speaker.take_over(writes)

@@ -13,10 +13,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 
-from maniple import _packages
+from maniple import _actor_host, _packages
 from maniple._core import dial, failures, frames, session as _session, values, wire
 from maniple._core.arenas import Place
 from maniple._core.context import running
@@ -271,8 +271,6 @@ def work(session: WorkerSession) -> None:
                 continue
             job.interrupt = interrupt
             if job.kind == frames.CREATE:
-                from maniple import _actor_host
-
                 _actor_host.live(session, executor, job)
                 return
             executor.run(job, session.guard)
@@ -289,10 +287,28 @@ def attach(path: str, key: int) -> WorkerSession:
     return WorkerSession(sock, dial.attach(sock, _build(), fields), path)
 
 
-def run(session: WorkerSession, job_config: str = "", born: bool = False) -> int:
+class Settings(NamedTuple):
+    """What a worker's environment says of its job, and of the task or actor that it is for."""
+
+    job: Dict[str, Any]
+    runtime_env: Optional[Dict[str, Any]]  # what it starts has that, too
+
+    @staticmethod
+    def read() -> "Settings":
+        import json
+
+        try:
+            job = json.loads(os.environ.get("MANIPLE_JOB_CONFIG") or "{}")
+        except ValueError:
+            job = {}
+        own = os.environ.get("MANIPLE_RUNTIME_ENV")
+        return Settings(job if isinstance(job, dict) else {}, json.loads(own) if own else None)
+
+
+def run(session: WorkerSession, settings: Settings, born: bool = False) -> int:
     """Works. Gives the exit code. born: it did not attach itself, so that the agent has not heard of it yet."""
     forked()
-    _configure(session, job_config)
+    _configure(session, settings)
     session.on_end = _agent_gone
     session.outlive(False)
     _signal.signal(CANCEL_SIGNAL, session.interrupted)  # see _template
@@ -308,20 +324,14 @@ def run(session: WorkerSession, job_config: str = "", born: bool = False) -> int
     return 0
 
 
-def _configure(session: Session, text: str) -> None:
+def _configure(session: Session, settings: Settings) -> None:
     """Takes over what the driver said of its job."""
-    import json
-
-    try:
-        config = json.loads(text) if text else {}
-    except ValueError:
-        config = {}
-    session.namespace = config.get("namespace") or ""
-    own = os.environ.pop("MANIPLE_RUNTIME_ENV", "")  # of the task or actor that this worker is for: what it starts has that, too
-    if own:
-        session.runtime_env = json.loads(own)
-        _packages.enter(session.runtime_env or {}, os.environ.pop("MANIPLE_PACKAGES", ""))
-    for path in config.get("sys_path") or ():
+    session.namespace = settings.job.get("namespace") or ""
+    if settings.runtime_env is not None:
+        session.runtime_env = settings.runtime_env
+        os.environ.pop("MANIPLE_RUNTIME_ENV", "")
+        _packages.enter(settings.runtime_env, os.environ.pop("MANIPLE_PACKAGES", ""))
+    for path in settings.job.get("sys_path") or ():
         if path not in sys.path:
             sys.path.append(path)
 
@@ -379,7 +389,7 @@ def main() -> None:
         sys.exit("maniple: a worker is started by its agent: MANIPLE_ADDRESS and MANIPLE_WORKER are not set")
     start_here()
     try:
-        code = run(attach(path, int(key)), os.environ.get("MANIPLE_JOB_CONFIG", ""))
+        code = run(attach(path, int(key)), Settings.read())
     except ConnectionError as e:
         sys.exit(str(e))
     except ActorExit:

@@ -247,7 +247,7 @@ def work(name, path, key):
             line.carry_out(order)
 
     threading.Thread(target=take, daemon=True).start()
-    _worker.run(_worker.attach(path, key), json.dumps({"namespace": NAMESPACE}))
+    _worker.run(_worker.attach(path, key), _worker.Settings({"namespace": NAMESPACE}, None))
 
 
 def main():

@@ -245,17 +245,13 @@ class Hearing:
             answer[1:] = [wire.untable("StateReply", body), bytes(payload)]
             answer[0].open()
 
-    def _update_locked(self, name: str, field: str) -> Callable[[bytes], None]:
-        def handle(body: bytes) -> None:
-            fields = wire.untable(name, body)
-            task = wire.task_bytes(fields.get(field))
-            for call in self.watching.get(task, ()):
-                self._later.append(partial(call, name, fields))
-
-        return handle
+    def _update_locked(self, name: str, task: bytes, fields: Dict[str, Any]) -> None:
+        for call in self.watching.get(task, ()):
+            self._later.append(partial(call, name, fields))
 
     def _group_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        self._update_locked("GroupUpdate", "group")(body)
+        fields = wire.untable("GroupUpdate", body)
+        self._update_locked("GroupUpdate", wire.task_bytes(fields.get("group")), fields)
 
     def _actor_locked(self, corr: int, body: bytes, payload: Any) -> None:
         fields = wire.untable("ActorState", body)
@@ -264,7 +260,7 @@ class Hearing:
         if incarnation > before and (self.kind == dial.WORKER or key_of(actor, 0) in self._entries):  # else it was let go of, or its handle comes next
             # Calls that left for the first life of an actor that was only being made are numbered already.
             self.sequences[actor] = incarnation, sequence if before == 0 else 0
-        self._update_locked("ActorState", "actor")(body)
+        self._update_locked("ActorState", actor, fields)
 
     def _notice_locked(self, corr: int, body: bytes, payload: Any) -> None:
         fields = wire.untable("Notice", body)
