@@ -31,6 +31,8 @@ type Config struct {
 	// KeepWarm is how long a slab or an arena that holds nothing is kept for the next put. Zero: a minute;
 	// it is at least a second, and what is due goes within twice that time.
 	KeepWarm time.Duration
+	// Ahead: memory for the next large request is made before that comes.
+	Ahead bool
 	// Spill is how many bytes may lie in files. Zero: nothing is written to any.
 	Spill int64
 	// Batch is what is gathered for one file, if there is as much. Zero: an eighth of the budget, but at least 1 MiB and

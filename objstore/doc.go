@@ -39,6 +39,7 @@
 //	OBJ-8: the same calls give the same effects.
 //	OBJ-9: under want, evictable copies go before anybody waits, the longest unused first, and
 //	       processes are asked for slabs that they don't use.
+//	       Nobody waits for memory that is made ahead without Hurry having said so.
 //	OBJ-10: an object is in memory, or whole in a file, or on its way from the one to the other and then still in the
 //	       first; a file is deleted with the last object in it, and not before.
 //	OBJ-11: what is spilled is of the job that has most in memory, and of that what nobody used for longest.
@@ -48,6 +49,7 @@
 // # What the shell does
 //
 //	frame SlabWanted    Lend (0: Withdraw) effect Grow     shm Make, not in the loop; then Grown or GrowFailed
+//	                                       effect Hurry    of a spare arena, which shm Spare makes: it is waited for now
 //	frame Seal          Seal               effect Lent     frame Arena with shm Reader, the first time that the
 //	frame SlabForgo     Forgo                              process meets that arena; if New shm Lend; frame Slab
 //	frame SlabReturn    shm Return, Return effect Refused  frame Slab with the error, or an error as the object's value

@@ -5,11 +5,16 @@ import "github.com/maniple-hpc/maniple/transport/wire/id"
 // Effect is what a Store wants done: one of the types below, done by the shell in order.
 type Effect interface{ effect() }
 
-// Grow makes an arena; answered by Grown or GrowFailed. It may take a while (10 GB/s), so not in the loop.
+// Grow makes an arena; answered by Grown or GrowFailed. It may take a while (10 GB/s), so not in the loop. A spare one nobody waits for:
+// it is made when nothing else is to be done, and only if the node has memory in plenty, until Hurry says that somebody does.
 type Grow struct {
 	Arena uint64
 	Size  int64
+	Spare bool
 }
+
+// Hurry says that a spare arena, which is being made, is waited for.
+type Hurry struct{ Arena uint64 }
 
 // Drop gives an arena back to the system. Nothing in it is used; processes that map it are told to unmap it.
 type Drop struct{ Arena uint64 }
@@ -92,6 +97,7 @@ func (Loaded) effect()     {}
 func (Unlink) effect()     {}
 
 func (Grow) effect()    {}
+func (Hurry) effect()   {}
 func (Drop) effect()    {}
 func (Lent) effect()    {}
 func (Refused) effect() {}

@@ -70,6 +70,8 @@ type history struct {
 	objects  []*object
 	queued   map[id.Object]int64 // inline, waiting
 	asked    map[id.Process][]int64
+	spares   int
+	hurries  int
 	counter  uint64
 	charged  [5]int64
 	inline   int64
@@ -91,7 +93,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 		slabs: map[uint64]mapped{}, files: map[uint64]int{}, told: map[objstore.RecallView]int{}, loading: map[id.Object]bool{}, queued: map[id.Object]int64{}, asked: map[id.Process][]int64{}, procs: []id.Process{objstore.Agent}}
 	spill := []int64{0, 8 << 20, 1 << 40}[seed%3]
 	h.s = objstore.New(objstore.Config{Budget: h.budget, FirstArena: 1 << 20, MaxArena: 8 << 20,
-		Patience: time.Second, KeepWarm: 3 * time.Second, Spill: spill, Batch: 2 << 20, Writers: 2})
+		Patience: time.Second, KeepWarm: 3 * time.Second, Ahead: seed%2 == 0, Spill: spill, Batch: 2 << 20, Writers: 2})
 	return h
 }
 
@@ -123,6 +125,14 @@ func (h *history) take(e objstore.Effect) {
 	case objstore.Grow:
 		h.grows = append(h.grows, e)
 		h.arenas[e.Arena] = e.Size
+		h.spares += btoi(e.Spare)
+	case objstore.Hurry:
+		i := slices.IndexFunc(h.grows, func(g objstore.Grow) bool { return g.Arena == e.Arena && g.Spare })
+		if i < 0 {
+			h.fatalf("hurry for arena %d, which is no spare one that is being made", e.Arena)
+		}
+		h.grows[i].Spare = false
+		h.hurries++
 	case objstore.Drop:
 		for _, sl := range h.slabs {
 			if sl.arena == e.Arena {
@@ -269,6 +279,13 @@ func (h *history) check() {
 	if h.s.Total() != total || total > h.budget {
 		h.fatalf("total %d, not %d of %d", h.s.Total(), total, h.budget)
 	}
+	for _, g := range h.grows {
+		for p, q := range h.asked {
+			if g.Spare && len(q) > 0 {
+				h.fatalf("%d waits while arena %d is made in no hurry", p, g.Arena)
+			}
+		}
+	}
 	if h.s.Objects() != len(h.objects) {
 		h.fatalf("%d objects, not %d", h.s.Objects(), len(h.objects))
 	}
@@ -290,4 +307,11 @@ func (h *history) check() {
 			h.fatalf("%v is %+v, not %+v", o.id, got, o)
 		}
 	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -35,6 +35,7 @@ type arena struct {
 	number uint64
 	size   int64
 	first  *span
+	spare  bool  // it is being made, and nobody waits for it
 	idle   int64 // since when nothing is in it; valid while empty
 }
 

@@ -20,6 +20,7 @@ type Store struct {
 	arenas    []*arena // in order of making
 	pool      pool     // what is free in them, outside of slabs
 	growing   *arena   // asked for; one at a time
+	next      int64    // what a request like the last large one would take; 0: it is known to be there
 	queue     []*request
 
 	idle         chain // evictable: copies, and what lies in a file, too
@@ -141,7 +142,7 @@ func (s *Store) Grown(now int64, number uint64, out []Effect) ([]Effect, error) 
 		return out, fmt.Errorf("objstore: arena %d was made: %w", number, ErrUnknown)
 	}
 	s.growing = nil
-	a.idle = now
+	a.spare, a.idle = false, now
 	a.first = &span{arena: a, size: a.size}
 	if len(s.arenas) == 0 {
 		s.swept = now
@@ -159,6 +160,9 @@ func (s *Store) GrowFailed(now int64, number uint64, cause error, out []Effect) 
 	}
 	s.growing = nil
 	s.budget.give(Arenas, a.size)
+	if a.spare {
+		return s.serve(now, out), nil
+	}
 	for i, r := range s.queue {
 		if r.object != nil {
 			continue

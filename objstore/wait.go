@@ -81,7 +81,25 @@ func (s *Store) serve(now int64, out []Effect) []Effect {
 		}
 		s.queue = slices.Delete(s.queue, i, i+1)
 	}
-	return out
+	return s.provide(out)
+}
+
+// spareFrom is the size of requests from which on there is to be memory for the next one, too: a program that puts nothing
+// larger keeps the node's memory as it is.
+const spareFrom = 1 << 20
+
+// provide has an arena made ahead of the next large request, if nobody waits for anything and there is room in plenty. Like
+// everything that is empty it goes when memory is wanted otherwise, or when it was not used for long.
+func (s *Store) provide(out []Effect) []Effect {
+	if s.next == 0 || s.growing != nil || len(s.queue) > 0 {
+		return out
+	}
+	size := max(s.next, min(s.cfg.FirstArena, s.cfg.Budget/16))
+	size, s.next = roundUp(size, Grain), 0
+	if s.bounded || size > s.cfg.Budget/4 || s.free() < 2*size || s.pool.find(size, Grain) != nil {
+		return out
+	}
+	return s.make(size, true, out)
 }
 
 // lend tries to open r.size bytes to a process: in what there is, or, by doing something about it, later.
@@ -94,7 +112,11 @@ func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
 	if e, ok := s.grant(now, r, least, want); ok {
 		return append(out, e), true
 	}
-	if s.growing != nil {
+	if a := s.growing; a != nil {
+		if a.spare {
+			a.spare = false
+			out = append(out, Hurry{a.number})
+		}
 		return out, false
 	}
 	if out = s.dropEmpty(least, out); s.free() >= least {
@@ -149,6 +171,9 @@ func (s *Store) fit(now int64, p *process, size, least, want int64) (Lent, bool)
 		return Lent{Process: p.number, Slab: sl.number, Arena: sl.arena.number, Start: sl.start, Size: sl.end - sl.start, From: from, To: to}, true
 	}
 	off, n := sp.usable(Grain)
+	if size > spareFrom && s.cfg.Ahead {
+		s.next = max(least, min(4*p.next, MaxSlab, s.cfg.share()))
+	}
 	return s.carve(now, p, sp, off, min(n, want)), true
 }
 
@@ -194,11 +219,13 @@ func (s *Store) nextArena(want int64) int64 {
 	return roundUp(max(n, want), Grain)
 }
 
-func (s *Store) grow(size int64, out []Effect) []Effect {
+func (s *Store) grow(size int64, out []Effect) []Effect { return s.make(size, false, out) }
+
+func (s *Store) make(size int64, spare bool, out []Effect) []Effect {
 	if !s.budget.take(Arenas, size) {
 		return out
 	}
 	s.lastArena++
-	s.growing = &arena{number: s.lastArena, size: size}
-	return append(out, Grow{Arena: s.lastArena, Size: size})
+	s.growing = &arena{number: s.lastArena, size: size, spare: spare}
+	return append(out, Grow{Arena: s.lastArena, Size: size, Spare: spare})
 }

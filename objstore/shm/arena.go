@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -16,14 +17,16 @@ type arena struct {
 	rw, ro *os.File
 	bytes  []byte // all of it, to read
 	open   []byte // all of it, to write; nil: nobody has yet
+	closed atomic.Bool
 	lent   []slab // by start
 }
 
 // step is how much is allocated at a time: a signal interrupts the call, which then undoes all of its work.
 const step = 16 << 20
 
-// create makes an arena. It takes as long as the system needs to clear the memory.
-func create(number uint64, size int64) (_ *arena, err error) {
+// create makes an arena. It takes as long as the system needs to clear the memory. hurry: it is made at idle priority until that is
+// closed; nil: it is waited for. ended: closed when it is not wanted any more.
+func create(number uint64, size int64, hurry, ended <-chan struct{}) (_ *arena, err error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("shm: arena %d of %d bytes: %w", number, size, os.ErrInvalid)
 	}
@@ -41,21 +44,16 @@ func create(number uint64, size int64) (_ *arena, err error) {
 	if err := unix.Ftruncate(fd, size); err != nil {
 		return nil, fmt.Errorf("ftruncate: %w", err)
 	}
-	if a.bytes, err = pages.Map(fd, 0, size, unix.PROT_READ); err != nil {
+	if a.bytes, err = mapped(fd, size); err != nil {
 		return nil, err
 	}
-	// A child between fork and exec has no use for it, and a core file neither.
-	unix.Madvise(a.bytes, unix.MADV_DONTFORK)
-	unix.Madvise(a.bytes, unix.MADV_DONTDUMP)
-	enlarge(fd, a.bytes)
-	for at := int64(0); at < size; { // SHM-1
-		err := unix.Fallocate(fd, 0, at, min(step, size-at))
-		switch {
-		case err == nil:
-			at += step
-		case !errors.Is(err, unix.EINTR):
-			return nil, fmt.Errorf("fallocate: %w", err)
-		}
+	if hurry == nil {
+		err = allocate(fd, a.bytes, stride, never)
+	} else {
+		err = a.idle(hurry, ended)
+	}
+	if err != nil {
+		return nil, err
 	}
 	// Who is not root can't open it for writing by /proc then; descriptors that are open are not touched.
 	if err := unix.Fchmod(fd, 0o400); err != nil {
@@ -70,6 +68,33 @@ func create(number uint64, size int64) (_ *arena, err error) {
 	}
 	a.ro = os.NewFile(uintptr(ro), "arena to read")
 	return a, nil
+}
+
+// mapped maps an arena for the agent, to read. A child between fork and exec has no use for it, and a core file neither.
+func mapped(fd int, size int64) ([]byte, error) {
+	b, err := pages.Map(fd, 0, size, unix.PROT_READ)
+	if err == nil {
+		unix.Madvise(b, unix.MADV_DONTFORK)
+		unix.Madvise(b, unix.MADV_DONTDUMP)
+	}
+	return b, err
+}
+
+func never() bool { return false }
+
+// allocate makes all pages of an arena, or some until stop says so. It may be done twice, and by two at once. stride: see enlarge.
+func allocate(fd int, b []byte, stride int64, stop func() bool) error {
+	enlarge(fd, b, stride, stop)
+	for at, size := int64(0), int64(len(b)); at < size && !stop(); { // SHM-1
+		err := unix.Fallocate(fd, 0, at, min(step, size-at))
+		switch {
+		case err == nil:
+			at += step
+		case !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("fallocate: %w", err)
+		}
+	}
+	return nil
 }
 
 // memfd makes the file. Sites may forbid one that could be executed; kernels before 6.3 don't know how to say that.
@@ -88,6 +113,7 @@ func memfd(name string) (int, error) {
 // close gives everything back that create took, in whatever state it is.
 func (a *arena) close() error {
 	var errs []error
+	a.closed.Store(true)
 	if a.bytes != nil {
 		errs = append(errs, pages.Unmap(a.bytes))
 		a.bytes = nil

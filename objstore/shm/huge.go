@@ -14,6 +14,8 @@ const (
 	// stride is how much is made huge at once; a power of two, and no less than a huge page. For each the kernel asks all CPUs for
 	// pages that they have put aside, which takes milliseconds.
 	stride = 256 << 20
+	// atIdle is the same at idle priority, where each call should end soon.
+	atIdle = 16 << 20
 	// slow is how much CPU a stride may take, and stuck how long it may take. It takes 20 ms, or 500 on a virtual machine that
 	// never had that memory from its host. Where memory is in pieces the kernel moves other pages first, and small ones are sooner there.
 	slow, stuck = time.Second, 4 * time.Second
@@ -21,7 +23,7 @@ const (
 
 // enlarge makes huge pages of a new arena as far as the kernel has any. What it can't is left to fallocate: a huge page that
 // a control group has no room for is refused, where a small one would have the kernel end a process.
-func enlarge(fd int, mapped []byte) {
+func enlarge(fd int, mapped []byte, stride int64, stop func() bool) {
 	huge := pages.Huge()
 	if huge == 0 || huge > stride {
 		return
@@ -29,7 +31,7 @@ func enlarge(fd int, mapped []byte) {
 	runtime.LockOSThread() // whose CPU counts
 	defer runtime.UnlockOSThread()
 	last := int64(len(mapped)) / huge * huge
-	for at := int64(0); at < last; at += stride {
+	for at := int64(0); at < last && !stop(); at += stride {
 		end := min(at+stride, last)
 		for first := at; first < end; first += huge { // a huge page is made of a small one
 			if _, err := unix.Pwrite(fd, []byte{0}, first); err != nil {

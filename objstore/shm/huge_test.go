@@ -1,11 +1,13 @@
 package shm_test
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -94,4 +96,61 @@ func collapses(t *testing.T) bool {
 	defer pages.Unmap(b)
 	b[0] = 1
 	return unix.Madvise(b, unix.MADV_COLLAPSE) == nil
+}
+
+// A spare arena is whole when it is there, whether somebody waits for it from the first moment on, later or not at all.
+func TestSpare(t *testing.T) {
+	leaks(t)
+	var m shm.Memory
+	defer m.Close()
+	const size = 4 << 20
+	now := make(chan struct{})
+	close(now)
+	for number, hurry := range []chan struct{}{make(chan struct{}), now, make(chan struct{})} {
+		switch number {
+		case 0: // on a machine that is never idle it would take for ever
+			defer time.AfterFunc(5*time.Second, func() { close(hurry) }).Stop()
+		case 2:
+			go close(hurry)
+		}
+		if err := m.Spare(uint64(number), size, hurry); err != nil {
+			t.Fatal(err)
+		}
+		f, err := m.Reader(uint64(number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != size || st.Blocks*512 != size {
+			t.Errorf("arena %d: size %d, %d allocated, %v", number, st.Size, st.Blocks*512, err)
+		}
+		b, err := m.Bytes(uint64(number), 0, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := smaps(t, b, "Rss"); n != 0 {
+			t.Errorf("arena %d: %d bytes are resident in who made it", number, n)
+		}
+	}
+	ended := make(chan error)
+	go func() { ended <- m.Spare(8, 4<<30, make(chan struct{})) }()
+	if err := m.Spare(9, -1, now); !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("size -1: %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a spare arena was made after the end")
+	}
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for end := time.Now().Add(30 * time.Second); ; <-look.C { // who was overtaken ends later
+		if d, maps := left(t); d == 0 && maps == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("descriptors or mappings are left")
+		}
+	}
 }

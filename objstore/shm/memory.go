@@ -26,6 +26,7 @@ type Memory struct {
 	arenas map[uint64]*arena
 	slabs  map[uint64]uint64 // the arena of each slab that is lent
 	closed bool
+	ended  chan struct{} // closed with it; nil: nobody has asked
 }
 
 // slab is a range that is lent.
@@ -37,14 +38,25 @@ type slab struct {
 }
 
 // Make makes an arena; number is new.
-func (m *Memory) Make(number uint64, size int64) error {
+func (m *Memory) Make(number uint64, size int64) error { return m.make(number, size, nil) }
+
+// Spare makes one that nobody waits for yet, when nothing else is to be done on the machine; closing hurry says that now somebody does.
+func (m *Memory) Spare(number uint64, size int64, hurry <-chan struct{}) error {
+	return m.make(number, size, hurry)
+}
+
+func (m *Memory) make(number uint64, size int64, hurry <-chan struct{}) error {
 	m.mu.Lock()
 	if m.closed || m.arenas[number] != nil {
 		m.mu.Unlock()
 		return fmt.Errorf("shm: arena %d: %w", number, os.ErrExist)
 	}
+	if m.ended == nil {
+		m.ended = make(chan struct{})
+	}
+	ended := m.ended
 	m.mu.Unlock()
-	a, err := create(number, size)
+	a, err := create(number, size, hurry, ended)
 	if err != nil {
 		return err
 	}
@@ -184,10 +196,13 @@ func (m *Memory) Used() (arenas int, bytes int64) {
 	return len(m.arenas), bytes
 }
 
-// Close gives all arenas back, whoever has what of them. Make fails from then on.
+// Close gives all arenas back, whoever has what of them. Make fails from then on, and a spare one is not made to its end.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.ended != nil && !m.closed {
+		close(m.ended)
+	}
 	m.closed = true
 	var errs []error
 	for _, a := range m.arenas {

@@ -208,19 +208,32 @@ func (d *desk) boundStore(left int64) {
 // growStore makes an arena if the node has the memory.
 func (s *deskStore) growStore(e objstore.Grow) {
 	m, before := s.d.memory, s.store.Used(objstore.Arenas)-e.Size
+	need, hurry := e.Size, make(chan struct{})
+	if e.Spare {
+		need = 2 * e.Size
+		s.spares[e.Arena] = hurry
+	}
 	s.d.l.goes(func() {
 		if m != nil {
 			m.arenas.Store(before)
-			if left := forValues(m.read()); left < e.Size {
+			if left := forValues(m.read()); left < need {
 				s.d.post(mail{do: func() {
-					s.d.boundStore(left - e.Size) // which it counts already
+					delete(s.spares, e.Arena)
+					if !e.Spare {
+						s.d.boundStore(left - e.Size) // which it counts already
+					}
 					s.do(s.store.GrowFailed(s.d.l.now(), e.Arena, objstore.ErrShort, nil))
 				}})
 				return
 			}
 			m.arenas.Store(before + e.Size)
 		}
-		err := s.memory.Make(e.Arena, e.Size)
+		var err error
+		if e.Spare {
+			err = s.memory.Spare(e.Arena, e.Size, hurry)
+		} else {
+			err = s.memory.Make(e.Arena, e.Size)
+		}
 		s.d.post(mail{do: func() { s.made(e.Arena, err) }})
 	})
 }

@@ -31,6 +31,7 @@ type deskStore struct {
 	memory shm.Memory
 	spill  *deskSpill
 	bulk   *deskBulk
+	spares map[uint64]chan struct{} // arenas that are made and that nobody waits for; closed: somebody does
 }
 
 const (
@@ -61,7 +62,7 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget})), spill: s, bulk: newDeskBulk(d.agent)}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]chan struct{}{}}
 	if len(s.far) > 0 {
 		x.moves(s.files.Probe, func(err error) {
 			if err != nil {
@@ -88,6 +89,11 @@ func (s *deskStore) effect(e objstore.Effect) error {
 	switch e := e.(type) {
 	case objstore.Grow:
 		s.growStore(e)
+	case objstore.Hurry:
+		if c := s.spares[e.Arena]; c != nil {
+			close(c)
+			delete(s.spares, e.Arena)
+		}
 	case objstore.Drop:
 		for _, c := range s.d.sorted() {
 			if c.met[e.Arena] {
@@ -124,6 +130,7 @@ func (s *deskStore) effect(e objstore.Effect) error {
 
 func (s *deskStore) made(arena uint64, err error) {
 	now := s.d.l.now()
+	delete(s.spares, arena)
 	if err != nil {
 		s.d.l.log.Warn("no memory for values", "error", err)
 		s.do(s.store.GrowFailed(now, arena, err, nil))
@@ -367,6 +374,12 @@ func (d *desk) endStore() {
 		if c.pidfd != nil {
 			_ = c.pidfd.Close()
 		}
+	}
+	if d.store != nil {
+		for _, hurry := range d.store.spares { // or the end would wait for them
+			close(hurry)
+		}
+		clear(d.store.spares)
 	}
 	if d.store != nil && d.store.spill.end(d.over == "" || d.lost) { // else a disk that hangs may still read of it
 		if err := d.store.memory.Close(); err != nil {

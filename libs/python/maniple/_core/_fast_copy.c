@@ -18,6 +18,11 @@
 #include <emmintrin.h>
 #endif
 
+OLD_NAME(pthread_create);
+OLD_NAME(pthread_join);
+OLD_NAME(pthread_attr_setstacksize);
+OLD_NAME(pthread_sigmask);
+
 enum {
     STREAM = 1, /* past the caches */
     TWO = 2,    /* threads */

@@ -1,0 +1,64 @@
+package shm
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
+)
+
+// idle allocates an arena at idle priority, until hurry is closed: then what is left is done at once, beside the thread that began
+// it, whose priority can't be raised without a privilege. That one works on a descriptor and a mapping of its own, so that nothing
+// has to wait for it; and if the arena was closed meanwhile it takes back what it made of it too late (SHM-4).
+func (a *arena) idle(hurry, ended <-chan struct{}) error {
+	fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("dup: %w", err)
+	}
+	b, err := mapped(fd, a.size)
+	if err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	var hurried atomic.Bool
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		// Where it is refused the work is done as any other. It is few calls, each long: a thread that waits for a CPU while it
+		// runs Go code would hold up the garbage collector.
+		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+		err := allocate(fd, b, atIdle, hurried.Load)
+		if err == nil {
+			clearPages(b, hurried.Load)
+		}
+		_ = pages.Unmap(b)
+		if a.closed.Load() {
+			_ = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, a.size)
+		}
+		_ = unix.Close(fd)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ended:
+		hurried.Store(true)
+		return os.ErrClosed
+	case <-hurry:
+		hurried.Store(true)
+		return allocate(int(a.rw.Fd()), a.bytes, stride, never)
+	}
+}
+
+// clearPages has the small pages of a new arena cleared, which otherwise waits for whoever meets them first.
+func clearPages(b []byte, stop func() bool) {
+	for at := 0; at < len(b) && !stop(); at += step {
+		part := b[at:min(at+step, len(b))]
+		pages.Enter(part)
+		_ = unix.Madvise(part, unix.MADV_DONTNEED) // see enlarge
+	}
+}
