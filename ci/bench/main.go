@@ -48,6 +48,7 @@ var experiments = []experiment{
 	{"operations", operations},
 	{"profile", profile},
 	{"spilling", spilling.experiment},
+	{"transfer", transfer},
 }
 
 // issues name the experiments whose bars they set.
@@ -55,10 +56,17 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
-	"data-plane": {"spilling"},
+	"data-plane": {"spilling", "transfer"},
 }
 
 func main() {
+	if is, err := isCopy(os.Args[1:]); is {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench: copy:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ok, err := run(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

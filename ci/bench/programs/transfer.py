@@ -1,0 +1,81 @@
+"""A value goes from one node of this machine to another. Beside it a plain copy over TLS, with as many connections, has the machine.
+
+    python PROGRAM.py maniple|ray MIB TIMES CONNECTIONS COPIER
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+from stand import NAME, QUIET, api, module, number, part, say, until
+
+MIB = 1 << 20
+SIZE, TIMES, STREAMS = number(1) * MIB, number(2), number(3)
+STORE = 3 * SIZE + 256 * MIB
+strategies = module("util.scheduling_strategies")
+
+
+def bare():
+    """Seconds of a plain copy."""
+    out = subprocess.run([sys.argv[5], "copy", str(SIZE), str(STREAMS), "2"], check=True, stdout=subprocess.PIPE)
+    return json.loads(out.stdout)["seconds"]
+
+
+def up():
+    """Two nodes, and what ends them."""
+    if NAME == "ray":
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "object_store_memory": STORE}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        cluster.add_node(**node)
+        api.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        return cluster.shutdown
+    name = f"transfer-{os.getpid()}"
+    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE)], stdout=2, check=True)
+    api.init(name, **QUIET)
+    return lambda: subprocess.run(["maniple", "down", "--now", "--cluster", name], stdout=2)
+
+
+@api.remote(num_cpus=1)
+class There:
+    def get(self, refs):
+        began = time.perf_counter()
+        value = api.get(refs[0])
+        return time.perf_counter() - began, int(value[0]) + int(value[-1]), len(value)
+
+
+def one(there, size):
+    """Seconds for a value to be there."""
+    value = np.full(size, 7, np.uint8)
+    ref = api.put(value)
+    took, ends, length = api.get(there.get.remote([ref]), timeout=120)
+    assert (ends, length) == (14, size), (ends, length)
+    del ref
+    time.sleep(0.3)
+    return took
+
+
+with part("node to node"):
+    end = up()
+    try:
+        until("both nodes are up", lambda: sum(n["Alive"] for n in api.nodes()) == 2)
+        here = api.get_runtime_context().get_node_id()
+        other = next(n["NodeID"] for n in api.nodes() if n["NodeID"] != here)
+        there = There.options(scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(other, soft=False)).remote()
+        small = sorted(one(there, MIB) for _ in range(10))[5]
+        one(there, SIZE)
+        took, beside = [], []
+        for _ in range(TIMES):
+            if NAME == "maniple":
+                beside.append(bare())
+            took.append(one(there, SIZE))
+        more = {"share": min(beside) / min(took), "bare": SIZE / min(beside) / 1e9} if beside else {}
+        print("took", took, "beside", beside, file=sys.stderr)
+        say("node to node", rate=SIZE / min(took) / 1e9, small=small * 1e3, **more)
+        api.shutdown()
+    finally:
+        end()
