@@ -21,6 +21,8 @@ var starters = map[string]string{
 	"slurm/exec/client.go":   "asks Slurm's own programs, with a deadline",
 	"slurm/slurmtest":        "stands in for Slurm's programs in tests, and becomes the shell that they run",
 	"launcher/backend/slurm": "starts srun, whose step is one keeper per node",
+
+	"launcher/cli/yarn_client.go": "starts the driver of `submit --client` beside itself, as who writes `python main.py` does: no node of the cluster has it",
 }
 
 // starts lists what of each package begins a new program.

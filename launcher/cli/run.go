@@ -106,7 +106,8 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	c.site = c.slurmEnd()
 	defer c.site.hold(sig.terminated) // once nothing of ours runs any more
 	sig.onTerm(c.site.ask)
-	if c.master != nil {
+	outside := c.master != nil && c.master.Outside
+	if c.master != nil && !outside {
 		sig.ignoreTerm() // YARN takes this container, and not the program's
 	}
 	var ep *boot.Endpoint
@@ -116,7 +117,7 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	if err != nil && (!errors.Is(err, boot.ErrNone) || o.needCluster || c.namesOther()) {
 		return err
 	}
-	if ep == nil || ep.Kind == "local" || len(s.Command) == 0 {
+	if !outside && (ep == nil || ep.Kind == "local") || len(s.Command) == 0 {
 		if err := checkProgram(c.page.name, s.Command, dir, s.Environ(c.environ)); err != nil {
 			return err
 		}
@@ -176,7 +177,11 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	if o.noCores && s.CPUsPerTask == 0 {
 		shape.Bundles[0].CPUs = 0
 	}
-	err = c.gang(ctx, client, sig, s, shape, o)
+	if outside && shape.Driver {
+		err = c.driveHere(sig, ep, s)
+	} else {
+		err = c.gang(ctx, client, sig, s, shape, o)
+	}
 	if c.master != nil {
 		_ = c.tellYARN(err) // who is asked again says why it could not be
 	}
@@ -257,7 +262,8 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	}
 	quiet := c.on("quiet")
 	silent := quiet || o.terminal // who asks for one program is told nothing of shapes
-	if c.on("json") {
+	asJSON := c.on("json") || c.asJSON && c.master != nil
+	if asJSON {
 		o.terminal, rio.Prefix = false, gang.PrefixAlways
 		lines := records{to: c.stdout, messages: c.stderr, marked: true, driver: shape.Driver}
 		out, errs := lines, lines
@@ -320,7 +326,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		}
 	}
 	run := gang.Run
-	if c.master != nil {
+	if c.master != nil && !c.master.Outside {
 		if run, err = c.ofMaster(ctx, client, &g, &rio); err != nil {
 			return err
 		}
@@ -350,7 +356,7 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 	if last != "" {
 		c.say("%s", last)
 	}
-	if c.on("json") {
+	if asJSON {
 		if err := c.endRecord(g, end, time.Since(began)); err != nil {
 			return err
 		}

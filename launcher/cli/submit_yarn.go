@@ -34,6 +34,7 @@ var yarnFlags = []yarnFlag{
 	{"user", "NAME", "whose it is, on a cluster without Kerberos"},
 	{"principal", "NAME", "who logs in by --keytab, on one with Kerberos (who ran kinit)"},
 	{"keytab", "FILE", "the keytab that it has its key in"},
+	{"client", "", "this command is the master: ranks print here, a driver runs here"},
 	{"object-store-memory", "SIZE", "memory for values on each node, of --mem"},
 	{"object-spilling-directory", "DIR,...", "for values when that is full, as of run (the containers' folders)"},
 	{"object-spilling-limit", "SIZE", "bytes that each node may have there"},
@@ -85,7 +86,11 @@ func yarnOptions() (list []slurm.Option) {
 		list = append(list, o)
 	}
 	for _, f := range yarnFlags {
-		list = append(list, slurm.Option{Name: f.name, Value: slurm.NeedsValue})
+		o := slurm.Option{Name: f.name, Value: slurm.NeedsValue}
+		if f.arg == "" {
+			o.Value = slurm.NoValue
+		}
+		list = append(list, o)
 	}
 	return list
 }
@@ -124,6 +129,9 @@ func (c *call) submitYARN(args []string) error {
 	}
 	defer client.Close()
 	app.Job.Protection = client.protection
+	if app.Outside && client.conf.Secure() {
+		return withKerberos()
+	}
 	if err := app.Configure(client.conf, client.user); err != nil {
 		return yarnFault("submit", err)
 	}
@@ -140,6 +148,9 @@ func (c *call) submitYARN(args []string) error {
 	defer store.Close()
 	if err := app.Bring(c.ctx, store); err != nil {
 		return yarnFault("submit", err)
+	}
+	if app.Outside {
+		return c.runOutside(app, client)
 	}
 	report, err := c.submitNoted(app, client.Client)
 	if err != nil {
@@ -295,6 +306,7 @@ func sizeOf(app *yarnbackend.Application, shape *spec.Shape) {
 
 // yarnRest reads the flags that only YARN has.
 func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
+	_, app.Outside = r.get("client")
 	memory := int64(yarnMaster)
 	if v, ok := r.get("am-memory"); ok {
 		if memory, err = slurm.ParseMemory(v); err != nil || memory < 256<<20 {

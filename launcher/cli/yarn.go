@@ -346,7 +346,7 @@ func (c *call) explainApplication(name string) error {
 	if waits != "" {
 		fmt.Fprintf(c.stdout, "  it waits for nodes: %s\n", waits)
 	}
-	if r.State == yarn.StateRunning && r.TrackingURL != "" {
+	if r.State == yarn.StateRunning && strings.HasPrefix(r.TrackingURL, "http") { // else it is N/A
 		fmt.Fprintf(c.stdout, "  its page: %s\n", r.TrackingURL)
 	}
 	if err == nil && found == nil {

@@ -88,3 +88,39 @@ func devPython(t *testing.T) (python, top string) {
 	}
 	return strings.TrimSpace(string(out)), top
 }
+
+// With --client the command itself is the master: ranks print where it was written, a driver runs there, and its tasks in containers.
+func TestClientMode(t *testing.T) {
+	g := gatewayOf(t)
+	g.write("rank.sh", "echo \"rank $RANK in ${CONTAINER_ID%%_[0-9]*} of $PWD\"; read line; echo \"got $line\"; exit 5\n")
+	cmd := g.command(within(t), append(append([]string{"submit", "--on", "yarn", "--client", "-N", "1", "-n", "1"}, small...), "--", "bash", "rank.sh")...)
+	cmd.Stdin = strings.NewReader("a line\n")
+	if r := e2e.Do(t, cmd); r.Code != 5 || !strings.Contains(r.Stdout, "rank 0 in container of /") || !strings.Contains(r.Stdout, "got a line\n") || !strings.Contains(r.Stderr, "its master is here") {
+		t.Errorf("%+v", r)
+	}
+	python, top := devPython(t)
+	g.write("main.py", `
+import os, maniple
+
+maniple.init()
+
+@maniple.remote
+def here():
+    return os.environ["CONTAINER_ID"], open("main.py").read() != ""
+
+print("driver in", os.environ.get("CONTAINER_ID"), os.getcwd())
+print("task in", *maniple.get(here.remote()), flush=True)
+raise SystemExit(4)
+`)
+	g.environ = []string{"PYTHONPATH=" + filepath.Join(top, "libs", "python")}
+	r := g.run(append(append([]string{"submit", "--on", "yarn", "--client", "-N", "1"}, small...), "--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py")...)
+	if r.Code != 4 || !strings.Contains(r.Stdout, "driver in None "+g.dir) || !strings.Contains(r.Stdout, "task in container_") {
+		t.Errorf("%+v", r)
+	}
+	_, after, _ := strings.Cut(r.Stderr, "application_")
+	id := "application_" + strings.SplitN(after, ":", 2)[0]
+	if r := g.over(id); r.Final != yarn.Failed || r.Diagnostics != "exit code 4" || !r.Unmanaged {
+		t.Errorf("%+v", r)
+	}
+	e2e.Until(t, limit, "nothing of it is left", func() bool { return len(processes(id)) == 0 })
+}

@@ -33,6 +33,9 @@ func TestSubmitWithKerberos(t *testing.T) {
 		t.Errorf("without a ticket: %+v", r)
 	}
 	g.environ = append(g.environ, "MANIPLE_PRINCIPAL=alice", "MANIPLE_KEYTAB="+filepath.Join(b.dir, "kdc", "keytab"))
+	if r := g.run("submit", "--on", "yarn", "--client", "--", "true"); r.Code != 78 || !strings.Contains(r.Stderr, "gives no token to a master") {
+		t.Errorf("in client mode: %+v", r)
+	}
 	g.write("who.sh", "echo $USER $RANK; exit 4")
 	r := g.run(append(append([]string{"submit", "--on", "yarn", "--follow", "-N", "1", "-n", "1"}, small...), "--", "bash", "who.sh")...)
 	if r.Code != 4 || !strings.Contains(r.Stdout, "alice 0") {

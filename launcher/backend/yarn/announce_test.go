@@ -10,6 +10,32 @@ import (
 	"github.com/maniple-hpc/maniple/yarn/am"
 )
 
+// A master that YARN did not start has none after it: when YARN ends the application it ends what there is, and its node waits for nobody.
+func TestMasterOutsideEnds(t *testing.T) {
+	w := newWorld(t, 1)
+	id, b := w.container(0)
+	b.Last = true
+	k := w.station(id, b)
+	w.event(backend.KindReady)
+	on := make(chan bool)
+	w.s.post(func() { w.m.Outside = true; close(on) })
+	<-on
+	w.m.fromYARN(am.Over{Err: &yarn.Error{Op: "heartbeat", Text: "it was killed", Kind: yarn.ErrOver}})
+	if ev := w.event(backend.KindStopping); !strings.Contains(ev.Text, "it was killed") {
+		t.Errorf("%+v", ev)
+	}
+	k.hears(t, "it was killed")
+	w.dies()
+	if a, ok := k.st.next(0); ok {
+		t.Errorf("%+v", a)
+	}
+	k.out.Close()
+	w.stop()
+	if len(w.left) > 0 {
+		t.Error("it left")
+	}
+}
+
 // What YARN is going to take is told once of each container, by name, and the programs are told as often.
 func TestNodesAreAnnounced(t *testing.T) {
 	w := newWorld(t, 2)

@@ -57,6 +57,7 @@ type boot struct {
 	Doc     *bootdoc.Doc `json:"doc"`
 	Master  []string     `json:"master"`  // addresses of the relay
 	Attempt int32        `json:"attempt"` // of the application
+	Last    bool         `json:"last"`    // no other master will come
 }
 
 // pack puts a value among credentials.

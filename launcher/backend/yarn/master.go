@@ -43,6 +43,7 @@ type Master struct {
 	Attempt yarn.AttemptID
 	Folder  string // in the container's own, for the files of the head's node
 
+	Outside   bool      // YARN did not start it: it has no container, and none comes after it
 	Submitted time.Time // as YARN says; zero: it does not
 
 	Life uint32 // how often the program was begun anew: by masters that found nothing to go on with
@@ -161,8 +162,10 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	}
 	m.copies.answered, m.copies.trust = m.answered, cmp.Or(m.Job.Trust, maxTrust)
 	var err error
-	if doc.Journal, err = m.keepJournal(); err != nil {
-		return nil, err
+	if !m.Outside { // else no other one could make use of it
+		if doc.Journal, err = m.keepJournal(); err != nil {
+			return nil, err
+		}
 	}
 	own := bootdoc.Node{Name: headNode, Bare: true, Grant: "YARN", Memory: m.Job.Room}
 	s.head, err = (&local.Backend{}).Start(ctx, backend.Request{Doc: &doc, Nodes: []bootdoc.Node{own}, Head: true, Binary: req.Binary, Env: req.Env, Stderr: req.Stderr})

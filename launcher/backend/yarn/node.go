@@ -56,7 +56,9 @@ func enterNode() (st *station, stdin, stdout *os.File, err error) {
 		return nil, nil, nil, fmt.Errorf("yarn: the container's folder: %w", err)
 	}
 	b.Doc.Base, b.Doc.Node.Disks = folder(here), disks(os.Getenv)
-	b.Doc.Journal, b.Doc.Patience = "", orphanTime // the end of the keeper's input is sooner
+	if b.Doc.Journal = ""; !b.Last {
+		b.Doc.Patience = orphanTime // the end of the keeper's input is sooner
+	}
 	b.Doc.Node.Dir, b.Doc.Node.Env = here, append(own(os.Environ()), bootdoc.DirVariable+"="+here)
 	if b.Doc.Store == 0 {
 		b.Doc.Store = storeShare(os.Getenv("HADOOP_CONF_DIR"), b.Doc.Node.Memory, b.Doc.Node.CPUs)

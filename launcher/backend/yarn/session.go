@@ -151,7 +151,7 @@ func (s *session) launch(e launch) {
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), joinTime)
 		defer cancel()
-		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.m.relays, s.m.Attempt.Number}); err != nil {
+		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.m.relays, s.m.Attempt.Number, s.m.Outside}); err != nil {
 			s.post(func() { s.apply(s.gang.unstarted(e.container.ID, err.Error())) })
 		}
 	})
@@ -187,7 +187,9 @@ func (s *session) joined(name, container string, l *link) {
 		}
 		s.links[name] = l
 	})
-	s.m.copies.add(l)
+	if s.m.journal != nil {
+		s.m.copies.add(l)
+	}
 	for l.in.Scan() {
 		if s.m.copies.takes(l, l.in.Bytes()) {
 			continue
@@ -269,7 +271,8 @@ func (s *session) fromYARN(e am.Event) {
 			s.fatal(e.Err.Error())
 		case am.Over:
 			if errors.Is(e.Err, yarn.ErrOver) || errors.Is(e.Err, yarn.ErrCredentials) { // the token of an attempt ends with it
-				s.m.leave(e.Err)
+				s.gone(e.Err)
+				return
 			}
 			s.fatal("YARN can't be reached any more: " + e.Err.Error())
 		}
@@ -301,7 +304,7 @@ func (s *session) followHead(first backend.Event) {
 		case backend.KindLost:
 			s.post(func() {
 				if !s.stopping && s.m.Blame("") == "" { // by nobody's wish: the next master has a head again
-					s.m.leave(fmt.Errorf("yarn: the keeper of the head was killed: %s", ev.Reason))
+					s.gone(fmt.Errorf("yarn: the keeper of the head was killed: %s", ev.Reason))
 				}
 			})
 		}

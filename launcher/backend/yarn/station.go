@@ -55,6 +55,7 @@ type station struct {
 	name       string
 	container  string
 	life       uint32
+	last       bool // no other master will come
 	own        ed25519.PrivateKey
 	masterKey  ed25519.PublicKey
 	toKeeper   *os.File
@@ -83,8 +84,11 @@ func newStation(b boot, container string) (*station, error) {
 		return nil, err
 	}
 	s := &station{
-		name: b.Doc.Node.Name, container: container, life: b.Doc.Epoch, own: key, masterKey: master.Public().(ed25519.PublicKey), master: b.Master, attempt: b.Attempt,
+		name: b.Doc.Node.Name, container: container, life: b.Doc.Epoch, last: b.Last, own: key, masterKey: master.Public().(ed25519.PublicKey), master: b.Master, attempt: b.Attempt,
 		arrivals: make(chan arrival, 1), keeperOver: make(chan struct{}),
+	}
+	if b.Last {
+		return s, nil
 	}
 	if err := s.await(meeting(b.Doc.Cluster, container)); err != nil {
 		fmt.Fprintln(os.Stderr, "maniple:", err)
@@ -287,7 +291,7 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 		master, attempt := s.master, s.attempt
 		s.mu.Unlock()
 		conn, err := s.dial(master)
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		if errors.Is(err, syscall.ECONNREFUSED) && !s.last {
 			patience = max(patience, orphanTime)
 		}
 		select {

@@ -37,6 +37,7 @@ type Application struct {
 	Tags     []string
 	Master   yarn.Resource // of the master's container
 	Lifetime time.Duration // 0: the queue's
+	Outside  bool          // the process that submits is the master: see Attend
 
 	ID yarn.ApplicationID // from Check on
 
@@ -258,14 +259,18 @@ func (a *Application) Submit(ctx context.Context, c *yarn.Client) (yarn.Report, 
 	if err != nil {
 		return yarn.Report{}, err
 	}
-	r, err := c.Submit(ctx, yarn.Submission{
+	s := yarn.Submission{
 		ID: a.ID, Name: a.Job.Name, Queue: a.Queue, Priority: a.Priority, Type: Type, Tags: a.Tags, Resource: a.Master, NodeLabel: a.Job.Label,
 		KeepContainers: true, AttemptValidity: attemptValidity, Lifetime: a.Lifetime,
 		Launch: yarn.LaunchContext{
 			Files: a.Job.Files, Tokens: tokens,
 			Commands: []string{"exec ./" + program + " " + MasterCommand + " 1><LOG_DIR>/stdout 2><LOG_DIR>/stderr"},
 		},
-	})
+	}
+	if a.Outside {
+		s.Unmanaged, s.KeepContainers, s.AttemptValidity, s.MaxAttempts, s.Launch = true, false, 0, 1, yarn.LaunchContext{}
+	}
+	r, err := c.Submit(ctx, s)
 	if errors.Is(err, yarn.ErrRefused) && a.leaves != nil && strings.Contains(err.Error(), "unknown queue") {
 		err = fmt.Errorf("%w: %w", &UnknownError{"queue", a.queue(), a.leaves}, err)
 	}

@@ -1,0 +1,49 @@
+package yarn
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// attendPoll is between looks for the token of a master that this process is.
+const attendPoll = 50 * time.Millisecond
+
+// Attend makes this process the master of an application that was submitted as one whose master YARN does not start (Application.Outside).
+// folder is one of its own, for the files of the head's node. YARN gives the token to register with as soon as the queue has room.
+func (a *Application) Attend(ctx context.Context, c *yarn.Client, r yarn.Report, folder string) (*Master, error) {
+	m := &Master{Job: a.Job, Outside: true, Folder: folder, Submitted: r.Started, exit: os.Exit}
+	poll := time.NewTicker(attendPoll)
+	defer poll.Stop()
+	for r.AMToken == nil {
+		if r.State.Over() {
+			return nil, &yarn.Error{Op: "register", Text: fmt.Sprintf("%s is %s: %s", r.ID, r.State, firstLine(r.Diagnostics)), Kind: yarn.ErrOver}
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		var err error
+		if r, err = c.Report(ctx, a.ID); err != nil {
+			return nil, err
+		}
+	}
+	m.token, m.Attempt = *r.AMToken, r.Attempt
+	var err error
+	m.relay, err = listen(m.Job.Cluster, m.Job.Secret, [2]string{})
+	return m, err
+}
+
+// gone takes in that this process is no master any more. One that YARN started leaves at once, for the next one; one that it did not start has no
+// next one, and ends what there is.
+func (s *session) gone(why error) {
+	if s.m.Outside {
+		s.fatal(why.Error())
+		return
+	}
+	s.m.leave(why)
+}
