@@ -49,6 +49,10 @@ var experiments = []experiment{
 	{"profile", profile},
 	{"spilling", spilling.experiment},
 	{"transfer", transfer},
+	{"yarn-submit", yarnSubmit},
+	{"yarn-kills", yarnKills},
+	{"yarn-gangs", yarnGangs},
+	{"yarn-kerberos", yarnKerberos},
 }
 
 // issues name the experiments whose bars they set.
@@ -57,6 +61,7 @@ var issues = map[string][]string{
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
 	"data-plane": {"spilling", "transfer"},
+	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos"},
 }
 
 func main() {

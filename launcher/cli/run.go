@@ -182,7 +182,7 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	} else {
 		err = c.gang(ctx, client, sig, s, shape, o)
 	}
-	if c.master != nil {
+	if c.master != nil && !outside { // one outside has no next one, and with its last word YARN kills the nodes before they have tidied up
 		_ = c.tellYARN(err) // who is asked again says why it could not be
 	}
 	if own && ep.Kind == "slurm" && sig.back() {
