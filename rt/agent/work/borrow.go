@@ -61,7 +61,8 @@ func (c *Core) sendListing(p *process, name id.Object) {
 // list takes in that another agent wants to be listed as a holder of an object, and tells whether it is. That counts as one delivery.
 func (c *Core) list(p *process, name id.Object) {
 	m := fb.ReadyT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, State: fb.ObjectStateUnlisted}
-	if o := c.lookup(name); o != nil && !o.lost { // of one that is lost another agent may have the value
+	// Of one that is lost another agent may have the value; and of one that came back from another agent after this one had forgotten it that may be by way of who asks.
+	if o := c.lookup(name); o != nil && !o.lost && (!o.foreign || o.state == objectAway) {
 		c.deliver(p, name)
 		m.State = fb.ObjectStateListed
 	}
@@ -120,7 +121,7 @@ func (c *Core) unspare(o *object) *process {
 // move has an object come from its owner alone from now on, if nothing is on its way from where it came before.
 func (c *Core) move(o *object) {
 	l := c.lent[o]
-	if l == nil || l.spare == nil || l.home.fetching(o.id()) != nil || slices.Contains(l.home.lent, o) {
+	if l == nil || l.spare == nil || l.home.fetching(o.id()) != nil || slices.Contains(l.home.lent, o.id()) {
 		return
 	}
 	if a := o.entry.actor; a != nil && o.index == 0 {

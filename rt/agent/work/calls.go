@@ -25,8 +25,14 @@ func (c *Core) onCall(p *process, f frame) {
 		c.strayCall(p, m, f, codeActorDied, overHere) // to one that lived here, and whose handle has come again
 		return
 	}
-	if e != nil && e.actor == nil && c.proxy(e) == nil && e.first != nil && e.first.lost {
-		c.unreachable(e, p.job)
+	if e != nil && e.actor == nil && c.proxy(e) == nil && e.first != nil {
+		switch {
+		case e.first.lost:
+			c.unreachable(e, p.job)
+		case e.first.state == objectGone && !p.remote(): // only lineage named it, and a task that ran again has it from there
+			c.unreachable(e, p.job)
+			c.proxyOver(e.actor, "nobody had a handle of it any more")
+		}
 	}
 	if p.remote() && (e == nil || e.actor == nil) {
 		c.strayCall(p, m, f, codeActorDied, overHere)
@@ -275,8 +281,10 @@ func (c *Core) unnamed(a *actor) {
 		return
 	}
 	if a.phase == fb.ActorPhaseDead {
-		a.entry.actor = nil
-		c.tidy(a.entry)
+		if a.entry.first == nil { // else a task that is run again may call it, and is told so
+			a.entry.actor = nil
+			c.tidy(a.entry)
+		}
 		return
 	}
 	if !a.ending {

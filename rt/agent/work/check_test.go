@@ -227,7 +227,7 @@ func checkObjects(c *Core) error {
 			if o.holders == nil && o.pins == 0 && o.kin > 0 && (o.placed || o.state == objectAway) {
 				return fmt.Errorf("LIN-2: the value of %v[%d] is kept for lineage alone", name, i)
 			}
-			if o.holders == nil && o.pins == 0 && o.kin == 0 && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o) }) {
+			if o.holders == nil && o.pins == 0 && o.kin == 0 && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o.id()) }) {
 				return fmt.Errorf("REF-1: object %v[%d] is of no use and there", name, i)
 			}
 		}

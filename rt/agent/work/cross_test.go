@@ -166,3 +166,32 @@ func TestCallThatWouldGoBack(t *testing.T) {
 		t.Error("the call still waits")
 	}
 }
+
+// An owner that had forgotten a value and has got a reference back lists nobody for it: it may have that from who asks, and both would have it from each other.
+func TestOwnerThatHasItFromElsewhere(t *testing.T) {
+	p := newPair(t)
+	actor, _ := p.make(1, p.drive(1), "it", false)
+	p.find(0, 1, "it")
+	way, forgotten, put := p.ways[0].process[0], of(id.Task{Agent: 1, Process: 9, Counter: 9}), of(p.mint(0, 1))
+	p.say(0, 1, &fb.PutT{Object: objectT(put)}, []byte("its own"))
+	var frames []byte
+	for _, call := range []id.Task{p.invoke(0, 1, actor), p.invoke(0, 1, actor)} {
+		frames = append(frames, frameOf(t, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast), Refs: 1}, objectBytes(forgotten))...)
+	}
+	for _, o := range []id.Object{forgotten, put} {
+		frames = append(frames, frameOf(t, &fb.GetT{Object: objectT(o), Want: fb.WantListing}, nil)...)
+	}
+	var told []fb.ObjectState
+	for _, e := range p.cores[0].Step(p.now, &Frames{Process: way, Bytes: frames}, nil) {
+		for b := e.Bytes; e.Do == Append && e.Process == way && len(b) > 0; {
+			f, rest, _ := cut(b)
+			b = rest
+			if m, err := wire.Unmarshal(f.kind, f.body); err == nil && f.kind == fb.FrameTypeReady {
+				told = append(told, m.(*fb.ReadyT).State)
+			}
+		}
+	}
+	if len(told) != 2 || told[0] != fb.ObjectStateUnlisted || told[1] != fb.ObjectStateListed {
+		t.Errorf("who asks is told %v", told)
+	}
+}

@@ -32,18 +32,30 @@ func (g *grant) kinOnly(cl *class) bool {
 	return false
 }
 
-// lends is how much of a grant's CPUs those that wait have lent and no kin of theirs uses.
+// lends is how much of a grant's CPUs those that wait have lent and no kin of theirs uses. Kin that waits in turn passes on what was lent to it, and
+// has it for its own when who lent it is over.
 func (c *Core) lends(g *grant) (n int64) {
 	for _, w := range c.workers {
-		switch {
-		case !w.held || w.grant != g:
-		case w.lent:
+		if !w.held || w.grant != g || !w.lent && !w.kin {
+			continue
+		}
+		switch owes := w.kin && c.owesCPU(w); {
+		case w.lent && !owes:
 			n += w.class.need.cpu
-		case w.kin:
+		case !w.lent && owes:
 			n -= w.class.need.cpu
 		}
 	}
 	return n
+}
+
+// owesCPU tells whether somebody waits who has lent a worker its CPUs.
+func (c *Core) owesCPU(w *worker) bool {
+	t, steps := w.flight.head, maxKin
+	if w.actor != nil {
+		t = w.actor.create
+	}
+	return t == nil || c.kinTo(t, func(g *grant) bool { return g == w.grant }, &steps) != nil
 }
 
 // kinRoom is how much of a grant's CPUs there is for kin of those that wait there.

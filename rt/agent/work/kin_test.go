@@ -109,6 +109,29 @@ func TestChildrenOfTasksElsewhere(t *testing.T) {
 	p.counts("1 free, 0 sent, 0 others")
 }
 
+// Kin that waits passes on what was lent to it and no more, and still does when who lent it is over.
+func TestKinThatWaits(t *testing.T) {
+	p := newLease(t, 2)
+	parent := p.free()
+	p.waits(parent)
+	kid := p.child(parent, 1)
+	p.waits(kid)
+	first, second := p.child(kid, 1), p.child(kid, 1)
+	if !p.runsAt(1, first) || p.runsAt(1, second) {
+		t.Errorf("of two that one CPU was lent for run: %v, %v", p.runsAt(1, first), p.runsAt(1, second))
+	}
+	p.counts("1 free, 1 sent, 2 others")
+	p.result(parent, nil, "done before its children")
+	p.result(first, nil, "done")
+	if !p.runsAt(1, second) {
+		t.Error("what waits has nothing to lend when its parent is over")
+	}
+	p.result(second, nil, "done")
+	p.wakes(kid)
+	p.result(kid, nil, "done")
+	p.counts("2 free, 0 sent, 0 others")
+}
+
 // What waits for something else than its children lends its CPU to its owner, which sends what it waits for.
 func TestCPUOfTaskThatWaitsElsewhere(t *testing.T) {
 	p := newLease(t, 1)

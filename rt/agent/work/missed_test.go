@@ -203,3 +203,33 @@ func TestErrorOfAnArgumentAtAnotherAgent(t *testing.T) {
 		t.Errorf("the driver is told %q", v)
 	}
 }
+
+// A task that runs again may have a handle that nothing but lineage has kept: its calls are told that the actor is over.
+func TestHandleThatOnlyLineageNames(t *testing.T) {
+	w, l := stored(t)
+	a, task := w.mint("d", "a"), w.mint("d", "t")
+	w.send("d", &fb.ShapeT{Number: 2, Bundle: -1}, nil)
+	w.send("d", &fb.CreateT{Actor: taskT(a), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 2, MaxPending: -1}, nil)
+	w.told("w1", "a", fb.ResultFlagLast, "")
+	w.send("d", &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1, Refs: 1}, objectBytes(w.object("a")))
+	w.seal("w2", "t", 0, 1)
+	w.told("w2", "t", fb.ResultFlagLast|fb.ResultFlagLocated, "")
+	w.step(ProcessGone{Process: w.procs["w1"], Why: "it ended"})
+	w.release("w2", "a", 1)
+	w.release("d", "a", 0)
+	for who := range l.views[w.object("t")] {
+		l.Leave(who, w.object("t"))
+	}
+	l.filed[w.object("t")] = true
+	w.send("d", &fb.GetT{Object: objectT(w.object("t")), Want: fb.WantValue}, nil)
+	w.step(Brought{Object: w.object("t"), Why: "its bytes are not those that were written"})
+	if w.core.remade != 1 {
+		t.Fatal("the task does not run again")
+	}
+	w.log = nil
+	w.send("w2", &fb.ShapeT{Number: 2, Bundle: -1}, nil)
+	w.send("w2", &fb.CallT{Task: taskT(w.mint("w2", "c")), Parent: &fb.TaskIDT{}, Actor: taskT(a), Job: 1, Shape: 2, Returns: 1}, nil)
+	if log := strings.Join(w.log, "\n"); !strings.Contains(log, "w2 <- Result c[0] last error ACTOR_DIED") {
+		t.Errorf("the caller is told %s", log)
+	}
+}

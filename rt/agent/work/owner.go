@@ -127,7 +127,7 @@ func (c *Core) foreign(p *process, name id.Object) *object {
 func (c *Core) lend(p *process, o *object) {
 	o.foreign, c.lent[o] = true, &lends{home: p, at: len(p.lends)}
 	p.lends = append(p.lends, o)
-	p.lent = append(p.lent, o)
+	p.lent = append(p.lent, o.id())
 	c.borrow(o)
 }
 
@@ -185,7 +185,7 @@ func (c *Core) receive(p *process, name id.Object) {
 		o = c.newObject(e, name.Index)
 		c.lose(o, codeLost, "it was this node's, and is over")
 		o.lost = true
-		p.lent = append(p.lent, o)
+		p.lent = append(p.lent, name)
 	case o == nil:
 		o = c.foreign(p, name)
 	}
@@ -210,10 +210,12 @@ func (c *Core) releaseTo(p *process, name id.Object, deliveries uint32) {
 func (c *Core) settleLent(p *process) {
 	for len(p.lent) > 0 {
 		last := len(p.lent) - 1
-		o := p.lent[last]
+		o := c.lookup(p.lent[last])
 		p.lent = p.lent[:last]
-		c.drop(o)
-		c.move(o)
+		if o != nil {
+			c.drop(o)
+			c.move(o)
+		}
 	}
 }
 
@@ -230,9 +232,6 @@ func (c *Core) unlend(o *object) {
 	p.lends[l.at] = p.lends[last]
 	c.lent[p.lends[l.at]].at = l.at
 	p.lends = p.lends[:last]
-	if i := slices.Index(p.lent, o); i >= 0 {
-		p.lent = slices.Delete(p.lent, i, i+1)
-	}
 	if l.owed > 0 {
 		c.releaseTo(p, o.id(), l.owed)
 	}

@@ -37,9 +37,9 @@ type process struct {
 	// Of another agent.
 	agent     id.Agent
 	node      string
-	lends     []*object // that it sent references to
-	lent      []*object // of them, those that came for a frame which is being taken in
-	early     bool      // it sent the value of an argument, which the next frame names
+	lends     []*object   // that it sent references to
+	lent      []id.Object // names that came for a frame which is being taken in
+	early     bool        // it sent the value of an argument, which the next frame names
 	nextActor id.Task
 	nextLife  uint32
 	fetches   []*fetch                    // of values that it told of

@@ -1,8 +1,6 @@
 package work
 
 import (
-	"slices"
-
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -201,11 +199,6 @@ func (c *Core) reap() {
 func (c *Core) free(o *object) {
 	c.empty(o)
 	c.unlend(o)
-	if o.lost {
-		for _, p := range c.processes {
-			p.lent = slices.DeleteFunc(p.lent, func(x *object) bool { return x == o })
-		}
-	}
 	e := o.entry
 	if o.index == 0 {
 		e.first = nil
