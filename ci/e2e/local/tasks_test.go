@@ -248,6 +248,13 @@ children = maniple.remote(lambda: maniple.get([there.remote(), there.options(sch
 for capture in (True, False):
     mine, *outside = maniple.get(children.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0, capture)).remote(), timeout=20)
     assert mine == (group if capture else None) and outside == [None, None], (capture, mine, outside)
+@maniple.remote(num_cpus=0)
+class Within:
+    def __init__(self):
+        self.born = maniple.util.get_current_placement_group()
+    def where(self):
+        return self.born, maniple.util.get_current_placement_group()
+assert maniple.get(Within.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0)).remote().where.remote(), timeout=20) == (group, group)
 print("up", flush=True)
 import time; time.sleep(600)
 `, "both")

@@ -95,7 +95,7 @@ class RuntimeContext:
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
         """What this task starts runs in its placement group, too."""
-        return bool((self._shape() or {}).get("capture"))
+        return bool((shape() or {}).get("capture"))
 
     def get_session_name(self) -> str:
         """The cluster."""
@@ -103,15 +103,7 @@ class RuntimeContext:
 
     def get_assigned_resources(self) -> Dict[str, float]:
         """Resources that this task or actor holds, by name; empty in a driver."""
-        shape = self._shape()
-        return {r["name"]: r["amount"] / 10_000 for r in (shape or {}).get("resources") or []}
-
-    def _shape(self) -> Optional[Dict[str, Any]]:
-        """What the task, or the actor that it is a call of, was asked for with."""
-        from maniple import _execute
-
-        task = running.get()
-        return None if task is None else _execute.actor_facts.get("shape") if task.actor else task.shape
+        return {r["name"]: r["amount"] / 10_000 for r in (shape() or {}).get("resources") or []}
 
     def get_node_labels(self) -> Dict[str, str]:
         """Labels of this node, by which a label_selector finds it."""
@@ -138,6 +130,14 @@ class RuntimeContext:
         """The most of it in a dict."""
         facts = {"job_id": self.get_job_id(), "node_id": self.get_node_id(), "worker_id": self.get_worker_id(), "task_id": self.get_task_id(), "actor_id": self.get_actor_id(), "namespace": self.namespace}
         return {k: v for k, v in facts.items() if v is not None}
+
+
+def shape() -> Optional[Dict[str, Any]]:
+    """What the task that runs here, or the actor that it is a call of, was asked for with; None in a driver."""
+    from maniple import _execute
+
+    task = running.get()
+    return None if task is None else _execute.actor_facts.get("shape") if task.actor else task.shape
 
 
 def gpu_ids() -> List[str]:

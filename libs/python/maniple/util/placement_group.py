@@ -281,10 +281,9 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
 def get_current_placement_group() -> Optional[PlacementGroup]:
     """The group that this task or actor runs in, None outside of any."""
-    from maniple._core.context import running
+    from maniple.runtime_context import shape
 
-    task = running.get()
-    group = ((task.shape if task else None) or {}).get("group")
+    group = (shape() or {}).get("group")
     text = wire.task_text(wire.task_bytes(group))
     return None if text == "0.0.0" else PlacementGroup(text, None)
 
