@@ -37,7 +37,7 @@ func (g *Gate) Check(h *fb.HelloT, p Peer) *fb.RefuseT {
 		return g.Refuse(fb.RefuseCodeEpoch, fmt.Sprintf("start %d of the job, this is start %d", h.Epoch, g.Epoch))
 	case p.Role != fb.RoleNone && p.Role != h.Role:
 		return g.Refuse(fb.RefuseCodeIdentity, fmt.Sprintf("says %s, its certificate says %s", h.Role, p.Role))
-	case h.Purpose > fb.PurposeWork:
+	case h.Purpose > fb.PurposeProbe:
 		return g.Refuse(fb.RefuseCodeMalformed, fmt.Sprintf("purpose %d is not known", h.Purpose))
 	case h.Purpose == fb.PurposeWork && (p.UID < 0 || h.Role != fb.RoleClient || h.Session != 0):
 		return g.Refuse(fb.RefuseCodeMalformed, "a work connection is a program's with the agent of its own node, without a session")

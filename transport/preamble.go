@@ -55,7 +55,7 @@ func ParsePreamble(b [PreambleSize]byte) (Preamble, error) {
 		return Preamble{}, fmt.Errorf("%w: preamble of version %d, this build reads %d", ErrNotOurs, b[4], preambleVersion)
 	case p.Role != fb.RoleHead && p.Role != fb.RoleAgent:
 		return Preamble{}, fmt.Errorf("%w: preamble wants role %d", ErrNotOurs, b[5])
-	case p.Purpose > fb.PurposeBulk || b[7] != 0:
+	case p.Purpose > fb.PurposeBulk && p.Purpose != fb.PurposeProbe || b[7] != 0:
 		return Preamble{}, fmt.Errorf("%w: preamble with purpose %d and end %d", ErrNotOurs, b[6], b[7])
 	}
 	return p, nil

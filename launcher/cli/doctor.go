@@ -19,9 +19,18 @@ func (a *app) doctorCommand() *urfave.Command {
 			"maniple doctor",
 			"maniple doctor --json\tfor a ticket",
 			"srun -N2 maniple doctor\ton nodes of a Slurm job",
+			"maniple doctor --fabric --image ways.png\tlatency and bandwidth between all nodes of a cluster, or of this Slurm job",
 		},
-		flags:  []urfave.Flag{jsonFlag(), clusterFlag()},
-		notes:  []string{"The exit code is 78 if something is bad, 0 if there are only warnings."},
+		flags: []urfave.Flag{
+			jsonFlag(), clusterFlag(),
+			toggle("fabric", "", "measure the ways between all nodes instead, as values go, and say which are slow"),
+			value("within", "", "SECONDS", "measure for so long at most (60)"),
+			value("image", "", "FILE.png", "draw what was measured"),
+		},
+		notes: []string{
+			"The exit code is 78 if something is bad, 0 if there are only warnings.",
+			"--fabric measures each pair of nodes once in each direction, and at the same time only pairs that share no node and no host. Rows send, columns read.",
+		},
 		action: (*call).doctor,
 	})
 }
@@ -29,6 +38,14 @@ func (a *app) doctorCommand() *urfave.Command {
 func (c *call) doctor() error {
 	if err := c.noArgs(); err != nil {
 		return err
+	}
+	if c.on("fabric") {
+		return c.doctorFabric()
+	}
+	for _, name := range []string{"within", "image"} {
+		if _, origin, ok := c.flag(name); ok {
+			return usage(origin, "it is for --fabric", "add --fabric, or leave it away")
+		}
 	}
 	facts, err := device.Detect(device.Options{Getenv: c.getenv})
 	findings := device.Doctor(device.Options{Getenv: c.getenv})

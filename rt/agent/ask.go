@@ -20,6 +20,8 @@ func (l *loop) headAsks(ctx context.Context, q *fb.StateQueryT, corr uint64) {
 	switch {
 	case q.What == "devices":
 		l.askDevices(ctx, corr)
+	case q.What == "way":
+		l.askWay(ctx, q, corr)
 	case l.desk == nil || l.desk.process == 0:
 		l.answerHead(ctx, corr, jsonStore{}, 0)
 	default:

@@ -47,12 +47,14 @@ const (
 )
 
 func newDeskBulk(agent uint32) *deskBulk {
-	streams := max(2, runtime.GOMAXPROCS(0)/2) // encrypting is what takes long
 	return &deskBulk{
-		core:    pull.New(pull.Config{Agent: agent, Streams: streams}),
+		core:    pull.New(pull.Config{Agent: agent, Streams: bulkStreams()}),
 		streams: map[uint64]*bulk.Stream{}, waits: map[uint64]func(bulk.Piece){},
 	}
 }
+
+// bulkStreams is how many connections bring one large value: encrypting is what takes long.
+func bulkStreams() int { return max(2, runtime.GOMAXPROCS(0)/2) }
 
 // tickets are those that were given to other agents and not used yet. Safe for concurrent use.
 type tickets struct {
@@ -306,17 +308,22 @@ func (d *desk) streamSays(ctx context.Context, number uint64, e bulk.End) {
 
 // dialTicket connects to another agent with a ticket of its.
 func (l *loop) dialTicket(ctx context.Context, peer uint32, ticket uint64, addresses []string) (net.Conn, error) {
+	return l.dialBulk(ctx, fb.PurposeBulk, peer, ticket, addresses)
+}
+
+// dialBulk connects to another agent for what goes by ranges.
+func (l *loop) dialBulk(ctx context.Context, purpose fb.Purpose, peer uint32, ticket uint64, addresses []string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, bulkDial)
 	defer cancel()
 	last := errors.New("it has no address")
 	for _, addr := range addresses {
-		conn, err := tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleAgent, Purpose: fb.PurposeBulk})
+		conn, err := tcp.Dial(ctx, addr, l.cred, transport.Preamble{Role: fb.RoleAgent, Purpose: purpose})
 		if err != nil {
 			last = err
 			continue
 		}
 		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
-		h := l.hello(fb.PurposeBulk)
+		h := l.hello(purpose)
 		h.To, h.Ticket = peer, ticket
 		if _, err = transport.Greet(conn, h); err == nil {
 			_ = conn.SetDeadline(time.Time{})

@@ -232,6 +232,10 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 					a.process, a.welcome, a.refuse = l.admitWork(ctx, m, h, p)
 				case fb.PurposeBulk:
 					a.welcome, a.refuse = l.admitBulk(m, h, p)
+				case fb.PurposeProbe:
+					if a.refuse = l.check(m, h, p); a.refuse == nil {
+						a.welcome, a.refuse = l.admitProbe(h)
+					}
 				default:
 					a.link, a.fresh, a.welcome, a.refuse = l.admit(ctx, m, h, p)
 				}
@@ -258,6 +262,11 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		if hello.Purpose == fb.PurposeBulk {
 			_ = conn.SetDeadline(time.Time{})
 			l.desk.serveBulk(ctx, conn)
+			return
+		}
+		if hello.Purpose == fb.PurposeProbe {
+			_ = conn.SetDeadline(time.Time{})
+			l.serveProbe(ctx, conn)
 			return
 		}
 		if in.fresh && hello.Role == fb.RoleAgent {

@@ -35,6 +35,8 @@ type loop struct {
 	native *native.Client                                                // what needs libraries of others; nil: a simulation
 	now    func() int64
 
+	probing *probing
+
 	inbox chan item
 	wait  sync.WaitGroup
 	turns uint64

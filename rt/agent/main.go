@@ -129,7 +129,7 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
 	}
-	l.native = &native.Client{Log: log}
+	l.native, l.probing = &native.Client{Log: log}, newProbing()
 	l.desk = newDesk(l)
 	l.gate.Dead, l.gate.Agent = l.core.Dead, l.core.Agent
 	return l, nil

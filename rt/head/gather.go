@@ -34,13 +34,18 @@ type jsonTold struct {
 	Name    string          `json:"name"`
 	Store   json.RawMessage `json:"store,omitempty"`
 	Devices json.RawMessage `json:"devices,omitempty"`
+	From    string          `json:"from,omitempty"` // the node whose bytes Name read
+	Ways    json.RawMessage `json:"ways,omitempty"`
 	Error   string          `json:"error,omitempty"` // in its stead
 }
 
 // answer gives the place of what was asked for.
 func (j *jsonTold) answer(what string) *json.RawMessage {
-	if what == "devices" {
+	switch what {
+	case "devices":
 		return &j.Devices
+	case "ways":
+		return &j.Ways
 	}
 	return &j.Store
 }
@@ -59,6 +64,58 @@ func (c *Core) gather(m *member, what string, corr uint64) {
 		c.gatherFrom(g, n, jsonTold{Name: n.name}, ask)
 	}
 	c.endGather(g)
+}
+
+const (
+	maxPairs  = 4096             // of nodes that are measured at a time
+	waysWait  = 15 * time.Second // beyond the time of a measurement: connections that don't come, a node that is busy
+	maxMillis = 10_000           // that one takes
+)
+
+// gatherWays has nodes measure the ways from others to them, all at the same time. What is asked for is {"pairs": [[FROM, TO], ...], "ms": TIME}.
+func (c *Core) gatherWays(m *member, question string, corr uint64) {
+	var q struct {
+		Pairs  [][2]string `json:"pairs"`
+		Millis int         `json:"ms"`
+	}
+	refuse := func(format string, args ...any) {
+		c.out = append(c.out, Send{Agent: m.number, Corr: corr, Msg: &fb.StateReplyT{Error: "head: ways: " + fmt.Sprintf(format, args...)}})
+	}
+	switch err := json.Unmarshal([]byte(question), &q); {
+	case err != nil:
+		refuse("%v", err)
+		return
+	case len(q.Pairs) > maxPairs || q.Millis < 0 || q.Millis > maxMillis:
+		refuse("%d pairs for %d ms; at most %d go, for %d", len(q.Pairs), q.Millis, maxPairs, maxMillis)
+		return
+	}
+	g := &gather{what: "ways", asker: m.number, corr: corr, wait: waysWait + time.Duration(q.Millis)*time.Millisecond}
+	if !c.beginGather(g) {
+		return
+	}
+	seen := map[string]bool{}
+	for _, p := range q.Pairs {
+		from, to, j := c.nodeNamed(p[0]), c.nodeNamed(p[1]), jsonTold{Name: p[1], From: p[0]}
+		if from == nil || to == nil || from == to || from.dead || seen[p[1]] {
+			j.Error = "there is no such way: both have to be nodes that are up, and a node can measure one way at a time"
+			g.nodes, g.open = append(g.nodes, j), append(g.open, 0)
+			continue
+		}
+		seen[p[1]] = true
+		ask, _ := json.Marshal(map[string]any{"agent": uint32(from.agent), "addresses": from.register.Addresses, "ms": q.Millis}) // it has nothing that can't be written
+		c.gatherFrom(g, to, j, &fb.StateQueryT{What: "way", Id: string(ask)})
+	}
+	c.endGather(g)
+}
+
+// nodeNamed finds a node; nil: there is none.
+func (c *Core) nodeNamed(name string) *node {
+	for _, n := range c.state.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
 }
 
 // beginGather numbers a question, if there is room for it.

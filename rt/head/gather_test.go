@@ -117,3 +117,35 @@ func TestDevicesOfAllNodes(t *testing.T) {
 		t.Errorf("%+v, want %s", out, want)
 	}
 }
+
+// Who asks for more than goes, or for nonsense, is told so; a way is asked of who reads, with where the other one is.
+func TestWays(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2"}})
+	first, second := id.Agent(w.join("n1", "CPU=4", 0).number), id.Agent(w.join("n2", "CPU=4", 0).number)
+	w.settle()
+	ask := func(question string) (out []Send) {
+		for _, e := range w.core.Step(w.now, FromAgent{Agent: first, Msg: &fb.StateQueryT{What: "ways", Id: question}, Corr: 5}, nil) {
+			if s, ok := e.(Send); ok {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	for _, question := range []string{"", "[]", `{"pairs": [["n1"]], "ms": -1}`, `{"ms": 10001}`, `{"pairs": [` + strings.Repeat(`["a","b"],`, maxPairs) + `["a","b"]]}`} {
+		if out := ask(question); len(out) != 1 || !strings.HasPrefix(out[0].Msg.(*fb.StateReplyT).Error, "head: ways: ") {
+			t.Errorf("%.40s: %+v", question, out)
+		}
+	}
+	out := ask(`{"pairs": [["n1", "n2"]], "ms": 100}`)
+	if len(out) != 1 || out[0].Agent != second || out[0].Msg.(*fb.StateQueryT).What != "way" {
+		t.Fatalf("%+v", out)
+	}
+	var q struct {
+		Agent     id.Agent
+		Addresses []string
+		MS        int
+	}
+	if err := json.Unmarshal([]byte(out[0].Msg.(*fb.StateQueryT).Id), &q); err != nil || q.Agent != first || q.MS != 100 {
+		t.Errorf("%+v, %v", q, err)
+	}
+}

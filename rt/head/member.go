@@ -59,7 +59,7 @@ func (c *Core) admit(e Admit) {
 	case h.Term > c.state.term:
 		refuse(fb.RefuseCodeTerm, "this head's term is %d and you have seen %d: it lost its journal or is a leftover", c.state.term, h.Term)
 		return
-	case h.Purpose == fb.PurposeBulk || h.Purpose == fb.PurposeLiveness && h.Agent == 0:
+	case h.Purpose == fb.PurposeBulk || h.Purpose == fb.PurposeProbe || h.Purpose == fb.PurposeLiveness && h.Agent == 0:
 		refuse(fb.RefuseCodeMalformed, "the head takes control connections, and liveness connections of agents that have a number")
 		return
 	case c.full || c.leaving:

@@ -151,6 +151,10 @@ func (c *Core) query(m *member, q *fb.StateQueryT, corr uint64) {
 		c.gather(m, q.What, corr)
 		return
 	}
+	if q.What == "ways" {
+		c.gatherWays(m, q.Id, corr)
+		return
+	}
 	reply := &fb.StateReplyT{}
 	var payload []byte
 	body, err := c.answer(q.What, q.Id)
@@ -228,7 +232,7 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Explain jsonExplain `json:"explain"`
 		}{stateVersion, e}, err
 	}
-	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster, stores, devices and log can", what)
+	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster, stores, devices, ways and log can", what)
 }
 
 func (c *Core) explain(ref string) (jsonExplain, error) {

@@ -11,6 +11,7 @@ const (
 	PurposeLiveness Purpose = 1
 	PurposeBulk     Purpose = 2
 	PurposeWork     Purpose = 3
+	PurposeProbe    Purpose = 4
 )
 
 var EnumNamesPurpose = map[Purpose]string{
@@ -18,6 +19,7 @@ var EnumNamesPurpose = map[Purpose]string{
 	PurposeLiveness: "Liveness",
 	PurposeBulk:     "Bulk",
 	PurposeWork:     "Work",
+	PurposeProbe:    "Probe",
 }
 
 var EnumValuesPurpose = map[string]Purpose{
@@ -25,6 +27,7 @@ var EnumValuesPurpose = map[string]Purpose{
 	"Liveness": PurposeLiveness,
 	"Bulk":     PurposeBulk,
 	"Work":     PurposeWork,
+	"Probe":    PurposeProbe,
 }
 
 func (v Purpose) String() string {

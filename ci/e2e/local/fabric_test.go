@@ -1,0 +1,49 @@
+//go:build e2e
+
+package local
+
+import (
+	"encoding/json"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The ways between nodes that are there: each once in each direction, in text, JSON and a picture.
+func TestDoctorMeasuresTheFabric(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "ways", "--fake-nodes", "3", "--cpus", "1")
+	var report struct {
+		Nodes []string
+		Ways  []struct {
+			From, To, Carrier  string
+			Latency, Bandwidth float64
+		}
+		Failed []any
+		Left   int
+	}
+	picture := filepath.Join(w.dir, "ways.png")
+	if err := json.Unmarshal([]byte(w.must("doctor", "--fabric", "--cluster", "ways", "--within", "1", "--image", picture, "--json")), &report); err != nil {
+		t.Fatal(err)
+	}
+	w.must("down", "--cluster", "ways")
+	seen := map[string]bool{}
+	for _, way := range report.Ways {
+		if seen[way.From+way.To] = true; way.Carrier != "tls" || way.Latency <= 0 || way.Bandwidth <= 0 || way.From == way.To {
+			t.Errorf("%+v", way)
+		}
+	}
+	if len(report.Nodes) != 3 || len(seen) != 6-2*report.Left || len(seen) == 0 || len(report.Failed) > 0 {
+		t.Errorf("%+v", report)
+	}
+	f, err := os.Open(picture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := png.Decode(f); err != nil {
+		t.Error(err)
+	}
+	w.nothingLeft()
+}

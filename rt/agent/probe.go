@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maniple-hpc/maniple/objstore/bulk"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// The way to another agent is measured as values go: over connections of the same kind and number, with the same questions
+// and answers, but for what is read, which is no value. Who is asked for it by the head reads; the other side serves.
+
+const (
+	probeLeast = 20 * time.Millisecond // that a measurement takes
+	probeMost  = 10 * time.Second
+	probePiece = 1 << 20 // bytes that are read at once
+	probeAhead = 4       // such reads on a connection
+	probeSmall = 8       // bytes of a read that measures how long one takes
+	probeReads = 200     // such reads at most
+)
+
+// probeAsked is what the head asks for: the way from another agent to this one.
+type probeAsked struct {
+	Agent     uint32   `json:"agent"`
+	Addresses []string `json:"addresses"`
+	Millis    int      `json:"ms"` // that the measurement takes
+}
+
+// jsonWay is what was measured (docs/spec/state.md).
+type jsonWay struct {
+	Carrier   string  `json:"carrier"`   // tls
+	Latency   float64 `json:"latency"`   // seconds that a read of 8 bytes takes, the median
+	Bandwidth float64 `json:"bandwidth"` // bytes in a second
+	Streams   int     `json:"streams"`   // connections that had a part in it
+}
+
+// probing is a node's measurements. Safe for concurrent use.
+type probing struct {
+	busy  atomic.Bool   // this node reads
+	piece func() []byte // that others read
+}
+
+func newProbing() *probing {
+	return &probing{piece: sync.OnceValue(func() []byte { return make([]byte, probePiece) })}
+}
+
+// askWay measures the way from another agent, for the head.
+func (l *loop) askWay(ctx context.Context, q *fb.StateQueryT, corr uint64) {
+	l.goes(func() {
+		way, err := l.way(ctx, q.Id)
+		var text []byte
+		if err == nil {
+			text, err = json.Marshal(map[string]any{"version": 1, "ways": []jsonWay{way}})
+		}
+		l.replyHead(ctx, corr, text, err)
+	})
+}
+
+func (l *loop) way(ctx context.Context, question string) (way jsonWay, err error) {
+	var a probeAsked
+	if err := json.Unmarshal([]byte(question), &a); err != nil {
+		return way, fmt.Errorf("agent: the way that was asked for: %w", err)
+	}
+	if !l.probing.busy.CompareAndSwap(false, true) {
+		return way, errors.New("another measurement is under way there; ask again when it is over")
+	}
+	defer l.probing.busy.Store(false)
+	way.Carrier = "tls"
+	var lines []*probeLine
+	defer func() {
+		for _, p := range lines {
+			p.stream.Cut()
+			p.stream.Done()
+		}
+	}()
+	for range bulkStreams() {
+		conn, err := l.dialBulk(ctx, fb.PurposeProbe, a.Agent, 0, a.Addresses)
+		if err != nil {
+			return way, err
+		}
+		lines = append(lines, newProbeLine(conn))
+	}
+	way.Streams = len(lines)
+	took := min(max(time.Duration(a.Millis)*time.Millisecond, probeLeast), probeMost)
+	if way.Latency, err = lines[0].latency(ctx, took/4); err != nil {
+		return way, err
+	}
+	way.Bandwidth, err = bandwidth(ctx, lines, took-took/4)
+	return way, err
+}
+
+// probeLine is a connection that a measurement reads by; its owner is one goroutine.
+type probeLine struct {
+	stream *bulk.Stream
+	ends   chan bulk.End
+	into   []byte
+}
+
+func newProbeLine(conn net.Conn) *probeLine {
+	p := &probeLine{ends: make(chan bulk.End, probeAhead+1), into: make([]byte, probePiece)}
+	p.stream = bulk.NewStream(conn, func(e bulk.End) { p.ends <- e })
+	return p
+}
+
+func (p *probeLine) ask(size int64) { p.stream.Ask(bulk.Range{Size: size}, p.into) }
+
+// end waits for the end of the oldest read.
+func (p *probeLine) end(ctx context.Context) error {
+	select {
+	case e := <-p.ends:
+		if e.Why != "" {
+			return errors.New(e.Why)
+		}
+		return e.Err
+	case <-time.After(probeMost):
+		return fmt.Errorf("nothing came for %v", probeMost)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// latency is the median of small reads, one after another.
+func (p *probeLine) latency(ctx context.Context, most time.Duration) (seconds float64, err error) {
+	var took []time.Duration
+	for began := time.Now(); len(took) < probeReads && (len(took) < 3 || time.Since(began) < most); {
+		at := time.Now()
+		p.ask(probeSmall)
+		if err := p.end(ctx); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(at))
+	}
+	slices.Sort(took)
+	return took[len(took)/2].Seconds(), nil
+}
+
+// bandwidth reads for some time by all lines and gives the bytes of a second.
+func bandwidth(ctx context.Context, lines []*probeLine, most time.Duration) (float64, error) {
+	var wait sync.WaitGroup
+	var bytes atomic.Int64
+	errs := make([]error, len(lines))
+	began := time.Now()
+	for i, p := range lines {
+		wait.Go(func() {
+			for range probeAhead {
+				p.ask(probePiece)
+			}
+			for open := probeAhead; open > 0; open-- {
+				if errs[i] = p.end(ctx); errs[i] != nil {
+					return
+				}
+				bytes.Add(probePiece)
+				if time.Since(began) < most {
+					p.ask(probePiece)
+					open++
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return float64(bytes.Load()) / time.Since(began).Seconds(), errors.Join(errs...)
+}
+
+// admitProbe decides about a connection by which another agent measures; on the loop.
+func (l *loop) admitProbe(h *fb.HelloT) (*fb.WelcomeT, *fb.RefuseT) {
+	if h.Role != fb.RoleAgent || h.Agent == 0 || h.To == 0 {
+		return nil, l.gate.Refuse(fb.RefuseCodeIdentity, "only agents measure the way to an agent")
+	}
+	return &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}, nil
+}
+
+// serveProbe answers another agent that measures; on a goroutine of its own.
+func (l *loop) serveProbe(ctx context.Context, conn net.Conn) {
+	if !l.desk.bulkConns.keep(conn) {
+		return
+	}
+	defer l.desk.bulkConns.letGo(conn)
+	_ = bulk.Serve(conn, func(r bulk.Range, answer func(bulk.Piece)) {
+		if r.Offset != 0 || r.Size > probePiece {
+			answer(bulk.Piece{Why: fmt.Sprintf("a measurement reads %d bytes at once and no more", probePiece)})
+			return
+		}
+		answer(bulk.Piece{Bytes: l.probing.piece()[:r.Size]})
+	}, func() {}, ctx.Done()) // how it ends is told to who measures
+}

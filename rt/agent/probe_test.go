@@ -1,0 +1,83 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/rt/gang"
+)
+
+type waysReply struct {
+	Nodes []struct {
+		Name, From, Error string
+		Ways              []struct {
+			Carrier            string
+			Latency, Bandwidth float64
+			Streams            int
+		}
+	}
+}
+
+func askWays(t *testing.T, c *gang.Client, question string) (r waysReply) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	text, err := c.Query(ctx, "ways", question)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Ways are measured by who reads, at the same time; what is no way says so beside those that are.
+func TestWaysAreMeasured(t *testing.T) {
+	nodes := cluster(t, "n1", "n2", "n3")
+	c := nodes[0].connect(t)
+	r := askWays(t, c, `{"pairs": [["n1", "n2"], ["n2", "n3"], ["n3", "n3"], ["n1", "n4"], ["n3", "n2"]], "ms": 40}`)
+	for i, want := range []string{"n1 n2", "n2 n3", "n3 n3", "n1 n4", "n3 n2"} {
+		n := r.Nodes[i]
+		switch {
+		case n.From+" "+n.Name != want:
+			t.Errorf("%d is from %s to %s, want %s", i, n.From, n.Name, want)
+		case i >= 2 && !strings.Contains(n.Error, "no such way"):
+			t.Errorf("%s: %+v", want, n)
+		case i < 2 && (n.Error != "" || len(n.Ways) != 1 || n.Ways[0].Carrier != "tls" || n.Ways[0].Streams < 2 || n.Ways[0].Bandwidth < 1e6 || n.Ways[0].Latency <= 0 || n.Ways[0].Latency > 1):
+			t.Errorf("%s: %+v", want, n)
+		}
+	}
+}
+
+// A node reads for one measurement at a time.
+func TestMeasurementsDoNotDisturbEachOther(t *testing.T) {
+	nodes := cluster(t, "n1", "n2")
+	c := nodes[0].connect(t)
+	var wait sync.WaitGroup
+	var first waysReply
+	wait.Go(func() { first = askWays(t, c, `{"pairs": [["n1", "n2"]], "ms": 1000}`) })
+	until(t, "another is refused", func() bool {
+		r := askWays(t, c, `{"pairs": [["n1", "n2"]], "ms": 1}`)
+		return strings.Contains(r.Nodes[0].Error, "another measurement")
+	})
+	wait.Wait()
+	if n := first.Nodes[0]; n.Error != "" && !strings.Contains(n.Error, "another measurement") { // a short one may have been before it
+		t.Errorf("%+v", n)
+	}
+}
+
+// A node that dies while it is measured is an error of that way.
+func TestMeasurementOfANodeThatDies(t *testing.T) {
+	nodes := cluster(t, "n1", "n2", "n3")
+	c := nodes[0].connect(t)
+	time.AfterFunc(300*time.Millisecond, func() { _ = nodes[1].cmd.Process.Kill() })
+	r := askWays(t, c, `{"pairs": [["n2", "n3"]], "ms": 3000}`)
+	if r.Nodes[0].Error == "" {
+		t.Errorf("%+v", r)
+	}
+}
