@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,15 @@ import (
 
 // This binary is the program, too: what it is asked for is what it does.
 func TestMain(m *testing.M) {
+	if os.Getenv("MANIPLE_TEST_NATIVE") == "agent" { // which says whom it asks, and waits for what does not come
+		os.Setenv("MANIPLE_TEST_NATIVE", "yes")
+		self, _ := os.Executable()
+		c := &native.Client{Path: self}
+		pid, err := c.Ask(context.Background(), "pid", "")
+		fmt.Println(string(pid), err)
+		_, _ = c.Ask(context.Background(), "hang", "")
+		os.Exit(1)
+	}
 	if os.Getenv("MANIPLE_TEST_NATIVE") != "" {
 		os.Exit(native.Serve(os.Args[1:], func(what, id string) ([]byte, error) {
 			switch what {
@@ -104,8 +114,32 @@ func TestHang(t *testing.T) {
 	gone(t, pid)
 }
 
-// NATIVE-2: without the agent it ends, though it hangs.
+// NATIVE-2: when its agent is killed it ends, though it hangs.
 func TestEndsWithItsAgent(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := exec.Command(self)
+	agent.Env = append(os.Environ(), "MANIPLE_TEST_NATIVE=agent")
+	out, err := agent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid, fault string
+	if _, err := fmt.Fscan(out, &pid, &fault); err != nil || fault != "<nil>" {
+		t.Errorf("%s: %s, %v", pid, fault, err)
+	}
+	_ = agent.Process.Kill()
+	_ = agent.Wait()
+	gone(t, pid)
+}
+
+// A process that hangs ends with the client, too.
+func TestClose(t *testing.T) {
 	c, _ := client(t)
 	pid, _ := ask(t, c, "pid", "")
 	go func() { _, _ = c.Ask(t.Context(), "hang", "") }() // ends with the client
@@ -143,7 +177,8 @@ func TestOtherVersion(t *testing.T) {
 func gone(t *testing.T, pid string) {
 	t.Helper()
 	for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
-		if _, err := os.Stat("/proc/" + pid); err != nil {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") { // whoever takes orphans in may be slow to reap
 			return
 		}
 	}
