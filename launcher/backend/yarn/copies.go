@@ -108,7 +108,7 @@ func (c *copies) drop(l *link) {
 	}
 }
 
-// close has nobody wait any more, at the end of the head.
+// close has nobody wait for YARN any more, which was told of the end.
 func (c *copies) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

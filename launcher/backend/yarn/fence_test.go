@@ -54,6 +54,11 @@ func TestCutOffMasterKeepsNothing(t *testing.T) {
 		if d := took(); d > 0 {
 			t.Error("no node has gone since YARN's last answer, and it waited for", d)
 		}
+		c.lost = time.Now()
+		c.close()
+		if d := took(); d > 0 {
+			t.Error("YARN was told of the end, and it waited for", d)
+		}
 		l.close()
 		theirs.Close()
 	})

@@ -393,6 +393,9 @@ func (m *Master) End(code int, text string) error {
 			final = yarn.Failed
 		}
 		m.untold = m.master.Finish(ctx, final, diagnostics(code, text), "")
+		if m.untold == nil && m.copies != nil {
+			m.copies.close() // nobody comes after this one, and YARN is heard no more
+		}
 	})
 	return m.untold
 }
