@@ -45,6 +45,7 @@
 //	OBJ-11: what is spilled is of the job that has most in memory, and of that what nobody used for longest.
 //	OBJ-12: what is pinned stays where it is. Processes are asked whether they look at what they were told the place of; who
 //	       does not answer within a second is not waited for.
+//	OBJ-13: a request waits for bytes, not for addresses: free memory in pieces of Grain or more is given back and had anew in one piece.
 //
 // # What the shell does
 //
@@ -60,6 +61,7 @@
 //	get of what         Load; and Unawait  effect Spill    spill Write, not in the loop; then Spilled or SpillFailed
 //	  lies in a file      after Loaded     effect Restore  spill Read, shm Write, not in the loop; then Restored
 //	                                       effect Unlink   spill Remove
+//	                                       effect Punch    shm Punch
 //
 // What shm is told comes first: a call here may lend the same bytes again. Effects are done in order. In an agent the
 // work core counts deliveries, for all objects alike (rt/agent/work): to the Store each place
@@ -72,6 +74,6 @@
 //
 // # Limits
 //
-// Only arenas are spilled; values kept inline and other accounts get room by arenas that are empty. Objects don't move in memory, so an arena may hold free pieces that are too small for a request; the
-// refusal says the largest.
+// Only arenas are spilled; values kept inline and other accounts get room by arenas that are empty. Objects don't move in memory, so an arena may hold free pieces that are smaller than Grain, which nothing
+// large can have; and addresses without memory, which are never used again, until the last object in it goes.
 package objstore

@@ -19,6 +19,12 @@ type Hurry struct{ Arena uint64 }
 // Drop gives an arena back to the system. Nothing in it is used; processes that map it are told to unmap it.
 type Drop struct{ Arena uint64 }
 
+// Punch gives a part of an arena back to the system, in which nothing is; it is never used again.
+type Punch struct {
+	Arena        uint64
+	Offset, Size int64
+}
+
 // Lent opens [From, To) of a slab to a process. With New, the slab is to be mapped first: it is
 // [Start, Start+Size) of the arena, and a descriptor for writing goes along. From and To count from the slab's start.
 type Lent struct {
@@ -99,6 +105,7 @@ func (Unlink) effect()     {}
 func (Grow) effect()    {}
 func (Hurry) effect()   {}
 func (Drop) effect()    {}
+func (Punch) effect()   {}
 func (Lent) effect()    {}
 func (Refused) effect() {}
 func (Stored) effect()  {}

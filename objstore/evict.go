@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -30,6 +31,48 @@ func (s *Store) dropEmpty(n int64, out []Effect) []Effect {
 	return s.drop(func(*arena) bool { return s.free() < n }, out)
 }
 
+// gather gives free memory back to the system until a new arena of n bytes may be made, if that helps at all: empty arenas, and then what lies
+// in pieces between objects, the largest first. Accounts count pages, not addresses, so that no request fails because what is free lies here and
+// there (OBJ-13).
+func (s *Store) gather(n int64, out []Effect) []Effect {
+	if out = s.dropEmpty(n, out); s.free() >= n {
+		return out
+	}
+	var pieces []*span
+	total := s.free()
+	for i := range s.pool.bins {
+		for sp := s.pool.bins[i].head; sp != nil; sp = sp.lnext {
+			if _, size := sp.usable(Grain); size > 0 {
+				pieces = append(pieces, sp)
+				total += size
+			}
+		}
+	}
+	if total < n {
+		return out
+	}
+	if out = s.Shrink(out); s.free() >= n {
+		return out
+	}
+	slices.SortStableFunc(pieces, func(a, b *span) int { return cmp.Compare(b.size, a.size) })
+	for _, sp := range pieces {
+		if s.free() >= n {
+			break
+		}
+		off, size := sp.usable(Grain)
+		if a := sp.arena; a.first != nil { // else it went just now
+			if more := roundUp(n-s.free(), Grain); more < size { // the front stays, beside what others were given
+				off, size = off+size-more, more
+			}
+			out = append(out, Punch{Arena: a.number, Offset: off, Size: size})
+			a.held -= size
+			s.budget.give(Arenas, size)
+			s.become(sp, off, size, void, nil, nil)
+		}
+	}
+	return out
+}
+
 // Shrink gives back all arenas in which nothing is.
 func (s *Store) Shrink(out []Effect) []Effect {
 	return s.drop(func(*arena) bool { return true }, out)
@@ -39,7 +82,7 @@ func (s *Store) Shrink(out []Effect) []Effect {
 func (s *Store) empty() (n int64) {
 	for _, a := range s.arenas {
 		if a.empty() {
-			n += a.size
+			n += a.held
 		}
 	}
 	return n
@@ -62,8 +105,11 @@ func (s *Store) drop(f func(*arena) bool, out []Effect) []Effect {
 		if !a.empty() || !f(a) {
 			return false
 		}
-		a.first.unlist()
-		s.budget.give(Arenas, a.size)
+		for sp := a.first; sp != nil; sp = sp.next {
+			sp.unlist()
+		}
+		a.first = nil
+		s.budget.give(Arenas, a.held)
 		out = append(out, Drop{a.number})
 		return true
 	})

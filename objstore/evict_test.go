@@ -24,11 +24,11 @@ func TestCopiesGoFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.lend(7, 24*mib, "grow 24 MiB, lent 7 slab 2 24 MiB new")
-	w.lend(7, 2*mib, "evicted 0, evicted 2, evicted 4, evicted 5, lent 7 slab 3 2 MiB new")
+	w.lend(7, 2*mib, "evicted 0, evicted 2, punch 1 MiB of 1, punch 1 MiB of 1, grow 2 MiB, lent 7 slab 3 2 MiB new")
 	if err := w.s.Promote(w.now, object1(6)); err != nil {
 		t.Fatal(err)
 	}
-	w.lend(7, 3*mib, "evicted 7, recall 7 slab 2")
+	w.lend(7, 3*mib, "evicted 4, evicted 5, evicted 7, punch 2 MiB of 1, punch 1 MiB of 1, grow 3 MiB, lent 7 slab 4 3 MiB new")
 	w.out, _ = w.s.Unawait(w.now, object1(1), w.out)
 	w.want("")
 	if i, ok := w.s.Lookup(object1(1)); !ok || !i.Secondary {
@@ -58,14 +58,11 @@ func TestEmptyArenasGo(t *testing.T) {
 	w.lend(9, 4*mib, "grow 16 MiB, lent 9 slab 3 4 MiB new")
 	w.giveBack(7, 1, "")
 	w.seal(9, 1, 3, 0, 4*mib, false)
-	w.lend(9, 17*mib, "recall 9 slab 2") // the empty arena alone does not help
-	w.giveBack(9, 2, "")
+	w.lend(9, 21*mib, "recall 9 slab 2") // the empty arena, and the 12 MiB behind slab 3, do not help
 	if n := w.s.Used(objstore.Arenas); n != 32*mib {
 		t.Errorf("%s of arenas are left: what does not help was given back", objstore.Bytes(n))
 	}
-	w.undeliver(9, 1, "")
-	w.release(1, "recall 9 slab 3")
-	w.giveBack(9, 3, "drop 1, drop 2, drop 3, grow 17 MiB, lent 9 slab 4 17 MiB new")
+	w.giveBack(9, 2, "drop 1, drop 2, punch 5 MiB of 3, grow 21 MiB, lent 9 slab 4 21 MiB new")
 }
 
 // When the system has no memory, a smaller arena will do, or the request fails with the system's words.
@@ -114,5 +111,47 @@ func TestIdleMemory(t *testing.T) {
 	w.tick(time.Minute, "drop 1")
 	if w.s.Total() != 0 || w.s.NextDeadline() != 0 {
 		t.Errorf("%d bytes are left", w.s.Total())
+	}
+}
+
+// Verifies OBJ-13: what is free in pieces, between values that are looked at, is room for one large value; and the memory that is
+// void in the end comes back with its arena.
+func TestPiecesMakeRoom(t *testing.T) {
+	w := newWorld(t, small, 7)
+	w.lend(objstore.Agent, 32*mib, "grow 32 MiB, lent 0 slab 1 32 MiB new")
+	for n := range uint64(16) {
+		w.seal(objstore.Agent, n, 1, int64(n)*2*mib, 2*mib, false)
+	}
+	w.giveBack(objstore.Agent, 1, "")
+	for n := uint64(0); n < 16; n += 2 { // each second one goes
+		w.undeliver(objstore.Agent, n, "")
+		w.release(n, "")
+	}
+	var want []string
+	for range 8 {
+		want = append(want, "punch 2 MiB of 1")
+	}
+	w.lend(7, 16*mib, strings.Join(want, ", ")+", grow 16 MiB, lent 7 slab 2 16 MiB new")
+	if n := w.s.Used(objstore.Arenas); n != 32*mib {
+		t.Errorf("%s of arenas", objstore.Bytes(n))
+	}
+	w.lend(7, 1, "recall 7 slab 2") // now it is full
+	for n := uint64(1); n < 16; n += 2 {
+		w.undeliver(objstore.Agent, n, "")
+		if want := ""; n == 1 {
+			want = "lent 7 slab 3 2 MiB new"
+			w.release(n, want)
+		} else {
+			w.release(n, want)
+		}
+	}
+	w.giveBack(7, 3, "")
+	w.giveBack(7, 2, "")
+	w.out = w.s.Tick(w.now, w.out)
+	w.now += int64(10 * time.Minute)
+	w.out = w.s.Tick(w.now, w.out)
+	w.want("drop 1, drop 2")
+	if n := w.s.Used(objstore.Arenas); n != 0 {
+		t.Errorf("%s of arenas are left", objstore.Bytes(n))
 	}
 }

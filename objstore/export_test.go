@@ -16,14 +16,19 @@ func (s *Store) Check() error {
 		arenas += s.growing.size
 	}
 	for _, a := range s.arenas {
-		arenas += a.size
-		at := int64(0)
+		arenas += a.held
+		at, held := int64(0), int64(0)
 		var prev *span
 		for sp := a.first; sp != nil; prev, sp = sp, sp.next {
 			if sp.off != at || sp.size <= 0 || sp.prev != prev || sp.arena != a {
 				return fmt.Errorf("arena %d: span [%d, +%d) where %d was due", a.number, sp.off, sp.size, at)
 			}
 			at += sp.size
+			if sp.kind != void {
+				held += sp.size
+			} else if sp.slab != nil || sp.off%Grain != 0 || sp.size%Grain != 0 {
+				return fmt.Errorf("arena %d: void at %d in a slab, or of half a page", a.number, sp.off)
+			}
 			if prev != nil && prev.joins(sp) {
 				return fmt.Errorf("arena %d: two like spans meet at %d", a.number, sp.off)
 			}
@@ -51,6 +56,9 @@ func (s *Store) Check() error {
 			case sl != nil:
 				holes[sl] += sp.size
 			}
+		}
+		if held != a.held {
+			return fmt.Errorf("arena %d holds %d bytes, not %d", a.number, held, a.held)
 		}
 		if at != a.size {
 			return fmt.Errorf("arena %d ends at %d of %d", a.number, at, a.size)

@@ -60,7 +60,7 @@ func (h *history) takeSpill(e objstore.Effect) {
 	case objstore.Restore:
 		o := h.objects[h.index(e.Object)]
 		to := extent{e.Offset, e.Offset + (e.Size+objstore.Align-1)/objstore.Align*objstore.Align}
-		if o.file != e.File || o.arena != 0 || o.reading || !h.loading[o.id] || e.Size != o.size || to.to > h.arenas[e.Arena] {
+		if o.file != e.File || o.arena != 0 || o.reading || !h.loading[o.id] || e.Size != o.size || to.to > h.arenas[e.Arena] || h.void(e.Arena, to) {
 			h.fatalf("%+v is restored: %+v", o, e)
 		}
 		for _, x := range h.objects {

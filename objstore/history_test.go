@@ -362,7 +362,7 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		seeds = 15
 	}
-	var refused, evicted, renamed, spares, hurries int
+	var refused, evicted, renamed, spares, hurries, punches int
 	var moved spillCounts
 	for seed := range uint64(max(seeds, *manySeeds)) {
 		run := func() *history {
@@ -382,6 +382,7 @@ func TestHistories(t *testing.T) {
 			evicted += h.evicted
 			renamed += h.renamed
 			spares += h.spares
+			punches += h.punches
 			hurries += h.hurries
 			moved.add(h.counts)
 			if seed%10 == 0 {
@@ -393,6 +394,9 @@ func TestHistories(t *testing.T) {
 	}
 	if spares == 0 || hurries == 0 || hurries == spares {
 		t.Errorf("%d spare arenas, %d of them waited for", spares, hurries)
+	}
+	if punches == 0 {
+		t.Error("no memory was gathered from pieces")
 	}
 	if refused == 0 || evicted == 0 || renamed == 0 {
 		t.Errorf("%d refusals, %d evictions, %d values made again: the histories don't reach the ends of memory", refused, evicted, renamed)

@@ -70,6 +70,8 @@ type history struct {
 	objects  []*object
 	queued   map[id.Object]int64 // inline, waiting
 	asked    map[id.Process][]int64
+	voids    map[uint64][]extent // of arenas, what was given back
+	punches  int
 	spares   int
 	hurries  int
 	counter  uint64
@@ -89,7 +91,7 @@ type history struct {
 }
 
 func newHistory(t *testing.T, seed uint64) *history {
-	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 4)), budget: 32 << 20, arenas: map[uint64]int64{},
+	h := &history{t: t, rng: rand.New(rand.NewPCG(seed, 4)), budget: 32 << 20, voids: map[uint64][]extent{}, arenas: map[uint64]int64{},
 		slabs: map[uint64]mapped{}, files: map[uint64]int{}, told: map[objstore.RecallView]int{}, loading: map[id.Object]bool{}, queued: map[id.Object]int64{}, asked: map[id.Process][]int64{}, procs: []id.Process{objstore.Agent}}
 	spill := []int64{0, 8 << 20, 1 << 40}[seed%3]
 	h.s = objstore.New(objstore.Config{Budget: h.budget, FirstArena: 1 << 20, MaxArena: 8 << 20,
@@ -145,6 +147,9 @@ func (h *history) take(e objstore.Effect) {
 			}
 		}
 		delete(h.arenas, e.Arena)
+		delete(h.voids, e.Arena)
+	case objstore.Punch:
+		h.punch(e)
 	case objstore.Lent:
 		h.lent(e)
 	case objstore.Refused:
@@ -196,6 +201,9 @@ func (h *history) lent(e objstore.Lent) {
 		h.fatalf("lent [%d, %d) to %d, which asked for %v", e.From, e.To, e.Process, q)
 	}
 	h.asked[e.Process] = q[1:]
+	if h.void(e.Arena, extent{e.Start + e.From, e.Start + e.To}) {
+		h.fatalf("lent what has no memory behind it: %+v", e)
+	}
 	all := mapped{extent{e.Start, e.Start + e.Size}, e.Process, e.Arena}
 	if size, ok := h.arenas[e.Arena]; !ok || all.to > size || e.Start%objstore.Grain != 0 || e.Size%objstore.Grain != 0 || e.From < 0 || e.To > e.Size {
 		h.fatalf("a slab that is not in its arena: %+v", e)
@@ -264,8 +272,11 @@ func (h *history) check() {
 		h.fatalf("%v", err)
 	}
 	var arenas int64
-	for _, n := range h.arenas {
+	for a, n := range h.arenas {
 		arenas += n
+		for _, v := range h.voids[a] {
+			arenas -= v.to - v.from
+		}
 	}
 	want := h.charged
 	want[objstore.Arenas], want[objstore.Inline] = arenas, h.inline
@@ -307,6 +318,31 @@ func (h *history) check() {
 			h.fatalf("%v is %+v, not %+v", o.id, got, o)
 		}
 	}
+}
+
+// punch: what is given back is nobody's.
+func (h *history) punch(e objstore.Punch) {
+	x := extent{e.Offset, e.Offset + e.Size}
+	if h.arenas[e.Arena] < x.to || e.Offset%objstore.Grain != 0 || e.Size%objstore.Grain != 0 || e.Size <= 0 || h.void(e.Arena, x) {
+		h.fatalf("punched %+v", e)
+	}
+	for number, sl := range h.slabs {
+		if sl.arena == e.Arena && sl.meets(x) {
+			h.fatalf("punched %+v in slab %d", e, number)
+		}
+	}
+	for _, o := range h.objects {
+		if o.arena == e.Arena && o.at.meets(x) && !h.leaves(o) {
+			h.fatalf("punched %+v in %v", e, o.id)
+		}
+	}
+	h.voids[e.Arena] = append(h.voids[e.Arena], x)
+	h.punches++
+}
+
+// void tells whether a part of that has no memory.
+func (h *history) void(arena uint64, x extent) bool {
+	return slices.ContainsFunc(h.voids[arena], x.meets)
 }
 
 func btoi(b bool) int {

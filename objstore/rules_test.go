@@ -53,6 +53,8 @@ func (w *world) effects() string {
 			w.out, err = w.s.Grown(w.now, e.Arena, w.out)
 			w.must(err)
 			lines = append(lines, fmt.Sprintf("grow %s", objstore.Bytes(e.Size)))
+		case objstore.Punch:
+			lines = append(lines, fmt.Sprintf("punch %s of %d", objstore.Bytes(e.Size), e.Arena))
 		case objstore.Drop:
 			lines = append(lines, fmt.Sprintf("drop %d", e.Arena))
 		case objstore.Lent:

@@ -7,7 +7,8 @@ import "math/bits"
 //	|-- slab of process 7 ------------------|          |-- slab of process 9 --|
 //	| live | live | hole | live | open      |   free   | open                  | live | free |
 //
-// A span is live (an object), open (to the slab's process) or free; free inside a slab is a hole.
+// A span is live (an object), open (to the slab's process) or free; free inside a slab is a hole. What was given back to the
+// system is void: addresses without memory, until its arena goes.
 // Neighbours that are alike are one span, so what is freed grows together by itself. A live span without a
 // slab is of one that was returned.
 type span struct {
@@ -28,12 +29,14 @@ const (
 	free spanKind = iota
 	open
 	live
+	void
 )
 
 // arena is one piece of shared memory.
 type arena struct {
 	number uint64
 	size   int64
+	held   int64 // of that, what has memory behind it: all but what is void
 	first  *span
 	spare  bool  // it is being made, and nobody waits for it
 	idle   int64 // since when nothing is in it; valid while empty
@@ -41,7 +44,12 @@ type arena struct {
 
 // empty tells whether nothing is in the arena: no slab and no object.
 func (a *arena) empty() bool {
-	return a.first.next == nil && a.first.kind == free && a.first.slab == nil
+	for sp := a.first; sp != nil; sp = sp.next {
+		if sp.slab != nil || sp.kind == open || sp.kind == live || a.held == a.size && sp.next != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // slab is a range of an arena that one process has mapped for writing.
@@ -123,12 +131,12 @@ func (s *span) usable(align int64) (off, size int64) {
 	return off, roundDown(s.off+s.size, align) - off
 }
 
-// home is the list in which a span of that kind and slab is found again; nil for live ones.
+// home is the list in which a span of that kind and slab is found again; nil for live ones and void.
 func (s *Store) home(sp *span) *list {
 	switch {
 	case sp.kind == open:
 		return &sp.slab.open
-	case sp.kind == live:
+	case sp.kind == live || sp.kind == void:
 		return nil
 	case sp.slab != nil && sp.slab.recalled:
 		return &sp.slab.back

@@ -143,7 +143,7 @@ func (s *Store) Grown(now int64, number uint64, out []Effect) ([]Effect, error) 
 	}
 	s.growing = nil
 	a.spare, a.idle = false, now
-	a.first = &span{arena: a, size: a.size}
+	a.held, a.first = a.size, &span{arena: a, size: a.size}
 	if len(s.arenas) == 0 {
 		s.swept = now
 	}

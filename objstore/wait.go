@@ -119,7 +119,7 @@ func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
 		}
 		return out, false
 	}
-	if out = s.dropEmpty(least, out); s.free() >= least {
+	if out = s.gather(least, out); s.free() >= least {
 		return s.grow(max(least, min(s.free(), s.nextArena(want))), out), false
 	}
 	coming := s.coming(now)
@@ -128,7 +128,7 @@ func (s *Store) lend(now int64, r *request, out []Effect) ([]Effect, bool) {
 		if e, ok := s.grant(now, r, least, want); ok {
 			return append(out, e), true
 		}
-		if out = s.dropEmpty(least, out); s.free() >= least {
+		if out = s.gather(least, out); s.free() >= least {
 			return s.grow(least, out), false
 		}
 	}

@@ -160,6 +160,8 @@ func (n *node) effects() {
 				n.out, err = n.store.Grown(n.now, e.Arena, n.out)
 				n.must(err)
 			}
+		case objstore.Punch:
+			err = n.mem.Punch(e.Arena, e.Offset, e.Size)
 		case objstore.Drop:
 			n.count(&n.dropped)
 			err = n.mem.Drop(e.Arena)

@@ -13,12 +13,13 @@ import (
 
 // arena is one piece of shared memory.
 type arena struct {
-	size   int64
-	rw, ro *os.File
-	bytes  []byte // all of it, to read
-	open   []byte // all of it, to write; nil: nobody has yet
-	closed atomic.Bool
-	lent   []slab // by start
+	size    int64
+	rw, ro  *os.File
+	bytes   []byte // all of it, to read
+	open    []byte // all of it, to write; nil: nobody has yet
+	closed  atomic.Bool
+	punched int64  // bytes of it that were given back
+	lent    []slab // by start
 }
 
 // step is how much is allocated at a time: a signal interrupts the call, which then undoes all of its work.

@@ -20,6 +20,7 @@
 //	SHM-3: slabs that overlap are never lent at the same time, and a slab that is lent is not lent again
 //	       before it was returned or its process died.
 //	SHM-4: Drop gives the memory back at once, even if a reader still maps it (who reads zeros then).
+//	       Punch does so with a part, of which nothing is lent; what lies beside it stays.
 //	SHM-5: Close leaves no descriptor and no mapping.
 //
 // # Ownership

@@ -98,6 +98,54 @@ func collapses(t *testing.T) bool {
 	return unix.Madvise(b, unix.MADV_COLLAPSE) == nil
 }
 
+// A part that is given back is the system's at once, whether its pages are huge or not, and what lies beside it stays as it was.
+func TestPunch(t *testing.T) {
+	m := memory(t)
+	w, err := m.Lend(7, 1, 1, 0, arenaSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	b := mapped(t, w, unix.PROT_READ|unix.PROT_WRITE)
+	defer unmap(t, b)
+	for i := range b {
+		b[i] = byte(i>>12) | 1
+	}
+	const from, size = 1<<20 + 64<<10, 192 << 10
+	if err := m.Punch(1, from, size); !errors.Is(err, shm.ErrLent) {
+		t.Errorf("punched what is lent: %v", err)
+	}
+	if err := m.Return(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Punch(1, from, size); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(w.Fd()), &st); err != nil || st.Blocks*512 != arenaSize-size {
+		t.Errorf("%d bytes are allocated (%v)", st.Blocks*512, err)
+	}
+	mine, err := m.Bytes(1, 0, arenaSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range [][2]int{{0, from}, {from + size, arenaSize}} {
+		for i := part[0]; i < part[1]; i++ {
+			if mine[i] != byte(i>>12)|1 {
+				t.Fatalf("byte %d is %d", i, mine[i])
+			}
+		}
+	}
+	for _, bad := range [][2]int64{{-1, 1}, {0, 0}, {arenaSize, 1}, {0, arenaSize + 1}, {1 << 62, 1 << 62}} {
+		if err := m.Punch(1, bad[0], bad[1]); !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	if err := m.Punch(2, 0, 1); !errors.Is(err, shm.ErrUnknown) {
+		t.Errorf("an arena that is not there: %v", err)
+	}
+}
+
 // A spare arena is whole when it is there, whether somebody waits for it from the first moment on, later or not at all.
 func TestSpare(t *testing.T) {
 	leaks(t)

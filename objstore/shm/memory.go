@@ -87,6 +87,29 @@ func (m *Memory) Drop(number uint64) error {
 	return a.close()
 }
 
+// Punch gives a part of an arena back to the system, in which nothing is and never will be. Who maps it reads zeros, and must not.
+func (m *Memory) Punch(number uint64, offset, size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fail := func(err error) error {
+		return fmt.Errorf("shm: punch [%d, +%d) of arena %d: %w", offset, size, number, err)
+	}
+	a := m.arenas[number]
+	switch {
+	case a == nil:
+		return fail(ErrUnknown)
+	case offset < 0 || size <= 0 || offset > a.size || size > a.size-offset:
+		return fail(os.ErrInvalid)
+	case slices.ContainsFunc(a.lent, func(s slab) bool { return s.start < offset+size && offset < s.end }):
+		return fail(ErrLent)
+	}
+	if err := unix.Fallocate(int(a.rw.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, size); err != nil {
+		return fail(err)
+	}
+	a.punched += size
+	return nil
+}
+
 // Lend notes that a process has [start, start+size) of an arena, and gives a descriptor to map it for
 // writing, which the caller sends and closes.
 func (m *Memory) Lend(p id.Process, number, arena uint64, start, size int64) (*os.File, error) {
@@ -186,12 +209,12 @@ func (m *Memory) Write(number uint64, offset int64, b []byte) error {
 	return err
 }
 
-// Used gives the number of arenas and their bytes.
+// Used gives the number of arenas and the bytes of memory behind them.
 func (m *Memory) Used() (arenas int, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, a := range m.arenas {
-		bytes += a.size
+		bytes += a.size - a.punched
 	}
 	return len(m.arenas), bytes
 }

@@ -101,10 +101,11 @@ func (s *deskStore) effect(e objstore.Effect) error {
 				s.d.send(c, &fb.ArenaGoneT{Arena: e.Arena}, 0, nil)
 			}
 		}
-		if s.d.memory != nil {
-			s.d.memory.arenas.Store(s.store.Used(objstore.Arenas))
-		}
+		s.count()
 		return s.memory.Drop(e.Arena)
+	case objstore.Punch:
+		s.count()
+		return s.memory.Punch(e.Arena, e.Offset, e.Size)
 	case objstore.Lent:
 		if e.Process == objstore.Agent {
 			s.d.fetchLent(e)
@@ -126,6 +127,13 @@ func (s *deskStore) effect(e objstore.Effect) error {
 		s.spillEffect(e)
 	}
 	return nil
+}
+
+// count tells who watches the node's memory how much values take.
+func (s *deskStore) count() {
+	if s.d.memory != nil {
+		s.d.memory.arenas.Store(s.store.Used(objstore.Arenas))
+	}
 }
 
 func (s *deskStore) made(arena uint64, err error) {
