@@ -233,3 +233,26 @@ func TestHandleThatOnlyLineageNames(t *testing.T) {
 		t.Errorf("the caller is told %s", log)
 	}
 }
+
+// A result that was not kept, as one of an attempt before was there, which is lost before the task tells of its own, is an error and no place where nothing lies.
+func TestResultThatIsLostWhileItIsMadeAgain(t *testing.T) {
+	w, l := stored(t)
+	task := w.mint("d", "t")
+	w.send("d", &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 2}, nil)
+	o := w.object("t")
+	w.seal("w1", "t", 0, 1)
+	w.told("w1", "t", fb.ResultFlagLocated, "")
+	w.step(ProcessGone{Process: w.procs["w1"], Why: "killed by signal 9"})
+	w.seal("w2", "t", 0, 1)
+	for who := range l.views[o] {
+		l.Leave(who, o)
+	}
+	l.filed[o] = true
+	w.step(Damaged{Object: o, Why: "its bytes are not those that were written"})
+	w.send("w2", &fb.ResultT{Task: taskT(task), Attempt: 1, Flags: uint32(fb.ResultFlagLocated)}, nil)
+	w.log = nil
+	w.send("d", &fb.GetT{Object: objectT(o), Want: fb.WantValue}, nil)
+	if log := strings.Join(w.log, "\n"); !strings.Contains(log, "OBJECT_LOST: object") || !strings.Contains(log, "could not be read any more") {
+		t.Errorf("the driver is told %s", log)
+	}
+}

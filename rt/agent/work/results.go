@@ -134,8 +134,11 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	default:
 		o = t.entry.object(m.Index)
 	}
-	if o == nil && m.Flags&uint32(fb.ResultFlagLocated) != 0 { // it was let go of while it was sealed or fetched
+	switch {
+	case o == nil && m.Flags&uint32(fb.ResultFlagLocated) != 0: // it was let go of while it was sealed or fetched
 		c.unlocated(m, &f)
+	case o != nil && o.missing() && placeless(m, f.payload) && t.worker.host == nil:
+		c.discarded(t, m, &f)
 	}
 	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
 	wire.PutResult(f.body, m)
@@ -161,6 +164,14 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 		}
 	}
 	return true
+}
+
+// discarded makes an error of a result that was not kept when it was sealed, as one of an attempt before was here, which has been lost since.
+func (c *Core) discarded(t *task, m *fb.ResultT, f *frame) {
+	name, flags := id.Object{Task: t.id(), Index: m.Index}, fb.ResultFlag(m.Flags)&^fb.ResultFlagLocated|fb.ResultFlagError
+	why := c.failure(codeLost, "object "+objectName(name)+" is lost: an attempt of its task before had given it, and it could not be read any more when this one ended", t.id())
+	*f, _, _ = cut(c.resultFrame(name, m.Attempt, flags, fb.FormatError, 0, why))
+	_ = wire.ReadResult(f.body, m)
 }
 
 // sendAgain tells another agent, for which each attempt is a task of its own, of a result that is here since one before.
