@@ -128,13 +128,28 @@ func (c *Core) line(t *task) {
 	case a.phase == fb.ActorPhaseDead:
 		c.failCall(t)
 		return
-	case t.in == nil && (t.missing == 0 || a.ordered()):
+	case t.in == nil && a.ordered():
+		t.lane.queue.pushInTurn(t)
+	case t.in == nil && t.missing == 0:
 		t.lane.queue.push(t)
 	}
 	if a.cut {
 		c.seek(a)
 	}
 	c.wantPump(a)
+}
+
+// pushInTurn puts a call before those that its process has sent after it: it may have waited for its arguments while its actor took calls out of their
+// order, which it may not any more where it is now. Else they could wait for each other.
+func (l *list) pushInTurn(t *task) {
+	at := l.tail
+	for ; at != nil && at.id().Agent == t.id().Agent && at.id().Process == t.id().Process && at.id().Counter > t.id().Counter; at = at.listBefore {
+	}
+	if at == nil {
+		l.pushFirst(t)
+	} else {
+		l.pushAfter(at, t)
+	}
 }
 
 // unline counts a call that has its outcome.

@@ -33,3 +33,41 @@ func TestGroupsHaveRoomOfTheirOwn(t *testing.T) {
 		t.Errorf("%d calls were given to the actor, want one more after a result: %d", n, callsAhead+4)
 	}
 }
+
+// A call that comes late takes its turn, and calls that wait for each other are explained and no more.
+func TestCallsTakeTheirTurn(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.auto = true
+	w.step(Grant{Resources: []Amount{{"CPU", 20_000}}})
+	w.attach("d", Driver, 1, 0)
+	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+	w.send("d", &fb.MethodsT{Function: numberOf("f"), Names: []string{"m"}}, nil)
+	w.send("d", &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	a := w.mint("d", "a")
+	w.send("d", &fb.CreateT{Actor: taskT(a), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, MaxPending: -1}, nil)
+	var calls []*task
+	for i, name := range []string{"first", "second", "third"} {
+		m := &fb.CallT{Task: taskT(w.mint("d", name)), Parent: &fb.TaskIDT{}, Actor: taskT(a), Job: 1, Shape: 1, Returns: 1}
+		var args []byte
+		if i == 1 {
+			m.Deps, args = 1, objectBytes(w.object("first"))
+		}
+		w.send("d", m, args)
+		calls = append(calls, w.core.entries[w.ids[name]].task)
+	}
+	lane := &calls[0].lane.queue
+	lane.remove(calls[0])
+	lane.push(calls[0]) // behind who waits for it
+	calls[0].actor.phase = fb.ActorPhaseAlive
+	if text := w.core.explainTask(calls[0]); !strings.Contains(text, "an earlier call of the same process") {
+		t.Errorf("the first waits for %s", text)
+	}
+	lane.remove(calls[0])
+	lane.pushInTurn(calls[0])
+	for i, k := 0, lane.head; i < len(calls); i, k = i+1, k.listed {
+		if k != calls[i] {
+			t.Fatalf("call %d is %v", i, k.id())
+		}
+	}
+	calls[0].actor.phase = fb.ActorPhasePending
+}

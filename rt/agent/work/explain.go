@@ -80,10 +80,18 @@ func (c *Core) explainArgs(t *task) string {
 
 // explainShort is explainTask without what other tasks wait for in turn.
 func (c *Core) explainShort(t *task) string {
-	if t.state == taskWaiting {
+	switch {
+	case t.state == taskWaiting:
 		return "arguments of its own"
+	case t.kind == call && t.follower(): // whose arguments may be what this one gives
+		return "an earlier call of the same process, " + t.lane.queue.head.name()
 	}
 	return c.explainTask(t)
+}
+
+// follower tells whether a call waits for one before it that waits for its arguments.
+func (t *task) follower() bool {
+	return t.lane != nil && t.lane.queue.head != nil && t.lane.queue.head != t && t.lane.queue.head.state == taskWaiting
 }
 
 func (c *Core) explainCall(t *task) string {
@@ -91,7 +99,7 @@ func (c *Core) explainCall(t *task) string {
 	switch {
 	case a.phase == fb.ActorPhasePending && a.create != nil, a.phase == fb.ActorPhaseRestarting && a.create != nil:
 		return fmt.Sprintf("actor %s, which is %s and waits for %s", a.title(), strings.ToLower(a.phase.String()), c.explainTask(a.create))
-	case t.lane.queue.head != t && t.lane.queue.head.state == taskWaiting:
+	case t.follower():
 		return fmt.Sprintf("an earlier call of the same process, %s, which waits for %s", t.lane.queue.head.name(), c.explainArgs(t.lane.queue.head))
 	}
 	return fmt.Sprintf("its turn: actor %s has %d calls before it", a.title(), a.flying)

@@ -12,10 +12,9 @@ import (
 // An owner is another agent whose tasks run here: a process like a driver, that submits, creates and calls, and
 // is told what comes of it. It is trusted further than a process of a user: what it names by references it has.
 //
-// References between agents go the way on which they came. Whoever was sent one is listed by the sender, as a holder;
-// it keeps an object of that name, whose value it asks for when somebody here does, and releases it when nobody here
-// needs it any more, saying how many deliveries it saw (REF-2). So an object is kept by a chain of agents that ends
-// at its owner, until that lists the others itself (borrow.go).
+// Whoever was sent a reference is listed by the sender, as a holder; it keeps an object of that name, whose value it asks for when somebody here
+// does, and releases it when nobody here needs it any more, saying how many deliveries it saw (REF-2). If the sender does not own the object, the
+// owner is asked to list this agent itself, and the way by which the reference came is given up (borrow.go).
 
 // remote tells whether the other end is another agent.
 func (p *process) remote() bool { return p.kind == Owner || p.kind == Host }
