@@ -55,6 +55,8 @@ def get(object_refs: Union[ObjectRef, Sequence[ObjectRef]], *, timeout: Optional
     and TaskError), GetTimeoutError, or another error of maniple.exceptions; ValueError for what is no reference.
     """
     session = _session._session or _session.current()
+    if timeout is not None:
+        _check_seconds(timeout)
     if type(object_refs) is ObjectRef:
         return session.get((object_refs,), timeout)[0]
     if isinstance(object_refs, ObjectRefGenerator):
@@ -65,6 +67,11 @@ def get(object_refs: Union[ObjectRef, Sequence[ObjectRef]], *, timeout: Optional
         if type(ref) is not ObjectRef:
             raise TypeError(f"get() takes references, and one of the list is a {type(ref).__name__}")
     return session.get(object_refs, timeout)
+
+
+def _check_seconds(timeout: Any) -> None:
+    if not hasattr(timeout, "__float__"):
+        raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
 
 
 def put(value: Any) -> ObjectRef:
@@ -91,8 +98,12 @@ def wait(
         raise TypeError("wait() takes a list of references; this is a single one")
     if not isinstance(ray_waitables, (list, tuple)):
         raise TypeError(f"wait() takes a list of references, not a {type(ray_waitables).__name__}")
-    if timeout is not None and timeout < 0:
-        raise ValueError(f"timeout can't be negative: {timeout}")
+    if timeout is not None:
+        _check_seconds(timeout)
+        if timeout < 0:
+            raise ValueError(f"timeout can't be negative: {timeout}")
+    if not isinstance(num_returns, int):
+        raise TypeError(f"num_returns is a whole number, not {num_returns!r}")
     session = _session.attached()
     there = None if session is None else session.table.readiness(ray_waitables, fetch_local)
     if there is None:

@@ -123,3 +123,19 @@ def test_a_random_history_of_the_table_is_that_of_a_dict(driver, seed):
                 found = entries.get(key)
                 assert found is PENDING if state is PENDING else type(found) is table.Value, (step, key, found)
             assert len(entries) == len(known)
+
+
+@pytest.mark.parametrize("key", [5, "x" * 20, None, bytearray(20)])
+def test_what_is_no_key(key):
+    with pytest.raises(TypeError, match="must be bytes"):
+        maniple.ObjectRef(key)
+
+
+def test_what_is_no_time_and_no_number(driver):
+    ref = maniple.put(1)
+    for wrong in (lambda: maniple.get(ref, timeout="5"), lambda: maniple.wait([ref], timeout="5")):
+        with pytest.raises(TypeError, match="number of seconds or None, not '5'"):
+            wrong()
+    for number in (1.0, "1", None):
+        with pytest.raises(TypeError, match="num_returns is a whole number"):
+            maniple.wait([ref], num_returns=number)

@@ -30,6 +30,8 @@ class _Counted:
     __slots__ = ("_key", "_drop", "__weakref__")
 
     def __init__(self, key: bytes, drop: Callable[[bytes], None] = _forget):
+        if not isinstance(key, bytes):
+            raise TypeError(f"a reference's key must be bytes, not {type(key).__name__}; references come from .remote() and put()")
         self._key, self._drop = key, drop
         if drop is _forget and len(key) != KEY_SIZE:
             raise ValueError(f"an object's key has {KEY_SIZE} bytes, not {len(key)}; references come from .remote() and put()")
