@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maniple-hpc/maniple/objstore/bulk"
@@ -30,7 +31,11 @@ type deskBulk struct {
 	waits   map[uint64]func(bulk.Piece) // for ranges that have not come yet
 	freed   []id.Object                 // of which the core is to be told
 	asks    []ticketAsk
+	traffic traffic
 }
+
+// traffic is bytes of values that went between this node and others, ever.
+type traffic struct{ sent, received atomic.Int64 }
 
 // ticketAsk is tickets that another agent was asked for.
 type ticketAsk struct {
@@ -172,6 +177,7 @@ func (d *desk) pullEffect(ctx context.Context, e pull.Effect) {
 		f := d.fetchBy(e.Fetch)
 		f.serving++
 		b.answer(e.Wait, bulk.Piece{Bytes: f.into[e.Offset : e.Offset+e.Size : e.Offset+e.Size], Done: func() {
+			b.traffic.sent.Add(e.Size)
 			d.post(mail{do: func() { f.serving--; d.stir() }})
 		}})
 	case pull.Refuse:
@@ -283,6 +289,7 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, address
 		}
 		known := make(chan struct{})
 		stream := bulk.NewStream(conn, func(e bulk.End) {
+			b.traffic.received.Add(e.Size)
 			<-known
 			d.post(mail{do: func() { d.streamSays(ctx, number, e) }})
 			if e.Err != nil { // its last word
@@ -376,6 +383,11 @@ func (d *desk) piece(ctx context.Context, line uint64, r bulk.Range, answer func
 			answer(bulk.Piece{Why: "node " + d.node + ": " + err.Error()})
 			return
 		}
-		answer(bulk.Piece{Bytes: b, Done: done})
+		answer(bulk.Piece{Bytes: b, Done: func() {
+			s.bulk.traffic.sent.Add(r.Size)
+			if done != nil {
+				done()
+			}
+		}})
 	})
 }

@@ -50,6 +50,9 @@ func (d *desk) fetch(e *work.Effect) {
 	case f.size <= 0:
 		f.why = fmt.Sprintf("its size is said to be %d", e.Key)
 	}
+	if d.store != nil { // what stays of that name may be another value
+		d.store.letGoOf(func(k kept) bool { return k.object == e.Object })
+	}
 	d.fetches = append(d.fetches, f)
 	d.stir() // this turn may have looked at them
 }
@@ -149,6 +152,9 @@ func (d *desk) fetched(f *fetch) {
 				ev.Why, ev.Here = f.why, true
 			} else {
 				f.sealed = true
+				if f.size >= keepLarge {
+					s.copies[f.object] = true
+				}
 				info, _ := s.store.Lookup(f.object)
 				ev.Arena, ev.Offset = info.Location.Arena, info.Location.Offset
 			}

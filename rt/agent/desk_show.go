@@ -25,6 +25,8 @@ type jsonStore struct {
 	Restored    int64    `json:"restored,omitempty"`
 	ReadSpeed   int64    `json:"restore_speed,omitempty"`
 	Failed      int      `json:"failed,omitempty"`
+	Sent        int64    `json:"sent,omitempty"`
+	Received    int64    `json:"received,omitempty"`
 	Directories []string `json:"directories,omitempty"`
 	Off         string   `json:"off,omitempty"`
 	Error       string   `json:"error,omitempty"`
@@ -93,6 +95,7 @@ func (s *deskStore) show(brief bool) jsonStore {
 		OnDisk: x.Spilled.Objects, DiskBytes: x.Files, Spilled: x.Moved.Spilled.Bytes, SpillSpeed: s.spill.wrote.speed(),
 		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
 	}
+	j.Sent, j.Received = s.bulk.traffic.sent.Load(), s.bulk.traffic.received.Load()
 	j.Busy = s.spill.busy.seconds()
 	if s.spill.files != nil {
 		j.Directories = s.spill.files.Directories()

@@ -32,6 +32,8 @@ type deskStore struct {
 	spill  *deskSpill
 	bulk   *deskBulk
 	spares map[uint64]chan struct{} // arenas that are made and that nobody waits for; closed: somebody does
+	copies map[id.Object]bool       // large ones of other nodes' values
+	kept   []kept                   // those of them that nobody here needs any more, in the order in which they go
 }
 
 const (
@@ -62,7 +64,7 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]chan struct{}{}}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]chan struct{}{}, copies: map[id.Object]bool{}}
 	if len(s.far) > 0 {
 		x.moves(s.files.Probe, func(err error) {
 			if err != nil {
@@ -287,6 +289,7 @@ func (s *deskStore) Leave(p id.Process, o id.Object) {
 // Free is work.Store's.
 func (s *deskStore) Free(o id.Object) {
 	s.bulk.freed = append(s.bulk.freed, o)
+	s.keep(o)
 	s.do(s.store.Release(s.d.l.now(), o, nil))
 }
 
@@ -355,12 +358,12 @@ func (d *desk) settleStore() int64 {
 	if d.store == nil {
 		return never
 	}
-	s, now, next := d.store, d.l.now(), never
+	s, now, next := d.store, d.l.now(), d.store.settleKept()
 	if due := s.store.NextDeadline(); due != 0 && due <= now {
 		s.do(s.store.Tick(now, nil), nil)
 	}
 	if due := s.store.NextDeadline(); due != 0 {
-		next = due
+		next = min(next, due)
 	}
 	d.lingering = slices.DeleteFunc(d.lingering, func(c *workConn) bool {
 		over := ended(c.pidfd)
