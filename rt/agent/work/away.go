@@ -282,6 +282,10 @@ func (c *Core) hostFrame(p *process, f frame) {
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.onReply(p, m.(*fb.StateReplyT), f)
 		}
+	case fb.FrameTypeWaitReply:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.onWaitReply(p, m.(*fb.WaitReplyT), f)
+		}
 	case fb.FrameTypeActorState:
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.hostActor(p, m.(*fb.ActorStateT), f.whole)

@@ -196,7 +196,7 @@ func (c *Core) hears(t *task) bool {
 		return false
 	}
 	at := t.worker.process.told + chainAfter
-	if t.waitsOf().timed {
+	if x := t.waitsOf(); x.timed || c.opened(x) {
 		return true
 	}
 	if c.now >= at {
@@ -272,16 +272,18 @@ func (c *Core) checkStuck() {
 	if len(c.workers) < c.cfg.Processes || c.checking {
 		return
 	}
-	waits := 0
+	blocked := 0
 	for _, w := range c.workers {
 		switch {
+		case slices.ContainsFunc(w.waits, func(x waits) bool { return x.timed || c.opened(&x) }):
+			return // one goes on
 		case w.blocked > 0:
-			waits++
+			blocked++
 		case w.actor == nil, w.flight.n > 0, w.process == nil, w.shutting:
 			return // something is going on
 		}
 	}
-	if waits == 0 {
+	if blocked == 0 {
 		return
 	}
 	c.checking = true

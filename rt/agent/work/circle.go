@@ -49,6 +49,7 @@ type stop struct {
 	name   string
 	stamp  uint64 // another one, if it went on meanwhile and waits again
 	queued bool   // it has not started
+	found  bool   // its agent has said all this
 	to     []spot
 }
 
@@ -125,50 +126,51 @@ func (c *Core) lookLater() {
 	}
 }
 
-// lookForCircles begins at whatever has not started because of what waits.
+// lookForCircles begins with whatever waits and keeps something from starting.
 func (c *Core) lookForCircles() {
 	c.circleAt = 0
 	c.lookLater()
+	c.giveUpSearches()
 	if c.saying == 0 {
 		return
 	}
 	var begin []spot
 	for _, a := range c.actors {
-		if t := c.unstarted(a); t != nil {
-			begin = append(begin, c.spotOf(t))
+		if a.phase != fb.ActorPhaseAlive && a.create != nil {
+			begin = append(begin, c.spotOf(a.create))
 		}
 	}
-	for _, j := range c.jobs {
-		for _, cl := range j.active {
-			if t := cl.queue.head; t != nil && cl.need.sticks {
-				begin = append(begin, c.spotOf(t))
-			}
+	short := slices.ContainsFunc(c.jobs, func(j *job) bool {
+		return slices.ContainsFunc(j.active, func(cl *class) bool { return cl.queue.n > 0 && cl.need.sticks })
+	})
+	for _, w := range c.workers {
+		if w.blocked > 0 && (short && w.class.need.sticks || w.actor != nil && w.actor.late()) {
+			begin = c.firstOf(begin, w)
 		}
 	}
-	for _, s := range begin {
-		l := &trail{at: map[spot]*stop{}}
-		c.walkWaits(l, []spot{s})
-		if !l.goes && len(l.away) == 0 {
-			c.breakCircle(l)
-		}
+	for i := range begin { // from another one each time, if not all can be followed
+		c.seekCircle(begin[(i+int(c.questions))%len(begin)])
 	}
 }
 
-// unstarted gives a call that waits for an actor of this node to have room for it.
-func (c *Core) unstarted(a *actor) *task {
-	if w := a.worker; w != nil && w.host == nil && w.blocked > 0 {
-		for t := w.flight.head; t != nil; t = t.listed {
-			if t.kind == call && !t.blocked {
-				return t
-			}
+// late tells whether calls wait for an actor to have room for them.
+func (a *actor) late() bool {
+	return a.flying > a.worker.blocked || slices.ContainsFunc(a.lanes, func(l *lane) bool { return l.queue.n > 0 })
+}
+
+// firstOf adds the first task that waits in a worker, of an actor one of each group of methods: who waits for that group waits for all of them.
+func (c *Core) firstOf(list []spot, w *worker) []spot {
+	var groups []int
+	for t := w.flight.head; t != nil; t = t.listed {
+		group := 0
+		if t.kind == call {
+			group = t.lane.group
+		}
+		if t.blocked && !slices.Contains(groups, group) {
+			groups, list = append(groups, group), append(list, c.spotOf(t))
 		}
 	}
-	for _, l := range a.lanes {
-		if t := l.queue.head; t != nil && t.state == taskQueued && !a.proxy {
-			return t
-		}
-	}
-	return nil
+	return list
 }
 
 func (c *Core) spotOf(t *task) spot { return c.here(id.Object{Task: t.id(), Index: whole}) }
@@ -189,6 +191,7 @@ func (c *Core) walkWaits(l *trail, from []spot) {
 			l.away = append(l.away, s)
 			continue
 		}
+		k.found = true
 		l.stops = append(l.stops, k)
 		l.goes = !c.stopAt(k) || len(l.stops) > maxStops
 		todo = append(todo, k.to...)
@@ -262,19 +265,27 @@ func (c *Core) waitsForObjects(k *stop, t *task) bool {
 		return false
 	}
 	k.stamp = x.stamp
+	for _, name := range x.objects {
+		if o := c.lookup(name); o != nil && o.missing() && !c.exists(o) {
+			k.to = append(k.to, c.here(name))
+		}
+	}
+	return !c.opened(x) && len(k.to) > 0
+}
+
+// opened tells whether enough has come of what a task waits for, so that it goes on once it has heard that.
+func (c *Core) opened(x *waits) bool {
 	came := 0
 	for _, name := range x.objects {
 		o := c.lookup(name)
 		switch {
 		case o == nil || o.state == objectFailed:
-			return false
+			return true
 		case !o.missing() || c.exists(o):
 			came++
-		default:
-			k.to = append(k.to, c.here(name))
 		}
 	}
-	return came < x.need && len(k.to) > 0
+	return came >= x.need && len(x.objects) > 0
 }
 
 // waitsForActor: a call that has not started goes on when one of those does that its actor does now, if it does as many as it may.
@@ -339,24 +350,23 @@ func (c *Core) keptBy(k *stop, g *grant, p part) bool {
 // breakCircle fails the first of what has not started in a circle, if it is this agent's; otherwise its own agent does.
 func (c *Core) breakCircle(l *trail) {
 	var first *stop
-	var chain []*stop
-	for _, k := range l.stops {
+	for _, k := range l.knot() {
 		if k.queued && (first == nil || k.what.Task.Compare(first.what.Task) < 0) {
-			if round := l.round(k); round != nil {
-				first, chain = k, round
-			}
+			first = k
 		}
 	}
 	if first == nil || first.agent != c.cfg.Agent {
 		return
 	}
+	chain := l.round(first)
 	e := c.entries[first.what.Task]
 	t := e.task
 	var names []string
-	for _, k := range chain {
-		if name := k.name; len(names) == 0 || names[len(names)-1] != name {
-			names = append(names, name)
+	for i, k := range chain {
+		if i > 0 && chain[i-1].what.Task == k.what.Task { // the same, at the agent that has it
+			names = names[:len(names)-1]
 		}
+		names = append(names, k.name)
 	}
 	text := "it can never start: "
 	if t.kind == call {
@@ -373,6 +383,36 @@ func (c *Core) breakCircle(l *trail) {
 		c.recallOne(t)
 	default:
 		c.fail(t, codeDeadlock, text)
+	}
+}
+
+// knot gives stops each of which waits for each, and for nothing else: what waits for those as well may go on once that circle is broken.
+func (l *trail) knot() []*stop {
+	for x := l.stops[0]; ; {
+		all, ways := []*stop{x}, map[*stop][]*stop{x: nil} // ways: from where one comes to it
+		for i := 0; i < len(all); i++ {
+			for _, s := range all[i].to {
+				n := l.at[s]
+				if _, seen := ways[n]; !seen {
+					all = append(all, n)
+				}
+				ways[n] = append(ways[n], all[i])
+			}
+		}
+		back := map[*stop]bool{x: true}
+		for todo := []*stop{x}; len(todo) > 0; todo = todo[1:] {
+			for _, n := range ways[todo[0]] {
+				if !back[n] {
+					back[n] = true
+					todo = append(todo, n)
+				}
+			}
+		}
+		i := slices.IndexFunc(all, func(n *stop) bool { return !back[n] })
+		if i < 0 {
+			return all
+		}
+		x = all[i]
 	}
 }
 

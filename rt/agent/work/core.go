@@ -91,6 +91,7 @@ type Core struct {
 	waits       uint64             // of tasks, so far
 	saying      int                // tasks that wait for what they have said
 	circleAt    int64              // when circles of those are looked for
+	searches    []*search          // that ask other agents
 	doomed      map[id.Task]string // calls that are in one, and asked back from their actors
 	lenders     int                // workers that wait, and lend their CPUs
 	kinAt       uint64             // counts what may make a task kin of one that waits

@@ -57,6 +57,9 @@ type job1 struct {
 	returns uint32
 	args    []id.Object
 	blocked bool
+	awaits  []id.Task // what it has said it waits for,
+	need    int       // and of them
+	timed   bool      // or it goes on by itself
 	cancel  bool
 	once    bool
 	away    []id.Object // arguments that were not sent along
@@ -380,7 +383,7 @@ func (p *peer) recall(one id.Task) {
 	keep := p.inbox[:0]
 	for i, j := range p.inbox {
 		// Of what is not started all but what would start now.
-		if (one == (id.Task{}) && (i > 0 || len(p.running) > 0) || j.id == one) && j.kind == plain {
+		if (one == (id.Task{}) && (i > 0 || len(p.running) > 0) && j.kind == plain || j.id == one) && j.kind != create {
 			p.release(j)
 			p.send(&fb.RecalledT{Task: taskT(j.id)}, nil)
 			continue
@@ -438,6 +441,10 @@ func (p *peer) work() {
 		return
 	}
 	j := p.running[rng.IntN(len(p.running))]
+	if p.h.rings != nil {
+		p.circle(j)
+		return
+	}
 	switch k := rng.IntN(10); {
 	case p.h.calm && j.blocked, !p.h.calm && k == 0 && !j.blocked && j.kind != create, j.blocked && k < 4:
 		p.waits(j)

@@ -49,6 +49,10 @@ func (c *Core) ownerFrame(p *process, f frame) {
 		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
 			c.ownerActor(p, m.(*fb.ActorStateT))
 		}
+	case fb.FrameTypeWaitQuery:
+		if m, err := wire.Unmarshal(f.kind, f.body); err == nil {
+			c.onWaitQuery(p, m.(*fb.WaitQueryT), f)
+		}
 	case fb.FrameTypeStateQuery:
 		c.agentAsks(p, f)
 	case fb.FrameTypeStateReply:

@@ -33,6 +33,8 @@ type pair struct {
 	mute   bool // the head says nothing
 	down   bool // neither reaches the other by a way that it opens, or, dead, ever will
 	dead   bool
+
+	between func(fb.FrameType) // something happens before a frame goes by a way
 }
 
 var groupOfPair = id.Task{Agent: 1, Process: 1, Counter: 999}
@@ -86,6 +88,11 @@ func (p *pair) one(at int, ev Event) {
 		switch e.Do {
 		case Append:
 			if k := p.wayOf(at, e.Process); k != nil {
+				for b := e.Bytes; p.between != nil && len(b) > 0; {
+					f, rest, _ := cut(b)
+					b = rest
+					p.between(f.kind)
+				}
 				p.step(1-at, &Frames{Process: k.process[1-at], Bytes: e.Bytes})
 				continue
 			}

@@ -235,6 +235,9 @@ func (c *Core) onUp(ev ProcessUp) {
 		for _, name := range lists {
 			c.sendListing(p, name)
 		}
+		if h.job == c.ways {
+			c.sendInquiries(p)
+		}
 	}
 	if p.remote() {
 		return
@@ -278,6 +281,9 @@ func (c *Core) onGone(p *process, why string) {
 		c.sparesGone(p)
 		c.lenderGone(p, why)
 		c.unanswered(p, why)
+		if p.kind == Host && p.job == c.ways {
+			c.searchesLost(p.agent)
+		}
 	}
 	c.dropPiles(p)
 	c.keepActors(p)

@@ -129,6 +129,7 @@ type history struct {
 	listed    int              // references that came by way of one agent and were listed by another, their owner
 	outlived  int              // whose objects were asked for when a third agent was lost
 	kin       map[*worker]bool // that ran on what ancestors lent, where nothing else may
+	rings     *rings           // of which this is one
 	returned  map[string]int   // what came back from files, by why it did not
 }
 
@@ -201,6 +202,9 @@ func (h *history) step(s *site, ev Event) {
 	for _, e := range s.core.Step(h.now, ev, nil) {
 		switch e.Do {
 		case Append:
+			if h.rings != nil {
+				h.toldOfCircles(s, e.Bytes)
+			}
 			if k := h.errandOf(s, e.Process); k != nil {
 				k.says(s, e.Bytes)
 			} else if p := h.peer(s, e.Process); p != nil {
@@ -233,6 +237,11 @@ func (h *history) step(s *site, ev Event) {
 				break
 			}
 			h.t.Fatalf("seed %d: agent %d: %s: %s", h.seed, s.agent, e.Code, e.Text)
+		}
+	}
+	for t, why := range s.core.doomed {
+		if !h.rings.told[t] {
+			h.isStuck(s, t, why)
 		}
 	}
 	if err := checkViews(s); err != nil {

@@ -379,12 +379,13 @@ func (c *Core) onRecalled(p *process, f frame) {
 		return
 	}
 	w := t.worker
+	why, doomed := c.doomed[t.id()]
 	c.leave(t)
 	if t.cancelled {
 		c.fail(t, codeCancelled, "it was cancelled before it started")
 		return
 	}
-	if why, doomed := c.doomed[t.id()]; doomed {
+	if doomed {
 		c.fail(t, codeDeadlock, why)
 		return
 	}

@@ -57,6 +57,8 @@ const (
 	FrameTypeStateReply     FrameType = 63
 	FrameTypeNotice         FrameType = 64
 	FrameTypeShutdown       FrameType = 65
+	FrameTypeWaitQuery      FrameType = 66
+	FrameTypeWaitReply      FrameType = 67
 	FrameTypeNameClaim      FrameType = 72
 	FrameTypeNameClaimed    FrameType = 73
 	FrameTypeNameFree       FrameType = 74
@@ -173,6 +175,8 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeStateReply:     "StateReply",
 	FrameTypeNotice:         "Notice",
 	FrameTypeShutdown:       "Shutdown",
+	FrameTypeWaitQuery:      "WaitQuery",
+	FrameTypeWaitReply:      "WaitReply",
 	FrameTypeNameClaim:      "NameClaim",
 	FrameTypeNameClaimed:    "NameClaimed",
 	FrameTypeNameFree:       "NameFree",
@@ -289,6 +293,8 @@ var EnumValuesFrameType = map[string]FrameType{
 	"StateReply":     FrameTypeStateReply,
 	"Notice":         FrameTypeNotice,
 	"Shutdown":       FrameTypeShutdown,
+	"WaitQuery":      FrameTypeWaitQuery,
+	"WaitReply":      FrameTypeWaitReply,
 	"NameClaim":      FrameTypeNameClaim,
 	"NameClaimed":    FrameTypeNameClaimed,
 	"NameFree":       FrameTypeNameFree,
