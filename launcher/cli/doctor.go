@@ -19,11 +19,11 @@ func (a *app) doctorCommand() *urfave.Command {
 			"maniple doctor",
 			"maniple doctor --json\tfor a ticket",
 			"srun -N2 maniple doctor\ton nodes of a Slurm job",
-			"maniple doctor --fabric --image ways.png\tlatency and bandwidth between all nodes of a cluster, or of this Slurm job",
+			"maniple doctor --fabric --image ways.png\tthe ways between all nodes",
 		},
 		flags: []urfave.Flag{
 			jsonFlag(), clusterFlag(),
-			toggle("fabric", "", "measure the ways between all nodes instead, as values go, and say which are slow"),
+			toggle("fabric", "", "measure the ways between all nodes instead"),
 			value("within", "", "SECONDS", "measure for so long at most (60)"),
 			value("image", "", "FILE.png", "draw what was measured"),
 		},
