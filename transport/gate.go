@@ -41,6 +41,8 @@ func (g *Gate) Check(h *fb.HelloT, p Peer) *fb.RefuseT {
 		return g.Refuse(fb.RefuseCodeMalformed, fmt.Sprintf("purpose %d is not known", h.Purpose))
 	case h.Purpose == fb.PurposeWork && (p.UID < 0 || h.Role != fb.RoleClient || h.Session != 0):
 		return g.Refuse(fb.RefuseCodeMalformed, "a work connection is a program's with the agent of its own node, without a session")
+	case h.Purpose == fb.PurposeProbe && (p.Role != fb.RoleAgent || h.Agent == 0 || h.To == 0 || h.Session != 0):
+		return g.Refuse(fb.RefuseCodeMalformed, "a probe connection is an agent's, by its certificate, with another one that it names, without a session")
 	case h.Agent != 0 && g.Dead != nil && g.Dead(h.Agent):
 		return g.Refuse(fb.RefuseCodeDead, fmt.Sprintf("agent %d was declared dead", h.Agent))
 	}

@@ -233,9 +233,8 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 				case fb.PurposeBulk:
 					a.welcome, a.refuse = l.admitBulk(m, h, p)
 				case fb.PurposeProbe:
-					if a.refuse = l.check(m, h, p); a.refuse == nil {
-						a.welcome, a.refuse = l.admitProbe(h)
-					}
+					a.refuse = l.check(m, h, p)
+					a.welcome = &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}
 				default:
 					a.link, a.fresh, a.welcome, a.refuse = l.admit(ctx, m, h, p)
 				}

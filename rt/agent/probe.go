@@ -169,14 +169,6 @@ func bandwidth(ctx context.Context, lines []*probeLine, most time.Duration) (flo
 	return float64(bytes.Load()) / time.Since(began).Seconds(), errors.Join(errs...)
 }
 
-// admitProbe decides about a connection by which another agent measures; on the loop.
-func (l *loop) admitProbe(h *fb.HelloT) (*fb.WelcomeT, *fb.RefuseT) {
-	if h.Role != fb.RoleAgent || h.Agent == 0 || h.To == 0 {
-		return nil, l.gate.Refuse(fb.RefuseCodeIdentity, "only agents measure the way to an agent")
-	}
-	return &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}, nil
-}
-
 // serveProbe answers another agent that measures; on a goroutine of its own.
 func (l *loop) serveProbe(ctx context.Context, conn net.Conn) {
 	if !l.desk.bulkConns.keep(conn) {

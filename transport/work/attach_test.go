@@ -172,7 +172,8 @@ func TestHello(t *testing.T) {
 	for name, h := range map[string]*fb.HelloT{
 		"an agent":   {Cluster: "c", Role: fb.RoleAgent, Purpose: fb.PurposeWork},
 		"a session":  {Cluster: "c", Role: fb.RoleClient, Purpose: fb.PurposeWork, Session: 1},
-		"no purpose": {Cluster: "c", Role: fb.RoleClient, Purpose: 4},
+		"no purpose": {Cluster: "c", Role: fb.RoleClient, Purpose: 5},
+		"a probe":    {Cluster: "c", Role: fb.RoleAgent, Purpose: fb.PurposeProbe, Agent: 1, To: 2},
 	} {
 		_, err := transport.Greet(dial(t, a), h)
 		var refused *transport.RefusedError
