@@ -190,14 +190,7 @@ func (c *Core) spared(a *actor, why string) bool {
 	a.entry.actor = nil
 	c.relend(o, c.unspare(o))
 	c.proxy(a.entry)
-	for t := a.worker.flight.tail; t != nil; t = a.worker.flight.tail {
-		c.leave(t)
-		if t.retry() {
-			c.again(t)
-			continue
-		}
-		c.fail(t, codeActorAway, "the way to actor "+a.title()+" was lost ("+why+"); the call may have run")
-	}
+	c.wayLost(a, true, why, "the way to actor "+a.title()+" was lost ("+why+"); the call may have run")
 	for _, l := range slices.Clone(a.lanes) {
 		for t := l.queue.head; t != nil; t = l.queue.head {
 			c.redirect(t)

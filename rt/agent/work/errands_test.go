@@ -276,7 +276,7 @@ func (h *history) fetched(s *site) bool {
 	lost := there.store.views[w.Object] == nil
 	from := there.core.lookup(w.Object)
 	// It was here, where it can't be read any more, which comes out by this; or is being made again.
-	back := from != nil && (from.missing() || from.state == objectAway && there.core.home(from).agent == s.agent)
+	back := from != nil && (from.missing() || from.state == objectFailed || from.state == objectAway && there.core.home(from).agent == s.agent)
 	if o := s.core.lookup(w.Object); lost && !back && !there.store.lost[w.Object] && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
 		h.t.Fatalf("seed %d: agent %d fetches %v, which agent %d has no more", h.seed, s.agent, w.Object, there.agent)
 	}

@@ -23,20 +23,25 @@ func (c *Core) outOfReach(a *actor, why string) {
 	if a.entry.actor == a {
 		c.tell(a)
 	}
-	for t := a.worker.flight.tail; t != nil; t = a.worker.flight.tail {
-		if a.entry.actor == a && t.owner.kind != Owner && t.retry() {
-			c.again(t)
-			continue
-		}
-		c.leave(t)
-		if t.cancelled {
-			c.fail(t, codeCancelled, "it was cancelled; "+why)
-		} else {
-			c.fail(t, codeActorAway, "actor "+a.title()+" is out of reach: "+why+"; it may live, and the call may have run")
-		}
-	}
+	c.wayLost(a, a.entry.actor == a, why, "actor "+a.title()+" is out of reach: "+why+"; it may live, and the call may have run")
 	if a.waits() && a.entry.actor == a {
 		c.seek(a)
+	}
+}
+
+// wayLost ends the calls that were on their way to an actor of another agent, of which nobody knows whether they ran; or has them go again, whoever they are
+// of, if they may and there is a way, or one is looked for.
+func (c *Core) wayLost(a *actor, again bool, why, text string) {
+	for t := a.worker.flight.tail; t != nil; t = a.worker.flight.tail {
+		c.leave(t)
+		switch {
+		case t.cancelled:
+			c.fail(t, codeCancelled, "it was cancelled; "+why)
+		case again && t.retry():
+			c.again(t)
+		default:
+			c.fail(t, codeActorAway, text)
+		}
 	}
 }
 

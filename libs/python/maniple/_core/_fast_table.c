@@ -170,14 +170,18 @@ static PyObject *py_adopt(PyObject *self, PyObject *key) {
     Link *l = link_of(entries_of(self)->link);
     PyObject *gate = NULL, *others = entries_of(self)->others;
     Seen seen;
-    bool gone;
+    bool gone, put = false;
     do {
         seen = see(l, p, false);
-        if (!seen.found) Py_RETURN_NONE;
+        if (!seen.found) { /* it was let go of after it was seen the first time */
+            if (put && PyDict_DelItem(others, key)) return NULL;
+            Py_RETURN_NONE;
+        }
         PyObject *object = object_of(seen);
         int failed = !object || PyDict_SetItem(others, key, object);
         Py_XDECREF(object);
         if (failed) return NULL;
+        put = true;
     } while (!move(l, p, seen, &gate, &gone));
     if (gone && PyDict_DelItem(others, key)) return NULL;
     if (gate) return gate;
