@@ -1,0 +1,47 @@
+//go:build e2e
+
+package local
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCircleOverNodes: actors on two nodes that wait for each other are told so, with the names of all that wait.
+func TestCircleOverNodes(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "two", "--fake-nodes", "2", "--cpus", "1")
+	p := w.python(`
+import os, sys
+import maniple
+maniple.init(sys.argv[1])
+
+@maniple.remote(num_cpus=1, scheduling_strategy="SPREAD")
+class Actor:
+    def knows(self, other):
+        self.other = other
+        return os.environ["MANIPLE_ADDRESS"]
+    def first(self):
+        return maniple.get(self.other.second.remote())
+    def second(self):
+        return maniple.get(self.other.third.remote())
+    def third(self):
+        return 3
+
+a, b = Actor.remote(), Actor.remote()
+assert len(set(maniple.get([a.knows.remote(b), b.knows.remote(a)], timeout=60))) == 2
+try:
+    maniple.get(a.first.remote(), timeout=30)
+except maniple.exceptions.DeadlockError as e:
+    assert all(f"Actor.{name} " in str(e) for name in ("first", "second", "third")), e
+    print("told", flush=True)
+assert maniple.get([a.third.remote(), b.third.remote()], timeout=30) == [3, 3]
+print("done", flush=True)
+`, "two")
+	if code := p.code(time.Minute); code != 0 || !strings.Contains(p.out.String(), "told\ndone") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "two")
+	w.nothingLeft()
+}
