@@ -48,6 +48,8 @@ var experiments = []experiment{
 	{"operations", operations},
 	{"profile", profile},
 	{"spilling", spilling.experiment},
+	{"store", store.experiment},
+	{"mapped", mapped.experiment},
 	{"transfer", transfer},
 	{"yarn-submit", yarnSubmit},
 	{"yarn-kills", yarnKills},
@@ -60,7 +62,7 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
-	"data-plane": {"spilling", "transfer"},
+	"data-plane": {"store", "mapped", "spilling", "transfer"},
 	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos"},
 }
 

@@ -12,3 +12,21 @@ var spilling = race{program: "spilling.py", args: []string{"1024", "4096", "64"}
 	told("spilling: read", "spilling", "GB", figure("restored"), false),
 	told("spilling: rate", "spilling", "MB/s", figure("rate"), false),
 }}
+
+const fastest = "of the fastest of six ways to copy as much in the same process: one thread or two, numpy's, or the extension's through the caches and past them"
+
+var store = race{program: "store.py", args: []string{"1024", "5"}, quick: []string{"100", "1"}, limit: 2 * time.Minute, bars: []bar{
+	atLeast("put 1 GiB into a store never used: share of a copy", "cold", "", quotient("put", "copy", 1), 0.8).noted("of a copy by two threads into shared memory that is new"),
+	atLeast("put 1 GiB, 2 s after the first: share of a copy", "spare", "", quotient("put", "copy", 1), 0.8).noted(fastest),
+	atLeast("put 100 MiB: share of the fastest copy", "small", "", quotient("put", "copy", 1), 0.8).noted(fastest),
+	atLeast("put 1 GiB: share of the fastest copy", "large", "", quotient("put", "copy", 1), 0.8).noted(fastest),
+	told("put 1 GiB into a store never used, beside Ray", "cold", "GB/s", figure("put"), true),
+	told("put 100 MiB, warm, beside Ray", "small", "GB/s", figure("put"), true),
+	told("put 1 GiB, warm, beside Ray", "large", "GB/s", figure("put"), true),
+	faster("put 1 MiB", "1 MiB", "1/s", 15),
+}}
+
+var mapped = race{program: "mapped.py", args: []string{"1024", "16"}, quick: []string{"64", "2"}, limit: 2 * time.Minute, bars: []bar{
+	told("16 processes look at 1 GiB: resident, added up", "mapped", "GiB", figure("looking"), true),
+	told("16 processes have let go of 1 GiB: resident, added up", "mapped", "GiB", figure("after"), true),
+}}

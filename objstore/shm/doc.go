@@ -5,7 +5,7 @@
 // # Nouns
 //
 //   - An arena is one memfd: large, whole from the start, its size sealed. It has a descriptor for
-//     writing that stays here and one for reading that goes to whoever may read. Its pages are huge as far as the kernel
+//     writing that stays here and one for reading that goes to whoever may read. Its pages are huge (docs/adr/0031) as far as the kernel
 //     has such; nothing here depends on it.
 //   - A slab is a range of an arena that one process has for writing. It gets a duplicate of the
 //     descriptor for writing, with which it maps that range and which it closes then.

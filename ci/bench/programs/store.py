@@ -1,0 +1,107 @@
+"""put of large arrays into a store that was never used, into one that had time to get warm, and into memory that was used before; beside each, in the
+same process, the fastest copy of as many bytes, with one thread or two, through the caches or past them, into memory that is as
+cold or as warm.
+
+    python PROGRAM.py maniple|ray MIB_OF_THE_LARGEST COUNT
+"""
+
+import mmap
+import statistics
+import threading
+import time
+
+import numpy as np
+from stand import NAME, api, number, part, say, start, timed
+
+MIB = 1 << 20
+LARGEST, COUNT = number(1) * MIB, number(2)
+WAYS = [(two, stream) for two in (False, True) for stream in (False, True)]
+
+
+def clocked(work):
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def put(array):
+    """Seconds of a put, and its reference."""
+    began = time.perf_counter()
+    ref = api.put(array)
+    return time.perf_counter() - began, ref
+
+
+def copy(room, array, two, stream):
+    from maniple._core import _fast
+
+    _fast.copy(room, array, two, stream)
+
+
+def halves(room, array):
+    """A copy by two threads of numpy."""
+    half = len(array) // 2
+    other = threading.Thread(target=np.copyto, args=(room[:half], array[:half]))
+    other.start()
+    np.copyto(room[half:], array[half:])
+    other.join()
+
+
+def warm_copy(array):
+    """The fastest median of all ways into memory that was written before."""
+    room = np.empty_like(array)
+    ways = [lambda: np.copyto(room, array), lambda: halves(room, array)]
+    if NAME == "maniple":
+        ways += [lambda w=w: copy(room, array, *w) for w in WAYS]
+    for way in ways:
+        way()
+    return min(statistics.median(clocked(way) for _ in range(COUNT)) for way in ways)
+
+
+def cold_copy(array):
+    """The fastest of all ways into memory that is new: shared, as the store's is, and one's own."""
+    def shared():
+        with mmap.mmap(-1, len(array)) as room:
+            return clocked(lambda: halves(np.frombuffer(room, np.uint8), array))
+
+    def own():
+        room = np.empty_like(array)
+        return clocked(lambda: halves(room, array))
+
+    return statistics.median(shared() for _ in range(3)), statistics.median(own() for _ in range(3))
+
+
+start()
+api.put(np.ones(8, np.uint8))  # the connection
+arrays = {f"{size // MIB} MiB": np.ones(size, np.uint8) for size in (LARGEST // 10, LARGEST)}
+with part("cold"):
+    array = arrays[f"{LARGEST // MIB} MiB"]
+    took, first = put(array)
+    shared, own = cold_copy(array)
+    say("cold", put=LARGEST / took / 1e9, copy=LARGEST / shared / 1e9, own=LARGEST / own / 1e9)
+with part("spare"):
+    time.sleep(2 * LARGEST / (1 << 30))
+    took, second = put(array)  # the first is there still
+    say("spare", put=LARGEST / took / 1e9, copy=LARGEST / warm_copy(array) / 1e9)
+    del first, second
+for name, (size, array) in zip(("small", "large"), ((LARGEST // 10, arrays[f"{LARGEST // 10 // MIB} MiB"]), (LARGEST, array))):
+    with part(name):
+        before, all_took = warm_copy(array), []
+        for _ in range(COUNT + 2):
+            took, ref = put(array)
+            all_took.append(took)
+            del ref
+            time.sleep(0.3)  # the memory is free
+        after = warm_copy(array)
+        say(name, put=size / statistics.median(all_took[2:]) / 1e9, copy=2 * size / (before + after) / 1e9)
+del arrays, array
+with part("1 MiB"):
+    array, count = np.ones(MIB, np.uint8), 400
+
+    def puts():
+        for _ in range(count):
+            ref = api.put(array)
+            del ref
+
+    puts()
+    timed("1 MiB", count, puts)
+api.shutdown()
