@@ -154,6 +154,35 @@ def test_children_get_their_own_randomness(module, value):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(twin.fast is None, reason="the extension asks the kernel")
+def test_large_memory_is_put_into_huge_pages_and_stays_what_it_is():
+    done = in_fresh("""
+        import os, mmap, sys
+        from maniple import _template
+        from maniple._core import twin
+        def huge():
+            with open("/proc/self/smaps") as f:
+                return sum(int(line.split()[1]) for line in f if line.startswith("AnonHugePages:"))
+        full, empty, seed = mmap.mmap(-1, 24 << 20, mmap.MAP_PRIVATE), mmap.mmap(-1, 48 << 20, mmap.MAP_PRIVATE), os.urandom(1 << 20)
+        full.madvise(mmap.MADV_DONTDUMP)  # beside one another two that are alike would be one
+        full.madvise(mmap.MADV_NOHUGEPAGE), empty.madvise(mmap.MADV_NOHUGEPAGE)  # as they are filled
+        full[:] = seed * 24
+        empty[: 1 << 20] = seed
+        full.madvise(mmap.MADV_HUGEPAGE), empty.madvise(mmap.MADV_HUGEPAGE)
+        before = huge()
+        _template.compact()
+        grown = huge() - before
+        assert full[:] == seed * 24 and empty[: 1 << 20] == seed and not any(empty[1 << 20 :: 4096])
+        print(grown, twin.fast.huge(0, 4 << 20), twin.fast.huge(1, 2))
+    """)
+    assert done.returncode == 0, done.stderr
+    grown, nowhere, nothing = done.stdout.split()
+    assert (nowhere, nothing) == ("False", "False") and int(grown) < 40 << 10  # the kernel may add one by itself
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if release >= (6, 1) and os.path.exists("/sys/kernel/mm/transparent_hugepage/enabled"):
+        assert int(grown) >= 16 << 10
+
+
 def python_with_torch():
     """This Python, or that of the environment in which the demo's ranks run; None if neither has torch."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -846,7 +847,28 @@ static PyObject *forks(PyObject *module, PyObject *given) {
     return list;
 }
 
-static PyMethodDef functions[] = {{"forks", forks, METH_O, NULL}, {"setup", setup, METH_VARARGS, NULL}, {"heads", heads, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static PyObject *huge(PyObject *module, PyObject *args) {
+    (void)module;
+    enum { COLLAPSE = 25, LARGE = 2 << 20 }; /* MADV_COLLAPSE of Linux 6.1 */
+    unsigned long long from, to;
+    if (!PyArg_ParseTuple(args, "KK", &from, &to)) return NULL;
+    from = (from + LARGE - 1) / LARGE * LARGE, to = to / LARGE * LARGE;
+    bool all = from < to, goes = true;
+    Py_BEGIN_ALLOW_THREADS
+    for (; goes && from < to; from += LARGE) {
+        int failed = -1;
+        for (int tries = 0; failed && tries < 3; tries++) { /* a page may be on its way between the kernel's lists */
+            failed = madvise((void *)(uintptr_t)from, LARGE, COLLAPSE);
+            if (failed && errno != EAGAIN) break;
+        }
+        all = all && !failed;
+        goes = !failed || errno != EINVAL; /* it knows nothing of it, or must not */
+    }
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(all);
+}
+
+static PyMethodDef functions[] = {{"huge", huge, METH_VARARGS, NULL}, {"forks", forks, METH_O, NULL}, {"setup", setup, METH_VARARGS, NULL}, {"heads", heads, METH_O, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_fast", "See _fast.pyi.", -1, functions, NULL, NULL, NULL, NULL};
 
 static int add_type(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **type) {

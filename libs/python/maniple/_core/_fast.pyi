@@ -34,6 +34,9 @@ class Slab:
     def fill(self, at: int, parts: Sequence[Any]) -> None: ...
     def close(self) -> None: ...
 
+def huge(start: int, end: int) -> bool:
+    """Has the kernel put what of its own memory this process has between these addresses into huge pages. False: not all of it, or it can't."""
+
 def forks(count: int) -> Union[List[int], int]:
     """As _template._forks. What is to be done before a fork and after it in this process is done once, and nothing of Python runs between them."""
 
