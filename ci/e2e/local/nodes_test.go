@@ -316,8 +316,8 @@ from maniple._core import session, wire
 def lent():
     return [g for g in session.current().query("groups").get("groups") or [] if g["name"].startswith("tasks-") and g["phase"] != "ended"]
 until = time.monotonic() + 30
-while lent():  # else there may be room for two of the next ones on a node
-    assert time.monotonic() < until, lent()
+while lent() or maniple.available_resources().get("CPU") != 6:  # else there may be room for two of the next ones on a node
+    assert time.monotonic() < until, (lent(), maniple.available_resources())
     time.sleep(0.1)
 spread_out = maniple.get([waits.options(scheduling_strategy="SPREAD").remote(os.path.abspath("spread"), 3) for _ in range(3)], timeout=60)
 assert len(set(spread_out)) == 3, spread_out
