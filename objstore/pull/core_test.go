@@ -122,8 +122,8 @@ func TestSameCallsSameEffects(t *testing.T) {
 		}
 		return text
 	}
-	if say() != say() {
-		t.Error("they differ")
+	if first, again := say(), say(); first != again {
+		t.Errorf("they differ:\n%s\n%s", first, again)
 	}
 }
 

@@ -217,18 +217,18 @@ func (p *process) failLocked(why error) {
 
 // read brings the answers until the process is over, and reaps it.
 func (p *process) read() {
-	var broke error
-	for broke == nil {
+	text := "it ended"
+	for {
 		m, files, err := p.conn.Recv()
 		for _, f := range files {
 			f.Close()
 		}
-		if broke = err; err != nil {
+		if err != nil {
 			break
 		}
 		r, ok := m.M.(*fb.StateReplyT)
 		if !ok {
-			broke = fmt.Errorf("it said %s", wire.TypeOf(m.M))
+			text = fmt.Sprintf("it said %s", wire.TypeOf(m.M))
 			break
 		}
 		a := answer{json: m.Payload}
@@ -247,9 +247,8 @@ func (p *process) read() {
 		}
 		return
 	}
-	text := "it ended"
 	if how != nil {
-		text = how.Error()
+		text += ": " + how.Error()
 	}
 	if words := p.words.say(); words != "" {
 		text += ": " + words

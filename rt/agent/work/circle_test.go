@@ -46,12 +46,6 @@ func (r *ring) actor(at int, m fb.CreateT) id.Task {
 	return a
 }
 
-// task has the driver submit one that runs here.
-func (r *ring) task(shape uint32) (id.Task, dwelling) {
-	t := r.here(1, shape, id.Task{}, nil, nil)
-	return t, dwelling{0, r.last[0]}
-}
-
 // knows has a process be sent the handle of an actor.
 func (r *ring) knows(who, of id.Task) {
 	t := r.mint(0, 1)
