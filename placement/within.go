@@ -46,7 +46,9 @@ func (s *solver) within() bool {
 	s.budget /= max(len(list), 1)
 	var best []int32
 	most, unsure := 0, false
+	used := s.steps
 	for _, d := range list {
+		s.steps = 0 // each has its own share
 		s.active, s.unsure, s.short = d.rooms, false, -1
 		found := s.possible() && s.place()
 		unsure = unsure || s.unsure
@@ -60,7 +62,9 @@ func (s *solver) within() bool {
 			}
 		}
 		s.fresh()
+		used += s.steps
 	}
+	s.steps = used
 	s.unsure = unsure && best == nil
 	if best == nil {
 		if len(list) != 1 { // no bundle is the one that is short

@@ -261,6 +261,9 @@ func (c *call) yarnApplication(r *request) (*yarnbackend.Application, error) {
 		app.Job.Name = filepath.Base(nameOfProgram(r.command))
 	}
 	sizeOf(app, shape)
+	if _, outside := r.get("client"); outside && shape.Driver && s.Output+s.Error != "" {
+		return nil, usage("--output", "with --client a driver prints where it was written", "redirect it")
+	}
 	if shape.Driver { // it takes one core of n1, and the rest of what was asked for is its tasks'
 		if _, ok := flags["cpus-per-task"]; !ok {
 			app.Job.Size.VCores = yarnDriverCores

@@ -42,7 +42,7 @@ func (c *call) runOutside(app *yarnbackend.Application, client *site) error {
 	}
 	if err == nil {
 		defer os.RemoveAll(dir)
-		c.master, err = app.Attend(ctx, client.Client, report, dir)
+		c.master, err = app.Attend(ctx, client.Client, report, dir, func(why string) { c.say("submit: %s waits for YARN: %s", report.ID, why) })
 	}
 	sigs.stop()
 	if err != nil {
@@ -73,6 +73,7 @@ const (
 func (c *call) driveHere(sig *signals, ep *boot.Endpoint, s *spec.Spec) error {
 	cmd := exec.Command(s.Command[0], s.Command[1:]...)
 	cmd.Env = append(append(append([]string(nil), c.here...), c.master.Job.Env...), "MANIPLE_ADDRESS=unix:"+ep.Socket)
+	cmd.Dir = s.Chdir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
 	if out, ok := c.stdout.(*output); ok { // itself, not a pipe to it
 		cmd.Stdout = out.File

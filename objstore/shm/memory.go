@@ -219,14 +219,21 @@ func (m *Memory) Used() (arenas int, bytes int64) {
 	return len(m.arenas), bytes
 }
 
-// Close gives all arenas back, whoever has what of them. Make fails from then on, and a spare one is not made to its end.
-func (m *Memory) Close() error {
+// GiveUp has no arena be made any more: Make fails from then on, and a spare one is not made to its end.
+func (m *Memory) GiveUp() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended != nil && !m.closed {
 		close(m.ended)
 	}
 	m.closed = true
+}
+
+// Close gives all arenas back, whoever has what of them, after GiveUp.
+func (m *Memory) Close() error {
+	m.GiveUp()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var errs []error
 	for _, a := range m.arenas {
 		errs = append(errs, a.close())

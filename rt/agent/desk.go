@@ -444,6 +444,7 @@ func (d *desk) end() {
 	for _, a := range d.early {
 		_ = a.conn.Close()
 	}
+	d.bulkConns.end() // they read and write the store's memory
 	d.endStore()
 }
 

@@ -100,13 +100,13 @@ func (t *tickets) take(now int64, agent uint32, number uint64) bool {
 // openConns are the connections that stand, with the goroutines that use them. Safe for concurrent use.
 type openConns struct {
 	mu    sync.Mutex
-	conns map[net.Conn]bool
+	conns map[net.Conn]uint32 // with the agent on the other side
 	over  bool
 	wait  sync.WaitGroup
 }
 
-// keep notes a connection until letGo; false: it came too late, and is closed.
-func (o *openConns) keep(conn net.Conn) bool {
+// keep notes a connection with an agent until letGo; false: it came too late, and is closed.
+func (o *openConns) keep(conn net.Conn, agent uint32) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.over {
@@ -114,9 +114,9 @@ func (o *openConns) keep(conn net.Conn) bool {
 		return false
 	}
 	if o.conns == nil {
-		o.conns = map[net.Conn]bool{}
+		o.conns = map[net.Conn]uint32{}
 	}
-	o.conns[conn] = true
+	o.conns[conn] = agent
 	o.wait.Add(1)
 	return true
 }
@@ -126,6 +126,17 @@ func (o *openConns) letGo(conn net.Conn) {
 	delete(o.conns, conn)
 	o.mu.Unlock()
 	o.wait.Done()
+}
+
+// cut closes the connections with an agent that is lost: what is written to it holds memory.
+func (o *openConns) cut(agent uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for c, a := range o.conns {
+		if a == agent {
+			_ = c.Close()
+		}
+	}
 }
 
 // end closes all, and waits until nobody uses them, nor memory for them, any more.
@@ -234,6 +245,7 @@ func (d *desk) endAsks(ctx context.Context, why string, over func(ticketAsk) boo
 
 // bulkLost: the session with another agent is over.
 func (d *desk) bulkLost(ctx context.Context, peer uint32, why string) {
+	d.bulkConns.cut(peer)
 	if d.store != nil {
 		d.endAsks(ctx, why, func(a ticketAsk) bool { return a.agent == peer })
 		d.pulls(ctx, pull.Lost{Agent: peer, Why: why})
@@ -280,7 +292,7 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, address
 	number := b.number()
 	d.l.goes(func() {
 		conn, err := d.dialing(ctx, peer, ticket, addresses)
-		if err == nil && !d.bulkConns.keep(conn) {
+		if err == nil && !d.bulkConns.keep(conn, peer) {
 			return
 		}
 		if err != nil {
@@ -353,9 +365,9 @@ func (l *loop) admitBulk(m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (*fb
 	return &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}, nil
 }
 
-// serveBulk answers what is asked for on a connection for values; on a goroutine of its own.
-func (d *desk) serveBulk(ctx context.Context, conn net.Conn) {
-	if !d.bulkConns.keep(conn) {
+// serveBulk answers what an agent asks for on a connection for values; on a goroutine of its own.
+func (d *desk) serveBulk(ctx context.Context, conn net.Conn, agent uint32) {
+	if !d.bulkConns.keep(conn, agent) {
 		return
 	}
 	defer d.bulkConns.letGo(conn)

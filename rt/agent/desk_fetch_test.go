@@ -46,7 +46,7 @@ func (d *desk) gets(t *testing.T, values func(bulk.Range) bulk.Piece) {
 		})
 		return here, nil
 	}
-	t.Cleanup(func() { close(over); d.bulkConns.end(); d.endStore() })
+	t.Cleanup(func() { close(over); d.end() })
 }
 
 // settled does what was posted, lets fetches go on, answers as another agent what it is asked about connections, and gives
@@ -127,7 +127,7 @@ func TestValueOverConnections(t *testing.T) {
 	// The other side.
 	here, there := net.Pipe()
 	served := make(chan struct{})
-	go func() { d.serveBulk(t.Context(), there); close(served) }()
+	go func() { d.serveBulk(t.Context(), there, 7); close(served) }()
 	ends := make(chan bulk.End, 10)
 	s := bulk.NewStream(here, func(e bulk.End) { ends <- e; d.stir() })
 	got := make([]byte, len(value))
@@ -217,7 +217,7 @@ func TestValueIsGivenWhileItComes(t *testing.T) {
 	d.until(t, func() bool { return len(d.fetches) == 1 && d.fetches[0].number > 0 })
 	here, there := net.Pipe()
 	served := make(chan struct{})
-	go func() { d.serveBulk(t.Context(), there); close(served) }()
+	go func() { d.serveBulk(t.Context(), there, 7); close(served) }()
 	ends := make(chan bulk.End, 10)
 	s := bulk.NewStream(here, func(e bulk.End) { ends <- e; d.stir() })
 	got := make([]byte, len(value))

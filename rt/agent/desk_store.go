@@ -144,6 +144,7 @@ func (s *deskStore) made(arena uint64, err error) {
 	if err != nil {
 		s.d.l.log.Warn("no memory for values", "error", err)
 		s.do(s.store.GrowFailed(now, arena, err, nil))
+		s.count()
 		return
 	}
 	s.do(s.store.Grown(now, arena, nil))
@@ -250,6 +251,7 @@ func (s *deskStore) Seal(p id.Process, o id.Object, m *fb.SealT) (arena uint64, 
 	if c := s.d.conns[p]; c != nil {
 		x.Job = c.job
 	}
+	s.letGoOf(func(k kept) bool { return k.object == o }) // a copy of what is made again here
 	if err := s.store.Seal(s.d.l.now(), p, x); err != nil {
 		return 0, 0, err
 	}
@@ -387,9 +389,7 @@ func (d *desk) endStore() {
 		}
 	}
 	if d.store != nil {
-		for _, hurry := range d.store.spares { // or the end would wait for them
-			close(hurry)
-		}
+		d.store.memory.GiveUp() // or the end would wait for what is made ahead
 		clear(d.store.spares)
 	}
 	if d.store != nil && d.store.spill.end(d.over == "" || d.lost) { // else a disk that hangs may still read of it

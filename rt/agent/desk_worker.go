@@ -234,6 +234,9 @@ func (d *desk) templateSays(ctx context.Context, c *workConn, b carrier.Batch) {
 			continue
 		}
 		h.pid = int(s.Pid)
+		if s.Phase == fb.RankPhaseRunning && h.forked != 0 { // its own time begins here, behind all that the template had to do before it
+			h.forked = d.l.now()
+		}
 		switch {
 		case s.Phase == fb.RankPhaseEnded:
 			h.state = s
@@ -412,7 +415,7 @@ func (d *desk) settleLate(now int64) int64 {
 	}
 	for _, h := range d.hired {
 		switch due := h.forked + attachWait; {
-		case h.spoke || h.forked == 0 || h.killed != "" || h.state != nil:
+		case h.spoke || h.forked == 0 || h.killed != "" || h.state != nil || h.birth != nil && h.pid == 0:
 		case now < due:
 			next = min(next, due)
 		default:

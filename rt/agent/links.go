@@ -260,12 +260,12 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 		}
 		if hello.Purpose == fb.PurposeBulk {
 			_ = conn.SetDeadline(time.Time{})
-			l.desk.serveBulk(ctx, conn)
+			l.desk.serveBulk(ctx, conn, hello.Agent)
 			return
 		}
 		if hello.Purpose == fb.PurposeProbe {
 			_ = conn.SetDeadline(time.Time{})
-			l.serveProbe(ctx, conn)
+			l.serveProbe(ctx, conn, hello.Agent)
 			return
 		}
 		if in.fresh && hello.Role == fb.RoleAgent {

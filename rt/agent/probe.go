@@ -170,8 +170,8 @@ func bandwidth(ctx context.Context, lines []*probeLine, most time.Duration) (flo
 }
 
 // serveProbe answers another agent that measures; on a goroutine of its own.
-func (l *loop) serveProbe(ctx context.Context, conn net.Conn) {
-	if !l.desk.bulkConns.keep(conn) {
+func (l *loop) serveProbe(ctx context.Context, conn net.Conn, agent uint32) {
+	if !l.desk.bulkConns.keep(conn, agent) {
 		return
 	}
 	defer l.desk.bulkConns.letGo(conn)

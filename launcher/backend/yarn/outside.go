@@ -4,26 +4,31 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
-// attendPoll is between looks for the token of a master that this process is.
-const attendPoll = 50 * time.Millisecond
+// attendPoll is between the first two looks for the token of a master that this process is, attendMost between later ones.
+const attendPoll, attendMost = 50 * time.Millisecond, time.Second
 
 // Attend makes this process the master of an application that was submitted as one whose master YARN does not start (Application.Outside).
-// folder is one of its own, for the files of the head's node. YARN gives the token to register with as soon as the queue has room.
-func (a *Application) Attend(ctx context.Context, c *yarn.Client, r yarn.Report, folder string) (*Master, error) {
+// folder is one of its own, for the files of the head's node. YARN gives the token to register with as soon as the queue has room; say is told what it waits
+// for until then.
+func (a *Application) Attend(ctx context.Context, c *yarn.Client, r yarn.Report, folder string, say func(why string)) (*Master, error) {
 	m := &Master{Job: a.Job, Outside: true, Folder: folder, Submitted: r.Started, exit: os.Exit}
-	poll := time.NewTicker(attendPoll)
-	defer poll.Stop()
-	for r.AMToken == nil {
+	said := ""
+	for pause := attendPoll; r.AMToken == nil; pause = min(2*pause, attendMost) {
 		if r.State.Over() {
 			return nil, &yarn.Error{Op: "register", Text: fmt.Sprintf("%s is %s: %s", r.ID, r.State, firstLine(r.Diagnostics)), Kind: yarn.ErrOver}
 		}
+		if why := strings.TrimSpace(fmt.Sprintf("%s %s", r.State, firstLine(r.Diagnostics))); pause == attendMost && why != said {
+			say(why)
+			said = why
+		}
 		select {
-		case <-poll.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

@@ -230,6 +230,11 @@ func by(remote net.Addr, addresses []string) (list []string) {
 // serve carries a connection's lines until it breaks.
 func (s *station) serve(a arrival) {
 	s.mu.Lock()
+	if a.attempt < s.attempt { // the next master has called meanwhile
+		s.mu.Unlock()
+		_ = a.conn.Close()
+		return
+	}
 	s.conn = a.conn
 	s.master = by(a.conn.RemoteAddr(), s.master)
 	lines := s.held

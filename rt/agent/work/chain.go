@@ -142,8 +142,10 @@ func (c *Core) elsewhere(t *task) bool {
 		return false
 	case slices.ContainsFunc(c.places, func(p *place) bool { return cl.mayGo(p) && cl.need.fits(p.total) }):
 		return true
-	case cl.group != (id.Task{}) || cl.home || cl.where != "" && !cl.spreads():
+	case cl.group != (id.Task{}) || cl.home:
 		return false
+	case cl.where != "" && !cl.spreads():
+		return true // more may be lent to it; where nothing ever fits, the head says so
 	}
 	return slices.ContainsFunc(c.others, func(has []Amount) bool {
 		return !slices.ContainsFunc(cl.lease, func(a Amount) bool {
@@ -283,15 +285,15 @@ func (c *Core) checkStuck() {
 			return // something is going on
 		}
 	}
-	if blocked == 0 {
-		return
+	if blocked == 0 || slices.ContainsFunc(c.hosts, func(h *host) bool { return h.tasks.flight.n > 0 }) {
+		return // or what is at other nodes goes on
 	}
 	c.checking = true
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
 			for t := cl.queue.head; t != nil; {
 				next := t.listed
-				if t.parent != nil && t.parent.blocked && t.kind == plain {
+				if t.parent != nil && t.parent.blocked && t.kind == plain && !c.elsewhere(t) {
 					c.fail(t, codeDeadlock, fmt.Sprintf("it can never start: the node may have %d workers, and all of them wait or are actors; the chain is %s; recurse less deeply, or let the node have more", c.cfg.Processes, chainOf(t)))
 				}
 				t = next

@@ -244,7 +244,7 @@ func (c *Core) stopAt(k *stop) bool {
 	case taskGiven:
 		w := t.worker
 		switch {
-		case w == nil || w.shutting || w.killed != "" || w.process == nil || w.process.closing:
+		case w == nil || w.shutting || w.actor != nil && w.actor.ending || w.killed != "" || w.process == nil || w.process.closing:
 		case w.host != nil:
 			k.to = []spot{{w.process.agent, k.what}}
 			return t.fetching == nil

@@ -160,7 +160,11 @@ func (c *Core) onWaitQuery(p *process, m *fb.WaitQueryT, f frame) {
 	}
 	l := &trail{at: map[spot]*stop{}}
 	c.walkWaits(l, from)
-	r := &fb.WaitReplyT{Goes: l.goes || len(l.stops) > maxTold}
+	told := 0
+	for _, k := range l.stops {
+		told += 1 + len(k.to)
+	}
+	r := &fb.WaitReplyT{Goes: l.goes || told > maxTold}
 	for _, k := range l.stops {
 		if r.Goes {
 			break

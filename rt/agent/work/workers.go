@@ -355,6 +355,7 @@ func (c *Core) leave(t *task) {
 	if t.blocked {
 		c.unblock(t)
 	}
+	delete(c.doomed, t.id()) // a worker that is gone gives nothing back
 	first := t == w.flight.head
 	w.flight.remove(t)
 	t.worker = nil

@@ -192,10 +192,11 @@ typedef struct {
     char *bytes; /* NULL: closed */
     size_t size;
     size_t warm; /* up to where this process has written */
+    pid_t owner; /* in its children something else may be there */
 } SlabObject;
 
 static void slab_unmap(SlabObject *s) {
-    if (s->bytes) munmap(s->bytes, s->size);
+    if (s->bytes && s->owner == getpid()) munmap(s->bytes, s->size);
     s->bytes = NULL;
 }
 
@@ -215,7 +216,7 @@ static PyObject *slab_new(PyTypeObject *type, PyObject *args, PyObject *named) {
         munmap(bytes, (size_t)size);
         return NULL;
     }
-    s->bytes = bytes, s->size = (size_t)size, s->warm = 0;
+    s->bytes = bytes, s->size = (size_t)size, s->warm = 0, s->owner = getpid();
     return (PyObject *)s;
 }
 
@@ -243,6 +244,10 @@ static int fill_one(SlabObject *s, size_t at, PyObject *view, size_t whole) {
     Py_ssize_t length;
     if (view_bytes(view, &from, &length)) return -1;
     size_t size = (size_t)length;
+    if (s->owner != getpid()) {
+        PyErr_SetString(PyExc_ValueError, "a slab of the process that made this one by a fork");
+        return -1;
+    }
     if (!s->bytes || at > s->size || size > s->size - at) {
         PyErr_Format(PyExc_ValueError, "%zu bytes at %zu of a slab of %zu", size, at, s->bytes ? s->size : 0);
         return -1;

@@ -150,8 +150,9 @@ class Waiting:
         names = [key._key if type(key) is ObjectRef else key for key in keys]
         if len(names) > 1:
             entries = self.table.entries
-            missing = [name for name in dict.fromkeys(names) if type(entries.get(name)) is State]
-            names, need = missing, min(need, len(missing))
+            names = list(dict.fromkeys(names))
+            missing = [name for name in names if type(entries.get(name)) is State]  # others may have come since they were counted
+            names, need = missing, max(0, min(need - (len(names) - len(missing)), len(missing)))
         heads = b"".join([name + b"\0\0\0\0" for name in names])
         return wire.AWAITS.pack(len(heads), 0, task.task, len(names), need, 0) + heads
 
