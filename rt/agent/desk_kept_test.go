@@ -37,6 +37,21 @@ func TestCopiesStayForAMoment(t *testing.T) {
 	if again := come(2, keepLarge); !there(again) || len(d.store.kept) != 1 {
 		t.Errorf("%d stay, when it has come once more", len(d.store.kept))
 	}
+	if _, err := d.store.store.Deliver(objstore.Agent, large); err != nil { // a piece of it is being given to another agent
+		t.Fatal(err)
+	}
+	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: large, Key: keepLarge})
+	d.until(t, func() bool { return len(d.fetches) == 1 && d.fetches[0].got })
+	if d.settled(t); len(d.events) > 0 {
+		t.Errorf("it was told that it has come, or not, while the one before is in use: %+v", d.events)
+	}
+	d.store.do(d.store.store.Undeliver(d.l.now(), objstore.Agent, large, 1, nil))
+	d.until(t, func() bool { return len(d.events) > 0 && len(d.fetches) == 0 })
+	if ev := d.events[0].(work.Fetched); ev.Why != "" {
+		t.Errorf("what was in use is wanted again: %s", ev.Why)
+	}
+	d.events = nil
+	d.store.Free(large)
 	clock, at := d.l.now, d.l.now()
 	if next := d.settleStore(); next > at+keepFor {
 		t.Errorf("it is looked at again in %d ns", next-at)
