@@ -26,18 +26,23 @@ import (
 // deskSpill is the disk behind a deskStore. Reads and writes have goroutines of their own, which end with the disk's answer;
 // done counts them.
 type deskSpill struct {
-	files *spill.Files
-	off   string // why there are none
-	done  sync.WaitGroup
-	wrote disk
-	read  disk
-	busy  busy
-	parts []func()   // pieces for other agents, in order: the first is being read
-	said  int64      // bytes that had been written when that was said last
-	limit int64      // bytes that may lie there, of all directories; 0: as many as they hold
-	far   []spill.FS // what outlives nodes
-	base  string     // there, the folder of this cluster
+	files   *spill.Files
+	off     string // why there are none
+	done    sync.WaitGroup
+	wrote   disk
+	read    disk
+	busy    busy
+	parts   []func() // pieces for other agents that wait to be read, in order
+	given   int64    // bytes of those that were read and are not sent yet
+	reading bool
+	said    int64      // bytes that had been written when that was said last
+	limit   int64      // bytes that may lie there, of all directories; 0: as many as they hold
+	far     []spill.FS // what outlives nodes
+	base    string     // there, the folder of this cluster
 }
+
+// givenMost is how many bytes of files may wait in memory to be sent to other agents.
+const givenMost = 64 << 20
 
 // disk is what went one way.
 type disk struct{ bytes, nanos atomic.Int64 }
@@ -344,11 +349,11 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func([]byte, func
 		then(nil, nil, errors.New("it is not in this node's memory any more"))
 	case offset > l.Size || size > l.Size-offset:
 		then(nil, nil, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
-	case l.Kind == objstore.InFile && len(s.spill.parts) > 0: // one after the other, or they would take memory that there is not
+	case l.Kind == objstore.InFile && (s.spill.reading || s.spill.given >= givenMost): // or they would take memory that there is not
 		s.spill.parts = append(s.spill.parts, func() { s.part(o, offset, size, then) })
 	case l.Kind == objstore.InFile:
 		piece, began := make([]byte, size), time.Now()
-		s.spill.parts = append(s.spill.parts, nil)
+		s.spill.reading = true
 		s.moves(func() error {
 			err := s.spill.files.Read(l.File, l.Offset, offset, size, func(at int64, b []byte) error {
 				copy(piece[at:], b)
@@ -362,15 +367,14 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func([]byte, func
 				s.d.l.log.Error("a value on disk is lost", "object", o, "error", err)
 				s.d.brings(work.Damaged{Object: o, Why: err.Error()})
 			}
-			then(piece, nil, err)
-			next := s.spill.parts[1:]
-			s.spill.parts = nil
-			for i, do := range next {
-				if do(); len(s.spill.parts) > 0 { // it reads, too
-					s.spill.parts = append(s.spill.parts, next[i+1:]...)
-					break
-				}
+			s.spill.reading = false
+			if err != nil {
+				then(nil, nil, err)
+			} else {
+				s.spill.given += size
+				then(piece, func() { s.d.post(mail{do: func() { s.spill.given -= size; s.nextParts() }}) }, nil)
 			}
+			s.nextParts()
 		})
 	default:
 		if _, err := s.store.Deliver(objstore.Agent, o); err != nil {
@@ -385,6 +389,15 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func([]byte, func
 			return
 		}
 		then(b[offset:offset+size:offset+size], func() { s.d.post(mail{do: done}) }, nil)
+	}
+}
+
+// nextParts reads what of files is asked for and there is room for.
+func (s *deskStore) nextParts() {
+	for len(s.spill.parts) > 0 && !s.spill.reading && s.spill.given < givenMost {
+		next := s.spill.parts[0]
+		s.spill.parts = s.spill.parts[1:]
+		next()
 	}
 }
 

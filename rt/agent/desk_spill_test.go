@@ -97,6 +97,25 @@ func TestDamagedValueIsWantedElsewhere(t *testing.T) {
 	if info, _ := d.store.store.Lookup(first); info.Location.Kind != objstore.InFile {
 		t.Fatalf("the first lies at %+v", info.Location)
 	}
+	var sent []bulk.Piece // that who asked has not taken yet
+	const wanted = givenMost/size + 9
+	for range wanted {
+		d.piece(t.Context(), 1, bulk.Range{Object: first, Size: size}, func(p bulk.Piece) { sent = append(sent, p) })
+	}
+	for n := 0; n < wanted; {
+		for before := -1; before < len(sent); {
+			before = len(sent)
+			d.store.spill.done.Wait()
+			d.settled(t)
+		}
+		if len(sent) == 0 || len(sent) > givenMost/size {
+			t.Fatalf("%d pieces of %d bytes are in memory", len(sent), size)
+		}
+		for n += len(sent); len(sent) > 0; sent = sent[1:] {
+			sent[0].Done()
+		}
+		d.settled(t)
+	}
 	for _, fd := range ownSegments(dir) {
 		f, err := os.OpenFile(fd, os.O_RDWR, 0)
 		if err != nil {
