@@ -55,6 +55,7 @@ var experiments = []experiment{
 	{"yarn-kills", yarnKills},
 	{"yarn-gangs", yarnGangs},
 	{"yarn-kerberos", yarnKerberos},
+	{"yarn-views", yarnViews},
 }
 
 // issues name the experiments whose bars they set.
@@ -63,7 +64,7 @@ var issues = map[string][]string{
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
 	"data-plane": {"store", "mapped", "spilling", "transfer"},
-	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos"},
+	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos", "yarn-views"},
 }
 
 func main() {

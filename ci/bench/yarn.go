@@ -194,3 +194,8 @@ func yarnGangs(l *lab) error {
 func yarnKerberos(l *lab) error {
 	return l.tests("YARN: with Kerberos", []string{"TestSubmitWithKerberos", "TestSpillToHDFSWithKerberos"}, nil, "./ci/e2e/yarn")
 }
+
+// yarnViews: 16 workers look at 1 GiB in a container, whose memory and address space are checked.
+func yarnViews(l *lab) error {
+	return l.tests("YARN: 16 workers look at 1 GiB", []string{"TestManyLookAtOneValue", "TestSixteenLookAtAGibibyte"}, nil, "./ci/e2e/yarn")
+}

@@ -21,6 +21,7 @@ type deskMemory struct {
 	kills   atomic.Uint64          // of the kernel, that are known
 	below   map[int][]int          // while a worker is chosen: processes that others have started
 	last    atomic.Pointer[string] // what was read last, for people
+	over    time.Time              // of the watch: since when there is too little, which fading views would mend; zero: there is not
 }
 
 const (
@@ -33,6 +34,10 @@ const (
 	memoryRare  = time.Second            // and at most
 	memoryCost  = 10                     // looks take at most a tenth of the time
 	memoryBound = 500 * time.Millisecond // as often it is looked at least while the store is bounded
+	fadeUsed    = 2                      // views fade from the half of what there is on,
+	fadePart    = 8                      // once they are an eighth of it;
+	fadeLeast   = 1 << 20                // of values that have so many bytes;
+	fadeTime    = 3 * time.Second        // so long they may take: NodeManagers look as often
 )
 
 // memoryKept is what is to stay free.
@@ -45,6 +50,47 @@ func spare(r device.Reading) int64 { return int64(r.Free()) - int64(memoryKept(r
 
 // forValues is what values may take of it: they leave room to those who can't be told to wait.
 func forValues(r device.Reading) int64 { return spare(r) - int64(memoryKept(r.Limit)) }
+
+// fades tells whether processes are to let go of the pages of what they look at: where these count for each process, 16 that look at
+// one value have 16 times its size, and may have it again a moment later.
+func fades(r device.Reading) bool { return r.Used > r.Limit/fadeUsed && r.Views > r.Limit/fadePart }
+
+// waits tells whether too little is left only until views have faded.
+func (m *deskMemory) waits(r device.Reading, now time.Time) bool {
+	if want := r.Used + memoryKept(r.Limit); want <= r.Limit || want-r.Views > r.Limit {
+		m.over = time.Time{}
+		return false
+	}
+	if m.over.IsZero() {
+		m.over = now
+	}
+	return now.Sub(m.over) < fadeTime
+}
+
+// viewers are the processes that have views in their page tables.
+func (m *deskMemory) viewers() map[int]bool {
+	pids := map[int]bool{}
+	for _, p := range m.gauge.Processes() {
+		if p.Views > 0 {
+			pids[p.PID] = true
+		}
+	}
+	return pids
+}
+
+// fadeViews has them let go of them.
+func (d *desk) fadeViews(viewers map[int]bool) {
+	for _, c := range d.sorted() {
+		if c.kind == fb.AttachKindDriver && viewers[int(c.pid)] {
+			d.send(c, &fb.ViewFadeT{Least: fadeLeast}, 0, nil)
+		}
+	}
+	for _, h := range d.sortedHired() {
+		if h.conn != nil && viewers[h.pid] {
+			d.send(h.conn, &fb.ViewFadeT{Least: fadeLeast}, 0, nil)
+		}
+	}
+}
 
 // read looks how much there is.
 func (m *deskMemory) read() device.Reading {
@@ -69,7 +115,11 @@ func (d *desk) watchMemory(ctx context.Context) {
 		began := time.Now()
 		r := d.memory.read()
 		left := spare(r)
-		if left < 0 {
+		if fades(r) {
+			viewers := d.memory.viewers()
+			d.post(mail{do: func() { d.fadeViews(viewers) }})
+		}
+		if waits := d.memory.waits(r, began); left < 0 && !waits {
 			if s := d.countMemory(ctx); s != nil {
 				d.post(mail{do: func() { d.memoryShort(ctx, s) }})
 			}

@@ -71,3 +71,28 @@ func TestKillsOfTheKernel(t *testing.T) {
 		t.Error("the same three again")
 	}
 }
+
+// Where memory counts for each process that has it in its page table, views fade before anybody ends for them.
+func TestViewsFade(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		used, views  uint64
+		fades, waits bool
+	}{
+		{3 * gib, 2 * gib, false, false},
+		{5 * gib, gib / 2, false, false},
+		{5 * gib, 2 * gib, true, false},
+		{9 * gib, 2 * gib, true, true},
+		{9 * gib, 5 * gib / 4, true, false}, // they would not be enough
+	} {
+		m := &deskMemory{}
+		r := device.Reading{Used: c.used, Limit: 8 * gib, Views: c.views}
+		now := time.Unix(1000, 0)
+		if fades(r) != c.fades || m.waits(r, now) != c.waits {
+			t.Errorf("%+v: fades %v, waits %v", c, fades(r), m.waits(r, now))
+		}
+		if m.waits(r, now.Add(fadeTime-1)) != c.waits || m.waits(r, now.Add(fadeTime)) {
+			t.Errorf("%+v: it is waited for other than %v", c, fadeTime)
+		}
+	}
+}

@@ -25,6 +25,7 @@ type Gauge struct {
 type Reading struct {
 	Used, Limit uint64
 	Source      string // who bounds it
+	Views       uint64 // of Used, what processes have in their page tables of shared memory, where that counts for each of them
 }
 
 // Free is what is left.
@@ -62,7 +63,9 @@ func (g *Gauge) Read(shared uint64) Reading {
 		}
 	}
 	if g.granted > 0 {
-		if r := (Reading{g.used(shared), g.granted, g.source}); r.Free() < tight.Free() {
+		r := Reading{Limit: g.granted, Source: g.source}
+		r.Used, r.Views = g.used(shared)
+		if r.Free() < tight.Free() {
 			tight = r
 		}
 	}
@@ -99,33 +102,34 @@ func (g *Gauge) group(x *group, dir string) (Reading, bool) {
 	return r, true
 }
 
-// used is what this node's processes have of a grant that no control group keeps to.
-func (g *Gauge) used(shared uint64) uint64 {
+// used is what this node's processes have of a grant that no control group keeps to, and what of that are views: see Reading.
+func (g *Gauge) used(shared uint64) (all, views uint64) {
 	var resident, anon uint64
 	list := g.Processes()
 	for _, p := range list {
 		resident += p.Resident
 		anon += p.Anon
+		views += p.Views
 	}
 	if g.as == "resident" {
-		return resident
+		return resident, views
 	}
 	if anon+shared < g.granted-g.granted/8 {
-		return anon + shared
+		return anon + shared, 0
 	}
 	anon = 0 // near the end it pays to look which pages forked processes have in common
 	for _, p := range list {
 		own := p.Anon
-		for line := range strings.Lines(g.m.read(fmt.Sprintf("proc/%d/smaps_rollup", p.PID))) {
-			if kb, found := strings.CutPrefix(line, "Pss_Anon:"); found {
-				n, _ := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")), 10, 54)
-				own = n << 10
-			}
+		if n := g.m.kilobytes(fmt.Sprintf("proc/%d/smaps_rollup", p.PID), "Pss_Anon"); n > 0 {
+			own = n
 		}
 		anon += own
 	}
-	return anon + shared
+	return anon + shared, 0
 }
+
+// fadeLeast is the least memory that a process shares with others for which it is looked how much of it is no program's code.
+const fadeLeast = 16 << 20
 
 // Kills is how many processes of this node's control group, or, without one, of the machine, the kernel has ended for want of memory.
 func (g *Gauge) Kills() uint64 {
@@ -153,6 +157,7 @@ type Process struct {
 	Name        string // of its program
 	Anon        uint64 // its own, or in common with those that it was forked from
 	Resident    uint64 // that, and what it maps of files and of shared memory
+	Views       uint64 // of Resident, shared memory; only where it counts for each process
 }
 
 // Processes are the keeper's descendants, each behind its parent. One that ends meanwhile may be missing, and what it had started.
@@ -204,6 +209,9 @@ func (g *Gauge) Process(pid int) (Process, bool) {
 	shared, err2 := strconv.ParseUint(f[2], 10, 50)
 	page := uint64(os.Getpagesize())
 	p.Resident, p.Anon = resident*page, (resident-min(shared, resident))*page
+	if g.as == "resident" && shared*page > fadeLeast {
+		p.Views = g.m.kilobytes(fmt.Sprintf("proc/%d/status", pid), "RssShmem")
+	}
 	return p, err1 == nil && err2 == nil
 }
 

@@ -98,7 +98,12 @@ func TestGauge(t *testing.T) {
 			t.Errorf("%s: %d kills, not %d", c.what, got, c.kills)
 		}
 	}
-	g := device.NewGauge(device.Options{Root: folder(t, tree)}, &device.Facts{}, 100)
+	fading := granted("YARN", 3<<30)
+	g := device.NewGauge(device.Options{Root: folder(t, tree+"proc/300/status: RssAnon: 1048576 kB\\nRssShmem: 204800 kB\n"), Node: bootdoc.Node{Grant: "YARN"}}, &fading, 100)
+	if r := g.Read(128 << 20); r.Views != 200<<20 {
+		t.Errorf("views count for each process: %+v", r)
+	}
+	g = device.NewGauge(device.Options{Root: folder(t, tree)}, &device.Facts{}, 100)
 	if list := g.Processes(); len(list) != 2 || list[1].Name != "train" || list[1].Parent != 100 || list[1].Anon != 1<<30 {
 		t.Errorf("%+v", list)
 	}

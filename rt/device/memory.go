@@ -33,8 +33,11 @@ func (m *machine) detectMemory(f *Facts) error {
 }
 
 // meminfo is a line of /proc/meminfo in bytes.
-func (m *machine) meminfo(key string) uint64 {
-	for line := range strings.Lines(m.read("proc/meminfo")) {
+func (m *machine) meminfo(key string) uint64 { return m.kilobytes("proc/meminfo", key) }
+
+// kilobytes is what a line "key: n kB" of a file says, in bytes.
+func (m *machine) kilobytes(file, key string) uint64 {
+	for line := range strings.Lines(m.read(file)) {
 		if rest, found := strings.CutPrefix(line, key+":"); found {
 			n, _ := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 54)
 			return n << 10

@@ -66,7 +66,11 @@ func accountOn(t *testing.T, b *testbed) *gateway {
 // gatewayOf gives alice's account, with a folder of her own on HDFS.
 func gatewayOf(t *testing.T) *gateway {
 	t.Helper()
-	b := up(t)
+	return gatewayOn(t, up(t))
+}
+
+func gatewayOn(t *testing.T, b *testbed) *gateway {
+	t.Helper()
 	owner, err := yarn.CurrentUser() // of the NameNode's process, and so above its rules
 	if err != nil {
 		t.Fatal(err)

@@ -109,14 +109,21 @@ func disks(getenv func(string) string) (list []string) {
 // minStore is the least memory for values that is of any use.
 const minStore = 16 << 20
 
-// storeShare is how much of a node's memory values may take where the NodeManager counts it as the sum of what its processes
-// have mapped: each core's worker may map all of it. 0, the agent's own share, where it counts otherwise.
+// storeShare is how much of a node's memory values may take where the NodeManager counts address space: each core's worker may map all of it,
+// and the agent's own share is the most. 0, that share, where it does not. That resident memory is counted for each of them is the agent's
+// business: it has them let go of pages.
 func storeShare(dir string, memory int64, cores int) int64 {
 	c, err := conf.Load(dir)
-	if err == nil && (!c.Bool("yarn.nodemanager.pmem-check-enabled", true) || c.Bool("yarn.nodemanager.container-monitor.procfs-tree.smaps-based-rss.enabled", false)) {
+	if err != nil {
+		c = conf.New()
+	}
+	ratio, counted := addressRatio(c)
+	if !counted {
 		return 0
 	}
-	return max(memory*3/10/int64(1+max(cores, 1)), minStore)
+	workers := int64(max(cores, 1)) + 1
+	left := int64(float64(memory)*ratio) - (2*nodeProcesses+workers)*reservedMB<<20/2
+	return max(min(left/workers, memory*3/10), minStore)
 }
 
 // own is what of an environment is this container's.

@@ -200,7 +200,7 @@ func TestDisks(t *testing.T) {
 	}
 }
 
-// Values take so little that a worker on each core may map all of them, unless the NodeManager counts them once.
+// Values take so little that a worker on each core may map all of them, where the NodeManager counts address space.
 func TestStoreShare(t *testing.T) {
 	dir := t.TempDir()
 	site := func(key, value string) {
@@ -209,24 +209,25 @@ func TestStoreShare(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const memory = 10 << 30
-	if got := storeShare("/nowhere", memory, 2); got != memory/10 {
-		t.Error(got)
-	}
+	const gib = 1 << 30
 	for _, tc := range []struct {
 		key, value string
+		memory     int64
+		cores      int
 		want       int64
 	}{
-		{"yarn.nodemanager.pmem-check-enabled", "false", 0}, {"yarn.nodemanager.pmem-check-enabled", "true", memory / 10},
-		{"yarn.nodemanager.container-monitor.procfs-tree.smaps-based-rss.enabled", "true", 0},
+		{"x", "y", 20 * gib, 2, 6 * gib},                 // what the agent takes elsewhere
+		{"x", "y", 20 * gib, 16, (42*gib - 21*gib) / 17}, // 16 workers, and another process, have 42 GiB of addresses, and reserve some
+		{"x", "y", gib, 64, minStore},
+		{"yarn.nodemanager.vmem-pmem-ratio", "3", 10 * gib, 16, (30*gib - 21*gib) / 17},
+		{"yarn.nodemanager.vmem-check-enabled", "false", 10 * gib, 16, 0},
 	} {
 		site(tc.key, tc.value)
-		if got := storeShare(dir, memory, 2); got != tc.want {
-			t.Error(tc, got)
+		if got := storeShare(dir, tc.memory, tc.cores); got != tc.want {
+			t.Errorf("%+v: %d", tc, got)
 		}
 	}
-	site("x", "y")
-	if got := storeShare(dir, 1<<20, 64); got != minStore {
+	if got := storeShare("/nowhere", 20*gib, 16); got != 21*gib/17 {
 		t.Error(got)
 	}
 }

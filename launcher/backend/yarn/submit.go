@@ -53,15 +53,21 @@ const (
 	nodeProcesses   = 2
 )
 
-// AddressSpace makes the containers so large that NodeManagers which count address space (Hadoop's default) end none for
-// what is only reserved. It tells whether any had to grow.
-func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
-	if !c.Bool("yarn.nodemanager.vmem-check-enabled", true) {
-		return false
-	}
+// addressRatio is how many bytes of address space a container may have for each of its memory; false: NodeManagers don't count them.
+func addressRatio(c *conf.Conf) (ratio float64, counted bool) {
 	ratio, err := strconv.ParseFloat(c.Get("yarn.nodemanager.vmem-pmem-ratio"), 64)
 	if err != nil || ratio <= 0 {
 		ratio = 2.1
+	}
+	return ratio, c.Bool("yarn.nodemanager.vmem-check-enabled", true)
+}
+
+// AddressSpace makes the containers so large that NodeManagers which count address space (Hadoop's default) end none for
+// what is only reserved. It tells whether any had to grow.
+func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
+	ratio, counted := addressRatio(c)
+	if !counted {
+		return false
 	}
 	for _, k := range []struct {
 		size      *yarn.Resource

@@ -139,3 +139,35 @@ def test_an_arena_that_is_smaller_than_it_is_said_to_be(driver, arena):
     say_arena(driver, arena, size=SIZE * 2)
     with pytest.raises(exceptions.LocalAgentDiedError, match="can't be read"):
         maniple.get(double.remote(1))
+
+
+def shared_in_memory():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssShmem:"))
+
+
+def test_views_fade_from_the_page_table_and_come_back(driver):
+    size = 8 << 20
+    payload = values.encode(pickle.PickleBuffer(bytes(range(256)) * (size >> 8))).payload
+    arena = os.memfd_create("arena")
+    os.ftruncate(arena, 2 * size)
+    os.pwrite(arena, payload, 0)
+    say_arena(driver, arena, 2 * size)
+    ref = double.remote(1)
+    locate(driver, driver.take("SUBMIT").fields.task, 0, len(payload))
+    os.close(arena)
+    view = maniple.get(ref)
+    before = shared_in_memory()
+    assert sum(view[::4096]) == 0 and shared_in_memory() >= before + size // 2
+
+    def fade(least):
+        driver.table("ViewFade", {"least": least})
+        other = double.remote(2)
+        driver.result(driver.take("SUBMIT").fields.task, "behind")
+        assert maniple.get(other) == "behind"
+
+    fade(16 << 20)
+    assert shared_in_memory() >= before + size // 2
+    fade(1 << 20)
+    assert shared_in_memory() < before + size // 2
+    assert bytes(view[-300:]) == (bytes(range(256)) * 2)[-300:]

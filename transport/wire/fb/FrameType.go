@@ -109,6 +109,7 @@ const (
 	FrameTypeProgramResize  FrameType = 131
 	FrameTypeRange          FrameType = 133
 	FrameTypeChunk          FrameType = 134
+	FrameTypeViewFade       FrameType = 135
 	FrameTypeRecTerm        FrameType = 160
 	FrameTypeRecAgent       FrameType = 161
 	FrameTypeRecAgentDead   FrameType = 162
@@ -227,6 +228,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeProgramResize:  "ProgramResize",
 	FrameTypeRange:          "Range",
 	FrameTypeChunk:          "Chunk",
+	FrameTypeViewFade:       "ViewFade",
 	FrameTypeRecTerm:        "RecTerm",
 	FrameTypeRecAgent:       "RecAgent",
 	FrameTypeRecAgentDead:   "RecAgentDead",
@@ -345,6 +347,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"ProgramResize":  FrameTypeProgramResize,
 	"Range":          FrameTypeRange,
 	"Chunk":          FrameTypeChunk,
+	"ViewFade":       FrameTypeViewFade,
 	"RecTerm":        FrameTypeRecTerm,
 	"RecAgent":       FrameTypeRecAgent,
 	"RecAgentDead":   FrameTypeRecAgentDead,

@@ -13,7 +13,7 @@ import mmap
 import os
 import sys
 import weakref
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Set, Tuple
 
 from maniple._core import frames
 from maniple._core.wire import ProtocolError
@@ -49,7 +49,26 @@ def _map(fd: int, size: int, offset: int) -> mmap.mmap:
             return Private(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset, **_NO_COPY)
         except OSError:  # it counts as memory where nothing is overcommitted
             pass
-    return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
+    mapped = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
+    _shared.add(weakref.ref(mapped, _shared.discard))
+    return mapped
+
+
+_shared: Set[weakref.ref[mmap.mmap]] = set()  # of what _map made, what lives; added and removed with the interpreter's lock
+
+
+def fade(least: int) -> None:
+    """Takes what is viewed, of values of least bytes and more, out of this process's page table, where it counts for each process that has it there.
+
+    It comes back, unchanged, as it is looked at. Private mappings stay: what was written to them is nowhere else.
+    """
+    for ref in list(_shared):
+        mapped = ref()
+        if mapped is not None and len(mapped) >= least:
+            try:
+                mapped.madvise(mmap.MADV_DONTNEED)
+            except (OSError, ValueError):  # somebody has locked it in memory; it was closed
+                pass
 
 
 class Left(Exception):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
-from maniple._core import dial, frames, table, wire
+from maniple._core import arenas, dial, frames, table, wire
 from maniple._core.arenas import Arenas, Left, Place
 from maniple._core.connection import Frame
 from maniple._core.fold import Fold, say
@@ -184,6 +184,9 @@ class Hearing:
         self.connection.enqueue(wire.table("ViewEnd", {"task": task, "index": key_index(key), "seen": seen.told}))
         return True
 
+    def _view_fade_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        self._later.append(partial(arenas.fade, wire.untable("ViewFade", body).get("least") or 0))
+
     def uses_locked(self, key: bytes) -> bool:
         """Somebody is about to look at the object without another question."""
         return key in self.wanted
@@ -288,4 +291,5 @@ class Hearing:
         frames.RANK_OUTPUT: _output_locked,
         frames.SHUTDOWN: _shutdown_locked,
         frames.VIEW_RECALL: _view_recall_locked,
+        frames.VIEW_FADE: _view_fade_locked,
     }
