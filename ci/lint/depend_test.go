@@ -22,6 +22,8 @@ var dependencies = []struct {
 	{"github.com/BurntSushi/toml", []string{"launcher"}, false, "configuration files"},
 	{"github.com/jcmturner/gokrb5/v8", []string{"yarn"}, false, "Kerberos: tickets from KDCs, and its encryption types"},
 	{"github.com/jcmturner/gofork", []string{"yarn"}, true, "the ASN.1 that gokrb5 writes with"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"launcher"}, false, "S3, and how its credentials are found"},
+	{"github.com/aws/smithy-go", []string{"launcher"}, false, "the errors of that"},
 	{"github.com/colinmarc/hdfs/v2", []string{"launcher", "ci"}, false, "HDFS: where programs and files lie for containers"},
 	{"github.com/NVIDIA/go-nvml", []string{"launcher"}, false, "NVML, in maniple-native: the driver's own word on its GPUs"},
 	{"github.com/rogpeppe/go-internal", []string{"launcher", "ci"}, true, "command line tests as scripts"},

@@ -1,8 +1,13 @@
 package cli
 
 import (
+	"fmt"
+	"strings"
+
 	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
+	"github.com/maniple-hpc/maniple/launcher/s3"
 	"github.com/maniple-hpc/maniple/rt/agent"
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/head"
 	"github.com/maniple-hpc/maniple/rt/keeper"
 )
@@ -21,9 +26,20 @@ func Daemon(args []string) (code int, ok bool) {
 	case yarnbackend.NodeCommand:
 		return yarnbackend.NodeMain(), true
 	case "agent":
-		return agent.Main(args[1:], Build(), yarnbackend.OpenSpill), true
+		return agent.Main(args[1:], Build(), openSpill), true
 	case "head":
 		return head.Main(args[1:], Build()), true
 	}
 	return 0, false
+}
+
+// openSpill gives what a directory for values names that is reached by a library of its own.
+func openSpill(uri string, getenv func(string) string) (agent.SpillFS, error) {
+	switch {
+	case strings.HasPrefix(uri, bootdoc.SpillHDFS):
+		return yarnbackend.OpenSpill(uri, getenv)
+	case strings.HasPrefix(uri, bootdoc.SpillS3):
+		return s3.OpenSpill(uri)
+	}
+	return nil, fmt.Errorf("%q: only hdfs:// and s3:// are known", uri)
 }

@@ -159,7 +159,7 @@ func values(flag func(name string) (text, origin string, ok bool)) (store int64,
 	}
 	if v, origin, ok := flag("object-spilling-directory"); ok {
 		if spill = strings.Split(v, ","); v != "none" && slices.ContainsFunc(spill, func(dir string) bool { return !bootdoc.SpillDirectory(dir) }) {
-			return 0, nil, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, or hdfs://NAMENODE/PATH, divided by commas, or none")
+			return 0, nil, 0, usage(origin, strconv.Quote(v)+" are no directories", "write paths that begin with a slash, shared: before one that all nodes see, hdfs://NAMENODE/PATH or s3://BUCKET/PREFIX, divided by commas, or none")
 		}
 	}
 	return store, spill, limit, nil

@@ -16,8 +16,10 @@ type FS interface {
 	// Create makes a new file, and the folders that it lies in. Closed, it is there for all nodes, and survives the end of this one.
 	Create(name string) (io.WriteCloser, error)
 	Open(name string) (Reader, error)
-	// Remove removes a file, or a folder with all that is in it; what is not there is no error.
+	// Remove removes a file; what is not there is no error.
 	Remove(name string) error
+	// RemoveAll removes a folder with all that is in it.
+	RemoveAll(folder string) error
 	// List gives the names in a folder; of one that is not there, none.
 	List(folder string) ([]string, error)
 	// Space gives the bytes that are free, and all.
@@ -25,23 +27,29 @@ type FS interface {
 	String() string
 }
 
-// Reader is an open file.
+// Reader is an open file, for one goroutine at a time.
 type Reader interface {
 	io.ReaderAt
 	io.Closer
-	Size() int64
+	Size() (int64, error)
 }
+
+// Ahead is a Reader that likes to be told what will be read of it next, from its begin to its end.
+type Ahead interface{ Ahead(off, n int64) }
 
 // Dir is a directory that nodes share, as an FS.
 type Dir string
 
-type dirFile struct {
-	*os.File
-	size int64
-}
+type dirFile struct{ *os.File }
 
-// Size is how large the file was when it was opened.
-func (f dirFile) Size() int64 { return f.size }
+// Size is how large the file is.
+func (f dirFile) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
 
 // synced is a file whose Close returns once its bytes are where they survive.
 type synced struct{ *os.File }
@@ -70,15 +78,19 @@ func (d Dir) Open(name string) (Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return dirFile{f, st.Size()}, nil
+	return dirFile{f}, nil
 }
 
 // Remove is FS's.
-func (d Dir) Remove(name string) error { return os.RemoveAll(d.path(name)) }
+func (d Dir) Remove(name string) error {
+	if err := os.Remove(d.path(name)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// RemoveAll is FS's.
+func (d Dir) RemoveAll(folder string) error { return os.RemoveAll(d.path(folder)) }
 
 // List is FS's.
 func (d Dir) List(folder string) (names []string, err error) {

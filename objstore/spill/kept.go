@@ -133,8 +133,11 @@ func (l *Left) read(k kept) error {
 	}
 	defer r.Close()
 	var end [keptEnd]byte
-	size := r.Size() - keptEnd
-	if size < 0 {
+	size, err := r.Size()
+	if err != nil {
+		return err
+	}
+	if size -= keptEnd; size < 0 {
 		return io.ErrUnexpectedEOF
 	}
 	if _, err := r.ReadAt(end[:], size); err != nil {

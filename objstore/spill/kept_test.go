@@ -150,3 +150,56 @@ func FuzzLeft(f *testing.F) {
 		}
 	})
 }
+
+// flipping is a shared directory over a network that flips a bit of what is read, so many times; told counts the bytes that were announced.
+type flipping struct {
+	Dir
+	times *int
+	told  *int64
+}
+
+type flippingReader struct {
+	Reader
+	flipping
+}
+
+// Open is FS's.
+func (f flipping) Open(name string) (Reader, error) {
+	r, err := f.Dir.Open(name)
+	return flippingReader{r, f}, err
+}
+
+// ReadAt is io.ReaderAt's.
+func (r flippingReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := r.Reader.ReadAt(b, off)
+	if *r.times > 0 {
+		*r.times--
+		b[0] ^= 1
+	}
+	return n, err
+}
+
+// Ahead is spill.Ahead's.
+func (r flippingReader) Ahead(_, n int64) { *r.told += n }
+
+// A bit that was flipped on its way from an FS is not lost; one that is wrong each time is. A reader that wants to know is told what will be read: whole blocks.
+func TestFlippedOnItsWay(t *testing.T) {
+	times, told := 0, int64(0)
+	f := open(t, Directory{FS: flipping{Dir(t.TempDir()), &times, &told}, Path: "c/1"})
+	v := value(1, 3<<20)
+	if err := f.Write(1, []Part{{Object: object(1), Bytes: v}}); err != nil {
+		t.Fatal(err)
+	}
+	times = 1
+	if got, err := readAll(f, 1, 0, 3<<20); err != nil || !bytes.Equal(got, v) || times != 0 || told != 3<<20 {
+		t.Errorf("%v; %d bytes were announced", err, told)
+	}
+	told = 0
+	if got, err := read(f, 1, 0, 1<<20+5, 10); err != nil || !bytes.Equal(got, v[1<<20+5:][:10]) || told != 1<<20 {
+		t.Errorf("%v; %d bytes were announced", err, told)
+	}
+	times = 2
+	if _, err := readAll(f, 1, 0, 3<<20); !errors.Is(err, ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+}

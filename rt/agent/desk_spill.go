@@ -92,6 +92,7 @@ func (d *disk) speed() int64 {
 }
 
 const (
+	spillBase    = "maniple-"      // so the folders of clusters begin
 	spillNone    = "none"          // in place of directories: nothing is written to disk
 	spillOwn     = 0.80            // so full may the file system become of a directory that nobody named,
 	spillNamed   = 0.95            // and of one that somebody did
@@ -102,7 +103,7 @@ const (
 // openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if they are on
 // disks of the node. Without one nothing is spilled.
 func openSpill(cfg *Config, agent uint32, far func(string, func(string) string) (SpillFS, error), warn func(string, ...any)) *deskSpill {
-	s := &deskSpill{limit: cfg.SpillLimit, base: "maniple-" + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
+	s := &deskSpill{limit: cfg.SpillLimit, base: spillBase + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
 	var dirs []spill.Directory
 	switch {
 	case len(cfg.Spill) == 1 && cfg.Spill[0] == spillNone:
@@ -173,6 +174,19 @@ func farFS(name string, far func(string, func(string) string) (SpillFS, error)) 
 
 // folder is that of an agent's files where they outlive it.
 func (s *deskSpill) folder(agent uint32) string { return fmt.Sprintf("%s/%d", s.base, agent) }
+
+// others are the folders of other clusters there. Which of those are over nobody knows here.
+func (s *deskSpill) others() (folders []string) {
+	for _, fs := range s.far {
+		names, _ := fs.List("") // Probe has said what is wrong
+		for _, name := range names {
+			if strings.HasPrefix(name, spillBase) && name != s.base {
+				folders = append(folders, fs.String()+"/"+name)
+			}
+		}
+	}
+	return folders
+}
 
 // notDisk says why a directory is not on a disk of the node; "": it is.
 func notDisk(path string) string {

@@ -66,9 +66,19 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	}
 	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]chan struct{}{}, copies: map[id.Object]bool{}}
 	if len(s.far) > 0 {
-		x.moves(s.files.Probe, func(err error) {
+		var others []string
+		x.moves(func() error {
+			err := s.files.Probe()
+			if d.l.core.cfg.HeadLocal {
+				others = s.others()
+			}
+			return err
+		}, func(err error) {
 			if err != nil {
 				d.l.log.Warn("values can't be written to what nodes share", "error", err)
+			}
+			if len(others) > 0 {
+				d.l.log.Warn("other clusters have values where this one may write its own: what those have left that are over is yours to remove", "folders", others)
 			}
 		})
 	}

@@ -75,10 +75,14 @@ type Node struct {
 const (
 	SpillShared = "shared:"
 	SpillHDFS   = "hdfs://"
+	SpillS3     = "s3://"
 )
 
 // SpillDirectory tells whether something may be among Spill.
 func SpillDirectory(name string) bool {
+	if bucket, found := strings.CutPrefix(name, SpillS3); found {
+		return bucket != "" && bucket[0] != '/' && !strings.ContainsAny(bucket, "@?#") // no credentials: whoever lists processes would read them
+	}
 	return filepath.IsAbs(strings.TrimPrefix(name, SpillShared)) || strings.HasPrefix(name, SpillHDFS)
 }
 
@@ -111,7 +115,7 @@ func (d *Doc) Check() error {
 	case d.Store < 0 || d.SpillLimit < 0:
 		return fmt.Errorf("bootdoc: %d and %d bytes are no sizes of an object store and its files", d.Store, d.SpillLimit)
 	case !slices.Equal(d.Spill, []string{"none"}) && slices.ContainsFunc(d.Spill, func(dir string) bool { return !SpillDirectory(dir) }):
-		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, with %s and a slash, or with %s", d.Spill, SpillShared, SpillHDFS)
+		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, with %s and a slash, with %s, or with %s and a bucket", d.Spill, SpillShared, SpillHDFS, SpillS3)
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}

@@ -282,14 +282,23 @@ func (r *spillReader) ReadAt(b []byte, off int64) (n int, err error) {
 }
 
 // Size is what the file had when it was opened.
-func (r *spillReader) Size() int64 { return r.size }
+func (r *spillReader) Size() (int64, error) { return r.size, nil }
 
 // Close ends the reading.
 func (r *spillReader) Close() error { return r.f.Close() }
 
 // Remove is agent.SpillFS's.
 func (s *SpillStore) Remove(name string) error {
-	err := s.again(spillRemove, func(c *hdfs.Client) error { return c.RemoveAll(s.path(name)) })
+	err := s.again(spillRemove, func(c *hdfs.Client) error { return c.Remove(s.path(name)) })
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// RemoveAll is agent.SpillFS's.
+func (s *SpillStore) RemoveAll(folder string) error {
+	err := s.again(spillRemove, func(c *hdfs.Client) error { return c.RemoveAll(s.path(folder)) })
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

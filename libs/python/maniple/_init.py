@@ -76,7 +76,7 @@ def init(
     num_cpus, num_gpus, resources, labels: what a new cluster's node has (default: what this machine has);
     object_store_memory: bytes of its memory for values (default: 30%; 80% at most);
     object_spilling_directory: where it writes values that this has no room for (default: on the node's own disk; several:
-    divided by commas; "none": nowhere; "shared:" before one that all nodes see), and object_spilling_limit: how many
+    divided by commas; "none": nowhere; "shared:" before one that all nodes see; hdfs://... or s3://bucket/prefix), and object_spilling_limit: how many
     bytes of them may lie there. An error when joining one.
     namespace: of named actors (default: one of its own). runtime_env: for all tasks and actors of this driver.
     ignore_reinit_error: a second init does nothing (default: RuntimeError).
