@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,6 +237,30 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// Once is not always: a connection that falls silent is cut long before the patience is over, and what it was for is asked again.
+func TestSilentOnce(t *testing.T) {
+	f := newFake(t)
+	s := f.store(t)
+	s.patience, s.silence = time.Minute, 100*time.Millisecond
+	over := make(chan struct{})
+	var n atomic.Int32
+	t.Cleanup(func() { close(over) })
+	f.faulty(func(_ http.ResponseWriter, r *http.Request) bool {
+		if n.Add(1) > 1 {
+			return false
+		}
+		select {
+		case <-over:
+		case <-r.Context().Done():
+		}
+		return true
+	})
+	began := time.Now()
+	if err := writes(s, "x", value(100)); err != nil || n.Load() != 2 || time.Since(began) > 10*time.Second {
+		t.Errorf("%v, %d requests, after %v", err, n.Load(), time.Since(began))
+	}
+}
+
 // What breaks in the middle goes on: a file that is read, and the last word on one that was written.
 func TestBreaks(t *testing.T) {
 	f := newFake(t)
@@ -328,7 +353,9 @@ func TestSettings(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		os.Unsetenv(name)
 	}
-	if err := writes(f.store(t), "x", value(10)); err == nil || !strings.Contains(err.Error(), "no credentials") {
+	unknown := f.store(t)
+	unknown.patience = time.Minute
+	if err := writes(unknown, "x", value(10)); err == nil || !strings.Contains(err.Error(), "no credentials") {
 		t.Errorf("%v", err)
 	}
 	settings(t, "")
