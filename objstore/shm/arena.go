@@ -26,8 +26,8 @@ type arena struct {
 const step = 16 << 20
 
 // create makes an arena. It takes as long as the system needs to clear the memory. hurry: it is made at idle priority until that is
-// closed; nil: it is waited for. ended: closed when it is not wanted any more.
-func create(number uint64, size int64, hurry, ended <-chan struct{}) (_ *arena, err error) {
+// closed; nil: it is waited for. stop, ended: closed when it, or none at all, is not wanted any more.
+func create(number uint64, size int64, hurry, stop, ended <-chan struct{}) (_ *arena, err error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("shm: arena %d of %d bytes: %w", number, size, os.ErrInvalid)
 	}
@@ -51,7 +51,7 @@ func create(number uint64, size int64, hurry, ended <-chan struct{}) (_ *arena, 
 	if hurry == nil {
 		err = allocate(fd, a.bytes, stride, never)
 	} else {
-		err = a.idle(hurry, ended)
+		err = a.idle(hurry, stop, ended)
 	}
 	if err != nil {
 		return nil, err
@@ -115,17 +115,17 @@ func memfd(name string) (int, error) {
 func (a *arena) close() error {
 	var errs []error
 	a.closed.Store(true)
-	if a.bytes != nil {
+	made := a.bytes != nil
+	if made {
 		errs = append(errs, pages.Unmap(a.bytes))
 		a.bytes = nil
 	}
 	if a.open != nil {
-		errs = append(errs, unix.Munmap(a.open))
+		errs = append(errs, pages.Unmap(a.open))
 		a.open = nil
 	}
 	if a.rw != nil {
-		if a.ro != nil { // SHM-4
-			fd := int(a.rw.Fd())
+		if fd := int(a.rw.Fd()); made { // SHM-4; and who makes it at idle priority has it open for longer
 			errs = append(errs, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, a.size))
 		}
 		errs = append(errs, a.rw.Close())

@@ -50,6 +50,13 @@ func TestHugePages(t *testing.T) {
 	if n := smaps(t, mine, "Rss"); n != 0 {
 		t.Errorf("%d bytes are resident in who made the arena", n)
 	}
+	open, err := m.Writable(1, 0, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if huge := pages.Huge(); huge > 0 && uintptr(unsafe.Pointer(unsafe.SliceData(open)))%uintptr(huge) != 0 {
+		t.Error("where the agent writes no page could be huge")
+	}
 	f, err := m.Reader(1)
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +168,7 @@ func TestSpare(t *testing.T) {
 		case 2:
 			go close(hurry)
 		}
-		if err := m.Spare(uint64(number), size, hurry); err != nil {
+		if err := m.Spare(uint64(number), size, hurry, nil); err != nil {
 			t.Fatal(err)
 		}
 		f, err := m.Reader(uint64(number))
@@ -180,9 +187,12 @@ func TestSpare(t *testing.T) {
 			t.Errorf("arena %d: %d bytes are resident in who made it", number, n)
 		}
 	}
+	if err := m.Spare(7, 4<<30, make(chan struct{}), now); !errors.Is(err, shm.ErrGivenUp) {
+		t.Errorf("one that is given up: %v", err)
+	}
 	ended := make(chan error)
-	go func() { ended <- m.Spare(8, 4<<30, make(chan struct{})) }()
-	if err := m.Spare(9, -1, now); !errors.Is(err, os.ErrInvalid) {
+	go func() { ended <- m.Spare(8, 4<<30, make(chan struct{}), nil) }()
+	if err := m.Spare(9, -1, now, nil); !errors.Is(err, os.ErrInvalid) {
 		t.Errorf("size -1: %v", err)
 	}
 	if err := m.Close(); err != nil {

@@ -14,7 +14,7 @@ import (
 // idle allocates an arena at idle priority, until hurry is closed: then what is left is done at once, beside the thread that began
 // it, whose priority can't be raised without a privilege. That one works on a descriptor and a mapping of its own, so that nothing
 // has to wait for it; and if the arena was closed meanwhile it takes back what it made of it too late (SHM-4).
-func (a *arena) idle(hurry, ended <-chan struct{}) error {
+func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 	fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("dup: %w", err)
@@ -48,6 +48,9 @@ func (a *arena) idle(hurry, ended <-chan struct{}) error {
 	case <-ended:
 		hurried.Store(true)
 		return os.ErrClosed
+	case <-stop:
+		hurried.Store(true)
+		return ErrGivenUp
 	case <-hurry:
 		hurried.Store(true)
 		return allocate(int(a.rw.Fd()), a.bytes, stride, never)

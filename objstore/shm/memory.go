@@ -16,6 +16,8 @@ import (
 var (
 	// ErrUnknown: no such arena or slab here.
 	ErrUnknown = errors.New("unknown here")
+	// ErrGivenUp: a spare arena was not made to its end, since who wanted it does not any more.
+	ErrGivenUp = errors.New("given up")
 	// ErrLent: a part of that range is lent to a process that has not returned it.
 	ErrLent = errors.New("lent")
 )
@@ -38,14 +40,15 @@ type slab struct {
 }
 
 // Make makes an arena; number is new.
-func (m *Memory) Make(number uint64, size int64) error { return m.make(number, size, nil) }
+func (m *Memory) Make(number uint64, size int64) error { return m.make(number, size, nil, nil) }
 
-// Spare makes one that nobody waits for yet, when nothing else is to be done on the machine; closing hurry says that now somebody does.
-func (m *Memory) Spare(number uint64, size int64, hurry <-chan struct{}) error {
-	return m.make(number, size, hurry)
+// Spare makes one that nobody waits for yet, when nothing else is to be done on the machine; closing hurry says that now somebody does,
+// and closing stop that nobody will: then its memory goes back.
+func (m *Memory) Spare(number uint64, size int64, hurry, stop <-chan struct{}) error {
+	return m.make(number, size, hurry, stop)
 }
 
-func (m *Memory) make(number uint64, size int64, hurry <-chan struct{}) error {
+func (m *Memory) make(number uint64, size int64, hurry, stop <-chan struct{}) error {
 	m.mu.Lock()
 	if m.closed || m.arenas[number] != nil {
 		m.mu.Unlock()
@@ -56,7 +59,7 @@ func (m *Memory) make(number uint64, size int64, hurry <-chan struct{}) error {
 	}
 	ended := m.ended
 	m.mu.Unlock()
-	a, err := create(number, size, hurry, ended)
+	a, err := create(number, size, hurry, stop, ended)
 	if err != nil {
 		return err
 	}

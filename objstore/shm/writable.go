@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/objstore/client/pages"
 )
 
 // Writable gives a part of an arena as this process has it mapped for writing: what the store has opened to the agent itself, which has
@@ -20,9 +22,9 @@ func (m *Memory) Writable(number uint64, offset, size int64) ([]byte, error) {
 		return nil, fmt.Errorf("shm: write [%d, +%d) of arena %d: %w", offset, size, number, os.ErrInvalid)
 	}
 	if a.open == nil {
-		b, err := unix.Mmap(int(a.rw.Fd()), 0, int(a.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		b, err := pages.Map(int(a.rw.Fd()), 0, a.size, unix.PROT_READ|unix.PROT_WRITE)
 		if err != nil {
-			return nil, fmt.Errorf("shm: arena %d: mmap for writing: %w", number, err)
+			return nil, fmt.Errorf("shm: arena %d: for writing: %w", number, err)
 		}
 		a.open = b
 		unix.Madvise(b, unix.MADV_DONTFORK)

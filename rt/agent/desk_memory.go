@@ -183,6 +183,10 @@ func (d *desk) memoryShort(ctx context.Context, s *shortage) {
 			d.store.do(empty, nil)
 			return
 		}
+		if d.store.giveUpSpares() {
+			d.boundStore(forValues(s.reading)) // or the next one would be begun
+			return
+		}
 	}
 	ev := work.Short{Text: s.reading.String()}
 	at := map[int]int{} // by a process that is spoken of, its place in ev.Uses
@@ -255,13 +259,26 @@ func (d *desk) boundStore(left int64) {
 	s.do(s.store.Bound(now, left, nil), nil)
 }
 
+// spareArena is one that is made at idle priority, until one of these is closed: somebody waits for it, or nobody will.
+type spareArena struct{ hurry, stop chan struct{} }
+
+// giveUpSpares has no arena made any more that nobody waits for; false: there was none.
+func (s *deskStore) giveUpSpares() bool {
+	for _, x := range s.spares {
+		close(x.stop)
+	}
+	any := len(s.spares) > 0
+	clear(s.spares)
+	return any
+}
+
 // growStore makes an arena if the node has the memory.
 func (s *deskStore) growStore(e objstore.Grow) {
 	m, before := s.d.memory, s.store.Used(objstore.Arenas)-e.Size
-	need, hurry := e.Size, make(chan struct{})
+	need, x := e.Size, spareArena{make(chan struct{}), make(chan struct{})}
 	if e.Spare {
 		need = 2 * e.Size
-		s.spares[e.Arena] = hurry
+		s.spares[e.Arena] = x
 	}
 	s.d.l.goes(func() {
 		if m != nil {
@@ -280,7 +297,7 @@ func (s *deskStore) growStore(e objstore.Grow) {
 		}
 		var err error
 		if e.Spare {
-			err = s.memory.Spare(e.Arena, e.Size, hurry)
+			err = s.memory.Spare(e.Arena, e.Size, x.hurry, x.stop)
 		} else {
 			err = s.memory.Make(e.Arena, e.Size)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -94,5 +95,30 @@ func TestViewsFade(t *testing.T) {
 		if m.waits(r, now.Add(fadeTime-1)) != c.waits || m.waits(r, now.Add(fadeTime)) {
 			t.Errorf("%+v: it is waited for other than %v", c, fadeTime)
 		}
+	}
+}
+
+// A spare arena under way is given up before anybody is ended for want of memory, and no other one is begun.
+func TestSpareIsGivenUp(t *testing.T) {
+	d, tell := watched(t)
+	tell(8 << 20)
+	d.store = newDeskStore(d, 4<<30)
+	d.store.growStore(objstore.Grow{Arena: 9, Size: 1 << 30, Spare: true})
+	tell(100)
+	s := &shortage{reading: d.memory.read()}
+	d.memoryShort(t.Context(), s)
+	if len(d.store.spares) > 0 || !d.memory.bounded.Load() {
+		t.Errorf("%d spare arenas are made, bounded %v", len(d.store.spares), d.memory.bounded.Load())
+	}
+	d.l.wait.Wait()
+	d.turn(t.Context())
+	if n, bytes := d.store.memory.Used(); n != 0 {
+		t.Errorf("%d arenas with %d bytes", n, bytes)
+	}
+	if d.store.giveUpSpares() {
+		t.Error("it is given up twice")
+	}
+	if err := d.store.memory.Close(); err != nil {
+		t.Error(err)
 	}
 }

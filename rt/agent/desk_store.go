@@ -31,9 +31,9 @@ type deskStore struct {
 	memory shm.Memory
 	spill  *deskSpill
 	bulk   *deskBulk
-	spares map[uint64]chan struct{} // arenas that are made and that nobody waits for; closed: somebody does
-	copies map[id.Object]bool       // large ones of other nodes' values
-	kept   []kept                   // those of them that nobody here needs any more, in the order in which they go
+	spares map[uint64]spareArena // that are made and that nobody waits for
+	copies map[id.Object]bool    // large ones of other nodes' values
+	kept   []kept                // those of them that nobody here needs any more, in the order in which they go
 }
 
 const (
@@ -64,7 +64,7 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]chan struct{}{}, copies: map[id.Object]bool{}}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]spareArena{}, copies: map[id.Object]bool{}}
 	if len(s.far) > 0 {
 		var others []string
 		x.moves(func() error {
@@ -102,8 +102,8 @@ func (s *deskStore) effect(e objstore.Effect) error {
 	case objstore.Grow:
 		s.growStore(e)
 	case objstore.Hurry:
-		if c := s.spares[e.Arena]; c != nil {
-			close(c)
+		if x, ok := s.spares[e.Arena]; ok {
+			close(x.hurry)
 			delete(s.spares, e.Arena)
 		}
 	case objstore.Drop:
@@ -152,7 +152,11 @@ func (s *deskStore) made(arena uint64, err error) {
 	now := s.d.l.now()
 	delete(s.spares, arena)
 	if err != nil {
-		s.d.l.log.Warn("no memory for values", "error", err)
+		if errors.Is(err, shm.ErrGivenUp) { // and who came to wait for it meanwhile waits for memory
+			err = objstore.ErrShort
+		} else {
+			s.d.l.log.Warn("no memory for values", "error", err)
+		}
 		s.do(s.store.GrowFailed(now, arena, err, nil))
 		s.count()
 		return
