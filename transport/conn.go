@@ -2,6 +2,7 @@ package transport
 
 import (
 	"net"
+	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -36,6 +37,14 @@ type EagerConn interface {
 	WriteNow(b []byte) (done bool, err error)
 	// Flush writes what is left, and waits for room.
 	Flush() error
+}
+
+// SilenceConn is a Conn that notices by itself when the other side is gone without a word.
+type SilenceConn interface {
+	Conn
+	// EndWhenSilent ends the connection when nothing of what was sent is acknowledged for so long, or none of the questions that the system asks on
+	// an idle one.
+	EndWhenSilent(after time.Duration) error
 }
 
 // Msg is one message, as sent and as delivered.

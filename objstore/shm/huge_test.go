@@ -79,6 +79,16 @@ func TestHugePages(t *testing.T) {
 			t.Fatalf("byte %d of a new arena is %d", i, b[i])
 		}
 	}
+	w, err := m.Writable(1, 0, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range w {
+		w[i] = 1
+	}
+	if n := smaps(t, w, "ShmemPmdMapped"); n == 0 {
+		t.Error("no page is huge to the agent, which writes there what comes from other nodes")
+	}
 }
 
 // collapses tells whether the kernel makes a huge page here, asked in the simplest way.

@@ -49,6 +49,7 @@ const (
 	ticketGood  = int64(10 * time.Second) // so long one may be used
 	ticketsMost = 16                      // that are given at once
 	bulkDial    = 5 * time.Second
+	bulkSilence = 20 * time.Second // an agent that says nothing for as long is dead
 )
 
 func newDeskBulk(agent uint32) *deskBulk {
@@ -299,6 +300,7 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, address
 			d.post(mail{do: func() { d.pulls(ctx, pull.Failed{Agent: peer, Why: err.Error()}) }})
 			return
 		}
+		d.endWhenSilent(conn)
 		known := make(chan struct{})
 		stream := bulk.NewStream(conn, func(e bulk.End) {
 			b.traffic.received.Add(e.Size)
@@ -354,6 +356,16 @@ func (l *loop) dialBulk(ctx context.Context, purpose fb.Purpose, peer uint32, ti
 	return nil, last
 }
 
+// endWhenSilent has a connection for values end by itself when the other node is cut off: what is written to it holds memory, and what is
+// awaited from it may come by another way.
+func (d *desk) endWhenSilent(conn net.Conn) {
+	if s, ok := conn.(transport.SilenceConn); ok {
+		if err := s.EndWhenSilent(bulkSilence); err != nil {
+			d.l.log.Warn("a connection for values will not notice when the other node is cut off", "peer", conn.RemoteAddr(), "error", err)
+		}
+	}
+}
+
 // admitBulk decides about a connection for values; on the loop.
 func (l *loop) admitBulk(m *fb.KeeperConnT, h *fb.HelloT, p transport.Peer) (*fb.WelcomeT, *fb.RefuseT) {
 	if refuse := l.check(m, h, p); refuse != nil {
@@ -371,6 +383,7 @@ func (d *desk) serveBulk(ctx context.Context, conn net.Conn, agent uint32) {
 		return
 	}
 	defer d.bulkConns.letGo(conn)
+	d.endWhenSilent(conn)
 	line := uint64(0)
 	d.post(mail{do: func() { line = d.store.bulk.number() }})
 	err := bulk.Serve(conn, func(r bulk.Range, answer func(bulk.Piece)) {

@@ -101,6 +101,15 @@ func (s *socket) tune() error {
 	return errors.Join(err, optErr)
 }
 
+// EndWhenSilent is transport.SilenceConn's.
+func (c *eager) EndWhenSilent(after time.Duration) error {
+	var optErr error
+	err := c.socket.raw.Control(func(fd uintptr) {
+		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after/time.Millisecond))
+	})
+	return errors.Join(err, optErr)
+}
+
 // conn is a TLS connection whose peer is proved.
 type conn struct {
 	*tls.Conn

@@ -8,8 +8,11 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/tcp"
@@ -302,6 +305,42 @@ func TestClientByPEM(t *testing.T) {
 	for _, bad := range [][3][]byte{{cert, cert, key}, {ca, ca, key}, {nil, cert, key}, {ca, cert, nil}} {
 		if _, err := tcp.ParseCredential(bad[0], bad[1], bad[2]); err == nil {
 			t.Error("a mixed up credential was taken")
+		}
+	}
+}
+
+// A connection is told how long the other side may be silent, and tells the kernel.
+func TestEndWhenSilent(t *testing.T) {
+	w := world(t)
+	defer w.Close()
+	came := make(chan transport.Conn, 1)
+	go func() {
+		c, err := w.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		came <- c
+	}()
+	c, err := w.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []transport.Conn{c, <-came} {
+		defer c.Close()
+		if err := c.(transport.SilenceConn).EndWhenSilent(1500 * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := c.(interface{ NetConn() net.Conn }).NetConn().(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = raw.Control(func(fd uintptr) {
+			if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != 1500 || err != nil {
+				t.Errorf("the kernel waits %d ms: %v", n, err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }
