@@ -58,6 +58,7 @@ type Options struct {
 	Store       int64    // bytes of each node's memory for values; 0: 30% of it
 	SpillLimit  int64    // bytes on disk, of each node; 0: as many as that holds
 	Spill       []string // directories for what it has no room for; empty: the node's own, "none": nowhere
+	NoHandover  bool     // nodes of one machine send one another values by the network
 	Base        string
 
 	// Expect names nodes whose keepers others start, with the document that Share is given once the head

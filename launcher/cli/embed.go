@@ -58,6 +58,7 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if o.Store, o.Spill, o.SpillLimit, err = values(c.flag); err != nil {
 		return o, 0, err
 	}
+	o.NoHandover = c.on("no-same-host-handover")
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
 	}
@@ -140,6 +141,7 @@ func valueFlags() []urfave.Flag {
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
 		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
 		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
+		rare(toggle("no-same-host-handover", "", "nodes of one machine send values by the network, too")),
 	}
 }
 

@@ -38,6 +38,7 @@ var yarnFlags = []yarnFlag{
 	{"object-store-memory", "SIZE", "memory for values on each node, of --mem"},
 	{"object-spilling-directory", "DIR,...", "for values when that is full, as of run (the containers' folders)"},
 	{"object-spilling-limit", "SIZE", "bytes that each node may have there"},
+	{"no-same-host-handover", "", "containers of one machine send values by the network, too"},
 }
 
 // Defaults of what a node's container has, and of the rest.
@@ -344,6 +345,7 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 	}); err != nil {
 		return err
 	}
+	_, job.NoHandover = r.get("no-same-host-handover")
 	app.Binary, err = ourPath()
 	return err
 }

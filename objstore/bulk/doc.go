@@ -8,7 +8,9 @@
 //	BULK-1: ranges are answered in the order in which they were asked for; each ends once, as come, refused or broken.
 //	BULK-2: when a stream breaks its owner learns how many bytes of the oldest range are in place; of the others none are.
 //	BULK-3: no byte is written beyond the range, whatever the other side sends, and after Done none at all.
-//	BULK-4: each Piece is let go of once, when its bytes are sent or nobody wants them.
+//	BULK-4: each Piece is let go of once, when its bytes are sent or taken, or nobody wants them.
+//	BULK-5: on a unix socket a Piece that lies in shared memory is handed over by a descriptor, and copied by the side that asks. What is
+//	        copied counts only once the other side has been told so, which keeps the bytes until then, or until the connection is closed.
 //
 // Ownership. A Stream is its owner's; what it tells it tells from a goroutine of its own, which ends with the connection. The memory
 // that Ask is given is the stream's until that range has ended.

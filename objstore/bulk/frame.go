@@ -39,21 +39,40 @@ func appendRange(b []byte, r Range) []byte {
 	return b
 }
 
-// readRange reads one.
-func readRange(from io.Reader) (Range, error) {
+// readAsk reads what the side that asks says: a range, or, taken, that it has copied what was handed over to it.
+func readAsk(from io.Reader) (r Range, taken bool, err error) {
 	var b [rangeSize]byte
-	if _, err := io.ReadFull(from, b[:]); err != nil {
-		return Range{}, err
+	if _, err := io.ReadFull(from, b[:wire.HeaderSize]); err != nil {
+		return Range{}, false, err
 	}
-	h, err := wire.ParseWorkHeader(b[:])
+	h, err := wire.ParseWorkHeader(b[:wire.HeaderSize])
 	if err != nil {
-		return Range{}, err
+		return Range{}, false, err
 	}
-	if h.Type != fb.FrameTypeRange || h.Length != wire.RangeSize || h.Flags != 0 {
-		return Range{}, fmt.Errorf("bulk: %s of %d bytes, where a range was to be asked for", h.Type, h.Length)
+	switch {
+	case h.Type == fb.FrameTypeRange && h.Length == wire.RangeSize && h.Flags == 0:
+		r, err = readRange(from, b[wire.HeaderSize:])
+		return r, false, err
+	case h.Type == fb.FrameTypeChunk && h.Length == wire.ChunkSize && h.Flags == 0:
+		var m fb.ChunkT
+		if _, err := io.ReadFull(from, b[:wire.ChunkSize]); err != nil {
+			return Range{}, false, noEOF(err)
+		}
+		if err := wire.ReadChunk(b[:wire.ChunkSize], &m); err != nil || m.State != fb.ChunkStateTaken {
+			return Range{}, false, fmt.Errorf("bulk: a chunk of state %d, where a range was to be asked for", m.State)
+		}
+		return Range{}, true, nil
+	}
+	return Range{}, false, fmt.Errorf("bulk: %s of %d bytes, where a range was to be asked for", h.Type, h.Length)
+}
+
+// readRange reads a range, behind its header.
+func readRange(from io.Reader, b []byte) (Range, error) {
+	if _, err := io.ReadFull(from, b); err != nil {
+		return Range{}, noEOF(err)
 	}
 	var m fb.RangeT
-	if err := wire.ReadRange(b[wire.HeaderSize:], &m); err != nil {
+	if err := wire.ReadRange(b, &m); err != nil {
 		return Range{}, err
 	}
 	if m.Size == 0 || m.Size > MaxRange || m.Offset > 1<<62 {
@@ -61,6 +80,13 @@ func readRange(from io.Reader) (Range, error) {
 	}
 	t := m.Object.Task
 	return Range{id.Object{Task: id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}, Index: m.Object.Index}, int64(m.Offset), int64(m.Size)}, nil
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // appendChunk appends what comes before the payload of an answer.

@@ -1,6 +1,8 @@
 package bulk
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 
@@ -11,6 +13,7 @@ import (
 type Piece struct {
 	Bytes []byte
 	Why   string
+	Lies  Place  // where they lie, if that can be handed over
 	Done  func() // the bytes are of no more use; nil: nobody has to know
 }
 
@@ -28,15 +31,23 @@ const together = 12 << 10
 // then. Serve returns, with the connection closed, when all is, or with quit, when nobody answers any more.
 func Serve(conn net.Conn, find func(Range, func(Piece)), over func(), quit <-chan struct{}) error {
 	slots := make(chan chan Piece, Ahead) // more than that is not read
+	lent := make(chan Piece, Ahead)       // what was handed over and is not taken yet
 	ended := make(chan error, 1)
 	go func() {
-		ended <- answer(conn, slots, quit)
+		ended <- answer(conn, slots, lent, quit)
 	}()
 	var err error
 	for {
 		var r Range
-		if r, err = readRange(conn); err != nil {
+		var taken bool
+		if r, taken, err = readAsk(conn); err != nil {
 			break
+		}
+		if taken {
+			if err = takeBack(lent); err != nil {
+				break
+			}
+			continue
 		}
 		slot := make(chan Piece, 1)
 		slots <- slot
@@ -48,11 +59,26 @@ func Serve(conn net.Conn, find func(Range, func(Piece)), over func(), quit <-cha
 	if werr := <-ended; werr != nil && err == io.EOF {
 		err = werr
 	}
+	for len(lent) > 0 { // after the end of the connection (BULK-5)
+		_ = takeBack(lent)
+	}
 	return err
 }
 
+// takeBack lets go of the piece that was handed over first.
+func takeBack(lent <-chan Piece) error {
+	select {
+	case p := <-lent:
+		p.letGo()
+		return nil
+	default:
+		return errors.New("bulk: more was taken than was handed over")
+	}
+}
+
 // answer sends pieces in order. Once the connection is broken it lets go of them only.
-func answer(conn net.Conn, slots <-chan chan Piece, quit <-chan struct{}) (err error) {
+func answer(conn net.Conn, slots <-chan chan Piece, lent chan<- Piece, quit <-chan struct{}) (err error) {
+	beside, _ := conn.(unixConn)
 	var head []byte
 	for slot := range slots {
 		var p Piece
@@ -63,15 +89,34 @@ func answer(conn net.Conn, slots <-chan chan Piece, quit <-chan struct{}) (err e
 			_ = conn.Close()
 			continue
 		}
-		if err == nil {
-			head, err = send(conn, head[:0], p)
-			if err != nil {
-				_ = conn.Close() // so that nothing more is asked for
+		kept := false
+		switch {
+		case err != nil:
+		case beside != nil && p.Lies.File != nil && len(p.Bytes) > together:
+			if kept, err = keep(lent, p); err == nil {
+				head, err = handOver(beside, head[:0], p.Lies)
 			}
+		default:
+			head, err = send(conn, head[:0], p)
 		}
-		p.letGo()
+		if err != nil {
+			_ = conn.Close() // so that nothing more is asked for
+		}
+		if !kept {
+			p.letGo()
+		}
 	}
 	return err
+}
+
+// keep notes a piece that is about to be handed over.
+func keep(lent chan<- Piece, p Piece) (bool, error) {
+	select {
+	case lent <- p:
+		return true, nil
+	default:
+		return false, fmt.Errorf("bulk: more than %d pieces were asked for, and not taken", cap(lent))
+	}
 }
 
 func send(conn net.Conn, head []byte, p Piece) ([]byte, error) {

@@ -13,9 +13,10 @@ import (
 
 // End is how a range ended, the oldest one under way.
 type End struct {
-	Size int64  // bytes that are in place; all of them, if the other two are empty
-	Why  string // it was refused
-	Err  error  // the stream broke; this End is its last
+	Size   int64  // bytes that are in place; all of them, if the next two are empty
+	Why    string // it was refused
+	Err    error  // the stream broke; this End is its last
+	Beside bool   // they were copied from where they lie on this machine
 }
 
 // Stream asks for ranges over one connection.
@@ -89,8 +90,10 @@ func (s *Stream) writes() {
 
 func (s *Stream) reads() {
 	defer s.done.Done()
+	from, beside := newReceiver(s.conn)
+	defer beside.end()
 	for {
-		state, size, err := readChunk(s.conn)
+		state, size, err := readChunk(from)
 		if err != nil {
 			s.over(End{Err: err})
 			return
@@ -105,18 +108,24 @@ func (s *Stream) reads() {
 		switch {
 		case state == fb.ChunkStateRefused && size <= maxWhy:
 			why := make([]byte, size)
-			if _, err := io.ReadFull(s.conn, why); err != nil {
+			if _, err := io.ReadFull(from, why); err != nil {
 				s.over(End{Err: err})
 				return
 			}
 			s.told(End{Why: cmp.Or(string(why), "it was refused")})
 		case state == fb.ChunkStateBytes && size == a.Size:
-			n, err := io.ReadFull(s.conn, a.into)
+			n, err := io.ReadFull(from, a.into)
 			if err != nil {
 				s.over(End{Size: int64(n), Err: err})
 				return
 			}
 			s.told(End{Size: size})
+		case state == fb.ChunkStateLie && size == placeSize && beside != nil:
+			if err := beside.copy(a.into); err != nil {
+				s.over(End{Err: err})
+				return
+			}
+			s.told(End{Size: a.Size, Beside: true})
 		default:
 			s.over(End{Err: fmt.Errorf("bulk: a chunk of %d bytes and state %d came for a range of %d", size, state, a.Size)})
 			return

@@ -60,6 +60,7 @@ type Config struct {
 	Store      int64               // bytes of memory for values that were asked for; 0: a share of the node's
 	Spill      []string            // directories for values when that is full; none: the node's own, "none": nowhere
 	SpillLimit int64               // bytes that may lie in them together; 0: as many as they hold
+	Boot       string              // the start of this machine, for agents on it to copy values from one another's memory; "": they do not
 	Disks      []string            // the node's own directories for that, one on each disk; none: see openSpill
 	Patience   int64               // how long the node goes on without a head; 0: fenceAfter
 	Bind       bool                // CPUs are bound: the node is no fake one

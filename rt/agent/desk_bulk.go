@@ -31,11 +31,12 @@ type deskBulk struct {
 	waits   map[uint64]func(bulk.Piece) // for ranges that have not come yet
 	freed   []id.Object                 // of which the core is to be told
 	asks    []ticketAsk
+	apart   map[uint32]bool // agents of this machine to which there is no way on it
 	traffic traffic
 }
 
-// traffic is bytes of values that went between this node and others, ever.
-type traffic struct{ sent, received atomic.Int64 }
+// traffic is bytes of values that went between this node and others, ever. Those that were copied beside are among what was received.
+type traffic struct{ sent, received, beside atomic.Int64 }
 
 // ticketAsk is tickets that another agent was asked for.
 type ticketAsk struct {
@@ -55,7 +56,7 @@ const (
 func newDeskBulk(agent uint32) *deskBulk {
 	return &deskBulk{
 		core:    pull.New(pull.Config{Agent: agent, Streams: bulkStreams()}),
-		streams: map[uint64]*bulk.Stream{}, waits: map[uint64]func(bulk.Piece){},
+		streams: map[uint64]*bulk.Stream{}, waits: map[uint64]func(bulk.Piece){}, apart: map[uint32]bool{},
 	}
 }
 
@@ -188,10 +189,14 @@ func (d *desk) pullEffect(ctx context.Context, e pull.Effect) {
 	case pull.Give:
 		f := d.fetchBy(e.Fetch)
 		f.serving++
-		b.answer(e.Wait, bulk.Piece{Bytes: f.into[e.Offset : e.Offset+e.Size : e.Offset+e.Size], Done: func() {
+		p := bulk.Piece{Bytes: f.into[e.Offset : e.Offset+e.Size : e.Offset+e.Size], Done: func() {
 			b.traffic.sent.Add(e.Size)
 			d.post(mail{do: func() { f.serving--; d.stir() }})
-		}})
+		}}
+		if file, err := d.store.memory.Reader(f.lent.Arena); err == nil {
+			p.Lies = bulk.Place{File: file, Offset: f.lent.Start + f.lent.From + e.Offset}
+		}
+		b.answer(e.Wait, p)
 	case pull.Refuse:
 		b.answer(e.Wait, bulk.Piece{Why: "node " + d.node + ": " + e.Why})
 	}
@@ -248,6 +253,7 @@ func (d *desk) endAsks(ctx context.Context, why string, over func(ticketAsk) boo
 func (d *desk) bulkLost(ctx context.Context, peer uint32, why string) {
 	d.bulkConns.cut(peer)
 	if d.store != nil {
+		delete(d.store.bulk.apart, peer)
 		d.endAsks(ctx, why, func(a ticketAsk) bool { return a.agent == peer })
 		d.pulls(ctx, pull.Lost{Agent: peer, Why: why})
 	}
@@ -265,7 +271,8 @@ func (d *desk) bulkSays(ctx context.Context, peer uint32, m Message) {
 	switch m := m.(type) {
 	case *fb.BulkAskT:
 		numbers := d.tickets.give(d.l.now(), peer, int(min(m.Count, ticketsMost)))
-		d.tellPeer(ctx, peer, &fb.BulkTicketsT{Tickets: numbers, Addresses: d.l.core.cfg.Addresses}, nil)
+		cfg := &d.l.core.cfg
+		d.tellPeer(ctx, peer, &fb.BulkTicketsT{Tickets: numbers, Addresses: cfg.Addresses, Socket: cfg.Socket, Boot: cfg.Boot}, nil)
 	case *fb.BulkTicketsT:
 		i := slices.IndexFunc(b.asks, func(a ticketAsk) bool { return a.agent == peer })
 		if i < 0 {
@@ -275,7 +282,7 @@ func (d *desk) bulkSays(ctx context.Context, peer uint32, m Message) {
 		b.asks = slices.Delete(b.asks, i, i+1)
 		for i := range a.count {
 			if i < len(m.Tickets) {
-				d.dialBulk(ctx, peer, m.Tickets[i], m.Addresses)
+				d.dialBulk(ctx, peer, m.Tickets[i], m)
 			} else {
 				d.pulls(ctx, pull.Failed{Agent: peer, Why: "it has no memory for values"})
 			}
@@ -288,11 +295,18 @@ func (d *desk) bulkSays(ctx context.Context, peer uint32, m Message) {
 }
 
 // dialBulk opens a stream.
-func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, addresses []string) {
+func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, m *fb.BulkTicketsT) {
 	b := d.store.bulk
-	number := b.number()
+	number, here := b.number(), d.besideUs(peer, m)
 	d.l.goes(func() {
-		conn, err := d.dialing(ctx, peer, ticket, addresses)
+		var conn net.Conn
+		var err error
+		if here {
+			conn = d.dialBeside(ctx, peer, ticket, m.Socket)
+		}
+		if conn == nil {
+			conn, err = d.dialing(ctx, peer, ticket, m.Addresses)
+		}
 		if err == nil && !d.bulkConns.keep(conn, peer) {
 			return
 		}
@@ -304,6 +318,9 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, address
 		known := make(chan struct{})
 		stream := bulk.NewStream(conn, func(e bulk.End) {
 			b.traffic.received.Add(e.Size)
+			if e.Beside {
+				b.traffic.beside.Add(e.Size)
+			}
 			<-known
 			d.post(mail{do: func() { d.streamSays(ctx, number, e) }})
 			if e.Err != nil { // its last word
@@ -403,16 +420,16 @@ func (d *desk) piece(ctx context.Context, line uint64, r bulk.Range, answer func
 		d.pulls(ctx, pull.Wanted{Line: line, Wait: wait, Object: r.Object, Offset: r.Offset, Size: r.Size})
 		return
 	}
-	s.part(r.Object, r.Offset, r.Size, func(b []byte, done func(), err error) {
+	s.part(r.Object, r.Offset, r.Size, func(p bulk.Piece, err error) {
 		if err != nil {
 			answer(bulk.Piece{Why: "node " + d.node + ": " + err.Error()})
 			return
 		}
-		answer(bulk.Piece{Bytes: b, Done: func() {
+		done := p.Done
+		p.Done = func() {
 			s.bulk.traffic.sent.Add(r.Size)
-			if done != nil {
-				done()
-			}
-		}})
+			done()
+		}
+		answer(p)
 	})
 }

@@ -72,7 +72,8 @@ func (d *desk) settled(t *testing.T) (told []ToAgent) {
 			m := (<-d.l.inbox).ev.(ToAgent)
 			switch x := m.M.(type) {
 			case *fb.BulkAskT:
-				d.bulkSays(t.Context(), m.Peer, &fb.BulkTicketsT{Tickets: make([]uint64, x.Count)})
+				cfg := d.l.core.cfg // the other one's, too
+				d.bulkSays(t.Context(), m.Peer, &fb.BulkTicketsT{Tickets: make([]uint64, x.Count), Socket: cfg.Socket, Boot: cfg.Boot})
 			case *fb.SourceAskT:
 				d.bulkSays(t.Context(), m.Peer, &fb.SourceT{Task: x.Task, Index: x.Index, Agent: m.Peer})
 			default:

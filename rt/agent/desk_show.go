@@ -27,6 +27,7 @@ type jsonStore struct {
 	Failed      int      `json:"failed,omitempty"`
 	Sent        int64    `json:"sent,omitempty"`
 	Received    int64    `json:"received,omitempty"`
+	Beside      int64    `json:"beside,omitempty"`
 	Directories []string `json:"directories,omitempty"`
 	Off         string   `json:"off,omitempty"`
 	Error       string   `json:"error,omitempty"`
@@ -95,7 +96,7 @@ func (s *deskStore) show(brief bool) jsonStore {
 		OnDisk: x.Spilled.Objects, DiskBytes: x.Files, Spilled: x.Moved.Spilled.Bytes, SpillSpeed: s.spill.wrote.speed(),
 		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
 	}
-	j.Sent, j.Received = s.bulk.traffic.sent.Load(), s.bulk.traffic.received.Load()
+	j.Sent, j.Received, j.Beside = s.bulk.traffic.sent.Load(), s.bulk.traffic.received.Load(), s.bulk.traffic.beside.Load()
 	j.Busy = s.spill.busy.seconds()
 	if s.spill.files != nil {
 		j.Directories = s.spill.files.Directories()

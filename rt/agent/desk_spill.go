@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/objstore"
+	"github.com/maniple-hpc/maniple/objstore/bulk"
 	"github.com/maniple-hpc/maniple/objstore/spill"
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
@@ -353,16 +354,15 @@ func (s *deskStore) Done(o id.Object) {
 	}
 }
 
-// part gives a piece of an object, as it lies in memory, or from its file; then is called with it, at once or in a later turn, and with what
-// is to be done when it is not looked at any more.
-func (s *deskStore) part(o id.Object, offset, size int64, then func([]byte, func(), error)) {
+// part gives a piece of an object, as it lies in memory, or from its file; then is called with it, at once or in a later turn.
+func (s *deskStore) part(o id.Object, offset, size int64, then func(bulk.Piece, error)) {
 	info, ok := s.store.Lookup(o)
 	l := info.Location
 	switch {
 	case !ok:
-		then(nil, nil, errors.New("it is not in this node's memory any more"))
+		then(bulk.Piece{}, errors.New("it is not in this node's memory any more"))
 	case offset > l.Size || size > l.Size-offset:
-		then(nil, nil, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
+		then(bulk.Piece{}, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
 	case l.Kind == objstore.InFile && (s.spill.reading || s.spill.given >= givenMost): // or they would take memory that there is not
 		s.spill.parts = append(s.spill.parts, func() { s.part(o, offset, size, then) })
 	case l.Kind == objstore.InFile:
@@ -383,27 +383,38 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func([]byte, func
 			}
 			s.spill.reading = false
 			if err != nil {
-				then(nil, nil, err)
+				then(bulk.Piece{}, err)
 			} else {
 				s.spill.given += size
-				then(piece, func() { s.d.post(mail{do: func() { s.spill.given -= size; s.nextParts() }}) }, nil)
+				then(bulk.Piece{Bytes: piece, Done: func() { s.d.post(mail{do: func() { s.spill.given -= size; s.nextParts() }}) }}, nil)
 			}
 			s.nextParts()
 		})
 	default:
 		if _, err := s.store.Deliver(objstore.Agent, o); err != nil {
-			then(nil, nil, err)
+			then(bulk.Piece{}, err)
 			return
 		}
 		done := func() { s.do(s.store.Undeliver(s.d.l.now(), objstore.Agent, o, 1, nil)) }
-		b, err := s.memory.Bytes(l.Arena, l.Offset, l.Size)
+		p, err := s.piece(l.Arena, l.Offset+offset, size)
 		if err != nil {
 			done()
-			then(nil, nil, err)
+			then(bulk.Piece{}, err)
 			return
 		}
-		then(b[offset:offset+size:offset+size], func() { s.d.post(mail{do: done}) }, nil)
+		p.Done = func() { s.d.post(mail{do: done}) }
+		then(p, nil)
 	}
+}
+
+// piece is a part of an arena.
+func (s *deskStore) piece(arena uint64, offset, size int64) (p bulk.Piece, err error) {
+	if p.Bytes, err = s.memory.Bytes(arena, offset, size); err != nil {
+		return bulk.Piece{}, err
+	}
+	p.Lies.Offset = offset
+	p.Lies.File, err = s.memory.Reader(arena)
+	return p, err
 }
 
 // nextParts reads what of files is asked for and there is room for.

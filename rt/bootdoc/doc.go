@@ -51,6 +51,8 @@ type Doc struct {
 	Spill      []string `json:"spill,omitempty"`
 	SpillLimit int64    `json:"spill_limit,omitempty"` // bytes that may lie in them, of each node; 0: as many as they hold
 
+	NoHandover bool `json:"no_handover,omitempty"` // nodes of one machine send one another values as others do
+
 	Node Node `json:"node,omitempty"`
 }
 

@@ -35,7 +35,7 @@ def up():
         api.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         return cluster.shutdown
     name = f"transfer-{os.getpid()}"
-    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE)], stdout=2, check=True)
+    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE), "--no-same-host-handover"], stdout=2, check=True)
     api.init(name, **QUIET)
     return lambda: subprocess.run(["maniple", "down", "--now", "--cluster", name], stdout=2)
 

@@ -9,6 +9,8 @@ import (
 type BulkTicketsT struct {
 	Tickets   []uint64 `json:"tickets"`
 	Addresses []string `json:"addresses"`
+	Socket    string   `json:"socket"`
+	Boot      string   `json:"boot"`
 }
 
 func (t *BulkTicketsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -37,9 +39,19 @@ func (t *BulkTicketsT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		}
 		addressesOffset = builder.EndVector(addressesLength)
 	}
+	socketOffset := flatbuffers.UOffsetT(0)
+	if t.Socket != "" {
+		socketOffset = builder.CreateString(t.Socket)
+	}
+	bootOffset := flatbuffers.UOffsetT(0)
+	if t.Boot != "" {
+		bootOffset = builder.CreateString(t.Boot)
+	}
 	BulkTicketsStart(builder)
 	BulkTicketsAddTickets(builder, ticketsOffset)
 	BulkTicketsAddAddresses(builder, addressesOffset)
+	BulkTicketsAddSocket(builder, socketOffset)
+	BulkTicketsAddBoot(builder, bootOffset)
 	return BulkTicketsEnd(builder)
 }
 
@@ -54,6 +66,8 @@ func (rcv *BulkTickets) UnPackTo(t *BulkTicketsT) {
 	for j := 0; j < addressesLength; j++ {
 		t.Addresses[j] = string(rcv.Addresses(j))
 	}
+	t.Socket = string(rcv.Socket())
+	t.Boot = string(rcv.Boot())
 }
 
 func (rcv *BulkTickets) UnPack() *BulkTicketsT {
@@ -143,8 +157,24 @@ func (rcv *BulkTickets) AddressesLength() int {
 	return 0
 }
 
+func (rcv *BulkTickets) Socket() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(8))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
+func (rcv *BulkTickets) Boot() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func BulkTicketsStart(builder *flatbuffers.Builder) {
-	builder.StartObject(2)
+	builder.StartObject(4)
 }
 func BulkTicketsAddTickets(builder *flatbuffers.Builder, tickets flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(tickets), 0)
@@ -157,6 +187,12 @@ func BulkTicketsAddAddresses(builder *flatbuffers.Builder, addresses flatbuffers
 }
 func BulkTicketsStartAddressesVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+func BulkTicketsAddSocket(builder *flatbuffers.Builder, socket flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(2, flatbuffers.UOffsetT(socket), 0)
+}
+func BulkTicketsAddBoot(builder *flatbuffers.Builder, boot flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(3, flatbuffers.UOffsetT(boot), 0)
 }
 func BulkTicketsEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -9,16 +9,22 @@ type ChunkState uint32
 const (
 	ChunkStateBytes   ChunkState = 0
 	ChunkStateRefused ChunkState = 1
+	ChunkStateLie     ChunkState = 2
+	ChunkStateTaken   ChunkState = 3
 )
 
 var EnumNamesChunkState = map[ChunkState]string{
 	ChunkStateBytes:   "Bytes",
 	ChunkStateRefused: "Refused",
+	ChunkStateLie:     "Lie",
+	ChunkStateTaken:   "Taken",
 }
 
 var EnumValuesChunkState = map[string]ChunkState{
 	"Bytes":   ChunkStateBytes,
 	"Refused": ChunkStateRefused,
+	"Lie":     ChunkStateLie,
+	"Taken":   ChunkStateTaken,
 }
 
 func (v ChunkState) String() string {
