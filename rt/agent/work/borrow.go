@@ -144,6 +144,7 @@ func (c *Core) relend(o *object, p *process) {
 	if o.waiting != nil {
 		c.ask(o)
 	}
+	c.drop(o) // it may be here for nobody but its owner
 }
 
 // quiet tells whether no call is on its way to an actor of another agent, so that those to come may take another way.

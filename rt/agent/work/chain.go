@@ -198,7 +198,7 @@ func (c *Core) hears(t *task) bool {
 		return false
 	}
 	at := t.worker.process.told + chainAfter
-	if x := t.waitsOf(); x.timed || c.opened(x) {
+	if x := t.waitsOf(); t.cancelled || x.timed || c.opened(x) {
 		return true
 	}
 	if c.now >= at {
@@ -277,7 +277,7 @@ func (c *Core) checkStuck() {
 	blocked := 0
 	for _, w := range c.workers {
 		switch {
-		case slices.ContainsFunc(w.waits, func(x waits) bool { return x.timed || c.opened(&x) }):
+		case slices.ContainsFunc(w.waits, func(x waits) bool { return x.task.cancelled || x.timed || c.opened(&x) }):
 			return // one goes on
 		case w.blocked > 0:
 			blocked++

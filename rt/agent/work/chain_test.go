@@ -125,3 +125,21 @@ func TestChainThatMayGoOnElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// A task that was cancelled goes on with that, whatever it waits for: what it has started may start then.
+func TestChainOfACancelledTask(t *testing.T) {
+	p := licensed(t)
+	parent := p.here(1, 4, id.Task{}, nil, nil)
+	w := p.last[0]
+	stuck := p.here(w, 4, parent, nil, nil)
+	p.say(0, w, &fb.AwaitsT{Task: taskT(parent), Objects: 1, Need: 1}, objectBytes(of(stuck)))
+	p.say(0, 1, &fb.CancelT{Task: taskT(parent)}, nil)
+	p.later()
+	if v := p.told(fmt.Sprint("a ", w), of(stuck)); v != "" {
+		t.Fatalf("its parent is told %q", v)
+	}
+	p.say(0, w, &fb.ResultT{Task: taskT(parent), Flags: uint32(fb.ResultFlagLast)}, nil)
+	if !p.runsAt(0, stuck) {
+		t.Error("it does not start when its parent is over")
+	}
+}

@@ -224,6 +224,9 @@ func checkObjects(c *Core) error {
 			if o.kin != kin[o] {
 				return fmt.Errorf("LIN-1: object %v[%d] is kin to %d lineages and counts %d", name, i, kin[o], o.kin)
 			}
+			if o.foreign && o.pins == 0 && o.holders != nil && e.task == nil && c.heldBack(o) && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o.id()) }) {
+				return fmt.Errorf("REF-1: object %v[%d] is here for nobody but who sent it", name, i)
+			}
 			if o.holders == nil && o.pins == 0 && o.kin > 0 && (o.placed || o.state == objectAway) {
 				return fmt.Errorf("LIN-2: the value of %v[%d] is kept for lineage alone", name, i)
 			}

@@ -195,3 +195,29 @@ func TestOwnerThatHasItFromElsewhere(t *testing.T) {
 		t.Errorf("who asks is told %v", told)
 	}
 }
+
+// A value that was made here for its owner, a reference to which came by a third agent and is of no use any more when the owner lists this one, goes with the last that
+// has a reference there.
+func TestValueThatCameByAThirdAgent(t *testing.T) {
+	p := newPair(t)
+	task, first := p.mint(0, 1), id.Task{Agent: 3, Process: 1, Counter: 1}
+	p.last[1]++
+	far := p.last[1]
+	p.step(1, ProcessUp{Process: far, Kind: Owner, Job: 60, Agent: 3, Node: "n3"})
+	p.say(1, far, &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+	p.say(1, far, &fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: 0, Group: taskT(groupOfPair)}, nil)
+	p.say(1, far, &fb.SubmitT{Task: taskT(first), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 60, Shape: 1, Returns: 1, Refs: 1}, objectBytes(of(task)))
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1}, nil)
+	p.runs(task)
+	w := p.worker(first)
+	p.release(1, w, of(task), 1)
+	p.say(1, w, &fb.ResultT{Task: taskT(first), Flags: uint32(fb.ResultFlagLast)}, nil) // before its owner is asked
+	p.now += 2 * borrowAfter
+	p.step(1, Tick{})
+	p.release(0, 1, of(task), 0)
+	for i, c := range p.cores {
+		if c.lookup(of(task)) != nil || len(p.stores[i].views) > 0 {
+			t.Errorf("agent %d keeps what nobody has a reference to", i+1)
+		}
+	}
+}

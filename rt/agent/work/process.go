@@ -262,6 +262,7 @@ func (c *Core) Greeting(process id.Process, job uint32) *fb.AttachedT {
 
 // onGone ends all that a process was (REF-4): what it holds, what it ran, and what it alone wanted.
 func (c *Core) onGone(p *process, why string) {
+	closed := p.closing
 	p.gone, p.closing = true, true
 	delete(c.byProcess, p.id)
 	c.processes = slices.DeleteFunc(c.processes, func(q *process) bool { return q == p })
@@ -282,7 +283,7 @@ func (c *Core) onGone(p *process, why string) {
 		c.lenderGone(p, why)
 		c.unanswered(p, why)
 		if p.kind == Host && p.job == c.ways {
-			c.searchesLost(p.agent)
+			c.searchesLost(p.agent, closed)
 		}
 	}
 	c.dropPiles(p)

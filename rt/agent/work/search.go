@@ -106,17 +106,26 @@ func (c *Core) giveUpSearches() {
 	c.searches = slices.DeleteFunc(c.searches, func(s *search) bool { return c.now >= s.since+searchFor })
 }
 
-// searchesLost ends those that wait for an agent that is out of reach.
-func (c *Core) searchesLost(agent id.Agent) {
-	c.searches = slices.DeleteFunc(c.searches, func(s *search) bool {
-		return slices.ContainsFunc(s.inquiries, func(q *inquiry) bool { return q.agent == agent })
-	})
+// searchesLost ends those that wait for an agent that is out of reach. closed: only the way to it is over, which nobody had use for; who has found one since then
+// asks by the next.
+func (c *Core) searchesLost(agent id.Agent, closed bool) {
+	for _, s := range slices.Clone(c.searches) {
+		for _, q := range s.inquiries {
+			switch {
+			case q.agent != agent:
+			case !closed:
+				c.giveUp(s)
+			case q.number != 0:
+				c.inquire(q)
+			}
+		}
+	}
 }
 
-// inquired tells whether an agent owes an answer.
+// inquired tells whether an agent owes an answer, or will be asked once more when others have given theirs.
 func (c *Core) inquired(agent id.Agent) bool {
 	return slices.ContainsFunc(c.searches, func(s *search) bool {
-		return slices.ContainsFunc(s.inquiries, func(q *inquiry) bool { return q.agent == agent && q.number != 0 })
+		return slices.ContainsFunc(s.inquiries, func(q *inquiry) bool { return q.agent == agent })
 	})
 }
 

@@ -1,8 +1,10 @@
 package work
 
 import (
+	"fmt"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -70,4 +72,60 @@ func TestCircleThatMoves(t *testing.T) {
 			t.Fatalf("%s: nothing was asked", k.name)
 		}
 	}
+}
+
+// A circle over three nodes: what one of them has answered stands while another one still looks, and a way that was about to be closed then is opened anew.
+func TestCircleOverThreeNodes(t *testing.T) {
+	r := newRing(t)
+	a, b := r.actor(0, fb.CreateT{}), r.actor(1, fb.CreateT{})
+	r.knows(a, b)
+	r.knows(b, a)
+	r.last[0]++
+	far, value, brings := r.last[0], id.Object{Task: id.Task{Agent: 3, Process: 1, Counter: 2}}, id.Task{Agent: 3, Process: 1, Counter: 1}
+	r.step(0, ProcessUp{Process: far, Kind: Owner, Job: 50, Agent: 3, Node: "n3"})
+	r.say(0, far, &fb.ShapeT{Number: 2, Bundle: -1}, nil)
+	r.say(0, far, &fb.CallT{Task: taskT(brings), Parent: &fb.TaskIDT{}, Actor: taskT(a), Job: 50, Shape: 2, Returns: 1, Refs: 1}, objectBytes(value))
+	r.answer(a, brings, "met")
+
+	first := r.pair.call(a)
+	second := r.calls(r.homes[a], first, b)
+	r.say(0, r.homes[a].worker, &fb.GetT{Object: objectT(value), Want: fb.WantValue}, nil)
+	home := r.homes[a]
+	r.say(home.at, home.worker, &fb.AwaitsT{Task: taskT(first), Objects: 2, Need: 2}, objectBytes(of(second), value))
+	third := r.calls(r.homes[b], second, a)
+	r.get(r.homes[b], second, third)
+	r.now += 2 * circleAfter
+	r.step(0, Tick{})
+	for round := range 2 {
+		way, corr := r.inquiry(3)
+		if way == 0 {
+			t.Fatalf("round %d: the third agent is not asked", round)
+		}
+		for range 2 {
+			r.now += circleAfter / 4
+			r.step(0, Tick{})
+		}
+		reply := frameOf(t, &fb.WaitReplyT{Stops: []*fb.WaitStopT{{Task: taskT(value.Task), Name: "h", Stamp: 5, To: []*fb.WaitSpotT{{Agent: 1, Task: taskT(first), Index: whole}}}}}, nil)
+		h, _ := wire.ParseHeader(reply)
+		h.Corr = corr
+		wire.PutHeader(reply, h)
+		r.step(0, &Frames{Process: way, Bytes: reply})
+	}
+	r.after(1)
+	r.stuck("over three nodes", r.homes[b], third, true, first, second, third)
+}
+
+// inquiry gives the process that an agent is to the first one by the way which is no job's, and the number of the last question that it was asked there.
+func (r *ring) inquiry(agent id.Agent) (way id.Process, corr uint64) {
+	for _, p := range r.cores[0].processes {
+		if p.kind != Host || p.agent != agent {
+			continue
+		}
+		for _, f := range r.got[fmt.Sprint("a ", p.id)] {
+			if f.kind == fb.FrameTypeWaitQuery && f.corr > corr {
+				way, corr = p.id, f.corr
+			}
+		}
+	}
+	return way, corr
 }
