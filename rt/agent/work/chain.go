@@ -49,11 +49,11 @@ func eldest(t *task) *task {
 	return t
 }
 
-// held is how much of a resource of a grant the waiting ancestors of t hold.
+// held is how much of a resource of a grant those ancestors of t hold that wait, up to one that does not: that goes on, and so may who waits for it.
 func held(t *task, g *grant, resource int) (amount int64) {
 	var seen []*worker
-	for a := t.parent; a != nil; a = a.parent {
-		if !a.blocked || a.worker == nil || a.worker.grant != g || !a.worker.held || slices.Contains(seen, a.worker) {
+	for a := t.parent; a != nil && a.blocked; a = a.parent {
+		if a.worker == nil || a.worker.grant != g || !a.worker.held || slices.Contains(seen, a.worker) {
 			continue
 		}
 		seen = append(seen, a.worker)

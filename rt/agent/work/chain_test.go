@@ -143,3 +143,26 @@ func TestChainOfACancelledTask(t *testing.T) {
 		t.Error("it does not start when its parent is over")
 	}
 }
+
+// What an ancestor holds that waits for one which runs is had when that is over.
+func TestChainWithOneThatRunsInIt(t *testing.T) {
+	p := licensed(t)
+	top := p.here(1, 4, id.Task{}, nil, nil)
+	topAt := p.last[0]
+	middle := p.here(topAt, 3, top, nil, nil)
+	middleAt := p.last[0]
+	p.say(0, topAt, &fb.AwaitsT{Task: taskT(top), Objects: 1, Need: 1}, objectBytes(of(middle)))
+	low := p.here(middleAt, 3, middle, nil, nil)
+	lowAt := p.last[0]
+	stuck := p.here(lowAt, 4, low, nil, nil)
+	p.say(0, lowAt, &fb.AwaitsT{Task: taskT(low), Objects: 1, Need: 1}, objectBytes(of(stuck)))
+	p.later()
+	if v := p.told(fmt.Sprint("a ", lowAt), of(stuck)); v != "" {
+		t.Fatalf("while one of its ancestors runs its parent is told %q", v)
+	}
+	p.say(0, middleAt, &fb.AwaitsT{Task: taskT(middle), Objects: 1, Need: 1}, objectBytes(of(low)))
+	p.later()
+	if v := p.told(fmt.Sprint("a ", lowAt), of(stuck)); !strings.HasPrefix(v, "DEADLOCK: ") || strings.Count(v, " -> ") != 3 {
+		t.Errorf("when all of them wait its parent is told %q", v)
+	}
+}
