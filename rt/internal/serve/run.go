@@ -29,7 +29,9 @@ const (
 func (w *worker) run(j *job) {
 	used := cpu()
 	j.began = time.Now()
-	value, err := w.do(j)
+	var value session.Encoded
+	var err error
+	w.s.Run(&j.task, func() { value, err = w.do(j) })
 	j.over = time.Now()
 	took := j.over.Sub(j.began)
 	if took > cpuFrom {
@@ -120,6 +122,7 @@ func (w *worker) do(j *job) (value session.Encoded, err error) {
 func (w *worker) begin(j *job) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(session.With(context.Background(), &j.task))
 	stop := cancel
+	j.task.Done = ctx.Done()
 	if j.deadline > 0 {
 		ctx, stop = context.WithDeadline(ctx, time.Unix(0, j.deadline))
 	}
@@ -129,9 +132,7 @@ func (w *worker) begin(j *job) (context.Context, func()) {
 		cancel()
 	}
 	w.s.Unlock()
-	w.s.Begin(&j.task)
 	return ctx, func() {
-		w.s.End()
 		stop()
 		cancel()
 	}
@@ -208,7 +209,7 @@ func (w *worker) construct(j *job) bool {
 	err := fmt.Errorf("this worker's program has no actor %q", name)
 	if ok && w.class != nil {
 		j.began = time.Now()
-		err = w.make(j)
+		w.s.Run(&j.task, func() { err = w.make(j) })
 		j.over = time.Now()
 	}
 	if err != nil {

@@ -63,9 +63,7 @@ func (c *credits) wake() {
 func (s *Session) spend(ctx context.Context, size int) error {
 	ch := s.credits.take(size)
 	if ch != nil {
-		task := s.TaskIn(ctx)
-		s.block(task)
-		defer s.unblock(task)
+		defer s.unblock(s.block(ctx, nil, 0))
 	}
 	for ; ch != nil; ch = s.credits.take(size) {
 		s.Flush()

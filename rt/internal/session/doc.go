@@ -9,7 +9,7 @@
 //	SES-1: an object is known from its first Hold to its last, and released once, after all that named it.
 //	SES-2: who waits for an object hears of it, of the context's end or of the connection's, whichever is first.
 //	SES-3: submits, calls, creates and puts wait for credit and for nothing else.
-//	SES-4: a task that waits has told its agent so, and tells when it goes on.
+//	SES-4: a task that waits has told its agent so, and what for if nothing else ends that, and tells when it goes on.
 //	SES-5: calls of this process to an actor leave in the order of their numbers.
 //
 // Ownership: a Session may be used by any goroutine. Frames are taken in on the connection's reader, with

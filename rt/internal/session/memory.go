@@ -206,9 +206,7 @@ func (s *Session) Seal(ctx context.Context, object id.Object, v Encoded, around 
 		m.told.Store(object, around)
 		defer m.told.Delete(object)
 	}
-	task := s.TaskIn(ctx)
-	s.block(task)
-	defer s.unblock(task)
+	defer s.unblock(s.block(ctx, nil, 0))
 	err := m.client.Put(ctx, object, meta, v.Bytes)
 	if err == nil {
 		return m.client.Drop(object) // the session counts

@@ -276,6 +276,13 @@ func (g *gate) arrived(failed bool) {
 	}
 }
 
+// waitsAt has a gate hear of an object; false: once more.
+func (o *object) waitsAt(g *gate) bool {
+	n := len(o.gates)
+	o.gates = append(o.gates, g)
+	return n == 0 || o.gates[n-1] != g
+}
+
 // settle gives an object its value, or says why there will never be one.
 func (s *Session) settle(o *object, v *Value, fault error) {
 	o.state, o.value, o.fault = here, v, fault
@@ -344,12 +351,15 @@ func (s *Session) Get(ctx context.Context, holds []*Hold) error {
 			failed = failed || h.o.fault != nil || h.o.value.Failed
 		}
 	}
+	var missing []id.Object
 	if !failed {
 		for _, h := range holds {
 			if h.o.state != here {
 				s.ask(h.o)
 				g.missing++
-				h.o.gates = append(h.o.gates, g)
+				if h.o.waitsAt(g) && len(missing) <= maxNamed {
+					missing = append(missing, h.o.id)
+				}
 			}
 		}
 	}
@@ -358,7 +368,7 @@ func (s *Session) Get(ctx context.Context, holds []*Hold) error {
 	if !waits {
 		return nil
 	}
-	return s.wait(ctx, g, holds)
+	return s.wait(ctx, g, holds, missing, len(missing))
 }
 
 // Wait waits until n of the objects exist, with a value or an error, and tells which do.
@@ -373,7 +383,8 @@ func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error
 			g.missing--
 		}
 	}
-	waits := g.missing > 0
+	waits, need := g.missing > 0, g.missing
+	var missing []id.Object
 	if waits {
 		for _, h := range holds {
 			if h.o.state >= there {
@@ -383,13 +394,17 @@ func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error
 				h.o.state = checked
 				s.question(h.o, fb.WantReadiness)
 			}
-			h.o.gates = append(h.o.gates, g)
+			if !h.o.waitsAt(g) {
+				need-- // it comes twice at once
+			} else if len(missing) <= maxNamed {
+				missing = append(missing, h.o.id)
+			}
 		}
 	}
 	s.mu.Unlock()
 	var err error
 	if waits {
-		err = s.wait(ctx, g, holds)
+		err = s.wait(ctx, g, holds, missing, need)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -400,11 +415,9 @@ func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error
 	return out, err
 }
 
-// wait waits at a gate (SES-2).
-func (s *Session) wait(ctx context.Context, g *gate, holds []*Hold) error {
-	task := s.TaskIn(ctx)
-	s.block(task)
-	defer s.unblock(task)
+// wait waits at a gate (SES-2) for need of the objects that are missing.
+func (s *Session) wait(ctx context.Context, g *gate, holds []*Hold, missing []id.Object, need int) error {
+	defer s.unblock(s.block(ctx, missing, need))
 	s.Flush()
 	var err error
 	select {
@@ -436,9 +449,7 @@ func (s *Session) wait(ctx context.Context, g *gate, holds []*Hold) error {
 
 // Block waits until ch is closed; a task frees its CPU meanwhile.
 func (s *Session) Block(ctx context.Context, ch <-chan struct{}) error {
-	task := s.TaskIn(ctx)
-	s.block(task)
-	defer s.unblock(task)
+	defer s.unblock(s.block(ctx, nil, 0))
 	s.Flush()
 	select {
 	case <-ch:

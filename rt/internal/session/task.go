@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"reflect"
+	"runtime"
 	"sync"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -16,6 +18,7 @@ type Task struct {
 	Name       string
 	Attempt    uint32
 	Trace      uint64
+	Done       <-chan struct{} // of its context, which ends with it, or when it is cancelled
 
 	mu      sync.Mutex
 	waiting int // goroutines of it
@@ -35,41 +38,126 @@ func (s *Session) TaskIn(ctx context.Context) *Task {
 	return s.current.Load()
 }
 
-// Begin and End say which tasks run here.
-func (s *Session) Begin(t *Task) {
+// Run runs the code of a task. As long as the goroutine waits that does so, the task does not go on.
+//
+//go:noinline
+func (s *Session) Run(t *Task, code func()) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.running++
 	if s.running > 1 {
 		t = nil
 	}
 	s.current.Store(t)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.running--
+		s.current.Store(nil)
+		s.mu.Unlock()
+	}()
+	code()
 }
 
-func (s *Session) End() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.running--
-	s.current.Store(nil)
+// entryOfRun is where Run's code begins.
+var entryOfRun = runtime.FuncForPC(reflect.ValueOf((*Session).Run).Pointer()).Entry()
+
+// deepest is how many callers are looked through for Run. Of a recursion that is deeper nobody knows whose it is.
+const deepest = 1 << 10
+
+// inRun tells whether this goroutine is one that runs a task, and none that a task has started.
+func inRun() bool {
+	var callers [64]uintptr
+	for skip := 1; skip < deepest; skip += len(callers) {
+		n := runtime.Callers(skip, callers[:])
+		for _, pc := range callers[:n] {
+			if f := runtime.FuncForPC(pc - 1); f != nil && f.Entry() == entryOfRun {
+				return true
+			}
+		}
+		if n < len(callers) {
+			break
+		}
+	}
+	return false
 }
 
-// block tells that a task waits (SES-4). Several goroutines of it may.
-func (s *Session) block(t *Task) { s.waits(t, 1, fb.FrameTypeBlocked) }
+// maxNamed is for how many objects an agent takes in that a task waits for them.
+const maxNamed = 256
 
-func (s *Session) unblock(t *Task) { s.waits(t, -1, fb.FrameTypeUnblocked) }
+// waits is what a goroutine of a task waits for: need of the objects, or of that what is none.
+type waits struct {
+	task    *Task // nil: none waits
+	objects []id.Object
+	need    int
+	named   bool
+}
 
-func (s *Session) waits(t *Task, n int, say fb.FrameType) {
+// block tells that a task waits (SES-4), and for what, unless something else may end that: its agent says by then if it waits in a circle. Several
+// goroutines of it may wait.
+func (s *Session) block(ctx context.Context, objects []id.Object, need int) waits {
+	t := s.TaskIn(ctx)
+	if t == nil {
+		return waits{}
+	}
+	_, timed := ctx.Deadline()
+	alone := ctx.Done() == nil || ctx.Done() == t.Done // nobody else ends the wait
+	w := waits{task: t, objects: objects, need: need}
+	w.named = !timed && alone && len(objects) > 0 && len(objects) <= maxNamed && t == s.current.Load() && inRun()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waiting++; t.waiting == 1 || w.named {
+		if t.waiting > 1 {
+			s.sayUnblocked(t)
+		}
+		s.sayBlocked(t, w, timed)
+		s.Flush()
+	}
+	return w
+}
+
+// unblock tells that a task goes on, unless other goroutines of it wait.
+func (s *Session) unblock(w waits) {
+	t := w.task
 	if t == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before := t.waiting
-	t.waiting += n
-	if before == 0 || t.waiting == 0 {
-		_, f := work.Extend(nil, say, 0)
-		work.Blocked(f).SetTask(t.ID)
-		s.Send(f)
+	if t.waiting--; t.waiting == 0 || w.named {
+		s.sayUnblocked(t)
+		if t.waiting > 0 { // for nobody knows what
+			s.sayBlocked(t, waits{}, false)
+		}
 		s.Flush()
 	}
+}
+
+func (s *Session) sayUnblocked(t *Task) {
+	_, f := work.Extend(nil, fb.FrameTypeUnblocked, 0)
+	work.Unblocked(f).SetTask(t.ID)
+	s.Send(f)
+}
+
+func (s *Session) sayBlocked(t *Task, w waits, timed bool) {
+	if !timed && !w.named {
+		_, f := work.Extend(nil, fb.FrameTypeBlocked, 0)
+		work.Blocked(f).SetTask(t.ID)
+		s.Send(f)
+		return
+	}
+	if timed {
+		w.objects, w.need = nil, 0
+	}
+	_, f := work.Extend(nil, fb.FrameTypeAwaits, len(w.objects)*work.ObjectSize)
+	m := work.Awaits(f)
+	m.SetTask(t.ID)
+	m.SetObjects(uint32(len(w.objects)))
+	m.SetNeed(uint32(w.need))
+	if timed {
+		m.SetTimed(1)
+	}
+	for i, o := range w.objects {
+		work.PutObject(f.Payload()[i*work.ObjectSize:], o)
+	}
+	s.Send(f)
 }
