@@ -24,7 +24,7 @@ _PLACES = {
     "_binary": ("find_binary",),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
-_MODULES = ("exceptions", "util", "actor", "runtime_context", "runtime_env", "remote_function", "dag")
+_MODULES = ("exceptions", "util", "actor", "runtime_context", "runtime_env", "remote_function", "dag", "experimental")
 
 __all__ = sorted([*_HOME, *_MODULES, "__version__"])
 

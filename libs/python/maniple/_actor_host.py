@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import queue
+import threading
 from typing import Any, Callable, Dict, List, Optional
 
 from maniple import _execute
@@ -11,7 +13,7 @@ from maniple._core import values, wire
 from maniple._core.context import running
 from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, note
 from maniple._prints import speaker
-from maniple.actor import _methods
+from maniple.actor import TENSORS, _methods
 
 _GROUP_SHIFT = 24
 _DEFAULT = ""
@@ -37,10 +39,11 @@ def live(session: Any, executor: Executor, creation: Job) -> None:
         asyncio.run(_Loop(session, executor, sizes, group_of).run(creation))
     elif not _construct(session, executor, creation):
         return
-    elif sizes[_DEFAULT] > 1 or groups:
+    elif sizes[_DEFAULT] > 1 or set(groups) - {TENSORS}:
         _on_threads(session, executor, sizes, group_of)
     else:
-        _one_by_one(session, executor, creation.interrupt)
+        inbox = _beside(session, executor, group_of) if groups else session.inbox
+        _one_by_one(session, executor, creation.interrupt, inbox)
     if executor.actor is not None:
         _shut(executor)
 
@@ -57,6 +60,10 @@ def _construct(session: Any, executor: Executor, job: Job) -> bool:
     try:
         cls, _ = executor.target(job)
         executor.methods = _methods(cls)
+        if executor.methods[-1]["name"] == TENSORS:
+            from maniple._device import keeper
+
+            executor.keeper, session.on_alone = keeper, keeper.free
         _execute.actor_facts.update(
             name=fields.get("name") or "", function=fields.get("function") or 0,
             groups=fields.get("groups") or (), max_pending=fields.get("max_pending", -1), max_task_retries=fields.get("max_task_retries") or 0,
@@ -90,14 +97,14 @@ def _introduce(actor: Any) -> None:
             note(f"__repr__ raised {type(e).__name__}: {e}")
 
 
-def _one_by_one(session: Any, executor: Executor, interrupt: Any) -> None:
+def _one_by_one(session: Any, executor: Executor, interrupt: Any, inbox: Any) -> None:
     """In the order in which calls come, on the main thread. interrupt: reaches that."""
     leaving = False
     while True:
         try:
-            if leaving and session.inbox.empty():
+            if leaving and inbox.empty():
                 return
-            job = session.inbox.get()
+            job = inbox.get()
             if job is None:
                 return
             if not session.begin(job):
@@ -110,6 +117,35 @@ def _one_by_one(session: Any, executor: Executor, interrupt: Any) -> None:
             session.ended(job)
         except TaskInterrupt:
             continue
+
+
+def _giving(session: Any, executor: Executor) -> "Callable[[Job], None]":
+    """What has others given tensors that this process keeps, on threads of its own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(thread_name_prefix="maniple-giving")
+
+    def run(job: Job) -> None:
+        if session.begin(job):
+            executor.run(job, lambda job: None)
+            session.ended(job)
+
+    return lambda job: (pool.submit(run, job), None)[1]
+
+
+def _beside(session: Any, executor: Executor, group_of: Any) -> Any:
+    """Takes what comes on a thread of its own, and lets those who want tensors have them at once. Gives where the other calls are to be had."""
+    calls: Any = queue.SimpleQueue()
+    give = _giving(session, executor)
+
+    def sort() -> None:
+        job: Any = True
+        while job is not None:
+            job = session.inbox.get()
+            (give if job is not None and group_of(job) == TENSORS else calls.put)(job)
+
+    threading.Thread(target=sort, name="maniple-calls", daemon=True).start()
+    return calls
 
 
 def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_of: Any) -> None:
@@ -145,6 +181,7 @@ class _Loop:
     def __init__(self, session: Any, executor: Executor, sizes: Dict[str, int], group_of: Any):
         self.session, self.executor, self.group_of = session, executor, group_of
         self._sizes, self._tasks = sizes, set()  # type: ignore[var-annotated]
+        self._give = _giving(session, executor) if TENSORS in sizes else None
 
     async def run(self, creation: Job) -> None:
         if not _construct(self.session, self.executor, creation):  # in the loop: what it makes may belong to it
@@ -165,6 +202,10 @@ class _Loop:
             jobs: List[Optional[Job]] = [self.session.inbox.get()]
             while not self.session.inbox.empty():
                 jobs.append(self.session.inbox.get())
+            if self._give is not None:
+                for job in [job for job in jobs if job is not None and self.group_of(job) == TENSORS]:
+                    jobs.remove(job)
+                    self._give(job)
             loop.call_soon_threadsafe(self._start, jobs)
             if None in jobs:
                 return
@@ -220,6 +261,9 @@ class _Loop:
             self._leave()
         except BaseException as e:  # noqa: B902: errors of the user's code
             executor.fail(job, e, name, retry, index[0], spent())
+        finally:
+            if executor.keeper is not None:
+                executor.keeper.sent(self.session, job.task)
 
     async def _stream(self, job: Job, items: Any, index: List[int], spent: Callable[[], _execute.Spent]) -> None:
         executor, ahead = self.executor, job.returns & ~wire.STREAM

@@ -43,17 +43,23 @@ def _remote(target: Any, options: Dict[str, Any]) -> Any:
 
 
 @overload
-def get(object_refs: ObjectRef, *, timeout: Optional[float] = None) -> Any: ...
+def get(object_refs: ObjectRef, *, timeout: Optional[float] = None, _use_object_store: bool = False) -> Any: ...
 @overload
-def get(object_refs: Sequence[ObjectRef], *, timeout: Optional[float] = None) -> List[Any]: ...
+def get(object_refs: Sequence[ObjectRef], *, timeout: Optional[float] = None, _use_object_store: bool = False) -> List[Any]: ...
 
 
-def get(object_refs: Union[ObjectRef, Sequence[ObjectRef]], *, timeout: Optional[float] = None) -> Any:
+def get(object_refs: Union[ObjectRef, Sequence[ObjectRef]], *, timeout: Optional[float] = None, _use_object_store: bool = False) -> Any:
     """The value of a reference, or the list of values of several, in order.
 
-    timeout: seconds (default: no end; 0: only what is there). Raises what the task raised (as the user's type
+    timeout: seconds (default: no end; 0: only what is there). _use_object_store: tensors that stayed on a device come by the object store.
+    Raises what the task raised (as the user's type
     and TaskError), GetTimeoutError, or another error of maniple.exceptions; ValueError for what is no reference.
     """
+    if _use_object_store:
+        from maniple import _device
+
+        with _device.by_the_store():
+            return get(object_refs, timeout=timeout)
     session = _session._session or _session.current()
     if timeout is not None:
         _check_seconds(timeout)

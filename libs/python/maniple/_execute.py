@@ -8,6 +8,7 @@ import resource
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
@@ -16,6 +17,7 @@ from maniple._core.arenas import Place
 from maniple._core.context import Running, running
 from maniple._core.references import ObjectRef
 from maniple._prints import speaker
+from maniple.actor import CALL, READY, TENSORS, TERMINATE, transport_of
 from maniple.remote_function import RETRY_TYPES
 
 _PEAK_AFTER = 1_000_000  # nanoseconds of CPU from which on it is worth asking for the peak of memory
@@ -131,6 +133,7 @@ class Executor:
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
         self.methods: List[Dict[str, Any]] = []
+        self.keeper: Any = None  # of the tensors that its methods leave here, if some do: _device.Keeper
         self._names: Dict[str, str] = {}  # of its methods, in full
 
     def context(self, job: Job, name: str) -> Running:
@@ -176,7 +179,7 @@ class Executor:
             raise exceptions.SystemFault(f"the actor has no method of number {number}")
         name = self.methods[number]["name"]
         if name in _OWN:
-            return _OWN[name], name
+            return (partial(_call, self.actor) if name == CALL else _OWN[name]), name
         known = self._names.get(name)
         if known is None:
             known = self._names[name] = f"{type(self.actor).__qualname__}.{name}"
@@ -226,7 +229,7 @@ class Executor:
         """Sends the values that a task returned. Raises TypeError or ValueError if they can't be sent, or are not so many."""
         returns = job.returns
         if returns == 1:
-            return self.result(job, 0, wire.LAST, values.NONE if value is None else values.encode(value), spent)
+            return self.result(job, 0, wire.LAST, values.NONE if value is None else values.encode(value) if self.keeper is None else self.keep(job, value), spent)
         if returns == 0:
             return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), spent)
         if inspect.isgenerator(value):
@@ -234,9 +237,13 @@ class Executor:
         if not isinstance(value, (tuple, list)) or len(value) != returns:
             got = len(value) if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
             raise ValueError(f"the task is declared with num_returns={returns} and returned {got}")
-        encoded = [values.encode(v) for v in value]
+        encoded = [values.encode(v) if self.keeper is None else self.keep(job, v) for v in value]
         for i, e in enumerate(encoded):
             self.result(job, i, wire.LAST if i == returns - 1 else 0, e, spent)
+
+    def keep(self, job: Job, value: Any) -> values.Encoded:
+        """A value as bytes, without the tensors that stay here."""
+        return self.keeper.encode(self.session, job.task, value, transport_of(self.methods[job.frame.method & _METHOD_BITS]))  # type: ignore[no-any-return]
 
     # Running.
 
@@ -280,6 +287,8 @@ class Executor:
             if token is not None:
                 running.reset(token)
             job.payload, job.refs, job.deps, job.kept = None, (), (), ()
+            if self.keeper is not None:
+                self.keeper.sent(self.session, job.task)
 
     def stream(self, job: Job, items: Any, index: List[int], began: int, read: int) -> None:
         """Sends what a generator yields, item by item. index[0]: that of the next one."""
@@ -294,8 +303,10 @@ class Executor:
         self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _clock.spent(began, read))
 
     def item(self, job: Job, item: Any, index: List[int]) -> None:
-        self.result(job, index[0], 0, values.encode(item))
+        self.result(job, index[0], 0, values.encode(item) if self.keeper is None else self.keep(job, item))
         index[0] += 1
+        if self.keeper is not None:
+            self.keeper.sent(self.session, job.task)
 
     def wait_for_reader(self, job: Job, index: int) -> None:
         """Waits until the item of this index may be made."""
@@ -340,7 +351,17 @@ def _terminate() -> None:
     raise ActorExit
 
 
-_OWN = {"__ray_ready__": _nothing, "__ray_terminate__": _terminate}  # methods that every actor has
+def _call(actor: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(actor, *args, **kwargs)
+
+
+def _give(key: bytes, ways: List[Any]) -> Any:
+    from maniple._device import give
+
+    return give(key, ways)
+
+
+_OWN: Dict[str, Callable[..., Any]] = {READY: _nothing, TERMINATE: _terminate, CALL: _call, TENSORS: _give}  # methods of actors that are not the user's
 
 
 def own_handle(session: Any) -> Any:

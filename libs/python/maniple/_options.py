@@ -101,6 +101,13 @@ def _retry(value: Any) -> Optional[str]:
     return "retry_exceptions must be a bool or a list of exception types"
 
 
+def _transport(value: Any) -> Optional[str]:
+    if value is None or value.lower() in TRANSPORTS:
+        return None
+    return f"tensor_transport must be {', '.join(map(repr, TRANSPORTS))} or None, not {value!r}; cuda_ipc and object_store need no collective group"
+
+
+TRANSPORTS = ("gloo", "nccl", "cuda_ipc", "object_store")
 _NONE = type(None)
 _COMMON = {
     "label_selector": Option((dict, _NONE), _selector),
@@ -150,6 +157,7 @@ METHOD = {
     "concurrency_group": Option((str, _NONE)),
     "name": Option((str, _NONE)),
     "enable_task_events": Option(bool, default=True),
+    "tensor_transport": Option((str, _NONE), _transport),
     "_generator_backpressure_num_objects": _BACKPRESSURE,
 }
 

@@ -17,9 +17,12 @@ from maniple.remote_function import RETRY_TYPES
 
 OPTIONS = "__maniple_options__"  # attribute of a method that has some
 # Methods that every actor has.
-READY, TERMINATE = "__ray_ready__", "__ray_terminate__"
-_NOT_CALLED = {READY, TERMINATE, "__init__", "__new__", "__init_subclass__", "__class_getitem__", "__ray_shutdown__"}
+READY, TERMINATE, CALL = "__ray_ready__", "__ray_terminate__", "__ray_call__"
+# One more, and the group that it is in, of those with methods that have a tensor_transport: gives tensors to others, whatever else runs. The agents know it, too.
+TENSORS = "__maniple_tensors__"
+_NOT_CALLED = {READY, TERMINATE, CALL, TENSORS, "__init__", "__new__", "__init_subclass__", "__class_getitem__", "__ray_shutdown__"}
 _ASYNC, _GENERATOR = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR, inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_GIVERS = 4  # others to which an actor gives tensors at a time
 _HIDDEN = 24  # bit of a method's number above which its concurrency group is: 0 is the method's own
 
 
@@ -151,12 +154,20 @@ def _settle_name(session: Any, handle: "ActorHandle", name: str, namespace: Any,
 
 def _methods(cls: type) -> "List[Dict[str, Any]]":
     """What handles have to know of each method; its number is its place here."""
-    found: List[Dict[str, Any]] = [_method(READY, None), _method(TERMINATE, None)]
+    found: List[Dict[str, Any]] = [_method(READY, None), _method(TERMINATE, None), _method(CALL, None)]
     for name in sorted(_own(cls)):
         value = None if name in _NOT_CALLED else getattr(cls, name, None)
         if callable(value) and not isinstance(value, type):
             found.append(_method(name, value))
+    if any(transport_of(m) for m in found):
+        found.append({**_method(TENSORS, None), "options": {"concurrency_group": TENSORS}})
     return found
+
+
+def transport_of(method: Dict[str, Any]) -> Optional[str]:
+    """By what the tensors go that a method gives; None: they are part of its value."""
+    transport = method["options"].get("tensor_transport")
+    return None if transport is None or transport.lower() == "object_store" else str(transport.lower())
 
 
 def _callables(cls: type, methods: Sequence[Dict[str, Any]]) -> "Iterator[Tuple[str, Tuple[Any, bool]]]":
@@ -187,6 +198,8 @@ def _method(name: str, value: Any) -> Dict[str, Any]:
 def _groups(given: Any, methods: Sequence[Dict[str, Any]]) -> "List[Dict[str, Any]]":
     """The tables of concurrency groups. Raises ValueError for a method's group that is not defined."""
     sizes = {g["name"]: g["max_concurrency"] for g in given} if isinstance(given, (list, tuple)) else dict(given or {})
+    if methods[-1]["name"] == TENSORS:
+        sizes[TENSORS] = _GIVERS
     groups = []
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
@@ -302,6 +315,8 @@ class ActorMethod:
     def options(self, **options: Any) -> "ActorMethod":
         """The method with other options: num_returns, concurrency_group, name, max_task_retries, retry_exceptions."""
         _options.check("actor methods", _options.METHOD, options)
+        if "tensor_transport" in options:
+            raise ValueError("tensor_transport can't be given in .options(): give it to @method, by which the actor keeps tensors from its beginning")
         _options.check_returns(options.get("num_returns"), self._info["generator"], self._info["name"])
         return ActorMethod(self._target, self._number, self._info, {**self._options, **options})
 

@@ -278,6 +278,8 @@ class Relay(Agent):
 
     def on_get(self, peer, frame):
         f = frame.fields
+        if f.want == wire.WANT_ALONE:  # nothing is ever freed
+            return
         work = self.by_task.get(f.object[:16])
         if f.want == wire.WANT_READY and work and work.worker and work.frame.name != "CREATE" and work.frame.fields.returns & wire.STREAM:
             work.worker.peer.send(wire.GET.pack(0, 0, *f))

@@ -66,8 +66,17 @@ type laneKey struct {
 	group   int
 }
 
+// beside is the name of a group that the SDKs' own methods are in, which an actor does beside the user's (docs/adr/0042).
+const beside = "__maniple_tensors__"
+
 // ordered tells whether calls of a process have to arrive in their order, even if an argument of one is missing.
-func (a *actor) ordered() bool { return !a.table.OutOfOrder && !a.parallel() }
+func (a *actor) ordered() bool {
+	of := a.groups
+	if last := len(of) - 1; of[last].name == beside {
+		of = of[:last]
+	}
+	return !a.table.OutOfOrder && !a.table.Asynchronous && of[0].size == 1 && len(of) == 1
+}
 
 // parallel tells whether the actor does several calls at a time.
 func (a *actor) parallel() bool {

@@ -233,6 +233,9 @@ func checkObjects(c *Core) error {
 			if o.holders == nil && o.pins == 0 && o.kin == 0 && !slices.ContainsFunc(c.processes, func(p *process) bool { return slices.Contains(p.lent, o.id()) }) {
 				return fmt.Errorf("REF-1: object %v[%d] is of no use and there", name, i)
 			}
+			if o.lonely() && o.pins == 0 {
+				return fmt.Errorf("REF-7: who alone holds object %v[%d] was not told", name, i)
+			}
 		}
 	}
 	listed := 0

@@ -45,6 +45,7 @@ type refs struct {
 	gets      int     // readiness asked
 	want      fb.Want // asked for last
 	readies   int
+	watches   int // that it wants to be told when it alone has it
 	unsettled bool
 	failed    string // why it can't be had
 }
@@ -74,7 +75,7 @@ func (p *peer) ref(o id.Object) *refs {
 	if r == nil {
 		r = &refs{}
 		if old := p.before[o]; old != nil {
-			*r = refs{own: old.own, came: old.came, asked: old.asked, gets: old.gets, readies: old.readies}
+			*r = refs{own: old.own, came: old.came, asked: old.asked, gets: old.gets, readies: old.readies, watches: old.watches}
 		}
 		p.held[o] = r
 		p.keys = append(p.keys, o)
@@ -233,6 +234,7 @@ func (p *peer) put() {
 	p.send(&fb.PutT{Object: objectT(id.Object{Task: t}), Refs: uint32(len(in))}, append(objectBytes(in...), "value"...))
 	r := p.ref(id.Object{Task: t})
 	r.n, r.own = 1, true
+	p.watch(t)
 }
 
 func (p *peer) seal(o id.Object, in []id.Object) {
@@ -273,13 +275,7 @@ func (p *peer) read(chunk []byte) {
 			p.actor = m
 			values, bodies = p.given(&job1{id: taskOf(m.Actor), kind: create, returns: 1}, m.Deps, m.Refs, f.payload, values, bodies)
 		case *fb.ReadyT:
-			if r := p.held[objectOf(m.Object)]; r != nil {
-				r.readies++
-				r.unsettled = r.unsettled && !answers(r.want, m.State)
-				if r.readies > r.gets {
-					p.h.t.Fatalf("seed %d: process %d: more Ready than was asked", p.h.seed, p.id)
-				}
-			}
+			p.ready(m)
 		case *fb.CancelT:
 			for _, j := range append(slices.Clone(p.inbox), p.running...) {
 				j.cancel = j.cancel || j.id == taskOf(m.Task)

@@ -265,13 +265,17 @@ func (c *Core) unwait(o *object, gone func(*waiter) bool) {
 
 func (c *Core) onGet(p *process, f frame) {
 	m := c.read.get
-	if wire.ReadGet(f.body, m) != nil || m.Want < fb.WantValue || m.Want > fb.WantHere && !(m.Want == fb.WantListing && p.remote()) {
+	if wire.ReadGet(f.body, m) != nil || m.Want < fb.WantValue || m.Want > fb.WantHere && m.Want != aloneOrListing(p) {
 		c.refuse(p, "sent a Get that can't be read")
 		return
 	}
 	name := objectOf(m.Object)
-	if m.Want == fb.WantListing {
+	switch m.Want {
+	case fb.WantListing:
 		c.list(p, name)
+		return
+	case fb.WantAlone:
+		c.watchAlone(p, name)
 		return
 	}
 	o := c.lookup(name)
@@ -301,6 +305,14 @@ func (c *Core) onGet(p *process, f frame) {
 	if until != 0 {
 		c.at(until, timerGet, name.Task, name.Index, p.id)
 	}
+}
+
+// aloneOrListing is what only an agent may ask of an object, or only a process of this one.
+func aloneOrListing(p *process) fb.Want {
+	if p.remote() {
+		return fb.WantListing
+	}
+	return fb.WantAlone
 }
 
 // getUnheld is a Get of what p has no reference to: the next item of its own stream, which tells the

@@ -12,6 +12,7 @@ type holder struct {
 	process    *process
 	deliveries uint32 // times that a reference was sent to it
 	made       bool   // it made one itself: of its own call or put
+	alone      bool   // it wants to be told once it is the only one, and nothing contains the object
 	next       *holder
 	before     *holder // of the process
 	after      *holder
@@ -145,7 +146,7 @@ func (c *Core) drop(o *object) {
 			o.lost = true
 		}
 	}
-	if o.holders == nil && o.pins == 0 && !o.dying {
+	if (o.holders == nil || o.lonely()) && o.pins == 0 && !o.dying {
 		o.dying = true
 		c.dying = append(c.dying, o)
 	}
@@ -179,6 +180,21 @@ func (c *Core) unpin(o *object) {
 	}
 }
 
+// lonely tells whether all that is left of an object's holders is one that wants to know it.
+func (o *object) lonely() bool { return o.holders != nil && o.holders.alone && o.holders.next == nil }
+
+// watchAlone has a process told once nobody and nothing but it holds an object (REF-7): by then it may let go of what only it has, and which the object
+// stands for.
+func (c *Core) watchAlone(p *process, name id.Object) {
+	o := c.lookup(name)
+	if o == nil || c.holderOf(p, o) == nil {
+		c.refuse(p, "asked to be told of an object that it has no reference to")
+		return
+	}
+	c.holderOf(p, o).alone = true
+	c.drop(o)
+}
+
 // reap frees what nobody needs, and what that alone contained (REF-1).
 func (c *Core) reap() {
 	for len(c.dying) > 0 {
@@ -187,6 +203,9 @@ func (c *Core) reap() {
 		c.dying = c.dying[:last]
 		o.dying = false
 		switch {
+		case o.lonely() && o.pins == 0:
+			o.holders.alone = false
+			c.ready(o.holders.process, o, fb.ObjectStateAlone, 0)
 		case o.holders != nil || o.pins > 0:
 		case o.kin > 0:
 			c.setAside(o)

@@ -264,6 +264,9 @@ func (s *script) do(line string) {
 		if has("ready") {
 			want = fb.WantReadiness
 		}
+		if has("alone") {
+			want = fb.WantAlone
+		}
 		w.send(words[1], &fb.GetT{Object: objectT(w.object(words[2])), Want: want, Deadline: s.deadline(o["within"])}, nil)
 	case "release":
 		w.send(words[1], &fb.ReleaseT{Object: objectT(w.object(words[2])), Deliveries: uint32(num("seen", 0))}, nil)

@@ -14,6 +14,7 @@ const (
 	ObjectStateHere     ObjectState = 4
 	ObjectStateListed   ObjectState = 5
 	ObjectStateUnlisted ObjectState = 6
+	ObjectStateAlone    ObjectState = 7
 )
 
 var EnumNamesObjectState = map[ObjectState]string{
@@ -24,6 +25,7 @@ var EnumNamesObjectState = map[ObjectState]string{
 	ObjectStateHere:     "Here",
 	ObjectStateListed:   "Listed",
 	ObjectStateUnlisted: "Unlisted",
+	ObjectStateAlone:    "Alone",
 }
 
 var EnumValuesObjectState = map[string]ObjectState{
@@ -34,6 +36,7 @@ var EnumValuesObjectState = map[string]ObjectState{
 	"Here":     ObjectStateHere,
 	"Listed":   ObjectStateListed,
 	"Unlisted": ObjectStateUnlisted,
+	"Alone":    ObjectStateAlone,
 }
 
 func (v ObjectState) String() string {

@@ -12,6 +12,7 @@ const (
 	WantReadiness Want = 2
 	WantHere      Want = 3
 	WantListing   Want = 4
+	WantAlone     Want = 5
 )
 
 var EnumNamesWant = map[Want]string{
@@ -20,6 +21,7 @@ var EnumNamesWant = map[Want]string{
 	WantReadiness: "Readiness",
 	WantHere:      "Here",
 	WantListing:   "Listing",
+	WantAlone:     "Alone",
 }
 
 var EnumValuesWant = map[string]Want{
@@ -28,6 +30,7 @@ var EnumValuesWant = map[string]Want{
 	"Readiness": WantReadiness,
 	"Here":      WantHere,
 	"Listing":   WantListing,
+	"Alone":     WantAlone,
 }
 
 func (v Want) String() string {

@@ -50,6 +50,7 @@ class Hearing:
     _answers: Dict[int, List[Any]]
     _later: List[Callable[[], None]]
     _ended: Optional[str]
+    on_alone: Callable[[bytes], None]
 
     def _batch(self, batch: List[Frame]) -> None:
         words, RESULT, make = wire.RESULT_WORDS.unpack_from, wire.RESULT.number, tuple.__new__
@@ -214,6 +215,9 @@ class Hearing:
 
     def _ready_locked(self, corr: int, body: bytes, payload: Any) -> None:
         ready = wire.READY.read(body)
+        if ready.state == wire.IS_ALONE:
+            self._later.append(partial(self.on_alone, ready.object))
+            return
         entry = self._entries.get(ready.object)
         if type(entry) is not State or entry is PENDING:
             return

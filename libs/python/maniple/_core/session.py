@@ -51,6 +51,7 @@ class Session(Giving, Hearing, Waiting):
         self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
         self.sequences: Dict[bytes, Tuple[int, int]] = {}  # of calls, by actor: incarnation, last number
         self.on_end: Optional[Callable[[str], None]] = None
+        self.on_alone: Callable[[bytes], None] = lambda key: None  # told of what this process asked for with WANT_ALONE
         self._entries = self.table.entries
         self._corr = itertools.count(1).__next__
         self._answers: Dict[int, List[Any]] = {}

@@ -98,8 +98,8 @@ def _dump(pickler: Callable[..., Any], value: Any, storages: "Optional[dict[Any,
     return file.getvalue(), buffers, list(p.numbers)
 
 
-def encode(value: Any) -> Encoded:
-    """The bytes of a value.
+def encode(value: Any, table: "Optional[Callable[[], dict[Any, Any]]]" = None) -> Encoded:
+    """The bytes of a value. table: gives how its tensors are pickled, for each attempt; without it their storages are.
 
     Raises TypeError if it can't be pickled; its payload raises ValueError if it is too large for a message.
     """
@@ -115,7 +115,7 @@ def encode(value: Any) -> Encoded:
             return Encoded(wire.PICKLE, (), _HEAD.pack(len(meta), 0) + meta)
     refs: List[ObjectRef] = []
     first: Optional[BaseException] = None
-    storages = tensors.dispatch_table() if "torch" in sys.modules else None
+    storages = table() if table else tensors.dispatch_table() if "torch" in sys.modules else None
     meta = b""
     buffers: List[Any] = []
     try:
@@ -131,7 +131,7 @@ def encode(value: Any) -> Encoded:
         first = e
     if first is not None or _MAIN in meta:
         try:
-            meta, buffers, refs = _dump(cloud_pickler(), value, storages)
+            meta, buffers, refs = _dump(cloud_pickler(), value, table() if table else storages)
         except ImportError as e:
             raise (first or e) from e
         except Exception as e:

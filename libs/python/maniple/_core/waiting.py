@@ -172,7 +172,7 @@ class Waiting:
         placed = type(entry.payload) is Place
         try:
             value = values.decode(entry.format, entry.payload.view() if placed else entry.payload, entry.refs)
-        except Left:
+        except (Left, exceptions.ManipleError):  # of tensors that are elsewhere
             raise
         except Exception as e:  # broken bytes, or a class whose module is not here
             raise exceptions.SystemFault(f"the value of {key.hex()} can't be read here: {type(e).__name__}: {e}") from e

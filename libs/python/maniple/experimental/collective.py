@@ -1,0 +1,202 @@
+"""Collective groups: actors that torch.distributed connects, so that tensors go between them without the object store.
+
+The driver makes a group of actors; each joins in a method of its own, in its turn. From then on a device object (maniple.experimental)
+that one member made with the group's backend as its tensor_transport goes to another member by the group.
+
+A member's process has the group in `_members`. A transfer is asked for by its reader, which names it with a tag; the giver begins to
+send before it answers, so that a reader who receives knows that something comes. With NCCL, which has no tags, transfers from lower ranks
+to higher ones and those the other way have connections of their own, and each process receives one after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+_BACKENDS = {"gloo": "gloo", "torch_gloo": "gloo", "nccl": "nccl"}
+_TRANSFER = 60.0  # seconds that a transfer may take
+_names = itertools.count(1).__next__
+_tags = itertools.count(1).__next__
+
+
+class CollectiveGroup:
+    """A group that create_collective_group made: its actors, by rank, its backend and its name."""
+
+    def __init__(self, actors: Sequence[Any], backend: str, name: str):
+        self.actors, self.backend, self.name = tuple(actors), backend, name
+
+    def get_rank(self, actor: Any) -> int:
+        """The actor's rank; -1: it is no member."""
+        return self.actors.index(actor) if actor in self.actors else -1
+
+    def __repr__(self) -> str:
+        return f"CollectiveGroup({self.name}, {self.backend}, {len(self.actors)} actors)"
+
+
+_made: Dict[str, CollectiveGroup] = {}  # by this process
+
+
+def create_collective_group(actors: Sequence[Any], backend: str, name: Optional[str] = None, timeout: float = 60.0) -> CollectiveGroup:
+    """Connects actors by torch.distributed: backend "gloo" (or "torch_gloo") or "nccl". An actor's rank is its place in the list.
+
+    Waits until all have joined, which each does in its turn, behind the calls that it was sent before. timeout: seconds for connecting them.
+    Raises ValueError for what is no group, and what an actor raised that could not join.
+    """
+    from maniple import _api, exceptions
+    from maniple.actor import CALL, ActorHandle
+
+    kind = _BACKENDS.get(str(backend).lower())
+    if kind is None:
+        raise ValueError(f"the backend of a collective group is one of {', '.join(map(repr, _BACKENDS))}, not {backend!r}")
+    if len(actors) < 2 or not all(isinstance(a, ActorHandle) for a in actors) or len(set(actors)) != len(actors):
+        raise ValueError("a collective group needs a list of two or more actors, each once")
+    name = name or f"group-{_names()}"
+    if name in _made:
+        raise ValueError(f"there is a collective group {name!r} already: destroy it, or take another name")
+    group, ids = CollectiveGroup(actors, kind, name), [a._actor_id for a in actors]
+    try:
+        address = _api.get(getattr(actors[0], CALL).remote(_open, name, timeout))
+        _api.get([getattr(a, CALL).remote(_join, name, kind, ids, rank, address, timeout) for rank, a in enumerate(actors)])
+    except BaseException:
+        _leave_all(group)
+        raise
+    _made[name] = group
+    return group
+
+
+def destroy_collective_group(group: Union[CollectiveGroup, str]) -> None:
+    """Ends a group, by its handle or name; tensors go by the object store then. Raises ValueError if this process has made none such."""
+    name = group.name if isinstance(group, CollectiveGroup) else group
+    if name not in _made:
+        raise ValueError(f"this process has made no collective group {name!r}")
+    _leave_all(_made.pop(name))
+
+
+def get_collective_groups(actors: Sequence[Any] = (), backend: Optional[str] = None) -> List[CollectiveGroup]:
+    """The groups that this process has made, of those that have all these actors, and this backend."""
+    return [g for g in _made.values() if all(a in g.actors for a in actors) and backend in (None, g.backend)]
+
+
+def _leave_all(group: CollectiveGroup) -> None:
+    from maniple.actor import CALL
+
+    for actor in group.actors:  # of one that is dead nobody wants to know it
+        getattr(actor, CALL).options(num_returns=0).remote(_leave, group.name)
+
+
+# In the members' processes.
+
+
+class _Member:
+    """This process's part in a group. up, down: what connects it, for transfers to higher ranks and to lower ones."""
+
+    def __init__(self, backend: str, ranks: Dict[str, int], rank: int, up: Any, down: Any):
+        from concurrent.futures import ThreadPoolExecutor
+
+        self.backend, self.ranks, self.rank, self.up, self.down = backend, ranks, rank, up, down
+        self.receiving, self.sending = ThreadPoolExecutor(1, "maniple-receive"), ThreadPoolExecutor(1, "maniple-send")
+
+
+_members: Dict[str, _Member] = {}
+_stores: Dict[str, Any] = {}  # of groups whose first member this process is, by which the others find each other
+
+
+def _open(actor: Any, name: str, timeout: float) -> Tuple[str, int]:
+    """In the first member: where the others find it."""
+    import torch.distributed as dist
+
+    from maniple.util import get_node_ip_address
+
+    host = get_node_ip_address()
+    _stores[name] = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
+    return host, int(_stores[name].port)
+
+
+def _join(actor: Any, name: str, backend: str, ids: List[str], rank: int, address: Tuple[str, int], timeout: float) -> None:
+    import torch.distributed as dist
+
+    from maniple.util import get_node_ip_address
+
+    store = _stores.get(name) or dist.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout))
+    make = _gloo if backend == "gloo" else _nccl
+    up, down = make(dist, store, rank, len(ids), get_node_ip_address(), timeout)
+    _members[name] = _Member(backend, {id: i for i, id in enumerate(ids)}, rank, up, down)
+
+
+def _gloo(dist: Any, store: Any, rank: int, size: int, host: str, timeout: float) -> Tuple[Any, Any]:
+    options = dist.ProcessGroupGloo._Options()
+    options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
+    options._timeout = timedelta(seconds=timeout)
+    group = dist.ProcessGroupGloo(dist.PrefixStore("both", store), rank, size, options)
+    return group, group
+
+
+def _nccl(dist: Any, store: Any, rank: int, size: int, host: str, timeout: float) -> Tuple[Any, Any]:
+    made = [dist.ProcessGroupNCCL(dist.PrefixStore(way, store), rank, size, timedelta(seconds=timeout)) for way in ("up", "down")]
+    return made[0], made[1]
+
+
+def _leave(actor: Any, name: str) -> None:
+    member = _members.pop(name, None)
+    if member is not None:
+        member.receiving.shutdown(wait=False)
+        member.sending.shutdown(wait=False)
+    _stores.pop(name, None)
+
+
+def ways(actor: str, backend: str) -> "List[Tuple[str, int, int]]":
+    """How tensors can come here from an actor: a group's name, this process's rank there, and a tag for the transfer."""
+    return [(name, m.rank, _tags()) for name, m in list(_members.items()) if m.backend == backend and m.ranks.get(actor, m.rank) != m.rank]
+
+
+def send(name: str, to: int, tag: int, tensors: Sequence[Any]) -> Any:
+    """Begins to send tensors to a rank, and gives what receive needs; None: this process is no member."""
+    import torch
+
+    member = _members.get(name)
+    if member is None:
+        return None
+    group = member.up if to > member.rank else member.down
+    if member.backend == "nccl":
+        torch.cuda.synchronize()  # what computes them may be in other streams
+    flat = [_flat(t.detach() if member.backend == "nccl" else t.detach().cpu()) for t in tensors]
+    member.sending.submit(_end, [group.send([f], to, tag) for f in flat if f.numel()], flat)
+    return name, member.rank, tag, [(tuple(t.shape), t.dtype, t.device.type, t.requires_grad) for t in tensors]
+
+
+def receive(name: str, source: int, tag: int, about: "Sequence[Tuple[Any, Any]]") -> List[Any]:
+    """Tensors of these shapes and types that a rank has begun to send. Raises what torch raises when that is gone; the group is not used any more then."""
+    import torch
+
+    member = _members[name]
+    group = member.up if member.rank > source else member.down
+    device = "cuda" if member.backend == "nccl" else "cpu"
+
+    def run() -> List[Any]:
+        made = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in about]
+        _end([group.recv([_flat(t)], source, tag) for t in made if t.numel()])
+        return made
+
+    try:
+        return member.receiving.submit(run).result()  # on another thread, since torch can't be interrupted
+    except RuntimeError:
+        _leave(None, name)
+        raise
+
+
+def _flat(tensor: Any) -> Any:
+    """The bytes of a tensor: transports know them all."""
+    import torch
+
+    return tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _end(transfers: "List[Any]", kept: Any = None) -> None:
+    """Waits for transfers. kept: what they read meanwhile."""
+    for transfer in transfers:
+        transfer.wait(timedelta(seconds=_TRANSFER))
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
