@@ -128,7 +128,7 @@ class Executor:
 
     def __init__(self, session: Any):
         self.session, self.functions = session, Functions(session.captured)
-        self._send = None if session.link is None else session.link.result
+        self._send, self._results = (None, None) if session.link is None else (session.link.result, session.link.results)
         self._spoken = ""  # whose lines are printed now
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
@@ -237,9 +237,15 @@ class Executor:
         if not isinstance(value, (tuple, list)) or len(value) != returns:
             got = len(value) if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
             raise ValueError(f"the task is declared with num_returns={returns} and returned {got}")
-        encoded = [values.encode(v) if self.keeper is None else self.keep(job, v) for v in value]
-        for i, e in enumerate(encoded):
-            self.result(job, i, wire.LAST if i == returns - 1 else 0, e, spent)
+        if self.keeper is not None:
+            for i, e in enumerate([self.keep(job, v) for v in value]):
+                self.result(job, i, wire.LAST if i == returns - 1 else 0, e, spent)
+            return
+        last = values.encode(value[-1])  # what can't be sent is found before anything is
+        if self._results is None or not self._results(job.task, job.attempt, tuple(value)):
+            for i, encoded in enumerate([values.encode(v) for v in value[:-1]]):
+                self.result(job, i, 0, encoded)
+        self.result(job, returns - 1, wire.LAST, last, spent)
 
     def keep(self, job: Job, value: Any) -> values.Encoded:
         """A value as bytes, without the tensors that stay here."""

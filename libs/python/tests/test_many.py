@@ -1,10 +1,14 @@
 """Many results and references at once, which the extension takes in without the interpreter."""
 
+import socket
+import threading
+import time
+
 import pytest
 
 import maniple
 from maniple import ObjectRef, exceptions
-from maniple._core import values, wire
+from maniple._core import twin, values, wire
 
 
 def test_an_error_is_that_of_all_results_that_have_not_come(driver):
@@ -74,6 +78,23 @@ def test_releases_say_how_often_a_reference_had_come(driver):
         if release.object in inner:
             said[release.object] = release.deliveries
     assert [said[key] for key in inner] == [2] * 20 + [1] * 30
+
+
+@pytest.mark.skipif(twin.fast is None, reason="of the extension")
+def test_who_takes_frames_is_called_when_many_references_were_dropped():
+    here, there = socket.socketpair()
+    link = twin.fast.Link(here.detach(), 7, 99, 1 << 20, 1000, 100 << 10, False)
+    link.start()
+    try:
+        assert link.take(0.01) == []
+        refs = [twin.fast.Ref(wire.key_of(wire.TASK.pack(7, 99, n), 0), link) for n in range(3000)]
+        began = time.monotonic()
+        threading.Timer(0.05, refs.clear).start()
+        assert link.take(60.0) == [] and time.monotonic() - began < 30
+        assert link.dropped()
+    finally:
+        link.close(1.0)
+        there.close()
 
 
 def test_arrays_with_a_serializer_of_their_own_go_by_it():

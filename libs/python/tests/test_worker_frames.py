@@ -61,6 +61,12 @@ def say(x=None):
     return x
 
 
+def spoil(values, at):
+    import threading
+
+    return [threading.Lock() if i == at else v for i, v in enumerate(values)]
+
+
 def hold_the_lock(path, seconds):
     import ctypes
 
@@ -77,7 +83,7 @@ def keep(x):
 
 def _worker(directory):
     agent = Agent(directory)
-    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "hold_the_lock": _own(hold_the_lock)})
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock)})
     yield made
     made.end()
     agent.close()
@@ -121,6 +127,27 @@ def test_recall_gives_back_what_has_not_begun(shared, tmp_path):
     assert shared.peer.take("RESULT").fields.object == wire.key_of(first, 0)
     assert shared.peer.take("STARTED").fields.task == again
     assert values.decode(wire.PICKLE, shared.peer.take("RESULT").payload) == "again"
+
+
+PLAIN = (0, -1, 255, 65536, 1 << 31, -(1 << 63), True, False, 0.5, -0.0, float("inf"), "", "h\u00e4\udc80", "x" * 5000, 7)
+
+
+@pytest.mark.parametrize("several", [PLAIN, list(PLAIN), PLAIN[::-1], (1, [2], None, b"3", 1 << 64, 5), ("x" * 20000, 1 << 63, 2), (1, {"last": 2}), tuple(range(1000))])
+def test_several_results_come_one_by_one_and_in_order(shared, several):
+    task = shared.submit("say", several, returns=len(several))
+    for i, value in enumerate(several):
+        result = shared.peer.take("RESULT")
+        assert (result.fields.object, result.fields.flags) == (wire.key_of(task, i), wire.LAST if i == len(several) - 1 else 0)
+        assert repr(values.decode(result.fields.format, result.payload)) == repr(value)
+
+
+@pytest.mark.parametrize("at", [0, 1, 99])
+def test_no_result_is_sent_if_one_of_several_can_not_be(shared, at):
+    task = shared.submit("spoil", list(range(100)), at, returns=100)
+    result = shared.peer.take("RESULT").fields
+    assert (result.object, result.flags & (wire.LAST | wire.ERROR)) == (wire.key_of(task, 0), wire.LAST | wire.ERROR)
+    again = shared.submit("say", 1)
+    assert shared.peer.take("RESULT").fields.object == wire.key_of(again, 0)
 
 
 def test_cancel_reaches_tasks_that_wait_and_that_run(shared, tmp_path):

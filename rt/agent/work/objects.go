@@ -105,12 +105,13 @@ func (c *Core) newObject(e *entry, index uint32) *object {
 	if index == 0 {
 		e.first = o
 	} else {
-		list := e.others()
-		for len(list) < int(index) {
-			list = append(list, nil)
+		if e.more == nil {
+			e.more = new([]*object)
 		}
-		list[index-1] = o
-		e.more = &list
+		for len(*e.more) < int(index) {
+			*e.more = append(*e.more, nil)
+		}
+		(*e.more)[index-1] = o
 	}
 	e.live++
 	return o

@@ -15,9 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 6, SLICE = 100, FLUSH_AT = 64 };
+enum { INTERFACE = 7, SLICE = 100, FLUSH_AT = 64 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
+static PyObject *dumps, *protocol;
 PyTypeObject *RefType, *GateType;
 PyObject *reference_type;
 static PyObject *descriptor_type, *threads;
@@ -483,6 +484,12 @@ static PyObject *py_expect(PyObject *self, PyObject *args) {
     if (size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, size);
     uint8_t key[KEY_SIZE];
     memcpy(key, task, TASK_SIZE);
+    if (!link_inert(l)) {
+        hold(l);
+        int failed = link_room(l, count);
+        let_go(l);
+        if (failed) return PyErr_NoMemory();
+    }
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (unsigned i = 0; list && i < count; i++) {
         put32(key + TASK_SIZE, i);
@@ -543,6 +550,17 @@ static void ran(uint8_t *frame, const uint8_t *task, uint64_t began, uint64_t re
     put64(body + AT(ran, ran), over - began), put64(body + AT(ran, took), now - began), put32(body + AT(ran, failed), failed);
 }
 
+enum { RESULT_HEAD = HEADER_SIZE + SIZE(result), ENVELOPE = 8 /* of a value without buffers: its length, and none */ };
+
+/* What comes before the bytes of a value in a Result. */
+static void head_of_result(uint8_t *frame, const char *task, unsigned index, unsigned attempt, unsigned format, size_t size) {
+    uint8_t *body = frame + HEADER_SIZE;
+    memset(frame, 0, RESULT_HEAD);
+    put32(frame, SIZE(result) + (uint32_t)size), put32(frame + 4, SIZE(result)), frame[8] = MANIPLE_RESULT, frame[10] = MANIPLE_CLASS_CALLS;
+    memcpy(body, task, TASK_SIZE);
+    put32(body + TASK_SIZE, index), put32(body + AT(result, attempt), attempt), put32(body + AT(result, format), format), put64(body + AT(result, size), size);
+}
+
 /* What a task gave: a Result without references. */
 static PyObject *py_result(PyObject *self, PyObject *args) {
     Link *l = link_of(self);
@@ -553,11 +571,9 @@ static PyObject *py_result(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y#IIIIy#K(KKKK)", &task, &task_size, &index, &attempt, &flags, &format, &payload, &size, &peak, &cpu, &began, &read, &over)) return NULL;
     if (task_size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, task_size);
     if (link_inert(l)) Py_RETURN_NONE;
-    uint8_t frame[HEADER_SIZE + SIZE(result)] = {0}, *body = frame + HEADER_SIZE;
-    put32(frame, SIZE(result) + (uint32_t)size), put32(frame + 4, SIZE(result)), frame[8] = MANIPLE_RESULT, frame[10] = MANIPLE_CLASS_CALLS;
-    memcpy(body, task, TASK_SIZE);
-    put32(body + TASK_SIZE, index), put32(body + AT(result, attempt), attempt), put32(body + AT(result, flags), flags), put32(body + AT(result, format), format);
-    put64(body + AT(result, size), (uint64_t)size), put64(body + AT(result, peak_memory), peak), put64(body + AT(result, cpu_time), cpu);
+    uint8_t frame[RESULT_HEAD], *body = frame + HEADER_SIZE;
+    head_of_result(frame, task, index, attempt, format, (size_t)size);
+    put32(body + AT(result, flags), flags), put64(body + AT(result, peak_memory), peak), put64(body + AT(result, cpu_time), cpu);
     bool told = began && flags & MANIPLE_RESULT_FLAG_LAST;
     uint8_t how[HEADER_SIZE + SIZE(ran)] = {0};
     if (told) ran(how, (const uint8_t *)task, began, read, over, flags & MANIPLE_RESULT_FLAG_ERROR);
@@ -569,6 +585,48 @@ static PyObject *py_result(PyObject *self, PyObject *args) {
     bool full = l->frames >= FLUSH_AT;
     let_go(l);
     return full ? flush_all(l) : no_memory(failed);
+}
+
+/* Nothing can go wrong with its bytes, and they are few. */
+static bool is_plain(const Link *l, PyObject *value) {
+    if (PyUnicode_CheckExact(value)) return PyUnicode_GetLength(value) < (Py_ssize_t)l->inline_limit / 8;
+    int large = 0;
+    if (PyLong_CheckExact(value)) PyLong_AsLongLongAndOverflow(value, &large);
+    return !large && (PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyBool_Check(value));
+}
+
+/* What a task of several results gave, but for the last one, if all are plain. */
+static PyObject *py_results(PyObject *self, PyObject *args) {
+    Link *l = link_of(self);
+    const char *task;
+    Py_ssize_t task_size;
+    unsigned attempt;
+    PyObject *values;
+    if (!PyArg_ParseTuple(args, "y#IO!", &task, &task_size, &attempt, &PyTuple_Type, &values)) return NULL;
+    if (task_size != TASK_SIZE) return PyErr_Format(PyExc_ValueError, "a task has %d bytes, not %zd", TASK_SIZE, task_size);
+    Py_ssize_t count = PyTuple_Size(values) - 1;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (!is_plain(l, PyTuple_GetItem(values, i))) Py_RETURN_FALSE;
+    for (Py_ssize_t i = 0; i < count && !link_inert(l); i++) {
+        PyObject *pickled = PyObject_CallFunctionObjArgs(dumps, PyTuple_GetItem(values, i), protocol, NULL);
+        if (!pickled) return NULL;
+        uint8_t frame[RESULT_HEAD + ENVELOPE];
+        size_t size = (size_t)PyBytes_Size(pickled);
+        head_of_result(frame, task, (unsigned)i, attempt, MANIPLE_FORMAT_PICKLE5, ENVELOPE + size);
+        put64(frame + RESULT_HEAD, size);
+        hold(l);
+        size_t before = l->out.size;
+        int failed = l->closed ? 0 : link_put(l, frame, sizeof frame) || link_put(l, bytes_of(pickled, 0, NULL), size);
+        if (failed) l->out.size = before;
+        else if (!l->closed) link_sent(l);
+        bool full = l->frames >= FLUSH_AT;
+        let_go(l);
+        Py_DECREF(pickled);
+        PyObject *done = full ? flush_all(l) : no_memory(failed);
+        if (!done) return NULL;
+        Py_DECREF(done);
+    }
+    Py_RETURN_TRUE;
 }
 
 /* Dropped references. */
@@ -654,14 +712,15 @@ static PyObject *py_take(PyObject *self, PyObject *args) {
         if (!l->first) l->last = &l->first;
         l->busy = got;
         closed = l->closed;
-        l->taking = !got && !closed;
+        bool heap = l->other >= HEAP;
+        l->taking = !got && !closed && !heap;
         int was = atomic_load(&l->arrivals);
         stir = link_stirs(l);
         let_go(l);
         for (; native; native = f) f = native->next, frame_free(native);
         if (stir) wake(&l->work);
         atomic_fetch_add(&l->room, 1), wake(&l->room);
-        if (got || closed) break;
+        if (got || closed || heap) break;
         int slice = slice_of(deadline);
         if (!slice) break;
         Py_BEGIN_ALLOW_THREADS
@@ -777,7 +836,7 @@ static PyMethodDef link_methods[] = {
     {"start", py_start, METH_NOARGS, NULL}, {"close", py_close, METH_VARARGS, NULL}, {"forget", py_forget, METH_NOARGS, NULL}, {"fate", py_fate, METH_O, NULL},
     {"send", py_send, METH_O, NULL}, {"enqueue", py_enqueue, METH_O, NULL}, {"flush", py_flush, METH_NOARGS, NULL}, {"mint", py_mint, METH_NOARGS, NULL},
     {"spend", py_spend, METH_VARARGS, NULL}, {"credited", py_credited, METH_VARARGS, NULL}, {"grant", py_grant, METH_VARARGS, NULL}, {"submit", py_submit, METH_VARARGS, NULL}, {"expect", py_expect, METH_VARARGS, NULL},
-    {"call", py_call, METH_VARARGS, NULL}, {"result", py_result, METH_VARARGS, NULL}, {"append", py_append, METH_O, NULL}, {"dropped", py_dropped, METH_NOARGS, NULL}, {"take", py_take, METH_VARARGS, NULL},
+    {"call", py_call, METH_VARARGS, NULL}, {"result", py_result, METH_VARARGS, NULL}, {"results", py_results, METH_VARARGS, NULL}, {"append", py_append, METH_O, NULL}, {"dropped", py_dropped, METH_NOARGS, NULL}, {"take", py_take, METH_VARARGS, NULL},
     {"put", py_put, METH_O, NULL}, {"get", py_get, METH_NOARGS, NULL}, {"empty", py_empty, METH_NOARGS, NULL}, {"begun", py_begun, METH_O, NULL},
     {"ended", py_ended, METH_O, NULL}, {"withdraw", py_withdraw, METH_O, NULL}, {NULL, NULL, 0, NULL},
 };
@@ -789,15 +848,16 @@ static PyType_Spec link_spec = {"maniple._core._fast.Link", sizeof(LinkObject), 
 
 static PyObject *setup(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *reference, *descriptor, *value, *state, *ready, *load, *none, *count;
-    if (!PyArg_ParseTuple(args, "OOOOO!OSO", &reference, &descriptor, &value, &state, &PyTuple_Type, &ready, &load, &none, &count)) return NULL;
-    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there, &loads, &nothing, &threads};
-    PyObject *from[] = {reference, descriptor, value, state, ready, load, none, count};
+    PyObject *reference, *descriptor, *value, *state, *ready, *load, *dump, *none, *count;
+    if (!PyArg_ParseTuple(args, "OOOOO!OOSO", &reference, &descriptor, &value, &state, &PyTuple_Type, &ready, &load, &dump, &none, &count)) return NULL;
+    PyObject **to[] = {&reference_type, &descriptor_type, &value_type, &pending, &there, &loads, &dumps, &nothing, &threads};
+    PyObject *from[] = {reference, descriptor, value, state, ready, load, dump, none, count};
     for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
         Py_INCREF(from[i]);
         Py_XDECREF(*to[i]);
         *to[i] = from[i];
     }
+    if (!protocol && !(protocol = PyLong_FromLong(5))) return NULL;
     Py_RETURN_NONE;
 }
 

@@ -21,6 +21,7 @@
 enum { TASK_SIZE = SIZE(task_id), KEY_SIZE = TASK_SIZE + 4, HEADER_SIZE = MANIPLE_HEADER_SIZE };
 enum {
     FEW = 64, /* of results: who waits for no more is in haste */
+    HEAP = 1024, /* dropped references: so many are not left until something is sent */
     FDS = 16, /* descriptors that may come with one read */
     CHUNK = 64 << 10, /* bytes read at once */
 };
@@ -183,10 +184,14 @@ void link_shut(Link *);
 int link_put(Link *, const uint8_t *, size_t);
 void link_sent(Link *);
 void link_release_dropped(Link *);
+/* Wakes who takes what is for Python. */
+void link_untake(Link *);
 /* Says that an object is held here no more, and how often it had been delivered. */
 int link_release(Link *, const uint8_t *key, uint32_t deliveries);
 int link_drop_key(Link *, const uint8_t *key, size_t size);
 Entry *link_find(Link *, const uint8_t *key);
+/* Room for so many more, so that the table is made once. */
+int link_room(Link *, size_t more);
 Entry *link_add(Link *, const uint8_t *key);
 void link_remove(Link *, Entry *);
 /* A job without references, which needs no Python until it begins. */

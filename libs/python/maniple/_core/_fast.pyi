@@ -4,9 +4,9 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
 
-def setup(reference: type, descriptor: type, value: type, pending: Any, there: Tuple[Any, ...], loads: Any, none: bytes, threads: Any) -> None:
+def setup(reference: type, descriptor: type, value: type, pending: Any, there: Tuple[Any, ...], loads: Any, dumps: Any, none: bytes, threads: Any) -> None:
     """Tells the types of a reference, of a descriptor that came, of a value; the states of a result that is awaited, and of what is there without
-    its value, the last one at this node; pickle's loads; and the envelope of None. Once, before all else."""
+    its value, the last one at this node; pickle's loads and dumps; and the envelope of None. Once, before all else."""
 
 def heads(refs: Iterable["Ref"]) -> bytes:
     """As references.heads."""
@@ -73,13 +73,15 @@ class Link:
     def grant(self, size: int, records: int) -> None: ...
     def result(self, task: bytes, index: int, attempt: int, flags: int, format: int, payload: bytes, peak: int, spent: Tuple[int, int, int, int]) -> None:
         """Sends a Result without references, and before the last one how the task went. spent: see _execute.Spent."""
+    def results(self, task: bytes, attempt: int, values: Tuple[Any, ...]) -> bool:
+        """Sends all but the last of several values, if they are plain and small. False: they are not, and none was sent."""
     def append(self, key: bytes) -> None:
         """Drops a reference (20 bytes) or a stream (16)."""
     def dropped(self) -> List[bytes]:
         """What was dropped and is for Python to release, oldest first."""
     def take(self, timeout: Optional[float] = None) -> Optional[List[Tuple[int, int, bytes, Any]]]:
         """Frames for Python: type, corr, body, payload or descriptor. Until the next call all that comes goes behind
-        them. Empty after timeout seconds, None at the end."""
+        them. Empty after timeout seconds, and when many references were dropped; None at the end."""
     def put(self, work: Any) -> None: ...
     def get(self) -> Any:
         """The next of the inbox: what was put, or a Job. Interruptible."""

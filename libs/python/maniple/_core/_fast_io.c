@@ -182,10 +182,7 @@ static ssize_t receive(Link *l, uint8_t *to, size_t size, int flags) {
 
 /* Hands frames to Python. */
 static void queue(Link *l, Frame *f) {
-    if (l->taking) {
-        l->taking = false;
-        atomic_fetch_add(&l->arrivals, 1), wake(&l->arrivals);
-    }
+    if (l->taking) link_untake(l);
     *l->last = f;
     l->last = &f->next;
     l->queued += f->length + sizeof *f;

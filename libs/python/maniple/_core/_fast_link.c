@@ -106,13 +106,16 @@ int link_put(Link *l, const uint8_t *bytes, size_t size) {
     return 0;
 }
 
+static void stir(Link *l) {
+    if (!l->asleep) return;
+    l->asleep = false;
+    atomic_store(&l->pulse, 1);
+    wake(&l->pulse);
+}
+
 void link_sent(Link *l) {
     l->frames++;
-    if (l->asleep) {
-        l->asleep = false;
-        atomic_store(&l->pulse, 1);
-        wake(&l->pulse);
-    }
+    stir(l);
 }
 
 /* A frame whose body is one of the small structs. */
@@ -174,8 +177,14 @@ Entry *link_find(Link *l, const uint8_t *key) {
     }
 }
 
+int link_room(Link *l, size_t more) {
+    size_t slots = l->slots ? l->slots : 1024;
+    while ((l->entries + more) * 3 > slots * 2) slots *= 2;
+    return slots == l->slots ? 0 : resize(l, slots);
+}
+
 Entry *link_add(Link *l, const uint8_t *key) {
-    if ((l->entries + 1) * 3 > l->slots * 2 && resize(l, l->slots ? l->slots * 2 : 1024)) return NULL;
+    if (link_room(l, 1)) return NULL;
     size_t at = home(l, key);
     while (l->table[at].state != EMPTY) at = (at + 1) & (l->slots - 1);
     Entry *e = &l->table[at];
@@ -222,7 +231,10 @@ int link_release(Link *l, const uint8_t *key, uint32_t deliveries) {
     return put_small(l, MANIPLE_RELEASE, body, sizeof body);
 }
 
-int link_drop_key(Link *l, const uint8_t *key, size_t size) { return drop_into(&l->dropped, &l->drops, &l->drop_room, key, size); }
+int link_drop_key(Link *l, const uint8_t *key, size_t size) {
+    if (l->drops == HEAP) stir(l);
+    return drop_into(&l->dropped, &l->drops, &l->drop_room, key, size);
+}
 
 void link_release_dropped(Link *l) {
     for (size_t i = 0; i < l->drops; i++) {
@@ -236,6 +248,12 @@ void link_release_dropped(Link *l) {
         if (!l->closed) link_release(l, d->key, 0);
     }
     l->drops = 0;
+    if (l->other >= HEAP && l->taking) link_untake(l);
+}
+
+void link_untake(Link *l) {
+    l->taking = false;
+    atomic_fetch_add(&l->arrivals, 1), wake(&l->arrivals);
 }
 
 /* The inbox. */

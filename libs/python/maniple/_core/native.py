@@ -14,7 +14,7 @@ from maniple._core.table import State
 from maniple._core.wire import ProtocolError
 
 _fast = twin.fast
-_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, table._THERE, pickle.loads, values.NONE.payload, getattr(_thread, "_count", int))
+_fast.setup(ObjectRef, Descriptor, table.Value, table.PENDING, table._THERE, pickle.loads, pickle.dumps, values.NONE.payload, getattr(_thread, "_count", int))
 
 
 class Connection:
