@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 		case "-m": // maniple._template
 			os.Exit(template())
 		case strconv.Itoa(wire.Version): // maniple-native
-			os.Exit(native.Serve(os.Args[1:], func(what, id string) ([]byte, error) { return json.Marshal(what + " " + id) }))
+			os.Exit(native.Serve(os.Args[1:], func(q native.Question, reply func([]byte, error)) { reply(json.Marshal(q.What + " " + q.ID)) }))
 		case "worker":
 			os.Exit(worker(os.Args[2]))
 		}

@@ -2,6 +2,7 @@ package native
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,8 @@ const (
 	idleFor   = time.Minute      // a process that is asked nothing for so long ends
 	restAfter = 10 * time.Second // one that failed: so long none is started
 	maxWords  = 1 << 10          // bytes of a line that a process writes last
+	forever   = 1 << 62 * time.Nanosecond
+	noDevices = "what it tells of devices is not known until it is started again"
 )
 
 // ErrNone says that there is no such program beside this one.
@@ -39,7 +42,8 @@ var ErrClosed = errors.New("native: closed")
 type Client struct {
 	Path string        // of the program; "": Name in the directory of this one
 	Log  *slog.Logger  // of processes that end by themselves; nil: nobody is told
-	Idle time.Duration // without a question, until a process ends; 0: a minute
+	Idle time.Duration // without a question, until a process ends; 0: a minute, negative: none does
+	Lost string        // what goes without it, in the line that says that it ended; "": what it tells of devices
 
 	mu     sync.Mutex
 	p      *process // nil: none runs
@@ -50,11 +54,16 @@ type Client struct {
 
 // Ask puts a question and waits for the answer. When ctx ends first the process is killed: nobody knows what hangs in it.
 func (c *Client) Ask(ctx context.Context, what, id string) (json.RawMessage, error) {
-	p, corr, answer, err := c.begin()
+	p, corr, answer, err := c.begin(nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.conn.Send(&fb.StateQueryT{What: what, Id: id}, corr, nil); err != nil {
+	return p.ask(ctx, what, id, corr, answer, nil)
+}
+
+// ask sends a question that was noted, and waits for its answer.
+func (p *process) ask(ctx context.Context, what, id string, corr uint64, answer <-chan answer, payload []byte, files ...*os.File) (json.RawMessage, error) {
+	if err := p.conn.Send(&fb.StateQueryT{What: what, Id: id}, corr, payload, files...); err != nil {
 		p.end(fmt.Errorf("native: %w", err))
 	}
 	select {
@@ -84,13 +93,15 @@ type answer struct {
 	err  error
 }
 
-// begin finds the process, or starts one, and notes a question.
-func (c *Client) begin() (*process, uint64, <-chan answer, error) {
+// begin finds the process, or starts one, and notes a question. of is the process that it has to be; nil: any.
+func (c *Client) begin(of *process) (*process, uint64, <-chan answer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
 		return nil, 0, nil, ErrClosed
+	case of != nil && of != c.p:
+		return nil, 0, nil, of.ended
 	case c.p == nil && c.why != nil && time.Since(c.failed) < restAfter:
 		return nil, 0, nil, c.why
 	case c.p == nil:
@@ -140,7 +151,7 @@ func (c *Client) start() (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("native: %w", err)
 	}
-	p := &process{c: c, conn: conn, open: map[uint64]chan answer{}}
+	p := &process{c: c, conn: conn, open: map[uint64]chan answer{}, gone: make(chan struct{})}
 	p.cmd = exec.Command(path, strconv.Itoa(wire.Version))
 	p.cmd.ExtraFiles = []*os.File{theirs} // its descriptor 3
 	p.cmd.Stderr = &p.words
@@ -152,6 +163,9 @@ func (c *Client) start() (*process, error) {
 	idle := c.Idle
 	if idle == 0 {
 		idle = idleFor
+	}
+	if idle < 0 {
+		idle = forever
 	}
 	p.wait = idle
 	p.idle = time.AfterFunc(idle, func() { p.endIdle() })
@@ -170,6 +184,8 @@ type process struct {
 	corr  uint64
 	open  map[uint64]chan answer // questions without an answer
 	ended error                  // why we ended it; nil: it ended by itself
+	quiet bool                   // who asked says why
+	gone  chan struct{}          // closed when it is over, and nothing of it runs any more
 }
 
 // end ends the process; the goroutine that reads it does the rest. The first reason counts.
@@ -239,10 +255,11 @@ func (p *process) read() {
 	}
 	_ = p.conn.Close() // which ends it, if it still lives
 	how := p.cmd.Wait()
+	defer close(p.gone)
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	if p.ended != nil {
-		if p.c.Log != nil && !errors.Is(p.ended, errIdle) && !errors.Is(p.ended, ErrClosed) {
+		if p.c.Log != nil && !p.quiet && !errors.Is(p.ended, errIdle) && !errors.Is(p.ended, ErrClosed) {
 			p.c.Log.Warn(Name+" was ended", "error", p.ended)
 		}
 		return
@@ -256,7 +273,7 @@ func (p *process) read() {
 	p.ended = fmt.Errorf("native: %s: %s", Name, text)
 	p.c.p, p.c.why, p.c.failed = nil, p.ended, time.Now()
 	if p.c.Log != nil {
-		p.c.Log.Warn(Name+" ended; what it tells of devices is not known until it is started again", "why", text)
+		p.c.Log.Warn(Name+" ended; "+cmp.Or(p.c.Lost, noDevices), "why", text)
 	}
 	p.failLocked(p.ended)
 }

@@ -27,19 +27,21 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	if os.Getenv("MANIPLE_TEST_NATIVE") != "" {
-		os.Exit(native.Serve(os.Args[1:], func(what, id string) ([]byte, error) {
-			switch what {
+		os.Exit(native.Serve(os.Args[1:], func(q native.Question, reply func([]byte, error)) {
+			switch q.What {
 			case "refuse":
-				return nil, errors.New("not " + id)
+				reply(nil, errors.New("not "+q.ID))
+				return
 			case "pid":
-				return fmt.Append(nil, os.Getpid()), nil
+				reply(fmt.Append(nil, os.Getpid()), nil)
+				return
 			case "end":
 				fmt.Fprintln(os.Stderr, "chatter")
 				panic("so it ends")
 			case "hang":
 				select {}
 			}
-			return []byte(`"` + what + " " + id + `"`), nil
+			reply([]byte(`"`+q.What+" "+q.ID+`"`), nil)
 		}))
 	}
 	os.Exit(m.Run())

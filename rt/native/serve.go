@@ -15,9 +15,16 @@ import (
 // socketFD is where the agent left the socket.
 const socketFD = 3
 
-// Serve answers the questions that come on descriptor 3, one after another, until the agent is gone, and gives the exit status. args
-// are the program's: the wire's version, which has to be the same at both ends.
-func Serve(args []string, answer func(what, id string) ([]byte, error)) int {
+// Question is what the agent asks.
+type Question struct {
+	What, ID string
+	Payload  []byte
+	Files    []*os.File // which are whose who answers
+}
+
+// Serve passes on the questions that come on descriptor 3, in order, until the agent is gone, and gives the exit status. answer calls
+// reply once, at once or later, from any goroutine. args are the program's: the wire's version, which has to be the same at both ends.
+func Serve(args []string, answer func(q Question, reply func([]byte, error))) int {
 	if len(args) != 1 || args[0] != strconv.Itoa(wire.Version) {
 		fmt.Fprintf(os.Stderr, "%s: it speaks wire version %d and was started as %q: an agent of the same release starts it\n", Name, wire.Version, args)
 		return 64
@@ -30,27 +37,23 @@ func Serve(args []string, answer func(what, id string) ([]byte, error)) int {
 		return 64
 	}
 	type question struct {
-		*fb.StateQueryT
+		Question
 		corr uint64
 	}
 	questions := make(chan question, 64)
 	go func() { // ends with the process
 		for q := range questions {
-			reply := &fb.StateReplyT{}
-			payload, err := answer(q.What, q.Id)
-			if err != nil {
-				reply.Error, payload = err.Error(), nil
-			}
-			if err := conn.Send(reply, q.corr, payload); err != nil {
-				return // and so does Recv
-			}
+			answer(q.Question, func(payload []byte, err error) {
+				reply := &fb.StateReplyT{}
+				if err != nil {
+					reply.Error, payload = err.Error(), nil
+				}
+				_ = conn.Send(reply, q.corr, payload) // Recv fails as well
+			})
 		}
 	}()
 	for {
 		m, files, err := conn.Recv()
-		for _, f := range files {
-			f.Close()
-		}
 		if err != nil {
 			return 0 // NATIVE-2: whatever the other goroutine is at
 		}
@@ -59,6 +62,6 @@ func Serve(args []string, answer func(what, id string) ([]byte, error)) int {
 			fmt.Fprintf(os.Stderr, "%s: the agent said %s\n", Name, wire.TypeOf(m.M))
 			return 70
 		}
-		questions <- question{q, m.Corr}
+		questions <- question{Question{q.What, q.Id, m.Payload, files}, m.Corr}
 	}
 }

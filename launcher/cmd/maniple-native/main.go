@@ -22,7 +22,16 @@ func main() {
 		fmt.Println(string(text))
 		return
 	}
-	os.Exit(native.Serve(os.Args[1:], answer))
+	fabric := newEndpoint()
+	code := native.Serve(os.Args[1:], func(q native.Question, reply func([]byte, error)) {
+		if strings.HasPrefix(q.What, "fabric ") {
+			fabric.fabric(q, reply)
+			return
+		}
+		reply(answer(q.What, q.ID))
+	})
+	fabric.close()
+	os.Exit(code)
 }
 
 // answer answers an agent's question with JSON.
