@@ -166,7 +166,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 			d.step(ctx, work.Tick{})
 		}
 		d.tidyJobs(ctx)
-		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settlePieces(ctx), d.settleWorkers(), d.settleStore())
+		next = min(next, d.settleStake(ctx), d.settleLent(ctx), d.settlePieces(ctx), d.settleWorkers(), d.settleStore(), d.settleInstalls(ctx, d.l.now()))
 		d.settleFetches(ctx)
 		next = min(next, d.settlePulls(ctx))
 		d.later(ctx)

@@ -186,7 +186,7 @@ func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 // by toldTemplate).
 func (d *desk) goodbye(ctx context.Context, c *workConn) {
 	j := d.jobOf(c.job)
-	if j == nil || uint32(c.process) != j.number || j.template == nil {
+	if j == nil || uint32(c.process) != j.number || !d.hasTemplate(j) {
 		c.conn.Finish()
 		return
 	}

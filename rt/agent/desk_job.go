@@ -128,8 +128,8 @@ func (d *desk) jobOf(number uint32) *job {
 func (d *desk) tidyJobs(ctx context.Context) {
 	d.jobs = slices.DeleteFunc(d.jobs, func(j *job) bool {
 		over := j.drivers == 0 && j.hired == 0 && j.busy == 0 && !d.core.Has(j.number)
-		if over && j.template != nil {
-			d.endTemplate(ctx, j.template, "its driver ended")
+		if over {
+			d.endTemplates(ctx, j)
 		}
 		if over && j.dir != "" {
 			d.l.goes(func() { _ = os.RemoveAll(j.dir) }) // the end of the node removes what remains
@@ -144,6 +144,9 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, env.Environme
 	wanted, err := env.Parse(n.Environment)
 	if err != nil {
 		return nil, wanted, err.Error()
+	}
+	if wanted.Install() != "" && j.language != python {
+		return nil, wanted, "its runtime_env can't be made: only drivers in Python have something installed for their workers"
 	}
 	if n.Environment != "" {
 		vars = append(vars, "MANIPLE_RUNTIME_ENV="+n.Environment) // what it starts has it, too
@@ -174,6 +177,9 @@ func (j *job) fork(n *work.Need, devices []*fb.DeviceT) ([]string, env.Environme
 
 // toldOutput passes what a template and its workers print to the driver.
 func (d *desk) toldOutput(m *fb.RankOutputT, data []byte) {
+	if d.heardMaking(m, data) {
+		return
+	}
 	for _, t := range d.templates {
 		if t.group == taskOf(m.Group) && t.job.errand != nil {
 			d.errandSend(t.job.errand, m, data) // it acknowledges

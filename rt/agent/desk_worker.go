@@ -32,6 +32,9 @@ type template struct {
 	since int64  // when it was asked for
 	waits string // what its group waits for, as the head says
 	late  bool   // its driver was told that it does not come
+
+	install *installing // what it makes first; nil: nothing
+	hired   int         // its workers that are not over
 }
 
 // hired is a worker that the core asked for.
@@ -65,19 +68,34 @@ const (
 
 // templateFor gives the template of a job, and has it started if there is none.
 func (d *desk) templateFor(ctx context.Context, j *job) *template {
-	if j.template != nil {
-		return j.template
+	if j.template == nil {
+		j.template = d.newTemplate(j)
+		d.startTemplate(ctx, j.template)
 	}
+	return j.template
+}
+
+func (d *desk) newTemplate(j *job) *template {
 	d.keys++
 	t := &template{key: uint64(d.agent)<<32 | d.keys, job: j, group: d.mint(), since: d.l.now()}
-	j.template = t
 	d.templates = append(d.templates, t)
+	return t
+}
+
+// startTemplate asks the head for a template's group.
+func (d *desk) startTemplate(ctx context.Context, t *template) {
+	j := t.job
 	env := make([]string, 0, len(j.config.Env)+1)
 	for name, value := range j.config.Env {
 		env = append(env, name+"="+value)
 	}
 	slices.Sort(env)
 	argv, more := j.program()
+	if t.install != nil {
+		var vars []string
+		argv, vars = d.maker(t)
+		more = append(more, vars...)
+	}
 	if j.errand != nil {
 		more = append(more, "MANIPLE_MARK_NODE="+d.node) // what workers print at the driver's own node needs none
 	}
@@ -87,7 +105,6 @@ func (d *desk) templateFor(ctx context.Context, j *job) *template {
 		Bundles: []*fb.BundleT{{Ranks: 1, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
 		Program: &fb.ProgramT{Argv: argv, Env: env, Cwd: j.config.Cwd, Driver: true, Grace: int64(templateTerm)},
 	}, 0, nil)
-	return t
 }
 
 // endTemplate ends a template and all that it forked.
@@ -105,6 +122,15 @@ func (d *desk) endTemplate(ctx context.Context, t *template, why string) {
 		t.job.template = nil
 	}
 	d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(t.group), Mode: fb.CancelModeStop, Grace: int64(templateTerm), Reason: why}, 0, nil)
+}
+
+// endTemplates ends all templates of a job that is over.
+func (d *desk) endTemplates(ctx context.Context, j *job) {
+	for _, t := range d.templates {
+		if t.job == j {
+			d.endTemplate(ctx, t, "its driver ended")
+		}
+	}
 }
 
 // forks is who makes its next worker; nil: it is not there yet. While a second process imports what workers would else import one by
@@ -196,7 +222,7 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 	}
 	d.templates = slices.Delete(d.templates, i, i+1)
 	t.over, t.final = true, !t.up && always(end)
-	if c := d.conns[id.Process(t.job.number)]; c != nil && c.through {
+	if c := d.conns[id.Process(t.job.number)]; c != nil && c.through && !d.hasTemplate(t.job) {
 		c.conn.Finish()
 	}
 	if t.job.template == t {
@@ -206,6 +232,9 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 	if end.Tail != "" {
 		why += ": " + end.Tail
 	}
+	if t.install != nil && !t.up {
+		why, t.final = t.failure(d.node, end), t.final || t.install.late != ""
+	}
 	for _, h := range d.sortedHired() {
 		if h.template == t && h.state == nil {
 			h.state = &fb.WorkerStateT{Key: h.key, Phase: fb.RankPhaseEnded, Error: why}
@@ -213,6 +242,11 @@ func (d *desk) toldTemplate(ctx context.Context, u *fb.GroupUpdateT) bool {
 		}
 	}
 	return true
+}
+
+// hasTemplate tells whether a template of a job has not ended.
+func (d *desk) hasTemplate(j *job) bool {
+	return slices.ContainsFunc(d.templates, func(t *template) bool { return t.job == j })
 }
 
 // templateSays takes what a template tells of its children.
@@ -265,9 +299,10 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 		d.brings(work.WorkerFailed{Key: n.Key, Why: why, Final: true})
 		return
 	}
-	h := &hired{key: n.Key, job: j, template: d.templateFor(ctx, j)}
+	h := &hired{key: n.Key, job: j, template: d.templateWith(ctx, j, &wanted)}
 	d.hired[n.Key] = h
 	j.hired++
+	h.template.hired++
 	d.setup(ctx, h, &fb.ForkT{Key: n.Key, Env: vars}, &wanted)
 }
 
@@ -325,6 +360,7 @@ func (d *desk) workerOver(h *hired) {
 	}
 	delete(d.hired, h.key)
 	h.job.hired--
+	h.template.hired--
 	why := ending(h.state)
 	if h.killed != "" {
 		why = h.killed
@@ -397,7 +433,10 @@ func (d *desk) settleLate(now int64) int64 {
 		default:
 			t.late = true
 			why := t.waits
-			if why == "" {
+			switch {
+			case why == "" && t.install != nil:
+				why = t.slow(d.node)
+			case why == "":
 				why = "it was started and has not attached: its program, or a file system, may be slow"
 			}
 			d.toDriver(t.job, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,

@@ -137,10 +137,15 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, e.Timeout(), err)
 		}
 	}
+	for text, want := range map[string]string{`{"env_vars":{"A":"1"}}`: "", `{"pip": {"packages": ["a"]}, "env_vars": {"A": "1"}}`: `{"pip":{"packages": ["a"]}}`, `{"conda":"x"}`: `{"conda":"x"}`} {
+		if e, err := env.Parse(text); e.Install() != want || err != nil {
+			t.Errorf("%s is to install %s: %v", text, e.Install(), err)
+		}
+	}
 	if e, err := env.Parse(""); err != nil || len(e.Packages()) != 0 {
 		t.Errorf("the empty one: %v", err)
 	}
-	for _, bad := range []string{`{"pip":["x"]}`, `{`, `{"working_dir":"/etc"}`, `{"working_dir":"package:../../x"}`, `{"py_modules":["package:` + strings.ToUpper(one) + `"]}`} {
+	for _, bad := range []string{`{"java_jars":["x"]}`, `{"pip":["x"],"conda":"y"}`, `{`, `{"working_dir":"/etc"}`, `{"working_dir":"package:../../x"}`, `{"py_modules":["package:` + strings.ToUpper(one) + `"]}`} {
 		if _, err := env.Parse(bad); err == nil || !strings.Contains(err.Error(), "runtime_env can't be made") {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -21,6 +21,10 @@ type Environment struct {
 	Vars       map[string]string `json:"env_vars"`
 	WorkingDir string            `json:"working_dir"` // a package
 	Modules    []string          `json:"py_modules"`  // packages
+	Pip        json.RawMessage   `json:"pip"`         // this and what follows is for who installs it
+	UV         json.RawMessage   `json:"uv"`
+	Conda      json.RawMessage   `json:"conda"`
+	Container  json.RawMessage   `json:"container"`
 	Config     struct {
 		Timeout int64 `json:"setup_timeout_seconds"` // 0: ten minutes; below 0: for ever
 	} `json:"config"`
@@ -34,7 +38,10 @@ func Parse(text string) (e Environment, err error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&e); err != nil {
-		return e, fmt.Errorf("its runtime_env can't be made: %w; env_vars, working_dir, py_modules and config are what there is", err)
+		return e, fmt.Errorf("its runtime_env can't be made: %w; env_vars, working_dir, py_modules, pip, uv, conda, container and config are what there is", err)
+	}
+	if kinds := e.kinds(); len(kinds) > 1 {
+		return e, fmt.Errorf("its runtime_env can't be made: %s and %s can't be had together", kinds[0].name, kinds[1].name)
 	}
 	for _, name := range e.names() {
 		if _, err := Hash(name); err != nil {
@@ -60,6 +67,25 @@ func (e *Environment) Packages() []string {
 		}
 	}
 	return hashes
+}
+
+// kind is a way to have more installed than the driver has.
+type kind struct {
+	name  string
+	given json.RawMessage
+}
+
+func (e *Environment) kinds() []kind {
+	return slices.DeleteFunc([]kind{{"pip", e.Pip}, {"uv", e.UV}, {"conda", e.Conda}, {"container", e.Container}},
+		func(k kind) bool { return len(k.given) == 0 })
+}
+
+// Install is what has to be installed before it can have workers, as a JSON object with one key; "": nothing. Workers that share it share a template.
+func (e *Environment) Install() string {
+	for _, k := range e.kinds() {
+		return fmt.Sprintf(`{%q:%s}`, k.name, k.given)
+	}
+	return ""
 }
 
 // Timeout is how long it may take to be made; 0: for ever.

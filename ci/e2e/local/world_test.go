@@ -181,6 +181,9 @@ func (w *world) nothingLeft(folders ...string) {
 		// What torch and others leave in TMPDIR is theirs.
 		ours, _ := filepath.Glob(filepath.Join(w.tmp, "maniple-*", "*"))
 		for _, dir := range append(ours, folders...) {
+			if filepath.Base(dir) == ".environments" { // what was installed stays for the next cluster
+				continue
+			}
 			filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 				if err == nil && (!d.IsDir() || !slices.Contains(folders, dir)) {
 					left = append(left, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, Dict, Optional
 
-from maniple import runtime_env
+from maniple import _requirements, runtime_env
 from maniple._core import wire
 
 UNIT = 10_000  # amounts of resources are in ten-thousandths
@@ -235,8 +235,8 @@ def shape_of(options: Dict[str, Any], cpus: Optional[float], env: Optional[Dict[
 
 
 def environment_of(base: Optional[Dict[str, Any]], own: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    """A runtime_env over the one it comes after: env_vars are merged, all else is replaced."""
-    merged = {**(base or {}), **(own or {})}
+    """A runtime_env over the one it comes after: env_vars are merged, all else is replaced; what is to be installed, or run in, all together."""
+    merged = {**_requirements.over(base or {}, own or {}), **(own or {})}
     env_vars = {**((base or {}).get("env_vars") or {}), **((own or {}).get("env_vars") or {})}
     if env_vars:
         merged["env_vars"] = env_vars

@@ -454,6 +454,9 @@ def main(argv: List[str]) -> None:
     path = os.environ.get("MANIPLE_ADDRESS")
     if not path:
         sys.exit("maniple: a template is started by its agent: MANIPLE_ADDRESS is not set")
+    wanted, here = os.environ.pop("MANIPLE_PYTHON", ""), "%d.%d" % sys.version_info[:2]
+    if wanted not in ("", here):
+        sys.exit(f"{sys.executable} is Python {here}, and the driver's is {wanted}: functions can't be sent from one to the other; have python={wanted} there")
     without = {arg[len(_WITHOUT) :] for arg in argv if arg.startswith(_WITHOUT)}
     if sys.path and sys.path[0] in ("", os.getcwd()) and not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # by -m; what the program has of it comes with its job

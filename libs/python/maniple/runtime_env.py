@@ -6,16 +6,13 @@ import os
 from types import ModuleType
 from typing import Any, Dict, List, Optional, Sequence, Union
 
-from maniple import exceptions
+from maniple import _requirements, exceptions
 
-FIELDS = ("env_vars", "working_dir", "py_modules", "excludes", "config")
+FIELDS = ("env_vars", "working_dir", "py_modules", "excludes", *_requirements.KINDS, "config")
 _CONFIG = ("setup_timeout_seconds", "eager_install", "log_files")
 # What would be fetched from elsewhere, or is another program's doing, and what does the same here.
 _INSTEAD = {
-    **dict.fromkeys(("pip", "uv"), "nothing is installed while a job runs: install it in the environment that the driver runs in, or give wheels as py_modules"),
-    "conda": "nothing is installed while a job runs: start the driver with the Python of that conda environment, which its workers have then, too",
     "py_executable": "workers run the driver's Python: start the driver with that one",
-    **dict.fromkeys(("container", "image_uri"), "start the whole job inside of the image, as Slurm and YARN do it"),
     **dict.fromkeys(("nsight", "rocprof_sys", "_nsight"), "run the profiler around the code inside of the task"),
     **dict.fromkeys(("java_jars", "mpi", "worker_process_setup_hook"), "call it at the beginning of the task or of the actor's constructor"),
 }  # fmt: skip
@@ -37,14 +34,19 @@ class RuntimeEnv(Dict[str, Any]):
 
     env_vars: variables, in which ${NAME} stands for the driver's. working_dir: a directory or .zip that workers run in and import from.
     py_modules: directories, .py files, wheels and modules that they can import. excludes: what of those directories is left out, as in a
-    .gitignore. config: a RuntimeEnvConfig, or a dict of its arguments.
+    .gitignore. pip, uv: packages to install over what the driver has; conda: an environment to run in instead; container, image_uri: an image to
+    run in; one of these at most. config: a RuntimeEnvConfig, or a dict of its arguments.
     """
 
     def __init__(
         self, *, env_vars: Optional[Dict[str, str]] = None, working_dir: Optional[str] = None, py_modules: Optional[Sequence[Any]] = None,
-        excludes: Optional[Sequence[str]] = None, config: Optional[Dict[str, Any]] = None, **other: Any,
+        excludes: Optional[Sequence[str]] = None, pip: Any = None, uv: Any = None, conda: Any = None, container: Optional[Dict[str, Any]] = None,
+        image_uri: Optional[str] = None, config: Optional[Dict[str, Any]] = None, **other: Any,
     ):  # fmt: skip
-        given = {"env_vars": env_vars, "working_dir": working_dir, "py_modules": py_modules, "excludes": excludes, "config": config, **other}
+        given = {
+            "env_vars": env_vars, "working_dir": working_dir, "py_modules": py_modules, "excludes": excludes,
+            "pip": pip, "uv": uv, "conda": conda, "container": container, "image_uri": image_uri, "config": config, **other,
+        }  # fmt: skip
         super().__init__({name: value for name, value in given.items() if value is not None})
         problem = check(self)
         if problem:
@@ -62,7 +64,7 @@ def check(env: Any) -> Optional[str]:
             raise exceptions.RuntimeEnvSetupError(f"runtime_env has no {name!r} here: {_INSTEAD[name]}")
         if name not in FIELDS and name not in _INSTEAD:
             return f"runtime_env has no {name!r}; it has {', '.join(FIELDS)}"
-    return _variables(env.get("env_vars")) or _paths(env) or _config(env.get("config"))
+    return _variables(env.get("env_vars")) or _paths(env) or _requirements.check(env) or _config(env.get("config"))
 
 
 def _variables(env_vars: Any) -> Optional[str]:
@@ -104,8 +106,8 @@ def _config(config: Any) -> Optional[str]:
 
 
 def plain(env: Dict[str, Any]) -> Dict[str, Any]:
-    """The environment as it goes to agents: without what says nothing, so that equal ones have equal texts."""
-    env = {name: value for name, value in env.items() if value and name in FIELDS}
+    """The environment as it goes to agents: without what says nothing, so that equal ones have equal texts. Raises ValueError for a file that can't be read."""
+    env = _requirements.plain({name: value for name, value in env.items() if value and name in FIELDS})
     seconds = (env.pop("config", None) or {}).get("setup_timeout_seconds", 600)
     if seconds != 600:
         env["config"] = {"setup_timeout_seconds": seconds}

@@ -120,7 +120,7 @@ def test_packages_are_named_once(tmp_path, packages):
         _packages.Packages(str(tmp_path / "file" / "1")).settle(env)
 
 
-@pytest.mark.parametrize("field", ["pip", "uv", "conda", "container", "image_uri", "py_executable", "java_jars", "nsight"])
+@pytest.mark.parametrize("field", ["py_executable", "java_jars", "nsight", "mpi"])
 def test_what_is_not_there_says_what_to_do(field):
     for use in (lambda env: maniple.init("local", runtime_env=env), lambda env: maniple.remote(runtime_env=env)(len), lambda env: maniple.runtime_env.RuntimeEnv(**env)):
         with pytest.raises(RuntimeEnvSetupError, match=f"no '{field}' here: .{{20}}"):

@@ -233,6 +233,10 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		}
 	case WorkerFailed:
 		c.onFailed(ev)
+	case WorkerSlow:
+		if w := c.workerOf(ev.Key); w != nil && w.process == nil {
+			w.slow = ev.Why
+		}
 	case Grant:
 		c.onGrant(ev)
 	case Place:

@@ -51,6 +51,12 @@ type WorkerFailed struct {
 	Final bool
 }
 
+// WorkerSlow: what NeedWorker asked for takes long. Why is for people who ask.
+type WorkerSlow struct {
+	Key uint64
+	Why string
+}
+
 // Grant is what may be used from now on, of the node or of a bundle of a group. One without anything
 // takes it back, and ends what runs on it.
 type Grant struct {
@@ -147,6 +153,7 @@ func (*Frames) event()      {}
 func (ProcessUp) event()    {}
 func (ProcessGone) event()  {}
 func (WorkerFailed) event() {}
+func (WorkerSlow) event()   {}
 func (Grant) event()        {}
 func (Place) event()        {}
 func (Fetched) event()      {}

@@ -35,7 +35,7 @@ func (c *Core) explainTask(t *task) string {
 			return fmt.Sprintf("nothing here: node %s has it", t.worker.host.node)
 		}
 		if t.worker == nil || t.worker.process == nil {
-			return "its worker, which starts"
+			return t.worker.starts()
 		}
 		if t != t.worker.flight.head && t.worker.actor == nil {
 			return fmt.Sprintf("task %s, which runs before it in process %d", t.worker.flight.head.name(), t.worker.process.id)
@@ -117,7 +117,7 @@ func (c *Core) explainClass(t *task) string {
 		behind = fmt.Sprintf("; %d tasks are before it", ahead)
 	}
 	if cl.starting > ahead {
-		return "its worker, which starts" + behind
+		return cl.newcomer().starts() + behind
 	}
 	if cl.wishing() {
 		most := ", for a second at most"

@@ -35,6 +35,7 @@ type worker struct {
 	deep     bool
 	shutting bool // takes nothing more
 	killed   string
+	slow     string // why it is not there yet
 	evicted  bool
 	starved  bool // it is ended for want of memory
 	idleAt   int64

@@ -1,0 +1,206 @@
+"""What a runtime_env has installed: what is checked and sent, and what a node makes of it."""
+
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from maniple import _container, _making, _options, _requirements, runtime_env
+
+
+def wheel(directory, version):
+    path = directory / f"tiny-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as w:
+        info = f"tiny-{version}.dist-info/"
+        w.writestr("tiny.py", f"VERSION = {version!r}")
+        w.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
+        w.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        w.writestr(info + "RECORD", "")
+    return path
+
+
+def program(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def bin(tmp_path, monkeypatch):
+    """A directory in front of PATH for programs that stand in for those of a site."""
+    d = tmp_path / "bin"
+    d.mkdir()
+    monkeypatch.setenv("PATH", f"{d}:/usr/bin:/bin")
+    for name in ("CONDA_EXE", "MAMBA_EXE"):
+        monkeypatch.delenv(name, raising=False)
+    return d
+
+
+@pytest.fixture
+def under(tmp_path):
+    path = str(tmp_path / ".environments")
+    _making.private(path)
+    return path
+
+
+def made(under, install, code):
+    """Has it made by a process as an agent starts it, with code in place of the template. What that prints, and what was said."""
+    start = f"from maniple import _making; _making._TEMPLATE = ['-c', {code!r}]; _making.main()"
+    env = {**os.environ, "MANIPLE_INSTALL": json.dumps(install), "MANIPLE_ENVIRONMENTS": under, "PYTHONPATH": os.path.dirname(os.path.dirname(_making.__file__))}
+    done = subprocess.run([sys.executable, "-c", start], env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "env, why",
+    [
+        ({"pip": ["x"], "conda": "y"}, "pip and conda of a runtime_env can't be had together"), ({"uv": ["x"], "image_uri": "y"}, "uv and image_uri"), ({"pip": 3}, "list of requirements"),
+        ({"pip": "nowhere.txt"}, "nowhere.txt, which is not there"), ({"pip": ["a\nb"]}, "list of requirements"), ({"pip": {"package": ["a"]}}, "has no 'package'; it has packages"),
+        ({"pip": {"packages": "a"}}, "packages of pip is a list of texts"), ({"pip": {"pip_check": True}}, "needs 'packages'"), ({"uv": {"packages": ["a"], "uv_version": 1}}, "uv_version of uv is a str"),
+        ({"conda": ["x"]}, "environment's name"), ({"conda": "nowhere.yml"}, "nowhere.yml, which is not there"), ({"conda": {"x": {1, 2}}}, "can't be written"), ({"container": "x"}, "a dict with an image"),
+        ({"container": {"run_options": []}}, "needs 'image'"), ({"image_uri": ["x"]}, "is a text"),
+    ],
+)  # fmt: skip
+def test_wrong_ones(env, why):
+    assert why in runtime_env.check(env)
+
+
+def test_what_agents_are_sent(tmp_path):
+    (tmp_path / "more.txt").write_text("b")
+    (tmp_path / "r.txt").write_text(f"# what it needs\na==1 ; python_version > '3'\n\n-r more.txt\n--find-links={tmp_path}\n--pre\n")
+    (tmp_path / "e.yml").write_text("dependencies: [a]")
+    as_sent = {
+        "a list": ({"pip": ["a"]}, {"pip": {"packages": ["a"]}}), "a tuple": ({"uv": ("a",)}, {"uv": {"packages": ["a"]}}),
+        "a dict": ({"pip": {"packages": ["a"], "pip_check": False, "pip_version": "==23"}}, {"pip": {"packages": ["a"], "pip_version": "==23"}}),
+        "a file": ({"pip": str(tmp_path / "r.txt")}, {"pip": {"packages": ["a==1 ; python_version > '3'", f"-r {tmp_path}/more.txt", f"--find-links={tmp_path}", "--pre"]}}),
+        "a name": ({"conda": "base"}, {"conda": "base"}), "a conda file": ({"conda": tmp_path / "e.yml"}, {"conda": {"environment.yml": "dependencies: [a]"}}),
+        "a dict of conda's": ({"conda": {"dependencies": ["a"]}}, {"conda": {"dependencies": ["a"]}}), "an image": ({"image_uri": "x.sif"}, {"container": {"image": "x.sif"}}),
+        "nothing": ({"pip": []}, {}),
+    }  # fmt: skip
+    for name, (given, want) in as_sent.items():
+        assert runtime_env.check(given) is None and runtime_env.plain(given) == want == runtime_env.plain(want), name
+
+
+def test_what_a_child_has_in_place_of_its_parents():
+    parent = {"pip": {"packages": ["a"]}, "env_vars": {"A": "1"}, "working_dir": "package:1"}
+    assert _options.environment_of(parent, {"env_vars": {"B": "2"}})["pip"] == parent["pip"]
+    for own in ({"pip": {"packages": ["b"]}}, {"conda": "x"}, {"container": {"image": "x"}}):
+        merged = _options.environment_of(parent, own)
+        assert {k: v for k, v in merged.items() if k in _requirements.KINDS} == own and merged["env_vars"] == {"A": "1"} and runtime_env.check(merged) is None
+
+
+def test_packages_over_what_the_driver_has(tmp_path, under):
+    wheel(tmp_path, "1.0")
+    install = {"pip": {"packages": ["tiny"], "pip_check": True, "pip_install_options": ["--no-index", "--find-links", str(tmp_path)]}}
+    code = "import os, sys, tiny, cloudpickle; print(tiny.VERSION, sys.prefix, os.environ['VIRTUAL_ENV'], os.environ['PATH'].split(':')[0], cloudpickle.__file__)"
+    status, out, said = made(under, install, code)
+    import cloudpickle
+
+    version, prefix, environment, first, theirs = out.split()
+    assert (status, version, theirs) == (0, "1.0", cloudpickle.__file__) and prefix == environment == first[: -len("/bin")] and prefix.startswith(under) and "Successfully installed tiny" in said
+    at = os.stat(prefix + "/bin/python").st_ino, os.stat(prefix).st_mtime_ns
+    assert made(under, install, code)[2] == "" and at == (os.stat(prefix + "/bin/python").st_ino, os.stat(prefix).st_mtime_ns)  # it is there
+    os.truncate(prefix + ".json", 0)  # as if who made it had been killed
+    status, out, said = made(under, install, code)
+    assert status == 0 and out.split()[1] == prefix and "Successfully installed tiny" in said
+
+
+def test_what_fails_says_why(tmp_path, under):
+    status, out, said = made(under, {"pip": {"packages": ["tiny==7"], "pip_install_options": ["--no-index", "--find-links", str(tmp_path)]}}, "print('no')")
+    assert (status, out) == (1, "") and "No matching distribution found for tiny==7" in said and said.endswith('pip failed with exit code 1; where nodes have no internet, put what is needed on a path that all nodes have, and say so: pip_install_options=["--no-index", "--find-links", DIRECTORY]\n')
+    assert os.listdir(under) == []
+    os.chmod(under, 0o755)
+    assert "closed to others" in made(under, {"conda": "x"}, "")[2]
+
+
+def test_a_wheel_that_was_written_again_is_another(tmp_path):
+    install = {"pip": {"packages": [str(wheel(tmp_path, "1.0"))]}}
+    before = _making.content(install)
+    assert before == _making.content(install)
+    os.utime(install["pip"]["packages"][0], (1, 1))
+    assert before != _making.content(install) != _making.content({"uv": install["pip"]})
+
+
+def test_what_nobody_uses_goes_first(under):
+    def place(name, size, used, whole=True):
+        os.mkdir(os.path.join(under, name))
+        with open(os.path.join(under, name + ".json"), "w") as f:
+            f.write(json.dumps({"size": size}) if whole else "")
+        os.utime(f.name, (used, used))
+        return f.name
+
+    for name, size, used in (("old", 40, 1), ("held", 40, 2), ("older", 40, 0), ("new", 40, 9)):
+        file = place(name, size, used)
+        if name == "held":
+            user = os.open(file, os.O_RDWR)
+            fcntl.flock(user, fcntl.LOCK_SH)
+    place("half", 0, 9, whole=False)
+    _making.evict(under, 90)
+    assert sorted(os.listdir(under)) == ["held", "held.json", "new", "new.json"]
+    os.close(user)
+    _making.evict(under, 0)
+    assert os.listdir(under) == []
+
+
+def test_uv(tmp_path, under, bin):
+    wheel(tmp_path, "2.0")
+    program(bin / "uv", 'test "$1 $2 $3" = "pip install --python" || exit 9\npython=$4; shift 4\nexec "$python" -m pip install --no-index "$@"\n')
+    install = {"uv": {"packages": ["tiny"], "uv_pip_install_options": ["--find-links", str(tmp_path)]}}
+    assert made(under, install, "import tiny; print(tiny.VERSION)")[:2] == (0, "2.0\n")
+
+
+def test_conda(tmp_path, under, bin):
+    """conda can't be had where this is tested: a program that makes a virtual environment at the place that it is told stands in for it."""
+    status, _, said = made(under, {"conda": {"dependencies": ["a"]}}, "")
+    assert status == 1 and "neither conda, mamba nor micromamba" in said
+    known = tmp_path / "envs" / "mine"
+    make = f'"{sys.executable}" -m venv --without-pip'
+    program(bin / "conda", f'case "$1 $2" in\n"env list") echo \'{{"envs": ["{known}"]}}\';;\n"env create") {make} "$4" && cp "$6" "$4/seen";;\nesac\n')
+    code = "import os, sys, json, maniple, cloudpickle; print(sys.prefix, os.environ['CONDA_PREFIX'], os.path.exists(sys.prefix + '/seen') and open(sys.prefix + '/seen').read())"
+    status, out, said = made(under, {"conda": {"dependencies": ["a", {"pip": ["b"]}]}}, code)
+    prefix, environment, text = out.split(" ", 2)
+    python = "python=%d.%d" % sys.version_info[:2]
+    assert status == 0 and prefix == environment and json.loads(text) == {"dependencies": [python, "a", {"pip": ["b"]}]}, said
+    status, out, said = made(under, {"conda": {"environment.yml": "dependencies: [x]"}}, code)
+    assert out.split(" ", 2)[2] == "dependencies: [x]\n", said
+    assert "knows no environment 'mine'" not in made(under, {"conda": "mine"}, code)[2]
+    assert f"{known} has no Python: name {python}" in made(under, {"conda": "mine"}, code)[2]
+    subprocess.run(f"{make} {known}", shell=True, check=True)
+    for name in ("mine", str(known)):
+        assert made(under, {"conda": name}, code)[1].startswith(f"{known} {known}")
+    assert f"knows no environment 'yours' on this node; it knows {known}" in made(under, {"conda": "yours"}, code)[2]
+
+
+def test_containers(tmp_path, under, bin, monkeypatch):
+    """apptainer can't be had where this is tested: a program that does the command in a directory of its own stands in for it."""
+    install = {"container": {"image": "base.sif", "run_options": ["--cleanenv"]}}
+    assert "neither apptainer nor singularity" in made(under, install, "")[2]
+    program(bin / "apptainer", f'printf "%s\\n" "$@" > "{tmp_path}/argv"\nwhile [ "$1" != sh ]; do shift; done\nexec "$@"\n')
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("MANIPLE_ADDRESS", str(tmp_path / "run" / "agent.sock"))
+    monkeypatch.setenv("PYTHONPATH", "/of/the/user")
+    env = dict(os.environ)
+    argv = _container.command(install["container"], under, _container.sdk(under), env, ["-c", "import maniple, cloudpickle; print('here')"])
+    binds = argv[argv.index("--bind") + 1].split(",")
+    assert argv[:2] == [str(bin / "apptainer"), "exec"] and argv[argv.index("--pwd") :][2:4] == ["--cleanenv", "docker://base.sif"]
+    assert {str(tmp_path), str(tmp_path / "run"), "/dev/shm", os.getcwd(), os.path.dirname(os.path.realpath(_container.__file__))} <= set(binds)
+    user, own = env["PYTHONPATH"].split(os.pathsep)
+    assert user == "/of/the/user" and sorted(os.listdir(own)) == ["cloudpickle", "maniple"] and stat.S_IMODE(os.stat(own).st_mode) == 0o700
+    assert made(under, install, "import maniple, cloudpickle; print('here')")[:2] == (0, "here\n")
+    (tmp_path / "base.sif").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert "base.sif" in _container.command(install["container"], under, own, dict(os.environ), [])
+    with pytest.raises(_container.Failed, match="no path with a colon"):
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "a:b"))
+        (tmp_path / "a:b").mkdir()
+        _container.command(install["container"], under, own, dict(os.environ), [])
+
+
+def test_another_python_is_refused():
+    done = subprocess.run([sys.executable, "-m", "maniple._template"], capture_output=True, text=True, env={**os.environ, "MANIPLE_ADDRESS": "/nowhere", "MANIPLE_PYTHON": "2.7", "PYTHONPATH": os.path.dirname(os.path.dirname(_making.__file__))})
+    assert done.returncode == 1 and "the driver's is 2.7" in done.stderr and "have python=2.7 there" in done.stderr
