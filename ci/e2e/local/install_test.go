@@ -97,20 +97,41 @@ func (w *world) environments() string {
 // What is being installed is told to who asks, and ends with its time, with the last task that waits for it, with its driver, and with its agent.
 func TestInstallingIsEnded(t *testing.T) {
 	w := newWorld(t)
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // an index that does not answer
-	if err != nil {
-		t.Fatal(err)
+	silent := func() string { // an index that does not answer
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return "http://" + l.Addr().String() + "/"
 	}
-	defer silent.Close()
+	index, another := silent(), silent()
+	pips := func(index string) int { return len(w.find("-m pip install", index)) }
+	runs := func(index string) {
+		t.Helper()
+		w.wait(20*time.Second, "pip runs", func() bool { return pips(index) > 0 })
+	}
+	ends := func(index, what string) {
+		t.Helper()
+		w.wait(20*time.Second, "nobody runs pip for "+what, func() bool { return pips(index) == 0 })
+	}
+	w.must("up", "--cluster", "killed", "--cpus", "1")
+	lost := w.python(wheels+`
+maniple.init(sys.argv[1])
+ref = version.options(runtime_env={"pip": {"packages": ["tiny"], "pip_install_options": ["--index-url", sys.argv[2]]}}).remote()
+time.sleep(600)`, "killed", another)
+	runs(another)
+	_ = syscall.Kill(w.one("maniple agent"), syscall.SIGKILL) // after which its head waits for ten seconds for those whom it had
+	_ = lost.cmd.Process.Kill()
 	w.must("up", "--cluster", "env", "--cpus", "2")
 	program := wheels + `
-slow = {"pip": {"packages": ["tiny"], "pip_install_options": ["-v", "--index-url", "http://` + silent.Addr().String() + `/"]}}
+slow = {"pip": {"packages": ["tiny"], "pip_install_options": ["-v", "--index-url", sys.argv[2]]}}
 maniple.init(sys.argv[1])
 try:
-    maniple.get(version.options(runtime_env={**slow, "config": {"setup_timeout_seconds": 3}}).remote(), timeout=60)
+    maniple.get(version.options(runtime_env={**slow, "config": {"setup_timeout_seconds": 1}}).remote(), timeout=60)
     raise AssertionError("it can't be made")
 except maniple.exceptions.RuntimeEnvSetupError as e:
-    assert "setup_timeout_seconds (3s)" in str(e), e
+    assert "setup_timeout_seconds (1s)" in str(e), e
 ref = version.options(runtime_env=slow).remote()
 from maniple.util import state
 end = time.monotonic() + 30
@@ -122,30 +143,82 @@ while not os.path.exists("go"):
     time.sleep(0.02)
 maniple.cancel(ref)
 print("cancelled", flush=True)
+while not os.path.exists("again"):
+    time.sleep(0.02)
+ref = version.options(runtime_env=slow).remote()
 time.sleep(600)
 `
-	p := w.python(program, "env")
+	p := w.python(program, "env", index)
 	p.says("waits")
-	pips := func() []int { return w.find("-m pip install") }
-	w.wait(20*time.Second, "pip runs", func() bool { return len(pips()) > 0 })
+	runs(index)
 	w.file("go", "")
 	p.says("cancelled")
-	w.wait(20*time.Second, "nobody runs pip for a task that was cancelled", func() bool { return len(pips()) == 0 })
+	ends(index, "a task that was cancelled")
+	w.file("again", "")
+	runs(index)
 	_ = p.cmd.Process.Kill()
+	ends(index, "a driver that ended")
+	ends(another, "an agent that was killed")
+	for _, cluster := range []string{"env", "killed"} {
+		w.must("down", "--cluster", cluster)
+	}
+}
 
-	ends := wheels + `
-maniple.init(sys.argv[1])
-refs = [version.options(runtime_env={"pip": {"packages": ["tiny"], "pip_install_options": ["--index-url", "http://` + silent.Addr().String() + `/"]}}).remote()]
-time.sleep(600)
+// apptainer stands in for the real one, which is in no registry: its image is the system's own directories, and of all else the program sees what is bound.
+const apptainer = `#!/bin/sh
+[ "$1" = exec ] || exit 64
+shift
+while :; do
+	case "$1" in
+	--bind) binds=$2; shift 2;;
+	--pwd) cd "$2" || exit 64; shift 2;;
+	--*) shift;;
+	*) break;;
+	esac
+done
+export root=$1 binds
+shift
+exec unshare -m --propagation private sh -c '
+mount -t tmpfs none "$root"
+for dir in /usr /bin /lib /lib64 /etc /proc /dev $(echo "$binds" | tr , " "); do
+	[ -d "$dir" ] && mkdir -p "$root$dir" && mount --rbind "$dir" "$root$dir"
+done
+touch "$root/this is the image"
+exec chroot "$root" sh -c "cd \"\$0\" && exec \"\$@\"" "$PWD" "$@"' sh "$@"
 `
-	p = w.python(ends, "env")
-	w.wait(20*time.Second, "pip runs", func() bool { return len(pips()) > 0 })
-	_ = p.cmd.Process.Kill()
-	w.wait(20*time.Second, "nobody runs pip for a driver that ended", func() bool { return len(pips()) == 0 })
-	p = w.python(ends, "env")
-	w.wait(20*time.Second, "pip runs", func() bool { return len(pips()) > 0 })
-	_ = syscall.Kill(w.one("maniple agent"), syscall.SIGKILL)
-	w.wait(20*time.Second, "nobody runs pip for an agent that was killed", func() bool { return len(pips()) == 0 })
-	_ = p.cmd.Process.Kill()
-	w.run("down", "--cluster", "env")
+
+// Workers run in a container, with nothing of the driver's file system but what they need, and have values, files and one another as any.
+func TestWorkersInAContainer(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("the program that stands in for apptainer mounts, which needs root")
+	}
+	w := newWorld(t)
+	if err := os.Mkdir(filepath.Join(w.dir, "image"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, "PATH="+filepath.Dir(w.file("apptainer", apptainer))+":"+filepath.Dir(binary)+":"+os.Getenv("PATH"), "PYTHONPATH="+filepath.Join(top, "libs/python"))
+	w.must("up", "--cluster", "env", "--fake-nodes", "2", "--cpus", "2")
+	p := w.launch("", w.env, cached(t, "dev"), "-c", `
+import os, sys
+import maniple
+os.makedirs("files")
+open("files/data.txt", "w").write("hello")
+maniple.init("env", runtime_env={"image_uri": os.path.abspath("image")})
+@maniple.remote
+def looks(data):
+    return os.path.exists("/this is the image"), sys.executable, len(data), bytes(3 << 20), os.getcwd()
+@maniple.remote(runtime_env={"working_dir": "files"})
+class Reads:
+    def read(self):
+        return open("data.txt").read(), maniple.get(looks.remote(b""))[0]
+inside, python, size, much, cwd = maniple.get(looks.remote(bytes(5 << 20)), timeout=60)
+assert (inside, size, len(much)) == (True, 5 << 20, 3 << 20) and python != sys.executable and cwd == os.getcwd(), (inside, python, size, cwd)
+actors = [Reads.remote() for _ in range(4)]
+assert maniple.get([a.read.remote() for a in actors], timeout=60) == [("hello", True)] * 4
+print("all is well", flush=True)
+`)
+	if code := p.code(time.Minute); code != 0 || !strings.HasSuffix(p.out.String(), "all is well\n") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "env")
 }

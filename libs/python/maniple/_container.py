@@ -48,8 +48,9 @@ def sdk(under: str) -> str:
     return path
 
 
-def add(env: Dict[str, str], directory: str) -> None:
-    """Has Python look into a directory after those that the user named."""
+def isolate(env: Dict[str, str], directory: str) -> None:
+    """Has another Python than the driver's look into a directory after those that the user named, and not for what lies in the user's home, which is for the driver's."""
+    env["PYTHONNOUSERSITE"] = "1"
     env["PYTHONPATH"] = os.pathsep.join([*filter(None, [env.get("PYTHONPATH")]), directory])
 
 
@@ -59,7 +60,7 @@ def command(given: Dict[str, Any], under: str, own: str, env: Dict[str, str], te
     program = shutil.which("apptainer") or shutil.which("singularity")
     if program is None:
         raise Failed("neither apptainer nor singularity is on PATH: load the site's module before the driver starts")
-    add(env, own)
+    isolate(env, own)
     image = given["image"]
     if "://" not in image and not os.path.exists(image):
         image = "docker://" + image

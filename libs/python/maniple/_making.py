@@ -21,6 +21,7 @@ import stat
 import subprocess
 import sys
 from hashlib import sha256
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
@@ -197,7 +198,7 @@ def _spoken(process: "subprocess.Popen[str]") -> Iterator[str]:
 
 def _clean() -> Dict[str, str]:
     """The environment for installers. A pip.conf that installs into the user's home would not install here."""
-    return {**{k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")}, "PIP_USER": "0", "PYTHONUNBUFFERED": "1"}
+    return {**{k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")}, "PIP_USER": "0", "PIP_PROGRESS_BAR": "off", "PYTHONUNBUFFERED": "1"}
 
 
 def with_packages(kind: str, given: Dict[str, Any], path: str) -> None:
@@ -236,7 +237,7 @@ def _site_packages(path: str) -> str:
 
 def _pip(python: str, path: str) -> List[str]:
     """pip in an environment: the driver's own, or the one that Python carries."""
-    if subprocess.run([python, "-c", "import pip"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_clean()).returncode:
+    if find_spec("pip") is None and not os.path.isdir(os.path.join(_site_packages(path), "pip")):
         run([python, "-m", "ensurepip", "--default-pip"], "ensurepip, since the driver's Python has no pip,")
     return [python, "-m", "pip"]
 
@@ -281,11 +282,12 @@ def conda_directory(name: str) -> str:
 
 
 def content(install: Dict[str, Any]) -> str:
-    """The name of an environment: by what is asked for, and what it is made over. A wheel that is named is another one when it was written again."""
+    """The name of an environment: by what is asked for, and what it is made over. A file that is named is another one when it was written again."""
     files = []
     for line in (install.get("pip") or install.get("uv") or {}).get("packages") or ():
-        at = _stat(os.path.realpath(line)) if os.path.isfile(line) else None
-        files.append([at.st_size, at.st_mtime_ns] if at is not None else None)
+        for word in (line, _requirements.split(line)[1]):
+            at = _stat(os.path.realpath(word)) if os.path.isfile(word) else None
+            files.append([at.st_size, at.st_mtime_ns] if at is not None else None)
     return sha256(json.dumps([_FORMAT, install, files, sys.executable, sys.prefix, sys.version], sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -311,7 +313,7 @@ def program(install: Dict[str, Any], under: str) -> Tuple[List[str], Dict[str, s
     env["PATH"] = os.pathsep.join([before, env.get("PATH") or os.defpath])
     if kind == "conda":
         env["CONDA_PREFIX"], env["CONDA_DEFAULT_ENV"] = path, given if isinstance(given, str) else path
-        _container.add(env, _container.sdk(under))
+        _container.isolate(env, _container.sdk(under))
     else:
         env["VIRTUAL_ENV"] = path
     return [python, *_TEMPLATE], env

@@ -114,7 +114,7 @@ def _lines(path: str) -> List[str]:
     """A file of requirements. Files that it names by where they are from itself are named for all others."""
     here, found = os.path.dirname(os.path.abspath(path)), []
     for line in _read(path).splitlines():
-        option, name = _split(line.strip())
+        option, name = split(line.strip())
         if option in _WITH_FILE and name and not os.path.isabs(name) and os.path.exists(os.path.join(here, name)):
             line = f"{option} {os.path.join(here, name)}"
         if line.strip() and not line.lstrip().startswith("#"):
@@ -122,7 +122,8 @@ def _lines(path: str) -> List[str]:
     return found
 
 
-def _split(line: str) -> Tuple[str, str]:
+def split(line: str) -> Tuple[str, str]:
+    """A line's option and what it names."""
     end = min((i for i in (line.find(" "), line.find("=")) if i >= 0), default=len(line))
     return line[:end], line[end + 1 :].strip()
 

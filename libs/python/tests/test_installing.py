@@ -116,6 +116,10 @@ def test_what_fails_says_why(tmp_path, under):
     assert os.listdir(under) == []
     os.chmod(under, 0o755)
     assert "closed to others" in made(under, {"conda": "x"}, "")[2]
+    os.chmod(under, 0o700)
+    if os.getuid() == 0:
+        os.chown(under, 1, 1)
+        assert "a directory of your own" in made(under, {"conda": "x"}, "")[2]
 
 
 def test_a_wheel_that_was_written_again_is_another(tmp_path):
@@ -124,6 +128,11 @@ def test_a_wheel_that_was_written_again_is_another(tmp_path):
     assert before == _making.content(install)
     os.utime(install["pip"]["packages"][0], (1, 1))
     assert before != _making.content(install) != _making.content({"uv": install["pip"]})
+    (tmp_path / "more.txt").write_text("a")
+    install = {"pip": {"packages": [f"-r {tmp_path}/more.txt"]}}
+    before = _making.content(install)
+    (tmp_path / "more.txt").write_text("a==1")
+    assert before != _making.content(install)
 
 
 def test_what_nobody_uses_goes_first(under):
@@ -145,6 +154,35 @@ def test_what_nobody_uses_goes_first(under):
     os.close(user)
     _making.evict(under, 0)
     assert os.listdir(under) == []
+
+
+def test_what_a_worker_uses_stays(tmp_path, under):
+    """As long as a template lives, or a process that it forked."""
+    wheel(tmp_path, "1.0")
+    code = "import os, sys, time\nif os.fork() == 0:\n    print(os.getpid(), flush=True)\n    sys.stdin.read()"
+    env = {**os.environ, "MANIPLE_ENVIRONMENTS": under, "PYTHONPATH": os.path.dirname(os.path.dirname(_making.__file__))}
+    env["MANIPLE_INSTALL"] = json.dumps({"pip": {"packages": ["tiny"], "pip_install_options": ["--no-index", "--find-links", str(tmp_path)]}})
+    start = f"from maniple import _making; _making._TEMPLATE = ['-c', {code!r}]; _making.main()"
+    with subprocess.Popen([sys.executable, "-c", start], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert int(process.stdout.readline()) != process.pid and process.wait() == 0
+        before = sorted(os.listdir(under))
+        _making.evict(under, 0)
+        assert sorted(os.listdir(under)) == before and len(before) == 2
+        process.stdin.close()
+        assert process.stdout.read() == b""  # the child is over
+    _making.evict(under, 0)
+    assert os.listdir(under) == []
+
+
+def test_two_make_it_once(tmp_path, under):
+    """Agents of one user on a node may begin at the same moment."""
+    wheel(tmp_path, "1.0")
+    env = {**os.environ, "MANIPLE_ENVIRONMENTS": under, "PYTHONPATH": os.path.dirname(os.path.dirname(_making.__file__))}
+    env["MANIPLE_INSTALL"] = json.dumps({"pip": {"packages": ["tiny"], "pip_install_options": ["--no-index", "--find-links", str(tmp_path)]}})
+    start = "from maniple import _making; _making._TEMPLATE = ['-c', 'import tiny, sys; print(sys.prefix)']; _making.main()"
+    both = [subprocess.Popen([sys.executable, "-c", start], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    (one, first), (two, second) = (process.communicate() for process in both)
+    assert one == two != "" and (first + second).count("Successfully installed") == 1 and (first + second).count("another process of yours") <= 1
 
 
 def test_uv(tmp_path, under, bin):
@@ -189,6 +227,7 @@ def test_containers(tmp_path, under, bin, monkeypatch):
     binds = argv[argv.index("--bind") + 1].split(",")
     assert argv[:2] == [str(bin / "apptainer"), "exec"] and argv[argv.index("--pwd") :][2:4] == ["--cleanenv", "docker://base.sif"]
     assert {str(tmp_path), str(tmp_path / "run"), "/dev/shm", os.getcwd(), os.path.dirname(os.path.realpath(_container.__file__))} <= set(binds)
+    assert env["PYTHONNOUSERSITE"] == "1"
     user, own = env["PYTHONPATH"].split(os.pathsep)
     assert user == "/of/the/user" and sorted(os.listdir(own)) == ["cloudpickle", "maniple"] and stat.S_IMODE(os.stat(own).st_mode) == 0o700
     assert made(under, install, "import maniple, cloudpickle; print('here')")[:2] == (0, "here\n")
