@@ -264,7 +264,7 @@ func (h *history) goesOn(p *peer, j *job1, seen map[id.Task]bool) bool {
 	for _, t := range j.awaits {
 		o := p.at.core.lookup(of(t))
 		switch {
-		case p.settled(t), o != nil && o.state == objectThere: // be it on its way
+		case p.settled(t), o != nil && (o.state == objectThere || p.at.core.exists(o)): // be it on its way
 			came++
 		case h.goes(t, seen):
 			return true

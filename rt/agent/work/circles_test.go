@@ -1,11 +1,15 @@
 package work
 
-import "maps"
+import (
+	"maps"
+
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
 
 // inCircles tells whether all that is left at the agents are values that keep one another, as those of a task that ran twice may, and what they
-// keep else: what they contain, what the tasks that made them would need, and what other agents have it from.
+// keep else: what they contain, and what the tasks that made them would need. That one agent has a value for another is no reason to be.
 func (h *history) inCircles() bool {
-	in := map[*object][]*object{} // what it keeps
+	in := map[id.Object][]id.Object{} // what it keeps
 	for _, s := range h.sites {
 		for _, e := range s.core.entries {
 			if e.task != nil && (e.actor == nil || e.task != e.actor.create) {
@@ -16,7 +20,7 @@ func (h *history) inCircles() bool {
 				if o == nil {
 					continue
 				}
-				in[o] = append(in[o], s.core.keeps(o)...)
+				in[o.id()] = append(in[o.id()], s.core.keeps(o)...)
 				for k := o.holders; k != nil; k = k.next {
 					if !k.process.remote() {
 						return false
@@ -25,7 +29,6 @@ func (h *history) inCircles() bool {
 					if x == nil || o.pins == 0 && o.foreign && s.core.home(o).agent == k.process.agent { // of two that only keep each other's neither is of use
 						return false
 					}
-					in[x] = append(in[x], o)
 				}
 			}
 		}
@@ -33,13 +36,13 @@ func (h *history) inCircles() bool {
 	kept := maps.Clone(in)
 	for n := -1; n != len(kept); { // without what no value keeps
 		n = len(kept)
-		contained := map[*object]bool{}
+		contained := map[id.Object]bool{}
 		for o := range kept {
 			for _, x := range in[o] {
 				contained[x] = true
 			}
 		}
-		maps.DeleteFunc(kept, func(o *object, _ []*object) bool { return !contained[o] })
+		maps.DeleteFunc(kept, func(o id.Object, _ []id.Object) bool { return !contained[o] })
 	}
 	for n := -1; n != len(kept); {
 		n = len(kept)
@@ -54,16 +57,16 @@ func (h *history) inCircles() bool {
 
 // keeps lists what an object at an agent keeps there: what its value contains, and what the task would need that makes an actor, or would make the value
 // again.
-func (c *Core) keeps(o *object) (list []*object) {
+func (c *Core) keeps(o *object) (list []id.Object) {
 	for _, t := range []*task{o.entry.task, o.entry.made} {
 		for k := 0; t != nil && k < int(t.deps+t.refs); k++ {
-			list = append(list, c.lookup(objectAt(t.args(), k)))
+			list = append(list, objectAt(t.args(), k))
 		}
 	}
 	if o.value != nil {
 		m, payload := c.readResult(o.value)
 		for k := range int(m.Refs) {
-			list = append(list, c.lookup(objectAt(payload, k)))
+			list = append(list, objectAt(payload, k))
 		}
 	}
 	return list
