@@ -124,7 +124,7 @@ func (c *Core) move(o *object) {
 	if l == nil || l.spare == nil || l.home.fetching(o.id()) != nil || slices.Contains(l.home.lent, o.id()) {
 		return
 	}
-	if a := o.entry.actor; a != nil && o.index == 0 {
+	if a := o.entry.actor; a != nil && o.index == 0 && !o.hosted() { // calls of one that lives here go no other way
 		if !a.quiet() {
 			return
 		}

@@ -117,3 +117,47 @@ func TestCallThatCrossesTheEnd(t *testing.T) {
 		t.Errorf("%d frames were refused: %v", n, p.said)
 	}
 }
+
+// Who gets a handle of an actor at its own node, by way of a third node, keeps it alive with its owner, whatever comes of that third one.
+func TestHandleThatComesWhereItsActorLives(t *testing.T) {
+	for _, lost := range []string{"", "early", "late"} {
+		x := newTrio(t)
+		x.step(0, Place{Group: groupOfPair, Agent: 3, Node: "n3", Resources: []Amount{{"CPU", one}}})
+		x.step(2, Grant{Group: groupOfPair, Resources: []Amount{{"CPU", one}}})
+		x.say(0, 1, &fb.ShapeT{Number: 3, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: 0, Group: taskT(groupOfPair)}, nil)
+		actor := x.mint(0, 1)
+		x.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, MaxPending: -1}, []byte("args"))
+		home := x.cores[2].entries[actor].actor.worker.process.id
+		x.say(2, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+		w := x.passed(of(actor))
+		if lost == "early" { // nothing keeps it then but what the third one did
+			x.dies(1)
+			x.step(2, ProcessGone{Process: home, Why: "it ended"})
+			x.drop(2, of(actor))
+			x.empty(0, of(actor))
+			x.empty(2, of(actor))
+			continue
+		}
+		x.later()
+		x.release(1, w, of(actor), 1)
+		if lost == "late" {
+			x.dies(1)
+		}
+		call := x.call(2, actor)
+		x.result(2, home, call, "called")
+		if v := x.told(2, 1, of(call)); v != "called" || x.cores[0].entries[actor].actor.ending {
+			t.Fatalf("lost %q: the driver is told %q", lost, v)
+		}
+		x.release(2, 1, of(call), 0)
+		x.drop(2, of(actor))
+		if !x.cores[0].entries[actor].actor.ending {
+			t.Errorf("lost %q: it does not end when nobody has a handle", lost)
+		}
+		x.step(2, ProcessGone{Process: home, Why: "it ended"})
+		for at := range x.cores {
+			if !x.dead[at] {
+				x.empty(at, of(actor))
+			}
+		}
+	}
+}

@@ -175,6 +175,12 @@ func (o *object) hosts(p *process) bool {
 	return a != nil && !a.proxy && o.index == 0 && a.create != nil && a.create.owner == p
 }
 
+// hosted tells whether an object stands for an actor that lives here for another agent.
+func (o *object) hosted() bool {
+	a := o.entry.actor
+	return a != nil && !a.proxy && o.index == 0 && a.create != nil && a.create.owner.kind == Owner
+}
+
 // receive counts a reference that another agent sent. One to what is here by another way is given back at once.
 func (c *Core) receive(p *process, name id.Object) {
 	o := c.lookup(name)
@@ -192,8 +198,8 @@ func (c *Core) receive(p *process, name id.Object) {
 	case o == nil:
 		o = c.foreign(p, name)
 	}
-	if o != nil && !o.foreign && (p.kind == Owner && o.hosts(p) || o.placed && name.Task.Agent != c.cfg.Agent && o.heldBy(p.agent)) {
-		c.lend(p, o) // who gets a handle of it, or a reference to what was made here for another agent, keeps it alive
+	if o != nil && !o.foreign && (o.hosted() || o.placed && name.Task.Agent != c.cfg.Agent && o.heldBy(p.agent)) {
+		c.lend(p, o) // who gets a handle of it, by whatever way, or a reference to what was made here for another agent, keeps it alive
 	}
 	if o != nil && c.home(o) == p {
 		c.lent[o].owed++
@@ -385,6 +391,9 @@ func (c *Core) lenderGone(p *process, why string) {
 		}
 		way, asked := c.borrowed(o), c.lent[o].listing
 		c.unlend(o)
+		if o.hosted() && !o.hosts(p) { // it lives here
+			continue
+		}
 		o.lost = true
 		switch {
 		case o.state != objectPending:
