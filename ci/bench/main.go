@@ -51,6 +51,7 @@ var experiments = []experiment{
 	{"store", store.experiment},
 	{"mapped", mapped.experiment},
 	{"transfer", transfer},
+	{"faults", faults},
 	{"yarn-submit", yarnSubmit},
 	{"yarn-kills", yarnKills},
 	{"yarn-gangs", yarnGangs},
@@ -63,7 +64,7 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
-	"data-plane": {"store", "mapped", "spilling", "transfer"},
+	"data-plane": {"store", "mapped", "spilling", "transfer", "faults"},
 	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos", "yarn-views"},
 }
 

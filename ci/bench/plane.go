@@ -5,12 +5,13 @@ import "time"
 // The bars of the data plane.
 
 var spilling = race{program: "spilling.py", args: []string{"1024", "4096", "64"}, quick: []string{"128", "512", "8"}, limit: 5 * time.Minute, bars: []bar{
-	atLeast("spilling: share of a plain writer and reader", "spilling", "", figure("share"), 0.7).
+	atLeast("spilling: share of a plain writer and reader", "share", "", figure("share"), 0.7).
 		noted("bytes spilled and restored over the time in which any were, over those of pwrite and pread of 1 MiB in the same directory before and after; void if these differ by over 25%"),
 	told("sort of 4 GiB with a store of 1 GiB", "spilling", "s", figure("seconds"), true),
 	told("spilling: written", "spilling", "GB", figure("spilled"), false),
 	told("spilling: read", "spilling", "GB", figure("restored"), false),
 	told("spilling: rate", "spilling", "MB/s", figure("rate"), false),
+	told("a plain writer and reader", "share", "MB/s", figure("plain"), false),
 }}
 
 const fastest = "of the fastest of six ways to copy as much in the same process: one thread or two, numpy's, or the extension's through the caches and past them"
@@ -30,3 +31,12 @@ var mapped = race{program: "mapped.py", args: []string{"1024", "16"}, quick: []s
 	told("16 processes look at 1 GiB: resident, added up", "mapped", "GiB", figure("looking"), true),
 	told("16 processes have let go of 1 GiB: resident, added up", "mapped", "GiB", figure("after"), true),
 }}
+
+// faults: agents killed, connections torn and garbled, bits of spilled values flipped, disks full, for 20 minutes; each value right, or an error that says why not.
+func faults(l *lab) error {
+	seconds := "" // as the test has it
+	if quick {
+		seconds = "60"
+	}
+	return l.tests("20 minutes of faults: each value right, or a typed error", []string{"TestFaultsOfTheDataPlane"}, []string{"MANIPLE_SOAK_SECONDS=" + seconds}, "./ci/e2e/local")
+}
