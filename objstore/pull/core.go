@@ -59,6 +59,8 @@ type fetch struct {
 	over   bool   // it ends when none is
 	why    string
 	here   bool
+
+	urgency int
 }
 
 // span is bytes from..to.
@@ -101,10 +103,14 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	c.now, c.out = now, out
 	switch ev := ev.(type) {
 	case Want:
-		f := &fetch{number: ev.Fetch, object: ev.Object, size: ev.Size, owner: ev.Owner, source: ev.Owner}
+		f := &fetch{number: ev.Fetch, object: ev.Object, size: ev.Size, owner: ev.Owner, source: ev.Owner, urgency: ev.Urgency}
 		c.fetches = append(c.fetches, f)
 		if f.size >= c.cfg.Large {
 			c.askSource(f, false)
+		}
+	case Hasten:
+		if f := c.fetch(ev.Fetch); f != nil {
+			f.urgency = min(f.urgency, ev.Urgency)
 		}
 	case Drop:
 		if f := c.fetch(ev.Fetch); f != nil {
@@ -405,22 +411,6 @@ func (c *Core) assign(w *way) {
 		w.opening += more
 		c.emit(Open{w.agent, more})
 	}
-}
-
-// next gives the fetch to ask for now: the first one of which no more than a chunk is left, else the first.
-func (c *Core) next(w *way) (first *fetch) {
-	for _, f := range c.fetches {
-		if f.source != w.agent || f.over || f.left() == 0 {
-			continue
-		}
-		if f.left() <= c.cfg.Chunk {
-			return f
-		}
-		if first == nil {
-			first = f
-		}
-	}
-	return first
 }
 
 // left is how many bytes were not asked for, or in vain.

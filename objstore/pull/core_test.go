@@ -117,7 +117,7 @@ func TestRandomWorlds(t *testing.T) {
 func TestSameCallsSameEffects(t *testing.T) {
 	say := func() (text string) {
 		c := New(Config{Agent: 1})
-		for i, ev := range []Event{Want{1, object(1), 100 << 20, 2}, SourceIs{2, 3, object(1)}, Opened{3, 1}, Opened{3, 2}, Came{1, ""}, Broke{2, 5, "cut"}, Lost{3, "gone"}, SourceIs{2, 2, object(1)}, Drop{1}} {
+		for i, ev := range []Event{Want{1, object(1), 100 << 20, 2, 1}, Hasten{1, 0}, SourceIs{2, 3, object(1)}, Opened{3, 1}, Opened{3, 2}, Came{1, ""}, Broke{2, 5, "cut"}, Lost{3, "gone"}, SourceIs{2, 2, object(1)}, Drop{1}} {
 			text += fmt.Sprintf("%#v\n", c.Step(int64(i), ev, nil))
 		}
 		return text

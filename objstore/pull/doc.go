@@ -25,6 +25,7 @@
 //	PULL-6: one that has the value itself gives it to two others, and to those whose source failed.
 //	PULL-7: a wait is answered: when the range has come, or when the fetch is over.
 //	PULL-8: the same calls give the same effects.
+//	PULL-9: of what comes from one agent nothing is asked for while something more urgent is left to be asked for there.
 //
 // # Limits
 //

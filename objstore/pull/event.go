@@ -5,12 +5,20 @@ import "github.com/maniple-hpc/maniple/transport/wire/id"
 // Event is what happens to a Core: one of the types below.
 type Event interface{ event() }
 
-// Want begins to fetch a value of Size bytes, of which Owner told. Numbers are used once.
+// Want begins to fetch a value of Size bytes, of which Owner told. Numbers are used once. Of what is asked of one agent comes first what has
+// the lowest Urgency.
 type Want struct {
-	Fetch  uint64
-	Object id.Object
-	Size   int64
-	Owner  uint32
+	Fetch   uint64
+	Object  id.Object
+	Size    int64
+	Owner   uint32
+	Urgency int
+}
+
+// Hasten says that a fetch is more urgent than was said.
+type Hasten struct {
+	Fetch   uint64
+	Urgency int
 }
 
 // Drop ends a fetch: nobody wants the value. It is answered by Got when nothing of it is under way any more.
@@ -77,6 +85,7 @@ type LineOver struct{ Line uint64 }
 type Tick struct{}
 
 func (Want) event()     {}
+func (Hasten) event()   {}
 func (Drop) event()     {}
 func (Opened) event()   {}
 func (Failed) event()   {}

@@ -161,6 +161,11 @@ func (n *simNode) apply(e Effect) {
 		}
 	case Ask:
 		l := w.links[e.Stream]
+		for _, f := range n.core.fetches { // PULL-9
+			if f.source == l.to.agent && !f.over && f.left() > 0 && f.urgency < n.core.fetch(e.Fetch).urgency {
+				w.t.Fatalf("seed %d: fetch %d is asked for before fetch %d", w.seed, e.Fetch, f.number)
+			}
+		}
 		l.asked = append(l.asked, e)
 		l.answer()
 	case AskSource:
@@ -311,9 +316,15 @@ func (l *simLink) breaks(came int64) {
 // wants begins a fetch.
 func (n *simNode) wants(o id.Object, size int64, owner uint32) uint64 {
 	n.w.counter++
-	f := &simFetch{Want{n.w.counter, o, size, owner}, map[int64]int64{}}
+	f := &simFetch{Want{n.w.counter, o, size, owner, n.w.rng.IntN(3)}, map[int64]int64{}}
 	n.coming[f.Fetch] = f
 	n.step(f.Want)
+	if n.w.rng.IntN(4) == 0 {
+		n.w.after(n.w.rng.Int64N(50_000_000), func() {
+			f.Urgency = min(f.Urgency, n.w.rng.IntN(3))
+			n.step(Hasten{f.Fetch, f.Urgency})
+		})
+	}
 	return f.Fetch
 }
 

@@ -245,6 +245,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 		d.watch(ctx, e.Group)
 	case work.Fetch:
 		d.fetch(e)
+	case work.Hasten:
+		d.hasten(ctx, e)
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)

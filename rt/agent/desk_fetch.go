@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -29,10 +30,11 @@ type fetch struct {
 	told    bool   // its end
 	sealed  bool
 	serving int // pieces of it that go to other agents
+	urgency work.Urgency
 }
 
 const (
-	fetchesAtOnce = 4         // values that are under way, whatever their size,
+	fetchesAtOnce = 4         // values that are under way, whatever their size, of one urgency and those above it,
 	fetchesMost   = 64        // and so many if they are small
 	fetchBytes    = 64 << 20  // all together
 	pullSize      = 4 << 20   // bytes of a package that are asked for at once
@@ -41,7 +43,7 @@ const (
 
 // fetch begins to bring a value.
 func (d *desk) fetch(e *work.Effect) {
-	f := &fetch{errand: d.errandBy(e.Process), object: e.Object, size: int64(e.Key)}
+	f := &fetch{errand: d.errandBy(e.Process), object: e.Object, size: int64(e.Key), urgency: e.Urgency}
 	switch {
 	case f.errand == nil:
 		return // it is over, and the core is told so
@@ -53,8 +55,50 @@ func (d *desk) fetch(e *work.Effect) {
 	if d.store != nil { // what stays of that name may be another value
 		d.store.letGoOf(func(k kept) bool { return k.object == e.Object })
 	}
-	d.fetches = append(d.fetches, f)
+	d.lineUp(f)
 	d.stir() // this turn may have looked at them
+}
+
+// lineUp puts a fetch behind those that are as urgent.
+func (d *desk) lineUp(f *fetch) {
+	i, _ := slices.BinarySearchFunc(d.fetches, f.urgency+1, func(x *fetch, u work.Urgency) int { return cmp.Compare(x.urgency, u) })
+	d.fetches = slices.Insert(d.fetches, i, f)
+}
+
+// hasten has a value come before those that are less urgent.
+func (d *desk) hasten(ctx context.Context, e *work.Effect) {
+	i := slices.IndexFunc(d.fetches, func(f *fetch) bool {
+		return f.object == e.Object && f.errand != nil && f.errand.process == e.Process && !f.over && !f.told
+	})
+	if i < 0 {
+		return
+	}
+	f := d.fetches[i]
+	d.fetches = slices.Delete(d.fetches, i, i+1)
+	f.urgency = e.Urgency
+	d.lineUp(f)
+	if f.number != 0 && !f.got {
+		d.pulls(ctx, pull.Hasten{Fetch: f.number, Urgency: int(e.Urgency)})
+	}
+	d.stir()
+}
+
+// underWay is how much is, for each urgency of what is as urgent or more: what is not does not keep it waiting.
+type underWay [work.Unasked + 1]struct {
+	values int
+	bytes  int64
+}
+
+func (u *underWay) add(f *fetch) {
+	for i := f.urgency; i <= work.Unasked; i++ {
+		u[i].values++
+		u[i].bytes += f.size
+	}
+}
+
+func (u *underWay) room(f *fetch) bool {
+	x := u[f.urgency]
+	return x.values < fetchesAtOnce || x.values < fetchesMost && x.bytes+f.size <= fetchBytes
 }
 
 // settleFetches takes each fetch as far as it goes now.
@@ -65,20 +109,18 @@ func (d *desk) settleFetches(ctx context.Context) {
 	if f := d.askingFetch(); f != nil && f.over {
 		d.store.do(d.store.store.Withdraw(d.l.now(), objstore.Agent, nil))
 	}
-	running, bytes, asking := 0, int64(0), false
+	var under underWay
+	asking := false
 	for _, f := range d.fetches {
 		if f.wanted && !f.told {
-			running++
-			bytes += f.size
+			under.add(f)
 			asking = asking || f.lent.Slab == 0 && f.why == ""
 		}
 	}
 	for _, f := range slices.Clone(d.fetches) {
-		room := running < fetchesAtOnce || running < fetchesMost && bytes+f.size <= fetchBytes
-		if !f.wanted && f.why == "" && !f.over && !asking && room { // answers to several would not say whose they are
+		if !f.wanted && f.why == "" && !f.over && !asking && under.room(f) { // answers to several would not say whose they are
 			f.wanted = true
-			running++
-			bytes += f.size
+			under.add(f)
 			out, err := d.store.store.Lend(d.l.now(), objstore.Agent, f.size, nil)
 			if err != nil {
 				f.why, f.here = err.Error(), true
@@ -119,7 +161,7 @@ func (d *desk) beginFetch(ctx context.Context, f *fetch) {
 		return
 	}
 	f.into, f.number = into, d.store.bulk.number()
-	d.pulls(ctx, pull.Want{Fetch: f.number, Object: f.object, Size: f.size, Owner: f.errand.peer})
+	d.pulls(ctx, pull.Want{Fetch: f.number, Object: f.object, Size: f.size, Owner: f.errand.peer, Urgency: int(f.urgency)})
 }
 
 // fetchBy gives a fetch by its number in the core of pulls.

@@ -188,11 +188,18 @@ func TestValueThatDoesNotCome(t *testing.T) {
 	defer close(never)
 	d, e := fetching(t, func(bulk.Range) bulk.Piece { <-never; return bulk.Piece{Why: "late"} })
 	for i := range uint64(fetchesAtOnce + 1) {
-		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Key: 20 << 20})
+		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Key: 20 << 20, Urgency: work.Unasked})
 	}
 	d.until(t, func() bool { return len(d.fetchSlab) > 0 && d.fetches[fetchesAtOnce-1].number > 0 })
 	if d.fetches[fetchesAtOnce].wanted {
 		t.Error("more are under way than may be")
+	}
+	last := d.fetches[fetchesAtOnce].object
+	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: 99}}, Key: 20 << 20, Urgency: work.Argument})
+	d.apply(t.Context(), &work.Effect{Do: work.Hasten, Process: 9, Object: last, Urgency: work.Awaited})
+	d.until(t, func() bool { return d.fetches[0].number > 0 && d.fetches[1].number > 0 })
+	if d.fetches[0].object != last || d.fetches[1].object.Task.Counter != 99 {
+		t.Error("what is more urgent is not before the rest")
 	}
 	d.endFetches(e)
 	d.until(t, func() bool { return len(d.fetches) == 0 })

@@ -100,6 +100,8 @@ func (x *trio) one(at int, ev Event) {
 			x.cut(k, e.Text)
 		case e.Do == Fetch:
 			x.wanted = append(x.wanted, wanted{at, e})
+		case e.Do == Hasten:
+			hasten(x.t, x.wanted, at, e)
 		case e.Do == Say:
 			x.t.Errorf("agent %d: %s", at+1, e.Text)
 		case e.Do == Claim || e.Do == Free || e.Do == Find:

@@ -26,8 +26,10 @@ const (
 	// Watch has the places of Group told, by Place and Grant.
 	Watch
 	// Fetch brings the bytes of Object, Key of them, which another agent, Process, has in its node's memory, into the Store; answered by
-	// Fetched, unless Process is gone before.
+	// Fetched, unless Process is gone before. Urgency says how soon.
 	Fetch
+	// Hasten says that a Fetch that is under way has got another Urgency.
+	Hasten
 	// Claim asks the head for a Name for the actor Group, or tells it how often that was made again; answered by Named.
 	Claim
 	// Free gives the name of the actor Group back, or no longer asks for it.
@@ -36,9 +38,20 @@ const (
 	Find
 )
 
+// Urgency is how soon a value is wanted that another agent has: the lowest first.
+type Urgency uint8
+
+// What a value is wanted for.
+const (
+	Awaited  Urgency = iota // a process waits for it, here or on another node
+	Argument                // a task does, to start
+	Unasked                 // nobody does yet
+)
+
 // Effect is what a Core wants done, in order. It is one struct and no interface: a turn has thousands.
 type Effect struct {
 	Do      Do
+	Urgency Urgency
 	Process id.Process
 	Key     uint64
 	Bytes   []byte // good until the next Step

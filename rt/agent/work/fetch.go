@@ -18,6 +18,8 @@ type fetch struct {
 	frame  []byte // the Result that told of it, and pins what it names
 	again  bool   // it was told of once more
 	void   bool   // the task that gave it is tried again, and may give another value under that name
+
+	urgency Urgency
 }
 
 // tellOf tells another agent of a value that lies here.
@@ -53,11 +55,50 @@ func (c *Core) fetch(p *process, f frame, m *fb.ResultT) *fetch {
 		}
 		return k
 	}
-	k := &fetch{object: name, frame: slices.Clone(f.whole)}
+	k := &fetch{object: name, frame: slices.Clone(f.whole), urgency: c.urgency(name)}
 	c.pinNames(k.frame)
 	p.fetches = append(p.fetches, k)
-	c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: name, Key: m.Size})
+	c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: name, Key: m.Size, Urgency: k.urgency})
 	return k
+}
+
+// urgency tells for what an object is wanted that is not here.
+func (c *Core) urgency(name id.Object) Urgency {
+	o, most := c.lookup(name), Unasked
+	if o == nil || o.waiting == nil {
+		return most
+	}
+	for w := o.waiting.next; ; w = w.next {
+		if most = min(most, w.urgency()); w == o.waiting || most == Awaited {
+			return most
+		}
+	}
+}
+
+// urgency is that of what somebody waits for.
+func (w *waiter) urgency() Urgency {
+	switch {
+	case w.task != nil:
+		return Argument
+	case w.want == fb.WantReadiness:
+		return Unasked
+	}
+	return Awaited
+}
+
+// hasten has a value that is on its way here come sooner, if it is more urgent to who waits for it now than it was.
+func (c *Core) hasten(o *object, u Urgency) {
+	p := c.home(o)
+	if t := o.entry.task; p == nil && t != nil && t.fetching != nil && t.worker != nil {
+		p = t.worker.process
+	}
+	if p == nil {
+		return
+	}
+	if k := p.fetching(o.id()); k != nil && u < k.urgency {
+		k.urgency = u
+		c.out = append(c.out, Effect{Do: Hasten, Process: p.id, Object: k.object, Urgency: u})
+	}
 }
 
 // fetching gives the fetch of an object from an agent; nil: there is none.
@@ -105,7 +146,7 @@ func (c *Core) onFetched(ev Fetched) {
 		}
 		k.again, k.void = false, false
 		m, _ := c.readResult(k.frame)
-		c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: ev.Object, Key: m.Size})
+		c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: ev.Object, Key: m.Size, Urgency: k.urgency})
 		return
 	}
 	p.fetches = slices.Delete(p.fetches, i, i+1)

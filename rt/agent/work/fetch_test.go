@@ -38,6 +38,49 @@ func (p *pair) fetched(why string) {
 	p.step(w.at, ev)
 }
 
+// hasten takes in that what is to be fetched is more urgent.
+func hasten(t testing.TB, list []wanted, at int, e Effect) {
+	t.Helper()
+	for i := range list {
+		if w := &list[i]; w.at == at && w.Process == e.Process && w.Object == e.Object && w.Urgency > e.Urgency {
+			w.Urgency = e.Urgency
+			return
+		}
+	}
+	t.Errorf("agent %d hastens %v, which is not on its way, or as urgent", at+1, e.Object)
+}
+
+// A value that comes home by itself is fetched after all that somebody needs; once a task needs it before those, and once somebody waits for it first.
+func TestHowUrgentAValueIs(t *testing.T) {
+	p := newPair(t)
+	task := p.mint(0, 1)
+	p.once()
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 4, Returns: 1}, []byte("args"))
+	p.seal(1, p.worker(task), of(task), fb.ResultFlagLast)
+	urgent := func(what string, u Urgency) {
+		t.Helper()
+		if len(p.wanted) != 1 || p.wanted[0].Urgency != u {
+			t.Errorf("%s: to be fetched are %+v", what, p.wanted)
+		}
+	}
+	urgent("nobody asks", Unasked)
+	p.say(0, 1, &fb.GetT{Object: objectT(of(task)), Want: fb.WantReadiness}, nil)
+	urgent("somebody wants to know whether it is there", Unasked)
+	p.submit([]id.Object{of(task)}, nil)
+	urgent("a task needs it", Argument)
+	p.say(0, 1, &fb.GetT{Object: objectT(of(task)), Want: fb.WantValue}, nil)
+	urgent("somebody waits for it", Awaited)
+	p.fetched("")
+	if !p.lies("a 1", of(task)) {
+		t.Error("it has not come")
+	}
+	p.wanted = nil // for the task
+	put := p.mint(0, 1)
+	p.seal(0, 1, of(put), 0)
+	p.submit([]id.Object{of(put)}, nil)
+	urgent("a task on another node", Argument)
+}
+
 // seal has a process tell of a MiB in shared memory: by a Seal of its own, or as a result of a task.
 func (p *pair) seal(at int, process id.Process, o id.Object, flags fb.ResultFlag, in ...id.Object) {
 	p.t.Helper()

@@ -220,6 +220,9 @@ func (c *Core) await(o *object, w waiter) {
 		c.kinAt++
 	}
 	c.ask(o)
+	if u := w.urgency(); u < Unasked {
+		c.hasten(o, u)
+	}
 }
 
 // line puts somebody behind all who wait for an object.

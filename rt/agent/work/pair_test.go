@@ -136,6 +136,8 @@ func (p *pair) one(at int, ev Event) {
 			}
 		case Fetch:
 			p.wanted = append(p.wanted, wanted{at, e})
+		case Hasten:
+			hasten(p.t, p.wanted, at, e)
 		case Say:
 			p.said = append(p.said, e.Text)
 		case Claim, Free, Find:

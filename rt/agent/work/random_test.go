@@ -224,6 +224,12 @@ func (h *history) step(s *site, ev Event) {
 			h.open(s, id.Agent(e.Key), e.Need.Job)
 		case Fetch:
 			s.wanted = append(s.wanted, e)
+		case Hasten:
+			i := slices.IndexFunc(s.wanted, func(f Effect) bool { return f.Process == e.Process && f.Object == e.Object })
+			if i < 0 || s.wanted[i].Urgency <= e.Urgency {
+				h.t.Fatalf("seed %d: agent %d hastens %v, which is not on its way, or as urgent", h.seed, s.agent, e.Object)
+			}
+			s.wanted[i].Urgency = e.Urgency
 		case KillWorker, CloseProcess:
 			if k := h.errandOf(s, e.Process); k != nil {
 				k.doomed[k.end(s)] = true
