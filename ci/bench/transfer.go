@@ -14,6 +14,7 @@ var nodeToNode = race{program: "transfer.py", args: []string{"1024", "5"}, quick
 			"before and after each; the fastest of each"),
 	told("node to node, 1 GiB", "node to node", "GB/s", figure("rate"), true),
 	told("node to node, 1 MiB", "node to node", "ms", figure("small"), true),
+	told("from a node to one on the same machine, 1 GiB", "one machine", "GB/s", figure("rate"), false).noted("handed over and copied; the rows above are without that"),
 }}
 
 // transfer runs it with a program for the bare copy, which is this one.

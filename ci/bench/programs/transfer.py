@@ -24,7 +24,7 @@ def bare():
     return json.loads(out.stdout)["seconds"]
 
 
-def up():
+def up(*flags):
     """Two nodes, and what ends them."""
     if NAME == "ray":
         from ray.cluster_utils import Cluster
@@ -35,7 +35,7 @@ def up():
         api.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         return cluster.shutdown
     name = f"transfer-{os.getpid()}"
-    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE), "--no-same-host-handover"], stdout=2, check=True)
+    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE), *flags], stdout=2, check=True)
     api.init(name, **QUIET)
     return lambda: subprocess.run(["maniple", "down", "--now", "--cluster", name], stdout=2)
 
@@ -59,23 +59,32 @@ def one(there, size):
     return took
 
 
-with part("node to node"):
-    end = up()
-    try:
-        until("both nodes are up", lambda: sum(n["Alive"] for n in api.nodes()) == 2)
-        here = api.get_runtime_context().get_node_id()
-        other = next(n["NodeID"] for n in api.nodes() if n["NodeID"] != here)
-        there = There.options(scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(other, soft=False)).remote()
-        small = sorted(one(there, MIB) for _ in range(10))[5]
-        one(there, SIZE)
-        took, beside = [], []
-        for _ in range(TIMES):
-            if NAME == "maniple":
-                beside.append(bare())
-            took.append(one(there, SIZE))
-        more = {"share": min(beside) / min(took), "bare": SIZE / min(beside) / 1e9} if beside else {}
-        print("took", took, "beside", beside, file=sys.stderr)
-        say("node to node", rate=SIZE / min(took) / 1e9, small=small * 1e3, **more)
-        api.shutdown()
-    finally:
-        end()
+def measured(name, beside, *flags):
+    """Two nodes, and values that go from one to the other. beside: a plain copy runs before each."""
+    with part(name):
+        end = up(*flags)
+        try:
+            until("both nodes are up", lambda: sum(n["Alive"] for n in api.nodes()) == 2)
+            here = api.get_runtime_context().get_node_id()
+            other = next(n["NodeID"] for n in api.nodes() if n["NodeID"] != here)
+            there = There.options(scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(other, soft=False)).remote()
+            small = sorted(one(there, MIB) for _ in range(10))[5]
+            one(there, SIZE)
+            took, bares = [], []
+            for _ in range(TIMES):
+                if beside:
+                    bares.append(bare())
+                took.append(one(there, SIZE))
+            more = {"share": min(bares) / min(took), "bare": SIZE / min(bares) / 1e9} if bares else {}
+            print("took", took, "beside", bares, file=sys.stderr)
+            say(name, rate=SIZE / min(took) / 1e9, small=small * 1e3, **more)
+            api.shutdown()
+        finally:
+            end()
+
+
+if NAME == "ray":
+    measured("node to node", False)
+else:
+    measured("node to node", True, "--no-same-host-handover")
+    measured("one machine", False)
