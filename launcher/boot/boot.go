@@ -59,6 +59,7 @@ type Options struct {
 	SpillLimit  int64    // bytes on disk, of each node; 0: as many as that holds
 	Spill       []string // directories for what it has no room for; empty: the node's own, "none": nowhere
 	NoHandover  bool     // nodes of one machine send one another values by the network
+	Fabric      string   // by which values go between nodes, one of bootdoc.Fabrics; "": what is found
 	Base        string
 
 	// Expect names nodes whose keepers others start, with the document that Share is given once the head

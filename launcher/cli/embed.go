@@ -58,6 +58,9 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if o.Store, o.Spill, o.SpillLimit, err = values(c.flag); err != nil {
 		return o, 0, err
 	}
+	if o.Fabric, err = fabricOf(c.flag); err != nil {
+		return o, 0, err
+	}
 	o.NoHandover = c.on("no-same-host-handover")
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
@@ -141,6 +144,7 @@ func valueFlags() []urfave.Flag {
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
 		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
 		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
+		rare(value("fabric", "", "NAME", "by which large values go: off, verbs, cxi, efa, opx (what is found); tcp, shm")),
 		rare(toggle("no-same-host-handover", "", "nodes of one machine send values by the network, too")),
 	}
 }
@@ -165,6 +169,15 @@ func values(flag func(name string) (text, origin string, ok bool)) (store int64,
 		}
 	}
 	return store, spill, limit, nil
+}
+
+// fabricOf reads by which fabric values are to go.
+func fabricOf(flag func(name string) (text, origin string, ok bool)) (string, error) {
+	v, origin, ok := flag("fabric")
+	if ok && v != "auto" && !slices.Contains(bootdoc.Fabrics, v) {
+		return "", usage(origin, strconv.Quote(v)+" is no fabric", "write auto, "+strings.Join(bootdoc.Fabrics, ", "))
+	}
+	return strings.TrimPrefix(v, "auto"), nil
 }
 
 // inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step.

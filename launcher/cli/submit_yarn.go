@@ -38,6 +38,7 @@ var yarnFlags = []yarnFlag{
 	{"object-store-memory", "SIZE", "memory for values on each node, of --mem"},
 	{"object-spilling-directory", "DIR,...", "for values when that is full, as of run (the containers' folders)"},
 	{"object-spilling-limit", "SIZE", "bytes that each node may have there"},
+	{"fabric", "NAME", "by which large values go between nodes, as of run"},
 	{"no-same-host-handover", "", "containers of one machine send values by the network, too"},
 }
 
@@ -339,10 +340,14 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 		app.Tags = strings.Split(strings.ToLower(v), ",")
 	}
 	job := &app.Job
-	if job.Store, job.Spill, job.SpillLimit, err = values(func(name string) (string, string, bool) {
+	flag := func(name string) (string, string, bool) {
 		v, ok := r.get(name)
 		return v, "--" + name, ok
-	}); err != nil {
+	}
+	if job.Store, job.Spill, job.SpillLimit, err = values(flag); err != nil {
+		return err
+	}
+	if job.Fabric, err = fabricOf(flag); err != nil {
 		return err
 	}
 	_, job.NoHandover = r.get("no-same-host-handover")

@@ -11,6 +11,8 @@
 //	BULK-4: each Piece is let go of once, when its bytes are sent or taken, or nobody wants them.
 //	BULK-5: on a unix socket a Piece that lies in shared memory is handed over by a descriptor, and copied by the side that asks. What is
 //	        copied counts only once the other side has been told so, which keeps the bytes until then, or until the connection is closed.
+//	BULK-6: where bytes lie in a fabric is told only to who asks for that, and Ahead at most are told at a time. They are let go of as those of
+//	        BULK-5 are, when the other side has read them; a read that fails breaks the stream with nothing of the range in place.
 //
 // Ownership. A Stream is its owner's; what it tells it tells from a goroutine of its own, which ends with the connection. The memory
 // that Ask is given is the stream's until that range has ended.

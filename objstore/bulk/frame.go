@@ -13,6 +13,7 @@ import (
 type Range struct {
 	Object       id.Object
 	Offset, Size int64
+	Locate       bool // who asks can read them where they lie, by a fabric
 }
 
 const (
@@ -21,7 +22,7 @@ const (
 	// Ahead is how many ranges may be under way on one connection.
 	Ahead = 16
 
-	maxWhy    = 4 << 10
+	maxWhy    = 4 << 10 // bytes of a reason, and of where bytes lie in a fabric
 	rangeSize = wire.HeaderSize + wire.RangeSize
 	chunkSize = wire.HeaderSize + wire.ChunkSize
 )
@@ -30,7 +31,11 @@ const (
 func appendRange(b []byte, r Range) []byte {
 	at := len(b)
 	b = append(b, make([]byte, rangeSize)...)
-	wire.PutHeader(b[at:], wire.Header{Length: wire.RangeSize, Body: wire.RangeSize, Type: fb.FrameTypeRange, Class: wire.ClassOf(fb.FrameTypeRange)})
+	kind := fb.FrameTypeRange
+	if r.Locate {
+		kind = fb.FrameTypeLocate // the same bytes by another name
+	}
+	wire.PutHeader(b[at:], wire.Header{Length: wire.RangeSize, Body: wire.RangeSize, Type: kind, Class: wire.ClassOf(kind)})
 	t := r.Object.Task
 	wire.PutRange(b[at+wire.HeaderSize:], &fb.RangeT{
 		Object: &fb.ObjectIDT{Task: &fb.TaskIDT{Agent: uint32(t.Agent), Process: uint32(t.Process), Counter: t.Counter}, Index: r.Object.Index},
@@ -50,8 +55,9 @@ func readAsk(from io.Reader) (r Range, taken bool, err error) {
 		return Range{}, false, err
 	}
 	switch {
-	case h.Type == fb.FrameTypeRange && h.Length == wire.RangeSize && h.Flags == 0:
+	case (h.Type == fb.FrameTypeRange || h.Type == fb.FrameTypeLocate) && h.Length == wire.RangeSize && h.Flags == 0:
 		r, err = readRange(from, b[wire.HeaderSize:])
+		r.Locate = h.Type == fb.FrameTypeLocate
 		return r, false, err
 	case h.Type == fb.FrameTypeChunk && h.Length == wire.ChunkSize && h.Flags == 0:
 		var m fb.ChunkT
@@ -79,7 +85,7 @@ func readRange(from io.Reader, b []byte) (Range, error) {
 		return Range{}, fmt.Errorf("bulk: %d bytes at %d were asked for; one range has 1 to %d", m.Size, m.Offset, MaxRange)
 	}
 	t := m.Object.Task
-	return Range{id.Object{Task: id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}, Index: m.Object.Index}, int64(m.Offset), int64(m.Size)}, nil
+	return Range{Object: id.Object{Task: id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}, Index: m.Object.Index}, Offset: int64(m.Offset), Size: int64(m.Size)}, nil
 }
 
 func noEOF(err error) error {

@@ -14,6 +14,7 @@ type Piece struct {
 	Bytes []byte
 	Why   string
 	Lies  Place  // where they lie, if that can be handed over
+	Far   []byte // in place of Bytes: where they lie in a fabric, for who has asked so
 	Done  func() // the bytes are of no more use; nil: nobody has to know
 }
 
@@ -95,6 +96,11 @@ func answer(conn net.Conn, slots <-chan chan Piece, lent chan<- Piece, quit <-ch
 		case beside != nil && p.Lies.File != nil && len(p.Bytes) > together:
 			if kept, err = keep(lent, p); err == nil {
 				head, err = handOver(beside, head[:0], p.Lies)
+			}
+		case len(p.Far) > 0 && p.Why == "":
+			if kept, err = keep(lent, p); err == nil {
+				head = append(appendChunk(head[:0], fb.ChunkStateFar, len(p.Far)), p.Far...)
+				_, err = conn.Write(head)
 			}
 		default:
 			head, err = send(conn, head[:0], p)

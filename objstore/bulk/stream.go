@@ -17,6 +17,7 @@ type End struct {
 	Why    string // it was refused
 	Err    error  // the stream broke; this End is its last
 	Beside bool   // they were copied from where they lie on this machine
+	Far    bool   // they were read by a fabric
 }
 
 // Stream asks for ranges over one connection.
@@ -33,7 +34,12 @@ type Stream struct {
 type asked struct {
 	Range
 	into []byte
+	far  Far
 }
+
+// Far reads a range that lies where the other side said, by a fabric, into the memory that AskFar was given. When it returns, well or
+// not, nothing is written there any more.
+type Far func(place []byte) error
 
 // NewStream asks over a connection, which is the stream's from now on. told is called for each range that ends, and with
 // an Err once at the end, from one goroutine.
@@ -46,8 +52,15 @@ func NewStream(conn net.Conn, told func(End)) *Stream {
 }
 
 // Ask asks for a range, the bytes of which go to into. No more than Ahead may be under way.
-func (s *Stream) Ask(r Range, into []byte) {
-	s.read <- asked{r, into[:r.Size:r.Size]}
+func (s *Stream) Ask(r Range, into []byte) { s.AskFar(r, into, nil) }
+
+// AskFar asks for one that the other side may send, or say where it lies; then far reads it. nil: it is to be sent.
+func (s *Stream) AskFar(r Range, into []byte, far Far) {
+	if _, beside := s.conn.(unixConn); beside { // what is handed over is nearer
+		far = nil
+	}
+	r.Locate = far != nil
+	s.read <- asked{r, into[:r.Size:r.Size], far}
 	s.write <- r
 }
 
@@ -126,11 +139,30 @@ func (s *Stream) reads() {
 				return
 			}
 			s.told(End{Size: a.Size, Beside: true})
+		case state == fb.ChunkStateFar && size <= maxWhy && a.far != nil:
+			if err := s.readsFar(from, size, a.far); err != nil {
+				s.over(End{Err: err})
+				return
+			}
+			s.told(End{Size: a.Size, Far: true})
 		default:
 			s.over(End{Err: fmt.Errorf("bulk: a chunk of %d bytes and state %d came for a range of %d", size, state, a.Size)})
 			return
 		}
 	}
+}
+
+// readsFar has a range be read where it lies, and then lets go of it.
+func (s *Stream) readsFar(from io.Reader, size int64, far Far) error {
+	place := make([]byte, size)
+	if _, err := io.ReadFull(from, place); err != nil {
+		return noEOF(err)
+	}
+	if err := far(place); err != nil {
+		return err
+	}
+	_, err := s.conn.Write(appendChunk(nil, fb.ChunkStateTaken, 0))
+	return err
 }
 
 func (s *Stream) over(e End) {

@@ -183,6 +183,21 @@ func (m *Memory) Reader(number uint64) (*os.File, error) {
 	return a.ro, nil
 }
 
+// Writer gives a descriptor of a whole arena, which the caller closes, and its size: for what reads and writes in the agent's name.
+func (m *Memory) Writer(number uint64) (*os.File, int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.arenas[number]
+	if a == nil {
+		return nil, 0, fmt.Errorf("shm: arena %d: %w", number, ErrUnknown)
+	}
+	fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("shm: arena %d: dup: %w", number, err)
+	}
+	return os.NewFile(uintptr(fd), "arena"), a.size, nil
+}
+
 // Bytes gives a part of an arena as this process has it mapped, to read. Writing there faults.
 func (m *Memory) Bytes(number uint64, offset, size int64) ([]byte, error) {
 	m.mu.Lock()

@@ -59,6 +59,8 @@ type Config struct {
 	Env        []string            // variables of this node, instead of those of the request
 	Store      int64               // bytes of memory for values that were asked for; 0: a share of the node's
 	Spill      []string            // directories for values when that is full; none: the node's own, "none": nowhere
+	Fabric     string              // by which large values go between nodes: a provider, "off", or "": one that is found
+	Interfaces []string            // patterns of those that it may use; none: all
 	SpillLimit int64               // bytes that may lie in them together; 0: as many as they hold
 	Boot       string              // the start of this machine, for agents on it to copy values from one another's memory; "": they do not
 	Disks      []string            // the node's own directories for that, one on each disk; none: see openSpill

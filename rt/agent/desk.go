@@ -63,6 +63,7 @@ type desk struct {
 	fetchSlab map[uint64]int // how many write in a slab of the agent's own
 	tickets   tickets        // for connections for values
 	bulkConns openConns
+	fabric    *deskFabric // nil: there is to be none
 	dialing   func(ctx context.Context, peer uint32, ticket uint64, addresses []string) (net.Conn, error)
 	full      []*errand         // with frames to send
 	waiting   []func()          // for the core
@@ -390,6 +391,9 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 	if budget := storeBudget(&d.l.core.cfg); budget > 0 && !d.storeless {
 		d.store = newDeskStore(d, budget)
 		cfg.Store = d.store
+		if d.fabric = newDeskFabric(d); d.fabric != nil {
+			d.fabric.begin(ctx)
+		}
 	}
 	d.core = work.New(cfg)
 	d.stake.changed = true // nothing yet, which is enough for what needs nothing

@@ -27,12 +27,18 @@ type deskBulk struct {
 	core    *pull.Core
 	effects []pull.Effect
 	numbers uint64 // that were given to streams, fetches, lines and waits
-	streams map[uint64]*bulk.Stream
+	streams map[uint64]bulkStream
 	waits   map[uint64]func(bulk.Piece) // for ranges that have not come yet
 	freed   []id.Object                 // of which the core is to be told
 	asks    []ticketAsk
 	apart   map[uint32]bool // agents of this machine to which there is no way on it
 	traffic traffic
+}
+
+// bulkStream is a stream to an agent.
+type bulkStream struct {
+	*bulk.Stream
+	agent uint32
 }
 
 // traffic is bytes of values that went between this node and others, ever. Those that were copied beside are among what was received.
@@ -56,7 +62,7 @@ const (
 func newDeskBulk(agent uint32) *deskBulk {
 	return &deskBulk{
 		core:    pull.New(pull.Config{Agent: agent, Streams: bulkStreams()}),
-		streams: map[uint64]*bulk.Stream{}, waits: map[uint64]func(bulk.Piece){}, apart: map[uint32]bool{},
+		streams: map[uint64]bulkStream{}, waits: map[uint64]func(bulk.Piece){}, apart: map[uint32]bool{},
 	}
 }
 
@@ -174,12 +180,12 @@ func (d *desk) pullEffect(ctx context.Context, e pull.Effect) {
 		b.asks = append(b.asks, ticketAsk{e.Agent, e.Count, d.l.now() + ticketAsked})
 		d.tellPeer(ctx, e.Agent, &fb.BulkAskT{Count: uint32(e.Count)}, nil)
 	case pull.Cut:
-		if s := b.streams[e.Stream]; s != nil {
+		if s, ok := b.streams[e.Stream]; ok {
 			s.Cut()
 		}
 	case pull.Ask:
-		f := d.fetchBy(e.Fetch)
-		b.streams[e.Stream].Ask(bulk.Range{Object: e.Object, Offset: e.Offset, Size: e.Size}, f.into[e.Offset:])
+		f, s := d.fetchBy(e.Fetch), b.streams[e.Stream]
+		s.AskFar(bulk.Range{Object: e.Object, Offset: e.Offset, Size: e.Size}, f.into[e.Offset:], d.far(ctx, s.agent, f, e.Offset, e.Size))
 	case pull.AskSource:
 		d.tellPeer(ctx, e.Owner, &fb.SourceAskT{Task: taskT(e.Object.Task), Index: e.Object.Index, Again: e.Again}, nil)
 	case pull.TellSource:
@@ -228,7 +234,7 @@ func (d *desk) settlePulls(ctx context.Context) int64 {
 	if due := b.core.NextDeadline(); due != 0 {
 		next = min(next, due)
 	}
-	return next
+	return min(next, d.fabric.settle(ctx))
 }
 
 // endAsks gives up tickets that were asked for.
@@ -328,7 +334,7 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, m *fb.B
 			}
 		})
 		d.post(mail{do: func() {
-			b.streams[number] = stream
+			b.streams[number] = bulkStream{stream, peer}
 			d.pulls(ctx, pull.Opened{Agent: peer, Stream: number})
 		}})
 		close(known)
@@ -420,6 +426,14 @@ func (d *desk) piece(ctx context.Context, line uint64, r bulk.Range, answer func
 		d.pulls(ctx, pull.Wanted{Line: line, Wait: wait, Object: r.Object, Offset: r.Offset, Size: r.Size})
 		return
 	}
+	if !d.locate(ctx, r, answer) {
+		d.bytes(r, answer)
+	}
+}
+
+// bytes answers a range with what it is.
+func (d *desk) bytes(r bulk.Range, answer func(bulk.Piece)) {
+	s := d.store
 	s.part(r.Object, r.Offset, r.Size, func(p bulk.Piece, err error) {
 		if err != nil {
 			answer(bulk.Piece{Why: "node " + d.node + ": " + err.Error()})

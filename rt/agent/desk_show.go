@@ -28,6 +28,10 @@ type jsonStore struct {
 	Sent        int64    `json:"sent,omitempty"`
 	Received    int64    `json:"received,omitempty"`
 	Beside      int64    `json:"beside,omitempty"`
+	Fabric      string   `json:"fabric,omitempty"`
+	NoFabric    string   `json:"no_fabric,omitempty"`
+	FabricSent  int64    `json:"fabric_sent,omitempty"`
+	FabricCame  int64    `json:"fabric_received,omitempty"`
 	Directories []string `json:"directories,omitempty"`
 	Off         string   `json:"off,omitempty"`
 	Error       string   `json:"error,omitempty"`
@@ -97,6 +101,7 @@ func (s *deskStore) show(brief bool) jsonStore {
 		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
 	}
 	j.Sent, j.Received, j.Beside = s.bulk.traffic.sent.Load(), s.bulk.traffic.received.Load(), s.bulk.traffic.beside.Load()
+	s.d.fabric.show(&j)
 	j.Busy = s.spill.busy.seconds()
 	if s.spill.files != nil {
 		j.Directories = s.spill.files.Directories()

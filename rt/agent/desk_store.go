@@ -114,6 +114,7 @@ func (s *deskStore) effect(e objstore.Effect) error {
 			}
 		}
 		s.count()
+		s.d.fabric.arenaGone(e.Arena)
 		return s.memory.Drop(e.Arena)
 	case objstore.Punch:
 		s.count()

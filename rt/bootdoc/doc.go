@@ -50,11 +50,15 @@ type Doc struct {
 	// agent, "none": nowhere.
 	Spill      []string `json:"spill,omitempty"`
 	SpillLimit int64    `json:"spill_limit,omitempty"` // bytes that may lie in them, of each node; 0: as many as they hold
+	Fabric     string   `json:"fabric,omitempty"`      // one of Fabrics by which large values go between nodes; "": what is found
 
 	NoHandover bool `json:"no_handover,omitempty"` // nodes of one machine send one another values as others do
 
 	Node Node `json:"node,omitempty"`
 }
+
+// Fabrics are what Doc.Fabric may say: off, and providers of libfabric, of which the last two are never chosen by themselves.
+var Fabrics = []string{"off", "verbs", "cxi", "efa", "opx", "tcp", "shm"}
 
 // Node overrides what is detected on the node.
 type Node struct {
@@ -118,6 +122,8 @@ func (d *Doc) Check() error {
 		return fmt.Errorf("bootdoc: %d and %d bytes are no sizes of an object store and its files", d.Store, d.SpillLimit)
 	case !slices.Equal(d.Spill, []string{"none"}) && slices.ContainsFunc(d.Spill, func(dir string) bool { return !SpillDirectory(dir) }):
 		return fmt.Errorf("bootdoc: %q: directories for values begin with a slash, with %s and a slash, with %s, or with %s and a bucket", d.Spill, SpillShared, SpillHDFS, SpillS3)
+	case d.Fabric != "" && !slices.Contains(Fabrics, d.Fabric):
+		return fmt.Errorf("bootdoc: %q is no fabric; there are %s", d.Fabric, strings.Join(Fabrics, ", "))
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}

@@ -98,13 +98,7 @@ func TestDoctorNamesTheGPUs(t *testing.T) {
 // What nodes tell of GPUs is what nvidia-smi does.
 func TestNodesTellWhatGPUsDo(t *testing.T) {
 	uuids, w := cards(t), newWorld(t)
-	if _, err := os.Stat(filepath.Join(filepath.Dir(binary), "maniple-native")); err != nil {
-		build := exec.Command("go", "build", "-o", filepath.Dir(binary), "./launcher/cmd/maniple-native")
-		build.Dir = top
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	secondProgram(t)
 	w.must("up", "--cluster", "gpus")
 	var report struct {
 		Devices []struct {

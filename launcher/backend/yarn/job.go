@@ -39,6 +39,7 @@ type Job struct {
 	Store      int64    `json:"store,omitempty"`
 	Spill      []string `json:"spill,omitempty"`
 	SpillLimit int64    `json:"spill_limit,omitempty"`
+	Fabric     string   `json:"fabric,omitempty"`
 	NoHandover bool     `json:"no_handover,omitempty"`
 
 	Wait time.Duration `json:"wait_ns"` // how long grants are held for the rest of the gang

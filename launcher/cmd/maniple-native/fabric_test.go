@@ -94,7 +94,7 @@ func eachProvider(t *testing.T, f func(t *testing.T, provider string)) {
 	}
 }
 
-// Bytes of another process's arena come to where they are to lie and nowhere else, several reads at once.
+// Bytes of another process's arena come to where they are to lie and nowhere else, several reads at once (NATIVE-4).
 func TestRead(t *testing.T) {
 	eachProvider(t, func(t *testing.T, provider string) {
 		here, there := newSide(t, provider), newSide(t, provider)
@@ -141,7 +141,7 @@ func TestRead(t *testing.T) {
 	})
 }
 
-// What is let go of can't be read any more, by who still has the key. That costs him his connection; when the next read from there fails,
+// NATIVE-4: what is let go of can't be read any more, by who still has the key. That costs him his connection; when the next read from there fails,
 // too, his process ends, since libfabric has no other way to a new one, and he is told in a line.
 func TestConceal(t *testing.T) {
 	here, there := newSide(t, "tcp"), newSide(t, "tcp")

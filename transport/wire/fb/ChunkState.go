@@ -11,6 +11,7 @@ const (
 	ChunkStateRefused ChunkState = 1
 	ChunkStateLie     ChunkState = 2
 	ChunkStateTaken   ChunkState = 3
+	ChunkStateFar     ChunkState = 4
 )
 
 var EnumNamesChunkState = map[ChunkState]string{
@@ -18,6 +19,7 @@ var EnumNamesChunkState = map[ChunkState]string{
 	ChunkStateRefused: "Refused",
 	ChunkStateLie:     "Lie",
 	ChunkStateTaken:   "Taken",
+	ChunkStateFar:     "Far",
 }
 
 var EnumValuesChunkState = map[string]ChunkState{
@@ -25,6 +27,7 @@ var EnumValuesChunkState = map[string]ChunkState{
 	"Refused": ChunkStateRefused,
 	"Lie":     ChunkStateLie,
 	"Taken":   ChunkStateTaken,
+	"Far":     ChunkStateFar,
 }
 
 func (v ChunkState) String() string {

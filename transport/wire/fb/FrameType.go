@@ -110,6 +110,7 @@ const (
 	FrameTypeRange          FrameType = 133
 	FrameTypeChunk          FrameType = 134
 	FrameTypeViewFade       FrameType = 135
+	FrameTypeLocate         FrameType = 136
 	FrameTypeRecTerm        FrameType = 160
 	FrameTypeRecAgent       FrameType = 161
 	FrameTypeRecAgentDead   FrameType = 162
@@ -229,6 +230,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRange:          "Range",
 	FrameTypeChunk:          "Chunk",
 	FrameTypeViewFade:       "ViewFade",
+	FrameTypeLocate:         "Locate",
 	FrameTypeRecTerm:        "RecTerm",
 	FrameTypeRecAgent:       "RecAgent",
 	FrameTypeRecAgentDead:   "RecAgentDead",
@@ -348,6 +350,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Range":          FrameTypeRange,
 	"Chunk":          FrameTypeChunk,
 	"ViewFade":       FrameTypeViewFade,
+	"Locate":         FrameTypeLocate,
 	"RecTerm":        FrameTypeRecTerm,
 	"RecAgent":       FrameTypeRecAgent,
 	"RecAgentDead":   FrameTypeRecAgentDead,

@@ -1,0 +1,315 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maniple-hpc/maniple/objstore"
+	"github.com/maniple-hpc/maniple/objstore/bulk"
+	"github.com/maniple-hpc/maniple/rt/native"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// deskFabric is how large values are read by a fabric (docs/adr/0041): who fetches one asks on its bulk connections where the bytes lie, and has
+// maniple-native read them there. What it serves it exposes by the object: as long as somebody reads it, and a moment longer, the
+// object is held and its key is good. All of it is used in the desk's turns, but for what says otherwise.
+type deskFabric struct {
+	d       *desk
+	fabric  *native.Fabric
+	state   atomic.Pointer[fabricState] // safe for concurrent use
+	exposed map[id.Object]*exposure
+	traffic traffic
+
+	mu    sync.Mutex
+	avoid map[uint32]time.Time // agents whose values come by TCP until then; mu's
+}
+
+// fabricState is what is known of the endpoint: there is one, or why not.
+type fabricState struct {
+	line *native.FabricLine // nil: none
+	why  string
+}
+
+// exposure is an object that others read where it lies.
+type exposure struct {
+	object  id.Object
+	offset  int64 // in the arena
+	line    *native.FabricLine
+	number  uint64
+	place   native.FabricPlace
+	ready   bool
+	failed  bool
+	waiting []func()
+	users   int
+	due     int64 // when it goes if nobody uses it
+}
+
+const (
+	fabricLeast  = 1 << 20            // bytes of a value that goes by it
+	fabricLinger = int64(time.Second) // an exposure stays so long for the next range
+	fabricAvoid  = 10 * time.Second   // so long a node's values go by TCP after a read failed
+	fabricAgain  = 11 * time.Second   // after the endpoint ended it is opened again
+	fabricLost   = "values go by TCP meanwhile"
+)
+
+// newDeskFabric gives nil if there is to be none.
+func newDeskFabric(d *desk) *deskFabric {
+	cfg := &d.l.core.cfg
+	if d.l.native == nil || cfg.Fabric == "off" || cfg.Fabric == "" && !fabricHardware("/sys/class") {
+		return nil
+	}
+	wish := native.FabricWish{Provider: cfg.Fabric, Interfaces: cfg.Interfaces}
+	if wish.Provider == "" {
+		wish.Provider = "auto"
+	}
+	if len(cfg.Addresses) > 0 {
+		wish.Host, _, _ = net.SplitHostPort(cfg.Addresses[0])
+	}
+	x := &deskFabric{d: d, exposed: map[id.Object]*exposure{}, avoid: map[uint32]time.Time{}}
+	x.fabric = &native.Fabric{Client: native.Client{Path: d.l.native.Path, Log: d.l.log, Idle: -1, Lost: fabricLost}, Wish: wish}
+	x.state.Store(&fabricState{why: "it is not open yet"})
+	return x
+}
+
+// fabricHardware tells whether this node has a card that a provider may know which is chosen by itself.
+func fabricHardware(classes string) bool {
+	for _, class := range []string{"infiniband", "cxi"} {
+		if list, err := os.ReadDir(classes + "/" + class); err == nil && len(list) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// begin opens the endpoint, and again when it has ended, until ctx does.
+func (x *deskFabric) begin(ctx context.Context) {
+	x.fabric.Arena = x.d.store.memory.Writer
+	x.d.l.goes(func() {
+		defer x.fabric.Close()
+		for told := ""; ; {
+			line, err := x.fabric.Open(ctx)
+			if err == nil {
+				told = ""
+				x.d.l.log.Info("values go by a fabric", "provider", line.Here.Provider, "device", line.Here.Device)
+				x.state.Store(&fabricState{line: line})
+				select {
+				case <-line.Gone():
+				case <-ctx.Done():
+					return
+				}
+				x.state.Store(&fabricState{why: native.Name + " ended; it is started again"})
+				x.d.post(mail{do: func() { x.forget(line) }})
+			} else {
+				if errors.Is(err, native.ErrNone) {
+					err = errors.New("there is no " + native.Name + " beside its maniple")
+				}
+				if text := err.Error(); text != told && ctx.Err() == nil {
+					told = text
+					x.d.l.log.Warn("values go by TCP: no fabric can be used", "wanted", x.fabric.Wish.Provider, "why", text)
+				}
+				x.state.Store(&fabricState{why: told})
+			}
+			select {
+			case <-time.After(fabricAgain):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// now gives the endpoint that stands; nil: none does.
+func (x *deskFabric) now() *native.FabricLine {
+	if x == nil {
+		return nil
+	}
+	return x.state.Load().line
+}
+
+// far gives what reads a range of a value that is fetched from an agent, if it is worth it and there is a way.
+func (d *desk) far(ctx context.Context, agent uint32, f *fetch, offset, size int64) bulk.Far {
+	x := d.fabric
+	line := x.now()
+	if line == nil || f.size < fabricLeast || x.avoids(agent) {
+		return nil
+	}
+	into := native.FabricRange{Arena: f.lent.Arena, Offset: f.lent.Start + f.lent.From + offset, Size: size}
+	return func(text []byte) error {
+		place, err := native.DecodePlace(text)
+		if err == nil {
+			err = line.Read(ctx, into, place)
+		}
+		if err != nil {
+			if !line.Over() && ctx.Err() == nil { // else it is this node's, and was told
+				x.shun(agent, err)
+			}
+			return fmt.Errorf("by the fabric: %w", err)
+		}
+		x.traffic.received.Add(size)
+		return nil
+	}
+}
+
+// avoids tells whether an agent's values come by TCP for now. Safe for concurrent use, as shun is.
+func (x *deskFabric) avoids(agent uint32) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	until, is := x.avoid[agent]
+	if is && time.Now().After(until) {
+		delete(x.avoid, agent)
+		return false
+	}
+	return is
+}
+
+// shun has an agent's values come by TCP for a while, and says so once.
+func (x *deskFabric) shun(agent uint32, why error) {
+	x.mu.Lock()
+	_, is := x.avoid[agent]
+	x.avoid[agent] = time.Now().Add(fabricAvoid)
+	x.mu.Unlock()
+	if !is {
+		x.d.l.log.Warn("values of a node come by TCP for a while: the fabric failed", "agent", agent, "why", why)
+	}
+}
+
+// locate answers a range with the place where it lies, if it can be read there, and false if it can't.
+func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)) bool {
+	x := d.fabric
+	line := x.now()
+	if line == nil || !r.Locate {
+		return false
+	}
+	info, ok := d.store.store.Lookup(r.Object)
+	l := info.Location
+	if !ok || l.Kind == objstore.InFile || l.Size < fabricLeast || r.Offset > l.Size || r.Size > l.Size-r.Offset {
+		return false
+	}
+	e := x.exposed[r.Object]
+	if e == nil {
+		if _, err := d.store.store.Deliver(objstore.Agent, r.Object); err != nil {
+			return false
+		}
+		e = &exposure{object: r.Object, line: line}
+		x.exposed[r.Object] = e
+		x.expose(ctx, e, native.FabricRange{Arena: l.Arena, Offset: l.Offset, Size: l.Size})
+	}
+	if e.failed || e.ready && e.line != line {
+		return false // it goes soon
+	}
+	e.users++
+	tell := func() {
+		if e.failed {
+			x.leave(e)
+			d.bytes(r, answer)
+			return
+		}
+		place := e.place
+		place.At += uint64(r.Offset)
+		answer(bulk.Piece{Far: place.Encode(), Done: func() {
+			d.store.bulk.traffic.sent.Add(r.Size)
+			x.traffic.sent.Add(r.Size)
+			d.post(mail{do: func() { x.leave(e) }})
+		}})
+	}
+	if e.ready {
+		tell()
+	} else {
+		e.waiting = append(e.waiting, tell)
+	}
+	return true
+}
+
+// expose has the memory of an object be read by others.
+func (x *deskFabric) expose(ctx context.Context, e *exposure, r native.FabricRange) {
+	x.d.l.goes(func() {
+		number, place, err := e.line.Expose(ctx, r)
+		x.d.post(mail{do: func() {
+			e.number, e.place, e.ready, e.failed = number, place, true, err != nil
+			if err != nil && !e.line.Over() && ctx.Err() == nil {
+				x.d.l.log.Warn("a value goes by TCP: the fabric refused its memory", "object", e.object, "why", err)
+			}
+			waiting := e.waiting
+			e.waiting = nil
+			for _, tell := range waiting {
+				tell()
+			}
+		}})
+	})
+}
+
+// leave: a range of it was read, or nobody wants it.
+func (x *deskFabric) leave(e *exposure) {
+	e.users--
+	e.due = x.d.l.now() + fabricLinger
+	x.d.stir()
+}
+
+// settle takes back what nobody reads any more, and tells when the next is due.
+func (x *deskFabric) settle(ctx context.Context) int64 {
+	next := never
+	if x == nil {
+		return next
+	}
+	now := x.d.l.now()
+	for object, e := range x.exposed {
+		switch {
+		case !e.ready || e.users > 0:
+		case e.due > now && !e.failed:
+			next = min(next, e.due)
+		default:
+			delete(x.exposed, object)
+			x.conceal(ctx, e)
+		}
+	}
+	return next
+}
+
+// conceal takes the key back, and then lets go of the object: its memory is nobody else's before.
+func (x *deskFabric) conceal(ctx context.Context, e *exposure) {
+	over := func() { x.d.store.do(x.d.store.store.Undeliver(x.d.l.now(), objstore.Agent, e.object, 1, nil)) }
+	if e.failed {
+		over()
+		return
+	}
+	x.d.l.goes(func() {
+		e.line.Conceal(ctx, e.number)
+		x.d.post(mail{do: over})
+	})
+}
+
+// forget: an endpoint is over, and what it exposed with it.
+func (x *deskFabric) forget(line *native.FabricLine) {
+	for _, e := range x.exposed {
+		if e.line == line {
+			e.due = 0
+		}
+	}
+	x.d.stir()
+}
+
+// arenaGone has the endpoint forget an arena, of which it has nothing any more.
+func (x *deskFabric) arenaGone(arena uint64) {
+	if line := x.now(); line != nil {
+		x.d.l.goes(func() { _ = line.Unmap(context.Background(), arena) }) // what fails ends with the process
+	}
+}
+
+// show says by what large values go, or why not by a fabric, if there was to be one.
+func (x *deskFabric) show(j *jsonStore) {
+	if x == nil {
+		return
+	}
+	s := x.state.Load()
+	j.NoFabric = s.why
+	if s.line != nil {
+		j.Fabric = s.line.Here.Provider + " " + s.line.Here.Device
+	}
+	j.FabricSent, j.FabricCame = x.traffic.sent.Load(), x.traffic.received.Load()
+}
