@@ -13,7 +13,7 @@ from maniple._core import values, wire
 from maniple._core.context import running
 from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, note
 from maniple._prints import speaker
-from maniple.actor import TENSORS, _methods
+from maniple.actor import _GIVERS, TENSORS, _methods
 
 _GROUP_SHIFT = 24
 _DEFAULT = ""
@@ -123,7 +123,7 @@ def _giving(session: Any, executor: Executor) -> "Callable[[Job], None]":
     """What has others given tensors that this process keeps, on threads of its own."""
     from concurrent.futures import ThreadPoolExecutor
 
-    pool = ThreadPoolExecutor(thread_name_prefix="maniple-giving")
+    pool = ThreadPoolExecutor(_GIVERS, thread_name_prefix="maniple-giving")
 
     def run(job: Job) -> None:
         if session.begin(job):

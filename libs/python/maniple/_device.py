@@ -250,17 +250,17 @@ def _take_memory(torch: Any, what: Any) -> "List[Any]":
     return out
 
 
-def _give_to_group(torch: Any, kept: "List[Any]", name: str, rank: int, tag: int) -> Any:
+def _give_to_group(torch: Any, kept: "List[Any]", group: str, rank: int, tag: int) -> Any:
     from maniple.experimental import collective
 
-    return collective.send(name, rank, tag, kept)
+    return collective.send(group, rank, tag, kept)
 
 
 def _take_from_group(torch: Any, what: Any) -> "List[Any]":
     from maniple.experimental import collective
 
-    name, rank, tag, about = what
-    came = collective.receive(name, rank, tag, [(shape, dtype) for shape, dtype, _, _ in about])
+    group, rank, tag, about = what
+    came = collective.receive(group, rank, tag, [(shape, dtype) for shape, dtype, _, _ in about])
     return [_settled(torch, tensor, device, requires_grad) for tensor, (_, _, device, requires_grad) in zip(came, about)]
 
 

@@ -10,6 +10,10 @@ def test_with_torch():
     run_with_torch("torch_device.py")
 
 
+def test_without_the_extension():
+    run_with_torch("torch_device.py", "-k", "brought or group_takes", MANIPLE_PURE="1")
+
+
 def test_options():
     with pytest.raises(ValueError, match="'gloo', 'nccl', 'cuda_ipc', 'object_store' or None, not 'nixl'"):
         maniple.method(tensor_transport="nixl")

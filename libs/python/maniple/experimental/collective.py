@@ -11,12 +11,13 @@ to higher ones and those the other way have connections of their own, and each p
 from __future__ import annotations
 
 import itertools
+import uuid
 from datetime import timedelta
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 _BACKENDS = {"gloo": "gloo", "torch_gloo": "gloo", "nccl": "nccl"}
 _TRANSFER = 60.0  # seconds that a transfer may take
-_names = itertools.count(1).__next__
+_numbers = itertools.count(1).__next__
 _tags = itertools.count(1).__next__
 
 
@@ -25,6 +26,7 @@ class CollectiveGroup:
 
     def __init__(self, actors: Sequence[Any], backend: str, name: str):
         self.actors, self.backend, self.name = tuple(actors), backend, name
+        self._key = f"{name}-{uuid.uuid4().hex}"  # as its members know it: other drivers may have groups of that name
 
     def get_rank(self, actor: Any) -> int:
         """The actor's rank; -1: it is no member."""
@@ -43,7 +45,7 @@ def create_collective_group(actors: Sequence[Any], backend: str, name: Optional[
     Waits until all have joined, which each does in its turn, behind the calls that it was sent before. timeout: seconds for connecting them.
     Raises ValueError for what is no group, and what an actor raised that could not join.
     """
-    from maniple import _api, exceptions
+    from maniple import _api
     from maniple.actor import CALL, ActorHandle
 
     kind = _BACKENDS.get(str(backend).lower())
@@ -51,13 +53,13 @@ def create_collective_group(actors: Sequence[Any], backend: str, name: Optional[
         raise ValueError(f"the backend of a collective group is one of {', '.join(map(repr, _BACKENDS))}, not {backend!r}")
     if len(actors) < 2 or not all(isinstance(a, ActorHandle) for a in actors) or len(set(actors)) != len(actors):
         raise ValueError("a collective group needs a list of two or more actors, each once")
-    name = name or f"group-{_names()}"
+    name = name or f"group-{_numbers()}"
     if name in _made:
         raise ValueError(f"there is a collective group {name!r} already: destroy it, or take another name")
     group, ids = CollectiveGroup(actors, kind, name), [a._actor_id for a in actors]
     try:
-        address = _api.get(getattr(actors[0], CALL).remote(_open, name, timeout))
-        _api.get([getattr(a, CALL).remote(_join, name, kind, ids, rank, address, timeout) for rank, a in enumerate(actors)])
+        address = _api.get(getattr(actors[0], CALL).remote(_open, group._key, timeout))
+        _api.get([getattr(a, CALL).remote(_join, group._key, kind, ids, rank, address, timeout) for rank, a in enumerate(actors)])
     except BaseException:
         _leave_all(group)
         raise
@@ -82,46 +84,48 @@ def _leave_all(group: CollectiveGroup) -> None:
     from maniple.actor import CALL
 
     for actor in group.actors:  # of one that is dead nobody wants to know it
-        getattr(actor, CALL).options(num_returns=0).remote(_leave, group.name)
+        getattr(actor, CALL).options(num_returns=0).remote(_leave, group._key)
 
 
 # In the members' processes.
 
 
 class _Member:
-    """This process's part in a group. up, down: what connects it, for transfers to higher ranks and to lower ones."""
+    """This process's part in a group. up, down: what connects it, for transfers to higher ranks and to lower ones. device: where they come to."""
 
-    def __init__(self, backend: str, ranks: Dict[str, int], rank: int, up: Any, down: Any):
+    def __init__(self, backend: str, ranks: Dict[str, int], rank: int, up: Any, down: Any, device: str):
         from concurrent.futures import ThreadPoolExecutor
 
-        self.backend, self.ranks, self.rank, self.up, self.down = backend, ranks, rank, up, down
+        self.backend, self.ranks, self.rank, self.up, self.down, self.device = backend, ranks, rank, up, down, device
         self.receiving, self.sending = ThreadPoolExecutor(1, "maniple-receive"), ThreadPoolExecutor(1, "maniple-send")
 
 
-_members: Dict[str, _Member] = {}
+_members: Dict[str, _Member] = {}  # by the key of the group
 _stores: Dict[str, Any] = {}  # of groups whose first member this process is, by which the others find each other
 
 
-def _open(actor: Any, name: str, timeout: float) -> Tuple[str, int]:
+def _open(actor: Any, key: str, timeout: float) -> Tuple[str, int]:
     """In the first member: where the others find it."""
     import torch.distributed as dist
 
     from maniple.util import get_node_ip_address
 
     host = get_node_ip_address()
-    _stores[name] = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
-    return host, int(_stores[name].port)
+    _stores[key] = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
+    return host, int(_stores[key].port)
 
 
-def _join(actor: Any, name: str, backend: str, ids: List[str], rank: int, address: Tuple[str, int], timeout: float) -> None:
+def _join(actor: Any, key: str, backend: str, ids: List[str], rank: int, address: Tuple[str, int], timeout: float) -> None:
+    import torch
     import torch.distributed as dist
 
     from maniple.util import get_node_ip_address
 
-    store = _stores.get(name) or dist.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout))
+    store = _stores.get(key) or dist.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout))
     make = _gloo if backend == "gloo" else _nccl
     up, down = make(dist, store, rank, len(ids), get_node_ip_address(), timeout)
-    _members[name] = _Member(backend, {id: i for i, id in enumerate(ids)}, rank, up, down)
+    device = "cpu" if backend == "gloo" else f"cuda:{torch.cuda.current_device()}"  # which is this thread's own
+    _members[key] = _Member(backend, {actor_id: i for i, actor_id in enumerate(ids)}, rank, up, down, device)
 
 
 def _gloo(dist: Any, store: Any, rank: int, size: int, host: str, timeout: float) -> Tuple[Any, Any]:
@@ -137,24 +141,24 @@ def _nccl(dist: Any, store: Any, rank: int, size: int, host: str, timeout: float
     return made[0], made[1]
 
 
-def _leave(actor: Any, name: str) -> None:
-    member = _members.pop(name, None)
+def _leave(actor: Any, key: str) -> None:
+    member = _members.pop(key, None)
     if member is not None:
         member.receiving.shutdown(wait=False)
         member.sending.shutdown(wait=False)
-    _stores.pop(name, None)
+    _stores.pop(key, None)
 
 
 def ways(actor: str, backend: str) -> "List[Tuple[str, int, int]]":
-    """How tensors can come here from an actor: a group's name, this process's rank there, and a tag for the transfer."""
-    return [(name, m.rank, _tags()) for name, m in list(_members.items()) if m.backend == backend and m.ranks.get(actor, m.rank) != m.rank]
+    """How tensors can come here from an actor: a group's key, this process's rank there, and a tag for the transfer."""
+    return [(key, m.rank, _tags()) for key, m in list(_members.items()) if m.backend == backend and m.ranks.get(actor, m.rank) != m.rank]
 
 
-def send(name: str, to: int, tag: int, tensors: Sequence[Any]) -> Any:
+def send(key: str, to: int, tag: int, tensors: Sequence[Any]) -> Any:
     """Begins to send tensors to a rank, and gives what receive needs; None: this process is no member."""
     import torch
 
-    member = _members.get(name)
+    member = _members.get(key)
     if member is None:
         return None
     group = member.up if to > member.rank else member.down
@@ -162,26 +166,25 @@ def send(name: str, to: int, tag: int, tensors: Sequence[Any]) -> Any:
         torch.cuda.synchronize()  # what computes them may be in other streams
     flat = [_flat(t.detach() if member.backend == "nccl" else t.detach().cpu()) for t in tensors]
     member.sending.submit(_end, [group.send([f], to, tag) for f in flat if f.numel()], flat)
-    return name, member.rank, tag, [(tuple(t.shape), t.dtype, t.device.type, t.requires_grad) for t in tensors]
+    return key, member.rank, tag, [(tuple(t.shape), t.dtype, t.device.type, t.requires_grad) for t in tensors]
 
 
-def receive(name: str, source: int, tag: int, about: "Sequence[Tuple[Any, Any]]") -> List[Any]:
+def receive(key: str, source: int, tag: int, about: "Sequence[Tuple[Any, Any]]") -> List[Any]:
     """Tensors of these shapes and types that a rank has begun to send. Raises what torch raises when that is gone; the group is not used any more then."""
     import torch
 
-    member = _members[name]
+    member = _members[key]
     group = member.up if member.rank > source else member.down
-    device = "cuda" if member.backend == "nccl" else "cpu"
 
     def run() -> List[Any]:
-        made = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in about]
+        made = [torch.empty(shape, dtype=dtype, device=member.device) for shape, dtype in about]
         _end([group.recv([_flat(t)], source, tag) for t in made if t.numel()])
         return made
 
     try:
         return member.receiving.submit(run).result()  # on another thread, since torch can't be interrupted
     except RuntimeError:
-        _leave(None, name)
+        _leave(None, key)
         raise
 
 
