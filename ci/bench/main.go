@@ -48,6 +48,7 @@ var experiments = []experiment{
 	{"operations", operations},
 	{"profile", profile},
 	{"spilling", spilling.experiment},
+	{"thousand-nodes", thousandNodes},
 	{"store", store.experiment},
 	{"mapped", mapped.experiment},
 	{"transfer", transfer},
@@ -64,7 +65,7 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
-	"data-plane": {"store", "mapped", "spilling", "transfer", "faults"},
+	"data-plane": {"store", "mapped", "spilling", "transfer", "faults", "thousand-nodes"},
 	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos", "yarn-views"},
 }
 
