@@ -97,6 +97,31 @@ def test_who_takes_frames_is_called_when_many_references_were_dropped():
         there.close()
 
 
+@pytest.mark.skipif(twin.fast is None, reason="of the extension")
+def test_an_agent_that_is_busy_holds_up_nobody_until_a_lot_waits():
+    here, there = socket.socketpair()
+    link = twin.fast.Link(here.detach(), 7, 99, 1 << 20, 1000, 100 << 10, False)
+    link.start()
+    frames = [n.to_bytes(4, "little") * 256 for n in range(3 << 10)]  # 3 MiB, which no socket has room for
+    rest = threading.Thread(target=lambda: [link.send(bytes(1024)) for _ in range(4 << 10)], daemon=True)
+    try:
+        for frame in frames:
+            link.send(frame)
+        rest.start()
+        rest.join(0.3)
+        assert rest.is_alive()  # now it waits
+        sent, got = b"".join(frames) + bytes(4 << 20), bytearray()
+        there.settimeout(30)
+        while len(got) < len(sent):
+            got += there.recv(1 << 20)
+        assert got == sent
+        rest.join(30)
+        assert not rest.is_alive()
+    finally:
+        link.close(1.0)
+        there.close()
+
+
 def test_arrays_with_a_serializer_of_their_own_go_by_it():
     np = pytest.importorskip("numpy")
     from maniple.util import deregister_serializer, register_serializer

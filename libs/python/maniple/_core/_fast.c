@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 7, SLICE = 100, FLUSH_AT = 64 };
+enum { INTERFACE = 7, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
 static PyObject *dumps, *protocol;
@@ -342,6 +342,20 @@ static PyObject *flush_all(Link *l) {
     Py_RETURN_NONE;
 }
 
+/* Writes what the socket takes. The rest is the writing thread's, and waited for only if it is a lot: the agent may be busy for a moment. */
+static PyObject *write_on(Link *l) {
+    int state;
+    Py_BEGIN_ALLOW_THREADS
+    state = link_flush(l, 0);
+    Py_END_ALLOW_THREADS
+    if (state <= 0) Py_RETURN_NONE;
+    hold(l);
+    bool much = l->out.size > BACKLOG;
+    if (!much) l->frames = 0; /* so many more before the next look */
+    let_go(l);
+    return much ? flush_all(l) : no_memory(0);
+}
+
 static PyObject *py_flush(PyObject *self, PyObject *unused) {
     (void)unused;
     if (link_inert(link_of(self))) Py_RETURN_NONE;
@@ -358,7 +372,7 @@ static PyObject *put_frame(PyObject *self, PyObject *frame, bool now_and_then) {
     if (!failed && !l->closed) link_sent(l);
     bool full = l->frames >= FLUSH_AT;
     let_go(l);
-    return full && now_and_then ? flush_all(l) : no_memory(failed);
+    return full && now_and_then ? write_on(l) : no_memory(failed);
 }
 
 static PyObject *py_send(PyObject *self, PyObject *frame) { return put_frame(self, frame, true); }
@@ -464,7 +478,7 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
     ref->link = l;
     link_share(l);
     if (full) {
-        PyObject *flushed = flush_all(l);
+        PyObject *flushed = write_on(l);
         if (!flushed) {
             Py_DECREF(ref);
             return NULL;
@@ -584,7 +598,7 @@ static PyObject *py_result(PyObject *self, PyObject *args) {
     else if (!l->closed) link_sent(l);
     bool full = l->frames >= FLUSH_AT;
     let_go(l);
-    return full ? flush_all(l) : no_memory(failed);
+    return full ? write_on(l) : no_memory(failed);
 }
 
 /* Nothing can go wrong with its bytes, and they are few. */
@@ -622,7 +636,7 @@ static PyObject *py_results(PyObject *self, PyObject *args) {
         bool full = l->frames >= FLUSH_AT;
         let_go(l);
         Py_DECREF(pickled);
-        PyObject *done = full ? flush_all(l) : no_memory(failed);
+        PyObject *done = full ? write_on(l) : no_memory(failed);
         if (!done) return NULL;
         Py_DECREF(done);
     }

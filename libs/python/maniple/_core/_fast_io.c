@@ -43,6 +43,7 @@ static void shrink(Buffer *b) {
 
 int link_flush(Link *l, int milliseconds) {
     if (pthread_mutex_trylock(&l->writing)) {
+        if (!milliseconds) return 1;
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += milliseconds * 1000000L;
@@ -72,7 +73,7 @@ int link_flush(Link *l, int milliseconds) {
             l->written += (size_t)n;
         } else if (errno == EAGAIN) {
             struct pollfd p = {.fd = l->fd, .events = POLLOUT};
-            if (poll(&p, 1, milliseconds) <= 0) {
+            if (!milliseconds || poll(&p, 1, milliseconds) <= 0) {
                 state = 1;
                 break;
             }
@@ -109,7 +110,7 @@ static void *write_on(void *argument) {
     int quiet = 0;
     for (;;) {
         pthread_mutex_lock(&l->lock);
-        bool some = l->out.size || l->drops, offered = l->lead == OFFERED, back = offered && l->leads == leads;
+        bool some = l->out.size || l->drops || l->unwritten, offered = l->lead == OFFERED, back = offered && l->leads == leads;
         if (back) give_lead(l, BY_THREAD);
         leads = l->leads;
         bool sleeps = l->asleep = !some && !offered && quiet >= PATIENCE && !l->closed;
