@@ -230,7 +230,7 @@ func count[K comparable](in map[string]map[K]int, name string, key K) {
 
 func kindOf(symbol, file string) kind {
 	switch {
-	case strings.HasPrefix(file, "[kernel") || strings.HasPrefix(file, "[guest"):
+	case strings.HasPrefix(file, "[kernel") || strings.HasPrefix(file, "[guest") || file == "[vdso]":
 		return inKernel
 	case filepath.Base(file) == "maniple" && (strings.HasPrefix(symbol, "runtime.") || strings.HasPrefix(symbol, "internal/runtime") || strings.HasPrefix(symbol, "gcWriteBarrier")):
 		return inGo

@@ -17,11 +17,14 @@ type floor struct {
 }
 
 func floorOf(scene string) floor {
-	if strings.Contains(scene, "one by one") {
+	if oneByOne(scene) {
 		return floor{13.3, 13.3, "C extension, unix sockets, through a Go agent, all on one CPU: p50 of a round trip; 98 where each hop wakes another CPU"}
 	}
 	return floor{0.77, 0.77, "C extension with remote(), ObjectRef and get, pipelined: 0.60 driver, 0.13 worker, 0.04 agent"}
 }
+
+// idleLoad is the load average up to which a machine counts as having nothing else to do.
+const idleLoad = 0.5
 
 // Who a share belongs to, in the order of the page.
 const (
@@ -36,15 +39,28 @@ const (
 
 var owners = []string{oursInPython, pythonsOwn, oursInC, oursInGo, goRuntime, kernels, restOfUser}
 
-// why says of each owner what its time is spent on, and what would change it.
-var why = map[string]string{
-	oursInPython: "the package's own code: making and reading frames, the table of objects, counting references. In a C extension on the stable ABI the same steps take a tenth (the floor).",
-	pythonsOwn:   "the interpreter and its library on our behalf and the program's: locks, queues, pickle, struct, the socket module. Fewer hand-overs between threads (the one who waits reads the socket itself) and no pickle for calls without arguments would shrink it.",
-	oursInC:      "the C extension: frames, references, the inbox.",
-	oursInGo:     "the agent's core and its connections: admission, leases, results. More frames in a batch, and direct channels between driver and worker, would shrink it.",
-	goRuntime:    "goroutine switches, the poller and the garbage collector of the agent: fewer hand-overs between goroutines for each batch, and fewer allocations, would shrink it.",
-	kernels:      "system calls on sockets, futexes and wake-ups of processes: each hop between threads or processes is one of each. Coalescing, threads that read for themselves, and rings in shared memory would shrink it.",
-	restOfUser:   "time outside of the kernel that no tool here could tell apart.",
+// why says of each owner what its time is spent on, and what would change it: of calls one by one, and of many at once.
+var why = map[bool]map[string]string{
+	true: {
+		oursInPython: "the package's own code, which takes several times what it takes when many calls come together (below): between two calls other processes had the processor, and its caches are cold. " +
+			"Its largest part is the worker's, from the inbox to the result (Executor.run, context, target, result). All of that in the C extension, as frames, references and the inbox are, would be a fifth.",
+		pythonsOwn: "the interpreter and its library on our behalf and the program's.",
+		oursInC:    "the C extension: frames, references, the inbox.",
+		oursInGo: "the agent's core and its connections: admission, leases, results, for a batch of one. A line straight from caller to worker, of which the agent hears afterwards, would spare it, " +
+			"and two of the four switches between processes.",
+		goRuntime:  "the poller, and the system calls' entry and exit. It would go with the agent's part.",
+		kernels:    "four switches between processes with the poll, send and receive of each, and the calls that keep the three on one processor (ADR 0018). Rings in shared memory would spare the copies and not the switches; a line straight from caller to worker spares half.",
+		restOfUser: "time outside of the kernel that no tool here could tell apart.",
+	},
+	false: {
+		oursInPython: "mostly the worker: for each call a context, the look for its function or method, the clock, and the sending of its result, in a dozen Python functions of a half to one microsecond. The floor does all of that in C.",
+		pythonsOwn:   "the interpreter and its library on our behalf and the program's.",
+		oursInC:      "the C extension: frames, the table of awaited results, references. Part of it is memory that is met for the first time: a reference and an entry for each of 10,000 calls.",
+		oursInGo:     "the agent's core: a record for each call with its retries, holders and times, of which the floor's agent has none; it hands on bytes.",
+		goRuntime:    "look-ups by ID, copies of frames and the garbage collector. Numbers in place of IDs within a connection would shrink it.",
+		kernels:      "sends and receives of some dozens of frames each, and the switches between five processes on few processors. Larger batches would shrink it at the price of the first result's time.",
+		restOfUser:   "time outside of the kernel that no tool here could tell apart.",
+	},
 }
 
 // shares are the microseconds of each call that a role's time divides into, by owner.
@@ -88,15 +104,20 @@ func (s *scene) shares(name string) map[string]float64 {
 	return out
 }
 
+func oneByOne(scene string) bool { return strings.Contains(scene, "one by one") }
+
 func isPython(role string) bool { return role == "driver" || role == "worker" || role == "template" }
 
 // profilePage is the document.
 func (l *lab) profilePage(p *profiler) string {
 	var b strings.Builder
 	r := l.report
-	fmt.Fprintf(&b, "# A task and an actor call, followed\n\nWritten by `go run ./ci/bench bars runtime --only profile`, and by `make bars-runtime`.\n\n")
+	fmt.Fprintf(&b, "# A task and an actor call, followed\n\nWritten by `go run ./ci/bench profile`, and by `make bars-runtime`.\n\n")
 	fmt.Fprintf(&b, "* When: %s\n* Commit: %s\n* Machine: %s\n* Load average in the minute before: %.2f\n* With: %s\n\n", r.When.Format(time.RFC3339), r.Commit, r.Machine, r.Load, strings.Join(p.tools, ", "))
 	b.WriteString("No-op calls without arguments; one driver, one cluster of this machine. Microseconds of CPU for each call: the clocks of the processes give the sums,\nperf divides them between the kernel, Go, C and Python, and a sampler of the innermost frame of the\nthread that has the interpreter's lock divides Python between the package, with the builtins that it calls, and the rest.\n")
+	if r.Load > idleLoad {
+		b.WriteString("\nThe machine had other work: a switch between processes finds cold caches more often, so that CPU times are larger than alone, and p50 and p90 say nothing.\n")
+	}
 	names := slices.Sorted(maps.Keys(p.scenes))
 	for _, name := range names {
 		p.scenes[name].write(&b)
@@ -115,9 +136,9 @@ func anonymousLines(text string, l *lab) string {
 }
 
 func (s *scene) write(b *strings.Builder) {
-	fl := floorOf(s.name)
+	fl, single := floorOf(s.name), oneByOne(s.name)
 	fmt.Fprintf(b, "\n## %s\n\n%.0f calls. ", strings.ToUpper(s.name[:1])+s.name[1:], s.count)
-	if strings.Contains(s.name, "one by one") {
+	if single {
 		fmt.Fprintf(b, "From the call to its result: p50 %.1f us, p90 %.1f us; floor %.1f us, %.1f times that.\n\n", s.p50*1e6, s.p90*1e6, fl.wall, s.p50*1e6/fl.wall)
 	} else {
 		fmt.Fprintf(b, "Time of all by their number: %.2f us, that is %.0f a second; floor %.2f us, %.0f times that.\n\n", s.p50*1e6, 1/s.p50, fl.wall, s.p50*1e6/fl.wall)
@@ -155,7 +176,7 @@ func (s *scene) write(b *strings.Builder) {
 		b.WriteString("\nMore than twice the floor is lost here, on:\n\n")
 		for _, owner := range owners {
 			if total[owner] > max(fl.cpu/2, sum/20) {
-				fmt.Fprintf(b, "* %s, %.2f us: %s\n", owner, total[owner], why[owner])
+				fmt.Fprintf(b, "* %s, %.2f us: %s\n", owner, total[owner], why[single][owner])
 			}
 		}
 	}
