@@ -63,6 +63,9 @@ func TestAnEnvironmentThatIsMade(t *testing.T) {
 	if slow := d.events[0].(work.WorkerSlow); slow.Key != 1 || slow.Why != "its runtime_env is being made at node n1, which said last: Downloading a-1.0" || len(d.acks) != 1 {
 		t.Errorf("%+v, %d acknowledgements", slow, len(d.acks))
 	}
+	if why := tm.absent("n1"); why != d.events[0].(work.WorkerSlow).Why {
+		t.Errorf("its driver hears %q", why)
+	}
 	d.events = nil
 	tm.up = true
 	if d.heardMaking(&fb.RankOutputT{Group: taskT(tm.group)}, []byte("a worker's")) {

@@ -422,6 +422,17 @@ func (d *desk) settleWorkers() int64 {
 	return min(next, d.settleLate(now), d.settleSetups(now))
 }
 
+// absent says why it is not there yet.
+func (t *template) absent(node string) string {
+	switch {
+	case t.waits != "":
+		return t.waits
+	case t.install != nil:
+		return t.slow(node)
+	}
+	return "it was started and has not attached: its program, or a file system, may be slow"
+}
+
 // settleLate tells drivers of templates that do not come, and ends workers that do not attach.
 func (d *desk) settleLate(now int64) int64 {
 	next := never
@@ -432,15 +443,8 @@ func (d *desk) settleLate(now int64) int64 {
 			next = min(next, due)
 		default:
 			t.late = true
-			why := t.waits
-			switch {
-			case why == "" && t.install != nil:
-				why = t.slow(d.node)
-			case why == "":
-				why = "it was started and has not attached: its program, or a file system, may be slow"
-			}
 			d.toDriver(t.job, &fb.NoticeT{Level: fb.LevelWarning, Code: "WORKERS_LATE", Wall: now,
-				Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), why)}, nil)
+				Text: fmt.Sprintf("the process that workers are forked from is not there after %v: %s", time.Duration(templateLate), t.absent(d.node))}, nil)
 		}
 	}
 	for _, t := range d.templates {

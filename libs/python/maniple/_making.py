@@ -88,12 +88,16 @@ class Place:
         except BlockingIOError:
             say("another process of yours on this node makes it or removes it, which is waited for")
             fcntl.flock(self._lock, kind)
-        mine, there = os.fstat(self._lock), _stat(self._file)
-        if there is not None and there.st_ino == mine.st_ino:
+        if self._mine():
             return True
         os.close(self._lock)
         self._lock = -1
         return False
+
+    def _mine(self) -> bool:
+        """Whether the file of the lock is still the one beside the directory."""
+        there = _stat(self._file)
+        return there is not None and there.st_ino == os.fstat(self._lock).st_ino
 
     def _size(self) -> Optional[int]:
         """Of a whole one; None: it is not."""
@@ -104,14 +108,19 @@ class Place:
 
     def remove(self) -> bool:
         """Removes it, unless somebody uses it."""
-        self._lock = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._lock = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # it is gone
+            return False
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._mine():  # it was removed meanwhile, and may be made again
+                return False
             for path in (self.path, self.path + ".tmp"):
                 shutil.rmtree(path, ignore_errors=True)
             os.unlink(self._file)
             return True
-        except OSError:  # it is used, or is gone
+        except OSError:  # it is used
             return False
         finally:
             os.close(self._lock)
@@ -326,7 +335,6 @@ def _terminated(signum: int, frame: Optional[FrameType]) -> NoReturn:
 def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the driver
-    before = os.environ.get("TMPDIR")
     try:
         install, under = json.loads(os.environ["MANIPLE_INSTALL"]), os.environ["MANIPLE_ENVIRONMENTS"]
         private(under)
@@ -337,9 +345,6 @@ def main() -> NoReturn:
         sys.exit(str(e))
     except OSError as e:
         sys.exit(f"{e}: free some space, or set TMPDIR to another local directory")
-    env.pop("TMPDIR", None)
-    if before is not None:
-        env["TMPDIR"] = before
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

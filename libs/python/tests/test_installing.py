@@ -97,7 +97,7 @@ def test_what_a_child_has_in_place_of_its_parents():
 def test_packages_over_what_the_driver_has(tmp_path, under):
     wheel(tmp_path, "1.0")
     install = {"pip": {"packages": ["tiny"], "pip_check": True, "pip_install_options": ["--no-index", "--find-links", str(tmp_path)]}}
-    code = "import os, sys, tiny, cloudpickle; print(tiny.VERSION, sys.prefix, os.environ['VIRTUAL_ENV'], os.environ['PATH'].split(':')[0], cloudpickle.__file__)"
+    code = "import os, sys, tiny, cloudpickle; assert not os.environ.get('TMPDIR', '').startswith(sys.prefix); print(tiny.VERSION, sys.prefix, os.environ['VIRTUAL_ENV'], os.environ['PATH'].split(':')[0], cloudpickle.__file__)"
     status, out, said = made(under, install, code)
     import cloudpickle
 
@@ -154,6 +154,23 @@ def test_what_nobody_uses_goes_first(under):
     os.close(user)
     _making.evict(under, 0)
     assert os.listdir(under) == []
+
+
+def test_what_is_made_again_is_not_removed(under, monkeypatch):
+    """By one who found it when it was another."""
+    file, lock = os.path.join(under, "a.json"), fcntl.flock
+    os.mkdir(os.path.join(under, "a"))
+    open(file, "w").close()
+
+    def late(fd, kind):
+        os.rename(file, file + ".before")
+        open(file, "w").close()
+        lock(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert not _making.Place(under, "a").remove() and os.path.isdir(os.path.join(under, "a"))
+    os.unlink(file)
+    assert not _making.Place(under, "a").remove()
 
 
 def test_what_a_worker_uses_stays(tmp_path, under):

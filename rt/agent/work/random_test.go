@@ -325,6 +325,10 @@ func (h *history) move(p *peer) bool {
 func (h *history) need(s *site) {
 	n := s.needs[0]
 	s.needs = s.needs[1:]
+	if n.Key%8 == 0 {
+		h.step(s, WorkerSlow{Key: n.Key, Why: "it is being made"})
+		s.core.Wanted(n.Key)
+	}
 	switch dead := slices.Contains(s.killed, n.Key); {
 	case dead && h.rng.IntN(2) == 0 || !h.calm && h.rng.IntN(12) == 0:
 		h.step(s, WorkerFailed{Key: n.Key, Why: "no memory"})

@@ -186,6 +186,10 @@ func (s *script) do(line string) {
 		w.attach(words[1], Driver, uint32(num("job", 1)), 0)
 	case "up": // the next worker that was asked for
 		w.up(s.need())
+	case "slow": // slow key=N why={...}
+		key := uint64(num("key", 0))
+		w.step(WorkerSlow{Key: key, Why: o["why"]})
+		w.say("wanted: %v", w.core.Wanted(key))
 	case "failed": // the next worker that was asked for, or key=N
 		key := uint64(num("key", 0))
 		if key == 0 {
