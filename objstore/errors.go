@@ -25,6 +25,7 @@ type FullError struct {
 	Withdrawn bool   // its process does not want it any more
 	Never     bool   // no waiting would help: it is more than the store may ever hold
 	Disk      error  // why nothing more could be written to files; nil: nothing was tried, or it worked
+	Writing   int64  // bytes that were on their way to files: who takes them may be slow, or hang
 	Cause     error  // what the system said when it was asked for memory; nil: it was not the system
 	Waited    int64  // nanoseconds
 	Holders   string // Explanation.Text at that moment
@@ -45,6 +46,10 @@ func (e *FullError) Error() string {
 	if e.Disk != nil {
 		return fmt.Sprintf("objstore: %s wants %s: the store is full, and what lies in it could not be spilled for %.3g s: %v: %s; drop references and views, or give it a directory with more room (--object-spilling-directory)",
 			who, Bytes(e.Size), float64(e.Waited)/1e9, e.Disk, e.Holders)
+	}
+	if e.Writing > 0 {
+		return fmt.Sprintf("objstore: %s wants %s: the store is full, and in %.3g s %s of it could not be written to files: that disk or server (--object-spilling-directory) is slow, or hangs: %s; drop references and views, or give the store more memory",
+			who, Bytes(e.Size), float64(e.Waited)/1e9, Bytes(e.Writing), e.Holders)
 	}
 	return fmt.Sprintf("objstore: %s wants %s: the store is full, and %.3g s made no room: %s; drop references and views, or give the store more memory",
 		who, Bytes(e.Size), float64(e.Waited)/1e9, e.Holders)

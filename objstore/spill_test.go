@@ -190,6 +190,23 @@ func TestRestoreAndFullDisk(t *testing.T) {
 	}
 }
 
+// Who waits while files are written, by a disk or a server that hangs, is told so.
+func TestDiskThatHangs(t *testing.T) {
+	x := newSpilling(t, 1, 1, 1, 1, 1, 1, 1, 1)
+	x.leaves(1)
+	x.spills(x.wants(4 << 20))
+	x.now += int64(time.Minute)
+	for _, e := range x.s.Tick(x.now, nil) {
+		if r, ok := e.(objstore.Refused); ok {
+			if text := r.Err.Error(); !strings.Contains(text, "4 MiB of it could not be written to files") || !strings.Contains(text, "hangs") {
+				t.Error(text)
+			}
+			return
+		}
+	}
+	t.Error("it waits still")
+}
+
 // A value that is made again has its name at once, also while what was there before it is still being written to a file, or read from one; what
 // becomes of that one then is nothing to it.
 func TestNameOfAValueThatIsMadeAgain(t *testing.T) {

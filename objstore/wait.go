@@ -33,7 +33,7 @@ func (s *Store) wait(now int64, r *request, out []Effect) []Effect {
 }
 
 func (s *Store) refuse(now int64, r *request, cause error, out []Effect) []Effect {
-	e := &FullError{Process: r.process.number, Size: r.size, Cause: cause, Disk: s.diskErr, Never: s.never(r), Waited: now - r.since, Holders: s.Explain().Text()}
+	e := &FullError{Process: r.process.number, Size: r.size, Cause: cause, Disk: s.diskErr, Writing: s.writingBytes, Never: s.never(r), Waited: now - r.since, Holders: s.Explain().Text()}
 	if r.restore != nil {
 		return append(out, Loaded{r.restore.name, e})
 	}
