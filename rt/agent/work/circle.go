@@ -119,9 +119,9 @@ func (t *task) waitsOf() *waits {
 	return &t.worker.waits[slices.IndexFunc(t.worker.waits, func(x waits) bool { return x.task == t })]
 }
 
-// lookLater has circles looked for in a while, as long as anything waits for what it said.
+// lookLater has circles looked for in a while, as long as anything waits for what it said, and searches be given up.
 func (c *Core) lookLater() {
-	if c.circleAt == 0 && c.saying > 0 {
+	if c.circleAt == 0 && (c.saying > 0 || len(c.searches) > 0) {
 		c.circleAt = c.now + circleAfter
 	}
 }
@@ -129,8 +129,8 @@ func (c *Core) lookLater() {
 // lookForCircles begins with whatever waits and keeps something from starting.
 func (c *Core) lookForCircles() {
 	c.circleAt = 0
-	c.lookLater()
 	c.giveUpSearches()
+	c.lookLater()
 	if c.saying == 0 {
 		return
 	}

@@ -80,13 +80,7 @@ func TestCircleOverThreeNodes(t *testing.T) {
 	a, b := r.actor(0, fb.CreateT{}), r.actor(1, fb.CreateT{})
 	r.knows(a, b)
 	r.knows(b, a)
-	r.last[0]++
-	far, value, brings := r.last[0], id.Object{Task: id.Task{Agent: 3, Process: 1, Counter: 2}}, id.Task{Agent: 3, Process: 1, Counter: 1}
-	r.step(0, ProcessUp{Process: far, Kind: Owner, Job: 50, Agent: 3, Node: "n3"})
-	r.say(0, far, &fb.ShapeT{Number: 2, Bundle: -1}, nil)
-	r.say(0, far, &fb.CallT{Task: taskT(brings), Parent: &fb.TaskIDT{}, Actor: taskT(a), Job: 50, Shape: 2, Returns: 1, Refs: 1}, objectBytes(value))
-	r.answer(a, brings, "met")
-
+	value := r.bring(a)
 	first := r.pair.call(a)
 	second := r.calls(r.homes[a], first, b)
 	r.say(0, r.homes[a].worker, &fb.GetT{Object: objectT(value), Want: fb.WantValue}, nil)
@@ -113,6 +107,42 @@ func TestCircleOverThreeNodes(t *testing.T) {
 	}
 	r.after(1)
 	r.stuck("over three nodes", r.homes[b], third, true, first, second, third)
+}
+
+// A search that has no answer is given up, and the way to who owes it closed, also when nothing waits any more.
+func TestSearchWithoutAnAnswer(t *testing.T) {
+	r := newRing(t)
+	a := r.actor(0, fb.CreateT{})
+	value := r.bring(a)
+	first := r.pair.call(a)
+	r.pair.call(a) // behind it
+	r.say(0, r.homes[a].worker, &fb.GetT{Object: objectT(value), Want: fb.WantValue}, nil)
+	r.get(r.homes[a], first, value.Task)
+	r.now += 2 * circleAfter
+	r.step(0, Tick{})
+	way, _ := r.inquiry(3)
+	if way == 0 {
+		t.Fatal("nobody is asked")
+	}
+	r.say(0, r.homes[a].worker, &fb.UnblockedT{Task: taskT(first)}, nil)
+	for c := r.cores[0]; c.NextDeadline() < r.now+2*searchFor; {
+		r.now = max(r.now, c.NextDeadline())
+		r.step(0, Tick{})
+	}
+	if n := len(r.cores[0].searches); n > 0 || !r.cores[0].byProcess[way].closing {
+		t.Errorf("%d searches go on, and the way is kept: %v", n, !r.cores[0].byProcess[way].closing)
+	}
+}
+
+// bring has a third agent give an actor's worker at the first one a reference to what that agent is to make.
+func (r *ring) bring(actor id.Task) id.Object {
+	r.last[0]++
+	far, value, brings := r.last[0], id.Object{Task: id.Task{Agent: 3, Process: 1, Counter: 2}}, id.Task{Agent: 3, Process: 1, Counter: 1}
+	r.step(0, ProcessUp{Process: far, Kind: Owner, Job: 50, Agent: 3, Node: "n3"})
+	r.say(0, far, &fb.ShapeT{Number: 2, Bundle: -1}, nil)
+	r.say(0, far, &fb.CallT{Task: taskT(brings), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 50, Shape: 2, Returns: 1, Refs: 1}, objectBytes(value))
+	r.answer(actor, brings, "met")
+	return value
 }
 
 // inquiry gives the process that an agent is to the first one by the way which is no job's, and the number of the last question that it was asked there.
