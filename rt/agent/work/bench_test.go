@@ -173,3 +173,26 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkFetches has 10,000 large values come from another node, all of which are on their way at once.
+func BenchmarkFetches(b *testing.B) {
+	const values = 10_000
+	for b.Loop() {
+		c := New(Config{Agent: 1, Node: "n1", Store: newLedger(b)})
+		c.Step(1, ProcessUp{Process: 1, Kind: Owner, Job: 9, Agent: 2, Node: "n2"}, nil)
+		var frames []byte
+		for i := range values {
+			frames = append(frames, frameOf(b, &fb.ResultT{Task: &fb.TaskIDT{Agent: 2, Process: 1, Counter: uint64(i + 1)}, Flags: uint32(fb.ResultFlagLocated), Size: 1 << 20}, nil)...)
+		}
+		n := 0
+		for _, e := range c.Step(2, &Frames{Process: 1, Bytes: frames}, nil) {
+			if e.Do == Fetch {
+				c.Step(3, Fetched{Process: 1, Object: e.Object, Why: "it is only counted"}, nil)
+				n++
+			}
+		}
+		if n != values {
+			b.Fatalf("%d values are fetched", n)
+		}
+	}
+}

@@ -203,7 +203,7 @@ func checkObjects(c *Core) error {
 		}
 	}
 	for _, p := range c.processes {
-		for _, k := range p.fetches {
+		for _, k := range p.fetches.list {
 			m, payload := c.readResult(k.frame)
 			for i := range int(m.Refs) {
 				if err := pin(objectAt(payload, i)); err != nil {

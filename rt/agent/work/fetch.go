@@ -12,6 +12,12 @@ import (
 // located and names no place, which counts as one delivery of the object. Who wants it has its bytes fetched into its own
 // memory, and goes on as if the Result came only then: what comes for the same task behind it waits.
 
+// fetches are values on their way from one agent, of which there may be thousands.
+type fetches struct {
+	list []*fetch
+	of   map[id.Object]*fetch
+}
+
 // fetch is a value on its way here.
 type fetch struct {
 	object id.Object
@@ -20,6 +26,26 @@ type fetch struct {
 	void   bool   // the task that gave it is tried again, and may give another value under that name
 
 	urgency Urgency
+	at     int    // in its agent's fetches
+}
+
+// add begins a fetch.
+func (l *fetches) add(k *fetch) {
+	if l.of == nil {
+		l.of = map[id.Object]*fetch{}
+	}
+	k.at = len(l.list)
+	l.list, l.of[k.object] = append(l.list, k), k
+}
+
+// remove ends one.
+func (l *fetches) remove(k *fetch) {
+	n := len(l.list) - 1
+	last := l.list[n]
+	l.list[k.at], last.at = last, k.at
+	l.list[n] = nil
+	l.list = l.list[:n]
+	delete(l.of, k.object)
 }
 
 // tellOf tells another agent of a value that lies here.
@@ -57,7 +83,7 @@ func (c *Core) fetch(p *process, f frame, m *fb.ResultT) *fetch {
 	}
 	k := &fetch{object: name, frame: slices.Clone(f.whole), urgency: c.urgency(name)}
 	c.pinNames(k.frame)
-	p.fetches = append(p.fetches, k)
+	p.fetches.add(k)
 	c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: name, Key: m.Size, Urgency: k.urgency})
 	return k
 }
@@ -102,14 +128,7 @@ func (c *Core) hasten(o *object, u Urgency) {
 }
 
 // fetching gives the fetch of an object from an agent; nil: there is none.
-func (p *process) fetching(name id.Object) *fetch {
-	for _, k := range p.fetches {
-		if k.object == name {
-			return k
-		}
-	}
-	return nil
-}
+func (p *process) fetching(name id.Object) *fetch { return p.fetches.of[name] }
 
 // pinNames keeps what a Result names while it is neither a value yet nor dropped.
 func (c *Core) pinNames(frame []byte) {
@@ -129,17 +148,16 @@ func (c *Core) unpinNames(frame []byte) {
 // onFetched: a value is here, or can't be had.
 func (c *Core) onFetched(ev Fetched) {
 	p := c.byProcess[ev.Process]
-	i := -1
+	var k *fetch
 	if p != nil {
-		i = slices.IndexFunc(p.fetches, func(k *fetch) bool { return k.object == ev.Object })
+		k = p.fetching(ev.Object)
 	}
-	if i < 0 { // its agent is lost
+	if k == nil { // its agent is lost
 		if ev.Why == "" {
 			c.cfg.Store.Free(ev.Object)
 		}
 		return
 	}
-	k := p.fetches[i]
 	if k.again && (k.void || ev.Why != "") {
 		if ev.Why == "" {
 			c.cfg.Store.Free(ev.Object)
@@ -149,7 +167,7 @@ func (c *Core) onFetched(ev Fetched) {
 		c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: ev.Object, Key: m.Size, Urgency: k.urgency})
 		return
 	}
-	p.fetches = slices.Delete(p.fetches, i, i+1)
+	p.fetches.remove(k)
 	if ev.Why != "" {
 		c.missed(p, k, ev)
 	} else {
@@ -293,8 +311,8 @@ func (c *Core) dropBehind(p *process, t *task) {
 
 // forgetFetches: an agent is lost, and with it what was on its way from there.
 func (c *Core) forgetFetches(p *process) {
-	for _, k := range p.fetches {
+	for _, k := range p.fetches.list {
 		c.unpinNames(k.frame)
 	}
-	p.fetches = nil
+	p.fetches = fetches{}
 }

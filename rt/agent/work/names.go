@@ -325,7 +325,7 @@ func (c *Core) wayTo(agent id.Agent, node string) *host {
 // unused tells whether nobody has use for the way to another agent.
 func (c *Core) unused(h *host) bool {
 	p := h.process
-	return len(h.asks)+len(h.lists)+len(p.lends)+len(p.spares)+len(p.listings)+len(p.fetches)+p.tasks.n == 0 && p.held == nil && !c.inquired(h.agent) && !slices.ContainsFunc(c.asked, func(q question) bool { return q.to == p })
+	return len(h.asks)+len(h.lists)+len(p.lends)+len(p.spares)+len(p.listings)+len(p.fetches.list)+p.tasks.n == 0 && p.held == nil && !c.inquired(h.agent) && !slices.ContainsFunc(c.asked, func(q question) bool { return q.to == p })
 }
 
 // question is one that another agent answers.

@@ -42,7 +42,7 @@ type process struct {
 	early     bool        // it sent the value of an argument, which the next frame names
 	nextActor id.Task
 	nextLife  uint32
-	fetches   []*fetch                    // of values that it told of
+	fetches   fetches                     // of values that it told of
 	states    map[id.Task]*fb.ActorStateT // of actors that it sent handles of
 	way       *host                       // to them
 	uses      []leaseUse                  // that it was told

@@ -13,7 +13,7 @@ import (
 
 // ledger is a Store that counts: slab 1 is open to everybody, slab 2 to nobody.
 type ledger struct {
-	t         *testing.T
+	t         testing.TB
 	views     map[id.Object]map[id.Process]int
 	discarded int
 	filed     map[id.Object]bool  // those that lie in no memory
@@ -29,7 +29,7 @@ type view struct {
 	o id.Object
 }
 
-func newLedger(t *testing.T) *ledger {
+func newLedger(t testing.TB) *ledger {
 	return &ledger{t: t, views: map[id.Object]map[id.Process]int{}, filed: map[id.Object]bool{}, bringing: map[id.Object]int{}, moved: map[id.Object]int64{}, told: map[view]int{}, lost: map[id.Object]bool{}}
 }
 
