@@ -53,7 +53,7 @@ func (c *Core) away(a *actor) bool {
 		return false
 	}
 	o := a.entry.first
-	return o != nil && o.foreign
+	return o != nil && o.foreign && !c.home(o).gone
 }
 
 // redirect has a call go to the agent that knows where its actor is now.
