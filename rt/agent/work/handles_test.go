@@ -120,13 +120,13 @@ func TestCallThatCrossesTheEnd(t *testing.T) {
 
 // Who gets a handle of an actor at its own node, by way of a third node, keeps it alive with its owner, whatever comes of that third one.
 func TestHandleThatComesWhereItsActorLives(t *testing.T) {
-	for _, lost := range []string{"", "early", "late"} {
+	for _, lost := range []string{"", "early", "late", "with its worker"} {
 		x := newTrio(t)
 		x.step(0, Place{Group: groupOfPair, Agent: 3, Node: "n3", Resources: []Amount{{"CPU", one}}})
 		x.step(2, Grant{Group: groupOfPair, Resources: []Amount{{"CPU", one}}})
 		x.say(0, 1, &fb.ShapeT{Number: 3, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: 0, Group: taskT(groupOfPair)}, nil)
 		actor := x.mint(0, 1)
-		x.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, MaxPending: -1}, []byte("args"))
+		x.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, MaxPending: -1, MaxRestarts: 1}, []byte("args"))
 		home := x.cores[2].entries[actor].actor.worker.process.id
 		x.say(2, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
 		w := x.passed(of(actor))
@@ -142,6 +142,11 @@ func TestHandleThatComesWhereItsActorLives(t *testing.T) {
 		x.release(1, w, of(actor), 1)
 		if lost == "late" {
 			x.dies(1)
+		}
+		if lost == "with its worker" { // its handles go on to its next life
+			x.step(2, ProcessGone{Process: home, Why: "killed by signal 9"})
+			home = x.cores[2].entries[actor].actor.worker.process.id
+			x.say(2, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
 		}
 		call := x.call(2, actor)
 		x.result(2, home, call, "called")
