@@ -14,6 +14,9 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
+// ErrHandover: what was handed over can't be had, as where descriptors may not be passed on. By another connection it may be.
+var ErrHandover = errors.New("bulk: what was handed over can't be had")
+
 // Place is where the bytes of a Piece lie in shared memory, for one on the same machine to copy them from there.
 type Place struct {
 	File   *os.File // opened for reading only; nil: they can't be handed over. It stays its owner's
@@ -86,7 +89,7 @@ func (r *receiver) Read(b []byte) (int, error) {
 		bad = errors.New("there is no room for another descriptor, or more came than were announced")
 	}
 	if bad != nil {
-		return 0, fmt.Errorf("bulk: %w", bad)
+		return 0, fmt.Errorf("%w: %w", ErrHandover, bad)
 	}
 	return n, err
 }
@@ -99,12 +102,12 @@ func (r *receiver) copy(into []byte) error {
 	}
 	f := r.file
 	if f == nil {
-		return errors.New("bulk: a place in shared memory came without its descriptor")
+		return fmt.Errorf("%w: it came without its descriptor", ErrHandover)
 	}
 	r.file = nil
 	defer f.Close()
 	if _, err := f.ReadAt(into, int64(binary.LittleEndian.Uint64(place[:]))); err != nil {
-		return fmt.Errorf("bulk: what was handed over can't be read: %w", err)
+		return fmt.Errorf("%w: %w", ErrHandover, err)
 	}
 	// What was copied is good only if the other side kept it so long. It closes the connection before it lets go of anything that
 	// was not taken; so if this gets through, it was there.

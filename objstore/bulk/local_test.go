@@ -3,6 +3,7 @@ package bulk_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -164,8 +165,8 @@ func TestHandedOverWrong(t *testing.T) {
 		"and let go of":        {place(0), 1, "broken pipe"},
 		"without a descriptor": {place(0), 0, "without its descriptor"},
 		"with two":             {place(0), 2, "more descriptors"},
-		"beyond its end":       {place(1<<20 - 4), 1, "can't be read"},
-		"far beyond its end":   {place(1 << 63), 1, "can't be read"},
+		"beyond its end":       {place(1<<20 - 4), 1, "EOF"},
+		"far beyond its end":   {place(1 << 63), 1, "negative offset"},
 		"without a place":      {chunk(fb.ChunkStateLie, nil), 1, "0 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -189,6 +190,8 @@ func TestHandedOverWrong(t *testing.T) {
 			}
 			if e := <-ends; e.Err == nil || e.Size != 0 || !strings.Contains(e.Err.Error(), c.text) {
 				t.Errorf("it ends as %+v", e)
+			} else if errors.Is(e.Err, bulk.ErrHandover) != (name != "and let go of" && name != "without a place") {
+				t.Errorf("that another connection would do: %v", e.Err)
 			}
 			s.Done()
 			if !bytes.Equal(memory[1<<16:], make([]byte, 1<<20-1<<16)) {

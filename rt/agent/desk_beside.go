@@ -31,11 +31,16 @@ func (d *desk) besideUs(peer uint32, m *fb.BulkTicketsT) bool {
 func (d *desk) dialBeside(ctx context.Context, peer uint32, ticket uint64, socket string) net.Conn {
 	conn, err := d.l.dialSocket(ctx, peer, ticket, socket)
 	if err != nil {
-		d.l.log.Info("values of another node of this machine come by the network", "agent", peer, "error", err)
-		d.post(mail{do: func() { d.store.bulk.apart[peer] = true }})
+		d.post(mail{do: func() { d.apartFrom(peer, err) }})
 		return nil
 	}
 	return conn
+}
+
+// apartFrom notes that values of an agent of this machine have to come by the network.
+func (d *desk) apartFrom(peer uint32, why error) {
+	d.l.log.Info("values of another node of this machine come by the network", "agent", peer, "why", why)
+	d.store.bulk.apart[peer] = true
 }
 
 // dialSocket connects to another agent by its unix socket. The kernel says that it is of this user, and the ticket tells it who we are.

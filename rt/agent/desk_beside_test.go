@@ -29,7 +29,11 @@ func TestValueFromBeside(t *testing.T) {
 	if _, err := file.Write(value); err != nil {
 		t.Fatal(err)
 	}
+	var denied atomic.Bool
 	piece := func(r bulk.Range) bulk.Piece {
+		if denied.Load() {
+			return bulk.Piece{Bytes: value[r.Offset : r.Offset+r.Size], Lies: bulk.Place{File: file, Offset: 1 << 40}}
+		}
 		return bulk.Piece{Bytes: value[r.Offset : r.Offset+r.Size], Lies: bulk.Place{File: file, Offset: r.Offset}}
 	}
 	path := filepath.Join(t.TempDir(), "socket")
@@ -102,6 +106,15 @@ func TestValueFromBeside(t *testing.T) {
 	bring(10)
 	if byNetwork == 0 || refused.Load() == 0 || calls.Load() != before {
 		t.Errorf("%d ranges came by the network; the socket was called %d times, and then %d times more", byNetwork, before, calls.Load()-before)
+	}
+	denied.Store(true) // as where descriptors may not be passed on
+	for _, s := range d.store.bulk.streams {
+		s.Cut()
+	}
+	d.until(t, func() bool { return len(d.store.bulk.streams) == 0 })
+	bring(9)
+	if !d.store.bulk.apart[2] {
+		t.Error("what can't be read is tried for ever")
 	}
 	d.bulkLost(t.Context(), 5, "a test")
 	if d.store.bulk.apart[5] {

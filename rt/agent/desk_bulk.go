@@ -328,7 +328,12 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, m *fb.B
 				b.traffic.beside.Add(e.Size)
 			}
 			<-known
-			d.post(mail{do: func() { d.streamSays(ctx, number, e) }})
+			d.post(mail{do: func() {
+				if errors.Is(e.Err, bulk.ErrHandover) {
+					d.apartFrom(peer, e.Err)
+				}
+				d.streamSays(ctx, number, e)
+			}})
 			if e.Err != nil { // its last word
 				d.bulkConns.letGo(conn)
 			}
