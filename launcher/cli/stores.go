@@ -18,6 +18,8 @@ type stateStored struct {
 		Limit     float64 `json:"limit"`
 		Used      float64 `json:"used"`
 		Spilled   float64 `json:"spilled"`
+		Fabric    string  `json:"fabric"`
+		NoFabric  string  `json:"no_fabric"`
 		Restored  float64 `json:"restored"`
 		DiskBytes float64 `json:"disk_bytes"`
 		DiskLimit float64 `json:"disk_limit"`
@@ -57,6 +59,29 @@ func (c *call) printStores(s *stateStores) {
 	if len(rows) > 0 {
 		fmt.Fprintln(c.stdout)
 		table(c.stdout, "  ", "NODE MEMORY VALUES SPILLED RESTORED DISK", rows)
+	}
+	c.printCarriers(s)
+}
+
+// printCarriers says by what large values go between nodes, if there was to be a fabric.
+func (c *call) printCarriers(s *stateStores) {
+	var ways []string
+	nodes := map[string][]string{}
+	for _, n := range s.Nodes {
+		way := n.Store.Fabric
+		if n.Store.NoFabric != "" {
+			way = "TCP, since no fabric can be used: " + n.Store.NoFabric
+		}
+		if way == "" {
+			continue
+		}
+		if nodes[way] == nil {
+			ways = append(ways, way)
+		}
+		nodes[way] = append(nodes[way], n.Name)
+	}
+	for _, way := range ways {
+		fmt.Fprintf(c.stdout, "\nvalues of %s go by %s\n", strings.Join(nodes[way], ", "), way)
 	}
 }
 

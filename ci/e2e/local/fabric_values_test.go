@@ -93,6 +93,9 @@ print("all is well", flush=True)
 maniple.shutdown()
 `, "fabric")
 	p.says("kill")
+	if text := w.must("status", "--cluster", "fabric"); !strings.Contains(text, "\nvalues of n1, n2 go by tcp;ofi_rxm lo\n") {
+		t.Errorf("status says:\n%s", text)
+	}
 	killed := 0
 	for _, pid := range w.find("maniple-native") {
 		if syscall.Kill(pid, syscall.SIGKILL) == nil {

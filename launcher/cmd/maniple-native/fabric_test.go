@@ -41,7 +41,7 @@ type side struct {
 
 const arenaSize = 64 << 20
 
-func newSide(t *testing.T, provider string) *side {
+func newSide(t testing.TB, provider string) *side {
 	t.Helper()
 	dir, why := libfabric()
 	if why != "" {
@@ -76,7 +76,7 @@ func newSide(t *testing.T, provider string) *side {
 	return s
 }
 
-func (s *side) open(t *testing.T) *native.FabricLine {
+func (s *side) open(t testing.TB) *native.FabricLine {
 	t.Helper()
 	l, err := s.Open(t.Context())
 	if err != nil {
@@ -248,7 +248,7 @@ func TestNoFabric(t *testing.T) {
 	}
 }
 
-// TestLatency says how long 8 bytes take; the bar of the shm provider is a row of the bench.
+// 8 bytes by the shm provider take less than 5 us, at best: the median is of a machine that has nothing else to do.
 func TestLatency(t *testing.T) {
 	eachProvider(t, func(t *testing.T, provider string) {
 		here, there := newSide(t, provider), newSide(t, provider)
@@ -264,6 +264,9 @@ func TestLatency(t *testing.T) {
 		}
 		if string(here.memory[:8]) != "12345678" || times.Best <= 0 || times.Best > times.Median || times.Median > times.P99 {
 			t.Errorf("%q, %+v", here.memory[:8], times)
+		}
+		if provider == "shm" && times.Best > 5 {
+			t.Errorf("8 bytes take %.2f us at best", times.Best)
 		}
 		t.Logf("8 bytes: %.2f us at best, %.2f median, %.2f p99", times.Best, times.Median, times.P99)
 	})
