@@ -15,7 +15,7 @@ import threading
 
 import scripted
 from maniple._core import wire
-from scripted import Agent, keys
+from scripted import PATIENCE, Agent, keys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -365,4 +365,4 @@ class Relay(Agent):
         super().close()
         if self.template:
             self.template.terminate()
-            self.template.wait(10)
+            self.template.wait(PATIENCE)
