@@ -6,6 +6,8 @@ import (
 	"os/signal"
 	"regexp"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -137,10 +139,14 @@ func run(args []string) (ok bool, err error) {
 	defer l.close()
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
+	var sofar atomic.Pointer[Report]
 	go func() { // until the process ends
 		<-interrupted
 		l.ending.Store(true)
 		l.close()
+		if r := sofar.Load(); r != nil {
+			r.print(os.Stdout)
+		}
 		os.Exit(130)
 	}()
 
@@ -150,14 +156,18 @@ func run(args []string) (ok bool, err error) {
 		fmt.Fprintf(os.Stderr, "measuring %s\n", e.name)
 		l.measure(e)
 		if l.ending.Load() {
-			select {} // the process is about to end, and a report of what was cut off would say nothing
+			select {} // the process is about to end, and what was cut off says nothing
 		}
 		l.sweep()
 		for _, r := range l.report.Results[before:] { // who waits for an hour sees what there is
 			row := r.row()
-			fmt.Fprintf(os.Stderr, "    %s: %s %s\n", row[0], row[1], row[5])
+			if r.Error != "" {
+				row[5] += ", " + r.Error
+			}
+			fmt.Fprintf(os.Stderr, "    %s: %s\n", row[0], strings.TrimSpace(row[1]+" "+row[5]))
 		}
 		fmt.Fprintf(os.Stderr, "  %s took %.0f s\n", e.name, time.Since(began).Seconds())
+		sofar.Store(l.report.interrupted(time.Since(start)))
 	}
 	l.report.Took = time.Since(start).Seconds()
 	l.report.print(os.Stdout)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -158,6 +159,29 @@ func (r *Report) print(to io.Writer) {
 		}
 		fmt.Fprintln(to, strings.TrimRight(line, " "))
 	}
+	fmt.Fprintf(to, "\n%s\n", r.sum())
+}
+
+// sum says how many bars hold, and names the others.
+func (r *Report) sum() string {
+	names := map[string][]string{}
+	for _, x := range r.Results {
+		names[x.verdict()] = append(names[x.verdict()], x.Name)
+	}
+	text := fmt.Sprintf("pass: %d", len(names["pass"]))
+	for _, how := range []string{"FAIL", "NOT MEASURED", "NOT RUN"} {
+		if n := len(names[how]); n > 0 {
+			text += fmt.Sprintf("\n%s: %d: %s", how, n, strings.Join(names[how], "; "))
+		}
+	}
+	return text
+}
+
+// interrupted is what there is of a report whose run ends now, before its time.
+func (r *Report) interrupted(took time.Duration) *Report {
+	part := *r
+	part.Title, part.Took, part.Results = r.Title+": INTERRUPTED, not all was measured", took.Seconds(), slices.Clone(r.Results)
+	return &part
 }
 
 // page is the report as a document.

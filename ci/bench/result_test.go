@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestFigureIsTheMedianOfRatios(t *testing.T) {
@@ -97,6 +98,15 @@ func TestTableAndPage(t *testing.T) {
 			}
 		}
 	}
+	if end := "\n\npass: 1\nFAIL: 1: kills\nNOT MEASURED: 1: submit\nNOT RUN: 1: suite\n"; !strings.HasSuffix(table.String(), end) {
+		t.Errorf("the table does not end with %q:\n%s", end, table.String())
+	}
+	part := r.interrupted(time.Minute)
+	r.Results[0].Name = "changed since"
+	if part.Results[0].Name != "start" || !strings.Contains(part.Title, "INTERRUPTED") || r.Title != "first-light" {
+		t.Errorf("of a run that was interrupted: %+v", part)
+	}
+	r.Results[0].Name = "start"
 	for line := range strings.Lines(r.page()) {
 		if strings.HasPrefix(line, "|") && strings.Count(strings.ReplaceAll(line, "\\|", ""), "|") != 8 {
 			t.Errorf("a broken row: %s", line)
