@@ -26,7 +26,7 @@ type fetch struct {
 	void   bool   // the task that gave it is tried again, and may give another value under that name
 
 	urgency Urgency
-	at     int    // in its agent's fetches
+	at      int // in its agent's fetches
 }
 
 // add begins a fetch.
