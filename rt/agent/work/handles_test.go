@@ -3,6 +3,7 @@ package work
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -143,10 +144,17 @@ func TestHandleThatComesWhereItsActorLives(t *testing.T) {
 		if lost == "late" {
 			x.dies(1)
 		}
-		if lost == "with its worker" { // its handles go on to its next life
+		if lost == "with its worker" { // it is made again, and is not dead for who calls it
+			retried := x.mint(2, 1)
+			x.say(2, 1, &fb.ShapeT{Number: 3, Bundle: -1, Retries: 1}, nil)
+			x.say(2, 1, &fb.CallT{Task: taskT(retried), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 3, Shape: 3, Returns: 1}, nil)
 			x.step(2, ProcessGone{Process: home, Why: "killed by signal 9"})
 			home = x.cores[2].entries[actor].actor.worker.process.id
 			x.say(2, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+			if v := x.told(2, 1, of(retried)); !strings.HasPrefix(v, "ACTOR_UNAVAILABLE: ") {
+				t.Errorf("of a call that it died in the driver is told %q", v)
+			}
+			x.release(2, 1, of(retried), 0)
 		}
 		call := x.call(2, actor)
 		x.result(2, home, call, "called")
