@@ -144,7 +144,7 @@ func valueFlags() []urfave.Flag {
 		rare(value("object-store-memory", "", "SIZE", "memory for values on each node (30% of it; at most 80%)")),
 		rare(value("object-spilling-directory", "", "DIR,...", "for values when memory is full; shared:DIR: all see it")),
 		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
-		rare(value("fabric", "", "NAME", "by which large values go: off, verbs, cxi, efa, opx (what is found); tcp, shm")),
+		rare(value("fabric", "", "NAME", "what large values go by: off, verbs, cxi, efa, opx, tcp, shm")),
 		rare(toggle("no-same-host-handover", "", "nodes of one machine send values by the network, too")),
 	}
 }

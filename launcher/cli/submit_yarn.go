@@ -38,7 +38,7 @@ var yarnFlags = []yarnFlag{
 	{"object-store-memory", "SIZE", "memory for values on each node, of --mem"},
 	{"object-spilling-directory", "DIR,...", "for values when that is full, as of run (the containers' folders)"},
 	{"object-spilling-limit", "SIZE", "bytes that each node may have there"},
-	{"fabric", "NAME", "by which large values go between nodes, as of run"},
+	{"fabric", "NAME", "what large values go by, as of run"},
 	{"no-same-host-handover", "", "containers of one machine send values by the network, too"},
 }
 
