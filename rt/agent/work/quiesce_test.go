@@ -20,7 +20,11 @@ func (h *history) quiesce(what string) {
 				h.end(p, "it was told to")
 				moved = true
 			}
-			if !p.dead && len(p.inbox)+len(p.running) > 0 {
+			if !p.dead && p.waitsDirect() {
+				p.direct()
+				moved = true
+			}
+			if !p.dead && (len(p.inbox)+len(p.running) > 0 || p.kind == Worker && p.line.waits()) {
 				p.work()
 				moved = true
 			}
