@@ -39,7 +39,6 @@ type fabricState struct {
 // exposure is an object that others read where it lies.
 type exposure struct {
 	object  id.Object
-	offset  int64 // in the arena
 	line    *native.FabricLine
 	number  uint64
 	place   native.FabricPlace

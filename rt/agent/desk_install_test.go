@@ -105,7 +105,7 @@ func TestInstalledEnvironmentsEnd(t *testing.T) {
 		t.Errorf("%q", why)
 	}
 
-	d, tm = employing(t, &now, wanted) // no task of the core's waits for it
+	d, _ = employing(t, &now, wanted) // no task of the core's waits for it
 	if d.settleInstalls(t.Context(), now); cancelled(d) {
 		t.Error("it is ended at once")
 	}
