@@ -56,6 +56,8 @@ func (s *Store) retries(err error) bool {
 	switch {
 	case errors.As(err, new(*credentialsError)):
 		return s.trusted.Load()
+	case code(err) == "ExpiredToken": // those of a role are had anew
+		return s.trusted.Load()
 	case errors.As(err, &dns) && dns.IsNotFound, errors.As(err, &cert), errors.Is(err, errShort), errors.Is(err, errNotS3), full(err):
 		return false
 	case status < http.StatusMultipleChoices && code(err) == "": // it broke off

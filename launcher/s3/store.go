@@ -34,6 +34,8 @@ const (
 	partSize = 8 << 20
 	flying   = 4    // parts at a time
 	removed  = 1000 // names in one request
+
+	expiryWindow = 5 * time.Minute // so long before credentials of a role end, others are had
 )
 
 // defaultRegion is what stores that have no regions are told.
@@ -58,7 +60,9 @@ func OpenSpill(uri string) (*Store, error) {
 	if !found || !bootdoc.SpillDirectory(uri) {
 		return nil, errors.New("s3: that names no bucket; one looks like s3://bucket/prefix, without credentials")
 	}
-	cfg, err := config.LoadDefaultConfig(context.Background(), config.WithLogger(logging.Nop{}))
+	cfg, err := config.LoadDefaultConfig(context.Background(), config.WithLogger(logging.Nop{}), config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {
+		o.ExpiryWindow = expiryWindow
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("s3: %s: the settings of the AWS tools (environment, ~/.aws): %w", uri, err)
 	}

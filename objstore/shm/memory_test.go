@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"testing"
 
@@ -323,4 +324,42 @@ func faults(f func()) (yes bool) {
 	defer func() { yes = recover() != nil }()
 	f()
 	return false
+}
+
+// What the agent has looked at and written leaves its page table, and is there at the next look.
+func TestFade(t *testing.T) {
+	m := memory(t)
+	to, err := m.Writable(1, 0, arenaSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range to {
+		to[at] = byte(at >> 12)
+	}
+	before := shared(t)
+	m.Fade()
+	if now := shared(t); now > before-arenaSize/2 {
+		t.Errorf("%d bytes of shared memory in the page table before, %d after", before, now)
+	}
+	if b, err := m.Bytes(1, 5<<12, 1); err != nil || b[0] != 5 || to[7<<12] != 7 {
+		t.Errorf("%v %v", b, err)
+	}
+}
+
+// shared is how much shared memory this process has in its page table.
+func shared(t *testing.T) (n int) {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if kb, found := strings.CutPrefix(line, "RssShmem:"); found {
+			_, err = fmt.Sscan(kb, &n)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n << 10
 }

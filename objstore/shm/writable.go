@@ -9,6 +9,19 @@ import (
 	"github.com/maniple-hpc/maniple/objstore/client/pages"
 )
 
+// Fade takes what the agent has of the arenas out of its page table, where that counts for each process. It comes back at the next look.
+func (m *Memory) Fade() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.arenas {
+		for _, b := range [][]byte{a.bytes, a.open} {
+			if b != nil {
+				_ = unix.Madvise(b, unix.MADV_DONTNEED)
+			}
+		}
+	}
+}
+
 // Writable gives a part of an arena as this process has it mapped for writing: what the store has opened to the agent itself, which has
 // no slab mapped. It is good until Drop. The mapping is made once for an arena, and stays warm with it.
 func (m *Memory) Writable(number uint64, offset, size int64) ([]byte, error) {

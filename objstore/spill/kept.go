@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"sync"
 	"strconv"
 
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -117,55 +118,76 @@ func ReadLeft(fs FS, folder string) (*Left, error) {
 		return l, fmt.Errorf("spill: %s: %w", fs, err)
 	}
 	slices.Sort(names)
+	var (
+		mu    sync.Mutex // of l.parts and err
+		wait  sync.WaitGroup
+		turns = make(chan struct{}, leftReaders)
+	)
 	for _, name := range names {
-		k := kept{fs, path.Join(folder, name)}
-		if e := l.read(k); e != nil {
-			err = fmt.Errorf("spill: %s in %s: %w", k.name, fs, e)
-		}
+		turns <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-turns }()
+			k := kept{fs, path.Join(folder, name)}
+			parts, e := k.index()
+			mu.Lock()
+			defer mu.Unlock()
+			if e != nil {
+				err = fmt.Errorf("spill: %s in %s: %w", k.name, fs, e)
+			}
+			for o, p := range parts {
+				l.parts[o] = p
+			}
+		})
 	}
+	wait.Wait()
 	return l, err
 }
 
-func (l *Left) read(k kept) error {
+// leftReaders is how many files of a folder are looked at at a time: each takes some round trips.
+const leftReaders = 16
+
+// index reads what is in the file.
+func (k kept) index() (map[id.Object]leftPart, error) {
 	r, err := k.fs.Open(k.name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close()
 	var end [keptEnd]byte
 	size, err := r.Size()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if size -= keptEnd; size < 0 {
-		return io.ErrUnexpectedEOF
+		return nil, io.ErrUnexpectedEOF
 	}
 	if _, err := r.ReadAt(end[:], size); err != nil {
-		return err
+		return nil, err
 	}
 	n := binary.LittleEndian.Uint64(end[:])
 	if binary.LittleEndian.Uint32(end[12:]) != keptMark || n > uint64(min(size, keptMost)) {
-		return ErrDamaged
+		return nil, ErrDamaged
 	}
 	index := make([]byte, n)
 	if _, err := r.ReadAt(index, size-int64(n)); err != nil {
-		return err
+		return nil, err
 	}
 	if crc32.Checksum(index, castagnoli) != binary.LittleEndian.Uint32(end[8:]) {
-		return ErrDamaged
+		return nil, ErrDamaged
 	}
 	var list []indexed
 	if err := json.Unmarshal(index, &list); err != nil {
-		return err
+		return nil, err
 	}
+	parts := make(map[id.Object]leftPart, len(list))
 	for _, x := range list {
 		task, err := id.ParseTask(x.Task)
 		if err != nil || x.At < 0 || x.Size < 0 || x.Size > size-int64(n) || x.At > size-int64(n)-x.Size || int64(len(x.Blocks)) != (x.Size+block-1)/block {
-			return ErrDamaged
+			return nil, ErrDamaged
 		}
-		l.parts[id.Object{Task: task, Index: x.Index}] = leftPart{k, part{at: x.At, size: x.Size, sums: x.Blocks}}
+		parts[id.Object{Task: task, Index: x.Index}] = leftPart{k, part{at: x.At, size: x.Size, sums: x.Blocks}}
 	}
-	return nil
+	return parts, nil
 }
 
 // Find tells where in its file an object begins that was left, and its size.

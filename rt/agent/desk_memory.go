@@ -37,6 +37,7 @@ const (
 	fadeUsed    = 2                      // views fade from the half of what there is on,
 	fadePart    = 8                      // once they are an eighth of it;
 	fadeLeast   = 1 << 20                // of values that have so many bytes;
+	fadeEvery   = 100 * time.Millisecond // as often they may be told, since all of them have to be entered again
 	fadeTime    = 3 * time.Second        // so long they may take: NodeManagers look as often
 )
 
@@ -57,7 +58,7 @@ func fades(r device.Reading) bool { return r.Used > r.Limit/fadeUsed && r.Views 
 
 // waits tells whether too little is left only until views have faded.
 func (m *deskMemory) waits(r device.Reading, now time.Time) bool {
-	if want := r.Used + memoryKept(r.Limit); want <= r.Limit || want-r.Views > r.Limit {
+	if want := r.Used + memoryKept(r.Limit); !fades(r) || want <= r.Limit || want-r.Views > r.Limit {
 		m.over = time.Time{}
 		return false
 	}
@@ -78,7 +79,7 @@ func (m *deskMemory) viewers() map[int]bool {
 	return pids
 }
 
-// fadeViews has them let go of them.
+// fadeViews has them let go of them, and the agent of what it has of the arenas itself.
 func (d *desk) fadeViews(viewers map[int]bool) {
 	for _, c := range d.sorted() {
 		if c.kind == fb.AttachKindDriver && viewers[int(c.pid)] {
@@ -89,6 +90,9 @@ func (d *desk) fadeViews(viewers map[int]bool) {
 		if h.conn != nil && viewers[h.pid] {
 			d.send(h.conn, &fb.ViewFadeT{Least: fadeLeast}, 0, nil)
 		}
+	}
+	if d.store != nil {
+		d.l.goes(d.store.memory.Fade)
 	}
 }
 
@@ -106,6 +110,7 @@ func (d *desk) watchMemory(ctx context.Context) {
 	d.memory.kills.Store(d.memory.gauge.Kills())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var faded time.Time
 	for {
 		select {
 		case <-timer.C:
@@ -115,7 +120,8 @@ func (d *desk) watchMemory(ctx context.Context) {
 		began := time.Now()
 		r := d.memory.read()
 		left := spare(r)
-		if fades(r) {
+		if fades(r) && began.Sub(faded) >= fadeEvery {
+			faded = began
 			viewers := d.memory.viewers()
 			d.post(mail{do: func() { d.fadeViews(viewers) }})
 		}

@@ -84,6 +84,7 @@ func TestViewsFade(t *testing.T) {
 		{5 * gib, gib / 2, false, false},
 		{5 * gib, 2 * gib, true, false},
 		{9 * gib, 2 * gib, true, true},
+		{78 * gib / 10, gib / 2, false, false},
 		{9 * gib, 5 * gib / 4, true, false}, // they would not be enough
 	} {
 		m := &deskMemory{}

@@ -407,9 +407,12 @@ func (d *desk) endStore() {
 		d.store.memory.GiveUp() // or the end would wait for what is made ahead
 		clear(d.store.spares)
 	}
-	if d.store != nil && d.store.spill.end(d.over == "" || d.lost) { // else a disk that hangs may still read of it
+	leave := d.over == "" || d.lost
+	if d.store != nil && d.store.spill.end(leave) { // else a disk that hangs may still read of it
 		if err := d.store.memory.Close(); err != nil {
 			d.l.log.Warn("the object store's end", "error", err)
 		}
+	} else if d.store != nil && !leave && len(d.store.spill.far) > 0 {
+		d.l.log.Warn("what was written to shared storage may be left there: remove it once the cluster is over", "folder", d.store.spill.folder(d.agent), "of", d.store.spill.far)
 	}
 }

@@ -64,9 +64,10 @@ def fade(least: int) -> None:
     """
     for ref in list(_shared):
         mapped = ref()
-        if mapped is not None and len(mapped) >= least:
+        if mapped is not None:
             try:
-                mapped.madvise(mmap.MADV_DONTNEED)
+                if len(mapped) >= least:
+                    mapped.madvise(mmap.MADV_DONTNEED)
             except (OSError, ValueError):  # somebody has locked it in memory; it was closed
                 pass
 
