@@ -62,6 +62,8 @@ def command(given: Dict[str, Any], under: str, own: str, env: Dict[str, str], te
         raise Failed("neither apptainer nor singularity is on PATH: load the site's module before the driver starts")
     isolate(env, own)
     image = given["image"]
+    if image.startswith(("/", ".")) and not os.path.exists(image):
+        raise Failed(f"the image {image} is not on this node: put it on a path that all nodes have")
     if "://" not in image and not os.path.exists(image):
         image = "docker://" + image
     binds: List[str] = []

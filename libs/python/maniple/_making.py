@@ -65,6 +65,7 @@ class Place:
 
     def _make(self, make: Callable[[str], None]) -> None:
         temporary = self.path + ".tmp"
+        os.ftruncate(self._lock, 0)
         shutil.rmtree(self.path, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
         try:
@@ -116,6 +117,7 @@ class Place:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._mine():  # it was removed meanwhile, and may be made again
                 return False
+            os.ftruncate(self._lock, 0)  # half of it, if this ends here, is none
             for path in (self.path, self.path + ".tmp"):
                 shutil.rmtree(path, ignore_errors=True)
             os.unlink(self._file)
@@ -233,7 +235,7 @@ def with_packages(kind: str, given: Dict[str, Any], path: str) -> None:
         uv, options = shutil.which("uv"), given.get("uv_pip_install_options") or ["--no-cache"]
         beside = os.path.join(os.path.dirname(sys.executable), "uv")
         if version or not (uv or os.access(beside, os.X_OK)):  # as Ray does
-            run([*_pip(python, path), "install", "--disable-pip-version-check", "--no-cache-dir", *(o for o in options if o not in ("--no-cache", "-n")), "uv" + (version or "")], "pip")
+            run([*_pip(python, path), "install", "--ignore-installed", "--disable-pip-version-check", "--no-cache-dir", *(o for o in options if o not in ("--no-cache", "-n")), "uv" + (version or "")], "pip")
             uv = os.path.join(path, "bin", "uv")
         run([uv or beside, "pip", "install", "--python", python, *options, "-r", wanted], "uv")
     if check:
@@ -290,13 +292,25 @@ def conda_directory(name: str) -> str:
     raise Failed(f"conda knows no environment {name!r} on this node; it knows {', '.join(there) or 'none'}")
 
 
+def _identity(word: str) -> Any:
+    """What tells a file or a directory that a requirement names from another, or from what it was before; None: it names none."""
+    path = os.path.realpath(word if os.path.exists(word) else word.partition("[")[0])
+    if not word or not os.path.exists(path):
+        return None
+    times = [os.stat(path).st_mtime_ns]
+    if os.path.isdir(path):
+        for under, _, names in os.walk(path):
+            times += [at.st_mtime_ns for at in (_stat(os.path.join(under, name)) for name in (".", *names)) if at is not None]
+    return [path, os.stat(path).st_size, max(times), len(times)]
+
+
 def content(install: Dict[str, Any]) -> str:
     """The name of an environment: by what is asked for, and what it is made over. A file that is named is another one when it was written again."""
-    files = []
-    for line in (install.get("pip") or install.get("uv") or {}).get("packages") or ():
+    given = install.get("pip") or install.get("uv") or {}
+    files: List[Any] = []
+    for line in (*(given.get("packages") or ()), *(given.get("pip_install_options") or ()), *(given.get("uv_pip_install_options") or ())):
         for word in (line, _requirements.split(line)[1]):
-            at = _stat(os.path.realpath(word)) if os.path.isfile(word) else None
-            files.append([at.st_size, at.st_mtime_ns] if at is not None else None)
+            files.append(_identity(re.sub(r"^(@ *)?(file://)?", "", word.strip())))
     return sha256(json.dumps([_FORMAT, install, files, sys.executable, sys.prefix, sys.version], sort_keys=True).encode()).hexdigest()[:32]
 
 
