@@ -251,8 +251,6 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)
-	case work.Join:
-		d.join(d.conns[e.Process], d.conns[e.Worker], e.Line)
 	case work.Meet:
 		if c := d.conns[e.Process]; c != nil {
 			d.store.do(nil, d.store.meet(c, e.Key))

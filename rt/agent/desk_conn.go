@@ -107,7 +107,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 		}
 		c.hired, c.job, h.conn, h.spoke = h, h.job.number, c, !a.greeted
 		d.storeUp(c, 0)
-		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid, Greeted: a.greeted, Direct: a.greeted || a.attach.Direct})
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid, Greeted: a.greeted})
 	default:
 		j, why := d.jobFor(ctx, c, a.attach)
 		if j == nil {
@@ -116,7 +116,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 		}
 		c.job = j.number
 		d.storeUp(c, peer)
-		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid, Direct: a.attach.Direct})
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid})
 	}
 }
 

@@ -1,9 +1,6 @@
 package work
 
-import (
-	"github.com/maniple-hpc/maniple/transport/wire/fb"
-	"github.com/maniple-hpc/maniple/transport/wire/id"
-)
+import "github.com/maniple-hpc/maniple/transport/wire/id"
 
 // Do says what an Effect wants.
 type Do uint8
@@ -37,8 +34,6 @@ const (
 	Claim
 	// Free gives the name of the actor Group back, or no longer asks for it.
 	Free
-	// Join has Process, a driver, and the worker Worker get one end each of a Line between them.
-	Join
 	// Find asks the head who is called Text, NAMESPACE/NAME; answered by Found with its Key.
 	Find
 )
@@ -66,8 +61,6 @@ type Effect struct {
 	Group   id.Task // or an actor
 	Object  id.Object
 	Name    *Name
-	Worker  id.Process
-	Line    *fb.LineT
 }
 
 // Name is what the head is to know of an actor that has a name.

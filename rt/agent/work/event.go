@@ -32,7 +32,6 @@ type ProcessUp struct {
 	PID     uint32
 	Agent   id.Agent // owner, host
 	Node    string   // of it
-	Direct  bool     // driver, worker: it can have a Line
 	Greeted bool     // worker: it was told what Greeting says before it was there, and says something before it begins with what it is given
 }
 

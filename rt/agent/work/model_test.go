@@ -34,8 +34,6 @@ type peer struct {
 	shapes  bool
 	looks   int  // names that it looks for
 	severed bool // the agent for which it works is out of reach
-	line    *modelLine
-	talk    id.Task // its last call of an actor
 }
 
 // refs is what a process counts for one object.
@@ -66,12 +64,9 @@ type job1 struct {
 	cancel  bool
 	once    bool
 	away    []id.Object // arguments that were not sent along
-	line    *modelLine  // by which it came
-	frame   []byte      // that tells of it, unless that was sent
 }
 
 func (p *peer) send(m wire.Message, payload []byte) {
-	p.tellDirect()
 	p.out = append(p.out, frameOf(p.h.t, m, payload)...)
 }
 
@@ -130,6 +125,22 @@ func (p *peer) define() {
 		wishLabels(m, i)
 		p.send(m, nil)
 	}
+}
+
+var modelShapes = []struct {
+	need       string
+	retries    int32
+	exceptions bool
+	calls      uint32
+	env        string
+}{
+	{"CPU:1", 3, false, 0, ""},
+	{"CPU:1", 0, false, 0, ""},
+	{"CPU:2", 1, true, 0, ""},
+	{"CPU:1,GPU:0.5", 3, false, 1, ""},
+	{"CPU:0.5,lic:1", 3, false, 0, "e"},
+	{"", 0, false, 0, ""},
+	{"", 2, false, 0, ""},
 }
 
 // some gives up to n of what p holds.
@@ -245,7 +256,6 @@ func (p *peer) get() {
 func (p *peer) read(chunk []byte) {
 	var values []*fb.ResultT
 	var bodies [][]byte
-	p.readLine()
 	for b := chunk; len(b) > 0; {
 		f, rest, _ := cut(b)
 		b = rest
@@ -289,7 +299,6 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 		p.delivered(objectAt(payload, i))
 	}
 	o := id.Object{Task: taskOf(m.Task), Index: m.Index}
-	p.line.settled(o.Task)
 	if r := p.held[o]; r != nil {
 		limit := r.asked
 		if r.own {
@@ -402,9 +411,6 @@ func (p *peer) work() {
 	if p.actor != nil {
 		width = max(int(p.actor.Concurrency), 1)
 	}
-	if rng.IntN(2) == 0 {
-		p.readLine()
-	}
 	if len(p.inbox) > 0 && len(p.running) < width {
 		j := p.inbox[0]
 		p.inbox = p.inbox[1:]
@@ -458,9 +464,6 @@ func (p *peer) work() {
 
 func (p *peer) finish(j *job1) {
 	rng := p.h.rng
-	if p.answer(j) {
-		return
-	}
 	failed := j.cancel || rng.IntN(8) == 0 && j.kind != create
 	n := max(j.returns, 1)
 	if failed {

@@ -20,11 +20,7 @@ func (h *history) quiesce(what string) {
 				h.end(p, "it was told to")
 				moved = true
 			}
-			if !p.dead && p.waitsDirect() {
-				p.direct()
-				moved = true
-			}
-			if !p.dead && (len(p.inbox)+len(p.running) > 0 || p.kind == Worker && p.line.waits()) {
+			if !p.dead && len(p.inbox)+len(p.running) > 0 {
 				p.work()
 				moved = true
 			}

@@ -130,9 +130,6 @@ type history struct {
 	outlived  int              // whose objects were asked for when a third agent was lost
 	kin       map[*worker]bool // that ran on what ancestors lent, where nothing else may
 	rings     *rings           // of which this is one
-	direct    bool             // drivers call their actors again and again
-	lines     int              // calls that went by direct lines
-	told      int              // and that an agent was told of
 	returned  map[string]int   // what came back from files, by why it did not
 }
 
@@ -144,7 +141,7 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	for i := range nodes {
 		store := newLedger(t)
 		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}, unlisted: map[id.Object]bool{}}
-		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Direct: 1, Lineage: int(2+seed%2*1000) << 10, Store: store})
+		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
 		cpus := int64(1 + h.rng.IntN(4))
 		if nodes > 1 && h.rng.IntN(2) == 0 { // others have all
@@ -196,7 +193,7 @@ func (h *history) attach(s *site, kind Kind, job uint32, key uint64) {
 	h.peers = append(h.peers, &peer{h: h, at: s, id: s.last, kind: kind, job: job, held: map[id.Object]*refs{}, before: map[id.Object]*refs{}, last: map[id.Task]uint64{}, calls: map[id.Task]int{}})
 	mute := kind == Worker && len(h.sites) == 1 && s.last%2 == 0
 	h.peers[len(h.peers)-1].mute = mute
-	h.step(s, ProcessUp{Process: s.last, Kind: kind, Job: job, Key: key, Direct: true})
+	h.step(s, ProcessUp{Process: s.last, Kind: kind, Job: job, Key: key, Greeted: false})
 }
 
 func (h *history) step(s *site, ev Event) {
@@ -219,8 +216,6 @@ func (h *history) step(s *site, ev Event) {
 				}
 				parts[p] = true
 			}
-		case Join:
-			h.join(h.peer(s, e.Process), h.peer(s, e.Worker), e.Line)
 		case Claim, Free, Find:
 			s.asks = append(s.asks, e)
 		case NeedWorker:
@@ -351,7 +346,7 @@ func (h *history) act() {
 	if h.rng.IntN(10) == 0 {
 		h.files(s)
 	}
-	if len(h.sites) > 1 && h.between(s) || len(h.sites) > 2 && h.meet(p) || h.direct && p.converse() {
+	if len(h.sites) > 1 && h.between(s) || len(h.sites) > 2 && h.meet(p) {
 		return
 	}
 	switch k := h.rng.IntN(120); {
@@ -377,7 +372,6 @@ func (h *history) act() {
 	case p.doomed:
 	case p.kind == Worker:
 		p.work()
-	case p.direct():
 	case k < 75:
 		p.submit(id.Task{})
 	case k < 79:

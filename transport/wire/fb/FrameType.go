@@ -32,8 +32,6 @@ const (
 	FrameTypeStarted        FrameType = 29
 	FrameTypeRan            FrameType = 30
 	FrameTypeAwaits         FrameType = 31
-	FrameTypeLine           FrameType = 32
-	FrameTypeTold           FrameType = 33
 	FrameTypeRegister       FrameType = 40
 	FrameTypeRegistered     FrameType = 41
 	FrameTypePeerQuery      FrameType = 42
@@ -154,8 +152,6 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeStarted:        "Started",
 	FrameTypeRan:            "Ran",
 	FrameTypeAwaits:         "Awaits",
-	FrameTypeLine:           "Line",
-	FrameTypeTold:           "Told",
 	FrameTypeRegister:       "Register",
 	FrameTypeRegistered:     "Registered",
 	FrameTypePeerQuery:      "PeerQuery",
@@ -276,8 +272,6 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Started":        FrameTypeStarted,
 	"Ran":            FrameTypeRan,
 	"Awaits":         FrameTypeAwaits,
-	"Line":           FrameTypeLine,
-	"Told":           FrameTypeTold,
 	"Register":       FrameTypeRegister,
 	"Registered":     FrameTypeRegistered,
 	"PeerQuery":      FrameTypePeerQuery,
