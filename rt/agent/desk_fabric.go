@@ -24,6 +24,7 @@ type deskFabric struct {
 	fabric  *native.Fabric
 	state   atomic.Pointer[fabricState] // safe for concurrent use
 	exposed map[id.Object]*exposure
+	refused *native.FabricLine // which was said to have refused memory
 	traffic traffic
 
 	mu    sync.Mutex
@@ -39,6 +40,7 @@ type fabricState struct {
 // exposure is an object that others read where it lies.
 type exposure struct {
 	object  id.Object
+	at      native.FabricRange // where it lies: what has its name later lies elsewhere, while this is exposed
 	line    *native.FabricLine
 	number  uint64
 	place   native.FabricPlace
@@ -50,10 +52,12 @@ type exposure struct {
 }
 
 const (
-	fabricLeast  = 1 << 20            // bytes of a value that goes by it
+	fabricLeast  = 1 << 20            // bytes of a value that goes by it,
+	fabricMost   = 8 << 30            // and at most: what is registered holds up what else is read meanwhile
 	fabricLinger = int64(time.Second) // an exposure stays so long for the next range
 	fabricAvoid  = 10 * time.Second   // so long a node's values go by TCP after a read failed
-	fabricAgain  = 11 * time.Second   // after the endpoint ended it is opened again
+	fabricAgain  = 11 * time.Second   // after the endpoint ended it is opened again,
+	fabricRarely = 10 * time.Minute   // and when it could not be, less and less often, but at least so
 	fabricLost   = "values go by TCP meanwhile"
 )
 
@@ -91,10 +95,11 @@ func (x *deskFabric) begin(ctx context.Context) {
 	x.fabric.Arena = x.d.store.memory.Writer
 	x.d.l.goes(func() {
 		defer x.fabric.Close()
+		pause := fabricAgain
 		for told := ""; ; {
 			line, err := x.fabric.Open(ctx)
 			if err == nil {
-				told = ""
+				told, pause = "", fabricAgain
 				x.d.l.log.Info("values go by a fabric", "provider", line.Here.Provider, "device", line.Here.Device)
 				x.state.Store(&fabricState{line: line})
 				select {
@@ -113,9 +118,10 @@ func (x *deskFabric) begin(ctx context.Context) {
 					x.d.l.log.Warn("values go by TCP: no fabric can be used", "wanted", x.fabric.Wish.Provider, "why", text)
 				}
 				x.state.Store(&fabricState{why: told})
+				pause = min(2*pause, fabricRarely)
 			}
 			select {
-			case <-time.After(fabricAgain):
+			case <-time.After(pause):
 			case <-ctx.Done():
 				return
 			}
@@ -187,17 +193,20 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 	}
 	info, ok := d.store.store.Lookup(r.Object)
 	l := info.Location
-	if !ok || l.Kind == objstore.InFile || l.Size < fabricLeast || r.Offset > l.Size || r.Size > l.Size-r.Offset {
+	if !ok || l.Kind == objstore.InFile || l.Size < fabricLeast || l.Size > fabricMost || r.Offset > l.Size || r.Size > l.Size-r.Offset {
 		return false
 	}
-	e := x.exposed[r.Object]
+	e, at := x.exposed[r.Object], native.FabricRange{Arena: l.Arena, Offset: l.Offset, Size: l.Size}
+	if e != nil && e.at != at {
+		return false // it is of the value that had this name before
+	}
 	if e == nil {
 		if _, err := d.store.store.Deliver(objstore.Agent, r.Object); err != nil {
 			return false
 		}
-		e = &exposure{object: r.Object, line: line}
+		e = &exposure{object: r.Object, at: at, line: line}
 		x.exposed[r.Object] = e
-		x.expose(ctx, e, native.FabricRange{Arena: l.Arena, Offset: l.Offset, Size: l.Size})
+		x.expose(ctx, e)
 	}
 	if e.failed || e.ready && e.line != line {
 		return false // it goes soon
@@ -226,13 +235,17 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 }
 
 // expose has the memory of an object be read by others.
-func (x *deskFabric) expose(ctx context.Context, e *exposure, r native.FabricRange) {
+func (x *deskFabric) expose(ctx context.Context, e *exposure) {
 	x.d.l.goes(func() {
-		number, place, err := e.line.Expose(ctx, r)
+		number, place, err := e.line.Expose(ctx, e.at)
 		x.d.post(mail{do: func() {
 			e.number, e.place, e.ready, e.failed = number, place, true, err != nil
-			if err != nil && !e.line.Over() && ctx.Err() == nil {
-				x.d.l.log.Warn("a value goes by TCP: the fabric refused its memory", "object", e.object, "why", err)
+			if err != nil {
+				x.undeliver(e)
+			}
+			if err != nil && x.refused != e.line && !e.line.Over() && ctx.Err() == nil {
+				x.refused = e.line
+				x.d.l.log.Warn("values go by TCP where the fabric refuses their memory, as it did for the first time", "object", e.object, "why", err)
 			}
 			waiting := e.waiting
 			e.waiting = nil
@@ -246,7 +259,9 @@ func (x *deskFabric) expose(ctx context.Context, e *exposure, r native.FabricRan
 // leave: a range of it was read, or nobody wants it.
 func (x *deskFabric) leave(e *exposure) {
 	e.users--
-	e.due = x.d.l.now() + fabricLinger
+	if e.due = x.d.l.now() + fabricLinger; e.failed { // which is not tried again for each range
+		e.due = x.d.l.now() + int64(fabricAvoid)
+	}
 	x.d.stir()
 }
 
@@ -260,7 +275,7 @@ func (x *deskFabric) settle(ctx context.Context) int64 {
 	for object, e := range x.exposed {
 		switch {
 		case !e.ready || e.users > 0:
-		case e.due > now && !e.failed:
+		case e.due > now:
 			next = min(next, e.due)
 		default:
 			delete(x.exposed, object)
@@ -272,15 +287,17 @@ func (x *deskFabric) settle(ctx context.Context) int64 {
 
 // conceal takes the key back, and then lets go of the object: its memory is nobody else's before.
 func (x *deskFabric) conceal(ctx context.Context, e *exposure) {
-	over := func() { x.d.store.do(x.d.store.store.Undeliver(x.d.l.now(), objstore.Agent, e.object, 1, nil)) }
 	if e.failed {
-		over()
 		return
 	}
 	x.d.l.goes(func() {
 		e.line.Conceal(ctx, e.number)
-		x.d.post(mail{do: over})
+		x.d.post(mail{do: func() { x.undeliver(e) }})
 	})
+}
+
+func (x *deskFabric) undeliver(e *exposure) {
+	x.d.store.do(x.d.store.store.Undeliver(x.d.l.now(), objstore.Agent, e.object, 1, nil))
 }
 
 // forget: an endpoint is over, and what it exposed with it.

@@ -228,6 +228,12 @@ func (e *endpoint) open(w native.FabricWish) error {
 	if e.f != nil {
 		return errors.New("native: the fabric is open")
 	}
+	// Caches of registrations keep a key good after it was taken back, and know nothing of memory that another process punches (fi_mr(3), fi_cxi(7)).
+	for _, v := range [][2]string{{"FI_MR_CACHE_MONITOR", "disabled"}, {"FI_CXI_PROV_KEY_CACHE", "0"}} {
+		if err := os.Setenv(v[0], v[1]); err != nil {
+			return fmt.Errorf("native: %s: %w", v[0], err)
+		}
+	}
 	library := C.CString(fabricLibrary)
 	defer C.free(unsafe.Pointer(library))
 	if C.fabric_load(library, &e.why[0]) != 0 {

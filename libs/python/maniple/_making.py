@@ -23,7 +23,7 @@ import sys
 from hashlib import sha256
 from importlib.util import find_spec
 from types import FrameType
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 from maniple import _container, _requirements
 from maniple._container import Failed
@@ -212,6 +212,18 @@ def _clean() -> Dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")}, "PIP_USER": "0", "PIP_PROGRESS_BAR": "off", "PYTHONUNBUFFERED": "1"}
 
 
+def _indexes(options: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """Options that name an index, as lines of a file of requirements: there may be a password in one, and everybody on a node reads a command's words. And the others."""
+    lines, others, words = [], [], iter(options)
+    for word in words:
+        name, _, value = word.partition("=")
+        if name in ("-i", "--index-url", "--extra-index-url"):
+            lines.append(f"{name} {value or next(words, '')}\n")
+        else:
+            others.append(word)
+    return lines, others
+
+
 def with_packages(kind: str, given: Dict[str, Any], path: str) -> None:
     """Makes a virtual environment over the driver's Python: what that has is there, too, unless other versions are asked for."""
     import venv
@@ -221,21 +233,23 @@ def with_packages(kind: str, given: Dict[str, Any], path: str) -> None:
     own = [d for d in (*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])) if os.path.isdir(d)]
     with open(os.path.join(_site_packages(path), "maniple_driver.pth"), "w", encoding="utf-8") as f:
         f.writelines(f"import site; site.addsitedir({d!r})\n" for d in own)
-    wanted = os.path.join(path, "requirements.txt")
+    wanted, index = os.path.join(path, "requirements.txt"), os.path.join(path, "index.txt")
+    lines, options = _indexes(given.get(f"{'' if kind == 'pip' else 'uv_'}pip_install_options") or (["--disable-pip-version-check", "--no-cache-dir"] if kind == "pip" else ["--no-cache"]))
     with open(wanted, "w", encoding="utf-8") as f:
-        f.writelines(line + "\n" for line in given["packages"])
+        f.writelines([*lines, *(line + "\n" for line in given["packages"])])
+    with open(index, "w", encoding="utf-8") as f:
+        f.writelines(lines)
     version, check = given.get(f"{kind}_version"), given.get(f"{kind}_check")
     if kind == "pip":
-        options = given.get("pip_install_options") or ["--disable-pip-version-check", "--no-cache-dir"]
         pip = _pip(python, path)
         if version:
-            run([*pip, "install", *options, "pip" + version], "pip")
+            run([*pip, "install", *options, "-r", index, "pip" + version], "pip")
         run([*pip, "install", *options, "-r", wanted], "pip")
     else:
-        uv, options = shutil.which("uv"), given.get("uv_pip_install_options") or ["--no-cache"]
+        uv = shutil.which("uv")
         beside = os.path.join(os.path.dirname(sys.executable), "uv")
         if version or not (uv or os.access(beside, os.X_OK)):  # as Ray does
-            run([*_pip(python, path), "install", "--ignore-installed", "--disable-pip-version-check", "--no-cache-dir", *(o for o in options if o not in ("--no-cache", "-n")), "uv" + (version or "")], "pip")
+            run([*_pip(python, path), "install", "--ignore-installed", "--disable-pip-version-check", "--no-cache-dir", *(o for o in options if o not in ("--no-cache", "-n")), "-r", index, "uv" + (version or "")], "pip")
             uv = os.path.join(path, "bin", "uv")
         run([uv or beside, "pip", "install", "--python", python, *options, "-r", wanted], "uv")
     if check:
@@ -292,13 +306,13 @@ def conda_directory(name: str) -> str:
     raise Failed(f"conda knows no environment {name!r} on this node; it knows {', '.join(there) or 'none'}")
 
 
-def _identity(word: str) -> Any:
-    """What tells a file or a directory that a requirement names from another, or from what it was before; None: it names none."""
+def _identity(word: str, deep: bool) -> Any:
+    """What tells a file or a directory that a requirement names from another, or from what it was before; None: it names none. deep: by all that is in a directory."""
     path = os.path.realpath(word if os.path.exists(word) else word.partition("[")[0])
     if not word or not os.path.exists(path):
         return None
     times = [os.stat(path).st_mtime_ns]
-    if os.path.isdir(path):
+    if deep and os.path.isdir(path):
         for under, _, names in os.walk(path):
             times += [at.st_mtime_ns for at in (_stat(os.path.join(under, name)) for name in (".", *names)) if at is not None]
     return [path, os.stat(path).st_size, max(times), len(times)]
@@ -307,10 +321,12 @@ def _identity(word: str) -> Any:
 def content(install: Dict[str, Any]) -> str:
     """The name of an environment: by what is asked for, and what it is made over. A file that is named is another one when it was written again."""
     given = install.get("pip") or install.get("uv") or {}
+    options = [*(given.get("pip_install_options") or ()), *(given.get("uv_pip_install_options") or ())]
     files: List[Any] = []
-    for line in (*(given.get("packages") or ()), *(given.get("pip_install_options") or ()), *(given.get("uv_pip_install_options") or ())):
-        for word in (line, _requirements.split(line)[1]):
-            files.append(_identity(re.sub(r"^(@ *)?(file://)?", "", word.strip())))
+    for line in [*(given.get("packages") or ()), *options]:
+        option, name = _requirements.split(line)
+        deep = line not in options and option not in ("-f", "--find-links")
+        files += [_identity(re.sub(r"^(@ *)?(file://)?", "", word.strip()), deep) for word in (line, name)]
     return sha256(json.dumps([_FORMAT, install, files, sys.executable, sys.prefix, sys.version], sort_keys=True).encode()).hexdigest()[:32]
 
 

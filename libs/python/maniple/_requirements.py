@@ -18,6 +18,7 @@ _DICTS: Dict[str, Dict[str, Any]] = {  # what the dicts may have, and of what ty
     "uv": {"packages": list, "uv_check": bool, "uv_version": str, "uv_pip_install_options": list},
     "container": {"image": str, "run_options": list},
 }
+MOST = 100 << 10  # bytes of a field, which is a variable of a process
 _WITH_FILE = ("-r", "--requirement", "-c", "--constraint", "-f", "--find-links", "-e", "--editable")
 
 
@@ -99,6 +100,12 @@ def plain(env: Dict[str, Any]) -> Dict[str, Any]:
         env["conda"] = os.fspath(env["conda"])
     if isinstance(env.get("conda"), str) and _is_yaml(env["conda"]):
         env["conda"] = {YAML: _read(env["conda"])}
+    for name in FIELDS:
+        size = len(json.dumps(env.get(name)))
+        if size > MOST:
+            raise ValueError(
+                f"{name} of a runtime_env has {size >> 10} KiB, and nodes are told {MOST >> 10} at most: put the file on a path that all nodes have, and name it there, as in pip=['-r /shared/requirements.txt']"
+            )
     return env
 
 

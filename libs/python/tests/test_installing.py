@@ -135,6 +135,50 @@ def test_a_wheel_that_was_written_again_is_another(tmp_path):
     assert before != _making.content(install)
 
 
+def test_a_directory_is_another_one_elsewhere_and_when_something_in_it_was_written(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "setup.py").write_text("")
+    install, contents = {"pip": {"packages": ["."]}}, []
+    for name in "ab":
+        monkeypatch.chdir(tmp_path / name)
+        contents.append(_making.content(install))
+        os.utime("setup.py", (5, 1 << 33))
+        contents.append(_making.content(install))
+    assert len({*contents}) == 4
+    there = f"tiny @ file://{wheel(tmp_path, '1.0')}"
+    before = _making.content({"uv": {"packages": [there]}})
+    os.utime(tmp_path / "tiny-1.0-py3-none-any.whl", (1, 1))
+    assert before != _making.content({"uv": {"packages": [there]}})
+
+
+def test_what_was_half_removed_is_not_whole(under, monkeypatch):
+    place = _making.Place(under, "x")
+    assert place.use(os.mkdir) and place._size() is not None
+    os.close(place._lock)
+
+    def ends(*_, **__):
+        raise SystemExit
+
+    monkeypatch.setattr(_making.shutil, "rmtree", ends)
+    with pytest.raises(SystemExit):
+        _making.Place(under, "x").remove()
+    with open(os.path.join(under, "x.json")) as f:
+        assert f.read() == ""
+
+
+def test_an_index_with_a_password_is_no_word_of_a_command():
+    for option in ("-i", "--extra-index-url"):
+        for given in ([option, "https://me:secret@host", "--pre"], ["--pre", option + "=https://me:secret@host"]):
+            assert _making._indexes(given) == ([f"{option} https://me:secret@host\n"], ["--pre"])
+
+
+def test_more_than_a_process_can_be_told(tmp_path):
+    (tmp_path / "r.txt").write_text("a==1 --hash=sha256:0\n" * 10000)
+    with pytest.raises(ValueError, match="pip of a runtime_env has .* put the file on a path"):
+        runtime_env.plain({"pip": str(tmp_path / "r.txt")})
+
+
 def test_what_nobody_uses_goes_first(under):
     def place(name, size, used, whole=True):
         os.mkdir(os.path.join(under, name))

@@ -77,6 +77,9 @@ func (c *Core) onAwaits(p *process, f frame) {
 	for i := uint32(0); m.Objects <= maxNamed && i < m.Objects; i++ {
 		x.objects = append(x.objects, objectAt(f.payload, int(i)))
 	}
+	if m.Need == 0 || m.Need > m.Objects { // nobody can wait so: for what is not known
+		x.objects = nil
+	}
 	c.block(t, x)
 }
 

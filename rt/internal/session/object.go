@@ -395,7 +395,7 @@ func (s *Session) Wait(ctx context.Context, holds []*Hold, n int) ([]bool, error
 				s.question(h.o, fb.WantReadiness)
 			}
 			if !h.o.waitsAt(g) {
-				need-- // it comes twice at once
+				need = max(need-1, 1) // it comes twice at once
 			} else if len(missing) <= maxNamed {
 				missing = append(missing, h.o.id)
 			}
