@@ -9,8 +9,8 @@ import (
 	"io"
 	"path"
 	"slices"
-	"sync"
 	"strconv"
+	"sync"
 
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
