@@ -153,6 +153,7 @@ def test_a_directory_is_another_one_elsewhere_and_when_something_in_it_was_writt
 
 
 def test_what_was_half_removed_is_not_whole(under, monkeypatch):
+    monkeypatch.setenv("TMPDIR", under)  # which is set for what makes it, by the process that makes nothing else
     place = _making.Place(under, "x")
     assert place.use(os.mkdir) and place._size() is not None
     os.close(place._lock)
