@@ -39,7 +39,7 @@ func (c *call) doctor() error {
 	if err := c.noArgs(); err != nil {
 		return err
 	}
-	if c.on("fabric") {
+	if c.Bool("fabric") { // MANIPLE_FABRIC is what values go by
 		return c.doctorFabric()
 	}
 	for _, name := range []string{"within", "image"} {

@@ -58,7 +58,14 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if o.Store, o.Spill, o.SpillLimit, err = values(c.flag); err != nil {
 		return o, 0, err
 	}
-	if o.Fabric, err = fabricOf(c.flag); err != nil {
+	fabric := c.flag
+	if c.page.name == "doctor" { // whose own --fabric measures
+		fabric = func(name string) (string, string, bool) {
+			v := c.getenv(envName(name))
+			return v, envName(name), v != ""
+		}
+	}
+	if o.Fabric, err = fabricOf(fabric); err != nil {
 		return o, 0, err
 	}
 	o.NoHandover = c.on("no-same-host-handover")
