@@ -106,7 +106,7 @@ func TestInstallingIsEnded(t *testing.T) {
 		return "http://" + l.Addr().String() + "/"
 	}
 	index, another := silent(), silent()
-	pips := func(index string) int { return len(w.find("-m pip install", index)) }
+	pips := func(index string) int { return len(w.find("-m pip install", "--trusted-host "+strings.Split(index, "/")[2])) }
 	runs := func(index string) {
 		t.Helper()
 		w.wait(20*time.Second, "pip runs", func() bool { return pips(index) > 0 })
@@ -118,14 +118,14 @@ func TestInstallingIsEnded(t *testing.T) {
 	w.must("up", "--cluster", "killed", "--cpus", "1")
 	lost := w.python(wheels+`
 maniple.init(sys.argv[1])
-ref = version.options(runtime_env={"pip": {"packages": ["tiny"], "pip_install_options": ["--index-url", sys.argv[2]]}}).remote()
+ref = version.options(runtime_env={"pip": {"packages": ["tiny"], "pip_install_options": ["-i", sys.argv[2], "--trusted-host", sys.argv[2].split("/")[2]]}}).remote()
 time.sleep(600)`, "killed", another)
 	runs(another)
 	_ = syscall.Kill(w.one("maniple agent"), syscall.SIGKILL) // after which its head waits for ten seconds for those whom it had
 	_ = lost.cmd.Process.Kill()
 	w.must("up", "--cluster", "env", "--cpus", "2")
 	program := wheels + `
-slow = {"pip": {"packages": ["tiny"], "pip_install_options": ["-v", "--index-url", sys.argv[2]]}}
+slow = {"pip": {"packages": ["tiny"], "pip_install_options": ["-v", "-i", sys.argv[2], "--trusted-host", sys.argv[2].split("/")[2]]}}
 maniple.init(sys.argv[1])
 try:
     maniple.get(version.options(runtime_env={**slow, "config": {"setup_timeout_seconds": 1}}).remote(), timeout=60)

@@ -307,12 +307,12 @@ def conda_directory(name: str) -> str:
 
 
 def _identity(word: str, deep: bool) -> Any:
-    """What tells a file or a directory that a requirement names from another, or from what it was before; None: it names none. deep: by all that is in a directory."""
+    """What tells a file or a directory that a requirement names from another, or from what it was before; None: it names none. deep: a directory is told by all that is in it; else nobody looks into it."""
     path = os.path.realpath(word if os.path.exists(word) else word.partition("[")[0])
-    if not word or not os.path.exists(path):
+    if not word or not os.path.exists(path) or os.path.isdir(path) and not deep:
         return None
     times = [os.stat(path).st_mtime_ns]
-    if deep and os.path.isdir(path):
+    if os.path.isdir(path):
         for under, _, names in os.walk(path):
             times += [at.st_mtime_ns for at in (_stat(os.path.join(under, name)) for name in (".", *names)) if at is not None]
     return [path, os.stat(path).st_size, max(times), len(times)]
