@@ -106,7 +106,9 @@ func TestInstallingIsEnded(t *testing.T) {
 		return "http://" + l.Addr().String() + "/"
 	}
 	index, another := silent(), silent()
-	pips := func(index string) int { return len(w.find("-m pip install", "--trusted-host "+strings.Split(index, "/")[2])) }
+	pips := func(index string) int {
+		return len(w.find("-m pip install", "--trusted-host "+strings.Split(index, "/")[2]))
+	}
 	runs := func(index string) {
 		t.Helper()
 		w.wait(20*time.Second, "pip runs", func() bool { return pips(index) > 0 })
