@@ -141,7 +141,7 @@ for i in range(12):
     n = maniple.get(count.add.remote(sum(got)))
     print("round", i, n, flush=True)
 `)
-	id := g.submit(append(small, "-N", "2", "-c", "2", "--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py")...)
+	id := g.submit("--mem=256M", "--am-memory=512M", "-N", "2", "-c", "2", "--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py")
 	e2e.Until(t, limit, "the driver counts", func() bool { return strings.Contains(g.logs(id), "round 1 ") })
 	kill(t, id, "yarn-master")
 	if r := g.over(id); r.Final != yarn.Succeeded || r.Attempt.Number != 2 {
