@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for a moment: ci/fuzz.sh [SECONDS each, default 3]. What it finds lands in the package's testdata/fuzz.
+# Runs every fuzz target for a moment: ci/fuzz.sh [SECONDS each, default 3; make test gives 2]. What it finds lands in the package's testdata/fuzz.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-3} passed=0 failed=0

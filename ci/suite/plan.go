@@ -33,7 +33,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 		}
 		check = append([]part{{name: "prepare", argv: []string{"bash", "ci/suite/prepare.sh"}, budget: time.Minute}}, check...)
 		return append(check,
-			part{name: "fuzz", argv: []string{"bash", "ci/fuzz.sh", "3"}, budget: 4 * time.Minute},
+			part{name: "fuzz", argv: []string{"bash", "ci/fuzz.sh", "2"}, budget: 4 * time.Minute},
 			part{name: "demo", argv: []string{"bash", "ci/demo.sh"}, env: []string{"MANIPLE_DEMO_OUT="}, budget: 5 * time.Minute},
 			python, // after the demo, whose environment has torch
 			part{name: "end to end", argv: []string{"go", "test", "-json", "-tags", "e2e", "-count", "1", "-timeout", "40m", "./ci/e2e/..."}, count: countGo, budget: 15 * time.Minute},

@@ -61,6 +61,7 @@ type node struct {
 	cmd    *exec.Cmd
 	in     *os.File
 	events chan map[string]any
+	others map[string]map[string]any // that came while another was waited for: the agent may be ready before the head says so
 	base   string
 	dir    string
 	socket string
@@ -137,7 +138,7 @@ func startNode(t *testing.T, doc *bootdoc.Doc, hosts bool) *node {
 	if hosts {
 		mode = "--head=yes"
 	}
-	n := &node{t: t, base: doc.Base, in: w, events: make(chan map[string]any, 100), done: make(chan struct{})}
+	n := &node{t: t, base: doc.Base, in: w, events: make(chan map[string]any, 100), others: map[string]map[string]any{}, done: make(chan struct{})}
 	n.cmd = exec.Command("/proc/self/exe", "keeper", mode)
 	n.cmd.Stdin, n.cmd.Stderr = r, os.Stderr
 	out, err := n.cmd.StdoutPipe()
@@ -168,6 +169,10 @@ func startNode(t *testing.T, doc *bootdoc.Doc, hosts bool) *node {
 // event waits for a keeper's line of that kind.
 func (n *node) event(kind string) map[string]any {
 	n.t.Helper()
+	if ev := n.others[kind]; ev != nil {
+		delete(n.others, kind)
+		return ev
+	}
 	limit := time.After(time.Minute) // two nodes are up in 10 s under the race detector at load 27
 	for {
 		select {
@@ -178,6 +183,7 @@ func (n *node) event(kind string) map[string]any {
 			if ev["event"] == "error" || ev["event"] == "end" {
 				n.t.Fatalf("keeper: %v, before %s; its daemons say:\n%s", ev, kind, n.logs())
 			}
+			n.others[ev["event"].(string)] = ev
 		case <-limit:
 			n.t.Fatalf("no %s from the keeper; its daemons say:\n%s", kind, n.logs())
 		}

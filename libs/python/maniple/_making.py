@@ -20,6 +20,7 @@ import site
 import stat
 import subprocess
 import sys
+import time
 from hashlib import sha256
 from importlib.util import find_spec
 from types import FrameType
@@ -29,6 +30,7 @@ from maniple import _container, _requirements
 from maniple._container import Failed
 
 BOUND = 10 << 30  # bytes of environments that stay though nobody uses them
+_AGAIN = 0.05  # seconds between two looks at a lock that others have
 _FORMAT = 1  # of what is made here: with another one all are made anew
 _TEMPLATE = ["-m", "maniple._template"]
 _OFFLINE = ("no matching distribution", "could not find a version", "name resolution", "newconnectionerror", "failed to fetch", "condahttperror", "connection refused", "network is unreachable", "timed out")
@@ -52,16 +54,22 @@ class Place:
         self._file, self._lock = self.path + ".json", -1
 
     def use(self, make: Callable[[str], None]) -> bool:
-        """Has it made if it is not there, and keeps it from being removed while this process and its children live. True: it was made now."""
-        made = False
+        """Has it made if it is not there, and keeps it from being removed while this process and its children live. True: it was made now.
+
+        It never waits inside the kernel for a lock: who wants to make it would wait there for all who use what another one made meanwhile."""
+        made = waited = False
         while True:
+            if self._take(fcntl.LOCK_EX) and self._size() is None:
+                self._make(make)
+                made = True
             if self._take(fcntl.LOCK_SH) and self._size() is not None:
                 os.utime(self._lock)
                 os.set_inheritable(self._lock, True)
                 return made
-            if self._take(fcntl.LOCK_EX) and self._size() is None:
-                self._make(make)
-                made = True
+            if not waited:
+                say("another process of yours on this node makes it or removes it, which is waited for")
+                waited = True
+            time.sleep(_AGAIN)
 
     def _make(self, make: Callable[[str], None]) -> None:
         temporary = self.path + ".tmp"
@@ -81,14 +89,13 @@ class Place:
         os.pwrite(self._lock, json.dumps({"size": _size(self.path)}).encode(), 0)
 
     def _take(self, kind: int) -> bool:
-        """Takes the lock. False: its file was removed meanwhile."""
+        """Takes the lock. False: others have it, or its file was removed meanwhile."""
         if self._lock < 0:
             self._lock = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process of yours on this node makes it or removes it, which is waited for")
-            fcntl.flock(self._lock, kind)
+            return False
         if self._mine():
             return True
         os.close(self._lock)

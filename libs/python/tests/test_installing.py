@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -166,6 +167,30 @@ def test_what_was_half_removed_is_not_whole(under, monkeypatch):
         _making.Place(under, "x").remove()
     with open(os.path.join(under, "x.json")) as f:
         assert f.read() == ""
+
+
+def test_who_wants_to_make_it_too_has_what_another_made(under):
+    """Also if that one uses it before this one comes to look again."""
+    other = os.open(os.path.join(under, "x.json"), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    says = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_making, "say", says.append)
+
+        def makes(seconds):
+            assert seconds > 0
+            os.mkdir(os.path.join(under, "x"))
+            os.pwrite(other, b'{"size": 1}', 0)
+
+        patch.setattr(_making.time, "sleep", makes)
+        place = _making.Place(under, "x")
+        user = threading.Thread(target=place.use, args=(os.mkdir,), daemon=True)  # none of this is made by it
+        user.start()
+        user.join(20)
+        assert not user.is_alive()
+    assert len(says) == 1 and "another process of yours on this node makes it" in says[0]
+    os.close(place._lock)
+    os.close(other)
 
 
 def test_an_index_with_a_password_is_no_word_of_a_command():
