@@ -28,10 +28,10 @@ enum {
     TWO = 2,    /* threads */
     WAYS = 4,
     LARGE = 8 << 20,  /* below it one thread and plain stores are best: what is written is read soon, from the caches */
-    PIECE = 32 << 20, /* copied at once: between two, an interrupt comes through */
+    PIECE = 64 << 20, /* copied at once: between two, an interrupt comes through */
     FREE = 4 << 20,   /* from there the interpreter's lock is let go of */
     AGAIN = 32,       /* pieces between two that try another way */
-    SIZES = 3,
+    SIZES = 4,
     STACK = 256 << 10,
     ENTER = 22,       /* MADV_POPULATE_READ: Linux 5.14 */
 };
@@ -110,17 +110,18 @@ static bool possible(int way) {
     return !(way & TWO) || sched_getaffinity(0, sizeof set, &set) || CPU_COUNT(&set) > 1;
 }
 
-static int size_of(size_t size) { return size < 64 << 20 ? 0 : size < 512 << 20 ? 1 : 2; }
+static int size_of(size_t size) { return size < 16 << 20 ? 0 : size < 64 << 20 ? 1 : size < 512 << 20 ? 2 : 3; }
 
-static int choose(int size) {
-    unsigned turn = atomic_fetch_add(&pieces[size], 1);
+/* The best way, or, where something is to be learnt, now and then another one. */
+static int choose(int size, bool tries) {
+    unsigned turn = tries ? atomic_fetch_add(&pieces[size], 1) : 0;
     int best = 0, other = (int)(turn / AGAIN % WAYS);
     double most = 0;
     if (turn % AGAIN == AGAIN - 1 && possible(other)) return other;
     for (int way = 0; way < WAYS; way++) {
         double rate = atomic_load(&rates[size][way]);
         if (!possible(way)) continue;
-        if (rate == 0) return way;
+        if (rate == 0 && tries) return way;
         if (rate > most) most = rate, best = way;
     }
     return best;
@@ -138,17 +139,18 @@ static double seconds(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* whole: the size of the value that this is a piece of. */
+/* whole: the size of the value that this is a piece of. Its last piece teaches nothing: what is smaller may fit into a cache. */
 static void copy_well(char *to, const char *from, size_t size, size_t whole, bool cold) {
     if (whole < LARGE || size < LARGE / 2) {
         copy(to, from, size, 0, cold);
         return;
     }
-    int at = size_of(whole), way = choose(at);
+    bool teaches = !cold && (size == PIECE || size == whole);
+    int at = size_of(whole), way = choose(at, teaches);
     double began = seconds();
     copy(to, from, size, way, cold);
     double took = seconds() - began;
-    if (!cold && took > 0) learn(at, way, (double)size / took);
+    if (teaches && took > 0) learn(at, way, (double)size / took);
 }
 
 /* Mappings. */
