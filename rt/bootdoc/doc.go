@@ -28,6 +28,7 @@ type Doc struct {
 	Head     []string `json:"head,omitempty"`      // host:port of the head, for keepers that do not host it; may follow later on stdin
 	Expect   []string `json:"expect,omitempty"`    // names of the nodes that will join, in the order that ranks are given out
 	MinNodes int      `json:"min_nodes,omitempty"` // 0: all of Expect
+	Replaced bool     `json:"replaced,omitempty"`  // whoever starts nodes starts another one, of the same name, for each that is lost
 
 	// With a unix socket here the head has a copy of its journal kept by who listens there, so that another head, elsewhere, can take its
 	// place: when its launcher dies its node is left without a word to the others.

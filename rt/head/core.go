@@ -41,6 +41,7 @@ type Config struct {
 
 	Expect      []string      // names of the nodes that will join, in rank order; empty: whoever comes
 	MinNodes    int           // 0: all of Expect
+	Replaced    bool          // each node that is lost comes again
 	JoinTimeout time.Duration // 0: 5 minutes
 	Grace       time.Duration // between TERM and KILL on a drain without a deadline; 0: 30 s
 	Idle        time.Duration // drain after so long without a group or a query; 0: never
@@ -50,7 +51,7 @@ type Config struct {
 func ConfigOf(d *bootdoc.Doc, build string) Config {
 	return Config{
 		Cluster: d.Cluster, Name: d.Name, Job: d.Job, Epoch: d.Epoch, Build: build,
-		Expect: d.Expect, MinNodes: d.MinNodes, JoinTimeout: d.JoinTimeout, Grace: d.Grace, Idle: d.Idle,
+		Expect: d.Expect, MinNodes: d.MinNodes, Replaced: d.Replaced, JoinTimeout: d.JoinTimeout, Grace: d.Grace, Idle: d.Idle,
 	}
 }
 

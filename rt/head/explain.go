@@ -30,6 +30,9 @@ func (c *Core) explainPending(g *group) string {
 		return "it fits, and is being placed"
 	}
 	text := e.Text() + c.explainRecalled(g)
+	if gone := c.replaced(); len(gone) > 0 && e.Verdict == placement.Infeasible {
+		return text + fmt.Sprintf("\n%s died, or never came; another node is started in its place, which is waited for", placement.FoldNames(gone))
+	}
 	if left := g.since + returnGrace - c.now; e.Verdict == placement.Infeasible && g.incarnation > 1 && left > 0 {
 		text += fmt.Sprintf("\n%s died; unless it comes back within 10 s the gang ends", placement.FoldNames(c.deadNodes()))
 	}

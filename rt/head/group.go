@@ -340,6 +340,10 @@ func (c *Core) infeasible(g *group) {
 		c.tellWait(g)
 		return
 	}
+	if len(c.replaced()) > 0 {
+		c.tellWait(g)
+		return
+	}
 	why := "no node can ever take it"
 	if e := placement.Explain(&c.state.view, g.run.request); e != nil {
 		why = e.Text()
@@ -367,6 +371,14 @@ func (c *Core) deadNodes() []string {
 		}
 	}
 	return out
+}
+
+// replaced names the nodes in whose place others come, for as long as that takes.
+func (c *Core) replaced() []string {
+	if !c.cfg.Replaced {
+		return nil
+	}
+	return append(c.deadNodes(), c.missing()...)
 }
 
 // recPlaced turns a plan into its record: nodes by index, their bundles by index, and ranks counted

@@ -148,7 +148,7 @@ func (s *script) do(line string) {
 	case "quiet": // the block's effects are not shown
 		s.quiet = true
 	case "head":
-		cfg := Config{Name: "test", MinNodes: num("min", 0), JoinTimeout: dur(o["join"]), Idle: dur(o["idle"]), Job: o["job"], Epoch: uint32(num("epoch", 0))}
+		cfg := Config{Name: "test", MinNodes: num("min", 0), Replaced: o["replaced"] != "", JoinTimeout: dur(o["join"]), Idle: dur(o["idle"]), Job: o["job"], Epoch: uint32(num("epoch", 0))}
 		if o["expect"] != "" {
 			cfg.Expect = strings.Split(o["expect"], ",")
 		}

@@ -105,6 +105,27 @@ func TestHeadsNodeIsAbandoned(t *testing.T) {
 	n.ended(143)
 }
 
+// Nor is the cluster drained by a node in whose place another one is started.
+func TestReplacedNodeGoesAlone(t *testing.T) {
+	for what, goes := range map[string]func(*node){
+		"its launcher is gone": func(n *node) { n.stdin.Close() },
+		"it is taken":          func(n *node) { n.cmd.Process.Signal(unix.SIGTERM) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			n := boot(t, setup{args: []string{"--head=no"}, doc: func(d *bootdoc.Doc) { d.Owner, d.Replaced = "stdin", true }})
+			n.say(map[string]any{"head": []string{"10.0.0.1:7000"}})
+			a := n.agent()
+			goes(n)
+			for m := range a.other {
+				if _, ok := m.m.(*fb.DrainT); ok {
+					t.Error("the agent was told to drain")
+				}
+			}
+			n.ended(143)
+		})
+	}
+}
+
 func TestSignalsDrain(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -88,6 +88,9 @@ func (k *keeper) run(lines <-chan []byte) error {
 	k.programs, k.pids, k.held = make(map[key]*program), make(map[int]*program), make(map[incarnation]*hold)
 	defer func() {
 		close(k.done)
+		if fault := recover(); fault != nil {
+			panic(fault) // readers may wait for what will not be done any more
+		}
 		k.readers.Wait()
 	}()
 	k.agent = &daemon{k: k, role: fb.RoleAgent, name: "agent"}
@@ -268,6 +271,10 @@ func (k *keeper) signalled(s unix.Signal) {
 			return
 		}
 	}
+	if k.doc.Replaced && s == unix.SIGTERM { // who starts nodes takes this one, and starts another
+		k.abandon(unix.SignalName(s) + " to the keeper of " + k.name + "; another node will take its place")
+		return
+	}
 	code, reason, deadline := 128+int(s), fmt.Sprintf("%s to the keeper of %s", unix.SignalName(s), k.name), time.Time{}
 	if s == unix.SIGUSR1 { // a site's early warning (sbatch --signal): all that is left of the time is the program's
 		code = exitTry
@@ -352,8 +359,12 @@ func (k *keeper) relayLines(lines <-chan []byte) {
 }
 
 func (k *keeper) inputEnded() {
-	if k.hosts && k.doc.Journal != "" {
-		k.abandon()
+	switch {
+	case k.hosts && k.doc.Journal != "":
+		k.abandon("the launcher of " + k.name + " is gone; another head will take its place")
+		return
+	case k.doc.Replaced:
+		k.abandon("the launcher of " + k.name + " is gone; another node will take its place")
 		return
 	}
 	if k.doc.Owner == "stdin" {
@@ -361,15 +372,15 @@ func (k *keeper) inputEnded() {
 	}
 }
 
-// abandon leaves the cluster to the head that will come in the place of this node's: nobody is told anything.
-func (k *keeper) abandon() {
+// abandon leaves the cluster to what will come in this node's place: nobody is told anything, since a drain would be that of the cluster.
+func (k *keeper) abandon(why string) {
 	for _, d := range []*daemon{k.head, k.agent} {
-		if d.child != nil && !d.child.reaped {
+		if d != nil && d.child != nil && !d.child.reaped {
 			_ = unix.Kill(d.child.pid, unix.SIGKILL)
 		}
 	}
 	k.hard = true
-	k.end(128+int(unix.SIGTERM), "the launcher of "+k.name+" is gone; another head will take its place")
+	k.end(128+int(unix.SIGTERM), why)
 }
 
 // moved takes in where the head is, from now on.

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if built != "" {
 		os.RemoveAll(built)
 	}
-	for _, b := range []*testbed{simple, secure, strict} {
+	for _, b := range []*testbed{simple, secure, strict, apart} {
 		if b.dir != "" && os.Getenv(b.variable) == "" {
 			b.script("down.sh")
 		}
@@ -56,6 +56,7 @@ type testbed struct {
 var (
 	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "mvn", "curl", "ss"}}
 	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
+	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: []string{"NETNS=1"}} // in soak
 	strict = &testbed{variable: "MANIPLE_E2E_YARN_STRICT", programs: simple.programs, settings: []string{"VMEM_CHECK=true", "NODES=1", "NM_MB=28000", "NM_VCORES=18"}}
 )
 

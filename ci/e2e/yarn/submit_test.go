@@ -185,16 +185,41 @@ func TestSubmit(t *testing.T) {
 // environments. They are only where YARN itself keeps what it hands over.
 func (g *gateway) keepsSecrets(application string) {
 	g.t.Helper()
+	secrets, files := g.secrets(application)
+	if len(files) < 6 {
+		g.t.Fatalf("of %s there are only %d files", application, len(files))
+	}
+	for path, text := range files {
+		for _, secret := range secrets {
+			own := filepath.Base(path) == "container_tokens" // YARN's file for the container's tokens
+			for i, form := range forms(secret) {
+				if bytes.Contains(text, form) && !(own && i == 0) {
+					g.t.Errorf("%s holds a secret", path)
+				}
+			}
+		}
+	}
+}
+
+// forms are how a secret may be written.
+func forms(secret []byte) [][]byte {
+	return [][]byte{secret, []byte(base64.StdEncoding.EncodeToString(secret)), []byte(hex.EncodeToString(secret))}
+}
+
+// secrets are an application's, its users' and its nodes', from where YARN keeps what it hands over; and all other files that its containers or their
+// NodeManagers wrote.
+func (g *gateway) secrets(application string) (secrets [][]byte, files map[string][]byte) {
+	g.t.Helper()
 	var note struct{ Access struct{ Seed []byte } }
 	data, err := os.ReadFile(filepath.Join(g.home, ".local", "state", "maniple", "jobs", "yarn", application, "endpoint.json"))
 	if err == nil && json.Unmarshal(data, &note) != nil || len(note.Access.Seed) == 0 {
 		g.t.Fatal(string(data), err)
 	}
-	secrets := [][]byte{note.Access.Seed}
+	secrets, files = [][]byte{note.Access.Seed}, map[string][]byte{}
 	handed := map[string]bool{}
-	files := map[string][]byte{}
-	for _, nm := range []string{"nm1", "nm2"} {
-		filepath.WalkDir(filepath.Join(g.b.dir, nm), func(path string, d fs.DirEntry, err error) error {
+	nodes, _ := filepath.Glob(filepath.Join(g.b.dir, "nm?"))
+	for _, nm := range nodes {
+		filepath.WalkDir(nm, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() || !strings.Contains(path, application) || strings.Contains(path, "filecache") || strings.HasSuffix(path, ".crc") {
 				return nil
 			}
@@ -225,19 +250,10 @@ func (g *gateway) keepsSecrets(application string) {
 			return nil
 		})
 	}
-	if !handed["maniple.job"] || !handed["maniple.boot"] || len(files) < 6 {
-		g.t.Fatalf("of %s nothing was found to look for, or to look in: %v, %d files", application, handed, len(files))
+	if !handed["maniple.job"] || !handed["maniple.boot"] {
+		g.t.Fatalf("of %s nothing was found to look for: %v", application, handed)
 	}
-	for path, text := range files {
-		for _, secret := range secrets {
-			own := filepath.Base(path) == "container_tokens" // YARN's file for the container's tokens
-			for i, form := range [][]byte{[]byte(base64.StdEncoding.EncodeToString(secret)), []byte(hex.EncodeToString(secret)), secret} {
-				if bytes.Contains(text, form) && !(own && i == 2) {
-					g.t.Errorf("%s holds a secret", path)
-				}
-			}
-		}
-	}
+	return secrets, files
 }
 
 // Status, explain, logs and cancel find an application from where it was submitted, and its programs have their grace.

@@ -156,7 +156,7 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	for i := range m.Job.Nodes {
 		s.names = append(s.names, nodeName(i))
 	}
-	doc.Expect, doc.JoinTimeout = s.names, Unbounded
+	doc.Expect, doc.JoinTimeout, doc.Replaced = s.names, Unbounded, true
 	if m.copies == nil {
 		m.copies = newCopies(nil, 0)
 	}

@@ -3,7 +3,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
-name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple fs=hdfs://127.0.0.1:$(port 6)
+name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple at=$(addr rm) mine=$(addr "$1")
+fs=hdfs://$at:$(port 6)
 [ "$HDFS" = 1 ] || fs=file:///
 [ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
 mkdir -p "$to"
@@ -20,17 +21,17 @@ hadoop.security.authentication $secure
 io.native.lib.available false
 S
 site hdfs-site.xml <<S
-dfs.namenode.rpc-address 127.0.0.1:$(port 6)
-dfs.namenode.http-address 127.0.0.1:$(port 7)
+dfs.namenode.rpc-address $at:$(port 6)
+dfs.namenode.http-address $at:$(port 7)
 dfs.namenode.name.dir file://$DIR/nn
 dfs.namenode.safemode.extension 0
 dfs.permissions.superusergroup $(id -gn)
 dfs.replication 1
 dfs.datanode.data.dir file://$DIR/dn
-dfs.datanode.address 127.0.0.1:0
-dfs.datanode.http.address 127.0.0.1:0
-dfs.datanode.ipc.address 127.0.0.1:0
-dfs.datanode.hostname 127.0.0.1
+dfs.datanode.address $at:0
+dfs.datanode.http.address $at:0
+dfs.datanode.ipc.address $at:0
+dfs.datanode.hostname $at
 dfs.datanode.du.reserved 0
 dfs.namenode.datanode.registration.ip-hostname-check false
 $([ $secure = simple ] || cat <<K
@@ -48,13 +49,13 @@ K
 )
 S
 site yarn-site.xml <<S
-yarn.resourcemanager.hostname 127.0.0.1
-yarn.resourcemanager.bind-host 127.0.0.1
-yarn.resourcemanager.address 127.0.0.1:$(port 0)
-yarn.resourcemanager.scheduler.address 127.0.0.1:$(port 1)
-yarn.resourcemanager.resource-tracker.address 127.0.0.1:$(port 2)
-yarn.resourcemanager.admin.address 127.0.0.1:$(port 3)
-yarn.resourcemanager.webapp.address 127.0.0.1:$(port 4)
+yarn.resourcemanager.hostname $at
+yarn.resourcemanager.bind-host $at
+yarn.resourcemanager.address $at:$(port 0)
+yarn.resourcemanager.scheduler.address $at:$(port 1)
+yarn.resourcemanager.resource-tracker.address $at:$(port 2)
+yarn.resourcemanager.admin.address $at:$(port 3)
+yarn.resourcemanager.webapp.address $at:$(port 4)
 yarn.resourcemanager.am.max-attempts 2
 yarn.resourcemanager.nodemanagers.heartbeat-interval-ms 100
 yarn.resourcemanager.recovery.enabled true
@@ -66,11 +67,11 @@ yarn.am.liveness-monitor.expiry-interval-ms $AM_EXPIRY_MS
 yarn.scheduler.minimum-allocation-mb 64
 yarn.scheduler.maximum-allocation-mb $NM_MB
 yarn.scheduler.maximum-allocation-vcores $NM_VCORES
-yarn.nodemanager.bind-host 127.0.0.1
-yarn.nodemanager.hostname 127.0.0.1
-yarn.nodemanager.address 127.0.0.1:0
-yarn.nodemanager.localizer.address 127.0.0.1:0
-yarn.nodemanager.webapp.address 127.0.0.1:0
+yarn.nodemanager.bind-host $mine
+yarn.nodemanager.hostname $mine
+yarn.nodemanager.address $mine:0
+yarn.nodemanager.localizer.address $mine:0
+yarn.nodemanager.webapp.address $mine:0
 yarn.nodemanager.local-dirs $DIR/$name/local
 yarn.nodemanager.log-dirs $DIR/$name/logs
 yarn.nodemanager.resource.memory-mb $NM_MB

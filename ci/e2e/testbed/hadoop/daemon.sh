@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One daemon of the testbed in DIR; NAME is nn, dn, rm, nm1, nm2, ...
 #   daemon.sh start NAME      daemon.sh kill NAME (as a power loss)      daemon.sh wait (until all are up)
+#   daemon.sh cut NAME        daemon.sh join NAME: a NodeManager's network, where it has one of its own
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
@@ -10,7 +11,7 @@ format() { # NAME MAIN: the NameNode's folder, once
   "$JAVA_HOME/bin/java" $JAVA_OPTS -Xmx128m -cp "$DIR/conf/nn:$LIB/*" "$2" -format -nonInteractive >"$DIR/log/format.log" 2>&1 || { tail -20 "$DIR/log/format.log" >&2; exit 1; }
 }
 files_up() { # the NameNode takes files
-  [ "$HDFS" = 0 ] || curl -fsS -m 5 "http://127.0.0.1:$(port 7)/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState" 2>/dev/null | tr -d '" ' | grep -q '^NumLiveDataNodes:1,'
+  [ "$HDFS" = 0 ] || curl -fsS -m 5 "http://$(addr nn):$(port 7)/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState" 2>/dev/null | tr -d '" ' | grep -q '^NumLiveDataNodes:1,'
 }
 case $1 in
 start)
@@ -25,13 +26,16 @@ start)
   esac
   mkdir -p "$DIR/$name" "$DIR"/web/webapps/{hdfs,datanode}   # the jars have no web pages, and the web servers want their folders
   format "$name" $main
-  HADOOP_CONF_DIR=$DIR/conf/$name JAVA_HOME=$JAVA_HOME setsid "$JAVA_HOME/bin/java" $JAVA_OPTS -Xmx$heap -Djava.io.tmpdir="$DIR/tmp" \
+  case $NETNS-$name in 1-nm*) within="nsenter --net=/run/netns/$PREFIX$name";; *) within=;; esac
+  HADOOP_CONF_DIR=$DIR/conf/$name JAVA_HOME=$JAVA_HOME setsid $within "$JAVA_HOME/bin/java" $JAVA_OPTS -Xmx$heap -Djava.io.tmpdir="$DIR/tmp" \
     -cp "$DIR/conf/$name:$DIR/web:$LIB/*" $main >>"$DIR/log/$name.log" 2>&1 </dev/null 9>&- &
   keep "$name" $!;;
 kill) p=$(pid_of "$2") && kill -KILL "$p"; rm -f "$DIR/pid/$2";;
+cut) ip link set "$PREFIX$2" down;;
+join) ip link set "$PREFIX$2" up;;
 wait)
   for ((n = 0; n < UP_LIMIT * 5; n++)); do
-    up=$(curl -fsS -m 5 "http://127.0.0.1:$(port 4)/ws/v1/cluster/metrics" 2>/dev/null | grep -o '"activeNodes":[0-9]*' | cut -d: -f2) || up=
+    up=$(curl -fsS -m 5 "http://$(addr rm):$(port 4)/ws/v1/cluster/metrics" 2>/dev/null | grep -o '"activeNodes":[0-9]*' | cut -d: -f2) || up=
     [ "${up:-0}" -ge "$NODES" ] && files_up && exit 0
     for f in "$DIR"/pid/*; do
       alive "$f" >/dev/null || { say "$(basename "$f") has died:"; tail -30 "$DIR/log/$(basename "$f").log" >&2; exit 1; }
@@ -39,5 +43,5 @@ wait)
     sleep 0.2
   done
   say "${up:-0} of $NODES NodeManagers (or HDFS not) are up after $UP_LIMIT s"; tail -20 "$DIR"/log/*.log >&2; exit 1;;
-*) sed -n '2,3s/^# //p' "$0"; exit 2;;
+*) sed -n '2,4s/^# //p' "$0"; exit 2;;
 esac

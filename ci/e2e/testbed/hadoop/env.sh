@@ -10,6 +10,7 @@
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
+: "${NETNS:=0}"                         # 1: each NodeManager in a network namespace of its own (root), which daemon.sh cuts off and joins again
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
 : "${KRB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/krb5}"   # its programs
 : "${UP_LIMIT:=120}"                    # seconds until the daemons must be up
@@ -23,3 +24,8 @@ JAVA_OPTS+=" --add-opens=java.base/sun.nio.ch=ALL-UNNAMED"
 # Eight ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's, the NameNode's for clients and
 # browsers. NodeManagers and the DataNode take what is free.
 port() { echo $(($(cat "$DIR/port") + $1)); }
+# With namespaces, what up.sh chose for this testbed: a bridge, on whose first address all are but the NodeManagers.
+[ -e "$DIR/netns" ] && SLOT=$((($(cat "$DIR/port") - 27000) / 8)) && NETNS=1 BRIDGE=mhb$SLOT PREFIX=mh$SLOT JAVA_OPTS+=" -Djdk.net.hosts.file=$DIR/hosts"
+addr() { # addr NAME: the address of a daemon
+  case $NETNS-$1 in 0-*) echo 127.0.0.1;; 1-nm*) echo "10.78.$SLOT.$((10 + ${1#nm}))";; *) echo "10.78.$SLOT.1";; esac
+}

@@ -41,6 +41,20 @@ if [ ! -s "$DIR/port" ]; then
 fi
 exec 9>&-
 
+# --- namespaces -----------------------------------------------------------------------------------------
+if [ "$NETNS" = 1 ]; then
+  touch "$DIR/netns"; . "$here/env.sh"
+  ip link show "$BRIDGE" >/dev/null 2>&1 || ip link add "$BRIDGE" type bridge
+  ip addr replace "$(addr rm)/24" dev "$BRIDGE"; ip link set "$BRIDGE" up
+  { echo "127.0.0.1 localhost"; echo "$(addr rm) $(hostname)"; } > "$DIR/hosts"
+  for ((i = 1; i <= NODES; i++)); do
+    ns=${PREFIX}nm$i; echo "$(addr "nm$i") $(addr "nm$i")" >> "$DIR/hosts"   # there is no other name for it
+    [ -e "/run/netns/$ns" ] && continue
+    ip netns add "$ns"; ip link add "$ns" type veth peer name eth0 netns "$ns"; ip link set "$ns" master "$BRIDGE" up
+    ip -n "$ns" link set lo up; ip -n "$ns" link set eth0 up; ip -n "$ns" addr add "$(addr "nm$i")/24" dev eth0
+  done
+fi
+
 # --- daemons --------------------------------------------------------------------------------------------
 [ "$KERBEROS" = 0 ] || bash "$here/kdc.sh"
 if [ "$HDFS" = 1 ]; then for d in nn dn; do bash "$here/daemon.sh" start $d; done; fi
