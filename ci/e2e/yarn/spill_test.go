@@ -13,7 +13,7 @@ import (
 
 	"github.com/colinmarc/hdfs/v2"
 
-	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
+	hdfsfiles "github.com/maniple-hpc/maniple/launcher/hdfs"
 	"github.com/maniple-hpc/maniple/objstore/spill"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/yarn"
@@ -49,7 +49,7 @@ func reads(f *spill.Files, number uint64, parts []spill.Part) error {
 // spillsTo opens a folder of alice's on HDFS for values of one agent.
 func spillsTo(t *testing.T, agent string, env map[string]string) (*spill.Files, spill.FS) {
 	t.Helper()
-	fs, err := yarnbackend.OpenSpill("hdfs:///user/alice/spill", func(name string) string { return env[name] })
+	fs, err := hdfsfiles.OpenSpill("hdfs:///user/alice/spill", func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func spillsTo(t *testing.T, agent string, env map[string]string) (*spill.Files, 
 	return f, fs
 }
 
-// Values go to HDFS and come back, also while its NameNode is killed and starts again; another agent finds them after the first one's end.
+// HDFS-4: values go to HDFS and come back, also while its NameNode is killed and starts again; another agent finds them after the first one's end.
 func TestSpillToHDFS(t *testing.T) {
 	g := gatewayOf(t)
 	t.Setenv("HADOOP_USER_NAME", "alice")
@@ -116,7 +116,7 @@ func TestSpillToHDFS(t *testing.T) {
 	if free, all, err := fs.Space(); err != nil || free <= 0 || all < free {
 		t.Error(free, all, err)
 	}
-	if _, err := yarnbackend.OpenSpill("hdfs:///user/alice/spill", func(string) string { return "" }); err == nil {
+	if _, err := hdfsfiles.OpenSpill("hdfs:///user/alice/spill", func(string) string { return "" }); err == nil {
 		t.Error("without a configuration nobody knows which HDFS is meant")
 	}
 }

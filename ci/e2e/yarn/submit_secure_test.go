@@ -41,6 +41,13 @@ func TestSubmitWithKerberos(t *testing.T) {
 	if r.Code != 4 || !strings.Contains(r.Stdout, "alice 0") {
 		t.Errorf("%+v", r)
 	}
+	python, top := devPython(t)
+	g.write("files.py", usesFiles)
+	r = g.run(append(append([]string{"submit", "--on", "yarn", "--follow", "-N", "1", "-n", "1", "--export", "PYTHONPATH=" + filepath.Join(top, "libs", "python")}, small...),
+		"--", python, "files.py", "hdfs:///user/alice/files")...)
+	if r.Code != 0 || !strings.Contains(r.Stdout, "owner alice") || !strings.Contains(r.Stdout, "all well") {
+		t.Errorf("a program's own files, by the application's token: %+v", r)
+	}
 	if list, err := fs.ReadDir("/user/alice/.maniple/files"); err != nil || len(list) < 2 {
 		t.Error(list, err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/colinmarc/hdfs/v2"
 
+	hdfsfiles "github.com/maniple-hpc/maniple/launcher/hdfs"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/conf"
 	"github.com/maniple-hpc/maniple/yarn/kerberos"
@@ -61,7 +62,7 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		return nil, fmt.Errorf("yarn: fs.defaultFS: %w; files go to HDFS only", err)
 	}
 	s := &Store{base: base}
-	options := hdfs.ClientOptions{Addresses: addresses, User: user, NamenodeDialFunc: heard(nil, hdfsSilent), DatanodeDialFunc: heard(nil, hdfsSilent)}
+	options := hdfs.ClientOptions{Addresses: addresses, User: user, NamenodeDialFunc: hdfsfiles.Heard(nil), DatanodeDialFunc: hdfsfiles.Heard(nil)}
 	if c.Secure() {
 		cfg := yarn.Config{Kerberos: login, Principal: c.Get("dfs.namenode.kerberos.principal")}
 		if c.Source("hadoop.rpc.protection") != "" {
@@ -71,7 +72,7 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		if err != nil {
 			return nil, err
 		}
-		options.NamenodeDialFunc = heard(dial, hdfsSilent)
+		options.NamenodeDialFunc = hdfsfiles.Heard(dial)
 		// The library takes what a DataNode offers first.
 		if offered := c.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
 			options.DataTransferProtection = offered[0]

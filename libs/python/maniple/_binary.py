@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, files
 
 
 def find_binary():
-    """Path of the ``maniple`` binary (str): the one installed with this package, else the first on PATH.
+    """Path of the ``maniple`` binary (str): the one installed with this package, else the first on PATH, else that of this YARN container.
 
     Raises FileNotFoundError, naming the places looked at, when there is none.
     """
@@ -24,4 +24,7 @@ def find_binary():
     found = shutil.which("maniple")
     if found:
         return found
+    container = os.path.join(os.environ.get("MANIPLE_NODE_DIR", ""), "maniple")
+    if os.path.isabs(container) and os.access(container, os.X_OK):
+        return container
     raise FileNotFoundError(f"the maniple binary is neither at {' nor at '.join(looked)} nor on PATH: reinstall the wheel")

@@ -50,6 +50,8 @@ def test_tag_and_binaries_are_of_one_machine(hook, tmp_path, monkeypatch, goarch
         assert wheel.name.endswith(f"-{'cp39-abi3' if made else 'py3-none'}-manylinux_2_17_{machine}.manylinux2014_{machine}.whl")
         assert not [n for n in files.namelist() if n.endswith((".c", ".h"))]
         (name,) = [n for n in files.namelist() if n.endswith("/scripts/maniple")]
+        (points,) = [n for n in files.namelist() if n.endswith("/entry_points.txt")]
+        assert "[fsspec.specs]\nhdfs = maniple._fsspec:HDFSFileSystem" in files.read(points).decode()
         head = files.read(name)[:20]
         zig = subprocess.run(["bash", here.parents[1] / "ci" / "python" / "env.sh", "native"], capture_output=True).returncode == 0
         native = [files.read(n) for n in files.namelist() if n.endswith("/scripts/maniple-native")]

@@ -1,4 +1,4 @@
-package yarn
+package hdfs
 
 import (
 	"context"
@@ -9,21 +9,23 @@ import (
 )
 
 const (
-	hdfsDial   = 10 * time.Second // for a connection
-	hdfsSilent = 20 * time.Second // without a byte of one of whom an answer is awaited
+	dialing = 10 * time.Second // for a connection
+	silence = 20 * time.Second // without a byte of one of whom an answer is awaited
 )
 
-// dialer is how a client of HDFS connects.
-type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+// Dialer is how a client of HDFS connects.
+type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// heard gives connections of which none waits for ever for a machine that has vanished: a read or a write that takes longer than silent
+// Heard gives connections of which none waits for ever for a machine that has vanished: a read or a write that takes longer than 20 s
 // fails, and is the connection's end. nil is the plain dialer.
-func heard(dial dialer, silent time.Duration) dialer {
+func Heard(dial Dialer) Dialer { return heard(dial, silence) }
+
+func heard(dial Dialer, silent time.Duration) Dialer {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, hdfsDial)
+		ctx, cancel := context.WithTimeout(ctx, dialing)
 		defer cancel()
 		c, err := dial(ctx, network, address)
 		if err != nil {

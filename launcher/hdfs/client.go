@@ -1,0 +1,175 @@
+package hdfs
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/colinmarc/hdfs/v2"
+
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
+	"github.com/maniple-hpc/maniple/yarn/kerberos"
+)
+
+// Client is a process's way to one file system. It connects with the first call, and anew when a connection broke. It may be used by several
+// goroutines.
+type Client struct {
+	uri       string // as it was named, for people
+	conf      *conf.Conf
+	addresses []string
+	service   string
+	getenv    func(string) string
+
+	mu     sync.Mutex
+	client *hdfs.Client    // nil: with the next call
+	login  *kerberos.Login // nil: there was no need of one
+}
+
+const (
+	patience = time.Minute // so long is asked again
+	again    = 200 * time.Millisecond
+	rarely   = 2 * time.Second
+)
+
+// New gives a client of a file system: hdfs://namenode:8020, hdfs://nameservice, or "" and hdfs:// for the one that Hadoop's configuration names
+// first. On a cluster with Kerberos it logs in by a token of HADOOP_TOKEN_FILE_LOCATION, else by MANIPLE_PRINCIPAL and MANIPLE_KEYTAB, else by
+// what kinit left.
+func New(uri string, getenv func(string) string) (*Client, error) {
+	host := strings.TrimPrefix(uri, scheme)
+	c := &Client{uri: scheme + host, getenv: getenv}
+	read, err := conf.Load(cmp.Or(getenv("HADOOP_CONF_DIR"), "/etc/hadoop/conf"))
+	if err != nil && host == "" {
+		return nil, fmt.Errorf("%w; set HADOOP_CONF_DIR, or name a NameNode as in hdfs://namenode:8020/path", err)
+	}
+	if err != nil {
+		read = conf.New()
+	}
+	server := ""
+	if host != "" {
+		server = scheme + host
+	}
+	c.conf = read
+	if c.addresses, c.service, err = read.NameNodes(server); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// scheme begins a path of HDFS.
+const scheme = "hdfs://"
+
+// options are looked for with each connection: tokens are replaced in their file.
+func (c *Client) options() (o hdfs.ClientOptions, err error) {
+	o.Addresses = c.addresses
+	o.NamenodeDialFunc, o.DatanodeDialFunc = Heard(nil), Heard(nil)
+	if o.User, err = c.user(); err != nil || !c.conf.Secure() {
+		return o, err
+	}
+	cfg := yarn.Config{Principal: c.conf.Get("dfs.namenode.kerberos.principal")}
+	if c.conf.Source("hadoop.rpc.protection") != "" {
+		cfg.Protection = c.conf.Strings("hadoop.rpc.protection")
+	}
+	if file := c.getenv("HADOOP_TOKEN_FILE_LOCATION"); file != "" {
+		all, err := yarn.ReadCredentials(file)
+		if err != nil {
+			return o, err
+		}
+		t, found := all.Find(yarn.KindHDFS, c.service)
+		if !found { // it is called by its address
+			t, found = all.Find(yarn.KindHDFS, "")
+		}
+		if found {
+			cfg.Token = &t
+		}
+	}
+	if cfg.Token == nil {
+		if c.login == nil {
+			who := kerberos.Config{Principal: c.getenv("MANIPLE_PRINCIPAL"), Keytab: c.getenv("MANIPLE_KEYTAB"), Getenv: c.getenv}
+			if c.login, err = kerberos.New(who); err != nil {
+				return o, err
+			}
+		}
+		cfg.Kerberos = c.login
+		o.User, _, _ = strings.Cut(c.login.Principal(), "@")
+	}
+	dial, err := yarn.DialNameNode(cfg)
+	if err != nil {
+		return o, err
+	}
+	o.NamenodeDialFunc = Heard(dial)
+	if offered := c.conf.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
+		o.DataTransferProtection = offered[0]
+	}
+	return o, nil
+}
+
+// user is who this process is to a cluster without Kerberos: in a container of YARN, whose processes may have the NodeManager's user, the
+// application's.
+func (c *Client) user() (string, error) {
+	if name := c.getenv("HADOOP_USER_NAME"); name != "" {
+		return name, nil
+	}
+	if name := c.getenv("USER"); name != "" && c.getenv("CONTAINER_ID") != "" {
+		return name, nil
+	}
+	return yarn.CurrentUser()
+}
+
+// connected gives a connection.
+func (c *Client) connected() (*hdfs.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client != nil {
+		return c.client, nil
+	}
+	o, err := c.options()
+	if err != nil {
+		return nil, &setupError{err}
+	}
+	h, err := hdfs.NewClient(o)
+	if err != nil {
+		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(o.Addresses, ", "), err)
+	}
+	c.client = h
+	return h, nil
+}
+
+// forget has the next call connect anew.
+func (c *Client) forget(h *hdfs.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h != nil && c.client == h {
+		_ = h.Close()
+		c.client = nil
+	}
+}
+
+// Close ends the connection and the login.
+func (c *Client) Close() {
+	c.mu.Lock()
+	h, login := c.client, c.login
+	c.login = nil
+	c.mu.Unlock()
+	c.forget(h)
+	if login != nil {
+		_ = login.Close()
+	}
+}
+
+// again does something until HDFS has an answer, which may be no: one of which final says that asking again would give the same.
+func (c *Client) again(patience time.Duration, final func(error) bool, do func(*hdfs.Client) error) error {
+	for wait, began := again, time.Now(); ; wait = min(2*wait, rarely) {
+		h, err := c.connected()
+		if err == nil {
+			err = do(h)
+		}
+		if err == nil || final(err) || time.Since(began) > patience {
+			return asFull(err)
+		}
+		c.forget(h)
+		time.Sleep(wait)
+	}
+}

@@ -1,0 +1,134 @@
+package hdfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/colinmarc/hdfs/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/yarn"
+)
+
+// setupError says what keeps this process from connecting at all.
+type setupError struct{ error }
+
+// Unwrap gives what it is.
+func (e *setupError) Unwrap() error { return e.error }
+
+// answered tells whether an error is HDFS's answer, and asking again would give the same.
+func answered(err error) bool {
+	for _, no := range []error{os.ErrNotExist, os.ErrExist, os.ErrPermission, errReplaced} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return overQuota(err) || errors.Is(err, yarn.ErrCredentials) || errors.As(err, new(*setupError)) || errors.As(err, new(*formError))
+}
+
+// passing are the exceptions of a NameNode that is not ready yet, or is not the one to ask.
+var passing = []string{"SafeModeException", "RetriableException", "StandbyException", "NotReplicatedYetException", "ServerTooBusyException"}
+
+// refused tells the same of what a program asked for: whatever else a NameNode says is meant.
+func refused(err error) bool {
+	var said hdfs.Error
+	if answered(err) || errors.As(err, new(unix.Errno)) {
+		return true
+	}
+	if !errors.As(err, &said) || said.Exception() == "" {
+		return false
+	}
+	for _, class := range passing {
+		if strings.HasSuffix(said.Exception(), class) {
+			return false
+		}
+	}
+	return true
+}
+
+// overQuota tells whether a folder has as much as the site lets it have, in bytes or in names.
+func overQuota(err error) bool {
+	var said hdfs.Error
+	if !errors.As(err, &said) {
+		return errors.Is(err, unix.EDQUOT)
+	}
+	class, ours := strings.CutPrefix(said.Exception(), "org.apache.hadoop.hdfs.protocol.")
+	return ours && strings.Contains(class, "Quota")
+}
+
+// asFull says of such an error what those of file systems are.
+func asFull(err error) error {
+	if overQuota(err) && !errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", unix.EDQUOT, err)
+	}
+	return err
+}
+
+// formError: a file is there in a form that the library does not know.
+type formError struct{ path, form string }
+
+func (e *formError) Error() string {
+	return e.path + " is " + e.form + ", which is not read or written here: copy it to a folder without that by `hdfs dfs -cp`"
+}
+
+// errReplaced: under a file's name there is another one now.
+var errReplaced = errors.New("another file was put in its place while it was read")
+
+// classes are exceptions of a NameNode by the end of their names.
+var classes = []struct {
+	class string
+	errno unix.Errno
+}{
+	{"ParentNotDirectoryException", unix.ENOTDIR},
+	{"PathIsNotDirectoryException", unix.ENOTDIR},
+	{"PathIsNotEmptyDirectoryException", unix.ENOTEMPTY},
+	{"FileAlreadyExistsException", unix.EEXIST},
+	{"AccessControlException", unix.EACCES},
+	{"FileNotFoundException", unix.ENOENT},
+	{"InvalidPathException", unix.EINVAL},
+	{"SafeModeException", unix.EROFS},
+}
+
+// errnoOf gives an error the number that those of file systems have, and its text in one line.
+func errnoOf(err error) (unix.Errno, string) {
+	var at *os.PathError
+	if errors.As(err, &at) && at.Err != nil { // who asked knows the path
+		err = at.Err
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	var said hdfs.Error
+	if errors.As(err, &said) {
+		text, _, _ = strings.Cut(strings.TrimSpace(said.Message()), "\n")
+	}
+	var number unix.Errno
+	switch {
+	case errors.As(err, &number):
+	case errors.Is(err, errReplaced):
+		number = unix.ESTALE
+	case errors.As(err, new(*formError)):
+		number = unix.EOPNOTSUPP
+	case errors.As(err, new(*setupError)), errors.Is(err, yarn.ErrCredentials):
+		number = unix.EACCES
+	case errors.Is(err, os.ErrNotExist):
+		return unix.ENOENT, unix.ENOENT.Error()
+	case errors.Is(err, os.ErrExist):
+		return unix.EEXIST, unix.EEXIST.Error()
+	case errors.Is(err, os.ErrPermission):
+		return unix.EACCES, unix.EACCES.Error()
+	case errors.Is(err, os.ErrInvalid):
+		number = unix.EINVAL
+	case said == nil: // nobody answered
+		number = unix.ETIMEDOUT
+	default:
+		number = unix.EIO
+		for _, c := range classes {
+			if said != nil && strings.HasSuffix(said.Exception(), c.class) {
+				number = c.errno
+				break
+			}
+		}
+	}
+	return number, text
+}

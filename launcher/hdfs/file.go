@@ -1,0 +1,235 @@
+package hdfs
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+
+	"github.com/colinmarc/hdfs/v2"
+	"golang.org/x/sys/unix"
+)
+
+// entryOf is what is said of a file.
+func entryOf(info os.FileInfo) entry {
+	st := info.Sys().(*hdfs.FileStatus) // as the library says
+	return entry{
+		Name: info.Name(), ID: st.GetFileId(), Size: info.Size(), Modified: info.ModTime().UnixMilli(), Directory: info.IsDir(), Mode: uint32(st.GetPermission().GetPerm()),
+		Owner: st.GetOwner(), Group: st.GetGroup(), Replication: st.GetBlockReplication(), BlockSize: st.GetBlocksize(),
+	}
+}
+
+func (c *Client) stat(name string) (e entry, err error) {
+	err = c.again(patience, refused, func(h *hdfs.Client) error {
+		info, err := h.Stat(clean(name))
+		if err == nil {
+			e = entryOf(info)
+		}
+		return err
+	})
+	return e, err
+}
+
+func (c *Client) list(name string) (all []entry, err error) {
+	err = c.again(patience, refused, func(h *hdfs.Client) error {
+		info, err := h.Stat(clean(name))
+		if err == nil && !info.IsDir() {
+			return unix.ENOTDIR
+		}
+		if err != nil {
+			return err
+		}
+		infos, err := h.ReadDir(clean(name))
+		all = all[:0]
+		for _, i := range infos {
+			all = append(all, entryOf(i))
+		}
+		return err
+	})
+	return all, err
+}
+
+func (c *Client) mkdir(name string, parents, exclusive bool) error {
+	name = clean(name)
+	tried := false
+	return c.again(patience, refused, func(h *hdfs.Client) error {
+		info, err := h.Stat(name)
+		switch {
+		case err == nil && exclusive && !tried, err == nil && !info.IsDir():
+			return os.ErrExist
+		case err == nil:
+			return nil
+		case !errors.Is(err, os.ErrNotExist):
+			return err
+		}
+		tried = true
+		if parents {
+			return h.MkdirAll(name, c.permission(0o777))
+		}
+		return h.Mkdir(name, c.permission(0o777))
+	})
+}
+
+// permission is what something new may have: less what fs.permissions.umask-mode says (022).
+func (c *Client) permission(most os.FileMode) os.FileMode {
+	mask, err := strconv.ParseUint(c.conf.Get("fs.permissions.umask-mode"), 8, 16)
+	if err != nil {
+		mask = 0o022
+	}
+	return most &^ os.FileMode(mask)
+}
+
+func (c *Client) remove(name string, recursive bool) error {
+	tried := false
+	return c.again(patience, refused, func(h *hdfs.Client) error {
+		_, err := h.Stat(clean(name))
+		if tried && errors.Is(err, os.ErrNotExist) { // by a call whose answer was lost
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		tried = true
+		if recursive {
+			return h.RemoveAll(clean(name))
+		}
+		return h.Remove(clean(name))
+	})
+}
+
+// rename moves a file, onto another one too, or a directory. id is the file's, for a call whose answer is lost; 0: it is asked for.
+func (c *Client) rename(from, to string, id uint64) error {
+	from, to = clean(from), clean(to)
+	tried := false
+	return c.again(patience, refused, func(h *hdfs.Client) error {
+		if id == 0 {
+			info, err := h.Stat(from)
+			if err != nil {
+				return err
+			}
+			id = entryOf(info).ID
+		}
+		err := h.Rename(from, to)
+		if tried && errors.Is(err, os.ErrNotExist) {
+			if info, there := h.Stat(to); there == nil && entryOf(info).ID == id {
+				return nil
+			}
+		}
+		tried = true
+		return err
+	})
+}
+
+// draft is a file that is being written, beside the place that it will have.
+type draft struct {
+	c        *Client
+	w        writer
+	name, as string
+	reserved bool // there is an empty file in its place, which is its own
+	id       uint64
+	done     bool // all of it is where HDFS wants it
+}
+
+// maxName is how long names on HDFS may be, unless a site says otherwise.
+const maxName = 255
+
+// create begins a file, with the directories that it lies in. Until commit whoever reads it has the one before. exclusive: there must be none.
+func (c *Client) create(name string, exclusive bool) (*draft, error) {
+	name = clean(name)
+	d := &draft{c: c, name: name}
+	dir, base := path.Split(name)
+	if len(base) > maxName {
+		return nil, unix.ENAMETOOLONG
+	}
+	err := c.again(patience, refused, func(h *hdfs.Client) error {
+		info, err := h.Stat(name)
+		switch {
+		case err == nil && info.IsDir():
+			return unix.EISDIR
+		case err == nil && exclusive && !d.reserved:
+			return os.ErrExist
+		case errors.Is(err, os.ErrNotExist):
+			if err = h.MkdirAll(dir, c.permission(0o777)); errors.Is(err, os.ErrExist) {
+				err = unix.ENOTDIR
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if exclusive && !d.reserved {
+			if err := h.CreateEmptyFile(name); err != nil {
+				return err
+			}
+			d.reserved = true
+		}
+		o, err := h.ServerDefaults()
+		if err != nil {
+			return err
+		}
+		d.as = path.Join(dir, fmt.Sprintf(".%.200s.%s.part", base, rand.Text()))
+		f, err := h.CreateFile(d.as, o.Replication, o.BlockSize, c.permission(0o666))
+		if err != nil {
+			return err
+		}
+		d.w = writer{f}
+		if info, err = h.Stat(d.as); err == nil {
+			_, err = plainFile(name, info)
+		}
+		if err != nil {
+			_ = h.Remove(d.as)
+		}
+		return err
+	})
+	if err != nil {
+		d.unreserve()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *draft) write(b []byte) error {
+	_, err := d.w.Write(b)
+	return err
+}
+
+// finish waits until all of it is where HDFS wants it.
+func (d *draft) finish() error {
+	if d.done {
+		return nil
+	}
+	if err := d.w.Close(); err != nil {
+		return err
+	}
+	e, err := d.c.stat(d.as)
+	d.id, d.done = e.ID, err == nil
+	return err
+}
+
+// commit puts it in its place.
+func (d *draft) commit() error {
+	err := d.finish()
+	if err == nil {
+		err = d.c.rename(d.as, d.name, d.id)
+	}
+	if err != nil {
+		d.discard()
+	}
+	return err
+}
+
+// discard removes it. What can't be removed is hidden, and in nobody's way.
+func (d *draft) discard() {
+	_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.as) })
+	d.unreserve()
+	if !d.done {
+		_ = d.w.FileWriter.Close() // ends its connections
+	}
+}
+
+func (d *draft) unreserve() {
+	if d.reserved {
+		_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.name) })
+	}
+}

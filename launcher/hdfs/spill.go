@@ -1,0 +1,115 @@
+package hdfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/colinmarc/hdfs/v2"
+
+	"github.com/maniple-hpc/maniple/rt/agent"
+)
+
+// SpillStore is a folder on HDFS for values that a node's memory has no room for. What may be repeated is repeated while no NameNode
+// answers, with a new connection each time, and what is read goes on behind what came; a write that broke is an error, and is done anew
+// by whoever has the bytes.
+type SpillStore struct {
+	uri  string
+	base string // path of the folder
+	c    *Client
+}
+
+// spillRemove is how long is asked again for what need not be.
+const spillRemove = 5 * time.Second
+
+// OpenSpill gives the store of a URI: hdfs://namenode:8020/folder, hdfs://nameservice/folder, or hdfs:///folder of the file system that Hadoop's
+// configuration names first. It connects with the first call.
+func OpenSpill(uri string, getenv func(string) string) (agent.SpillFS, error) {
+	rest, found := strings.CutPrefix(uri, scheme)
+	host, folder, _ := strings.Cut(rest, "/")
+	if !found || folder == "" {
+		return nil, fmt.Errorf("hdfs: %q names no folder on HDFS; one looks like hdfs://namenode:8020/user/me/spill", uri)
+	}
+	c, err := New(scheme+host, getenv)
+	if err != nil {
+		return nil, err
+	}
+	return &SpillStore{uri: strings.TrimSuffix(uri, "/"), base: "/" + folder, c: c}, nil
+}
+
+func (s *SpillStore) String() string { return s.uri }
+
+func (s *SpillStore) path(name string) string { return path.Join(s.base, name) }
+
+// Create is agent.SpillFS's.
+func (s *SpillStore) Create(name string) (w io.WriteCloser, err error) {
+	err = s.c.again(patience, answered, func(h *hdfs.Client) error {
+		if err := h.MkdirAll(path.Dir(s.path(name)), 0o700); err != nil {
+			return err
+		}
+		f, err := h.Create(s.path(name))
+		w = writer{f}
+		return err
+	})
+	return w, err
+}
+
+// Open is agent.SpillFS's.
+func (s *SpillStore) Open(name string) (agent.SpillReader, error) {
+	r := &reader{c: s.c, name: s.path(name)}
+	if err := r.open(answered); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Remove is agent.SpillFS's.
+func (s *SpillStore) Remove(name string) error {
+	err := s.c.again(spillRemove, answered, func(h *hdfs.Client) error { return h.Remove(s.path(name)) })
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// RemoveAll is agent.SpillFS's.
+func (s *SpillStore) RemoveAll(folder string) error {
+	err := s.c.again(spillRemove, answered, func(h *hdfs.Client) error { return h.RemoveAll(s.path(folder)) })
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// List is agent.SpillFS's.
+func (s *SpillStore) List(folder string) (names []string, err error) {
+	err = s.c.again(patience, answered, func(h *hdfs.Client) error {
+		infos, err := h.ReadDir(s.path(folder))
+		names = names[:0]
+		for _, i := range infos {
+			names = append(names, i.Name())
+		}
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return names, err
+}
+
+// Space is agent.SpillFS's.
+func (s *SpillStore) Space() (free, all int64, err error) {
+	err = s.c.again(patience, answered, func(h *hdfs.Client) error {
+		info, err := h.StatFs()
+		free, all = int64(info.Remaining), int64(info.Capacity)
+		if err == nil && all == 0 { // the NameNode has just started
+			err = fmt.Errorf("%s has no DataNode", s.uri)
+		}
+		return err
+	})
+	return free, all, err
+}
