@@ -162,21 +162,44 @@ def of_directory(field: str, path: str, excludes: Sequence[str], under: str = ""
 
 def of_archive(field: str, path: str) -> Archive:
     """The package that an archive is already: a wheel or a zip."""
-    if not zipfile.is_zipfile(path):
+    fd, copy = tempfile.mkstemp(prefix="maniple-package-", suffix=".zip")
+    try:
+        with os.fdopen(fd, "wb") as into, _opened(path) as had:
+            shutil.copyfileobj(had, into, 1 << 20)
+        _check(field, path, copy)
+        return Archive(_sum(copy), copy)
+    except BaseException:
+        os.unlink(copy)
+        raise
+
+
+def _check(field: str, path: str, copy: str) -> None:
+    """Raises ValueError if the copy of an archive is none, or too large."""
+    if not zipfile.is_zipfile(copy):
         raise ValueError(f"{field} {path} is no zip archive")
-    with zipfile.ZipFile(path) as had:
+    with zipfile.ZipFile(copy) as had:
         total = sum(info.file_size for info in had.infolist())
     if total > LIMIT:
         raise ValueError(f"{field} {path} has {total >> 20} MiB unpacked, and a package {LIMIT >> 20} MiB at most")
-    fd, copy = tempfile.mkstemp(prefix="maniple-package-", suffix=".zip")
-    os.close(fd)
-    shutil.copyfile(path, copy)
-    return Archive(_sum(copy), copy)
+
+
+def _opened(path: str) -> Any:
+    """An archive of this machine or on HDFS, to read."""
+    if far(path):
+        from maniple import fs
+
+        return fs.open(path, "rb")
+    return open(path, "rb")
+
+
+def far(path: Any) -> bool:
+    """It is on HDFS."""
+    return isinstance(path, str) and path.startswith("hdfs://")
 
 
 def of_working_dir(path: str, excludes: Sequence[str]) -> Archive:
-    """The package of a working_dir: a directory or a zip. Raises ValueError."""
-    path = _local("working_dir", path)
+    """The package of a working_dir: a directory or a zip, which may be on HDFS. Raises ValueError."""
+    path = _local("working_dir", path, (".zip",))
     if os.path.isdir(path):
         return of_directory("working_dir", path, excludes)
     if path.endswith(".zip"):
@@ -185,10 +208,10 @@ def of_working_dir(path: str, excludes: Sequence[str]) -> Archive:
 
 
 def of_module(given: Any, excludes: Sequence[str]) -> Archive:
-    """The package of one of py_modules: a directory that is imported by its name, a .py file, a wheel or zip, or a module. Raises ValueError."""
+    """The package of one of py_modules: a directory that is imported by its name, a .py file, a wheel or zip (which may be on HDFS), or a module. Raises ValueError."""
     if isinstance(given, ModuleType):
         given = list(given.__path__)[0] if hasattr(given, "__path__") else given.__file__
-    path = _local("py_modules", given)
+    path = _local("py_modules", given, (".whl", ".zip"))
     if os.path.isdir(path):
         return of_directory("py_modules", path, excludes, os.path.basename(path) + "/")
     if path.endswith((".whl", ".zip")):
@@ -198,7 +221,12 @@ def of_module(given: Any, excludes: Sequence[str]) -> Archive:
     raise ValueError(f"py_modules {path} is no directory, .py, .whl or .zip")
 
 
-def _local(field: str, path: Any) -> str:
+def _local(field: str, path: Any, archives: Tuple[str, ...]) -> str:
+    """The path as this machine has it, or of one of the archives on HDFS."""
+    if far(path):
+        if not path.endswith(archives):
+            raise ValueError(f"{field} {path}: of HDFS it is {' or '.join(archives)}; pack the directory")
+        return path
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     if not os.path.exists(path):
         raise ValueError(f"{field} {path} does not exist")

@@ -39,7 +39,8 @@ class Packages:
     def _name(self, field: str, given: Any, excludes: Tuple[str, ...]) -> str:
         if isinstance(given, str) and given.startswith(SCHEME):
             return given
-        key = field, given if isinstance(given, ModuleType) else os.path.abspath(os.fspath(given)), excludes
+        far = isinstance(given, ModuleType) or str(given).startswith("hdfs://")
+        key = field, given if far else os.path.abspath(os.fspath(given)), excludes
         if key not in self._named:
             try:
                 from maniple import _archive

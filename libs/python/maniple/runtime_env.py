@@ -33,7 +33,7 @@ class RuntimeEnv(Dict[str, Any]):
     """A runtime environment with its fields as arguments. Raises ValueError for wrong ones, RuntimeEnvSetupError for those that are not there.
 
     env_vars: variables, in which ${NAME} stands for the driver's. working_dir: a directory or .zip that workers run in and import from.
-    py_modules: directories, .py files, wheels and modules that they can import. excludes: what of those directories is left out, as in a
+    py_modules: directories, .py files, wheels and modules that they can import. A .zip and a wheel may be on HDFS (hdfs://...). excludes: what of those directories is left out, as in a
     .gitignore. pip, uv: packages to install over what the driver has; conda: an environment to run in instead; container, image_uri: an image to
     run in; one of these at most. config: a RuntimeEnvConfig, or a dict of its arguments.
     """

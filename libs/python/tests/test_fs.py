@@ -1,15 +1,20 @@
 """Files of HDFS, with a server in this process in the place of the binary's. HDFS itself: ci/e2e/yarn."""
 
 import errno
+import hashlib
+import io
 import json
 import os
 import socket
 import struct
+import tempfile
 import threading
+import zipfile
 
 import pytest
 
-from maniple import _hdfs, fs
+from maniple import _hdfs, _packages, fs
+from maniple.exceptions import RuntimeEnvSetupError
 
 
 class Server:
@@ -89,8 +94,9 @@ class Server:
 
 
 @pytest.fixture
-def hdfs(monkeypatch):
+def hdfs(monkeypatch, tmp_path_factory):
     server = Server()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(_hdfs._channel, "connect", server.connect)
     monkeypatch.setattr(_hdfs, "_idle", {})
     yield server
@@ -219,6 +225,27 @@ def test_a_forked_child_has_its_own_connections(hdfs):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     g.close()
     assert hdfs.files["/y"] == b"1" and f.read() == b"x"
+
+
+def test_archives_of_a_runtime_env(hdfs, tmp_path):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("m.py", "X = 1")
+    hdfs.put("/app.zip", made.getvalue())
+    hdfs.put("/m.whl", made.getvalue())
+    hdfs.put("/wrong.zip", b"what is that")
+    packages = _packages.Packages(str(tmp_path))
+    env = packages.settle({"working_dir": "hdfs:///app.zip", "py_modules": ["hdfs:///m.whl"]})
+    name = "package:" + hashlib.sha256(made.getvalue()).hexdigest()
+    assert env == {"working_dir": name, "py_modules": [name]} and os.listdir(tmp_path) == [name.partition(":")[2] + ".zip"]
+    asked = len(hdfs.asked)
+    assert packages.settle({"working_dir": "hdfs:///app.zip"}) == {"working_dir": name} and len(hdfs.asked) == asked
+    for wrong, why in (("hdfs:///folder", "pack the directory"), ("hdfs:///m.whl", "pack the directory"), ("hdfs:///wrong.zip", "no zip archive")):
+        with pytest.raises(ValueError, match=why):
+            packages.settle({"working_dir": wrong})
+    with pytest.raises(RuntimeEnvSetupError, match="hdfs:///none.zip could not be made.*No such file"):
+        packages.settle({"working_dir": "hdfs:///none.zip"})
+    assert not [name for name in os.listdir(tempfile.gettempdir()) if name.startswith("maniple-package-")]
 
 
 def test_the_binary_is_started_once_and_ends_with_its_last_user(tmp_path, monkeypatch):
