@@ -126,8 +126,6 @@ func TestSpillToHDFSWithKerberos(t *testing.T) {
 	b := secure.up(t)
 	g := accountOn(t, b)
 	keytab, krb5 := filepath.Join(b.dir, "kdc", "keytab"), filepath.Join(b.dir, "kdc", "krb5.conf")
-	t.Setenv("KRB5_CONFIG", krb5)
-	t.Setenv("KRB5CCNAME", "FILE:"+filepath.Join(g.home, "none"))
 	login, err := kerberos.New(kerberos.Config{Keytab: keytab, Principal: "nn/localhost", Conf: krb5})
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +155,7 @@ func TestSpillToHDFSWithKerberos(t *testing.T) {
 	}
 	conf := filepath.Join(b.dir, "conf", "rm")
 	for what, env := range map[string]map[string]string{
-		"keytab": {"HADOOP_CONF_DIR": conf, "MANIPLE_PRINCIPAL": "alice", "MANIPLE_KEYTAB": keytab},
+		"keytab": {"HADOOP_CONF_DIR": conf, "MANIPLE_PRINCIPAL": "alice", "MANIPLE_KEYTAB": keytab, "KRB5_CONFIG": krb5},
 		"token":  {"HADOOP_CONF_DIR": conf, "HADOOP_TOKEN_FILE_LOCATION": file},
 	} {
 		f, _ := spillsTo(t, what, env)
