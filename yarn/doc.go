@@ -6,7 +6,7 @@
 // tells of nodes and queues. A Submission is an application to be, its LaunchContext what starts in the container
 // of its ApplicationMaster; a Report is how it is. Credentials are the tokens that a process carries. The package am
 // below is for an ApplicationMaster, nm starts its containers, conf reads Hadoop's *-site.xml files, kerberos logs in to a
-// realm, and yarntest has stand-ins of the daemons. The words are Hadoop's own.
+// realm, logs reads what YARN keeps of an application's output, and yarntest has stand-ins of the daemons. The words are Hadoop's own.
 //
 // Ownership. A Client has one connection, which its calls share and which is closed after 10 s without calls; Close
 // ends it. Calls end with their contexts and start nothing that outlives them.
@@ -23,5 +23,5 @@
 //	YARN-6: what is not a token file, or a damaged one, is an error, and takes no more memory than its size.
 //
 // Limits: Hadoop 3.3 and 3.4 were tested. No timeline service, no reservations, no resource profiles, no federation's
-// router; logs of ended applications are not read.
+// router; of the logs of ended applications the format TFile is read.
 package yarn

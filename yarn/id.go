@@ -44,6 +44,9 @@ func (c ContainerID) String() string {
 	return fmt.Sprintf("container_%s%d_%04d_%02d_%06d", epoch, a.ClusterTimestamp, a.Number, c.Attempt.Number, c.Number&(1<<epochBits-1))
 }
 
+// First tells whether it is the first container of its attempt: that of its master, unless YARN starts none.
+func (c ContainerID) First() bool { return c.Number&(1<<epochBits-1) == 1 }
+
 // ParseApplicationID reads the text of an application's ID.
 func ParseApplicationID(s string) (ApplicationID, error) {
 	n, ok := numbers(s, "application_", 2)

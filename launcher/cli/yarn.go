@@ -264,6 +264,14 @@ func (c *call) applicationLog(name string) error {
 	if err != nil {
 		return usage("logs", plain(err), "`maniple status` lists yours")
 	}
+	address, r, err := c.masterOf(c.ctx, client, name)
+	var w *waiting
+	if errors.As(err, &w) && w.report.State.Over() {
+		return c.keptLog(client, w.report)
+	}
+	if err == nil && r.Unmanaged {
+		c.say("logs: %s prints where `maniple submit --client` was written, and keeps nothing of it", name)
+	}
 	if c.on("follow") {
 		ctx, sigs := watchSignals(c.ctx)
 		defer sigs.stop()
@@ -277,12 +285,7 @@ func (c *call) applicationLog(name string) error {
 		}
 		return err
 	}
-	address, _, err := c.masterOf(c.ctx, client, name)
 	if err != nil {
-		var w *waiting
-		if errors.As(err, &w) && w.report.State.Over() {
-			return &Fault{Name: "NO_CLUSTER", What: "logs", Why: err.Error(), Do: "`yarn logs -applicationId " + name + "` shows what YARN keeps", Err: err}
-		}
 		return err
 	}
 	ep, err := boot.Find(c.getenv, name)

@@ -80,11 +80,17 @@ print("back", sum(maniple.get(r) == bytes([i]) * (8 << 20) for i, r in enumerate
 // devPython is the Python of the tests, and the top of this repository.
 func devPython(t *testing.T) (python, top string) {
 	t.Helper()
+	return pythonFor(t, "dev")
+}
+
+// pythonFor is that of an environment of ci/python.
+func pythonFor(t *testing.T, name string) (python, top string) {
+	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	top = filepath.Join(filepath.Dir(here), "..", "..", "..")
-	out, err := exec.CommandContext(within(t), "bash", filepath.Join(top, "ci", "python", "env.sh"), "dev").Output()
+	out, err := exec.CommandContext(within(t), "bash", filepath.Join(top, "ci", "python", "env.sh"), name).Output()
 	if err != nil {
-		t.Fatal("ci/python/env.sh dev: ", err)
+		t.Fatalf("ci/python/env.sh %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out)), top
 }
@@ -123,4 +129,7 @@ raise SystemExit(4)
 		t.Errorf("%+v", r)
 	}
 	e2e.Until(t, limit, "nothing of it is left", func() bool { return len(processes(id)) == 0 })
+	if r := g.run("logs", "-f", id); r.Code != 0 || r.Stdout != "" || !strings.Contains(r.Stderr, "printed where") {
+		t.Errorf("%+v", r)
+	}
 }

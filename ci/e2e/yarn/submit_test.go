@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -171,6 +172,13 @@ func TestSubmit(t *testing.T) {
 	if err != nil || report.Final != yarn.Failed || report.Type != "maniple" || report.User != "alice" || report.Name != "train.sh" {
 		t.Errorf("%+v %v", report, err)
 	}
+	// What it printed is there when it is over, too: YARN brings it together.
+	if r := g.run("logs", first.JobID); r.Code != 0 || !strings.Contains(r.Stdout, "rank 0 of 2 reads a file value at home") || !strings.Contains(r.Stdout, "rank 1 of 2") || !strings.Contains(r.Stderr, "] note") {
+		t.Errorf("%+v", r)
+	}
+	if r := g.run("logs", "-f", first.JobID); r.Code != 0 || !strings.Contains(r.Stdout, "rank 0 of 2 reads a file value at home") {
+		t.Errorf("%+v", r)
+	}
 	g.keepsSecrets(first.JobID)
 	// What is over is told by YARN.
 	if r := g.run("explain", first.JobID); r.Code != 0 || !strings.Contains(r.Stdout, "FAILED, exit code 3") {
@@ -186,6 +194,11 @@ func TestSubmit(t *testing.T) {
 func (g *gateway) keepsSecrets(application string) {
 	g.t.Helper()
 	secrets, files := g.secrets(application)
+	aggregated := g.aggregated(application)
+	if len(aggregated) == 0 {
+		g.t.Error("no aggregated logs to look in")
+	}
+	maps.Copy(files, aggregated)
 	if len(files) < 6 {
 		g.t.Fatalf("of %s there are only %d files", application, len(files))
 	}
@@ -254,6 +267,28 @@ func (g *gateway) secrets(application string) (secrets [][]byte, files map[strin
 		g.t.Fatalf("of %s nothing was found to look for: %v", application, handed)
 	}
 	return secrets, files
+}
+
+// aggregated are the files in which YARN keeps an application's logs.
+func (g *gateway) aggregated(application string) map[string][]byte {
+	g.t.Helper()
+	owner, err := yarn.CurrentUser()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	c := g.hdfsHome(hdfs.ClientOptions{User: owner})
+	defer c.Close()
+	files := map[string][]byte{}
+	err = c.Walk("/tmp/logs/alice", func(path string, info fs.FileInfo, err error) error {
+		if err == nil && !info.IsDir() && strings.Contains(path, application) {
+			files[path], err = c.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		g.t.Error(err)
+	}
+	return files
 }
 
 // Status, explain, logs and cancel find an application from where it was submitted, and its programs have their grace.

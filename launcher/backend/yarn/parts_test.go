@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +109,39 @@ func TestRelayAnswersItsOwn(t *testing.T) {
 	r.end()
 	if lines.Scan() || lines.Err() != nil {
 		t.Errorf("%q %v", lines.Text(), lines.Err())
+	}
+}
+
+// YJOB-6: an application that prints elsewhere has no output, which is all of it at its end, and no reason to ask again.
+func TestLogOfWhatPrintsElsewhere(t *testing.T) {
+	r, address, secret := openRelay(t, nil)
+	r.logs = [2]string{}
+	a := must(NewAccess("c", secret))
+	if n, err := a.Log(t.Context(), address, false, 0, false, io.Discard); n != 0 || err != nil {
+		t.Error(n, err)
+	}
+	connected := func(n int) {
+		for there := -1; there != n; runtime.Gosched() {
+			r.mu.Lock()
+			there = len(r.open)
+			r.mu.Unlock()
+		}
+	}
+	connected(0)
+	over := make(chan error, 1)
+	go func() {
+		_, err := a.Log(t.Context(), address, true, 0, true, io.Discard)
+		over <- err
+	}()
+	connected(1)
+	select {
+	case err := <-over:
+		t.Error("it ended before the application:", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	r.end()
+	if err := <-over; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -194,6 +194,13 @@ func (r *relay) tail(conn net.Conn, h hello) {
 	if h.Err {
 		path = r.logs[1]
 	}
+	if path == "" { // it prints where its master was started, and nothing is kept
+		if h.Go {
+			<-r.ending
+		}
+		_ = httputil.NewChunkedWriter(conn).Close() // who does not get it asks again
+		return
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return

@@ -81,6 +81,7 @@ yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99
 yarn.nodemanager.container-executor.class org.apache.hadoop.yarn.server.nodemanager.DefaultContainerExecutor
 yarn.nodemanager.delete.debug-delay-sec 600
 yarn.timeline-service.enabled false
+yarn.log-aggregation-enable $LOG_AGGREGATION
 $([ $secure = simple ] || cat <<K
 yarn.resourcemanager.principal rm/localhost@TEST.LOCAL
 yarn.resourcemanager.keytab $DIR/kdc/keytab

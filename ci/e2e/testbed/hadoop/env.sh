@@ -11,6 +11,7 @@
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
 : "${NETNS:=0}"                         # 1: each NodeManager in a network namespace of its own (root), which daemon.sh cuts off and joins again
+: "${LOG_AGGREGATION:=$([ "$HDFS" = 1 ] && echo true || echo false)}"   # NodeManagers bring the logs of what has ended to HDFS
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
 : "${KRB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/krb5}"   # its programs
 : "${UP_LIMIT:=120}"                    # seconds until the daemons must be up
