@@ -59,6 +59,7 @@ var experiments = []experiment{
 	{"yarn-kills", yarnKills},
 	{"yarn-gangs", yarnGangs},
 	{"yarn-kerberos", yarnKerberos},
+	{"yarn-demo", yarnDemo},
 	{"yarn-views", yarnViews},
 }
 
@@ -68,7 +69,7 @@ var issues = map[string][]string{
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
 	"data-plane": {"store", "mapped", "spilling", "transfer", "faults", "thousand-nodes"},
-	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos", "yarn-views"},
+	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos", "yarn-demo", "yarn-views"},
 }
 
 func main() {

@@ -195,6 +195,11 @@ func yarnKerberos(l *lab) error {
 	return l.tests("YARN: with Kerberos", []string{"TestSubmitWithKerberos", "TestSpillToHDFSWithKerberos"}, nil, "./ci/e2e/yarn")
 }
 
+// yarnDemo: the training of `make demo` with data and checkpoints on HDFS, as an application with and without Kerberos, and with its master outside.
+func yarnDemo(l *lab) error {
+	return l.tests("YARN: the demo training, data and checkpoints on HDFS", []string{"TestDemoOnYARN", "TestDemoOnYARNWithKerberos"}, nil, "./ci/e2e/yarn")
+}
+
 // yarnViews: 16 workers look at 1 GiB in a container, whose memory and address space are checked.
 func yarnViews(l *lab) error {
 	return l.tests("YARN: 16 workers look at 1 GiB", []string{"TestManyLookAtOneValue", "TestSixteenLookAtAGibibyte"}, nil, "./ci/e2e/yarn")

@@ -3,16 +3,20 @@
 An ordinary torch program: it reads RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT from the
 environment, as it would under torchrun, and knows nothing about what started it.
 
-Writes to --out: checkpoint.pt after every epoch (and resumes from it), metrics.json, curves.png.
+Writes to --out: checkpoint.pt after every epoch (and resumes from it), metrics.json, curves.png. Reads digits.npz in --data, if that is
+given. Both are paths, or whatever else fsspec knows, such as hdfs:///user/me/digits.
 Exits with 1 when the held-out accuracy stays under --target.
 """
 
 import argparse
+import io
 import json
 import os
 import sys
 import time
 
+import fsspec
+import numpy
 import torch
 import torch.distributed as dist
 from sklearn.datasets import load_digits
@@ -28,16 +32,22 @@ def arguments():
     parser.add_argument("--batch", type=int, default=16, help="samples per rank and step")
     parser.add_argument("--workers", type=int, default=1, help="DataLoader worker processes per rank")
     parser.add_argument("--out", default="digits-out")
+    parser.add_argument("--data", default="", help="directory of digits.npz (default: that of scikit-learn)")
     parser.add_argument("--target", type=float, default=0.95, help="held-out accuracy to reach")
     parser.add_argument("--crash-at", type=int, default=-1, metavar="EPOCH", help="rank 1 fails once before this epoch")
     return parser.parse_args()
 
 
-def data():
+def data(place):
     """Training and held-out sets: images (n, 1, 8, 8) in 0..1, labels (n,)."""
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-    labels = torch.tensor(digits.target)
+    if place:
+        with fsspec.open(place.rstrip("/") + "/digits.npz", "rb") as file, numpy.load(file) as digits:
+            images, labels = digits["images"], digits["target"]
+    else:
+        digits = load_digits()
+        images, labels = digits.images, digits.target
+    images = torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 16
+    labels = torch.tensor(labels)
     train, held, train_labels, held_labels = train_test_split(images, labels, test_size=0.2, random_state=0, stratify=labels)
     return TensorDataset(train, train_labels), TensorDataset(held, held_labels)
 
@@ -71,7 +81,14 @@ def bar(done, total, text, final):
         print(line, flush=True)
 
 
-def plot(history, path):
+def save(files, path, write):
+    """Writes a file, which is whole whenever it is there."""
+    with files.open(path + ".part", "wb") as file:
+        write(file)
+    files.mv(path + ".part", path)
+
+
+def plot(history, file):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,8 +103,7 @@ def plot(history, path):
     right.plot(epochs, [entry["accuracy"] for entry in history], color="tab:green", marker="s")
     right.set_ylabel("held-out accuracy", color="tab:green")
     right.set_ylim(0, 1.02)
-    figure.savefig(path + ".part", format="png", dpi=120)
-    os.replace(path + ".part", path)
+    figure.savefig(file, format="png", dpi=120)
 
 
 def main():
@@ -96,17 +112,19 @@ def main():
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
-    train, held = data()
+    train, held = data(options.data)
     model = DistributedDataParallel(network())
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     sampler = DistributedSampler(train, world, rank, seed=0)
     loader = DataLoader(train, options.batch, sampler=sampler, num_workers=options.workers,
                         persistent_workers=options.workers > 0)
-    os.makedirs(options.out, exist_ok=True)
-    checkpoint = os.path.join(options.out, "checkpoint.pt")
+    files, out = fsspec.core.url_to_fs(options.out)
+    files.makedirs(out, exist_ok=True)
+    checkpoint = os.path.join(out, "checkpoint.pt")
     history, first = [], 0
-    if os.path.exists(checkpoint):
-        state = torch.load(checkpoint, weights_only=True)
+    if files.exists(checkpoint):
+        with files.open(checkpoint, "rb") as file:
+            state = torch.load(io.BytesIO(file.read()), weights_only=True)
         model.module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history, first = state["history"], state["epoch"] + 1
@@ -116,9 +134,9 @@ def main():
 
     for epoch in range(first, options.epochs):
         if options.crash_at == epoch and rank == min(1, world - 1):
-            marker = os.path.join(options.out, "crashed")
-            if not os.path.exists(marker):
-                open(marker, "w").close()
+            marker = os.path.join(out, "crashed")
+            if not files.exists(marker):
+                files.touch(marker)
                 print(f"rank {rank} fails on purpose before epoch {epoch}", file=sys.stderr, flush=True)
                 os._exit(3)
         sampler.set_epoch(epoch)
@@ -139,14 +157,13 @@ def main():
         if rank == 0:
             bar(epoch + 1, options.epochs, f"epoch {epoch + 1}/{options.epochs}  loss {history[-1]['loss']:.4f}  accuracy {score:.4f}", final=True)
             state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "epoch": epoch}
-            torch.save(state, checkpoint + ".part")
-            os.replace(checkpoint + ".part", checkpoint)
+            save(files, checkpoint, lambda file: torch.save(state, file))
         dist.barrier()
 
     if rank == 0:
-        with open(os.path.join(options.out, "metrics.json"), "w") as file:
-            json.dump({"world_size": world, "history": history}, file, indent=1)
-        plot(history, os.path.join(options.out, "curves.png"))
+        text = json.dumps({"world_size": world, "history": history}, indent=1)
+        save(files, os.path.join(out, "metrics.json"), lambda file: file.write(text.encode()))
+        save(files, os.path.join(out, "curves.png"), lambda file: plot(history, file))
         print(f"held-out accuracy {history[-1]['accuracy']:.4f}; {options.out}/curves.png shows all {len(history)} epochs", flush=True)
     dist.barrier()
     dist.destroy_process_group()
