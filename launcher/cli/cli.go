@@ -127,6 +127,7 @@ type call struct {
 	manyNodes bool                // logs of several nodes are shown
 	site      *slurmEnd           // of the Slurm job that a run is in
 	master    *yarnbackend.Master // of the YARN application that a run is in
+	watched   watched             // zero: a run takes signals by itself
 	here      []string            // with a master outside of YARN: this machine's environment, which is not the ranks'
 }
 

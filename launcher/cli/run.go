@@ -101,8 +101,11 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 			return err
 		}
 	}
-	ctx, sig := watchSignals(c.ctx)
-	defer sig.stop()
+	ctx, sig := c.watched.ctx, c.watched.signals
+	if sig == nil {
+		ctx, sig = watchSignals(c.ctx)
+		defer sig.stop()
+	}
 	c.site = c.slurmEnd()
 	defer c.site.hold(sig.terminated) // once nothing of ours runs any more
 	sig.onTerm(c.site.ask)

@@ -33,6 +33,12 @@ type signals struct {
 	termed  func() // called by the first SIGTERM
 }
 
+// watched are signals that a command takes before and after its run, too, and the context that they end.
+type watched struct {
+	*signals
+	ctx context.Context
+}
+
 func watchSignals(ctx context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &signals{in: make(chan os.Signal, 8), out: make(chan gang.Interrupt, 8), cancel: cancel, done: make(chan struct{}), terminated: make(chan struct{})}

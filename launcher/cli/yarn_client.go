@@ -24,10 +24,11 @@ func withKerberos() error {
 
 // runOutside is `submit --client`: this process is the application's master. Its ranks print here, a driver runs here, and it ends with this command.
 func (c *call) runOutside(app *yarnbackend.Application, client *site) error {
-	ctx, sigs := watchSignals(c.ctx) // until the run has signals of its own
+	ctx, sigs := watchSignals(c.ctx) // until YARN was told of the end: who is only killed leaves it to find out, in ten minutes
+	defer sigs.stop()
+	c.watched = watched{sigs, ctx}
 	report, err := c.submitNoted(app, client.Client)
 	if err != nil {
-		sigs.stop()
 		return err
 	}
 	defer boot.Forget(c.getenv, app.ID.String())
@@ -44,7 +45,6 @@ func (c *call) runOutside(app *yarnbackend.Application, client *site) error {
 		defer os.RemoveAll(dir)
 		c.master, err = app.Attend(ctx, client.Client, report, dir, func(why string) { c.say("submit: %s waits for YARN: %s", report.ID, why) })
 	}
-	sigs.stop()
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), announced)
 		defer cancel()
@@ -57,11 +57,39 @@ func (c *call) runOutside(app *yarnbackend.Application, client *site) error {
 	c.here = c.environ
 	c.app.environ = append([]string{"PATH=" + plainPath}, app.Job.Env...) // the gateway's says little about a node
 	err = c.runJob(app.Job)
-	if told := c.tellYARN(err); told != nil {
-		c.say("submit: YARN was not told of the end: %v", told)
-	}
+	c.tellPatiently(sigs, err)
 	c.master.Close()
 	return err
+}
+
+// tellPatiently tells YARN of the end, which takes long where nobody answers there. Who does not want to wait for that says so twice: the first
+// signal may have been meant for what ran until now.
+func (c *call) tellPatiently(sigs *signals, err error) {
+	told := make(chan error, 1)
+	go func() { told <- c.tellYARN(err) }() // ends with the process
+	interrupts := sigs.hand()
+	for len(interrupts) > 0 { // meant for what ran
+		<-interrupts
+	}
+	for asked := false; ; {
+		select {
+		case err := <-told:
+			if err != nil {
+				c.say("submit: YARN was not told of the end: %v", err)
+			}
+			return
+		case i := <-interrupts:
+			if i == gang.Resized {
+				break
+			}
+			if asked {
+				c.say("submit: YARN was not told of the end, and will find out by itself")
+				return
+			}
+			asked = true
+			c.say("submit: YARN is being told of the end; the same once more leaves that undone")
+		}
+	}
 }
 
 const (

@@ -3,6 +3,7 @@
 package yarn
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +94,43 @@ func pythonFor(t *testing.T, name string) (python, top string) {
 		t.Fatalf("ci/python/env.sh %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out)), top
+}
+
+// A command with --client that is interrupted tells YARN of the end, whenever that is: YARN would count the application as running for ten minutes more.
+func TestClientModeIsInterrupted(t *testing.T) {
+	g := gatewayOf(t)
+	for _, after := range []string{"its master is here", "joined"} {
+		cmd := g.command(within(t), append(append([]string{"submit", "--on", "yarn", "--client", "-N", "1", "-n", "1"}, small...), "--", "sleep", "300")...)
+		said, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		id, text := "", ""
+		for lines := bufio.NewScanner(said); lines.Scan(); {
+			text += lines.Text() + "\n"
+			if _, rest, found := strings.Cut(lines.Text(), "application_"); found && id == "" {
+				id = "application_" + strings.SplitN(rest, ":", 2)[0]
+			}
+			if strings.Contains(lines.Text(), after) {
+				_ = cmd.Process.Signal(os.Interrupt)
+				after = "no other line"
+			}
+		}
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("%v\n%s", err, text)
+		}
+		appID, err := yarn.ParseApplicationID(id)
+		if err != nil {
+			t.Fatal(err, text)
+		}
+		if r, err := g.b.client(t, "alice").Report(within(t), appID); err != nil || !r.State.Over() {
+			t.Errorf("%s: %+v %v\n%s", after, r, err, text)
+		}
+		e2e.Until(t, limit, "nothing of it is left", func() bool { return len(processes(id)) == 0 })
+	}
 }
 
 // With --client the command itself is the master: ranks print where it was written, a driver runs there, and its tasks in containers.
