@@ -62,7 +62,7 @@ func TestExplainIsWhatSolveUsed(t *testing.T) {
 					w.Release(h.ID, h.Incarnation)
 				}
 				for _, n := range why.Indexes {
-					if why.Code == "closed" && w.Node(n).State == placement.Paused {
+					if why.Code == "closed" && w.Node(n).State != placement.Open {
 						w.SetState(n, placement.Open, "")
 						before++
 					}
@@ -79,14 +79,14 @@ func TestExplainIsWhatSolveUsed(t *testing.T) {
 	}
 }
 
-// emptied is the view with nothing held and paused nodes open.
+// emptied is the view with nothing held and all nodes open.
 func emptied(v *placement.View) *placement.View {
 	c := v.Clone()
 	for _, h := range c.Holders() {
 		c.Release(h.ID, h.Incarnation)
 	}
 	for _, n := range c.Nodes() {
-		if n.State == placement.Paused {
+		if n.State != placement.Open {
 			c.SetState(n.Index, placement.Open, "")
 		}
 	}

@@ -10,7 +10,7 @@ type State uint8
 const (
 	Open     State = iota
 	Paused         // takes nothing for now; counts for what is feasible
-	Draining       // takes nothing and will not again
+	Draining       // the same, because somebody said so, who may take it back; what it has is to move away
 )
 
 // Device is a thing with an identity, of which a bundle gets some whole ones or a part of one.

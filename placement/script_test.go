@@ -260,7 +260,7 @@ func (s *script) help(r *placement.Request) string {
 			}
 		}
 		for _, n := range why.Indexes {
-			if why.Code == "closed" && c.Node(n).State == placement.Paused {
+			if why.Code == "closed" && c.Node(n).State != placement.Open {
 				c.SetState(n, placement.Open, "")
 				out += "open " + c.Node(n).Name + "\n"
 			}

@@ -98,7 +98,7 @@ func (s *solver) makeRooms(v *View) {
 	s.rooms = make([]room, 0, len(v.nodes))
 	free := make([]Amount, len(v.nodes)*len(s.cols))
 	for _, n := range v.nodes {
-		if n.State == Draining || n.State != Open && !s.empty {
+		if n.State != Open && !s.empty {
 			continue
 		}
 		r := room{node: n, rank: uint64(len(s.rooms))}

@@ -89,6 +89,7 @@ func (a *app) commands() []*urfave.Command {
 		a.demoCommand(),
 		a.statusCommand(),
 		a.nodesCommand(),
+		a.drainCommand(),
 		a.logsCommand(),
 		a.cancelCommand(),
 		a.explainCommand(),

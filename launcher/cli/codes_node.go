@@ -35,6 +35,7 @@ var NodeCodes = []Code{
 var NoticeCodes = []Code{
 	{"NODE_JOINED", "", "a node joined after the start", ""},
 	{"NODE_DIED", "", "a node died, and why", "its gangs end with 137, or start again with --max-restarts"},
+	{"NODE_DRAIN", "", "a node is being drained, by when and why, or takes new work again", "`maniple explain NODE` says what is left there; `maniple drain --undo NODE` takes it back"},
 	{"NODES_MISSING", "", "the time to join is over, and it goes on without some", "look at the nodes that the message names"},
 	{"AGENT_RESTARTED", "", "a node's agent was started anew; no program noticed", "report it if nobody killed it"},
 	{"HEAD_RESTARTED", "", "the head was started anew and read its journal; no program noticed", "report it if nobody killed it"},

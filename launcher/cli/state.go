@@ -16,13 +16,17 @@ import (
 
 type stateNode struct {
 	Name      string             `json:"name"`
-	State     string             `json:"state"` // up, paused, dead
+	State     string             `json:"state"` // up, paused, draining, dead
 	Why       string             `json:"why"`
 	Addresses []string           `json:"addresses"`
 	Total     map[string]float64 `json:"total"`
 	Free      map[string]float64 `json:"free"`
 	Labels    map[string]string  `json:"labels"`
 	Grant     string             `json:"grant"`
+	Drain     *struct {
+		Deadline string `json:"deadline"`
+		Reason   string `json:"reason"`
+	} `json:"drain"`
 }
 
 type stateNodes struct {

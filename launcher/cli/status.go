@@ -79,6 +79,9 @@ func (c *call) status() error {
 			fmt.Fprintf(c.stdout, "  does not answer: %v\n", err)
 			continue
 		}
+		for _, text := range x.drains {
+			fmt.Fprintf(c.stdout, "  %s\n", text)
+		}
 		c.printGroups(x.groups)
 		c.printStores(&x.stores)
 		c.printGPUs(&x.devices, "  ")
@@ -100,6 +103,7 @@ type standing struct {
 	groups    []stateGroup
 	rawGroups json.RawMessage
 	nodes     []string
+	drains    []string // what is said of nodes that are being drained
 	stores    stateStores
 	rawStores json.RawMessage
 
@@ -123,6 +127,9 @@ func (c *call) look(ep *boot.Endpoint) (x standing, err error) {
 	}
 	for _, n := range there.Nodes {
 		x.nodes = append(x.nodes, n.Name)
+		if n.Drain != nil {
+			x.drains = append(x.drains, n.drainText())
+		}
 	}
 	var rest struct {
 		Groups json.RawMessage `json:"groups"`

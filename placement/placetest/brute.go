@@ -11,7 +11,7 @@ import (
 func Brute(v *placement.View, r *placement.Request, empty bool) (nodes int) {
 	b := &brute{r: r}
 	for _, n := range v.Nodes() {
-		if n.State == placement.Draining || n.State != placement.Open && !empty {
+		if n.State != placement.Open && !empty {
 			continue
 		}
 		free, devices := n.Free, make([]placement.Amount, len(n.Devices))

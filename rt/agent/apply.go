@@ -66,6 +66,8 @@ func (l *loop) apply(ctx context.Context, e Effect) {
 		l.sweep()
 	case Adopt:
 		l.desk.adopt(ctx, e.M)
+	case NodeDrain:
+		l.desk.drains(ctx, e.M)
 	case Exit:
 		l.exit = &e
 	}

@@ -207,6 +207,8 @@ func (c *Core) onHead(ev FromHead) {
 		c.onPeerInfo(m, ev.Corr)
 	case *fb.AgentDeadT:
 		c.onAgentDead(m)
+	case *fb.NodeDrainT:
+		c.onNodeDrain(m)
 	case *fb.DrainT:
 		c.onDrain(m)
 	}
@@ -220,6 +222,9 @@ func (c *Core) onKeeper(m Message) {
 		c.onPortHeld(m)
 	case *fb.DrainT:
 		c.askDrain(m)
+	case *fb.NodeDrainT:
+		c.going = m
+		c.sayGoing()
 	}
 }
 

@@ -79,9 +79,11 @@ type desk struct {
 	up        int               // nodes, as the head said last
 	upText    string            // what the core was told of them
 	minted    uint64
-	keys      uint64 // of templates
-	over      string // the node ends, and why
-	lost      bool   // the node ends because it reaches no head
+	keys      uint64       // of templates
+	over      string       // the node ends, and why
+	drained   []work.Drain // that the core has not heard of yet
+	going     bool         // this node is being drained
+	lost      bool         // the node ends because it reaches no head
 	effects   []work.Effect
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
@@ -343,6 +345,7 @@ func (d *desk) toldDesk(ctx context.Context, e ToClient, bundles []*fb.BundlePla
 			d.toldGroups(ctx, e.Payload)
 		case askCount:
 			d.nodeOf(e.Payload)
+			d.tellDrains()
 		case askFree:
 			d.toldFree(ctx, m, e.Payload)
 		default:
@@ -397,6 +400,7 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 	}
 	d.core = work.New(cfg)
 	d.stake.changed = true // nothing yet, which is enough for what needs nothing
+	d.tellDrains()
 	if d.l.core.cfg.Previous != 0 {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "groups"}, askGroups, nil)
 	}
@@ -460,15 +464,6 @@ func (c *Core) bundlesOf(group id.Task, incarnation uint32) []*fb.BundlePlaceT {
 		return slices.Clone(g.bundles)
 	}
 	return nil
-}
-
-// amounts are resources as the work core has them.
-func amounts(list []*fb.ResourceT) []work.Amount {
-	out := make([]work.Amount, 0, len(list))
-	for _, r := range list {
-		out = append(out, work.Amount{Name: r.Name, Amount: r.Amount})
-	}
-	return out
 }
 
 // grantGroup lets the tasks of a group that a process made use its bundles here.

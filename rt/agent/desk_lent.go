@@ -52,7 +52,7 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 		if k.Where == "" {
 			due = max(due, k.Since+lentAfter)
 		}
-		if k.Where == "" && d.up < 2 && d.stake.could(k.Lease) {
+		if k.Where == "" && d.others() < 1 && d.stake.could(k.Lease) {
 			continue // there is no other node
 		}
 		switch {
@@ -109,7 +109,7 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 		}
 	}
 	bundle := &fb.BundleT{Resources: resources, Labels: labels}
-	if k.Shape.Strategy == "spread" && d.up < 2 {
+	if k.Shape.Strategy == "spread" && d.others() < 1 {
 		d.lentDue[lentKey{k.Class, k.Where}] = d.l.now() + lentNever
 		return
 	}
@@ -124,7 +124,7 @@ func (d *desk) borrow(ctx context.Context, k work.Lack) {
 			most = maxBundles
 		}
 		if !d.lentTight[lentKey{k.Class, k.Where}] { // else what there is, wherever it is
-			bundles = min(most, d.up-1)
+			bundles = min(most, d.others())
 		}
 		// What there is of this node they use beside it.
 		bundle.Labels = append(bundle.Labels, &fb.LabelT{Key: placement.LabelNode, Value: "!" + d.node})

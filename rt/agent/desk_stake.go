@@ -92,7 +92,7 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	switch {
 	case len(lacking) == 0 && !s.eager:
 		s.every = 0
-	case pending || d.over != "":
+	case pending || d.over != "" || d.going:
 	case now < s.again && !s.eager && !s.newlyIdle(wants, lacking):
 		next = min(next, s.again)
 	default:
@@ -311,7 +311,7 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 	}
 	s.total = n.Total
 	lacking := s.lacking(d.core.Wants())
-	if d.over != "" || len(lacking) == 0 && !s.all {
+	if d.over != "" || d.going || len(lacking) == 0 && !s.all {
 		return
 	}
 	var free []*fb.ResourceT
@@ -463,4 +463,13 @@ func (s *stake) grant() work.Grant {
 	slices.SortFunc(g.Node, func(a, b work.Amount) int { return cmp.Compare(a.Name, b.Name) })
 	s.changed, s.taken = false, false
 	return g
+}
+
+// amounts are resources as the work core has them.
+func amounts(list []*fb.ResourceT) []work.Amount {
+	out := make([]work.Amount, 0, len(list))
+	for _, r := range list {
+		out = append(out, work.Amount{Name: r.Name, Amount: r.Amount})
+	}
+	return out
 }

@@ -98,6 +98,9 @@ type Leave struct{ Reason string }
 // Adopt has an actor made here whose agent is dead.
 type Adopt struct{ M *fb.NameAdoptT }
 
+// NodeDrain tells of a node that is being drained, by this node's clock, or not any more.
+type NodeDrain struct{ M *fb.NodeDrainT }
+
 // Sweep ends every process of this node's programs, now that no keeper does it.
 type Sweep struct{}
 
@@ -123,5 +126,6 @@ func (CloseInput) effect()  {}
 func (Forget) effect()      {}
 func (Leave) effect()       {}
 func (Adopt) effect()       {}
+func (NodeDrain) effect()   {}
 func (Sweep) effect()       {}
 func (Exit) effect()        {}

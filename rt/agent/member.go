@@ -18,6 +18,9 @@ type member struct {
 	told        bool  // Registered came once: previous is done with
 	downSince   int64 // no head since then; never: it is there, or was never yet
 
+	going    *fb.NodeDrainT   // this node is to be drained, as its keeper has said
+	draining []*fb.NodeDrainT // nodes that are, as the head has said
+
 	drain   *fb.DrainT // asked for by the keeper, not yet passed on
 	drainAt int64      // when we end without the head, if it can't be asked
 	leaving *fb.DrainT // everything ends now
@@ -81,6 +84,8 @@ func (c *Core) onRegistered(m *fb.RegisteredT) {
 	if c.drain != nil {
 		c.toHead(c.byHeadsClock(c.drain))
 	}
+	c.allDrains(m.Draining)
+	c.sayGoing()
 }
 
 func (c *Core) onHeadDown() {

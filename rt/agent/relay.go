@@ -46,7 +46,7 @@ type query struct {
 	corr    uint64
 	process uint32
 	theirs  uint64
-	m       *fb.StateQueryT
+	m       Message // StateQuery, NodeDrain
 }
 
 // cancel is one that the head may not have taken up.
@@ -105,7 +105,7 @@ func (c *Core) onClient(ev FromClient) {
 		return
 	}
 	switch m := ev.M.(type) {
-	case *fb.StateQueryT:
+	case *fb.StateQueryT, *fb.NodeDrainT:
 		c.onQuery(cl, m, ev.Corr)
 	case *fb.GroupCreateT:
 		c.onCreate(cl, m)
@@ -162,7 +162,7 @@ func (c *Core) attachWaiting() {
 	}
 }
 
-func (c *Core) onQuery(cl *client, m *fb.StateQueryT, corr uint64) {
+func (c *Core) onQuery(cl *client, m Message, corr uint64) {
 	if len(c.relay.queries) >= maxQueries {
 		c.emit(ToClient{Process: cl.process, Corr: corr, M: &fb.StateReplyT{Error: "the agent has too many questions open; ask again later"}})
 		return
@@ -170,8 +170,16 @@ func (c *Core) onQuery(cl *client, m *fb.StateQueryT, corr uint64) {
 	c.relay.corr++
 	c.relay.queries = append(c.relay.queries, query{c.relay.corr, cl.process, corr, m})
 	if c.known {
-		c.emit(ToHead{M: m, Corr: c.relay.corr})
+		c.emit(ToHead{M: c.headsQuestion(m), Corr: c.relay.corr})
 	}
+}
+
+// headsQuestion is a question of a client in the head's time.
+func (c *Core) headsQuestion(m Message) Message {
+	if d, ok := m.(*fb.NodeDrainT); ok {
+		return c.drainByHeadsClock(d)
+	}
+	return m
 }
 
 func (c *Core) onReply(m *fb.StateReplyT, corr uint64, payload []byte) {
@@ -266,7 +274,7 @@ func (c *Core) repeatAsked() {
 	}
 	c.relay.cancels = slices.DeleteFunc(c.relay.cancels, func(x cancel) bool { return x.m.Mode == fb.CancelModeSignal })
 	for _, q := range c.relay.queries {
-		c.emit(ToHead{M: q.m, Corr: q.corr})
+		c.emit(ToHead{M: c.headsQuestion(q.m), Corr: q.corr})
 	}
 }
 

@@ -66,7 +66,7 @@ type Client struct {
 }
 
 type query struct {
-	m     *fb.StateQueryT
+	m     wire.Message
 	reply chan transport.Msg // capacity 1
 }
 
@@ -368,7 +368,12 @@ func (c *Client) named(group id.Task) string {
 
 // Query asks for state; what is "nodes", "groups", "group", "explain", "cluster" or "log" (docs/spec/state.md).
 func (c *Client) Query(ctx context.Context, what, id string) (json.RawMessage, error) {
-	q := &query{m: &fb.StateQueryT{What: what, Id: id}, reply: make(chan transport.Msg, 1)}
+	return c.question(ctx, "query "+what, &fb.StateQueryT{What: what, Id: id})
+}
+
+// question asks the head something, which it answers with a StateReply. It is asked again of an agent or a head that was started again.
+func (c *Client) question(ctx context.Context, title string, m wire.Message) (json.RawMessage, error) {
+	q := &query{m: m, reply: make(chan transport.Msg, 1)}
 	c.mu.Lock()
 	c.corr++
 	corr := c.corr
@@ -380,18 +385,18 @@ func (c *Client) Query(ctx context.Context, what, id string) (json.RawMessage, e
 		c.mu.Unlock()
 	}()
 	if err := c.link.Send(q.m, corr, nil); err != nil && !errors.Is(err, transport.ErrDead) {
-		return nil, fmt.Errorf("gang: query %s: %w", what, err)
+		return nil, fmt.Errorf("gang: %s: %w", title, err)
 	}
 	select {
 	case m := <-q.reply:
 		if e := m.M.(*fb.StateReplyT).Error; e != "" {
-			return nil, fmt.Errorf("gang: query %s: %s", what, e)
+			return nil, fmt.Errorf("gang: %s: %s", title, e)
 		}
 		return json.RawMessage(m.Payload), nil
 	case <-c.dead:
 		return nil, c.Err()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("gang: query %s: %w", what, ctx.Err())
+		return nil, fmt.Errorf("gang: %s: %w", title, ctx.Err())
 	}
 }
 

@@ -111,6 +111,7 @@ type Core struct {
 	gathered   uint64
 	turn       []*group // of the last inTurn
 	claims     []claim
+	drainDue   bool // it is looked at what nodes that are being drained have
 	recallDue  bool
 	recalledAt int64       // when it was last looked at what is to be recalled
 	recallAt   int64       // when it is again, 0: when something changes
@@ -177,6 +178,11 @@ func (c *Core) Open(now int64, out []Effect) ([]Effect, error) {
 	if d := c.state.drain; d != nil {
 		c.timers.add(d.Deadline, timerDrain, 0)
 		c.timers.add(d.Deadline+overdueGrace, timerDrain, 0)
+	}
+	for _, n := range c.state.nodes {
+		if n.drain != nil && n.drain.Deadline != 0 {
+			c.timers.add(n.drain.Deadline, timerDrain, 0)
+		}
 	}
 	c.dirty = true
 	c.settle()
@@ -247,11 +253,14 @@ func (c *Core) settle() {
 		return
 	}
 	if c.dirty {
-		c.dirty, c.recallDue = false, true
+		c.dirty, c.recallDue, c.drainDue = false, true, true
 		c.placePending()
 		c.placeNames()
 	}
 	if c.short == "" {
+		if c.drainDue {
+			c.drainsOn()
+		}
 		c.settleRecalls()
 	}
 	if c.state.drain != nil {
@@ -273,6 +282,11 @@ func (c *Core) fromAgent(e FromAgent) {
 	switch msg := e.Msg.(type) {
 	case *fb.DrainT:
 		c.drain(msg)
+		return
+	case *fb.NodeDrainT:
+		if m != nil && m.node != nil {
+			c.drainNode(m, msg, e.Corr)
+		}
 		return
 	case *fb.NodeLeavingT:
 		if m != nil {

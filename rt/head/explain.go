@@ -212,7 +212,10 @@ func (c *Core) explainNode(n *node) string {
 	if v == nil {
 		return b.String()
 	}
-	if v.State != placement.Open {
+	switch {
+	case n.drain != nil:
+		b.WriteString(c.explainDrain(n))
+	case v.State != placement.Open:
 		fmt.Fprintf(&b, "\ntakes nothing now: %s", v.Why)
 	}
 	for _, r := range v.Total {
@@ -296,6 +299,9 @@ func (c *Core) explainCluster() string {
 	}
 	if d := c.deadNodes(); len(d) > 0 {
 		fmt.Fprintf(&b, ", %s died", placement.FoldNames(d))
+	}
+	if d := c.drainedNames(); len(d) > 0 {
+		fmt.Fprintf(&b, ", %s draining", placement.FoldNames(d))
 	}
 	if c.state.drain != nil {
 		fmt.Fprintf(&b, "\nshutting down: %s; groups that are left have %v", c.state.drain.Reason,

@@ -30,6 +30,8 @@ type groupRun struct {
 	held        *fb.GroupHeldT // by what, as its owner says
 	comes       []id.Task      // leases that it waits for
 	order       float64        // among leases that wait
+
+	moved uint64 // generation of the last try to place it elsewhere, since a node of its is being drained; 0: none
 }
 
 // placeRun is what an agent has confirmed of its place.

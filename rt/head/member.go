@@ -187,13 +187,13 @@ func (c *Core) memberGone(number id.Agent, reason string) {
 
 // pause keeps new bundles off a node that can't be told of them now.
 func (c *Core) pause(m *member, why string) {
-	if m.node != nil {
+	if m.node != nil && m.node.drain == nil {
 		c.state.view.SetState(int(m.node.index), placement.Paused, why)
 	}
 }
 
 func (c *Core) unpause(m *member) {
-	if n := c.state.view.Node(int(m.node.index)); n != nil && n.State != placement.Open {
+	if n := c.state.view.Node(int(m.node.index)); n != nil && n.State == placement.Paused {
 		c.state.view.SetState(int(m.node.index), placement.Open, "")
 		c.changed()
 	}
@@ -245,7 +245,7 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 	c.changed()
 	// Who claimed a gang from a head that came in another's place may have done so before this agent was back.
 	c.sinks(m, reg.Previous != 0 || c.cfg.Instead != "" && !m.run.greeted)
-	r := &fb.RegisteredT{Node: m.node.index, Term: c.state.term, Clock: c.now}
+	r := &fb.RegisteredT{Node: m.node.index, Term: c.state.term, Clock: c.now, Draining: c.drains()}
 	if d := c.state.drain; d != nil {
 		r.DrainDeadline, r.DrainReason = d.Deadline, d.Reason
 	}
@@ -254,6 +254,9 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 		c.send(m.number, c.restarted)
 	}
 	m.run.greeted = true
+	if previous != nil && m.node.drain != nil {
+		c.tellDrain(m.node, false) // it has another agent now
+	}
 	if ahead := reg.Clock - c.now; joined && reg.Clock != 0 && (ahead > maxSkew || ahead < -maxSkew) {
 		way := "ahead of"
 		if ahead < 0 {

@@ -16,7 +16,7 @@ const stateVersion = 1
 type jsonNode struct {
 	Name      string             `json:"name"`
 	Index     uint32             `json:"index"`
-	State     string             `json:"state"` // up, paused, dead
+	State     string             `json:"state"` // up, paused, draining, dead
 	Why       string             `json:"why,omitempty"`
 	Agent     uint32             `json:"agent"`
 	Since     string             `json:"since"`
@@ -29,6 +29,14 @@ type jsonNode struct {
 	Lent      map[string]float64 `json:"lent,omitempty"` // to agents, for tasks that belong to no group
 	Devices   []jsonDevice       `json:"devices,omitempty"`
 	Groups    []jsonHeld         `json:"groups,omitempty"`
+	Drain     *jsonNodeDrain     `json:"drain,omitempty"`
+}
+
+// jsonNodeDrain is why a node takes nothing new, since when, and when what moves is to be gone.
+type jsonNodeDrain struct {
+	Since    string `json:"since"`
+	Deadline string `json:"deadline,omitempty"`
+	Reason   string `json:"reason"`
 }
 
 type jsonDevice struct {
@@ -114,6 +122,7 @@ type jsonCluster struct {
 	Missing  []string           `json:"missing,omitempty"`
 	Up       int                `json:"up"`
 	Paused   int                `json:"paused"`
+	Draining int                `json:"draining,omitempty"` // nodes
 	Dead     int                `json:"dead"`
 	Total    map[string]float64 `json:"total"`
 	Free     map[string]float64 `json:"free"`
@@ -282,6 +291,12 @@ func (c *Core) jsonNode(n *node) jsonNode {
 	if v.State != placement.Open {
 		j.State, j.Why = "paused", v.Why
 	}
+	if d := n.drain; d != nil {
+		j.State, j.Drain = "draining", &jsonNodeDrain{Since: stamp(d.Wall), Reason: d.Reason}
+		if d.Deadline != 0 {
+			j.Drain.Deadline = stamp(d.Deadline)
+		}
+	}
 	for _, r := range v.Total {
 		j.Total[r.Name], j.Free[r.Name] = r.Amount.Float(), v.Free.Get(r.Name).Float()
 	}
@@ -445,6 +460,8 @@ func (c *Core) jsonCluster() jsonCluster {
 		case n.dead || v == nil:
 			j.Dead++
 			continue
+		case n.drain != nil:
+			j.Draining++
 		case v.State != placement.Open:
 			j.Paused++
 		default:

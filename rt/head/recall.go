@@ -331,11 +331,14 @@ func short(v *placement.View, plan map[int]placement.Resources, l *group) bool {
 }
 
 // recall tells the owner of a lease that a group waits for it.
-func (c *Core) recall(l *group, how fb.LeaseRecall, g *group) {
+func (c *Core) recall(l *group, how fb.LeaseRecall, g *group) { c.recallFrom(l, how, g.title()) }
+
+// recallFrom tells the owner of a lease what waits for it.
+func (c *Core) recallFrom(l *group, how fb.LeaseRecall, title string) {
 	if l.run.recall >= how {
 		return
 	}
-	l.run.recall, l.run.recalledAt, l.run.recalledFor = how, c.now, g.title()
+	l.run.recall, l.run.recalledAt, l.run.recalledFor = how, c.now, title
 	c.recallBy(c.now + leaseSlow) // one that is slow by then is not counted on
 	c.tell(l)
 }

@@ -264,6 +264,12 @@ func (s *script) do(line string) {
 			d.Deadline = w.now + int64(dur(o["in"]))
 		}
 		w.step(FromAgent{Msg: d})
+	case "drain-node": // drain-node NODE by=AGENT [reason= in= goes=1 undo=1]
+		d := &fb.NodeDrainT{Node: strings.Join(words[1:], ""), Reason: o["reason"], Goes: o["goes"] != "", Undo: o["undo"] != ""}
+		if o["in"] != "" {
+			d.Deadline = w.now + int64(dur(o["in"]))
+		}
+		w.step(FromAgent{Agent: id.Agent(w.agent(o["by"]).number), Msg: d, Corr: 7})
 	case "claim": // claim NODE NAME ACTOR: for its actor of that number
 		a := w.agent(words[1])
 		space, name, _ := strings.Cut(words[2], "/")
@@ -350,7 +356,7 @@ func (s *script) create(words []string, o map[string]string, num func(string, in
 		s.t.Fatal(err)
 	}
 	q := &fb.GroupCreateT{Group: wireTask(s.group(words[1])), Name: o["name"], MaxRestarts: int32(num("restarts", 0)), Detached: o["detached"] != "",
-		OwnerAgent: a.number, OwnerProcess: uint32(num("process", 1)), Wait: int64(dur(o["wait"]))}
+		OwnerAgent: a.number, OwnerProcess: uint32(num("process", 1)), Wait: int64(dur(o["wait"])), Lease: o["lease"] != ""}
 	switch o["strategy"] {
 	case "", "pack":
 	case "spread":

@@ -48,6 +48,11 @@ func (s *state) snapshot(out []Message) []Message {
 	if s.term > 0 {
 		out = append(out, &fb.RecTermT{Term: s.term, Cluster: s.cluster, Epoch: s.epoch, Wall: s.began, NextAgent: s.nextAgent})
 	}
+	for _, n := range s.nodes {
+		if n.drain != nil {
+			out = append(out, n.drain)
+		}
+	}
 	for _, n := range s.names {
 		out = append(out, &fb.RecNameT{Claim: n.claim, Agent: uint32(n.agent), Wall: n.since})
 		if n.coming || n.restarts != n.claim.Restarts {
@@ -100,4 +105,16 @@ func (g *group) snapshot(out []Message) []Message {
 		}
 	}
 	return out
+}
+
+// gist is what is kept of a description once the group has ended.
+func gist(c *fb.GroupCreateT) *fb.GroupCreateT {
+	k := *c
+	if c.Program != nil {
+		k.Program = &fb.ProgramT{Argv: c.Program.Argv, Driver: c.Program.Driver}
+		if len(k.Program.Argv) > 8 {
+			k.Program.Argv = append(slices.Clone(k.Program.Argv[:8]), "...")
+		}
+	}
+	return &k
 }

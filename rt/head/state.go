@@ -54,6 +54,7 @@ type node struct {
 	why      string // it is dead
 	since    int64  // wall: joined, or died
 	register *fb.RegisterT
+	drain    *fb.RecNodeDrainT // it is being drained
 }
 
 // group is a placement group, with or without programs.
@@ -133,6 +134,8 @@ func (s *state) apply(rec Message) error {
 		s.ended = slices.Delete(s.ended, at, at+1)
 	case *fb.RecDrainT:
 		s.drain = r
+	case *fb.RecNodeDrainT:
+		return s.applyNodeDrain(r)
 	case *fb.RecNameT, *fb.RecNameFreeT, *fb.RecNameMovedT:
 		return s.applyNames(rec)
 	default:
@@ -190,8 +193,9 @@ func (s *state) applyAgent(r *fb.RecAgentT) error {
 		s.nodes = slices.Insert(s.nodes, at, n)
 	}
 	if n.nodeKey != r.NodeKey || n.dead {
-		n.since = r.Wall
+		n.since, n.drain = r.Wall, nil
 	}
+	s.closeDrained(n)
 	n.name, n.nodeKey, n.agent, n.dead, n.why, n.register = r.Name, r.NodeKey, number, false, "", r.Register
 	m.node = n
 	return nil
@@ -248,7 +252,7 @@ func (s *state) applyAgentDead(r *fb.RecAgentDeadT) error {
 		s.view.SetAgent(int(n.index), next.number)
 		return nil
 	}
-	n.dead, n.why, n.since = true, r.Reason, r.Wall
+	n.dead, n.why, n.since, n.drain = true, r.Reason, r.Wall, nil
 	s.view.Remove(int(n.index))
 	return nil
 }
@@ -483,16 +487,4 @@ func (g *group) title() string {
 		return g.id.String()
 	}
 	return g.create.Name + " (" + g.id.String() + ")"
-}
-
-// gist is what is kept of a description once the group has ended.
-func gist(c *fb.GroupCreateT) *fb.GroupCreateT {
-	k := *c
-	if c.Program != nil {
-		k.Program = &fb.ProgramT{Argv: c.Program.Argv, Driver: c.Program.Driver}
-		if len(k.Program.Argv) > 8 {
-			k.Program.Argv = append(slices.Clone(k.Program.Argv[:8]), "...")
-		}
-	}
-	return &k
 }

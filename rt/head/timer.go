@@ -123,7 +123,7 @@ func (c *Core) fire() {
 		case timerWatch:
 			c.watchEarly()
 		case timerDrain, timerRecall:
-			// settle goes on with the drain, and with what is to be recalled.
+			c.drainDue = true // settle goes on with drains, and with what is to be recalled
 		case timerGather:
 			c.gatherDue(t.key)
 		case timerLeave:

@@ -17,6 +17,7 @@ import (
 type Driver struct {
 	*proc
 	Submitted int
+	Codes     []string // of the errors that it was told of
 	actors    []id.Task
 	groups    []*drivenGroup
 }
@@ -52,6 +53,9 @@ func (d *Driver) Here() bool { return d.at != nil && !d.gone && !d.closed && !d.
 func (d *Driver) take(m wire.Message, _ uint64, payload []byte) {
 	switch m := m.(type) {
 	case *fb.ResultT:
+		if f, err := wire.Unmarshal(fb.FrameTypeFailure, payload[min(int(m.Refs)*objectSize, len(payload)):]); err == nil && m.Flags&uint32(fb.ResultFlagError) != 0 {
+			d.Codes = append(d.Codes, f.(*fb.FailureT).Code+": "+f.(*fb.FailureT).Message)
+		}
 		for _, o := range d.took(m, payload) {
 			if d.c.rng.IntN(2) == 0 {
 				d.drop(o)

@@ -120,6 +120,16 @@ func (c *Cluster) Drain(n *Node, deadline int64, reason string, now bool) {
 	n.toAgent(&fb.DrainT{Deadline: c.now + deadline, Reason: reason, Now: now})
 }
 
+// DrainNode takes a node out of use, by its keeper, or, undo, back. within: the deadline; 0: there is none.
+func (c *Cluster) DrainNode(n *Node, within int64, undo bool) {
+	c.logf("%s: it is drained: within %d ms, undo %v", n.host.name, within/1e6, undo)
+	m := &fb.NodeDrainT{Reason: "a test", Goes: true, Undo: undo}
+	if within != 0 {
+		m.Deadline = c.now + within
+	}
+	n.toAgent(m)
+}
+
 // Impostor says hello to the head with a number of the caller's choice, as an agent that was cut off
 // for long would; it tells whether it was let in.
 func (c *Cluster) Impostor(n *Node, number uint32, epoch uint32, answer func(admitted bool, err error)) {

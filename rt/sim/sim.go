@@ -13,6 +13,7 @@ type Config struct {
 	Nodes int
 	CPUs  int   // of each node; 0: 4
 	GPUs  int   // of each node
+	Calm  bool  // workers neither crash nor fail
 	Shape Shape // of every host; zero latency: 100 us with 20 us of jitter
 	Head  head.Config
 	Log   func(line string) // is told what is worth telling; nil: nobody

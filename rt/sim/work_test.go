@@ -26,6 +26,8 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 			}
 		case k < 11 && n.Up():
 			c.Submit(n, Job{Bundles: 1 + r.IntN(nodes), Strategy: fb.Strategy(r.IntN(4)), Argv: []string{"run=200ms"}})
+		case k < 15 && n.agent != nil:
+			c.DrainNode(n, []int64{0, 1, r.Int64N(3e9)}[r.IntN(3)], r.IntN(3) == 0)
 		case k > 190 && faults > 0:
 			faults--
 			switch victim := c.Node(1 + r.IntN(nodes-1)); r.IntN(7) {
@@ -58,6 +60,7 @@ func workRun(t *testing.T, seed uint64, log func(string)) *Cluster {
 	for _, n := range c.nodes { // calm
 		c.Partition(0, n)
 		c.Reboot(n)
+		c.DrainNode(n, 0, true)
 	}
 	for _, d := range c.drivers {
 		if d.Here() {

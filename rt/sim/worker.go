@@ -146,7 +146,7 @@ func (w *worker) next() {
 			w.start(g, treeShape, int(g.tree.width), tree{g.tree.depth - 1, g.tree.width})
 		case g.tree.width > 0:
 			w.finish(g)
-		case k == 0:
+		case k == 0 && !w.c.cfg.Calm:
 			w.end(0, 11)
 		case k < 6 && g.what != fb.FrameTypeCreate:
 			w.start(g, childShapes[k%len(childShapes)], 1+k%2, tree{})
@@ -196,7 +196,7 @@ func (w *worker) finish(g *given) {
 	m := &fb.ResultT{Task: taskT(g.task), Attempt: g.attempt, Flags: uint32(fb.ResultFlagLast)}
 	payload := []byte("value")
 	switch {
-	case g.cancel || g.tree.width == 0 && g.what != fb.FrameTypeCreate && w.c.rng.IntN(12) == 0:
+	case g.cancel || !w.c.cfg.Calm && g.tree.width == 0 && g.what != fb.FrameTypeCreate && w.c.rng.IntN(12) == 0:
 		m.Flags |= uint32(fb.ResultFlagError)
 		m.Format = fb.FormatError
 		payload, _ = wire.Marshal(nil, &fb.FailureT{Code: "USER", Type: "E", Message: "no"})

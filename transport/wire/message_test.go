@@ -96,7 +96,7 @@ func repeat[T any](v T, n int) []T {
 }
 
 func TestUnknownType(t *testing.T) {
-	for _, typ := range []Type{0, 7, 47, 0xffff} {
+	for _, typ := range []Type{0, 7, 71, 0xffff} {
 		if m, err := Unmarshal(typ, make([]byte, 64)); !errors.Is(err, ErrUnknownType) {
 			t.Errorf("type %d: %v, %v", typ, m, err)
 		}

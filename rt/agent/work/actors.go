@@ -38,6 +38,7 @@ type actor struct {
 	pinned      bool    // detached
 	proxy       bool    // it is another agent's
 	starved     bool    // its worker was ended for want of memory
+	moved       bool    // its worker was ended so that it is made again elsewhere, which is not counted
 	cut         bool    // it is another agent's, which is out of reach
 	seeking     bool    // that agent is asked for a handle of it
 	kept        int     // pins for agents that are out of reach
@@ -276,7 +277,9 @@ func (c *Core) actorLost(a *actor, why string) {
 		}
 		c.endActor(a, "its worker died: "+why, false)
 	default:
-		a.restarts++
+		if !a.moved {
+			a.restarts++
+		}
 		a.incarnation++
 		if a.named && a.detached {
 			c.claim(a) // the head counts them
@@ -288,11 +291,12 @@ func (c *Core) actorLost(a *actor, why string) {
 // returns tells whether the actor would be made again if its worker died now.
 func (a *actor) returns() bool {
 	limit := a.table.MaxRestarts
-	return a.phase != fb.ActorPhaseDead && !a.ending && (limit < 0 || a.restarts < limit)
+	return a.phase != fb.ActorPhaseDead && !a.ending && (limit < 0 || a.restarts < limit || a.moved && limit > 0)
 }
 
 // restart queues an actor's construction.
 func (c *Core) restart(a *actor) {
+	a.moved = false
 	if a.incarnation > 1 {
 		a.phase = fb.ActorPhaseRestarting
 		c.tell(a)

@@ -15,17 +15,18 @@ const aheadMax = 256
 // place is a bundle that another agent has. That agent decides what starts on it; what is counted here is what
 // this one has sent there.
 type place struct {
-	group  id.Task
-	bundle int32
-	agent  id.Agent
-	node   string
-	open   bool   // for tasks of no group,
-	where  string // that are to run there
-	shut   bool   // nothing goes there any more: it was refused there
-	total  []int64
-	free   []int64
-	n      int       // tasks and actors of ours
-	uses   []hostUse // by what these have started there
+	group   id.Task
+	bundle  int32
+	agent   id.Agent
+	node    string
+	open    bool   // for tasks of no group,
+	where   string // that are to run there
+	shut    bool   // nothing goes there any more: it was refused there
+	drained bool   // the same, for now: its node is being drained
+	total   []int64
+	free    []int64
+	n       int       // tasks and actors of ours
+	uses    []hostUse // by what these have started there
 }
 
 // host is another agent as one that runs tasks and actors of a job. Frames to it and from it are those of a
@@ -71,6 +72,7 @@ func (c *Core) onPlace(ev Place) {
 		p.total = add(p.total, c.index(r.Name), r.Amount)
 	}
 	p.free = slices.Clone(p.total)
+	c.closePlace(p)
 	for i, old := range c.places {
 		if old.group == p.group && old.bundle == p.bundle {
 			if old.agent == p.agent {
@@ -86,7 +88,7 @@ func (c *Core) onPlace(ev Place) {
 
 // mayGo tells whether tasks of a class may go to a place.
 func (cl *class) mayGo(p *place) bool {
-	return !p.shut && cl.suits(p)
+	return !p.shut && !p.drained && cl.suits(p)
 }
 
 func (cl *class) suits(p *place) bool {
@@ -329,6 +331,9 @@ func (c *Core) hostActor(p *process, m *fb.ActorStateT, whole []byte) {
 		return
 	}
 	w := h.actors[i]
+	if d := c.drainOf(h.agent); d != nil && d.due {
+		w.actor.moved = true
+	}
 	if c.endBehind(w, whole) {
 		return
 	}
@@ -339,8 +344,8 @@ func (c *Core) hostActor(p *process, m *fb.ActorStateT, whole []byte) {
 	if m.Code == codeMemory { // it may be made again
 		m.Code, w.starved = "", true
 	}
-	if m.Code == codeActorGroup && !c.over(w.class) && w.actor.returns() { // the bundle went, not the group
-		m.Code = ""
+	if m.Code == codeActorGroup && !c.over(w.class) && w.actor.table.MaxRestarts != 0 { // the bundle went, not the group
+		m.Code, w.actor.moved = "", true
 	}
 	c.actorGone(w, m.Code, m.Reason)
 }
@@ -384,6 +389,7 @@ func (c *Core) hostGone(h *host, why string) {
 		if w.killed != "" {
 			why = w.killed
 		}
+		w.actor.moved = w.actor.moved || c.drainOf(h.agent) != nil
 		c.actorGone(w, "", why)
 	}
 	for _, k := range h.asks { // it was being closed when they came
@@ -397,7 +403,7 @@ func (c *Core) hostGone(h *host, why string) {
 		switch {
 		case t.cancelled:
 			c.fail(t, codeCancelled, "it was cancelled; "+why)
-		case t.retry():
+		case c.once(t, h.agent):
 			c.again(t)
 		default:
 			c.fail(t, codeNodeDied, "it ran on "+why+triedText(t))
@@ -420,11 +426,14 @@ func (c *Core) hostSays(t *task, m *fb.ResultT, payload []byte) bool {
 			return false
 		}
 		return code == codeActorDied || code == codeActorGroup || code == codeActorAway // ActorState says so, too, and decides
+	case code == codeCancelled && t.moving:
+		c.again(t)
+		return true
 	case code == codeGroupRemoved && !c.over(t.class): // the bundle went, not the group
 		if t.place != nil {
 			t.place.shut = true
 		}
-		if t.retry() {
+		if t.mayMove() { // which is nobody's fault
 			c.again(t)
 			return true
 		}

@@ -180,7 +180,7 @@ func (c *Core) pump() {
 		a := c.pumping[i]
 		a.pumping = false
 		w := a.worker
-		if a.phase != fb.ActorPhaseAlive || w == nil || w.process == nil || w.shutting {
+		if a.phase != fb.ActorPhaseAlive || w == nil || w.process == nil || w.shutting || c.moves(a) {
 			continue
 		}
 		for idle := 0; idle < len(a.lanes); {
@@ -233,7 +233,7 @@ func (c *Core) callsLost(a *actor, w *worker, why string) {
 			c.fail(t, codeCancelled, "it was cancelled; "+why)
 		case !a.returns() && !(c.away(a) && t.owner != a.create.owner):
 			c.failCall(t)
-		case !t.retry():
+		case !(a.moved && t.mayMove()) && !t.retry():
 			c.fail(t, codeActorAway, "actor "+a.title()+": its worker died ("+why+") and it is being made again; the call may have run")
 		}
 		t = next

@@ -111,6 +111,8 @@ type Core struct {
 	calm        int64 // when idle workers are looked at, 0: no need
 	hireAt      int64 // when a class tries another worker, 0: none waits for that
 	nextClass   uint32
+	drains      []drain
+	going       bool  // this node is being drained
 	starvedAt   int64 // when a worker was ended for want of memory
 	shortSaid   int64 // when it was said that none can be
 
@@ -257,8 +259,13 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onInherited(ev)
 	case Short:
 		c.onShort(ev)
+	case Drain:
+		c.onDrain(ev)
 	case Nodes:
 		c.nodes, c.others, c.restless = ev.N, ev.Others, true
+		if len(c.drains) > 0 {
+			c.moveOff()
+		}
 	case Waits:
 		c.onWaits(ev)
 	case Tick:
@@ -304,6 +311,11 @@ func (c *Core) NextDeadline() int64 {
 	if c.circleAt != 0 {
 		next = min(next, c.circleAt)
 	}
+	for i := range c.drains {
+		if d := &c.drains[i]; d.Until != 0 && !d.due {
+			next = min(next, d.Until)
+		}
+	}
 	if len(c.finding) > 0 {
 		next = min(next, c.finding[0].due)
 	}
@@ -330,6 +342,7 @@ func (c *Core) tick() {
 	if c.circleAt != 0 && c.now >= c.circleAt {
 		c.lookForCircles()
 	}
+	c.drainsDue()
 	c.restless = true
 }
 

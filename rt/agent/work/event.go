@@ -140,6 +140,16 @@ type Brought struct {
 	Full   bool
 }
 
+// Drain: the node of an agent is being drained, or, Undo, not any more. Nothing new goes there, and what may be tried again is tried elsewhere: actors between
+// two of their calls, all that runs when Until has come.
+type Drain struct {
+	Agent  id.Agent
+	Node   string
+	Reason string
+	Until  int64 // by this node's clock; 0: nothing is moved while it runs
+	Undo   bool
+}
+
 // Amount of a resource, in 1/10,000.
 type Amount struct {
 	Name   string
@@ -162,4 +172,5 @@ func (Found) event()        {}
 func (Adopt) event()        {}
 func (Brought) event()      {}
 func (Damaged) event()      {}
+func (Drain) event()        {}
 func (Tick) event()         {}

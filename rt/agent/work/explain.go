@@ -131,6 +131,10 @@ func (c *Core) explainClass(t *task) string {
 		if !cl.mayUse(g) {
 			continue
 		}
+		if c.closed(g) {
+			why = append(why, "another node: "+c.drainOf(c.cfg.Agent).why())
+			continue
+		}
 		if r := g.tooSmall(&cl.need); r >= 0 {
 			why = append(why, fmt.Sprintf("%s: %s has %s at all", amountOf(cl.need.get(r), c.names[r]), g.name(), amountOf(get(g.total, r), c.names[r])))
 			continue
@@ -163,6 +167,8 @@ func (c *Core) explainClass(t *task) string {
 		switch {
 		case cl.mayGo(p):
 			why = append(why, c.explainPlace(cl, p))
+		case p.drained && cl.suits(p):
+			why = append(why, c.drainOf(p.agent).why())
 		case p.shut && p.open && cl.suits(p):
 			why = append(why, "what was lent of node "+p.node+" was recalled, as others wait for it")
 		}

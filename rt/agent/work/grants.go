@@ -239,6 +239,10 @@ func (c *Core) takeBack(g *grant) {
 func (c *Core) vacate(g *grant) {
 	for _, w := range slices.Clone(c.workers) {
 		if w.held && w.grant == g && w.killed == "" {
+			w.moved = true
+			if w.actor != nil {
+				w.actor.moved = true
+			}
 			c.kill(w, "the group that it ran in lost a node and is placed anew")
 		}
 	}

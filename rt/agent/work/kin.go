@@ -162,6 +162,8 @@ func (c *Core) ceases(w *worker) bool {
 		return c.kinRoom(w.grant) < 0
 	case w.grant.lease && w.fresh: // it was sent
 		return false
+	case c.closed(w.grant):
+		return true
 	}
 	return w.grant.overdrawn(&w.class.need)
 }

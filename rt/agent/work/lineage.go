@@ -89,6 +89,9 @@ func (c *Core) stayAway(p *process, o *object, told []byte) {
 	o.value, o.state = c.memory.copy(told), objectAway
 	c.pinNames(o.value)
 	c.wakeAway(o)
+	if c.drainOf(p.agent) != nil && o.state == objectAway && (o.holders != nil || o.pins > 0) {
+		c.bring(o)
+	}
 }
 
 // wakeAway answers those who wait for an object and can do with its value being away. For the others it is brought.

@@ -107,6 +107,7 @@ func (c *Core) startClass(cl *class) bool {
 		cl.setHungry(false, 0)
 		return false
 	}
+	c.loosen(cl)
 	c.wish(cl)
 	g := c.fit(cl)
 	if g == nil || cl.spreads() && c.rather(cl) || c.wished(cl, g) {
@@ -196,7 +197,7 @@ func (c *Core) soon(cl *class) bool {
 // fit finds a grant with room for one more lease of a class, where it wishes to be before others.
 func (c *Core) fit(cl *class) (fits *grant) {
 	for _, g := range c.grants {
-		if !cl.mayUse(g) || g.back || g.lacks(cl) >= 0 || c.before(cl, g) != nil {
+		if !cl.mayUse(g) || g.back || c.closed(g) || g.lacks(cl) >= 0 || c.before(cl, g) != nil {
 			continue
 		}
 		if fits == nil || cl.rank(g.where) < cl.rank(fits.where) {

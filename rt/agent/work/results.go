@@ -257,6 +257,7 @@ func (c *Core) again(t *task) {
 		c.leave(t)
 	}
 	t.attempt++
+	t.moving = false
 	c.stamp(t)
 	c.requeue(t)
 }

@@ -67,6 +67,7 @@ type task struct {
 
 	cancelled, forced, recursive bool
 	blocked                      bool
+	moving                       bool     // it is asked back from a node that is being drained
 	place                        *place   // of another agent, at which it is
 	recalled                     bool     // asked back
 	fetching                     *fetch   // a value that it gave at another agent is on its way,

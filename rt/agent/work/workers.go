@@ -38,6 +38,7 @@ type worker struct {
 	slow     string // why it is not there yet
 	evicted  bool
 	starved  bool // it is ended for want of memory
+	moved    bool // it is ended so that its task goes on elsewhere, which is not counted
 	idleAt   int64
 	returned id.Task // the last task that it gave back
 	known    map[*function]bool
@@ -324,7 +325,7 @@ func (c *Core) workerGone(w *worker, why string) {
 			c.pause(t)
 		case w.starved:
 			c.fail(t, codeMemory, why+starvedText(t))
-		case t.retry():
+		case w.moved && t.mayMove() || c.once(t, c.cfg.Agent):
 			c.again(t)
 		default:
 			c.fail(t, codeWorkerDied, "its worker died: "+why+triedText(t))

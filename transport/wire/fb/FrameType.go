@@ -39,6 +39,7 @@ const (
 	FrameTypeAgentDead      FrameType = 44
 	FrameTypeDrain          FrameType = 45
 	FrameTypeNodeLeaving    FrameType = 46
+	FrameTypeNodeDrain      FrameType = 47
 	FrameTypeFunction       FrameType = 48
 	FrameTypeShape          FrameType = 49
 	FrameTypeCreate         FrameType = 50
@@ -121,6 +122,7 @@ const (
 	FrameTypeRecGroupGone   FrameType = 167
 	FrameTypeRecDrain       FrameType = 168
 	FrameTypeRecGroupOwner  FrameType = 169
+	FrameTypeRecNodeDrain   FrameType = 170
 	FrameTypeRecName        FrameType = 176
 	FrameTypeRecNameFree    FrameType = 177
 	FrameTypeRecNameMoved   FrameType = 178
@@ -159,6 +161,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeAgentDead:      "AgentDead",
 	FrameTypeDrain:          "Drain",
 	FrameTypeNodeLeaving:    "NodeLeaving",
+	FrameTypeNodeDrain:      "NodeDrain",
 	FrameTypeFunction:       "Function",
 	FrameTypeShape:          "Shape",
 	FrameTypeCreate:         "Create",
@@ -241,6 +244,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRecGroupGone:   "RecGroupGone",
 	FrameTypeRecDrain:       "RecDrain",
 	FrameTypeRecGroupOwner:  "RecGroupOwner",
+	FrameTypeRecNodeDrain:   "RecNodeDrain",
 	FrameTypeRecName:        "RecName",
 	FrameTypeRecNameFree:    "RecNameFree",
 	FrameTypeRecNameMoved:   "RecNameMoved",
@@ -279,6 +283,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"AgentDead":      FrameTypeAgentDead,
 	"Drain":          FrameTypeDrain,
 	"NodeLeaving":    FrameTypeNodeLeaving,
+	"NodeDrain":      FrameTypeNodeDrain,
 	"Function":       FrameTypeFunction,
 	"Shape":          FrameTypeShape,
 	"Create":         FrameTypeCreate,
@@ -361,6 +366,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"RecGroupGone":   FrameTypeRecGroupGone,
 	"RecDrain":       FrameTypeRecDrain,
 	"RecGroupOwner":  FrameTypeRecGroupOwner,
+	"RecNodeDrain":   FrameTypeRecNodeDrain,
 	"RecName":        FrameTypeRecName,
 	"RecNameFree":    FrameTypeRecNameFree,
 	"RecNameMoved":   FrameTypeRecNameMoved,

@@ -7,11 +7,12 @@ import (
 )
 
 type RegisteredT struct {
-	Node          uint32 `json:"node"`
-	Term          uint64 `json:"term"`
-	Clock         int64  `json:"clock"`
-	DrainDeadline int64  `json:"drain_deadline"`
-	DrainReason   string `json:"drain_reason"`
+	Node          uint32        `json:"node"`
+	Term          uint64        `json:"term"`
+	Clock         int64         `json:"clock"`
+	DrainDeadline int64         `json:"drain_deadline"`
+	DrainReason   string        `json:"drain_reason"`
+	Draining      []*NodeDrainT `json:"draining"`
 }
 
 func (t *RegisteredT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -22,12 +23,26 @@ func (t *RegisteredT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t.DrainReason != "" {
 		drainReasonOffset = builder.CreateString(t.DrainReason)
 	}
+	drainingOffset := flatbuffers.UOffsetT(0)
+	if t.Draining != nil {
+		drainingLength := len(t.Draining)
+		drainingOffsets := make([]flatbuffers.UOffsetT, drainingLength)
+		for j := 0; j < drainingLength; j++ {
+			drainingOffsets[j] = t.Draining[j].Pack(builder)
+		}
+		RegisteredStartDrainingVector(builder, drainingLength)
+		for j := drainingLength - 1; j >= 0; j-- {
+			builder.PrependUOffsetT(drainingOffsets[j])
+		}
+		drainingOffset = builder.EndVector(drainingLength)
+	}
 	RegisteredStart(builder)
 	RegisteredAddNode(builder, t.Node)
 	RegisteredAddTerm(builder, t.Term)
 	RegisteredAddClock(builder, t.Clock)
 	RegisteredAddDrainDeadline(builder, t.DrainDeadline)
 	RegisteredAddDrainReason(builder, drainReasonOffset)
+	RegisteredAddDraining(builder, drainingOffset)
 	return RegisteredEnd(builder)
 }
 
@@ -37,6 +52,13 @@ func (rcv *Registered) UnPackTo(t *RegisteredT) {
 	t.Clock = rcv.Clock()
 	t.DrainDeadline = rcv.DrainDeadline()
 	t.DrainReason = string(rcv.DrainReason())
+	drainingLength := rcv.DrainingLength()
+	t.Draining = make([]*NodeDrainT, drainingLength)
+	for j := 0; j < drainingLength; j++ {
+		x := NodeDrain{}
+		rcv.Draining(&x, j)
+		t.Draining[j] = x.UnPack()
+	}
 }
 
 func (rcv *Registered) UnPack() *RegisteredT {
@@ -139,8 +161,28 @@ func (rcv *Registered) DrainReason() []byte {
 	return nil
 }
 
+func (rcv *Registered) Draining(obj *NodeDrain, j int) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		x := rcv._tab.Vector(o)
+		x += flatbuffers.UOffsetT(j) * 4
+		x = rcv._tab.Indirect(x)
+		obj.Init(rcv._tab.Bytes, x)
+		return true
+	}
+	return false
+}
+
+func (rcv *Registered) DrainingLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
 func RegisteredStart(builder *flatbuffers.Builder) {
-	builder.StartObject(5)
+	builder.StartObject(6)
 }
 func RegisteredAddNode(builder *flatbuffers.Builder, node uint32) {
 	builder.PrependUint32Slot(0, node, 0)
@@ -156,6 +198,12 @@ func RegisteredAddDrainDeadline(builder *flatbuffers.Builder, drainDeadline int6
 }
 func RegisteredAddDrainReason(builder *flatbuffers.Builder, drainReason flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(4, flatbuffers.UOffsetT(drainReason), 0)
+}
+func RegisteredAddDraining(builder *flatbuffers.Builder, draining flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(5, flatbuffers.UOffsetT(draining), 0)
+}
+func RegisteredStartDrainingVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func RegisteredEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
