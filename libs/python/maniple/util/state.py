@@ -169,12 +169,13 @@ def _told(what: str, timeout: float) -> List[Dict[str, Any]]:
 
 
 def everywhere(what: str, timeout: float, strict: bool) -> List[Dict[str, Any]]:
-    """What all nodes' agents have. strict: GetTimeoutError if one does not answer in time, else it is left out."""
+    """What all nodes' agents have, but for those that are being drained, which take no question. strict: GetTimeoutError if one does not answer in time,
+    else it is left out."""
     from maniple.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
 
     session = _session.current()
     told = _told(what, timeout)
-    others = [n["name"] for n in session.query("nodes", timeout=timeout).get("nodes") or [] if n.get("state") != "dead" and n.get("name") != session.node]
+    others = [n["name"] for n in session.query("nodes", timeout=timeout).get("nodes") or [] if n.get("state") not in ("dead", "draining") and n.get("name") != session.node]
     asks = RemoteFunction(_told, {"num_cpus": 0, "max_retries": 0, "name": ASKS})
     refs = {asks.options(scheduling_strategy=At(name, False)).remote(what, timeout): name for name in others}
     ready, late = _api.wait(list(refs), num_returns=len(refs), timeout=timeout) if refs else ([], [])
