@@ -360,6 +360,8 @@ func (h *history) act() {
 		h.end(p, killedBySignal)
 	case k == 61 && h.rng.IntN(3) == 0:
 		h.short(s)
+	case k == 62 && len(h.sites) > 1 && h.rng.IntN(4) == 0:
+		h.drain(s)
 	case k == 58 && h.rng.IntN(10) == 0:
 		h.end(p, "it ended")
 	case k == 59 && h.rng.IntN(10) == 0:
@@ -403,6 +405,7 @@ func (h *history) act() {
 // settle lets everything end: first all that was submitted, then all that is held, then the drivers.
 func (h *history) settle() {
 	h.calm = true
+	h.undrain()
 	for _, s := range h.sites {
 		h.grant(s, 32) // what never fitted does now
 		h.relend(s)
