@@ -150,6 +150,21 @@ func EndLine(end time.Time) []byte {
 	return line
 }
 
+// DrainNodeLine tells a keeper that its node goes, at a deadline if that is known, or, undo, that it stays: its tasks and actors move away. Its programs go on.
+func DrainNodeLine(reason string, deadline time.Time, undo bool) []byte {
+	type drain struct {
+		Deadline int64  `json:"deadline_ns,omitempty"`
+		Reason   string `json:"reason"`
+		Undo     bool   `json:"undo,omitempty"`
+	}
+	d := drain{Reason: reason, Undo: undo}
+	if !deadline.IsZero() {
+		d.Deadline = deadline.UnixNano()
+	}
+	line, _ := json.Marshal(map[string]drain{"drain_node": d})
+	return line
+}
+
 // DrainLine asks keepers to drain until deadline; now: at once.
 func DrainLine(reason string, deadline time.Time, now bool) []byte {
 	type drain struct {

@@ -123,6 +123,9 @@ func (d *daemon) start() {
 		d.connect(w.f, w.what)
 	}
 	d.waiting = nil
+	if d.role == fb.RoleAgent && d.k.going != nil && !d.k.going.Undo {
+		d.send(d.k.going)
+	}
 	if d.role == fb.RoleAgent && d.k.drain != nil {
 		d.send(d.k.drain.frame)
 	}

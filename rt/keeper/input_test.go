@@ -323,3 +323,18 @@ func TestInterfaces(t *testing.T) {
 	}
 	n.ended(78)
 }
+
+// What its launcher says of its node's going an agent hears, one that is started later, too, unless that was taken back.
+func TestDrainNodeLine(t *testing.T) {
+	n := boot(t, setup{})
+	a := n.agent()
+	n.say(map[string]any{"drain_node": map[string]any{"deadline_ns": 77, "reason": "preemption"}})
+	if d := a.recv("NodeDrain").m.(*fb.NodeDrainT); d.Reason != "preemption" || d.Deadline != 77 || !d.Goes || d.Undo {
+		t.Errorf("%+v", d)
+	}
+	n.say(map[string]any{"drain_node": map[string]any{"reason": "not any more", "undo": true}})
+	if d := a.recv("NodeDrain").m.(*fb.NodeDrainT); !d.Undo {
+		t.Errorf("%+v", d)
+	}
+	a.stop()
+}

@@ -54,11 +54,12 @@ type keeper struct {
 	limits   []device.Finding // which limits stay short for programs
 	retired  []*os.File       // closed when the agent that did not read is gone
 
-	ends   time.Time // when the site takes the node, zero: unknown
-	drain  *drain    // asked for
-	stop   *ended    // decided: the loop ends
-	terms  int       // TERM signals so far
-	hard   bool      // end at once
+	ends   time.Time      // when the site takes the node, zero: unknown
+	drain  *drain         // asked for
+	going  *fb.NodeDrainT // this node goes, or not any more, as its launcher says; nil: it said nothing
+	stop   *ended         // decided: the loop ends
+	terms  int            // TERM signals so far
+	hard   bool           // end at once
 	wake   time.Time
 	served bool // the head's event was printed
 }
@@ -410,6 +411,11 @@ func (k *keeper) command(line []byte) {
 			Reason   string `json:"reason"`
 			Now      bool   `json:"now"`
 		} `json:"drain"`
+		DrainNode *struct {
+			Deadline int64  `json:"deadline_ns"`
+			Reason   string `json:"reason"`
+			Undo     bool   `json:"undo"`
+		} `json:"drain_node"`
 	}
 	if err := json.Unmarshal(line, &c); err != nil {
 		k.log.Warn("standard input: not a line for a keeper", "error", err)
@@ -420,6 +426,11 @@ func (k *keeper) command(line []byte) {
 	}
 	if c.End > 0 {
 		k.ends = time.Unix(0, c.End)
+	}
+	if d := c.DrainNode; d != nil {
+		k.log.Info("this node goes", "reason", d.Reason, "deadline_ns", d.Deadline, "undo", d.Undo)
+		k.going = &fb.NodeDrainT{Reason: d.Reason, Deadline: d.Deadline, Goes: true, Undo: d.Undo}
+		k.agent.send(k.going)
 	}
 	if d := c.Drain; d != nil {
 		var deadline time.Time

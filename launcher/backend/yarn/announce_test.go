@@ -41,8 +41,12 @@ func TestNodesAreAnnounced(t *testing.T) {
 	w := newWorld(t, 2)
 	told := make(chan bool, 100)
 	w.m.Announced(func(context.Context) { told <- true })
-	first, _ := w.container(0)
-	second, _ := w.container(1)
+	first, b := w.container(0)
+	one := w.station(first, b)
+	second, b := w.container(1)
+	two := w.station(second, b)
+	w.event(backend.KindReady)
+	w.event(backend.KindReady)
 	for range 3 { // it comes with each heartbeat
 		w.m.fromYARN(am.PreemptionWarning{Negotiable: []yarn.ContainerID{second}})
 	}
@@ -50,6 +54,7 @@ func TestNodesAreAnnounced(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	<-told
+	two.hears(t, `{"drain_node":{"deadline_ns":1`)
 	on := make(chan yarn.NodeID, 1)
 	w.s.post(func() { on <- w.s.gang.members[0].container.Node })
 	node := <-on
@@ -59,6 +64,22 @@ func TestNodesAreAnnounced(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	<-told
+	one.hears(t, `taken out of the cluster in 1m30s"}}`)
+	w.m.fromYARN(am.NodeChanged{Node: yarn.Node{ID: node, State: yarn.NodeRunning}})
+	if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "not taken out") {
+		t.Errorf("%+v", ev)
+	}
+	one.hears(t, `"undo":true`)
+	// YARN has found what it wanted elsewhere.
+	w.s.post(func() {
+		g := w.s.goes["n2"]
+		g.said = g.said.Add(-preemptionOver)
+		w.s.goes["n2"] = g
+	})
+	if ev := w.event(backend.KindWarning); ev.Node != "n2" || !strings.Contains(ev.Text, "any more") {
+		t.Errorf("%+v", ev)
+	}
+	two.hears(t, `"undo":true`)
 	// The container that takes its place may be announced, too.
 	w.m.Announced(nil)
 	w.cluster.End(first, yarn.ExitPreempted)

@@ -37,9 +37,9 @@ type session struct {
 
 	gang     *gang
 	links    map[string]*link
-	launched map[string]time.Time        // nodes that have not said a word yet
-	said     map[string]bool             // nodes whose end or error was told
-	warned   map[string]yarn.ContainerID // the node's container whose end was announced
+	launched map[string]time.Time // nodes that have not said a word yet
+	said     map[string]bool      // nodes whose end or error was told
+	goes     map[string]going     // nodes that are announced as going
 	stopping bool
 	headOver bool
 	untold   []backend.Event // the loop never waits for who reads
@@ -72,6 +72,7 @@ func (s *session) run() {
 		case now := <-tick.C:
 			s.apply(s.gang.tick(now))
 			s.overdue(now)
+			s.stays("YARN does not take its container any more", func(g going) bool { return !g.said.IsZero() && now.Sub(g.said) > preemptionOver })
 		}
 	}
 	close(s.done)
@@ -186,6 +187,7 @@ func (s *session) joined(name, container string, l *link) {
 			old.close() // of the container before
 		}
 		s.links[name] = l
+		s.tellGoing(name)
 	})
 	if s.m.journal != nil {
 		s.m.copies.add(l)
@@ -251,16 +253,19 @@ func (s *session) fromYARN(e am.Event) {
 			s.apply(s.gang.ended(e.Status))
 		case am.PreemptionWarning:
 			for _, id := range slices.Concat(e.Strict, e.Negotiable) { // the CapacityScheduler calls all of them negotiable
-				s.announced(func(c *yarn.Container) bool { return c.ID == id }, "YARN will take its container for others (preemption)")
+				s.announced(func(c *yarn.Container) bool { return c.ID == id }, "YARN will take its container for others (preemption)", preemptionTime, true)
 			}
 		case am.NodeChanged:
 			on := func(c *yarn.Container) bool { return c.Node == e.Node.ID }
 			switch {
 			case e.Node.State == yarn.NodeDecommissioning && e.Node.Leaves > 0:
-				s.announced(on, fmt.Sprintf("%s is taken out of the cluster in %v", e.Node.ID.Host, time.Duration(e.Node.Leaves)*time.Second))
+				in := time.Duration(e.Node.Leaves) * time.Second
+				s.announced(on, fmt.Sprintf("%s is taken out of the cluster in %v", e.Node.ID.Host, in), in, false)
 			case e.Node.State == yarn.NodeDecommissioning:
-				s.announced(on, e.Node.ID.Host+" is taken out of the cluster")
-			case e.Node.State != yarn.NodeRunning:
+				s.announced(on, e.Node.ID.Host+" is taken out of the cluster", 0, false)
+			case e.Node.State == yarn.NodeRunning:
+				s.stays(e.Node.ID.Host+" is not taken out of the cluster any more", func(g going) bool { return g.said.IsZero() && on(g.container) })
+			default:
 				for i, mem := range s.gang.members {
 					if mem.container != nil && on(mem.container) {
 						s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: e.Node.ID.Host + " is " + e.Node.State.String() + " " + e.Node.Health})
@@ -277,18 +282,6 @@ func (s *session) fromYARN(e am.Event) {
 			s.fatal("YARN can't be reached any more: " + e.Err.Error())
 		}
 	})
-}
-
-// announced takes in that nodes will go whose container is one of those: that is told once of each, and the programs have their signal.
-func (s *session) announced(of func(*yarn.Container) bool, text string) {
-	for i, mem := range s.gang.members {
-		if mem.container == nil || !of(mem.container) || s.warned[s.names[i]] == mem.container.ID {
-			continue
-		}
-		s.warned[s.names[i]] = mem.container.ID
-		s.tell(backend.Event{Kind: backend.KindWarning, Node: s.names[i], Text: text})
-		s.work.Go(s.m.announce)
-	}
 }
 
 // followHead hands on what the master's own keeper says.
