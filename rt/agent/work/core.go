@@ -265,6 +265,7 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.nodes, c.others, c.restless = ev.N, ev.Others, true
 		if len(c.drains) > 0 {
 			c.moveOff()
+			c.drainsDue(true)
 		}
 	case Waits:
 		c.onWaits(ev)
@@ -342,7 +343,7 @@ func (c *Core) tick() {
 	if c.circleAt != 0 && c.now >= c.circleAt {
 		c.lookForCircles()
 	}
-	c.drainsDue()
+	c.drainsDue(false)
 	c.restless = true
 }
 

@@ -43,7 +43,7 @@ func (c *Core) onDrain(ev Drain) {
 		}
 	}
 	c.moveOff() // or it is not to move any more
-	c.drainsDue()
+	c.drainsDue(false)
 }
 
 // drainOf finds what is known of an agent's drain; nil: there is none.
@@ -126,11 +126,11 @@ func (c *Core) moveActor(a *actor, d *drain) {
 
 func (d *drain) why() string { return fmt.Sprintf("node %s is being drained: %s", d.Node, d.Reason) }
 
-// drainsDue moves what runs where the time is over.
-func (c *Core) drainsDue() {
+// drainsDue moves what runs where the time is over. again: there may be a place now for what had none.
+func (c *Core) drainsDue(again bool) {
 	for i := range c.drains {
 		d := &c.drains[i]
-		if d.due || d.Until == 0 || c.now < d.Until {
+		if d.due && !again || d.Until == 0 || c.now < d.Until {
 			continue
 		}
 		d.due = true

@@ -1,5 +1,88 @@
 package work
 
+import (
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// doneHere ends a task that runs at n1.
+func (p *pair) doneHere(t id.Task) {
+	p.t.Helper()
+	w := p.cores[0].entries[t].task.worker.process.id
+	p.say(0, w, &fb.ResultT{Task: taskT(t), Flags: uint32(fb.ResultFlagLast)}, []byte("done"))
+}
+
+// Nothing new goes to a node that is being drained. What runs there ends by itself until the time is over; then it is tried again elsewhere, which is not
+// counted, unless it may not be.
+func TestTasksMove(t *testing.T) {
+	for _, retries := range []int32{0, 1} {
+		p, _ := newNodes(t)
+		p.step(0, Grant{Resources: []Amount{{"CPU", one}}, Node: []Amount{{"CPU", one}}})
+		shape := &fb.ShapeT{Number: 3, Retries: retries}
+		first, second := p.shaped(shape), p.shaped(shape)
+		p.step(0, Nodes{N: 1})
+		p.step(0, Drain{Agent: 2, Node: "n2", Reason: "it is old", Until: p.now + 1e9})
+		third := p.shaped(shape)
+		if p.at(second) != "there" || !strings.Contains(p.at(third), "node n2 is being drained: it is old") {
+			t.Fatalf("the second is %s, the third %s", p.at(second), p.at(third))
+		}
+		p.doneHere(first)
+		if p.at(third) != "here" {
+			t.Errorf("the third is %s", p.at(third))
+		}
+		if next := p.cores[0].NextDeadline(); next > p.now+1e9 {
+			t.Errorf("it looks at it again in %d ms", (next-p.now)/1e6)
+		}
+		p.now += 1e9
+		p.step(0, Tick{})
+		if retries == 0 {
+			if p.at(second) != "there" {
+				t.Errorf("what may not be tried again is %s", p.at(second))
+			}
+			continue
+		}
+		if at := p.at(second); !strings.Contains(at, "1 CPU: 0 of 1 CPU are free") {
+			t.Fatalf("the second is %s", at)
+		}
+		p.doneHere(third)
+		if p.at(second) != "here" || p.cores[0].entries[second].task.tried != 0 {
+			t.Errorf("the second is %s, %d retries are counted", p.at(second), p.cores[0].entries[second].task.tried)
+		}
+		p.step(0, Drain{Agent: 2, Node: "n2", Undo: true})
+		if fourth := p.shaped(shape); p.at(fourth) != "there" {
+			t.Errorf("the fourth is %s", p.at(fourth))
+		}
+	}
+}
+
+// From a node that is being drained its own tasks move as well, and what has nowhere to go stays.
+func TestTasksMoveFromHome(t *testing.T) {
+	p, _ := newNodes(t)
+	shape := &fb.ShapeT{Number: 3, Retries: 1}
+	first := p.shaped(shape)
+	p.step(0, Drain{Agent: 1, Node: "n1", Reason: "it is old", Until: p.now})
+	if p.at(first) != "here" {
+		t.Errorf("with no other node it is %s", p.at(first))
+	}
+	second := p.shaped(shape)
+	if p.at(second) != "there" {
+		t.Errorf("the second is %s", p.at(second))
+	}
+	p.result(second, nil, "done")
+	p.step(0, Nodes{N: 1, Others: [][]Amount{{{"CPU", one}}}})
+	if p.at(first) != "there" || p.cores[0].entries[first].task.tried != 0 {
+		t.Errorf("the first is %s", p.at(first))
+	}
+	third := p.shaped(shape)
+	p.step(0, Place{Agent: 2, Gone: true})
+	if at := p.at(third); !strings.Contains(at, "another node: node n1 is being drained: it is old") {
+		t.Errorf("the third is %s", at)
+	}
+}
+
 // drain takes a node out of use, or back; all agents hear of it.
 func (h *history) drain(s *site) {
 	ev := Drain{Agent: s.agent, Node: s.core.cfg.Node, Reason: "a test", Undo: s.core.going}
