@@ -3,10 +3,8 @@
 package local
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -17,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/ci/e2e"
 	"github.com/maniple-hpc/maniple/launcher/s3"
 	"github.com/maniple-hpc/maniple/objstore/spill"
-	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // s3Version is that of versitygw, a server that speaks S3 and keeps objects as files.
@@ -169,48 +167,22 @@ func spilled(t *testing.T, uri, agent string) *spill.Files {
 	return f
 }
 
-// parts are objects of some sizes as they are written together.
-func parts(sizes ...int) (list []spill.Part) {
-	at := int64(0)
-	for i, n := range sizes {
-		b := make([]byte, n)
-		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(b)
-		list = append(list, spill.Part{Object: id.Object{Task: id.Task{Agent: 1, Process: 2, Counter: uint64(i + 1)}}, At: at, Bytes: b})
-		at += int64(n+63) / 64 * 64
-	}
-	return list
-}
-
-// right reads them all.
-func right(f *spill.Files, number uint64, list []spill.Part) error {
-	for _, p := range list {
-		got := make([]byte, len(p.Bytes))
-		if err := f.Read(number, p.At, 0, int64(len(got)), func(at int64, b []byte) error { copy(got[at:], b); return nil }); err != nil {
-			return err
-		}
-		if !bytes.Equal(got, p.Bytes) {
-			return errors.New("it is not what was written")
-		}
-	}
-	return nil
-}
-
 // What goes wrong with a server of S3 is an error that says what, or nothing that anybody notices.
 func TestFaultsOfS3(t *testing.T) {
 	w := newWorld(t)
 	server := w.serveS3()
 	f := spilled(t, "s3://values/x", "1")
-	large, small := parts(20<<20, 1000), parts(100, 200<<10, 7)
-	if err := errors.Join(f.Probe(), f.Write(1, large), f.Write(2, small), right(f, 1, large), right(f, 2, small)); err != nil {
+	large, small := e2e.Parts(20<<20, 1000), e2e.Parts(100, 200<<10, 7)
+	if err := errors.Join(f.Probe(), f.Write(1, large), f.Write(2, small), e2e.ReadParts(f, 1, large), e2e.ReadParts(f, 2, small)); err != nil {
 		t.Fatal(err)
 	}
 	server.kill()
 	during := make(chan error, 3)
-	go func() { during <- right(f, 1, large) }()
-	go func() { during <- right(f, 2, small) }()
+	go func() { during <- e2e.ReadParts(f, 1, large) }()
+	go func() { during <- e2e.ReadParts(f, 2, small) }()
 	go func() { during <- f.Write(3, large) }()
 	server.start(server.run.cmd.Path)
-	if err := errors.Join(<-during, <-during, <-during, right(f, 3, large)); err != nil {
+	if err := errors.Join(<-during, <-during, <-during, e2e.ReadParts(f, 3, large)); err != nil {
 		t.Error("while the server started again: ", err)
 	}
 	on := filepath.Join(server.dir, "values/x/maniple-c/1/1")
@@ -222,10 +194,10 @@ func TestFaultsOfS3(t *testing.T) {
 	if err := os.WriteFile(on, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := right(f, 1, large); !errors.Is(err, spill.ErrDamaged) || !strings.Contains(err.Error(), "s3://values/x") {
+	if err := e2e.ReadParts(f, 1, large); !errors.Is(err, spill.ErrDamaged) || !strings.Contains(err.Error(), "s3://values/x") {
 		t.Errorf("a flipped bit: %v", err)
 	}
-	if err := right(f, 1, large[1:]); err != nil {
+	if err := e2e.ReadParts(f, 1, large[1:]); err != nil {
 		t.Errorf("the object beside it: %v", err)
 	}
 	if err := spilled(t, "s3://nowhere/x", "1").Probe(); err == nil || !strings.Contains(err.Error(), `no bucket "nowhere"`) {
@@ -262,9 +234,9 @@ func TestFullS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close(false)
-	large := parts(20 << 20)
+	large := e2e.Parts(20 << 20)
 	began := time.Now()
-	if err := errors.Join(f.Write(1, large), right(f, 1, large)); err != nil {
+	if err := errors.Join(f.Write(1, large), e2e.ReadParts(f, 1, large)); err != nil {
 		t.Error(err)
 	}
 	if uses := f.Uses(); uses[0].Bytes != 0 || uses[1].Bytes != 20<<20 {

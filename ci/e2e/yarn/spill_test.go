@@ -3,9 +3,7 @@
 package yarn
 
 import (
-	"bytes"
 	"errors"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,38 +11,12 @@ import (
 
 	"github.com/colinmarc/hdfs/v2"
 
+	"github.com/maniple-hpc/maniple/ci/e2e"
 	hdfsfiles "github.com/maniple-hpc/maniple/launcher/hdfs"
 	"github.com/maniple-hpc/maniple/objstore/spill"
-	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
-
-// values are objects of some sizes as they are written together.
-func values(sizes ...int) (parts []spill.Part) {
-	at := int64(0)
-	for i, n := range sizes {
-		b := make([]byte, n)
-		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(b)
-		parts = append(parts, spill.Part{Object: id.Object{Task: id.Task{Agent: 1, Process: 2, Counter: uint64(i + 1)}}, At: at, Bytes: b})
-		at += int64(n+63) / 64 * 64
-	}
-	return parts
-}
-
-// reads reads them all.
-func reads(f *spill.Files, number uint64, parts []spill.Part) error {
-	for _, p := range parts {
-		got := make([]byte, len(p.Bytes))
-		if err := f.Read(number, p.At, 0, int64(len(got)), func(at int64, b []byte) error { copy(got[at:], b); return nil }); err != nil {
-			return err
-		}
-		if !bytes.Equal(got, p.Bytes) {
-			return errors.New("it is not what was written")
-		}
-	}
-	return nil
-}
 
 // spillsTo opens a folder of alice's on HDFS for values of one agent.
 func spillsTo(t *testing.T, agent string, env map[string]string) (*spill.Files, spill.FS) {
@@ -70,11 +42,11 @@ func TestSpillToHDFS(t *testing.T) {
 	t.Setenv("HADOOP_USER_NAME", "alice")
 	env := map[string]string{"HADOOP_CONF_DIR": filepath.Join(g.b.dir, "conf", "rm")}
 	f, fs := spillsTo(t, "1", env)
-	parts := values(5<<20+17, 100, 1<<20)
+	parts := e2e.Parts(5<<20+17, 100, 1<<20)
 	if err := f.Write(1, parts); err != nil {
 		t.Fatal(err)
 	}
-	if err := reads(f, 1, parts); err != nil {
+	if err := e2e.ReadParts(f, 1, parts); err != nil {
 		t.Fatal(err)
 	}
 	heir, _ := spillsTo(t, "2", env)
@@ -87,8 +59,8 @@ func TestSpillToHDFS(t *testing.T) {
 		t.Fatal(err, out)
 	}
 	during := make(chan error, 3)
-	go func() { during <- reads(f, 1, parts) }()
-	go func() { during <- reads(heir, 7, parts[2:]) }()
+	go func() { during <- e2e.ReadParts(f, 1, parts) }()
+	go func() { during <- e2e.ReadParts(heir, 7, parts[2:]) }()
 	go func() { during <- f.Write(2, parts) }()
 	time.Sleep(time.Second) // they find nobody there
 	if out, err := g.b.script("daemon.sh start nn"); err != nil {
@@ -102,7 +74,7 @@ func TestSpillToHDFS(t *testing.T) {
 			t.Error("while the NameNode started again: ", err)
 		}
 	}
-	if err := reads(f, 2, parts); err != nil {
+	if err := e2e.ReadParts(f, 2, parts); err != nil {
 		t.Error(err)
 	}
 	f.Remove(1)
@@ -159,8 +131,8 @@ func TestSpillToHDFSWithKerberos(t *testing.T) {
 		"token":  {"HADOOP_CONF_DIR": conf, "HADOOP_TOKEN_FILE_LOCATION": file},
 	} {
 		f, _ := spillsTo(t, what, env)
-		parts := values(2<<20, 64)
-		if err := errors.Join(f.Write(1, parts), reads(f, 1, parts)); err != nil {
+		parts := e2e.Parts(2<<20, 64)
+		if err := errors.Join(f.Write(1, parts), e2e.ReadParts(f, 1, parts)); err != nil {
 			t.Errorf("by a %s: %v", what, err)
 		}
 	}
