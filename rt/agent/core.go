@@ -61,6 +61,7 @@ type Config struct {
 	Spill      []string            // directories for values when that is full; none: the node's own, "none": nowhere
 	Fabric     string              // by which large values go between nodes: a provider, "off", or "": one that is found
 	Interfaces []string            // patterns of those that it may use; none: all
+	Hosts      []string            // addresses of this node, of each interface one, for fabrics that are reached by such
 	SpillLimit int64               // bytes that may lie in them together; 0: as many as they hold
 	Boot       string              // the start of this machine, for agents on it to copy values from one another's memory; "": they do not
 	Disks      []string            // the node's own directories for that, one on each disk; none: see openSpill

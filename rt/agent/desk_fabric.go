@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/objstore/bulk"
+	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/rt/native"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -23,12 +23,13 @@ type deskFabric struct {
 	d       *desk
 	fabric  *native.Fabric
 	state   atomic.Pointer[fabricState] // safe for concurrent use
-	exposed map[id.Object]*exposure
+	exposed map[exposed]*exposure
 	refused *native.FabricLine // which was said to have refused memory
 	traffic traffic
 
 	mu    sync.Mutex
 	avoid map[uint32]time.Time // agents whose values come by TCP until then; mu's
+	left  map[string]bool      // rails that were said to have failed, of the line that stands; mu's
 }
 
 // fabricState is what is known of the endpoint: there is one, or why not.
@@ -37,9 +38,15 @@ type fabricState struct {
 	why  string
 }
 
-// exposure is an object that others read where it lies.
+// exposed is a part of an object, by its place among them: each is registered by itself, so that no read waits while gigabytes are.
+type exposed struct {
+	object id.Object
+	part   int64
+}
+
+// exposure is a part of an object that others read where it lies.
 type exposure struct {
-	object  id.Object
+	exposed
 	at      native.FabricRange // where it lies: what has its name later lies elsewhere, while this is exposed
 	line    *native.FabricLine
 	number  uint64
@@ -53,7 +60,8 @@ type exposure struct {
 
 const (
 	fabricLeast  = 1 << 20            // bytes of a value that goes by it,
-	fabricMost   = 8 << 30            // and at most: what is registered holds up what else is read meanwhile
+	fabricPart   = 64 << 20           // bytes of it that are exposed at once,
+	fabricOver   = 4 << 20            // and what they reach into the next part: ranges do not begin where parts do
 	fabricLinger = int64(time.Second) // an exposure stays so long for the next range
 	fabricAvoid  = 10 * time.Second   // so long a node's values go by TCP after a read failed
 	fabricAgain  = 11 * time.Second   // after the endpoint ended it is opened again,
@@ -67,17 +75,25 @@ func newDeskFabric(d *desk) *deskFabric {
 	if d.l.native == nil || cfg.Fabric == "off" || cfg.Fabric == "" && !fabricHardware("/sys/class") {
 		return nil
 	}
-	wish := native.FabricWish{Provider: cfg.Fabric, Interfaces: cfg.Interfaces}
+	wish := native.FabricWish{Provider: cfg.Fabric, Interfaces: cfg.Interfaces, Hosts: cfg.Hosts}
 	if wish.Provider == "" {
 		wish.Provider = "auto"
 	}
-	if len(cfg.Addresses) > 0 {
-		wish.Host, _, _ = net.SplitHostPort(cfg.Addresses[0])
-	}
-	x := &deskFabric{d: d, exposed: map[id.Object]*exposure{}, avoid: map[uint32]time.Time{}}
+	x := &deskFabric{d: d, exposed: map[exposed]*exposure{}, avoid: map[uint32]time.Time{}, left: map[string]bool{}}
 	x.fabric = &native.Fabric{Client: native.Client{Path: d.l.native.Path, Log: d.l.log, Idle: -1, Lost: fabricLost}, Wish: wish}
 	x.state.Store(&fabricState{why: "it is not open yet"})
 	return x
+}
+
+// fabricHosts gives the addresses of a node by which a fabric goes that is reached by such: the first of each interface that --interface names, and one
+// where it names none, since of two networks nobody knows whether all nodes are on both.
+func fabricHosts(facts *device.Facts, named []string) (hosts []string) {
+	for _, i := range facts.Interfaces {
+		if len(i.Addresses) > 0 && (len(hosts) == 0 || len(named) > 0) {
+			hosts = append(hosts, i.Addresses[0])
+		}
+	}
+	return hosts
 }
 
 // fabricHardware tells whether this node has a card that a provider may know which is chosen by itself.
@@ -100,7 +116,8 @@ func (x *deskFabric) begin(ctx context.Context) {
 			line, err := x.fabric.Open(ctx)
 			if err == nil {
 				told, pause = "", fabricAgain
-				x.d.l.log.Info("values go by a fabric", "provider", line.Here.Provider, "device", line.Here.Device)
+				x.d.l.log.Info("values go by a fabric", "provider", line.Here.Provider, "devices", line.Here.Devices())
+				x.leaves(line.Here.Left)
 				x.state.Store(&fabricState{line: line})
 				select {
 				case <-line.Gone():
@@ -148,7 +165,9 @@ func (d *desk) far(ctx context.Context, agent uint32, f *fetch, offset, size int
 	return func(text []byte) error {
 		place, err := native.DecodePlace(text)
 		if err == nil {
-			err = line.Read(ctx, into, place)
+			var left []native.FabricLeft
+			left, err = line.Read(ctx, into, place)
+			x.leaves(left)
 		}
 		if err != nil {
 			if !line.Over() && ctx.Err() == nil { // else it is this node's, and was told
@@ -158,6 +177,18 @@ func (d *desk) far(ctx context.Context, agent uint32, f *fetch, offset, size int
 		}
 		x.traffic.received.Add(size)
 		return nil
+	}
+}
+
+// leaves says once of each rail that it was left out, while others are used. Safe for concurrent use.
+func (x *deskFabric) leaves(left []native.FabricLeft) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, l := range left {
+		if !x.left[l.Device] {
+			x.left[l.Device] = true
+			x.d.l.log.Warn("the fabric goes by its other devices: one failed", "device", l.Device, "why", l.Why)
+		}
 	}
 }
 
@@ -193,20 +224,17 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 	}
 	info, ok := d.store.store.Lookup(r.Object)
 	l := info.Location
-	if !ok || l.Kind == objstore.InFile || l.Size < fabricLeast || l.Size > fabricMost || r.Offset > l.Size || r.Size > l.Size-r.Offset {
+	if !ok || l.Kind == objstore.InFile || l.Size < fabricLeast || r.Offset > l.Size || r.Size > l.Size-r.Offset {
 		return false
 	}
-	e, at := x.exposed[r.Object], native.FabricRange{Arena: l.Arena, Offset: l.Offset, Size: l.Size}
-	if e != nil && e.at != at {
-		return false // it is of the value that had this name before
+	part := r.Offset / fabricPart
+	e := x.of(ctx, line, r.Object, l, part)
+	from := r.Offset - part*fabricPart
+	if e == nil || from+r.Size > e.at.Size {
+		return false
 	}
-	if e == nil {
-		if _, err := d.store.store.Deliver(objstore.Agent, r.Object); err != nil {
-			return false
-		}
-		e = &exposure{object: r.Object, at: at, line: line}
-		x.exposed[r.Object] = e
-		x.expose(ctx, e)
+	if next := part + 1; next*fabricPart < l.Size { // it is registered while this one is read
+		x.of(ctx, line, r.Object, l, next)
 	}
 	if e.failed || e.ready && e.line != line {
 		return false // it goes soon
@@ -218,9 +246,7 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 			d.bytes(r, answer)
 			return
 		}
-		place := e.place
-		place.At += uint64(r.Offset)
-		answer(bulk.Piece{Far: place.Encode(), Done: func() {
+		answer(bulk.Piece{Far: e.place.From(from).Encode(), Done: func() {
 			d.store.bulk.traffic.sent.Add(r.Size)
 			x.traffic.sent.Add(r.Size)
 			d.post(mail{do: func() { x.leave(e) }})
@@ -234,7 +260,26 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 	return true
 }
 
-// expose has the memory of an object be read by others.
+// of gives the exposure of a part of an object, and begins it if there is none; nil: that can't be.
+func (x *deskFabric) of(ctx context.Context, line *native.FabricLine, object id.Object, l objstore.Location, part int64) *exposure {
+	key, from := exposed{object, part}, part*fabricPart
+	at := native.FabricRange{Arena: l.Arena, Offset: l.Offset + from, Size: min(l.Size-from, fabricPart+fabricOver)}
+	if e := x.exposed[key]; e != nil {
+		if e.at != at {
+			return nil // it is of the value that had this name before
+		}
+		return e
+	}
+	if _, err := x.d.store.store.Deliver(objstore.Agent, object); err != nil {
+		return nil
+	}
+	e := &exposure{exposed: key, at: at, line: line, due: x.d.l.now() + fabricLinger}
+	x.exposed[key] = e
+	x.expose(ctx, e)
+	return e
+}
+
+// expose has the memory of a part be read by others.
 func (x *deskFabric) expose(ctx context.Context, e *exposure) {
 	x.d.l.goes(func() {
 		number, place, err := e.line.Expose(ctx, e.at)
@@ -272,13 +317,13 @@ func (x *deskFabric) settle(ctx context.Context) int64 {
 		return next
 	}
 	now := x.d.l.now()
-	for object, e := range x.exposed {
+	for key, e := range x.exposed {
 		switch {
 		case !e.ready || e.users > 0:
 		case e.due > now:
 			next = min(next, e.due)
 		default:
-			delete(x.exposed, object)
+			delete(x.exposed, key)
 			x.conceal(ctx, e)
 		}
 	}
@@ -302,6 +347,9 @@ func (x *deskFabric) undeliver(e *exposure) {
 
 // forget: an endpoint is over, and what it exposed with it.
 func (x *deskFabric) forget(line *native.FabricLine) {
+	x.mu.Lock()
+	clear(x.left)
+	x.mu.Unlock()
 	for _, e := range x.exposed {
 		if e.line == line {
 			e.due = 0
@@ -317,6 +365,13 @@ func (x *deskFabric) arenaGone(arena uint64) {
 	}
 }
 
+// fade has the endpoint let go of the pages of values, which count for each process that has them.
+func (x *deskFabric) fade() {
+	if line := x.now(); line != nil {
+		x.d.l.goes(func() { _ = line.Fade(context.Background()) }) // what fails ends with the process
+	}
+}
+
 // show says by what large values go, or why not by a fabric, if there was to be one.
 func (x *deskFabric) show(j *jsonStore) {
 	if x == nil {
@@ -325,7 +380,7 @@ func (x *deskFabric) show(j *jsonStore) {
 	s := x.state.Load()
 	j.NoFabric = s.why
 	if s.line != nil {
-		j.Fabric = s.line.Here.Provider + " " + s.line.Here.Device
+		j.Fabric = s.line.Here.Provider + " " + s.line.Here.Devices()
 	}
 	j.FabricSent, j.FabricCame = x.traffic.sent.Load(), x.traffic.received.Load()
 }

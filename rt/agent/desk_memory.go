@@ -79,7 +79,7 @@ func (m *deskMemory) viewers() map[int]bool {
 	return pids
 }
 
-// fadeViews has them let go of them, and the agent of what it has of the arenas itself.
+// fadeViews has them let go of them, and the agent and its maniple-native of what they have of the arenas themselves.
 func (d *desk) fadeViews(viewers map[int]bool) {
 	for _, c := range d.sorted() {
 		if c.kind == fb.AttachKindDriver && viewers[int(c.pid)] {
@@ -93,6 +93,7 @@ func (d *desk) fadeViews(viewers map[int]bool) {
 	}
 	if d.store != nil {
 		d.l.goes(d.store.memory.Fade)
+		d.fabric.fade()
 	}
 }
 

@@ -185,7 +185,9 @@ type process struct {
 	open  map[uint64]chan answer // questions without an answer
 	ended error                  // why we ended it; nil: it ended by itself
 	quiet bool                   // who asked says why
-	gone  chan struct{}          // closed when it is over, and nothing of it runs any more
+	// status is how it ended: its exit status, -1 if a signal ended it; good once gone is closed.
+	status int
+	gone   chan struct{} // closed when it is over, and nothing of it runs any more
 }
 
 // end ends the process; the goroutine that reads it does the rest. The first reason counts.
@@ -255,6 +257,7 @@ func (p *process) read() {
 	}
 	_ = p.conn.Close() // which ends it, if it still lives
 	how := p.cmd.Wait()
+	p.status = p.cmd.ProcessState.ExitCode()
 	defer close(p.gone)
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()

@@ -5,8 +5,8 @@
 // The nouns. A Client is the agent's side: it starts the program at the first question, on a socket that only the two
 // have, and ends it when nothing was asked for a while. Serve is the program's side. A question is a StateQuery, its answer a
 // StateReply with JSON, the same frames as between agents and the head. Devices is what is answered to "devices". A Fabric is a
-// Client of its own for an endpoint of libfabric; a FabricLine is one life of it, in which parts of this node's arenas are exposed to
-// others, and a FabricPlace tells where a part of another node's lies.
+// Client of its own for an endpoint of libfabric at each of several devices, its rails; a FabricLine is one life of it, in which parts of this node's
+// arenas are exposed to others, and a FabricPlace tells where a part of another node's lies.
 //
 // Ownership. A Client and a Fabric may be used by several goroutines. Each process has one goroutine, which reads its answers and reaps it.
 //

@@ -39,6 +39,7 @@ func (f *Fabric) Open(ctx context.Context) (*FabricLine, error) {
 	if f.line != nil && !f.line.Over() {
 		return f.line, nil
 	}
+	f.leaveOut()
 	f.sweep()
 	ctx, stop := context.WithTimeout(ctx, fabricWait)
 	defer stop()
@@ -72,6 +73,16 @@ func (f *Fabric) Close() {
 		<-f.line.p.gone
 	}
 	f.sweep()
+}
+
+// leaveOut has a rail not be opened again with which the last process hung.
+func (f *Fabric) leaveOut() {
+	if f.line == nil {
+		return
+	}
+	if i := f.line.p.status - FabricHung; i >= 0 && i < len(f.line.Here.Rails) {
+		f.Wish.Without = append(f.Wish.Without, f.line.Here.Rails[i].Device)
+	}
 }
 
 // sweep removes what a process that was killed has left.
@@ -167,7 +178,11 @@ func (l *FabricLine) Expose(ctx context.Context, r FabricRange) (number uint64, 
 	if err = l.ask(ctx, FabricExpose, r, &x); err != nil {
 		return 0, place, err
 	}
-	return x.Number, FabricPlace{Provider: l.Here.Provider, Address: l.Here.Address, Key: x.Key, At: x.At}, nil
+	place.Provider = l.Here.Provider
+	for i, key := range x.Keys[:min(len(x.Keys), len(l.Here.Rails))] {
+		place.Doors = append(place.Doors, FabricDoor{l.Here.Rails[i], key})
+	}
+	return x.Number, place, nil
 }
 
 // Conceal takes that back: when it returns nobody reads there any more, whether the process said so or ended.
@@ -178,17 +193,22 @@ func (l *FabricLine) Conceal(ctx context.Context, number uint64) {
 	}
 }
 
-// Read reads bytes of another node into a part of an arena. When it returns nothing is written there any more.
-func (l *FabricLine) Read(ctx context.Context, into FabricRange, place FabricPlace) error {
+// Read reads bytes of another node into a part of an arena, and tells of rails that failed meanwhile. When it returns nothing is written there
+// any more.
+func (l *FabricLine) Read(ctx context.Context, into FabricRange, place FabricPlace) (left []FabricLeft, err error) {
 	if err := l.knows(ctx, into.Arena); err != nil {
-		return err
+		return nil, err
 	}
-	err := l.ask(ctx, FabricRead, FabricReading{Into: into, Place: place}, nil)
+	var came FabricCame
+	err = l.ask(ctx, FabricRead, FabricReading{Into: into, Place: place}, &came)
 	if err != nil && l.ended() {
 		<-l.p.gone
 	}
-	return err
+	return came.Left, err
 }
+
+// Fade has the process take arenas out of its page table, but for what is read by a fabric: the rest comes back at the next look.
+func (l *FabricLine) Fade(ctx context.Context) error { return l.ask(ctx, FabricFade, struct{}{}, nil) }
 
 // Latency measures reads of 8 bytes.
 func (l *FabricLine) Latency(ctx context.Context, into FabricRange, place FabricPlace, count int) (t FabricTimes, err error) {

@@ -31,9 +31,8 @@ func BenchmarkRead(b *testing.B) {
 				go func() {
 					var last error
 					for i := range work {
-						p, at := place, i%(arenaSize/size)*size
-						p.At += uint64(at)
-						if err := x.Read(b.Context(), native.FabricRange{Arena: 1, Offset: at, Size: size}, p); err != nil {
+						at := i % (arenaSize / size) * size
+						if _, err := x.Read(b.Context(), native.FabricRange{Arena: 1, Offset: at, Size: size}, place.From(at)); err != nil {
 							last = err
 						}
 					}

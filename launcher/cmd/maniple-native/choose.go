@@ -22,24 +22,68 @@ type entry struct {
 	provider, device string // as libfabric calls them
 }
 
-// choose picks a device: one of those that --interface names, and among them one near the processors that this process has; -1: there
-// is none. devices gives the network interfaces of a device, near tells whether it is near.
-func choose(entries []entry, patterns []string, networks func(device string) []string, near func(device string) bool) int {
-	best, points := -1, -1
+// railsMost is how many devices are used at once.
+const railsMost = 8
+
+// choose picks the devices that are used at once: those that --interface names, each once and all of one provider, and first among them those near
+// the processors that this process has. networks gives the network interfaces of a device, near tells whether it is near.
+func choose(entries []entry, patterns []string, networks func(device string) []string, near func(device string) bool) (rails []int) {
+	var far []int
+	provider, seen := "", map[string]bool{}
 	for i, e := range entries {
-		names := append(networks(e.device), e.device)
-		if len(patterns) > 0 && !slices.ContainsFunc(names, func(name string) bool { return matches(name, patterns) }) {
+		device := plain(e.device)
+		names := append(networks(e.device), e.device, device)
+		if seen[device] || provider != "" && e.provider != provider || len(patterns) > 0 && !slices.ContainsFunc(names, func(name string) bool { return matches(name, patterns) }) {
 			continue
 		}
-		p := 0
+		seen[device], provider = true, e.provider
 		if near(e.device) {
-			p++
-		}
-		if p > points {
-			best, points = i, p
+			rails = append(rails, i)
+		} else {
+			far = append(far, i)
 		}
 	}
-	return best
+	rails = append(rails, far...)
+	return rails[:min(len(rails), railsMost)]
+}
+
+// plain is a device's name without what verbs makes of it.
+func plain(device string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(device, "-dgram"), "-xrc")
+}
+
+// join gives for each device here the one there that is read by it, -1: none. Devices of the same name are on the same network, as a rule; what is left
+// is taken in order.
+func join(here, there []string) []int {
+	to, taken := make([]int, len(here)), make([]bool, len(there))
+	for i, name := range here {
+		to[i] = -1
+		for j, other := range there {
+			if !taken[j] && other == name {
+				to[i], taken[j] = j, true
+				break
+			}
+		}
+	}
+	for i := range here {
+		if j := slices.Index(taken, false); to[i] < 0 && j >= 0 {
+			to[i], taken[j] = j, true
+		}
+	}
+	return to
+}
+
+// gaps gives what lies between parts of memory of some size.
+func gaps(size int64, parts [][2]int64) (out [][2]int64) {
+	slices.SortFunc(parts, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
+	at := int64(0)
+	for _, p := range append(parts, [2]int64{size, size}) {
+		if p[0] > at {
+			out = append(out, [2]int64{at, p[0]})
+		}
+		at = max(at, p[1])
+	}
+	return out
 }
 
 func matches(name string, patterns []string) bool {
@@ -54,7 +98,7 @@ type system string
 
 // class is the folder of a device.
 func (s system) class(device string) string {
-	device = strings.TrimSuffix(strings.TrimSuffix(device, "-dgram"), "-xrc") // what verbs makes of one
+	device = plain(device)
 	for _, class := range []string{"infiniband", "cxi", "net"} {
 		dir := filepath.Join(string(s), "sys/class", class, device)
 		if _, err := os.Stat(dir); err == nil {

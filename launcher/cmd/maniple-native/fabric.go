@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,9 +25,10 @@ import "C"
 const (
 	fabricLibrary = "libfabric.so.1"
 	pieceSize     = 1 << 20          // bytes of one operation
-	window        = 4                // operations of one read that are under way
+	window        = 4                // operations of one read that are under way by each rail
 	readLimit     = 10 * time.Second // without an operation's end; then nobody knows what becomes of the memory
-	peersMost     = 256              // that are remembered
+	peersMost     = 256              // of a rail, that are remembered
+	railAgain     = time.Minute      // so long a rail that failed is not used for the node with which it did, if others go there
 	shmDir        = "/dev/shm"
 	shmName       = "maniple-fabric-" // and the process, before what its endpoint leaves there
 )
@@ -37,46 +36,26 @@ const (
 // endpoint is this process's end of a fabric. All of it is one goroutine's (drive), on a thread of its own; the others leave work for it.
 type endpoint struct {
 	work    chan func()
-	f       *C.struct_fabric // nil: it is not open
+	rails   []*rail // none: it is not open; those that are near first
 	here    native.FabricHere
-	modes   C.int
-	keySize int
-	piece   int64
 	auto    bool // the provider drives itself while others read
 	arenas  map[uint64][]byte
-	exposed map[uint64]*C.struct_fabric_region
+	exposed map[uint64]*exposure
 	numbers uint64
-	peers   map[string]*peer
-	failed  map[string]int // how often, without success since, reads from an address were given up
 	reads   []*reading
-	posted  map[uint64]*reading // by the number of an operation
+	posted  map[uint64]*flight // by the number of an operation
 	done    [16]C.struct_fabric_done
 	why     [C.fabric_words]C.char
 }
 
-// peer is another endpoint.
-type peer struct {
-	address C.lf_addr
-	users   int
-	bad     bool // a read failed: it is forgotten when nobody uses it
-}
-
-// reading is a read under way.
-type reading struct {
-	peer     *peer
-	from     string // its address
-	into     []byte
-	at, key  uint64
-	local    *C.struct_fabric_region // nil: not needed
-	next     int64
-	flying   int
-	failed   error
-	progress time.Time
-	reply    func([]byte, error)
+// exposure is memory that others read, as each rail knows it.
+type exposure struct {
+	native.FabricRange
+	regions []*C.struct_fabric_region
 }
 
 func newEndpoint() *endpoint {
-	e := &endpoint{work: make(chan func(), 64), arenas: map[uint64][]byte{}, exposed: map[uint64]*C.struct_fabric_region{}, peers: map[string]*peer{}, failed: map[string]int{}, posted: map[uint64]*reading{}}
+	e := &endpoint{work: make(chan func(), 64), arenas: map[uint64][]byte{}, exposed: map[uint64]*exposure{}, posted: map[uint64]*flight{}}
 	go e.drive() // ends with the process
 	return e
 }
@@ -163,7 +142,7 @@ func (e *endpoint) answer(q native.Question, file int, reply func([]byte, error)
 		b, err := json.Marshal(v)
 		reply(b, err)
 	}
-	if q.What != native.FabricOpen && e.f == nil {
+	if q.What != native.FabricOpen && len(e.rails) == 0 {
 		reply(nil, errors.New("native: no fabric is open"))
 		return
 	}
@@ -215,6 +194,9 @@ func (e *endpoint) answer(q native.Question, file int, reply func([]byte, error)
 			return
 		}
 		answers(e.latency(r))
+	case native.FabricFade:
+		e.fade()
+		answers(struct{}{}, nil)
 	default:
 		reply(nil, fmt.Errorf("native: %q can't be asked for", q.What))
 	}
@@ -225,7 +207,7 @@ func (e *endpoint) text() string { return C.GoString(&e.why[0]) }
 
 // open opens an endpoint, once.
 func (e *endpoint) open(w native.FabricWish) error {
-	if e.f != nil {
+	if len(e.rails) > 0 {
 		return errors.New("native: the fabric is open")
 	}
 	// Caches of registrations keep a key good after it was taken back, and know nothing of memory that another process punches (fi_mr(3), fi_cxi(7)).
@@ -254,68 +236,6 @@ func (e *endpoint) open(w native.FabricWish) error {
 		whys = append(whys, p+": "+err.Error())
 	}
 	return errors.New(strings.Join(whys, "; "))
-}
-
-// openProvider opens one of a provider's devices.
-func (e *endpoint) openProvider(provider string, w native.FabricWish) error {
-	modes := C.int(C.LF_MR_LOCAL | C.LF_MR_ALLOCATED | C.LF_MR_PROV_KEY | C.LF_MR_ENDPOINT)
-	if provider != "shm" { // which checks neither keys nor bounds with it
-		modes |= C.LF_MR_VIRT_ADDR
-	}
-	name := C.CString(provider)
-	defer C.free(unsafe.Pointer(name))
-	var host *C.char
-	if w.Host != "" && provider == "tcp" {
-		host = C.CString(w.Host)
-		defer C.free(unsafe.Pointer(host))
-	}
-	var list *C.struct_lf_info
-	if C.fabric_find(name, host, modes, &list, &e.why[0]) != 0 {
-		return errors.New(e.text())
-	}
-	defer C.fabric_forget(list)
-	var infos []*C.struct_lf_info
-	var entries []entry
-	for i := list; i != nil; i = i.next {
-		infos = append(infos, i)
-		entries = append(entries, entry{C.GoString(i.fabric_attr.prov_name), C.GoString(i.domain_attr.name)})
-	}
-	patterns := w.Interfaces
-	if host != nil || provider == "shm" { // the address decides, or there is nothing to decide
-		patterns = nil
-	}
-	at := choose(entries, patterns, system("/").networks, system("/").near)
-	if at < 0 {
-		return fmt.Errorf("it has no device of --interface %s", strings.Join(w.Interfaces, ","))
-	}
-	var own *C.char
-	here := native.FabricHere{Provider: entries[at].provider, Device: entries[at].device}
-	if provider == "shm" {
-		sweep(shmDir)
-		file := shmName + strconv.Itoa(os.Getpid())
-		own = C.CString("fi_shm://" + file)
-		defer C.free(unsafe.Pointer(own))
-		here.Leaves = []string{filepath.Join(shmDir, file)}
-	}
-	info := infos[at]
-	f := C.fabric_open(info, own, &e.why[0])
-	if f == nil {
-		return errors.New(e.text())
-	}
-	var address [512]byte
-	n := C.fabric_address(f, unsafe.Pointer(&address[0]), C.size_t(len(address)))
-	if n <= 0 || int(n) > len(address) {
-		C.fabric_close(f)
-		return errors.New("its endpoint has no address")
-	}
-	here.Address = slices.Clone(address[:n])
-	e.f, e.here, e.modes = f, here, info.domain_attr.mr_mode
-	e.keySize, e.auto = int(info.domain_attr.mr_key_size), info.domain_attr.data_progress == C.LF_PROGRESS_AUTO
-	e.piece = pieceSize
-	if m := int64(info.ep_attr.max_msg_size); m > 0 {
-		e.piece = min(e.piece, m)
-	}
-	return nil
 }
 
 // sweep removes what processes that were killed have left.
@@ -356,75 +276,77 @@ func (e *endpoint) memory(r native.FabricRange) ([]byte, error) {
 	return b[r.Offset : r.Offset+r.Size : r.Offset+r.Size], nil
 }
 
-// register tells the fabric of memory.
-func (e *endpoint) register(b []byte, remote bool) (*C.struct_fabric_region, error) {
-	region := (*C.struct_fabric_region)(C.calloc(1, C.size_t(unsafe.Sizeof(C.struct_fabric_region{}))))
-	far := C.int(0)
-	if remote {
-		far = 1
-	}
-	for tries := 0; ; tries++ {
-		key := uint64(0)
-		if e.modes&C.LF_MR_PROV_KEY == 0 { // one that nobody guesses
-			var random [8]byte
-			_, _ = rand.Read(random[:]) // it never fails
-			key = binary.LittleEndian.Uint64(random[:])
-			if e.keySize > 0 && e.keySize < 8 {
-				key &= 1<<(8*e.keySize) - 1
-			}
-		}
-		if C.fabric_register(e.f, unsafe.Pointer(&b[0]), C.size_t(len(b)), far, C.uint64_t(key), region, &e.why[0]) == 0 {
-			return region, nil
-		}
-		if tries == 2 {
-			C.free(unsafe.Pointer(region))
-			var limit unix.Rlimit
-			if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil && limit.Cur != unix.RLIM_INFINITY {
-				return nil, fmt.Errorf("%d bytes can't be registered: %s (a process may lock %d KiB of memory: `ulimit -l`)", len(b), e.text(), limit.Cur>>10)
-			}
-			return nil, fmt.Errorf("%d bytes can't be registered: %s", len(b), e.text())
-		}
-	}
-}
-
-func (e *endpoint) release(r *C.struct_fabric_region) error {
-	code := C.fabric_release(r)
-	C.free(unsafe.Pointer(r))
-	if code != 0 {
-		return fmt.Errorf("native: memory stays registered: code %d", code)
-	}
-	return nil
-}
-
-// expose has others read memory, if they have the key.
+// expose has others read memory, if they have the keys.
 func (e *endpoint) expose(r native.FabricRange) (x native.FabricExposed, err error) {
 	b, err := e.memory(r)
 	if err != nil {
 		return x, err
 	}
-	region, err := e.register(b, true)
-	if err != nil {
-		return x, err
+	m := &exposure{FabricRange: r}
+	for _, rail := range e.rails {
+		region, err := e.register(rail, b, true)
+		if err != nil {
+			m.release()
+			return native.FabricExposed{}, err
+		}
+		m.regions = append(m.regions, region)
+		x.Keys = append(x.Keys, native.FabricKey{Key: uint64(region.key), At: uint64(region.at)})
 	}
 	e.numbers++
-	e.exposed[e.numbers] = region
-	return native.FabricExposed{Number: e.numbers, Key: uint64(region.key), At: uint64(region.at)}, nil
+	x.Number = e.numbers
+	e.exposed[x.Number] = m
+	return x, nil
+}
+
+// release takes the keys back.
+func (m *exposure) release() {
+	for _, region := range m.regions {
+		if err := release(region); err != nil {
+			fatal(err) // who has the key could read what comes there next
+		}
+	}
 }
 
 func (e *endpoint) conceal(number uint64) error {
-	r := e.exposed[number]
-	if r == nil {
+	m := e.exposed[number]
+	if m == nil {
 		return fmt.Errorf("native: nothing is exposed as %d", number)
 	}
 	delete(e.exposed, number)
-	if err := e.release(r); err != nil {
-		fatal(err) // who has the key could read what comes there next
-	}
+	m.release()
 	return nil
 }
 
+// fade takes what is mapped out of the page table, where pages count for each process that has them there. What a rail knows of stays, since a card
+// may have it under addresses of its own.
+func (e *endpoint) fade() {
+	for arena, b := range e.arenas {
+		var held [][2]int64
+		for _, m := range e.exposed {
+			if m.Arena == arena {
+				held = append(held, [2]int64{m.Offset, m.Offset + m.Size})
+			}
+		}
+		for _, d := range e.reads {
+			if d.where.Arena == arena {
+				held = append(held, [2]int64{d.where.Offset, d.where.Offset + d.where.Size})
+			}
+		}
+		for _, g := range gaps(int64(len(b)), held) {
+			from, to := (g[0]+pageSize-1)&^(pageSize-1), g[1]&^(pageSize-1)
+			if from < to {
+				_ = unix.Madvise(b[from:to], unix.MADV_DONTNEED)
+			}
+		}
+	}
+}
+
+var pageSize = int64(os.Getpagesize())
+
 // fatal ends the process: the kernel then takes the fabric from it.
-func fatal(err error) {
+func fatal(err error) { fatalWith(70, err) }
+
+func fatalWith(status int, err error) {
 	fmt.Fprintln(os.Stderr, err)
-	os.Exit(70)
+	os.Exit(status)
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,41 +18,37 @@ import (
 // #include "fabric.h"
 import "C"
 
-// peerAt finds another endpoint.
-func (e *endpoint) peerAt(p native.FabricPlace) (*peer, error) {
-	if p.Provider != e.here.Provider {
-		return nil, fmt.Errorf("the other node goes by %s, this one by %s", p.Provider, e.here.Provider)
-	}
-	if len(p.Address) == 0 || len(p.Address) > 512 {
-		return nil, fmt.Errorf("native: an address of %d bytes", len(p.Address))
-	}
-	if x := e.peers[string(p.Address)]; x != nil {
-		if x.bad {
-			return nil, errors.New("native: another read from there failed")
-		}
-		return x, nil
-	}
-	if len(e.peers) >= peersMost {
-		for address, x := range e.peers {
-			e.leave(address, x)
-		}
-	}
-	address := C.CBytes(append(slices.Clone(p.Address), 0))
-	defer C.free(address)
-	x := &peer{}
-	if C.fabric_peer(e.f, address, &x.address, &e.why[0]) != 0 {
-		return nil, errors.New(e.text())
-	}
-	e.peers[string(p.Address)] = x
-	return x, nil
+// reading is a read under way: its pieces go over all rails by which both nodes reach each other.
+type reading struct {
+	where    native.FabricRange
+	into     []byte
+	lanes    []*lane
+	again    [][2]int64 // pieces that a rail failed to bring
+	next     int64
+	flying   int
+	failed   error
+	progress time.Time
+	reply    func([]byte, error)
 }
 
-// leave forgets a peer that nobody uses.
-func (e *endpoint) leave(address string, x *peer) {
-	if x.users == 0 {
-		C.fabric_leave(e.f, x.address)
-		delete(e.peers, address)
-	}
+// lane is a rail of a reading.
+type lane struct {
+	*rail
+	peer   *peer
+	from   string // its address
+	at     uint64
+	key    uint64
+	local  *C.struct_fabric_region // nil: not needed
+	flying int
+	came   bool  // something did by it
+	bad    error // it is used no more
+}
+
+// flight is a piece under way.
+type flight struct {
+	d    *reading
+	lane *lane
+	span [2]int64
 }
 
 // prepare makes a reading.
@@ -59,56 +57,86 @@ func (e *endpoint) prepare(r native.FabricReading) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, err := e.peerAt(r.Place)
-	if err != nil {
-		return nil, err
+	if r.Place.Provider != e.here.Provider {
+		return nil, fmt.Errorf("the other node goes by %s, this one by %s", r.Place.Provider, e.here.Provider)
 	}
-	d := &reading{peer: x, from: string(r.Place.Address), into: into, at: r.Place.At, key: r.Place.Key, progress: time.Now()}
-	if e.modes&C.LF_MR_LOCAL != 0 {
-		if d.local, err = e.register(into, false); err != nil {
-			return nil, err
+	d := &reading{where: r.Into, into: into, progress: time.Now()}
+	var here, there []string
+	for _, rail := range e.rails {
+		here = append(here, rail.device)
+	}
+	for _, door := range r.Place.Doors {
+		there = append(there, door.Device)
+	}
+	to := join(here, there)
+	last := errors.New("native: a place without an address")
+	for _, all := range []bool{false, true} {
+		for i, rail := range e.rails {
+			if to[i] < 0 || len(d.lanes) > 0 && all {
+				continue
+			}
+			door := r.Place.Doors[to[i]]
+			if !all && rail.shuns(string(door.Address)) {
+				continue
+			}
+			if err := e.addLane(d, rail, door); err != nil {
+				last = err
+			}
 		}
 	}
-	x.users++
+	if len(d.lanes) == 0 {
+		return nil, last
+	}
 	return d, nil
 }
 
-// forget ends a reading.
-func (e *endpoint) forget(d *reading) {
-	if d.local != nil {
-		if err := e.release(d.local); err != nil {
-			fatal(err)
+// addLane has a reading go by a rail, too.
+func (e *endpoint) addLane(d *reading, r *rail, door native.FabricDoor) error {
+	x, err := e.peerAt(r, door.Address)
+	if err != nil {
+		return err
+	}
+	l := &lane{rail: r, peer: x, from: string(door.Address), at: door.At, key: door.Key}
+	if r.modes&C.LF_MR_LOCAL != 0 {
+		if l.local, err = e.register(r, d.into, false); err != nil {
+			return err
 		}
 	}
-	d.peer.users--
-	if d.failed == nil {
-		delete(e.failed, d.from)
-	} else if !d.peer.bad { // the first one since it was found
-		d.peer.bad = true
-		if len(e.failed) >= peersMost { // of some that are no more, as a rule
-			clear(e.failed)
+	x.users++
+	d.lanes = append(d.lanes, l)
+	return nil
+}
+
+// forget ends a reading, and tells of rails that failed.
+func (e *endpoint) forget(d *reading) (left []native.FabricLeft) {
+	for _, l := range d.lanes {
+		if l.local != nil {
+			if err := release(l.local); err != nil {
+				fatal(err)
+			}
 		}
-		e.failed[d.from]++
+		if l.bad != nil {
+			left = append(left, native.FabricLeft{Device: l.device, Why: l.bad.Error()})
+		}
+		l.used(l.from, l.peer, l.bad)
 	}
-	if d.peer.bad {
-		e.leave(d.from, d.peer)
-	}
+	return left
 }
 
 // anew ends the process when reads from one peer failed, and failed again after it was forgotten and found: some providers never
 // connect to one again with which a connection broke.
 func (e *endpoint) anew(d *reading) {
-	if e.failed[d.from] > 1 {
+	if !slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.rail.failed[l.from] < 2 }) {
 		fatal(fmt.Errorf("native: %s: reads from one node failed twice: %w", e.here.Provider, d.failed))
 	}
 }
 
 // desc is what reads into its memory need.
-func (d *reading) desc() unsafe.Pointer {
-	if d.local == nil {
+func (l *lane) desc() unsafe.Pointer {
+	if l.local == nil {
 		return nil
 	}
-	return d.local.desc
+	return l.local.desc
 }
 
 // read begins a read; reply is called when it is over.
@@ -123,65 +151,115 @@ func (e *endpoint) read(r native.FabricReading, reply func([]byte, error)) error
 	return nil
 }
 
+// left tells whether pieces are to be begun.
+func (d *reading) left() bool {
+	return d.failed == nil && (len(d.again) > 0 || d.next < int64(len(d.into)))
+}
+
+// free gives the lane on whose rail the least is under way, the nearest of them, of those that are not full; nil: none.
+func (d *reading) free(full map[*rail]bool) *lane {
+	var best *lane
+	for _, l := range d.lanes {
+		if l.bad == nil && l.flying < window && !full[l.rail] && (best == nil || l.rail.flying < best.rail.flying) {
+			best = l
+		}
+	}
+	return best
+}
+
+// take gives the next piece, of so many bytes at most.
+func (d *reading) take(most int64) (p [2]int64) {
+	if n := len(d.again); n > 0 {
+		p = d.again[n-1]
+		d.again = d.again[:n-1]
+		if p[1]-p[0] > most {
+			d.again = append(d.again, [2]int64{p[0] + most, p[1]})
+			p[1] = p[0] + most
+		}
+		return p
+	}
+	p = [2]int64{d.next, min(d.next+most, int64(len(d.into)))}
+	d.next = p[1]
+	return p
+}
+
+// breaks has a lane be used no more, and its piece come by another one.
+func (d *reading) breaks(l *lane, p [2]int64, why error) {
+	d.again = append(d.again, p)
+	l.bad = cmp.Or(l.bad, why)
+	if !slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.bad == nil }) {
+		d.failed = why
+	}
+}
+
 // post begins as many operations as may be under way, and ends readings that are over.
 func (e *endpoint) post() {
-	full := false
+	full := map[*rail]bool{}
 	for _, d := range e.reads {
-		for !full && d.failed == nil && d.next < int64(len(d.into)) && d.flying < window {
-			n := min(e.piece, int64(len(d.into))-d.next)
+		for d.left() {
+			l := d.free(full)
+			if l == nil {
+				break
+			}
+			p := d.take(l.piece)
 			e.numbers++
-			code := C.fabric_read(e.f, unsafe.Pointer(&d.into[d.next]), C.size_t(n), d.desc(), d.peer.address, C.uint64_t(d.at+uint64(d.next)), C.uint64_t(d.key), C.uint64_t(e.numbers), &e.why[0])
-			if code == -C.int(unix.EAGAIN) {
-				full = true
-				break
+			code := C.fabric_read(l.f, unsafe.Pointer(&d.into[p[0]]), C.size_t(p[1]-p[0]), l.desc(), l.peer.address, C.uint64_t(l.at+uint64(p[0])), C.uint64_t(l.key), C.uint64_t(e.numbers), &e.why[0])
+			switch {
+			case code == -C.int(unix.EAGAIN):
+				full[l.rail] = true
+				d.again = append(d.again, p)
+			case code != 0:
+				d.breaks(l, p, errors.New(e.text()))
+			default:
+				e.posted[e.numbers] = &flight{d, l, p}
+				d.flying++
+				l.flying++
+				l.rail.flying++
 			}
-			if code != 0 {
-				d.failed = errors.New(e.text())
-				break
+		}
+		if time.Since(d.progress) > readLimit {
+			if d.flying > 0 {
+				e.hangs(d)
+			} else if d.left() {
+				d.failed = fmt.Errorf("no read could be begun for %s", readLimit)
 			}
-			e.posted[e.numbers] = d
-			d.next += n
-			d.flying++
-		}
-		if d.flying > 0 && time.Since(d.progress) > readLimit {
-			fatal(fmt.Errorf("native: a read by %s did not go on for %s", e.here.Provider, readLimit))
-		}
-		if d.flying == 0 && d.failed == nil && d.next < int64(len(d.into)) && time.Since(d.progress) > readLimit {
-			d.failed = fmt.Errorf("no read could be begun for %s", readLimit)
 		}
 	}
 	e.reads = slices.DeleteFunc(e.reads, func(d *reading) bool {
-		if d.flying > 0 || d.failed == nil && d.next < int64(len(d.into)) {
+		if d.flying > 0 || d.left() {
 			return false
 		}
-		e.forget(d)
+		left := e.forget(d)
 		if d.failed != nil {
 			d.reply(nil, fmt.Errorf("a read by %s failed: %w", e.here.Provider, d.failed))
 			e.anew(d)
 		} else {
-			d.reply([]byte("{}"), nil)
+			d.reply(json.Marshal(native.FabricCame{Left: left}))
 		}
 		return true
 	})
 }
 
+// hangs ends the process, since nobody knows what becomes of the memory. If others rails brought their part it is the rail's doing: its number is in the
+// exit status.
+func (e *endpoint) hangs(d *reading) {
+	i := slices.IndexFunc(d.lanes, func(l *lane) bool { return l.flying > 0 })
+	l := d.lanes[i]
+	if slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.flying == 0 && l.came }) {
+		fatalWith(native.FabricHung+slices.Index(e.rails, l.rail), fmt.Errorf("native: a read by %s did not go on for %s, others did: it is used no more", l.device, readLimit))
+	}
+	fatal(fmt.Errorf("native: a read by %s did not go on for %s", e.here.Provider, readLimit))
+}
+
 // poll drives the endpoint for so many microseconds at most.
 func (e *endpoint) poll(microseconds int) {
-	n := C.fabric_poll(e.f, C.long(microseconds), &e.done[0], C.int(len(e.done)), &e.why[0])
-	if n < 0 {
-		fatal(fmt.Errorf("native: %s: %s", e.here.Provider, e.text()))
-	}
-	for i := range int(n) {
-		x := &e.done[i]
-		d := e.posted[uint64(x.number)]
-		if d == nil {
-			continue
+	for _, r := range e.rails {
+		n := C.fabric_poll(r.f, C.long(microseconds/len(e.rails)), &e.done[0], C.int(len(e.done)), &e.why[0])
+		if n < 0 {
+			fatal(fmt.Errorf("native: %s: %s: %s", e.here.Provider, r.device, e.text()))
 		}
-		delete(e.posted, uint64(x.number))
-		d.flying--
-		d.progress = time.Now()
-		if x.failed != 0 && d.failed == nil {
-			d.failed = errors.New(C.GoString(&x.why[0]))
+		for i := range int(n) {
+			e.over(&e.done[i])
 		}
 	}
 	if len(e.reads) > 0 {
@@ -189,7 +267,25 @@ func (e *endpoint) poll(microseconds int) {
 	}
 }
 
-// latency measures reads of 8 bytes, when nothing else is under way.
+// over: an operation is.
+func (e *endpoint) over(x *C.struct_fabric_done) {
+	f := e.posted[uint64(x.number)]
+	if f == nil {
+		return
+	}
+	delete(e.posted, uint64(x.number))
+	f.d.flying--
+	f.lane.flying--
+	f.lane.rail.flying--
+	f.d.progress = time.Now()
+	if x.failed != 0 {
+		f.d.breaks(f.lane, f.span, errors.New(C.GoString(&x.why[0])))
+	} else {
+		f.lane.came = true
+	}
+}
+
+// latency measures reads of 8 bytes by the first rail, when nothing else is under way.
 func (e *endpoint) latency(r native.FabricReading) (t native.FabricTimes, err error) {
 	if len(e.reads) > 0 || r.Into.Size != 8 || r.Count < 1 || r.Count > 1<<20 {
 		return t, errors.New("native: a latency is measured by 8 bytes, while nothing else is read")
@@ -198,8 +294,9 @@ func (e *endpoint) latency(r native.FabricReading) (t native.FabricTimes, err er
 	if err != nil {
 		return t, err
 	}
+	l := d.lanes[0]
 	each := make([]uint32, r.Count)
-	if C.fabric_latency(e.f, unsafe.Pointer(&d.into[0]), d.desc(), d.peer.address, C.uint64_t(d.at), C.uint64_t(d.key), C.int(r.Count), (*C.uint32_t)(unsafe.Pointer(&each[0])), &e.why[0]) != 0 {
+	if C.fabric_latency(l.f, unsafe.Pointer(&d.into[0]), l.desc(), l.peer.address, C.uint64_t(l.at), C.uint64_t(l.key), C.int(r.Count), (*C.uint32_t)(unsafe.Pointer(&each[0])), &e.why[0]) != 0 {
 		fatal(fmt.Errorf("native: %s: %s", e.here.Provider, e.text())) // operations may be under way
 	}
 	e.forget(d)

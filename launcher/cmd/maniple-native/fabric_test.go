@@ -42,7 +42,7 @@ type side struct {
 
 const arenaSize = 64 << 20
 
-func newSide(t testing.TB, provider string) *side {
+func newSide(t testing.TB, provider string, hosts ...string) *side {
 	t.Helper()
 	dir, why := libfabric()
 	if why != "" {
@@ -63,7 +63,7 @@ func newSide(t testing.TB, provider string) *side {
 	}
 	s.Fabric = &native.Fabric{
 		Client: native.Client{Path: program, Idle: -1, Lost: "values go by TCP", Log: slog.New(slog.NewTextHandler(&s.log, nil))},
-		Wish:   native.FabricWish{Provider: provider, Host: "127.0.0.1"},
+		Wish:   native.FabricWish{Provider: provider, Hosts: append([]string{"127.0.0.1"}, hosts...)},
 		Arena: func(number uint64) (*os.File, int64, error) {
 			f, err := unix.FcntlInt(s.arena.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 			return os.NewFile(uintptr(f), "arena"), arenaSize, err
@@ -102,7 +102,7 @@ func TestRead(t *testing.T) {
 		rng := rand.NewChaCha8([32]byte{1})
 		_, _ = rng.Read(there.memory)
 		a, b := here.open(t), there.open(t)
-		if !strings.HasPrefix(a.Here.Provider, provider) || len(a.Here.Address) == 0 {
+		if !strings.HasPrefix(a.Here.Provider, provider) || len(a.Here.Rails) != 1 || len(a.Here.Rails[0].Address) == 0 {
 			t.Errorf("it is %+v", a.Here)
 		}
 		const from, size = 12345, 20<<20 + 7
@@ -117,10 +117,8 @@ func TestRead(t *testing.T) {
 		const parts = 5
 		for i := range int64(parts) {
 			at, n := i*(size/parts), int64(size/parts)
-			p := place
-			p.At += uint64(at)
 			wait.Go(func() {
-				if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Offset: 100 + at, Size: n}, p); err != nil {
+				if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Offset: 100 + at, Size: n}, place.From(at)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -159,24 +157,24 @@ func TestConceal(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Conceal(t.Context(), number)
-	if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8}, place); err == nil || here.memory[0] != 0 {
+	if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8}, place); err == nil || here.memory[0] != 0 {
 		t.Errorf("it was read: %v, %q", err, here.memory[:8])
 	}
 	if a.Over() {
 		t.Error("one read that failed has ended the process")
 	}
-	if err := b.Read(t.Context(), native.FabricRange{Arena: 1, Offset: 1 << 20, Size: 8}, other); err != nil {
+	if _, err := b.Read(t.Context(), native.FabricRange{Arena: 1, Offset: 1 << 20, Size: 8}, other); err != nil {
 		t.Errorf("the other side's own reads fail: %v", err)
 	}
-	if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Offset: arenaSize - 4, Size: 8}, other); err == nil || !strings.Contains(err.Error(), "not in arena") {
+	if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Offset: arenaSize - 4, Size: 8}, other); err == nil || !strings.Contains(err.Error(), "not in arena") {
 		t.Errorf("beyond the arena: %v", err)
 	}
 	other.Provider = "verbs;ofi_rxm"
-	if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8}, other); err == nil || !strings.Contains(err.Error(), "goes by verbs;ofi_rxm, this one by tcp") {
+	if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8}, other); err == nil || !strings.Contains(err.Error(), "goes by verbs;ofi_rxm, this one by tcp") {
 		t.Errorf("another provider: %v", err)
 	}
 	other.Provider = place.Provider
-	if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8}, other); err == nil {
+	if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8}, other); err == nil {
 		t.Skip("this libfabric connects anew by itself")
 	}
 	<-a.Gone()
@@ -195,7 +193,7 @@ func TestKilledEndpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 1 << 20}, place); err != nil {
+		if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 1 << 20}, place); err != nil {
 			t.Fatal(err)
 		}
 		files, _ := filepath.Glob("/dev/shm/maniple-fabric-*")
@@ -209,7 +207,7 @@ func TestKilledEndpoint(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			for {
-				if err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: arenaSize}, place); err != nil {
+				if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: arenaSize}, place); err != nil {
 					ended <- err
 					return
 				}
