@@ -208,7 +208,10 @@ func (c *call) round(ctx context.Context, client *gang.Client, m *measured, pair
 			m.Failed = append(m.Failed, fullWay{From: n.From, To: n.Name, Error: n.Error})
 		}
 		for _, w := range n.Ways {
-			w.From, w.To = n.From, n.Name
+			if w.From, w.To = n.From, n.Name; w.Error != "" {
+				m.Failed = append(m.Failed, w)
+				continue
+			}
 			m.Ways = append(m.Ways, w)
 		}
 	}
@@ -249,7 +252,11 @@ func (c *call) printFabric(m *measured, matrices []*matrix.Matrix) {
 		fmt.Fprintf(c.stdout, "%d pairs were left out: there was no time for them (--within)\n", m.Left)
 	}
 	for _, w := range m.Failed {
-		fmt.Fprintf(c.stdout, "bad   from %s to %s: %s\n", w.From, w.To, w.Error)
+		by := ""
+		if w.Carrier != "" {
+			by = " by " + w.Carrier
+		}
+		fmt.Fprintf(c.stdout, "bad   from %s to %s%s: %s\n", w.From, w.To, by, w.Error)
 	}
 	for _, f := range m.Findings {
 		fmt.Fprintf(c.stdout, "warn  %s\n      -> %s\n", f.Text, f.Do)

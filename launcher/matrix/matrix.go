@@ -163,6 +163,8 @@ func Time(v float64) string {
 		return fmt.Sprintf("%.1f s", v)
 	case v >= 1e-3:
 		return fmt.Sprintf("%.1f ms", v*1e3)
+	case v < 1e-5: // of a fabric
+		return fmt.Sprintf("%.1f us", v*1e6)
 	}
 	return fmt.Sprintf("%.0f us", v*1e6)
 }

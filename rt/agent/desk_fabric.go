@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,15 +70,17 @@ const (
 	fabricLost   = "values go by TCP meanwhile"
 )
 
+// fabricWish is what endpoint this node is to have; false: none.
+func fabricWish(cfg *Config) (native.FabricWish, bool) {
+	wish := native.FabricWish{Provider: cmp.Or(cfg.Fabric, "auto"), Interfaces: cfg.Interfaces, Hosts: cfg.Hosts}
+	return wish, cfg.Fabric != "off" && (cfg.Fabric != "" || fabricHardware("/sys/class"))
+}
+
 // newDeskFabric gives nil if there is to be none.
 func newDeskFabric(d *desk) *deskFabric {
-	cfg := &d.l.core.cfg
-	if d.l.native == nil || cfg.Fabric == "off" || cfg.Fabric == "" && !fabricHardware("/sys/class") {
+	wish, is := fabricWish(&d.l.core.cfg)
+	if d.l.native == nil || !is {
 		return nil
-	}
-	wish := native.FabricWish{Provider: cfg.Fabric, Interfaces: cfg.Interfaces, Hosts: cfg.Hosts}
-	if wish.Provider == "" {
-		wish.Provider = "auto"
 	}
 	x := &deskFabric{d: d, exposed: map[exposed]*exposure{}, avoid: map[uint32]time.Time{}, left: map[string]bool{}}
 	x.fabric = &native.Fabric{Client: native.Client{Path: d.l.native.Path, Log: d.l.log, Idle: -1, Lost: fabricLost}, Wish: wish}

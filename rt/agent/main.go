@@ -76,6 +76,9 @@ func run(ctx context.Context, f *os.File, build string, log *slog.Logger, far fu
 	}
 	cancel()
 	l.native.Close()
+	if l.probing.fabric != nil {
+		l.probing.fabric.Close()
+	}
 	for k := range l.programs {
 		l.programs[k].stop(false, &l.wait)
 	}
@@ -129,7 +132,8 @@ func prepare(keeper *uds.FDConn, build string, log *slog.Logger) (*loop, error) 
 		peers: map[uint32]*peerLinks{}, clients: map[uint32]*clientLink{},
 		programs: map[Key]*stdio{}, spools: map[Key]*spool{}, sinks: map[Key]Remember{},
 	}
-	l.native, l.probing = &native.Client{Log: log}, newProbing()
+	l.native = &native.Client{Log: log}
+	l.probing = newProbing(probeFabric(&cfg, l.native, log))
 	l.desk = newDesk(l)
 	l.gate.Dead, l.gate.Agent = l.core.Dead, l.core.Agent
 	return l, nil

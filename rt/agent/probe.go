@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/objstore/bulk"
+	"github.com/maniple-hpc/maniple/rt/native"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -36,44 +37,46 @@ type probeAsked struct {
 
 // jsonWay is what was measured (docs/spec/state.md).
 type jsonWay struct {
-	Carrier   string  `json:"carrier"`   // tls
-	Latency   float64 `json:"latency"`   // seconds that a read of 8 bytes takes, the median
-	Bandwidth float64 `json:"bandwidth"` // bytes in a second
-	Streams   int     `json:"streams"`   // connections that had a part in it
+	Carrier   string  `json:"carrier"`         // tls, or a fabric as libfabric calls it
+	Latency   float64 `json:"latency"`         // seconds that a read of 8 bytes takes, the median
+	Bandwidth float64 `json:"bandwidth"`       // bytes in a second
+	Streams   int     `json:"streams"`         // connections that had a part in it, or rails
+	Error     string  `json:"error,omitempty"` // in place of numbers
 }
 
 // probing is a node's measurements. Safe for concurrent use.
 type probing struct {
-	busy  atomic.Bool   // this node reads
-	piece func() []byte // that others read
+	busy   atomic.Bool    // this node reads
+	piece  func() []byte  // that others read
+	fabric *native.Fabric // nil: there is to be none
 }
 
-func newProbing() *probing {
-	return &probing{piece: sync.OnceValue(func() []byte { return make([]byte, probePiece) })}
+func newProbing(fabric *native.Fabric) *probing {
+	return &probing{piece: sync.OnceValue(func() []byte { return make([]byte, probePiece) }), fabric: fabric}
 }
 
 // askWay measures the way from another agent, for the head.
 func (l *loop) askWay(ctx context.Context, q *fb.StateQueryT, corr uint64) {
 	l.goes(func() {
-		way, err := l.way(ctx, q.Id)
+		ways, err := l.ways(ctx, q.Id)
 		var text []byte
 		if err == nil {
-			text, err = json.Marshal(map[string]any{"version": 1, "ways": []jsonWay{way}})
+			text, err = json.Marshal(map[string]any{"version": 1, "ways": ways})
 		}
 		l.replyHead(ctx, corr, text, err)
 	})
 }
 
-func (l *loop) way(ctx context.Context, question string) (way jsonWay, err error) {
+// ways measures it by TCP, and by the fabric if this node has one.
+func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 	var a probeAsked
 	if err := json.Unmarshal([]byte(question), &a); err != nil {
-		return way, fmt.Errorf("agent: the way that was asked for: %w", err)
+		return nil, fmt.Errorf("agent: the way that was asked for: %w", err)
 	}
 	if !l.probing.busy.CompareAndSwap(false, true) {
-		return way, errors.New("another measurement is under way there; ask again when it is over")
+		return nil, errors.New("another measurement is under way there; ask again when it is over")
 	}
 	defer l.probing.busy.Store(false)
-	way.Carrier = "tls"
 	var lines []*probeLine
 	defer func() {
 		for _, p := range lines {
@@ -84,17 +87,30 @@ func (l *loop) way(ctx context.Context, question string) (way jsonWay, err error
 	for range bulkStreams() {
 		conn, err := l.dialBulk(ctx, fb.PurposeProbe, a.Agent, 0, a.Addresses)
 		if err != nil {
-			return way, err
+			return nil, err
 		}
 		lines = append(lines, newProbeLine(conn))
 	}
-	way.Streams = len(lines)
 	took := min(max(time.Duration(a.Millis)*time.Millisecond, probeLeast), probeMost)
-	if way.Latency, err = lines[0].latency(ctx, took/4); err != nil {
-		return way, err
+	line, noFabric := l.probing.open(ctx)
+	if line != nil {
+		took /= 2
 	}
-	way.Bandwidth, err = bandwidth(ctx, lines, took-took/4)
-	return way, err
+	way, err := jsonWay{Carrier: "tls", Streams: len(lines)}, error(nil)
+	if way.Latency, err = lines[0].latency(ctx, took/4); err != nil {
+		return nil, err
+	}
+	if way.Bandwidth, err = bandwidth(ctx, lines, took-took/4); err != nil {
+		return nil, err
+	}
+	ways := []jsonWay{way}
+	switch {
+	case line != nil:
+		ways = append(ways, fabricWay(ctx, lines[0], line, took))
+	case noFabric != nil:
+		ways = append(ways, jsonWay{Carrier: l.probing.fabric.Wish.Provider, Error: noFabric.Error()})
+	}
+	return ways, nil
 }
 
 // probeLine is a connection that a measurement reads by; its owner is one goroutine.
@@ -180,6 +196,8 @@ func (l *loop) serveProbe(ctx context.Context, conn net.Conn, agent uint32) {
 			answer(bulk.Piece{Why: fmt.Sprintf("a measurement reads %d bytes at once and no more", probePiece)})
 			return
 		}
-		answer(bulk.Piece{Bytes: l.probing.piece()[:r.Size]})
+		if !r.Locate || !l.probing.serveFar(ctx, answer) {
+			answer(bulk.Piece{Bytes: l.probing.piece()[:r.Size]})
+		}
 	}, func() {}, ctx.Done()) // how it ends is told to who measures
 }

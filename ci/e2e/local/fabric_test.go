@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// The ways between nodes that are there: each once in each direction, in text, JSON and a picture.
+// The ways between nodes that are there: each once in each direction, by TCP and by the fabric, in text, JSON and a picture.
 func TestDoctorMeasuresTheFabric(t *testing.T) {
-	w := newWorld(t)
-	w.must("up", "--cluster", "ways", "--fake-nodes", "3", "--cpus", "1")
+	w := fabricWorld(t)
+	w.must("up", "--cluster", "ways", "--fake-nodes", "3", "--cpus", "1", "--fabric", "tcp")
 	var report struct {
 		Nodes []string
 		Ways  []struct {
@@ -30,11 +30,11 @@ func TestDoctorMeasuresTheFabric(t *testing.T) {
 	w.must("down", "--cluster", "ways")
 	seen := map[string]bool{}
 	for _, way := range report.Ways {
-		if seen[way.From+way.To] = true; way.Carrier != "tls" || way.Latency <= 0 || way.Bandwidth <= 0 || way.From == way.To {
+		if seen[way.From+way.To+" by "+way.Carrier] = true; way.Carrier != "tls" && way.Carrier != "tcp;ofi_rxm" || way.Latency <= 0 || way.Bandwidth <= 0 || way.From == way.To {
 			t.Errorf("%+v", way)
 		}
 	}
-	if len(report.Nodes) != 3 || len(seen) != 6-2*report.Left || len(seen) == 0 || len(report.Failed) > 0 {
+	if len(report.Nodes) != 3 || len(seen) != 2*(6-2*report.Left) || len(seen) == 0 || len(report.Failed) > 0 {
 		t.Errorf("%+v", report)
 	}
 	f, err := os.Open(picture)
