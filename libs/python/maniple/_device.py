@@ -163,12 +163,30 @@ class Origin:
             return session.get([ref])[0]
         except exceptions.ActorDiedError as e:
             raise exceptions.ObjectLostError(f"the tensors of {self.token.hex()} were in the memory of {self.actor!r}, and are lost with it: {e}") from e
+        except BaseException:
+            if any(way == "group" for way, *_ in ways):  # the actor begins to send all the same, and the group would end over what nobody takes
+                session.future(ref).add_done_callback(_discard)
+            raise
         finally:
             running.reset(before)
 
 
 def _tensor(origin: Origin, number: int) -> Any:
     return origin.tensors()[number]
+
+
+def _discard(answer: Any) -> None:
+    """Takes in what a group brings to a reader that was cancelled."""
+    from maniple.experimental import collective
+
+    if answer.exception() is None and answer.result()[0] == "group":
+        collective.discard(*_about(answer.result()[1]))
+
+
+def _about(what: Any) -> "Tuple[str, int, int, List[Tuple[Any, Any]]]":
+    """What a group needs to receive."""
+    group, rank, tag, about = what
+    return group, rank, tag, [(shape, dtype) for shape, dtype, _, _ in about]
 
 
 def _ways(torch: Any, origin: Origin) -> "List[Any]":
@@ -259,9 +277,8 @@ def _give_to_group(torch: Any, kept: "List[Any]", group: str, rank: int, tag: in
 def _take_from_group(torch: Any, what: Any) -> "List[Any]":
     from maniple.experimental import collective
 
-    group, rank, tag, about = what
-    came = collective.receive(group, rank, tag, [(shape, dtype) for shape, dtype, _, _ in about])
-    return [_settled(torch, tensor, device, requires_grad) for tensor, (_, _, device, requires_grad) in zip(came, about)]
+    came = collective.receive(*_about(what))
+    return [_settled(torch, tensor, device, requires_grad) for tensor, (_, _, device, requires_grad) in zip(came, what[3])]
 
 
 _GIVE: "Dict[str, Callable[..., Any]]" = {"ipc": _give_memory, "group": _give_to_group}

@@ -19,3 +19,16 @@ def test_options():
         maniple.method(tensor_transport="nixl")
     with pytest.raises(ValueError, match="tensor_transport is no option of remote functions"):
         maniple.remote(tensor_transport="gloo")(test_options)
+
+
+@pytest.mark.parametrize("size", range(2, 12))
+def test_members_meet_in_an_order_that_ends(size):
+    from maniple.experimental.collective import partners
+
+    left = {rank: partners(rank, size) for rank in range(size)}
+    assert all(sorted(others) == [r for r in range(size) if r != rank] for rank, others in left.items())
+    while any(left.values()):  # two that are each other's next can go on
+        ready = [rank for rank, others in left.items() if others and left[others[0]][0] == rank]
+        assert ready, left
+        for rank in ready:
+            left[rank].pop(0)

@@ -72,6 +72,12 @@ class Source:
     def pid(self):
         return os.getpid()
 
+    def waits(self, seconds):
+        """Transfers from here take so long at most."""
+        from maniple.experimental import collective
+
+        collective._TRANSFER = seconds
+
 
 @maniple.remote
 class Sink:
@@ -80,6 +86,28 @@ class Sink:
 
     def inside(self, box):
         return float(maniple.get(box["ref"]).sum())
+
+    def cancelled(self, box):
+        """Is cancelled while it waits for tensors that were asked for, and may have been sent."""
+        from maniple import _device
+
+        class Session:
+            def __getattr__(self, name):
+                return getattr(real.current(), name)
+
+            def get(self, refs):
+                raise KeyboardInterrupt
+
+            def current(self):
+                return self
+
+        real, _device._session = _device._session, Session()
+        try:
+            maniple.get(box["ref"])
+        except KeyboardInterrupt:
+            return True
+        finally:
+            _device._session = real
 
     def by_store(self, box):
         return float(maniple.get(box["ref"], _use_object_store=True).sum())

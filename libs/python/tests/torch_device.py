@@ -1,5 +1,8 @@
 """Device objects between real workers. test_device.py has these tests run, by a Python that has torch."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -87,6 +90,33 @@ def test_two_that_want_each_others(cluster):
     create_collective_group(loops, "gloo")
     refs = [loop.make.remote(i + 1) for i, loop in enumerate(loops)]
     assert maniple.get([loop.total.remote(r) for loop, r in zip(loops, reversed(refs)) for _ in range(3)], timeout=60) == [2, 2, 2, 1, 1, 1]
+
+
+def test_a_reader_that_is_cancelled_does_not_end_its_group(cluster):
+    source, sink = Source.remote(), Sink.remote()
+    create_collective_group([source, sink], "gloo")
+    maniple.get(source.waits.remote(1.0))
+    ref = source.make.remote(n=10)
+    assert maniple.get(sink.cancelled.remote({"ref": ref}), timeout=60)
+    time.sleep(2)
+    assert maniple.get(sink.inside.remote({"ref": ref}), timeout=60) == 45
+    assert maniple.get(sink.ways.remote()) == {"group": 1}
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_members_are_connected_before_they_send(size):
+    import torch.distributed as dist
+
+    from maniple.experimental import collective
+
+    def join(rank):
+        up, down = (collective._gloo(dist, dist.PrefixStore(way, store), rank, size, "127.0.0.1", 20)[0] for way in ("up", "down"))
+        collective._connect(up, down, rank, size, "cpu", 20)
+        return rank
+
+    store = dist.HashStore()
+    with ThreadPoolExecutor(size) as pool:
+        assert list(pool.map(join, range(size))) == list(range(size))
 
 
 def test_a_member_that_died(cluster):

@@ -5,7 +5,7 @@ that one member made with the group's backend as its tensor_transport goes to an
 
 A member's process has the group in `_members`. A transfer is asked for by its reader, which names it with a tag; the giver begins to
 send before it answers, so that a reader who receives knows that something comes. With NCCL, which has no tags, transfers from lower ranks
-to higher ones and those the other way have connections of their own, and each process receives one after the other.
+to higher ones and those the other way have connections of their own, made as a member joins, and each process receives one after the other.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def _join(actor: Any, key: str, backend: str, ids: List[str], rank: int, address
     make = _gloo if backend == "gloo" else _nccl
     up, down = make(dist, store, rank, len(ids), get_node_ip_address(), timeout)
     device = "cpu" if backend == "gloo" else f"cuda:{torch.cuda.current_device()}"  # which is this thread's own
+    if backend == "nccl":
+        _connect(up, down, rank, len(ids), device, timeout)
     _members[key] = _Member(backend, {actor_id: i for i, actor_id in enumerate(ids)}, rank, up, down, device)
 
 
@@ -139,6 +141,35 @@ def _gloo(dist: Any, store: Any, rank: int, size: int, host: str, timeout: float
 def _nccl(dist: Any, store: Any, rank: int, size: int, host: str, timeout: float) -> Tuple[Any, Any]:
     made = [dist.ProcessGroupNCCL(dist.PrefixStore(way, store), rank, size, timedelta(seconds=timeout)) for way in ("up", "down")]
     return made[0], made[1]
+
+
+def partners(rank: int, size: int) -> "List[int]":
+    """Each other rank once, in an order in which nobody waits in a circle: in the round of each place all pairs are apart."""
+    even = size + size % 2
+    met = []
+    for turn in range(even - 1):
+        if rank == even - 1:
+            other = turn * (even // 2) % (even - 1)
+        else:
+            other = (turn - rank) % (even - 1)
+            if other == rank:
+                other = even - 1
+        if other < size:
+            met.append(other)
+    return met
+
+
+def _connect(up: Any, down: Any, rank: int, size: int, device: str, timeout: float) -> None:
+    """Sends a byte to each other member and back. NCCL connects two at their first transfer, and who sends it waits there until the other one is there, too."""
+    import torch
+
+    byte = torch.zeros(1, dtype=torch.uint8, device=device)
+    for other in partners(rank, size):
+        for group, sends in ((up, rank < other), (down, rank > other)):
+            transfer = group.send([byte], other, 0) if sends else group.recv([byte], other, 0)
+            transfer.wait(timedelta(seconds=timeout))
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def _leave(actor: Any, key: str) -> None:
@@ -171,21 +202,33 @@ def send(key: str, to: int, tag: int, tensors: Sequence[Any]) -> Any:
 
 def receive(key: str, source: int, tag: int, about: "Sequence[Tuple[Any, Any]]") -> List[Any]:
     """Tensors of these shapes and types that a rank has begun to send. Raises what torch raises when that is gone; the group is not used any more then."""
+    received: "List[Any]" = _receiving(_members[key], key, source, tag, about).result()  # on another thread, since torch can't be interrupted
+    return received
+
+
+def discard(key: str, source: int, tag: int, about: "Sequence[Tuple[Any, Any]]") -> None:
+    """Takes in what nobody wants any more, and does not wait for it."""
+    member = _members.get(key)
+    if member is not None:
+        _receiving(member, key, source, tag, about)
+
+
+def _receiving(member: _Member, key: str, source: int, tag: int, about: "Sequence[Tuple[Any, Any]]") -> Any:
+    """The future of what comes."""
     import torch
 
-    member = _members[key]
     group = member.up if member.rank > source else member.down
 
     def run() -> List[Any]:
         made = [torch.empty(shape, dtype=dtype, device=member.device) for shape, dtype in about]
-        _end([group.recv([_flat(t)], source, tag) for t in made if t.numel()])
+        try:
+            _end([group.recv([_flat(t)], source, tag) for t in made if t.numel()])
+        except RuntimeError:
+            _leave(None, key)
+            raise
         return made
 
-    try:
-        return member.receiving.submit(run).result()  # on another thread, since torch can't be interrupted
-    except RuntimeError:
-        _leave(None, key)
-        raise
+    return member.receiving.submit(run)
 
 
 def _flat(tensor: Any) -> Any:
