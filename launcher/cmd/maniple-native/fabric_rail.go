@@ -23,6 +23,9 @@ import (
 // #include "fabric.h"
 import "C"
 
+// addressMost is how many bytes an address here may have: those of all rails, with their keys, have to go into one frame.
+const addressMost = 192
+
 // rail is the endpoint at one device.
 type rail struct {
 	f       *C.struct_fabric
@@ -152,11 +155,11 @@ func (e *endpoint) openRail(x found, own *C.char) (*rail, []byte, error) {
 	if f == nil {
 		return nil, nil, errors.New(e.text())
 	}
-	var address [512]byte
+	var address [addressMost]byte
 	n := C.fabric_address(f, unsafe.Pointer(&address[0]), C.size_t(len(address)))
 	if n <= 0 || int(n) > len(address) {
 		C.fabric_close(f)
-		return nil, nil, errors.New("its endpoint has no address")
+		return nil, nil, fmt.Errorf("its endpoint has no address of %d bytes at most", len(address))
 	}
 	domain := x.info.domain_attr
 	r := &rail{
@@ -244,10 +247,11 @@ func (r *rail) leave(address string, x *peer) {
 	}
 }
 
-// used notes how reads from an address went.
-func (r *rail) used(address string, x *peer, failed error) {
+// used notes how a read from an address went: whether something came, and what failed.
+func (r *rail) used(address string, x *peer, came bool, failed error) {
 	x.users--
 	switch {
+	case failed == nil && !came: // others were faster, or it is not connected yet
 	case failed == nil:
 		delete(r.failed, address)
 		delete(r.shunned, address)

@@ -70,13 +70,16 @@ func (e *endpoint) prepare(r native.FabricReading) (*reading, error) {
 	}
 	to := join(here, there)
 	last := errors.New("native: a place without an address")
-	for _, all := range []bool{false, true} {
+	for _, shunned := range []bool{false, true} { // those that failed if there are no others
+		if len(d.lanes) > 0 {
+			break
+		}
 		for i, rail := range e.rails {
-			if to[i] < 0 || len(d.lanes) > 0 && all {
+			if to[i] < 0 {
 				continue
 			}
 			door := r.Place.Doors[to[i]]
-			if !all && rail.shuns(string(door.Address)) {
+			if rail.shuns(string(door.Address)) != shunned {
 				continue
 			}
 			if err := e.addLane(d, rail, door); err != nil {
@@ -118,7 +121,7 @@ func (e *endpoint) forget(d *reading) (left []native.FabricLeft) {
 		if l.bad != nil {
 			left = append(left, native.FabricLeft{Device: l.device, Why: l.bad.Error()})
 		}
-		l.used(l.from, l.peer, l.bad)
+		l.used(l.from, l.peer, l.came, l.bad)
 	}
 	return left
 }
@@ -240,7 +243,7 @@ func (e *endpoint) post() {
 	})
 }
 
-// hangs ends the process, since nobody knows what becomes of the memory. If others rails brought their part it is the rail's doing: its number is in the
+// hangs ends the process, since nobody knows what becomes of the memory. If other rails brought their part it is the rail's doing: its number is in the
 // exit status.
 func (e *endpoint) hangs(d *reading) {
 	i := slices.IndexFunc(d.lanes, func(l *lane) bool { return l.flying > 0 })
@@ -299,6 +302,7 @@ func (e *endpoint) latency(r native.FabricReading) (t native.FabricTimes, err er
 	if C.fabric_latency(l.f, unsafe.Pointer(&d.into[0]), l.desc(), l.peer.address, C.uint64_t(l.at), C.uint64_t(l.key), C.int(r.Count), (*C.uint32_t)(unsafe.Pointer(&each[0])), &e.why[0]) != 0 {
 		fatal(fmt.Errorf("native: %s: %s", e.here.Provider, e.text())) // operations may be under way
 	}
+	l.came = true
 	e.forget(d)
 	slices.Sort(each)
 	us := func(share float64) float64 { return float64(each[int(share*float64(len(each)-1))]) / 1000 }

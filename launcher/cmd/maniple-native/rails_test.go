@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -158,5 +159,17 @@ func TestHungRail(t *testing.T) {
 	next.Wish.Without = here.Wish.Without
 	if c := next.open(t); len(c.Here.Rails) != 1 || c.Here.Rails[0].Device != a.Here.Rails[0].Device {
 		t.Errorf("without %q: %+v", here.Wish.Without, c.Here)
+	}
+}
+
+// What is said of bytes goes into one frame of 4 KiB, by however many rails.
+func TestPlaceFitsAFrame(t *testing.T) {
+	place := native.FabricPlace{Provider: "verbs;ofi_rxm"}
+	for range railsMost {
+		door := native.FabricDoor{FabricRail: native.FabricRail{Device: strings.Repeat("x", 64), Address: make([]byte, addressMost)}, FabricKey: native.FabricKey{Key: math.MaxUint64, At: math.MaxUint64}}
+		place.Doors = append(place.Doors, door)
+	}
+	if n := len(place.Encode()); n > 4<<10 {
+		t.Errorf("it has %d bytes", n)
 	}
 }
