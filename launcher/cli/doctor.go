@@ -29,7 +29,7 @@ func (a *app) doctorCommand() *urfave.Command {
 		},
 		notes: []string{
 			"The exit code is 78 if something is bad, 0 if there are only warnings.",
-			"--fabric measures each pair of nodes once in each direction, and at the same time only pairs that share no node and no host. Rows send, columns read.",
+			"--fabric measures each pair of nodes once in each direction, by TCP and by the fabric (RDMA) where nodes have one, and at the same time only pairs that share no node and no host. Rows send, columns read.",
 		},
 		action: (*call).doctor,
 	})
