@@ -47,6 +47,14 @@ type SilenceConn interface {
 	EndWhenSilent(after time.Duration) error
 }
 
+// ClearConn is a Conn on which nothing is encrypted, nor proved to be what the other side sent: who it is was proved before. Who reads it has
+// to see for himself that nothing was changed on the way.
+type ClearConn interface {
+	Conn
+	// Clear does nothing: it tells such a Conn from others.
+	Clear()
+}
+
 // Msg is one message, as sent and as delivered.
 type Msg struct {
 	M       wire.Message

@@ -59,6 +59,7 @@ type Options struct {
 	SpillLimit  int64    // bytes on disk, of each node; 0: as many as that holds
 	Spill       []string // directories for what it has no room for; empty: the node's own, "none": nowhere
 	NoHandover  bool     // nodes of one machine send one another values by the network
+	Clear       []string // networks within which values go unencrypted
 	Fabric      string   // by which values go between nodes, one of bootdoc.Fabrics; "": what is found
 	Base        string
 

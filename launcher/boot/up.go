@@ -57,7 +57,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	doc.Job, doc.Epoch, doc.MinNodes = o.Job, o.Epoch, o.MinNodes
 	doc.JoinTimeout, doc.Grace, doc.Idle = o.JoinTimeout, o.Grace, o.Idle
-	doc.Interfaces, doc.PortRange, doc.Base, doc.Loopback, doc.Store, doc.Spill, doc.SpillLimit, doc.NoHandover, doc.Fabric = o.Interfaces, o.PortRange, o.Base, o.Loopback, o.Store, o.Spill, o.SpillLimit, o.NoHandover, o.Fabric
+	doc.Interfaces, doc.PortRange, doc.Base, doc.Loopback, doc.Store, doc.Spill, doc.SpillLimit, doc.NoHandover, doc.Clear, doc.Fabric = o.Interfaces, o.PortRange, o.Base, o.Loopback, o.Store, o.Spill, o.SpillLimit, o.NoHandover, o.Clear, o.Fabric
 	if o.Embedded {
 		doc.Owner = "stdin"
 	}

@@ -68,6 +68,9 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	if o.Fabric, err = fabricOf(fabric); err != nil {
 		return o, 0, err
 	}
+	if o.Clear, err = clearOf(c.flag); err != nil {
+		return o, 0, err
+	}
 	o.NoHandover = c.on("no-same-host-handover")
 	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
@@ -153,6 +156,7 @@ func valueFlags() []urfave.Flag {
 		rare(value("object-spilling-limit", "", "SIZE", "bytes that each node may have on disk for that")),
 		rare(value("fabric", "", "NAME", "what large values go by: off, verbs, cxi, efa, opx, tcp, shm")),
 		rare(toggle("no-same-host-handover", "", "nodes of one machine send values by the network, too")),
+		rare(value("clear-values", "", "NETWORK,...", "values go unencrypted within these, such as 10.1.0.0/16")),
 	}
 }
 
@@ -185,6 +189,19 @@ func fabricOf(flag func(name string) (text, origin string, ok bool)) (string, er
 		return "", usage(origin, strconv.Quote(v)+" is no fabric", "write auto, "+strings.Join(bootdoc.Fabrics, ", "))
 	}
 	return strings.TrimPrefix(v, "auto"), nil
+}
+
+// clearOf reads the networks within which values go unencrypted.
+func clearOf(flag func(name string) (text, origin string, ok bool)) ([]string, error) {
+	v, origin, ok := flag("clear-values")
+	if !ok {
+		return nil, nil
+	}
+	networks := strings.Split(v, ",")
+	if _, err := bootdoc.Networks(networks); err != nil {
+		return nil, usage(origin, strings.TrimPrefix(err.Error(), "bootdoc: "), "write networks that only your nodes and those whom you trust reach, divided by commas: within them who is on the way can read and change values")
+	}
+	return networks, nil
 }
 
 // inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step.

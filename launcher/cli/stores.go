@@ -15,14 +15,15 @@ type stateStored struct {
 	Name  string `json:"name"`
 	Error string `json:"error"`
 	Store struct {
-		Limit     float64 `json:"limit"`
-		Used      float64 `json:"used"`
-		Spilled   float64 `json:"spilled"`
-		Fabric    string  `json:"fabric"`
-		NoFabric  string  `json:"no_fabric"`
-		Restored  float64 `json:"restored"`
-		DiskBytes float64 `json:"disk_bytes"`
-		DiskLimit float64 `json:"disk_limit"`
+		Limit     float64  `json:"limit"`
+		Used      float64  `json:"used"`
+		Spilled   float64  `json:"spilled"`
+		Fabric    string   `json:"fabric"`
+		NoFabric  string   `json:"no_fabric"`
+		Clear     []string `json:"clear"`
+		Restored  float64  `json:"restored"`
+		DiskBytes float64  `json:"disk_bytes"`
+		DiskLimit float64  `json:"disk_limit"`
 		Disks     []struct {
 			Path  string  `json:"path"`
 			Bytes float64 `json:"bytes"`
@@ -63,7 +64,7 @@ func (c *call) printStores(s *stateStores) {
 	c.printCarriers(s)
 }
 
-// printCarriers says by what large values go between nodes, if there was to be a fabric.
+// printCarriers says by what large values go between nodes, if there was to be a fabric, and where they are not encrypted.
 func (c *call) printCarriers(s *stateStores) {
 	var ways []string
 	nodes := map[string][]string{}
@@ -82,6 +83,12 @@ func (c *call) printCarriers(s *stateStores) {
 	}
 	for _, way := range ways {
 		fmt.Fprintf(c.stdout, "\nvalues of %s go by %s\n", strings.Join(nodes[way], ", "), way)
+	}
+	for _, n := range s.Nodes {
+		if len(n.Store.Clear) > 0 { // one choice for all nodes
+			fmt.Fprintf(c.stdout, "\nvalues go unencrypted between nodes whose addresses are in one of %s\n", strings.Join(n.Store.Clear, ", "))
+			break
+		}
 	}
 }
 

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// By what large values go is said where there was to be a fabric, of nodes that have the same at once, and why there is none.
+// By what large values go is said where there was to be a fabric, of nodes that have the same at once, and why there is none; and where they are not encrypted.
 func TestCarriersOfNodes(t *testing.T) {
 	var s stateStores
 	if err := json.Unmarshal([]byte(`{"nodes":[
 		{"name":"n1","store":{"fabric":"verbs;ofi_rxm mlx5_0"}},
 		{"name":"n2","store":{"no_fabric":"libfabric can't be loaded: no such file"}},
 		{"name":"n3","store":{"fabric":"verbs;ofi_rxm mlx5_0"}},
-		{"name":"n4","store":{}}]}`), &s); err != nil {
+		{"name":"n4","store":{"clear":["10.1.0.0/16","fd00::/8"]}}]}`), &s); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
@@ -23,6 +23,8 @@ func TestCarriersOfNodes(t *testing.T) {
 values of n1, n3 go by verbs;ofi_rxm mlx5_0
 
 values of n2 go by TCP, since no fabric can be used: libfabric can't be loaded: no such file
+
+values go unencrypted between nodes whose addresses are in one of 10.1.0.0/16, fd00::/8
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)

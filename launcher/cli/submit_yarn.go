@@ -40,6 +40,7 @@ var yarnFlags = []yarnFlag{
 	{"object-spilling-limit", "SIZE", "bytes that each node may have there"},
 	{"fabric", "NAME", "what large values go by, as of run"},
 	{"no-same-host-handover", "", "containers of one machine send values by the network, too"},
+	{"clear-values", "NETWORK,...", "values go unencrypted within these, as of run"},
 }
 
 // Defaults of what a node's container has, and of the rest.
@@ -348,6 +349,9 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 		return err
 	}
 	if job.Fabric, err = fabricOf(flag); err != nil {
+		return err
+	}
+	if job.Clear, err = clearOf(flag); err != nil {
 		return err
 	}
 	_, job.NoHandover = r.get("no-same-host-handover")

@@ -136,7 +136,7 @@ func (c *call) application() boot.Options {
 	o := boot.Options{
 		Backend: c.master, Name: name, Job: name, Epoch: c.master.Life, Embedded: true, Base: c.master.Folder,
 		Cluster: c.master.Job.Cluster, Secret: c.master.Job.Secret, JoinTimeout: yarnbackend.Unbounded, Progress: c.stderr, Getenv: c.getenv,
-		Store: c.master.Job.Store, Spill: c.master.Job.Spill, SpillLimit: c.master.Job.SpillLimit, NoHandover: c.master.Job.NoHandover, Fabric: c.master.Job.Fabric,
+		Store: c.master.Job.Store, Spill: c.master.Job.Spill, SpillLimit: c.master.Job.SpillLimit, NoHandover: c.master.Job.NoHandover, Clear: c.master.Job.Clear, Fabric: c.master.Job.Fabric,
 	}
 	if c.master.Job.MinNodes < c.master.Job.Nodes {
 		o.MinNodes = c.master.Job.MinNodes

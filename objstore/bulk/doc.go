@@ -13,6 +13,8 @@
 //	        copied counts only once the other side has been told so, which keeps the bytes until then, or until the connection is closed.
 //	BULK-6: where bytes lie in a fabric is told only to who asks for that, and Ahead at most are told at a time. They are let go of as those of
 //	        BULK-5 are, when the other side has read them; a read that fails breaks the stream with nothing of the range in place.
+//	BULK-7: on a connection that is not encrypted a range is in place only once its checksum, of what was asked for and of what came, is that of what was
+//	        sent; any other one breaks the stream. Nothing is told there of where bytes lie in a fabric.
 //
 // Ownership. A Stream is its owner's; what it tells it tells from a goroutine of its own, which ends with the connection. The memory
 // that Ask is given is the stream's until that range has ended.

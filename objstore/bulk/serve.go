@@ -24,6 +24,9 @@ func (p Piece) letGo() {
 	}
 }
 
+// excuse is why there is nothing, as it is sent.
+func (p Piece) excuse() []byte { return []byte(p.Why[:min(len(p.Why), maxWhy)]) }
+
 // together is how many bytes go with their header in one write.
 const together = 12 << 10
 
@@ -31,13 +34,14 @@ const together = 12 << 10
 // once, at once or later, from any goroutine. over is called when nothing more is asked for: what was not answered yet has to be
 // then. Serve returns, with the connection closed, when all is, or with quit, when nobody answers any more.
 func Serve(conn net.Conn, find func(Range, func(Piece)), over func(), quit <-chan struct{}) error {
-	slots := make(chan chan Piece, Ahead) // more than that is not read
-	lent := make(chan Piece, Ahead)       // what was handed over and is not taken yet
+	slots := make(chan slot, Ahead) // more than that is not read
+	lent := make(chan Piece, Ahead) // what was handed over and is not taken yet
 	ended := make(chan error, 1)
 	go func() {
 		ended <- answer(conn, slots, lent, quit)
 	}()
 	var err error
+	checked := unencrypted(conn)
 	for {
 		var r Range
 		var taken bool
@@ -50,9 +54,10 @@ func Serve(conn net.Conn, find func(Range, func(Piece)), over func(), quit <-cha
 			}
 			continue
 		}
-		slot := make(chan Piece, 1)
-		slots <- slot
-		find(r, func(p Piece) { slot <- p })
+		r.Locate = r.Locate && !checked // a key is nobody's but who asks
+		s := slot{r, make(chan Piece, 1)}
+		slots <- s
+		find(r, func(p Piece) { s.piece <- p })
 	}
 	over()
 	close(slots)
@@ -64,6 +69,12 @@ func Serve(conn net.Conn, find func(Range, func(Piece)), over func(), quit <-cha
 		_ = takeBack(lent)
 	}
 	return err
+}
+
+// slot is a range that was asked for, and where what is sent of it comes.
+type slot struct {
+	Range
+	piece chan Piece
 }
 
 // takeBack lets go of the piece that was handed over first.
@@ -78,13 +89,14 @@ func takeBack(lent <-chan Piece) error {
 }
 
 // answer sends pieces in order. Once the connection is broken it lets go of them only.
-func answer(conn net.Conn, slots <-chan chan Piece, lent chan<- Piece, quit <-chan struct{}) (err error) {
+func answer(conn net.Conn, slots <-chan slot, lent chan<- Piece, quit <-chan struct{}) (err error) {
 	beside, _ := conn.(unixConn)
+	checked := unencrypted(conn)
 	var head []byte
-	for slot := range slots {
+	for s := range slots {
 		var p Piece
 		select {
-		case p = <-slot:
+		case p = <-s.piece:
 		case <-quit:
 			err = net.ErrClosed
 			_ = conn.Close()
@@ -102,6 +114,10 @@ func answer(conn net.Conn, slots <-chan chan Piece, lent chan<- Piece, quit <-ch
 				head = append(appendChunk(head[:0], fb.ChunkStateFar, len(p.Far)), p.Far...)
 				_, err = conn.Write(head)
 			}
+		case checked && p.Why != "":
+			head, err = sendChecked(conn, head[:0], s.Range, fb.ChunkStateRefused, p.excuse())
+		case checked:
+			head, err = sendChecked(conn, head[:0], s.Range, fb.ChunkStateBytes, p.Bytes)
 		default:
 			head, err = send(conn, head[:0], p)
 		}
@@ -127,7 +143,7 @@ func keep(lent chan<- Piece, p Piece) (bool, error) {
 
 func send(conn net.Conn, head []byte, p Piece) ([]byte, error) {
 	if p.Why != "" {
-		why := p.Why[:min(len(p.Why), maxWhy)]
+		why := p.excuse()
 		head = append(appendChunk(head, fb.ChunkStateRefused, len(why)), why...)
 		_, err := conn.Write(head)
 		return head, err

@@ -56,7 +56,7 @@ func (s *Stream) Ask(r Range, into []byte) { s.AskFar(r, into, nil) }
 
 // AskFar asks for one that the other side may send, or say where it lies; then far reads it. nil: it is to be sent.
 func (s *Stream) AskFar(r Range, into []byte, far Far) {
-	if _, beside := s.conn.(unixConn); beside { // what is handed over is nearer
+	if _, beside := s.conn.(unixConn); beside || unencrypted(s.conn) { // what is handed over is nearer, and keys are not for all to read
 		far = nil
 	}
 	r.Locate = far != nil
@@ -103,9 +103,11 @@ func (s *Stream) writes() {
 
 func (s *Stream) reads() {
 	defer s.done.Done()
-	from, beside := newReceiver(s.conn)
+	source, beside := newReceiver(s.conn)
 	defer beside.end()
+	checked := unencrypted(s.conn)
 	for {
+		from, verify := source, func() error { return nil }
 		state, size, err := readChunk(from)
 		if err != nil {
 			s.over(End{Err: err})
@@ -118,16 +120,34 @@ func (s *Stream) reads() {
 			s.over(End{Err: errors.New("bulk: more came than was asked for")})
 			return
 		}
+		if checked {
+			c, err := newChecked(source, a.Range, state, size)
+			if err != nil {
+				s.over(End{Err: err})
+				return
+			}
+			from, verify, size = c, c.verify, size-2*sumSize
+		}
 		switch {
-		case state == fb.ChunkStateRefused && size <= maxWhy:
+		case state == fb.ChunkStateRefused && 0 <= size && size <= maxWhy:
 			why := make([]byte, size)
-			if _, err := io.ReadFull(from, why); err != nil {
+			_, err := io.ReadFull(from, why)
+			if err == nil {
+				err = verify()
+			}
+			if err != nil {
 				s.over(End{Err: err})
 				return
 			}
 			s.told(End{Why: cmp.Or(string(why), "it was refused")})
 		case state == fb.ChunkStateBytes && size == a.Size:
 			n, err := io.ReadFull(from, a.into)
+			if err == nil {
+				err = verify()
+			}
+			if checked {
+				n = 0 // of what was not compared nothing counts
+			}
 			if err != nil {
 				s.over(End{Size: int64(n), Err: err})
 				return

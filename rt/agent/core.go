@@ -2,6 +2,7 @@ package agent
 
 import (
 	"math"
+	"net/netip"
 	"time"
 
 	programs "github.com/maniple-hpc/maniple/rt/gang"
@@ -63,6 +64,7 @@ type Config struct {
 	Interfaces []string            // patterns of those that it may use; none: all
 	Hosts      []string            // addresses of this node, of each interface one, for fabrics that are reached by such
 	SpillLimit int64               // bytes that may lie in them together; 0: as many as they hold
+	Clear      []netip.Prefix      // networks within which values go unencrypted; empty: nowhere
 	Boot       string              // the start of this machine, for agents on it to copy values from one another's memory; "": they do not
 	Disks      []string            // the node's own directories for that, one on each disk; none: see openSpill
 	Patience   int64               // how long the node goes on without a head; 0: fenceAfter

@@ -41,8 +41,9 @@ type bulkStream struct {
 	agent uint32
 }
 
-// traffic is bytes of values that went between this node and others, ever. Those that were copied beside are among what was received.
-type traffic struct{ sent, received, beside atomic.Int64 }
+// traffic is bytes of values that went between this node and others, ever. Those that were copied beside, and those that came unencrypted, are among
+// what was received.
+type traffic struct{ sent, received, beside, clear atomic.Int64 }
 
 // ticketAsk is tickets that another agent was asked for.
 type ticketAsk struct {
@@ -322,8 +323,12 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, m *fb.B
 		}
 		d.endWhenSilent(conn)
 		known := make(chan struct{})
+		clear := isClear(conn)
 		stream := bulk.NewStream(conn, func(e bulk.End) {
 			b.traffic.received.Add(e.Size)
+			if clear {
+				b.traffic.clear.Add(e.Size)
+			}
 			if e.Beside {
 				b.traffic.beside.Add(e.Size)
 			}
@@ -374,7 +379,12 @@ func (l *loop) dialBulk(ctx context.Context, purpose fb.Purpose, peer uint32, ti
 		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
 		h := l.hello(purpose)
 		h.To, h.Ticket = peer, ticket
-		if _, err = transport.Greet(conn, h); err == nil {
+		h.Clear = l.wantsClear(conn) && l.desk.fabric.now() == nil // a fabric's keys are for TLS
+		w, err := transport.Greet(conn, h)
+		if err == nil {
+			conn, err = agreed(conn, h, w)
+		}
+		if err == nil {
 			_ = conn.SetDeadline(time.Time{})
 			return conn, nil
 		}

@@ -28,6 +28,8 @@ type jsonStore struct {
 	Sent        int64    `json:"sent,omitempty"`
 	Received    int64    `json:"received,omitempty"`
 	Beside      int64    `json:"beside,omitempty"`
+	Clear       []string `json:"clear,omitempty"`
+	ClearCame   int64    `json:"clear_received,omitempty"`
 	Fabric      string   `json:"fabric,omitempty"`
 	NoFabric    string   `json:"no_fabric,omitempty"`
 	FabricSent  int64    `json:"fabric_sent,omitempty"`
@@ -101,6 +103,10 @@ func (s *deskStore) show(brief bool) jsonStore {
 		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
 	}
 	j.Sent, j.Received, j.Beside = s.bulk.traffic.sent.Load(), s.bulk.traffic.received.Load(), s.bulk.traffic.beside.Load()
+	j.ClearCame = s.bulk.traffic.clear.Load()
+	for _, n := range s.d.l.core.cfg.Clear {
+		j.Clear = append(j.Clear, n.String())
+	}
 	s.d.fabric.show(&j)
 	j.Busy = s.spill.busy.seconds()
 	if s.spill.files != nil {

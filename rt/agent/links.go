@@ -231,10 +231,12 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 				case fb.PurposeWork:
 					a.process, a.welcome, a.refuse = l.admitWork(ctx, m, h, p)
 				case fb.PurposeBulk:
-					a.welcome, a.refuse = l.admitBulk(m, h, p)
+					if a.welcome, a.refuse = l.admitBulk(m, h, p); a.welcome != nil {
+						a.welcome.Clear = h.Clear && l.wantsClear(conn)
+					}
 				case fb.PurposeProbe:
 					a.refuse = l.check(m, h, p)
-					a.welcome = &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load()}
+					a.welcome = &fb.WelcomeT{Build: l.build, Agent: l.core.Agent(), Term: l.head.term.Load(), Clear: h.Clear && l.wantsClear(conn)}
 				default:
 					a.link, a.fresh, a.welcome, a.refuse = l.admit(ctx, m, h, p)
 				}
@@ -246,6 +248,9 @@ func (l *loop) connected(ctx context.Context, m *fb.KeeperConnT, f *os.File) {
 			in = a
 			return a.welcome, a.refuse
 		})
+		if err == nil {
+			conn, err = agreed(conn, hello, welcome)
+		}
 		if err != nil {
 			l.log.Warn("a connection was refused", "from", conn.Peer().Addr, "error", err)
 			_ = conn.Close()

@@ -155,6 +155,10 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("agent: %w", err)
 	}
+	clear, err := bootdoc.Networks(doc.Clear)
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("agent: %w", err)
+	}
 	home, boot := os.Getenv("HOME"), bootID()
 	if doc.NoHandover {
 		boot = ""
@@ -166,7 +170,7 @@ func configure(kc *fb.KeeperConfigT, doc *bootdoc.Doc, build string, log *slog.L
 		Previous: kc.Previous, Programs: kc.Programs, Restarts: kc.Restarts,
 		HeadLocal: headLocal(doc.Head, kc.ListenPort),
 		Interface: facts.Interfaces[0].Name, Home: home, HomeRO: home != "" && !writable(home),
-		Patience: int64(doc.Patience), Bind: !doc.Node.Fake && doc.Node.Grant == "", Store: doc.Store, Spill: doc.Spill, SpillLimit: doc.SpillLimit, Fabric: doc.Fabric, Interfaces: doc.Interfaces, Hosts: fabricHosts(&facts, doc.Interfaces), Boot: boot, Disks: doc.Node.Disks, Dir: doc.Node.Dir, Env: doc.Node.Env,
+		Patience: int64(doc.Patience), Bind: !doc.Node.Fake && doc.Node.Grant == "", Store: doc.Store, Spill: doc.Spill, SpillLimit: doc.SpillLimit, Fabric: doc.Fabric, Clear: clear, Interfaces: doc.Interfaces, Hosts: fabricHosts(&facts, doc.Interfaces), Boot: boot, Disks: doc.Node.Disks, Dir: doc.Node.Dir, Env: doc.Node.Env,
 	}, device.NewGauge(options, &facts, os.Getppid()), nil
 }
 

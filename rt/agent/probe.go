@@ -37,7 +37,7 @@ type probeAsked struct {
 
 // jsonWay is what was measured (docs/spec/state.md).
 type jsonWay struct {
-	Carrier   string  `json:"carrier"`         // tls, or a fabric as libfabric calls it
+	Carrier   string  `json:"carrier"`         // tls, clear: unencrypted, or a fabric as libfabric calls it
 	Latency   float64 `json:"latency"`         // seconds that a read of 8 bytes takes, the median
 	Bandwidth float64 `json:"bandwidth"`       // bytes in a second
 	Streams   int     `json:"streams"`         // connections that had a part in it, or rails
@@ -77,6 +77,7 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 		return nil, errors.New("another measurement is under way there; ask again when it is over")
 	}
 	defer l.probing.busy.Store(false)
+	carrier := "clear"
 	var lines []*probeLine
 	defer func() {
 		for _, p := range lines {
@@ -89,6 +90,9 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !isClear(conn) {
+			carrier = "tls"
+		}
 		lines = append(lines, newProbeLine(conn))
 	}
 	took := min(max(time.Duration(a.Millis)*time.Millisecond, probeLeast), probeMost)
@@ -96,7 +100,7 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 	if line != nil {
 		took /= 2
 	}
-	way, err := jsonWay{Carrier: "tls", Streams: len(lines)}, error(nil)
+	way, err := jsonWay{Carrier: carrier, Streams: len(lines)}, error(nil)
 	if way.Latency, err = lines[0].latency(ctx, took/4); err != nil {
 		return nil, err
 	}

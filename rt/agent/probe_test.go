@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/gang"
 )
 
@@ -50,6 +51,19 @@ func TestWaysAreMeasured(t *testing.T) {
 			t.Errorf("%s: %+v", want, n)
 		case i < 2 && (n.Error != "" || len(n.Ways) != 1 || n.Ways[0].Carrier != "tls" || n.Ways[0].Streams < 2 || n.Ways[0].Bandwidth < 1e6 || n.Ways[0].Latency <= 0 || n.Ways[0].Latency > 1):
 			t.Errorf("%s: %+v", want, n)
+		}
+	}
+}
+
+// A way goes without encryption where both nodes have a network named that both addresses are in, and only there.
+func TestWaysWithoutEncryption(t *testing.T) {
+	at := map[string][]string{"n1": {"10.0.0.0/8", "127.0.0.0/30"}, "n2": {"127.0.0.0/8"}, "n3": nil}
+	nodes := clusterWith(t, func(doc *bootdoc.Doc) { doc.Clear = at[doc.Node.Name] }, "n1", "n2", "n3")
+	c := nodes[0].connect(t)
+	for question, want := range map[string]string{`["n1", "n2"]`: "clear", `["n2", "n1"]`: "clear", `["n1", "n3"]`: "tls", `["n3", "n2"]`: "tls"} {
+		n := askWays(t, c, `{"pairs": [`+question+`], "ms": 40}`).Nodes[0]
+		if n.Error != "" || len(n.Ways) != 1 || n.Ways[0].Carrier != want || n.Ways[0].Bandwidth < 1e6 {
+			t.Errorf("from %s to %s, want %s: %+v", n.From, n.Name, want, n)
 		}
 	}
 }

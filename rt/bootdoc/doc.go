@@ -7,6 +7,7 @@ package bootdoc
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,7 +54,8 @@ type Doc struct {
 	SpillLimit int64    `json:"spill_limit,omitempty"` // bytes that may lie in them, of each node; 0: as many as they hold
 	Fabric     string   `json:"fabric,omitempty"`      // one of Fabrics by which large values go between nodes; "": what is found
 
-	NoHandover bool `json:"no_handover,omitempty"` // nodes of one machine send one another values as others do
+	NoHandover bool     `json:"no_handover,omitempty"` // nodes of one machine send one another values as others do
+	Clear      []string `json:"clear,omitempty"`       // networks as 10.1.0.0/16 within which values go unencrypted; empty: nowhere
 
 	Node Node `json:"node,omitempty"`
 }
@@ -128,5 +130,18 @@ func (d *Doc) Check() error {
 	case d.Owner != "" && d.Owner != "stdin":
 		return fmt.Errorf("bootdoc: owner %q is neither empty nor stdin", d.Owner)
 	}
-	return nil
+	_, err := Networks(d.Clear)
+	return err
+}
+
+// Networks reads networks, as of Doc.Clear. One that has every address names none.
+func Networks(list []string) (networks []netip.Prefix, err error) {
+	for _, text := range list {
+		n, err := netip.ParsePrefix(text)
+		if err != nil || n.Bits() == 0 {
+			return nil, fmt.Errorf("bootdoc: %q is no network such as 10.1.0.0/16", text)
+		}
+		networks = append(networks, n.Masked())
+	}
+	return networks, nil
 }

@@ -1,5 +1,5 @@
 // Package tcp carries connections between nodes: TCP with mutual TLS 1.3 from the cluster's own
-// certificate authority.
+// certificate authority. What the site's network protects may leave TLS once that has proved both sides.
 //
 // An Authority is derived from the cluster's secret, so every process of the cluster makes the same
 // one and mints a Credential for itself: a fresh key and a certificate whose URI names the cluster
@@ -10,6 +10,8 @@
 //	TCP-1: neither side sends or accepts a byte of a handshake before both certificates are proved.
 //	TCP-2: a certificate of another cluster's authority, or none, is refused, and so is one of
 //	       another role than the dialler asked for.
+//	TCP-3: a connection goes on without TLS (Clear) only where both sides have said so by it; what is
+//	       sent then is anybody's to read, and to change.
 //
 // Limits: certificates are valid from 2020 to 2120 and checked without a clock, since the clocks of
 // nodes may be wrong; a key that leaked ends with its cluster.
@@ -102,9 +104,11 @@ func (s *socket) tune() error {
 }
 
 // EndWhenSilent is transport.SilenceConn's.
-func (c *eager) EndWhenSilent(after time.Duration) error {
+func (c *eager) EndWhenSilent(after time.Duration) error { return c.socket.endWhenSilent(after) }
+
+func (s *socket) endWhenSilent(after time.Duration) error {
 	var optErr error
-	err := c.socket.raw.Control(func(fd uintptr) {
+	err := s.raw.Control(func(fd uintptr) {
 		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after/time.Millisecond))
 	})
 	return errors.Join(err, optErr)

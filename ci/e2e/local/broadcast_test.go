@@ -5,6 +5,7 @@ package local
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,17 +15,22 @@ import (
 // a node that is lost meanwhile holds up nobody. So it is over the network, and where nodes of one machine copy values from one another's memory.
 func TestBroadcast(t *testing.T) {
 	t.Run("network", func(t *testing.T) { broadcast(t, false, "--no-same-host-handover") })
+	t.Run("unencrypted", func(t *testing.T) { broadcast(t, false, "--no-same-host-handover", "--clear-values", "127.0.0.0/8") })
 	t.Run("machine", func(t *testing.T) { broadcast(t, true) })
 }
 
 func broadcast(t *testing.T, beside bool, flags ...string) {
 	w := newWorld(t)
 	w.must(append([]string{"up", "--cluster", "many", "--fake-nodes", "6", "--cpus", "1", "--object-store-memory", "256M"}, flags...)...)
+	clear := 0
+	if slices.Contains(flags, "--clear-values") {
+		clear = 1
+	}
 	share := 0
 	if beside {
 		share = 1
 	}
-	p := w.python(spread+fmt.Sprintf("\nBESIDE = %d\n", share)+`
+	p := w.python(spread+fmt.Sprintf("\nBESIDE, CLEAR = %d, %d\n", share, clear)+`
 import hashlib
 from maniple._core.session import current
 
@@ -38,7 +44,7 @@ class Reader:
         return hashlib.sha256(maniple.get(refs[0], timeout=60)).hexdigest()
 
 def moved():
-    return {n["name"]: (n["store"].get("sent", 0), n["store"].get("received", 0), n["store"].get("beside", 0)) for n in current().query("stores")["nodes"]}
+    return {n["name"]: (n["store"].get("sent", 0), n["store"].get("received", 0), n["store"].get("beside", 0), n["store"].get("clear_received", 0)) for n in current().query("stores")["nodes"]}
 
 readers = [Reader.options(scheduling_strategy=on(group, i)).remote() for i in range(6)]
 size = 48 << 20
@@ -51,7 +57,7 @@ source = max(got, key=lambda n: got[n][0] - got[n][1])
 assert size <= got[source][0] < 2.1 * size, (source, got)
 assert got[source][1] == 0 and sum(1 for n in got if got[n][1] >= size) == 5, got
 assert sum(got[n][1] for n in got) < 5.1 * size, got
-assert all(got[n][2] == BESIDE * got[n][1] for n in got), got
+assert all(got[n][2:] == (BESIDE * got[n][1], CLEAR * got[n][1]) for n in got), got
 
 victim = next(i for i in range(6) if homes[i].split("/")[-2] not in (source, "n1"))
 value = os.urandom(1 << 20) * (size >> 20)

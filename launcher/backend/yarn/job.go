@@ -41,6 +41,7 @@ type Job struct {
 	SpillLimit int64    `json:"spill_limit,omitempty"`
 	Fabric     string   `json:"fabric,omitempty"`
 	NoHandover bool     `json:"no_handover,omitempty"`
+	Clear      []string `json:"clear,omitempty"`
 
 	Wait time.Duration `json:"wait_ns"` // how long grants are held for the rest of the gang
 

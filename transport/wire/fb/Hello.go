@@ -21,6 +21,7 @@ type HelloT struct {
 	Term        uint64  `json:"term"`
 	Ticket      uint64  `json:"ticket"`
 	To          uint32  `json:"to"`
+	Clear       bool    `json:"clear"`
 }
 
 func (t *HelloT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -58,6 +59,7 @@ func (t *HelloT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	HelloAddTerm(builder, t.Term)
 	HelloAddTicket(builder, t.Ticket)
 	HelloAddTo(builder, t.To)
+	HelloAddClear(builder, t.Clear)
 	return HelloEnd(builder)
 }
 
@@ -76,6 +78,7 @@ func (rcv *Hello) UnPackTo(t *HelloT) {
 	t.Term = rcv.Term()
 	t.Ticket = rcv.Ticket()
 	t.To = rcv.To()
+	t.Clear = rcv.Clear()
 }
 
 func (rcv *Hello) UnPack() *HelloT {
@@ -274,8 +277,20 @@ func (rcv *Hello) MutateTo(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(30, n)
 }
 
+func (rcv *Hello) Clear() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(32))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Hello) MutateClear(n bool) bool {
+	return rcv._tab.MutateBoolSlot(32, n)
+}
+
 func HelloStart(builder *flatbuffers.Builder) {
-	builder.StartObject(14)
+	builder.StartObject(15)
 }
 func HelloAddWireVersion(builder *flatbuffers.Builder, wireVersion uint16) {
 	builder.PrependUint16Slot(0, wireVersion, 0)
@@ -318,6 +333,9 @@ func HelloAddTicket(builder *flatbuffers.Builder, ticket uint64) {
 }
 func HelloAddTo(builder *flatbuffers.Builder, to uint32) {
 	builder.PrependUint32Slot(13, to, 0)
+}
+func HelloAddClear(builder *flatbuffers.Builder, clear bool) {
+	builder.PrependBoolSlot(14, clear, false)
 }
 func HelloEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

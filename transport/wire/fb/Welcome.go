@@ -15,6 +15,7 @@ type WelcomeT struct {
 	Received    uint64 `json:"received"`
 	Resumed     bool   `json:"resumed"`
 	Term        uint64 `json:"term"`
+	Clear       bool   `json:"clear"`
 }
 
 func (t *WelcomeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -34,6 +35,7 @@ func (t *WelcomeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	WelcomeAddReceived(builder, t.Received)
 	WelcomeAddResumed(builder, t.Resumed)
 	WelcomeAddTerm(builder, t.Term)
+	WelcomeAddClear(builder, t.Clear)
 	return WelcomeEnd(builder)
 }
 
@@ -46,6 +48,7 @@ func (rcv *Welcome) UnPackTo(t *WelcomeT) {
 	t.Received = rcv.Received()
 	t.Resumed = rcv.Resumed()
 	t.Term = rcv.Term()
+	t.Clear = rcv.Clear()
 }
 
 func (rcv *Welcome) UnPack() *WelcomeT {
@@ -184,8 +187,20 @@ func (rcv *Welcome) MutateTerm(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(18, n)
 }
 
+func (rcv *Welcome) Clear() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Welcome) MutateClear(n bool) bool {
+	return rcv._tab.MutateBoolSlot(20, n)
+}
+
 func WelcomeStart(builder *flatbuffers.Builder) {
-	builder.StartObject(8)
+	builder.StartObject(9)
 }
 func WelcomeAddWireVersion(builder *flatbuffers.Builder, wireVersion uint16) {
 	builder.PrependUint16Slot(0, wireVersion, 0)
@@ -210,6 +225,9 @@ func WelcomeAddResumed(builder *flatbuffers.Builder, resumed bool) {
 }
 func WelcomeAddTerm(builder *flatbuffers.Builder, term uint64) {
 	builder.PrependUint64Slot(7, term, 0)
+}
+func WelcomeAddClear(builder *flatbuffers.Builder, clear bool) {
+	builder.PrependBoolSlot(8, clear, false)
 }
 func WelcomeEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
