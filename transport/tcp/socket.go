@@ -40,6 +40,9 @@ type transfer struct {
 // maxHeld is the room that is kept for what is written while corked.
 const maxHeld = 8 << 10
 
+// rooms are for what together keeps: a piece, and what TLS adds to its records.
+var rooms = sync.Pool{New: func() any { b := make([]byte, 0, writePiece+writePiece/64); return &b }}
+
 func newSocket(nc *net.TCPConn) (*socket, error) {
 	raw, err := nc.SyscallConn()
 	if err != nil {
@@ -144,6 +147,28 @@ func (s *socket) Flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flushLocked()
+}
+
+// together has all that do writes go to the kernel at once, and waits for room.
+func (s *socket) together(do func() error) error {
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	room := rooms.Get().(*[]byte)
+	s.mu.Lock()
+	s.held, s.corked = (*room)[:0], true
+	s.mu.Unlock()
+	err := do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.held
+	s.held, s.corked = nil, false
+	if err == nil {
+		_, err = s.sendLocked(all)
+	}
+	*room = all
+	rooms.Put(room)
+	return err
 }
 
 func (s *socket) cork() {

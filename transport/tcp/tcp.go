@@ -133,6 +133,33 @@ type eager struct {
 	socket *socket
 }
 
+// writePiece is how much is encrypted before the kernel is given it: four records. Each call of it wakes the other side, and costs as much as
+// encrypting some KiB.
+const (
+	writePiece = 64 << 10
+	oneRecord  = 16 << 10
+)
+
+// Write writes all of b.
+func (c *eager) Write(b []byte) (done int, err error) {
+	for len(b)-done > oneRecord {
+		piece := b[done:min(len(b), done+writePiece)]
+		err := c.socket.together(func() error {
+			_, err := c.Conn.Write(piece)
+			return err
+		})
+		if err != nil {
+			return done, err
+		}
+		done += len(piece)
+	}
+	if done > 0 && done == len(b) {
+		return done, nil
+	}
+	n, err := c.Conn.Write(b[done:])
+	return done + n, err
+}
+
 // WriteNow writes what the kernel takes at once, and holds the rest.
 func (c *eager) WriteNow(b []byte) (bool, error) {
 	c.socket.cork()

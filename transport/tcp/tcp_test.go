@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"syscall"
@@ -86,7 +87,10 @@ func world(t testing.TB) transporttest.World {
 
 // What finds no room at once is not waited for, and goes first with what is written next, or with Flush.
 func TestWriteNow(t *testing.T) {
-	for _, flush := range []bool{true, false} {
+	long := make([]byte, 300_001) // several pieces
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(long)
+	for _, next := range [][]byte{nil, []byte("x"), long} {
+		flush := next == nil
 		w := world(t)
 		t.Cleanup(w.Close)
 		accepted := make(chan transport.Conn, 1)
@@ -119,10 +123,7 @@ func TestWriteNow(t *testing.T) {
 			}
 		}
 		got := make(chan []byte, 1)
-		total := len(want)
-		if !flush {
-			total++
-		}
+		total := len(want) + len(next)
 		go func() { // ends with the last byte, or the connection
 			b := make([]byte, total)
 			_, _ = io.ReadFull(peer, b)
@@ -131,14 +132,17 @@ func TestWriteNow(t *testing.T) {
 		if flush {
 			err = conn.Flush()
 		} else {
-			want = append(want, 'x')
-			_, err = conn.Write([]byte("x"))
+			want = append(want, next...)
+			var n int
+			if n, err = conn.Write(next); n != len(next) {
+				t.Errorf("%d of %d bytes were written", n, len(next))
+			}
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(<-got, want) {
-			t.Errorf("flush=%v: other bytes came", flush)
+			t.Errorf("flush=%v, %d bytes: other bytes came", flush, len(next))
 		}
 	}
 }
