@@ -14,7 +14,7 @@ import (
 
 const (
 	sumSize    = 4         // bytes of a checksum
-	checkPiece = 256 << 10 // bytes that are summed up while the processor's cache has them from the connection, or for it
+	checkPiece = 256 << 10 // bytes that are summed up while the processor's cache has them from the connection, or from what the kernel did for it
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -73,10 +73,10 @@ func sendChecked(conn net.Conn, head []byte, r Range, state fb.ChunkState, paylo
 		}
 		for len(payload) > 0 {
 			n := min(len(payload), checkPiece)
-			sum = crc32.Update(sum, castagnoli, payload[:n])
 			if _, err := conn.Write(payload[:n]); err != nil {
 				return head, err
 			}
+			sum = crc32.Update(sum, castagnoli, payload[:n]) // the kernel has just brought it into the cache
 			payload = payload[n:]
 		}
 		head = head[:0]
