@@ -1,27 +1,46 @@
-"""A value goes from one node of this machine to another. Beside it a plain copy over TLS, with as many connections, has the machine.
+"""A value goes from one node of this machine to another. Beside it a plain copy over TLS, or iperf3 where it goes unencrypted, with as many connections, has the machine.
 
-    python PROGRAM.py maniple|ray MIB TIMES CONNECTIONS COPIER
+    python PROGRAM.py maniple|ray MIB TIMES CONNECTIONS COPIER IPERF3
 """
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
-from stand import NAME, QUIET, api, module, number, part, say, until
+from stand import NAME, QUIET, api, ask, module, number, part, say, until
 
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 SIZE, TIMES, STREAMS = number(1) * MIB, number(2), number(3)
 STORE = 3 * SIZE + 256 * MIB
 strategies = module("util.scheduling_strategies")
 
 
 def bare():
-    """Seconds of a plain copy."""
+    """Seconds of a plain copy, and what it took of all processors."""
     out = subprocess.run([sys.argv[5], "copy", str(SIZE), str(STREAMS), "2"], check=True, stdout=subprocess.PIPE)
-    return json.loads(out.stdout)["seconds"]
+    said = json.loads(out.stdout)
+    return said["seconds"], said["cpu"]
+
+
+def iperf():
+    """The same of iperf3, which reads from and writes to the same few pages."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = str(s.getsockname()[1])
+    best = []
+    for _ in range(2):
+        server = subprocess.Popen([sys.argv[6], "-s", "-1", "-B", "127.0.0.1", "-p", port], stdout=subprocess.DEVNULL, stderr=2)
+        until("iperf3 listens", lambda: subprocess.run(["ss", "-Hltn", f"sport = :{port}"], stdout=subprocess.PIPE).stdout)
+        out = subprocess.run([sys.argv[6], "-J", "-c", "127.0.0.1", "-p", port, "-P", str(STREAMS), "-n", str(SIZE)], check=True, stdout=subprocess.PIPE)
+        end = json.loads(out.stdout)["end"]
+        server.wait(20)
+        used = end["cpu_utilization_percent"]
+        seconds = 8 * SIZE / end["sum_received"]["bits_per_second"]
+        best.append((seconds, (used["host_total"] + used["remote_total"]) / 100 * end["sum_received"]["seconds"]))
+    return min(best)
 
 
 def up(*flags):
@@ -52,7 +71,9 @@ def one(there, size):
     """Seconds for a value to be there."""
     value = np.full(size, 7, np.uint8)
     ref = api.put(value)
+    ask("begin")
     took, ends, length = api.get(there.get.remote([ref]), timeout=120)
+    ask("end")
     assert (ends, length) == (14, size), (ends, length)
     del ref
     time.sleep(0.3)
@@ -60,7 +81,7 @@ def one(there, size):
 
 
 def measured(name, beside, *flags):
-    """Two nodes, and values that go from one to the other. beside: a plain copy runs before each."""
+    """Two nodes, and values that go from one to the other. beside: what runs before each. The bench adds what the last one took of all processors."""
     with part(name):
         end = up(*flags)
         try:
@@ -73,18 +94,19 @@ def measured(name, beside, *flags):
             took, bares = [], []
             for _ in range(TIMES):
                 if beside:
-                    bares.append(bare())
+                    bares.append(beside())
                 took.append(one(there, SIZE))
-            more = {"share": min(bares) / min(took), "bare": SIZE / min(bares) / 1e9} if bares else {}
+            more = {"share": min(bares)[0] / min(took), "bare": SIZE / min(bares)[0] / 1e9, "bare cpu": min(cpu for _, cpu in bares) / SIZE * GIB} if bares else {}
             print("took", took, "beside", bares, file=sys.stderr)
-            say(name, rate=SIZE / min(took) / 1e9, small=small * 1e3, **more)
+            say(name, rate=SIZE / min(took) / 1e9, small=small * 1e3, gib=SIZE / GIB, **more)
             api.shutdown()
         finally:
             end()
 
 
 if NAME == "ray":
-    measured("node to node", False)
+    measured("node to node", None)
 else:
-    measured("node to node", True, "--no-same-host-handover")
-    measured("one machine", False)
+    measured("node to node", bare, "--no-same-host-handover")
+    measured("unencrypted", iperf, "--no-same-host-handover", "--clear-values", "127.0.0.0/8")
+    measured("one machine", None)
