@@ -38,6 +38,8 @@ type Config struct {
 	// Batch is what is gathered for one file, if there is as much. Zero: an eighth of the budget, but at least 1 MiB and
 	// at most 64 MiB.
 	Batch int64
+	// Version is the number from which versions of objects count that are made here: no other node's store has those that follow.
+	Version uint32
 	// Writers is how many files are written at once. Zero: one.
 	Writers int
 }

@@ -35,12 +35,14 @@ type Sealed struct {
 	Format       uint32
 	Secondary    bool   // a copy: it goes first when memory is short
 	Job          uint32 // whose share of the memory it counts to
+	Version      uint32 // of the value that it is a copy of; 0: it is made here, and gets one of its own
 }
 
 // Info is what is known of an object.
 type Info struct {
 	Location  Location
 	Format    uint32
+	Version   uint32 // tells it from others that had its name before, or have it elsewhere; its copies have the same
 	Secondary bool
 	Released  bool // only pins keep it
 	Views     int  // processes that hold it
@@ -59,6 +61,7 @@ type object struct {
 	asked     bool  // its views are being recalled, which counts as memory that comes
 	size      int64
 	format    uint32
+	version   uint32
 	job       *job
 	secondary bool
 	released  bool
@@ -104,7 +107,7 @@ func (s *Store) Lookup(name id.Object) (Info, bool) {
 	if o == nil {
 		return Info{}, false
 	}
-	return Info{Location: o.location(), Format: o.format, Secondary: o.secondary, Released: o.released, Views: len(o.views), Tasks: o.tasks}, true
+	return Info{Location: o.location(), Format: o.format, Version: o.version, Secondary: o.secondary, Released: o.released, Views: len(o.views), Tasks: o.tasks}, true
 }
 
 // Objects gives how many there are.
@@ -333,7 +336,8 @@ func (s *Store) newObject(name id.Object, size int64, format uint32) *object {
 	} else {
 		o = new(object)
 	}
-	*o = object{name: name, size: size, format: format, views: o.views}
+	s.lastVersion++
+	*o = object{name: name, size: size, format: format, version: s.lastVersion, views: o.views}
 	return o
 }
 

@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -106,7 +107,7 @@ func (s *Store) Seal(now int64, p id.Process, x Sealed) error {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), ErrExists)
 	}
 	o := s.newObject(x.Object, x.Size, x.Format)
-	o.secondary, o.job = x.Secondary, s.jobOf(x.Job)
+	o.secondary, o.job, o.version = x.Secondary, s.jobOf(x.Job), cmp.Or(x.Version, o.version)
 	sp.slab.touched = now
 	o.at = s.become(sp, sp.slab.start+x.Offset, roundUp(x.Size, Align), live, sp.slab, o)
 	s.objects[x.Object] = o

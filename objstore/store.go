@@ -41,6 +41,7 @@ type Store struct {
 
 	swept               int64 // when idle memory was last looked for
 	lastArena, lastSlab uint64
+	lastVersion         uint32
 	spare               *span    // linked by next
 	spareObject         *object  // linked by newer
 	sealed              [2]Tally // in arenas: primary, secondary
@@ -53,7 +54,7 @@ type Store struct {
 func New(cfg Config) *Store {
 	cfg = cfg.withDefaults()
 	s := &Store{
-		cfg:       cfg,
+		cfg: cfg, lastVersion: cfg.Version,
 		budget:    budget{limit: cfg.Budget},
 		objects:   map[id.Object]*object{},
 		processes: map[id.Process]*process{},

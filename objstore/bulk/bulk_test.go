@@ -63,7 +63,7 @@ func TestRangesComeInOrder(t *testing.T) {
 		case r.Object != object:
 			p.Why = "another object"
 		default:
-			p.Bytes = value[r.Offset : r.Offset+r.Size]
+			p.Bytes, p.Version = value[r.Offset:r.Offset+r.Size], 9
 		}
 		if n == 1 { // it is found last
 			late = func(bulk.Piece) { answer(p) }
@@ -80,7 +80,7 @@ func TestRangesComeInOrder(t *testing.T) {
 	j.Ask(bulk.Range{Object: object, Offset: 1, Size: 2<<20 - 1}, got[1:])
 	j.Ask(bulk.Range{Object: id.Object{}, Size: 5}, got[2<<20:])
 	j.Ask(bulk.Range{Object: object, Offset: 2 << 20, Size: 1 << 20}, got[2<<20:])
-	for i, want := range []bulk.End{{Size: 1}, {Size: 2<<20 - 1}, {Why: "another object"}, {Size: 1 << 20}} {
+	for i, want := range []bulk.End{{Size: 1, Version: 9}, {Size: 2<<20 - 1, Version: 9}, {Why: "another object"}, {Size: 1 << 20, Version: 9}} {
 		if e := <-j.ends; e != want {
 			t.Errorf("range %d ends as %+v", i, e)
 		}

@@ -26,15 +26,15 @@ func unencrypted(conn net.Conn) bool {
 }
 
 // sumOf begins the checksum of an answer: with what was asked for, so that bytes of another range are none, and with what comes before the payload.
-func sumOf(r Range, state fb.ChunkState, payload int64) uint32 {
+func sumOf(r Range, m fb.ChunkT, payload int64) uint32 {
 	r.Locate = false
 	sum := crc32.Update(0, castagnoli, appendRange(nil, r)[wire.HeaderSize:])
-	return crc32.Update(sum, castagnoli, appendChunk(nil, state, int(payload)))
+	return crc32.Update(sum, castagnoli, appendChunk(nil, m.State, m.Version, int(payload)))
 }
 
 // newChecked begins to read the payload of an answer, if what came before it is as it was sent.
-func newChecked(from io.Reader, r Range, state fb.ChunkState, payload int64) (*checkedReader, error) {
-	c := &checkedReader{from, sumOf(r, state, payload)}
+func newChecked(from io.Reader, r Range, m fb.ChunkT, payload int64) (*checkedReader, error) {
+	c := &checkedReader{from, sumOf(r, m, payload)}
 	return c, c.verify()
 }
 
@@ -64,9 +64,9 @@ func (c *checkedReader) verify() error {
 }
 
 // sendChecked sends what a piece has, between two checksums.
-func sendChecked(conn net.Conn, head []byte, r Range, state fb.ChunkState, payload []byte) ([]byte, error) {
-	sum := sumOf(r, state, int64(len(payload)+2*sumSize))
-	head = binary.LittleEndian.AppendUint32(appendChunk(head, state, len(payload)+2*sumSize), sum)
+func sendChecked(conn net.Conn, head []byte, r Range, m fb.ChunkT, payload []byte) ([]byte, error) {
+	sum := sumOf(r, m, int64(len(payload)+2*sumSize))
+	head = binary.LittleEndian.AppendUint32(appendChunk(head, m.State, m.Version, len(payload)+2*sumSize), sum)
 	if len(payload) > together {
 		if _, err := conn.Write(head); err != nil {
 			return head, err

@@ -6,7 +6,8 @@
 // it does not.
 //
 //	BULK-1: ranges are answered in the order in which they were asked for; each ends once, as come, refused or broken.
-//	BULK-2: when a stream breaks its owner learns how many bytes of the oldest range are in place; of the others none are.
+//	BULK-2: when a stream breaks its owner learns how many bytes of the oldest range are in place; of the others none are. Of bytes that are in place it learns
+//	        which value of their object's name they are of, as far as the other side tells.
 //	BULK-3: no byte is written beyond the range, whatever the other side sends, and after Done none at all.
 //	BULK-4: each Piece is let go of once, when its bytes are sent or taken, or nobody wants them.
 //	BULK-5: on a unix socket a Piece that lies in shared memory is handed over by a descriptor, and copied by the side that asks. What is

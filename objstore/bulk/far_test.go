@@ -18,11 +18,11 @@ func TestPlaces(t *testing.T) {
 	let := make(chan struct{}, 4*bulk.Ahead)
 	j := join(t, func(r bulk.Range, answer func(bulk.Piece)) {
 		if !r.Locate || r.Offset%3 == 2 { // who has no fabric there sends bytes
-			answer(bulk.Piece{Bytes: []byte("bytes")[:r.Size]})
+			answer(bulk.Piece{Bytes: []byte("bytes")[:r.Size], Version: uint32(r.Offset)})
 			return
 		}
 		held.Add(1)
-		answer(bulk.Piece{Far: []byte("there"), Done: func() {
+		answer(bulk.Piece{Far: []byte("there"), Version: uint32(r.Offset), Done: func() {
 			held.Add(-1)
 			let <- struct{}{}
 		}})
@@ -50,7 +50,7 @@ func TestPlaces(t *testing.T) {
 		if i+1 < all {
 			ask(i + 1)
 		}
-		want := bulk.End{Size: 5, Far: i%4 != 3 && i%3 != 2}
+		want := bulk.End{Size: 5, Version: uint32(i), Far: i%4 != 3 && i%3 != 2}
 		if e := <-j.ends; e != want {
 			t.Errorf("range %d ends as %+v, want %+v", i, e, want)
 		}

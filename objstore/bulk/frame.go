@@ -95,31 +95,28 @@ func noEOF(err error) error {
 	return err
 }
 
-// appendChunk appends what comes before the payload of an answer.
-func appendChunk(b []byte, state fb.ChunkState, payload int) []byte {
+// appendChunk appends what comes before the payload of an answer, or of what was taken.
+func appendChunk(b []byte, state fb.ChunkState, version uint32, payload int) []byte {
 	at := len(b)
 	b = append(b, make([]byte, chunkSize)...)
 	wire.PutHeader(b[at:], wire.Header{Length: uint32(wire.ChunkSize + payload), Body: wire.ChunkSize, Type: fb.FrameTypeChunk, Class: wire.ClassOf(fb.FrameTypeChunk)})
-	wire.PutChunk(b[at+wire.HeaderSize:], &fb.ChunkT{State: state})
+	wire.PutChunk(b[at+wire.HeaderSize:], &fb.ChunkT{State: state, Version: version})
 	return b
 }
 
 // readChunk reads what comes before the payload, and how long that is.
-func readChunk(from io.Reader) (fb.ChunkState, int64, error) {
+func readChunk(from io.Reader) (m fb.ChunkT, payload int64, err error) {
 	var b [chunkSize]byte
 	if _, err := io.ReadFull(from, b[:]); err != nil {
-		return 0, 0, err
+		return m, 0, err
 	}
 	h, err := wire.ParseWorkHeader(b[:])
 	if err != nil {
-		return 0, 0, err
+		return m, 0, err
 	}
-	if h.Type != fb.FrameTypeChunk || h.Flags != 0 {
-		return 0, 0, fmt.Errorf("bulk: %s came, where a chunk was to come", h.Type)
+	if h.Type != fb.FrameTypeChunk || h.Body != wire.ChunkSize || h.Flags != 0 {
+		return m, 0, fmt.Errorf("bulk: %s came, where a chunk was to come", h.Type)
 	}
-	var m fb.ChunkT
-	if err := wire.ReadChunk(b[wire.HeaderSize:], &m); err != nil {
-		return 0, 0, err
-	}
-	return m.State, int64(h.Length - h.Body), nil
+	err = wire.ReadChunk(b[wire.HeaderSize:], &m)
+	return m, int64(h.Length - h.Body), err
 }

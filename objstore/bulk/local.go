@@ -36,10 +36,10 @@ const (
 )
 
 // handOver sends in place of a piece's bytes where they lie. They must stay there until the other side has taken them.
-func handOver(conn unixConn, head []byte, p Place) ([]byte, error) {
-	head = appendChunk(head, fb.ChunkStateLie, placeSize)
-	head = binary.LittleEndian.AppendUint64(head, uint64(p.Offset))
-	raw, err := p.File.SyscallConn()
+func handOver(conn unixConn, head []byte, p Piece) ([]byte, error) {
+	head = appendChunk(head, fb.ChunkStateLie, p.Version, placeSize)
+	head = binary.LittleEndian.AppendUint64(head, uint64(p.Lies.Offset))
+	raw, err := p.Lies.File.SyscallConn()
 	if err != nil {
 		return head, err
 	}
@@ -111,7 +111,7 @@ func (r *receiver) copy(into []byte) error {
 	}
 	// What was copied is good only if the other side kept it so long. It closes the connection before it lets go of anything that
 	// was not taken; so if this gets through, it was there.
-	_, err := r.Write(appendChunk(nil, fb.ChunkStateTaken, 0))
+	_, err := r.Write(appendChunk(nil, fb.ChunkStateTaken, 0, 0))
 	return err
 }
 

@@ -66,7 +66,7 @@ func TestHandedOver(t *testing.T) {
 	served := make(chan error, 1)
 	go func() {
 		served <- bulk.Serve(there, func(r bulk.Range, answer func(bulk.Piece)) {
-			p := bulk.Piece{Bytes: value[r.Offset : r.Offset+r.Size], Done: func() { let.Add(1) }}
+			p := bulk.Piece{Bytes: value[r.Offset : r.Offset+r.Size], Version: 9, Done: func() { let.Add(1) }}
 			if r.Object.Index == 0 {
 				p.Lies, p.Bytes = bulk.Place{File: f, Offset: r.Offset}, make([]byte, r.Size) // nothing of these is to be sent
 			}
@@ -90,7 +90,7 @@ func TestHandedOver(t *testing.T) {
 	ask(0, 7<<20, 7<<20+10)
 	ask(0, 7<<20+10, 8<<20)
 	for i, beside := range []bool{true, true, false, false, true} {
-		if e := <-ends; e.Err != nil || e.Why != "" || e.Beside != beside {
+		if e := <-ends; e.Err != nil || e.Why != "" || e.Beside != beside || e.Version != 9 {
 			t.Fatalf("range %d ends as %+v", i, e)
 		}
 	}

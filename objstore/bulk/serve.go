@@ -11,11 +11,12 @@ import (
 
 // Piece is what is sent of an object: its bytes, or why there are none.
 type Piece struct {
-	Bytes []byte
-	Why   string
-	Lies  Place  // where they lie, if that can be handed over
-	Far   []byte // in place of Bytes: where they lie in a fabric, for who has asked so
-	Done  func() // the bytes are of no more use; nil: nobody has to know
+	Bytes   []byte
+	Version uint32 // which value of the name they are of
+	Why     string
+	Lies    Place  // where they lie, if that can be handed over
+	Far     []byte // in place of Bytes: where they lie in a fabric, for who has asked so
+	Done    func() // the bytes are of no more use; nil: nobody has to know
 }
 
 func (p Piece) letGo() {
@@ -107,17 +108,17 @@ func answer(conn net.Conn, slots <-chan slot, lent chan<- Piece, quit <-chan str
 		case err != nil:
 		case beside != nil && p.Lies.File != nil && len(p.Bytes) > together:
 			if kept, err = keep(lent, p); err == nil {
-				head, err = handOver(beside, head[:0], p.Lies)
+				head, err = handOver(beside, head[:0], p)
 			}
 		case len(p.Far) > 0 && p.Why == "":
 			if kept, err = keep(lent, p); err == nil {
-				head = append(appendChunk(head[:0], fb.ChunkStateFar, len(p.Far)), p.Far...)
+				head = append(appendChunk(head[:0], fb.ChunkStateFar, p.Version, len(p.Far)), p.Far...)
 				_, err = conn.Write(head)
 			}
 		case checked && p.Why != "":
-			head, err = sendChecked(conn, head[:0], s.Range, fb.ChunkStateRefused, p.excuse())
+			head, err = sendChecked(conn, head[:0], s.Range, fb.ChunkT{State: fb.ChunkStateRefused}, p.excuse())
 		case checked:
-			head, err = sendChecked(conn, head[:0], s.Range, fb.ChunkStateBytes, p.Bytes)
+			head, err = sendChecked(conn, head[:0], s.Range, fb.ChunkT{State: fb.ChunkStateBytes, Version: p.Version}, p.Bytes)
 		default:
 			head, err = send(conn, head[:0], p)
 		}
@@ -144,11 +145,11 @@ func keep(lent chan<- Piece, p Piece) (bool, error) {
 func send(conn net.Conn, head []byte, p Piece) ([]byte, error) {
 	if p.Why != "" {
 		why := p.excuse()
-		head = append(appendChunk(head, fb.ChunkStateRefused, len(why)), why...)
+		head = append(appendChunk(head, fb.ChunkStateRefused, 0, len(why)), why...)
 		_, err := conn.Write(head)
 		return head, err
 	}
-	head = appendChunk(head, fb.ChunkStateBytes, len(p.Bytes))
+	head = appendChunk(head, fb.ChunkStateBytes, p.Version, len(p.Bytes))
 	if len(p.Bytes) <= together {
 		head = append(head, p.Bytes...)
 		_, err := conn.Write(head)

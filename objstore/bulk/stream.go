@@ -13,11 +13,12 @@ import (
 
 // End is how a range ended, the oldest one under way.
 type End struct {
-	Size   int64  // bytes that are in place; all of them, if the next two are empty
-	Why    string // it was refused
-	Err    error  // the stream broke; this End is its last
-	Beside bool   // they were copied from where they lie on this machine
-	Far    bool   // they were read by a fabric
+	Size    int64  // bytes that are in place; all of them, if Why and Err are empty
+	Version uint32 // which value of the object's name they are of
+	Why     string // it was refused
+	Err     error  // the stream broke; this End is its last
+	Beside  bool   // they were copied from where they lie on this machine
+	Far     bool   // they were read by a fabric
 }
 
 // Stream asks for ranges over one connection.
@@ -108,7 +109,7 @@ func (s *Stream) reads() {
 	checked := unencrypted(s.conn)
 	for {
 		from, verify := source, func() error { return nil }
-		state, size, err := readChunk(from)
+		m, size, err := readChunk(from)
 		if err != nil {
 			s.over(End{Err: err})
 			return
@@ -121,14 +122,14 @@ func (s *Stream) reads() {
 			return
 		}
 		if checked {
-			c, err := newChecked(source, a.Range, state, size)
+			c, err := newChecked(source, a.Range, m, size)
 			if err != nil {
 				s.over(End{Err: err})
 				return
 			}
 			from, verify, size = c, c.verify, size-2*sumSize
 		}
-		switch {
+		switch state := m.State; {
 		case state == fb.ChunkStateRefused && 0 <= size && size <= maxWhy:
 			why := make([]byte, size)
 			_, err := io.ReadFull(from, why)
@@ -149,22 +150,22 @@ func (s *Stream) reads() {
 				n = 0 // of what was not compared nothing counts
 			}
 			if err != nil {
-				s.over(End{Size: int64(n), Err: err})
+				s.over(End{Size: int64(n), Version: m.Version, Err: err})
 				return
 			}
-			s.told(End{Size: size})
+			s.told(End{Size: size, Version: m.Version})
 		case state == fb.ChunkStateLie && size == placeSize && beside != nil:
 			if err := beside.copy(a.into); err != nil {
 				s.over(End{Err: err})
 				return
 			}
-			s.told(End{Size: a.Size, Beside: true})
+			s.told(End{Size: a.Size, Version: m.Version, Beside: true})
 		case state == fb.ChunkStateFar && size <= maxWhy && a.far != nil:
 			if err := s.readsFar(from, size, a.far); err != nil {
 				s.over(End{Err: err})
 				return
 			}
-			s.told(End{Size: a.Size, Far: true})
+			s.told(End{Size: a.Size, Version: m.Version, Far: true})
 		default:
 			s.over(End{Err: fmt.Errorf("bulk: a chunk of %d bytes and state %d came for a range of %d", size, state, a.Size)})
 			return
@@ -181,7 +182,7 @@ func (s *Stream) readsFar(from io.Reader, size int64, far Far) error {
 	if err := far(place); err != nil {
 		return err
 	}
-	_, err := s.conn.Write(appendChunk(nil, fb.ChunkStateTaken, 0))
+	_, err := s.conn.Write(appendChunk(nil, fb.ChunkStateTaken, 0, 0))
 	return err
 }
 

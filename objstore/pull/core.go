@@ -59,7 +59,9 @@ type fetch struct {
 	over   bool   // it ends when none is
 	why    string
 	here   bool
+	anew   bool
 
+	version uint32 // of what came; 0: nobody told
 	urgency int
 }
 
@@ -232,7 +234,7 @@ func (c *Core) onCame(ev Came) {
 	s.idle = c.now
 	if ev.Why == "" {
 		c.works(s)
-		f.came = with(f.came, x.span)
+		c.takes(f, x.span, ev.Version)
 		return
 	}
 	f.back = with(f.back, x.span)
@@ -267,7 +269,7 @@ func (c *Core) onBroke(ev Broke) {
 		x := s.pop()
 		if first && ev.Size > 0 {
 			came := min(ev.Size, x.to-x.from)
-			x.fetch.came = with(x.fetch.came, span{x.from, x.from + came})
+			c.takes(x.fetch, span{x.from, x.from + came}, ev.Version)
 			x.from += came
 			c.works(s)
 		}
@@ -332,7 +334,7 @@ func (c *Core) settle() {
 		if whole && !f.over {
 			f.why = ""
 		}
-		c.emit(Got{f.number, f.why, f.here})
+		c.emit(Got{Fetch: f.number, Version: f.version, Why: f.why, Here: f.here, Anew: f.anew})
 		return true
 	})
 	c.answerWaits(func(w wait) (string, bool) {

@@ -26,6 +26,8 @@
 //	PULL-7: a wait is answered: when the range has come, or when the fetch is over.
 //	PULL-8: the same calls give the same effects.
 //	PULL-9: of what comes from one agent nothing is asked for while something more urgent is left to be asked for there.
+//	PULL-10: all bytes of a fetch are of one value of its name, which may be made anew, or kept by several agents as it was made at different
+//	        times: of two a fetch ends, to be begun anew.
 //
 // # Limits
 //

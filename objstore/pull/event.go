@@ -36,17 +36,19 @@ type (
 	}
 )
 
-// Came: the oldest range of a stream is over. Why: it was refused.
+// Came: the oldest range of a stream is over. Version: which value of the object's name its bytes are of; 0: nobody tells. Why: it was refused.
 type Came struct {
-	Stream uint64
-	Why    string
+	Stream  uint64
+	Version uint32
+	Why     string
 }
 
-// Broke: a stream is over; Size bytes of its oldest range are in place.
+// Broke: a stream is over; Size bytes of its oldest range, of Version, are in place.
 type Broke struct {
-	Stream uint64
-	Size   int64
-	Why    string
+	Stream  uint64
+	Size    int64
+	Version uint32
+	Why     string
 }
 
 // SourceIs answers AskSource.
@@ -131,17 +133,21 @@ type TellSource struct {
 	Object        id.Object
 }
 
-// Got: a fetch is over. Why: the value is not whole; Here: for want of a way to it, so that it is where it was.
+// Got: a fetch is over, with a value of Version. Why: the value is not whole; Here: for want of a way to it, so that it is where it was; Anew: because
+// another value of its name came meanwhile, so that it is to be fetched from the beginning.
 type Got struct {
-	Fetch uint64
-	Why   string
-	Here  bool
+	Fetch   uint64
+	Version uint32
+	Why     string
+	Here    bool
+	Anew    bool
 }
 
-// Give answers Wanted: the range has come, in the memory of a fetch.
+// Give answers Wanted: the range has come, in the memory of a fetch, and is of Version.
 type Give struct {
 	Wait, Fetch  uint64
 	Offset, Size int64
+	Version      uint32
 }
 
 // Refuse answers Wanted: it does not come.

@@ -24,6 +24,7 @@ type world struct {
 	out     []int64 // bytes that left each node
 	links   map[uint64]*simLink
 	faulty  bool
+	anew    func(n *simNode, before *simFetch, number uint64) // a fetch began anew
 }
 
 type happens struct {
@@ -38,17 +39,19 @@ type simNode struct {
 	core   *Core
 	dead   bool
 	has    map[id.Object]int64
+	made   map[id.Object]uint32 // the version of what it has
 	coming map[uint64]*simFetch
 	ended  map[uint64]Got
 	sends  int64 // when its link out is free
 	takes  int64 // and in
-	waits  map[uint64]func(why string)
+	waits  map[uint64]func(why string, version uint32)
 	ticks  int64 // when one is due
 }
 
 type simFetch struct {
 	Want
-	came map[int64]int64
+	came     map[int64]int64
+	versions []uint32 // of what came
 }
 
 // simLink is a stream.
@@ -64,7 +67,7 @@ func newWorld(t *testing.T, seed uint64, n int, cfg Config) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), rate: 1e9, latency: 50_000, links: map[uint64]*simLink{}, out: make([]int64, n+1), now: 1}
 	for i := range n {
 		cfg.Agent = uint32(i + 1)
-		w.nodes = append(w.nodes, &simNode{w: w, agent: cfg.Agent, core: New(cfg), has: map[id.Object]int64{}, coming: map[uint64]*simFetch{}, ended: map[uint64]Got{}, waits: map[uint64]func(string){}})
+		w.nodes = append(w.nodes, &simNode{w: w, agent: cfg.Agent, core: New(cfg), has: map[id.Object]int64{}, made: map[id.Object]uint32{}, coming: map[uint64]*simFetch{}, ended: map[uint64]Got{}, waits: map[uint64]func(string, uint32){}})
 	}
 	return w
 }
@@ -157,7 +160,7 @@ func (n *simNode) apply(e Effect) {
 		}
 	case Cut:
 		if l := w.links[e.Stream]; l != nil {
-			w.after(0, func() { l.breaks(0) })
+			w.after(0, func() { l.breaks(0, 0) })
 		}
 	case Ask:
 		l := w.links[e.Stream]
@@ -188,7 +191,13 @@ func (n *simNode) apply(e Effect) {
 			if sum(f.came) != f.Size {
 				w.t.Fatalf("seed %d: fetch %d is got with %d bytes of %d", w.seed, e.Fetch, sum(f.came), f.Size)
 			}
-			n.has[f.Object] = f.Size
+			if slices.ContainsFunc(f.versions, func(v uint32) bool { return v != e.Version }) { // PULL-10
+				w.t.Fatalf("seed %d: fetch %d is got as version %d, of bytes of versions %v", w.seed, e.Fetch, e.Version, f.versions)
+			}
+			n.has[f.Object], n.made[f.Object] = f.Size, e.Version
+		}
+		if e.Anew && !n.dead {
+			w.after(0, func() { w.anew(n, f, n.wants(f.Object, f.Size, f.Owner)) })
 		}
 	case Give:
 		f := n.coming[e.Fetch]
@@ -207,9 +216,12 @@ func (n *simNode) apply(e Effect) {
 			}
 			at += size
 		}
-		n.answerWait(e.Wait, "")
+		if slices.ContainsFunc(f.versions, func(v uint32) bool { return v != e.Version }) { // PULL-10
+			w.t.Fatalf("seed %d: node %d gives as version %d bytes of %v", w.seed, n.agent, e.Version, f.versions)
+		}
+		n.answerWait(e.Wait, "", e.Version)
 	case Refuse:
-		n.answerWait(e.Wait, e.Why)
+		n.answerWait(e.Wait, e.Why, 0)
 	}
 }
 
@@ -220,13 +232,13 @@ func sum(m map[int64]int64) (n int64) {
 	return n
 }
 
-func (n *simNode) answerWait(number uint64, why string) {
+func (n *simNode) answerWait(number uint64, why string, version uint32) {
 	f := n.waits[number]
 	if f == nil {
 		n.w.t.Fatalf("seed %d: wait %d is answered twice", n.w.seed, number) // PULL-7
 	}
 	delete(n.waits, number)
-	f(why)
+	f(why, version)
 }
 
 // answer has the oldest range of a link come.
@@ -243,20 +255,20 @@ func (l *simLink) answer() {
 		size, ok := l.to.has[a.Object]
 		switch {
 		case l.to.dead:
-			l.breaks(0)
+			l.breaks(0, 0)
 		case ok && a.Offset+a.Size <= size:
-			l.carry(a, "")
+			l.carry(a, "", l.to.made[a.Object])
 		default:
 			w.counter++
 			wait := w.counter
-			l.to.waits[wait] = func(why string) { l.carry(a, why) }
+			l.to.waits[wait] = func(why string, version uint32) { l.carry(a, why, version) }
 			l.to.step(Wanted{Line: l.number, Wait: wait, Object: a.Object, Offset: a.Offset, Size: a.Size})
 		}
 	})
 }
 
 // carry brings a range, or why it does not come.
-func (l *simLink) carry(a Ask, why string) {
+func (l *simLink) carry(a Ask, why string, version uint32) {
 	w := l.from.w
 	if l.over {
 		return
@@ -269,7 +281,11 @@ func (l *simLink) carry(a Ask, why string) {
 	begin := max(w.now, l.to.sends, l.from.takes)
 	l.to.sends, l.from.takes = begin+took, begin+took
 	if w.faulty && w.rng.IntN(20) == 0 {
-		w.after(begin+took/2-w.now+w.latency, func() { l.breaks(w.rng.Int64N(a.Size + 1)) })
+		came := w.rng.Int64N(a.Size + 1)
+		if why != "" {
+			came = 0
+		}
+		w.after(begin+took/2-w.now+w.latency, func() { l.breaks(came, version) })
 		return
 	}
 	w.after(begin+took-w.now+w.latency, func() {
@@ -278,15 +294,15 @@ func (l *simLink) carry(a Ask, why string) {
 		}
 		l.busy, l.asked = false, l.asked[1:]
 		if why == "" {
-			l.from.takesIn(a, a.Size)
+			l.from.takesIn(a, a.Size, version)
 		}
-		l.from.step(Came{l.number, why})
+		l.from.step(Came{l.number, version, why})
 		l.answer()
 	})
 }
 
 // takesIn notes bytes that came. Verifies PULL-1.
-func (n *simNode) takesIn(a Ask, size int64) {
+func (n *simNode) takesIn(a Ask, size int64, version uint32) {
 	f := n.coming[a.Fetch]
 	if f == nil || size == 0 {
 		return
@@ -297,26 +313,27 @@ func (n *simNode) takesIn(a Ask, size int64) {
 		}
 	}
 	f.came[a.Offset] = size
+	f.versions = append(f.versions, version)
 }
 
-func (l *simLink) breaks(came int64) {
+func (l *simLink) breaks(came int64, version uint32) {
 	if l.over {
 		return
 	}
 	l.over = true
 	if len(l.asked) > 0 {
-		l.from.takesIn(l.asked[0], came)
+		l.from.takesIn(l.asked[0], came, version)
 	} else {
 		came = 0
 	}
-	l.from.step(Broke{l.number, came, "cut"})
+	l.from.step(Broke{l.number, came, version, "cut"})
 	l.from.w.after(l.from.w.latency, func() { l.to.step(LineOver{l.number}) })
 }
 
 // wants begins a fetch.
 func (n *simNode) wants(o id.Object, size int64, owner uint32) uint64 {
 	n.w.counter++
-	f := &simFetch{Want{n.w.counter, o, size, owner, n.w.rng.IntN(3)}, map[int64]int64{}}
+	f := &simFetch{Want{n.w.counter, o, size, owner, n.w.rng.IntN(3)}, map[int64]int64{}, nil}
 	n.coming[f.Fetch] = f
 	n.step(f.Want)
 	if n.w.rng.IntN(4) == 0 {
@@ -333,7 +350,7 @@ func (n *simNode) dies() {
 	n.dead = true
 	for _, l := range n.w.sorted() {
 		if l.to == n {
-			l.breaks(0)
+			l.breaks(0, 0)
 		} else if l.from == n && !l.over {
 			l.over = true
 			n.w.after(n.w.latency, func() { l.to.step(LineOver{l.number}) })

@@ -87,7 +87,7 @@ func (c *Core) serveWaits() {
 		if f == nil || !f.has(span{w.Offset, w.Offset + w.Size}) {
 			return false
 		}
-		c.emit(Give{Wait: w.Wait, Fetch: f.number, Offset: w.Offset, Size: w.Size})
+		c.emit(Give{Wait: w.Wait, Fetch: f.number, Offset: w.Offset, Size: w.Size, Version: f.version})
 		return true
 	})
 	c.answerWaits(func(w wait) (string, bool) {

@@ -196,7 +196,7 @@ func (d *desk) pullEffect(ctx context.Context, e pull.Effect) {
 	case pull.Give:
 		f := d.fetchBy(e.Fetch)
 		f.serving++
-		p := bulk.Piece{Bytes: f.into[e.Offset : e.Offset+e.Size : e.Offset+e.Size], Done: func() {
+		p := bulk.Piece{Bytes: f.into[e.Offset : e.Offset+e.Size : e.Offset+e.Size], Version: e.Version, Done: func() {
 			b.traffic.sent.Add(e.Size)
 			d.post(mail{do: func() { f.serving--; d.stir() }})
 		}}
@@ -353,11 +353,11 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, m *fb.B
 
 func (d *desk) streamSays(ctx context.Context, number uint64, e bulk.End) {
 	if e.Err == nil {
-		d.pulls(ctx, pull.Came{Stream: number, Why: e.Why})
+		d.pulls(ctx, pull.Came{Stream: number, Version: e.Version, Why: e.Why})
 		return
 	}
 	delete(d.store.bulk.streams, number)
-	d.pulls(ctx, pull.Broke{Stream: number, Size: e.Size, Why: e.Err.Error()})
+	d.pulls(ctx, pull.Broke{Stream: number, Size: e.Size, Version: e.Version, Why: e.Err.Error()})
 }
 
 // dialTicket connects to another agent with a ticket of its.

@@ -49,6 +49,7 @@ type exposed struct {
 type exposure struct {
 	exposed
 	at      native.FabricRange // where it lies: what has its name later lies elsewhere, while this is exposed
+	version uint32
 	line    *native.FabricLine
 	number  uint64
 	place   native.FabricPlace
@@ -231,13 +232,13 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 		return false
 	}
 	part := r.Offset / fabricPart
-	e := x.of(ctx, line, r.Object, l, part)
+	e := x.of(ctx, line, r.Object, info, part)
 	from := r.Offset - part*fabricPart
 	if e == nil || from+r.Size > e.at.Size {
 		return false
 	}
 	if next := part + 1; next*fabricPart < l.Size { // it is registered while this one is read
-		x.of(ctx, line, r.Object, l, next)
+		x.of(ctx, line, r.Object, info, next)
 	}
 	if e.failed || e.ready && e.line != line {
 		return false // it goes soon
@@ -249,7 +250,7 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 			d.bytes(r, answer)
 			return
 		}
-		answer(bulk.Piece{Far: e.place.From(from).Encode(), Done: func() {
+		answer(bulk.Piece{Far: e.place.From(from).Encode(), Version: e.version, Done: func() {
 			d.store.bulk.traffic.sent.Add(r.Size)
 			x.traffic.sent.Add(r.Size)
 			d.post(mail{do: func() { x.leave(e) }})
@@ -264,11 +265,11 @@ func (d *desk) locate(ctx context.Context, r bulk.Range, answer func(bulk.Piece)
 }
 
 // of gives the exposure of a part of an object, and begins it if there is none; nil: that can't be.
-func (x *deskFabric) of(ctx context.Context, line *native.FabricLine, object id.Object, l objstore.Location, part int64) *exposure {
-	key, from := exposed{object, part}, part*fabricPart
+func (x *deskFabric) of(ctx context.Context, line *native.FabricLine, object id.Object, info objstore.Info, part int64) *exposure {
+	l, key, from := info.Location, exposed{object, part}, part*fabricPart
 	at := native.FabricRange{Arena: l.Arena, Offset: l.Offset + from, Size: min(l.Size-from, fabricPart+fabricOver)}
 	if e := x.exposed[key]; e != nil {
-		if e.at != at {
+		if e.at != at || e.version != info.Version {
 			return nil // it is of the value that had this name before
 		}
 		return e
@@ -276,7 +277,7 @@ func (x *deskFabric) of(ctx context.Context, line *native.FabricLine, object id.
 	if _, err := x.d.store.store.Deliver(objstore.Agent, object); err != nil {
 		return nil
 	}
-	e := &exposure{exposed: key, at: at, line: line, due: x.d.l.now() + fabricLinger}
+	e := &exposure{exposed: key, at: at, version: info.Version, line: line, due: x.d.l.now() + fabricLinger}
 	x.exposed[key] = e
 	x.expose(ctx, e)
 	return e

@@ -23,11 +23,13 @@ type fetch struct {
 	lent    objstore.Lent // Slab 0: not yet
 	into    []byte
 	why     string // it can't be had,
-	here    bool   // for a reason of this node's
-	over    bool   // its errand is: nobody wants it
-	dropped bool   // the core of pulls knows that
-	got     bool   // nothing is written any more
-	told    bool   // its end
+	here    bool   // for a reason of this node's,
+	anew    bool   // but that another value of its name came
+	version uint32
+	over    bool // its errand is: nobody wants it
+	dropped bool // the core of pulls knows that
+	got     bool // nothing is written any more
+	told    bool // its end
 	sealed  bool
 	serving int // pieces of it that go to other agents
 	urgency work.Urgency
@@ -177,9 +179,9 @@ func (d *desk) fetchBy(number uint64) *fetch {
 // fetchGot: the core of pulls is done with a fetch.
 func (d *desk) fetchGot(e pull.Got) {
 	f := d.fetchBy(e.Fetch)
-	f.got = true
+	f.got, f.version = true, e.Version
 	if f.why == "" {
-		f.why, f.here = e.Why, e.Here
+		f.why, f.here, f.anew = e.Why, e.Here, e.Anew
 	}
 	d.stir() // settleFetches may have been before it in this turn
 }
@@ -189,9 +191,9 @@ func (d *desk) fetched(f *fetch) {
 	s, now := d.store, d.l.now()
 	if !f.told {
 		f.told = true
-		ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why, Here: f.here}
+		ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why, Here: f.here, Anew: f.anew}
 		if f.got && f.why == "" && !f.over {
-			err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber()})
+			err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber(), Version: f.version})
 			if err != nil {
 				f.why = err.Error()
 				ev.Why, ev.Here = f.why, true

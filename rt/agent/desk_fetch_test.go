@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,6 +206,47 @@ func TestValueThatDoesNotCome(t *testing.T) {
 	d.until(t, func() bool { return len(d.fetches) == 0 })
 	if len(d.fetchSlab)+len(d.events) > 0 {
 		t.Errorf("after the errand %d slabs are written, and the core was told %v", len(d.fetchSlab), d.events)
+	}
+}
+
+// A value whose bytes turn out to be of two, as it was made anew where it comes from, is given up, also where it broke off in the middle of a range, and the next one comes whole. Copies
+// are known by what they are copies of.
+func TestValueThatIsMadeAnewWhileItComes(t *testing.T) {
+	const size = 12 << 20
+	o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: 8}, Index: 1}
+	var asked, version atomic.Uint32
+	version.Store(7)
+	d, _ := fetching(t, func(r bulk.Range) bulk.Piece {
+		if asked.Add(1) == 3 {
+			version.Store(8)
+		}
+		return bulk.Piece{Bytes: bytes.Repeat([]byte{byte(version.Load())}, int(r.Size)), Version: version.Load()}
+	})
+	come := func() work.Fetched {
+		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: size})
+		d.until(t, func() bool { return len(d.events) > 0 && len(d.fetches) == 0 })
+		ev := d.events[0].(work.Fetched)
+		d.events = nil
+		return ev
+	}
+	if ev := come(); !ev.Anew || !ev.Here || ev.Why == "" || len(d.fetchSlab) > 0 {
+		t.Errorf("the core is told %+v", ev)
+	}
+	if _, there := d.store.store.Lookup(o); there {
+		t.Error("what was of two is here")
+	}
+	if ev := come(); ev.Why != "" {
+		t.Fatalf("the core is told %+v", ev)
+	}
+	info, _ := d.store.store.Lookup(o)
+	b, err := d.store.memory.Bytes(info.Location.Arena, info.Location.Offset, size)
+	if err != nil || info.Version != 8 || bytes.Count(b, []byte{8}) != size {
+		t.Errorf("of version %d, %d bytes are here: %v", info.Version, bytes.Count(b, []byte{8}), err)
+	}
+	given := make(chan bulk.Piece, 1)
+	d.bytes(bulk.Range{Object: o, Size: 1 << 20}, func(p bulk.Piece) { given <- p })
+	if p := <-given; p.Version != 8 {
+		t.Errorf("it is given as version %d, and is a copy of 8", p.Version)
 	}
 }
 

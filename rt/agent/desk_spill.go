@@ -386,7 +386,7 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func(bulk.Piece, 
 				then(bulk.Piece{}, err)
 			} else {
 				s.spill.given += size
-				then(bulk.Piece{Bytes: piece, Done: func() { s.d.post(mail{do: func() { s.spill.given -= size; s.nextParts() }}) }}, nil)
+				then(bulk.Piece{Bytes: piece, Version: info.Version, Done: func() { s.d.post(mail{do: func() { s.spill.given -= size; s.nextParts() }}) }}, nil)
 			}
 			s.nextParts()
 		})
@@ -402,7 +402,7 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func(bulk.Piece, 
 			then(bulk.Piece{}, err)
 			return
 		}
-		p.Done = func() { s.d.post(mail{do: done}) }
+		p.Version, p.Done = info.Version, func() { s.d.post(mail{do: done}) }
 		then(p, nil)
 	}
 }

@@ -37,11 +37,12 @@ type deskStore struct {
 }
 
 const (
-	storeShare   = 30                   // percent of a node's memory that values may take,
-	storeMost    = 80                   // and if more was asked for
-	lineageShare = 64                   // what part of a node's memory is for lineage,
-	lineageMost  = 1 << 30              // but so many bytes at most
-	lingerEvery  = int64(1_000_000_000) // between two looks at processes that have closed their connections
+	storeShare    = 30                   // percent of a node's memory that values may take,
+	storeMost     = 80                   // and if more was asked for
+	versionsApart = 0x9E3779B1           // times an agent's number is where it counts its values from: far from where others do
+	lineageShare  = 64                   // what part of a node's memory is for lineage,
+	lineageMost   = 1 << 30              // but so many bytes at most
+	lingerEvery   = int64(1_000_000_000) // between two looks at processes that have closed their connections
 )
 
 // storeBudget is how much of a node's memory is for values: memory of memfds is the system's, so the size of
@@ -64,7 +65,7 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]spareArena{}, copies: map[id.Object]bool{}}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true, Version: d.agent * versionsApart})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]spareArena{}, copies: map[id.Object]bool{}}
 	if len(s.far) > 0 {
 		var others []string
 		x.moves(func() error {

@@ -286,6 +286,8 @@ func (h *history) fetched(s *site) bool {
 	case !h.calm && at == 0:
 		ev.Why, ev.Here = storeFull, true
 		h.returned["of other agents' values"]++
+	case !h.calm && at == 2 && h.rng.IntN(2) == 0:
+		ev.Why, ev.Here, ev.Anew = "it was made anew while it came", true, true
 	case !h.calm && at == 1 && len(there.store.views[w.Object]) == 0 && !slices.Contains(h.sealing(there), w.Object):
 		ev.Why = "it can't be read"
 		h.returned["damaged"]++

@@ -91,7 +91,7 @@ type Place struct {
 }
 
 // Fetched answers Fetch: the object lies in the Store, held by nobody, or, Why, could not be had. Here: for a reason of this node's, so that the value
-// is where it was; else it is not there any more.
+// is where it was; else it is not there any more. Anew: it was made anew while it came, so that it is to be fetched once more.
 type Fetched struct {
 	Process id.Process
 	Object  id.Object
@@ -99,6 +99,7 @@ type Fetched struct {
 	Offset  int64
 	Why     string
 	Here    bool
+	Anew    bool
 }
 
 // Damaged: an object of the Store, which nobody looks at, lies in a file that can't be read. What is found when a process wants it Brought tells.

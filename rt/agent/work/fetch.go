@@ -158,11 +158,13 @@ func (c *Core) onFetched(ev Fetched) {
 		}
 		return
 	}
-	if k.again && (k.void || ev.Why != "") {
+	if ev.Anew || k.again && (k.void || ev.Why != "") {
 		if ev.Why == "" {
 			c.cfg.Store.Free(ev.Object)
 		}
-		k.again, k.void = false, false
+		if k.again {
+			k.again, k.void = false, false
+		}
 		m, _ := c.readResult(k.frame)
 		c.out = append(c.out, Effect{Do: Fetch, Process: p.id, Object: ev.Object, Key: m.Size, Urgency: k.urgency})
 		return

@@ -19,6 +19,9 @@ type wanted struct {
 // storeFull is why a value can't be fetched that stays where it is.
 const storeFull = "the store is full"
 
+// madeAnew is why a value has to be fetched once more: another one has its name now.
+const madeAnew = "its value was made anew"
+
 // fetched answers the oldest Fetch. why: it can't be had.
 func (p *pair) fetched(why string) {
 	p.t.Helper()
@@ -27,7 +30,7 @@ func (p *pair) fetched(why string) {
 	}
 	w := p.wanted[0]
 	p.wanted = p.wanted[1:]
-	ev := Fetched{Process: w.Process, Object: w.Object, Why: why, Here: why == storeFull}
+	ev := Fetched{Process: w.Process, Object: w.Object, Why: why, Here: why == storeFull || why == madeAnew, Anew: why == madeAnew}
 	if why == "" {
 		if w.Key != 1<<20 {
 			p.t.Errorf("%d bytes of %v are to be fetched", w.Key, w.Object)
@@ -79,6 +82,26 @@ func TestHowUrgentAValueIs(t *testing.T) {
 	p.seal(0, 1, of(put), 0)
 	p.submit([]id.Object{of(put)}, nil)
 	urgent("a task on another node", Argument)
+}
+
+// What was made anew while it came is fetched once more, as urgently as before, and nobody hears of it.
+func TestValueThatWasMadeAnewIsFetchedOnceMore(t *testing.T) {
+	p := newPair(t)
+	task := p.mint(0, 1)
+	p.once()
+	p.say(0, 1, &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 4, Returns: 1}, []byte("args"))
+	p.seal(1, p.worker(task), of(task), fb.ResultFlagLast)
+	p.say(0, 1, &fb.GetT{Object: objectT(of(task)), Want: fb.WantValue}, nil)
+	for range 2 {
+		p.fetched(madeAnew)
+		if len(p.wanted) != 1 || p.wanted[0].Object != of(task) || p.wanted[0].Urgency != Awaited || p.told("a 1", of(task)) != "" {
+			t.Fatalf("to be fetched are %+v, and the driver is told %q", p.wanted, p.told("a 1", of(task)))
+		}
+	}
+	p.fetched("")
+	if !p.lies("a 1", of(task)) {
+		t.Error("it has not come")
+	}
 }
 
 // seal has a process tell of a MiB in shared memory: by a Seal of its own, or as a result of a task.

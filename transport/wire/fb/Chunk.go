@@ -7,19 +7,19 @@ import (
 )
 
 type ChunkT struct {
-	State ChunkState `json:"state"`
-	Pad   uint32     `json:"pad"`
+	State   ChunkState `json:"state"`
+	Version uint32     `json:"version"`
 }
 
 func (t *ChunkT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
-	return CreateChunk(builder, t.State, t.Pad)
+	return CreateChunk(builder, t.State, t.Version)
 }
 func (rcv *Chunk) UnPackTo(t *ChunkT) {
 	t.State = rcv.State()
-	t.Pad = rcv.Pad()
+	t.Version = rcv.Version()
 }
 
 func (rcv *Chunk) UnPack() *ChunkT {
@@ -51,16 +51,16 @@ func (rcv *Chunk) MutateState(n ChunkState) bool {
 	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(0), uint32(n))
 }
 
-func (rcv *Chunk) Pad() uint32 {
+func (rcv *Chunk) Version() uint32 {
 	return rcv._tab.GetUint32(rcv._tab.Pos + flatbuffers.UOffsetT(4))
 }
-func (rcv *Chunk) MutatePad(n uint32) bool {
+func (rcv *Chunk) MutateVersion(n uint32) bool {
 	return rcv._tab.MutateUint32(rcv._tab.Pos+flatbuffers.UOffsetT(4), n)
 }
 
-func CreateChunk(builder *flatbuffers.Builder, state ChunkState, pad uint32) flatbuffers.UOffsetT {
+func CreateChunk(builder *flatbuffers.Builder, state ChunkState, version uint32) flatbuffers.UOffsetT {
 	builder.Prep(4, 8)
-	builder.PrependUint32(pad)
+	builder.PrependUint32(version)
 	builder.PrependUint32(uint32(state))
 	return builder.Offset()
 }
