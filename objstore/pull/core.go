@@ -62,6 +62,8 @@ type fetch struct {
 	anew   bool
 
 	version uint32 // of what came; 0: nobody told
+	part    bool
+	base    int64 // where its first byte lies in the value
 	urgency int
 }
 
@@ -105,9 +107,9 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	c.now, c.out = now, out
 	switch ev := ev.(type) {
 	case Want:
-		f := &fetch{number: ev.Fetch, object: ev.Object, size: ev.Size, owner: ev.Owner, source: ev.Owner, urgency: ev.Urgency}
+		f := &fetch{number: ev.Fetch, object: ev.Object, size: ev.Size, owner: ev.Owner, source: ev.Owner, urgency: ev.Urgency, part: ev.Part, base: ev.Offset, version: ev.Version}
 		c.fetches = append(c.fetches, f)
-		if f.size >= c.cfg.Large {
+		if f.size >= c.cfg.Large && !f.part {
 			c.askSource(f, false)
 		}
 	case Hasten:
@@ -307,6 +309,8 @@ func (c *Core) lost(ev Lost) {
 	for _, f := range c.fetches {
 		if f.source == ev.Agent && f.owner != ev.Agent && !f.over {
 			c.askSource(f, true)
+		} else if f.source == ev.Agent && f.part {
+			c.fail(f, ev.Why, true)
 		}
 	}
 	for _, t := range c.trees {
@@ -355,7 +359,7 @@ func (c *Core) impatient(w *way) {
 		}
 		wanted = true
 		patience := c.cfg.Patience
-		if f.source != f.owner {
+		if f.source != f.owner || f.part { // all of the value comes by another way
 			patience /= 10
 		}
 		if c.now-w.since >= patience && len(w.streams)+w.opening == 0 {
@@ -387,7 +391,7 @@ func (c *Core) assign(w *way) {
 		f.flying++
 		best.flying = append(best.flying, x)
 		best.bytes += x.to - x.from
-		c.emit(Ask{Stream: best.number, Fetch: f.number, Object: f.object, Offset: x.from, Size: x.to - x.from})
+		c.emit(Ask{Stream: best.number, Fetch: f.number, Object: f.object, Offset: f.base + x.from, Size: x.to - x.from, At: x.from})
 	}
 	var left int64
 	for _, f := range c.fetches {

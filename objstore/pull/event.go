@@ -6,13 +6,17 @@ import "github.com/maniple-hpc/maniple/transport/wire/id"
 type Event interface{ event() }
 
 // Want begins to fetch a value of Size bytes, of which Owner told. Numbers are used once. Of what is asked of one agent comes first what has
-// the lowest Urgency.
+// the lowest Urgency. Part: only Size bytes from Offset on, of
+// Version, of Owner and nobody else, and for nobody but who wants them.
 type Want struct {
 	Fetch   uint64
 	Object  id.Object
 	Size    int64
 	Owner   uint32
 	Urgency int
+	Part    bool
+	Offset  int64
+	Version uint32 // 0: any
 }
 
 // Hasten says that a fetch is more urgent than was said.
@@ -113,11 +117,11 @@ type Open struct {
 // Cut breaks a stream; answered by Broke, as any other end of it.
 type Cut struct{ Stream uint64 }
 
-// Ask asks for a range of a fetch's value over a stream.
+// Ask asks for a range of a fetch's value over a stream. At is where it lies among what the fetch brings: Offset, unless that is a part.
 type Ask struct {
-	Stream, Fetch uint64
-	Object        id.Object
-	Offset, Size  int64
+	Stream, Fetch    uint64
+	Object           id.Object
+	Offset, Size, At int64
 }
 
 // AskSource asks the agent that has a value whom to get it from; answered by SourceIs.

@@ -194,13 +194,19 @@ func (n *simNode) apply(e Effect) {
 			if slices.ContainsFunc(f.versions, func(v uint32) bool { return v != e.Version }) { // PULL-10
 				w.t.Fatalf("seed %d: fetch %d is got as version %d, of bytes of versions %v", w.seed, e.Fetch, e.Version, f.versions)
 			}
+			if f.Part {
+				return
+			}
 			n.has[f.Object], n.made[f.Object] = f.Size, e.Version
 		}
-		if e.Anew && !n.dead {
+		if e.Anew && !n.dead && !f.Part {
 			w.after(0, func() { w.anew(n, f, n.wants(f.Object, f.Size, f.Owner)) })
 		}
 	case Give:
 		f := n.coming[e.Fetch]
+		if f.Part {
+			w.t.Fatalf("seed %d: node %d gives what is a part", w.seed, n.agent)
+		}
 		for at := e.Offset; at < e.Offset+e.Size; {
 			size, ok := f.came[at]
 			if !ok {
@@ -303,6 +309,9 @@ func (l *simLink) carry(a Ask, why string, version uint32) {
 
 // takesIn notes bytes that came. Verifies PULL-1.
 func (n *simNode) takesIn(a Ask, size int64, version uint32) {
+	if a.At != a.Offset-n.coming[a.Fetch].Offset {
+		n.w.t.Fatalf("seed %d: [%d, +%d) of a part from %d on is put at %d", n.w.seed, a.Offset, size, n.coming[a.Fetch].Offset, a.At)
+	}
 	f := n.coming[a.Fetch]
 	if f == nil || size == 0 {
 		return
@@ -333,7 +342,14 @@ func (l *simLink) breaks(came int64, version uint32) {
 // wants begins a fetch.
 func (n *simNode) wants(o id.Object, size int64, owner uint32) uint64 {
 	n.w.counter++
-	f := &simFetch{Want{n.w.counter, o, size, owner, n.w.rng.IntN(3)}, map[int64]int64{}, nil}
+	f := &simFetch{Want{Fetch: n.w.counter, Object: o, Size: size, Owner: owner, Urgency: n.w.rng.IntN(3)}, map[int64]int64{}, nil}
+	if n.w.anew != nil && n.w.rng.IntN(4) == 0 { // and a part besides
+		n.w.counter++
+		at := n.w.rng.Int64N(size)
+		p := &simFetch{Want{Fetch: n.w.counter, Object: o, Size: 1 + n.w.rng.Int64N(size-at), Owner: owner, Part: true, Offset: at, Version: n.w.node(owner).made[o]}, map[int64]int64{}, nil}
+		n.coming[p.Fetch] = p
+		n.step(p.Want)
+	}
 	n.coming[f.Fetch] = f
 	n.step(f.Want)
 	if n.w.rng.IntN(4) == 0 {

@@ -73,7 +73,7 @@ func (t *tree) lost(agent uint32) {
 // coming gives the fetch of an object that goes on.
 func (c *Core) coming(o id.Object) *fetch {
 	for _, f := range c.fetches {
-		if f.object == o && !f.over {
+		if f.object == o && !f.over && !f.part {
 			return f
 		}
 	}

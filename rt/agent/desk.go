@@ -246,6 +246,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 		d.findName(ctx, e)
 	case work.Watch:
 		d.watch(ctx, e.Group)
+	case work.Slice:
+		d.slice(ctx, e)
 	case work.Fetch:
 		d.fetch(e)
 	case work.Hasten:

@@ -31,6 +31,7 @@ type deskBulk struct {
 	waits   map[uint64]func(bulk.Piece) // for ranges that have not come yet
 	freed   []id.Object                 // of which the core is to be told
 	asks    []ticketAsk
+	slices  []sliceAsk      // of which it is asked where they lie, in that order
 	apart   map[uint32]bool // agents of this machine to which there is no way on it
 	traffic traffic
 }
@@ -186,7 +187,7 @@ func (d *desk) pullEffect(ctx context.Context, e pull.Effect) {
 		}
 	case pull.Ask:
 		f, s := d.fetchBy(e.Fetch), b.streams[e.Stream]
-		s.AskFar(bulk.Range{Object: e.Object, Offset: e.Offset, Size: e.Size}, f.into[e.Offset:], d.far(ctx, s.agent, f, e.Offset, e.Size))
+		s.AskFar(bulk.Range{Object: e.Object, Offset: e.Offset, Size: e.Size}, f.into[e.At:], d.far(ctx, s.agent, f, e.At, e.Size))
 	case pull.AskSource:
 		d.tellPeer(ctx, e.Owner, &fb.SourceAskT{Task: taskT(e.Object.Task), Index: e.Object.Index, Again: e.Again}, nil)
 	case pull.TellSource:
@@ -235,7 +236,7 @@ func (d *desk) settlePulls(ctx context.Context) int64 {
 	if due := b.core.NextDeadline(); due != 0 {
 		next = min(next, due)
 	}
-	return min(next, d.fabric.settle(ctx))
+	return min(next, d.fabric.settle(ctx), d.settleSlices())
 }
 
 // endAsks gives up tickets that were asked for.
@@ -269,8 +270,11 @@ func (d *desk) bulkLost(ctx context.Context, peer uint32, why string) {
 // bulkSays takes what another agent says about connections for values, and where to get them.
 func (d *desk) bulkSays(ctx context.Context, peer uint32, m Message) {
 	if d.store == nil {
-		if _, ok := m.(*fb.BulkAskT); ok {
+		switch m := m.(type) {
+		case *fb.BulkAskT:
 			d.tellPeer(ctx, peer, &fb.BulkTicketsT{}, nil)
+		case *fb.SourceAskT:
+			d.tellPeer(ctx, peer, &fb.SourceT{Task: m.Task, Index: m.Index, Ranges: m.Ranges}, nil)
 		}
 		return
 	}
@@ -295,8 +299,16 @@ func (d *desk) bulkSays(ctx context.Context, peer uint32, m Message) {
 			}
 		}
 	case *fb.SourceAskT:
+		if m.Ranges {
+			d.tellWhere(ctx, peer, m)
+			return
+		}
 		d.pulls(ctx, pull.Asked{Agent: peer, Object: id.Object{Task: taskOf(m.Task), Index: m.Index}, Again: m.Again})
 	case *fb.SourceT:
+		if m.Ranges {
+			d.whereIs(ctx, peer, m)
+			return
+		}
 		d.pulls(ctx, pull.SourceIs{Owner: peer, Agent: m.Agent, Object: id.Object{Task: taskOf(m.Task), Index: m.Index}})
 	}
 }

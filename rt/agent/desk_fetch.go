@@ -18,6 +18,8 @@ type fetch struct {
 	errand  *errand
 	object  id.Object
 	size    int64
+	part    *work.Part    // which it is,
+	from    uint32        // of what this agent has; nil: all of a value
 	number  uint64        // in the core of pulls; 0: it has not begun
 	wanted  bool          // memory was asked for
 	lent    objstore.Lent // Slab 0: not yet
@@ -163,7 +165,11 @@ func (d *desk) beginFetch(ctx context.Context, f *fetch) {
 		return
 	}
 	f.into, f.number = into, d.store.bulk.number()
-	d.pulls(ctx, pull.Want{Fetch: f.number, Object: f.object, Size: f.size, Owner: f.errand.peer, Urgency: int(f.urgency)})
+	w := pull.Want{Fetch: f.number, Object: f.object, Size: f.size, Owner: f.errand.peer, Urgency: int(f.urgency)}
+	if f.part != nil {
+		w.Object, w.Offset, w.Version, w.Owner, w.Part = f.part.Of, f.part.Offset, f.part.Version, f.from, true
+	}
+	d.pulls(ctx, w)
 }
 
 // fetchBy gives a fetch by its number in the core of pulls.
@@ -191,15 +197,15 @@ func (d *desk) fetched(f *fetch) {
 	s, now := d.store, d.l.now()
 	if !f.told {
 		f.told = true
-		ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why, Here: f.here, Anew: f.anew}
+		ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why, Here: f.here, Anew: f.anew, Size: uint64(f.size)}
 		if f.got && f.why == "" && !f.over {
-			err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber(), Version: f.version})
+			err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber(), Version: f.ofVersion()})
 			if err != nil {
 				f.why = err.Error()
 				ev.Why, ev.Here = f.why, true
 			} else {
 				f.sealed = true
-				if f.size >= keepLarge {
+				if f.size >= keepLarge && f.part == nil {
 					s.copies[f.object] = true
 				}
 				info, _ := s.store.Lookup(f.object)
@@ -270,5 +276,9 @@ func (d *desk) askingFetch() *fetch {
 func (d *desk) endFetches(e *errand) {
 	for _, f := range d.fetches {
 		f.over = f.over || f.errand == e
+	}
+	if d.store != nil {
+		b := d.store.bulk
+		b.slices = slices.DeleteFunc(b.slices, func(x sliceAsk) bool { return x.errand == e })
 	}
 }

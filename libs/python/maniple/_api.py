@@ -80,6 +80,26 @@ def _check_seconds(timeout: Any) -> None:
         raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
 
 
+def get_range(ref: ObjectRef, start: Optional[int] = None, stop: Optional[int] = None, *, item: Any = None, timeout: Optional[float] = None) -> Any:
+    """get(ref)[start:stop], or get(ref)[item][start:stop], without bringing the rest of the value to this node.
+
+    That is so for bytes and for arrays of numpy (their rows), of which item, the key of a dict or the index of a list, names one. Of anything else, and of what is
+    small, all of the value is brought. What is at this node already is viewed there. timeout: as of get.
+    Raises what get and slicing raise.
+    """
+    session = _session._session or _session.current()
+    if type(ref) is not ObjectRef:
+        raise TypeError(f"get_range() takes one reference, not a {type(ref).__name__}")
+    if timeout is not None:
+        _check_seconds(timeout)
+    for end in (start, stop):
+        if end is not None and not hasattr(end, "__index__"):
+            raise TypeError(f"get_range() goes from a whole number to another, not to {end!r}")
+    from maniple._core.ranges import get_range
+
+    return get_range(session, ref, start, stop, item, timeout)
+
+
 def put(value: Any) -> ObjectRef:
     """Makes an object of the value and gives the reference to it.
 

@@ -202,6 +202,11 @@ func checkObjects(c *Core) error {
 			}
 		}
 	}
+	for _, s := range c.slices {
+		if err := pin(s.of); err != nil {
+			return err
+		}
+	}
 	for _, p := range c.processes {
 		for _, k := range p.fetches.list {
 			m, payload := c.readResult(k.frame)

@@ -102,6 +102,7 @@ type Core struct {
 	nodes       int                // of the cluster
 	others      [][]Amount         // what the others have
 	lent        map[*object]*lends // what other agents sent
+	slices      []slice            // that are on their way
 	asked       []question         // that other agents have not answered
 	finding     []finding          // names that the head has not told of, in the order of their times
 	finds       map[uint64]bool    // questions to the head that have no answer
@@ -137,6 +138,7 @@ type scratch struct {
 	result   *fb.ResultT
 	put      *fb.PutT
 	seal     *fb.SealT
+	slice    *fb.SliceT
 	release  *fb.ReleaseT
 	get      *fb.GetT
 	cancel   *fb.CancelT
@@ -191,6 +193,7 @@ func New(cfg Config) *Core {
 		result:   wire.New(fb.FrameTypeResult).(*fb.ResultT),
 		put:      wire.New(fb.FrameTypePut).(*fb.PutT),
 		seal:     wire.New(fb.FrameTypeSeal).(*fb.SealT),
+		slice:    wire.New(fb.FrameTypeSlice).(*fb.SliceT),
 		release:  wire.New(fb.FrameTypeRelease).(*fb.ReleaseT),
 		get:      wire.New(fb.FrameTypeGet).(*fb.GetT),
 		cancel:   wire.New(fb.FrameTypeCancel).(*fb.CancelT),
@@ -245,6 +248,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onPlace(ev)
 	case Fetched:
 		c.onFetched(ev)
+	case Measured:
+		c.onMeasured(ev)
 	case Named:
 		c.onNamed(ev)
 	case Found:

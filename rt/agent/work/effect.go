@@ -28,6 +28,9 @@ const (
 	// Fetch brings the bytes of Object, Key of them, which another agent, Process, has in its node's memory, into the Store; answered by
 	// Fetched, unless Process is gone before. Urgency says how soon.
 	Fetch
+	// Slice brings Key bytes of Part into the Store, to be Object; answered as Fetch is. If Key is 0 it asks what Part is; answered by Measured, or by
+	// Fetched with why not.
+	Slice
 	// Hasten says that a Fetch that is under way has got another Urgency.
 	Hasten
 	// Claim asks the head for a Name for the actor Group, or tells it how often that was made again; answered by Named.
@@ -61,6 +64,14 @@ type Effect struct {
 	Group   id.Task // or an actor
 	Object  id.Object
 	Name    *Name
+	Part    *Part
+}
+
+// Part is what is wanted of an object, from Offset on.
+type Part struct {
+	Of      id.Object
+	Offset  int64
+	Version uint32 // of which value of that name; 0: of any
 }
 
 // Name is what the head is to know of an actor that has a name.

@@ -271,6 +271,10 @@ func (h *history) fetched(s *site) bool {
 	if k == nil {
 		return true // unless Process is gone
 	}
+	if w.Do == Slice {
+		h.sliced(s, w, k)
+		return true
+	}
 	ev := Fetched{Process: w.Process, Object: w.Object}
 	there := k.ends[1-k.end(s)]
 	lost := there.store.views[w.Object] == nil

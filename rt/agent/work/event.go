@@ -1,6 +1,9 @@
 package work
 
-import "github.com/maniple-hpc/maniple/transport/wire/id"
+import (
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
 
 // Event is what happens to a Core: one of the types below.
 type Event interface{ event() }
@@ -100,6 +103,15 @@ type Fetched struct {
 	Why     string
 	Here    bool
 	Anew    bool
+	Size    uint64 // of what was sliced
+}
+
+// Measured answers Slice: what is to be sliced, which lies where ranges of it can be had.
+type Measured struct {
+	Object  id.Object
+	Size    uint64
+	Format  fb.Format
+	Version uint32
 }
 
 // Damaged: an object of the Store, which nobody looks at, lies in a file that can't be read. What is found when a process wants it Brought tells.
@@ -168,6 +180,7 @@ func (WorkerSlow) event()   {}
 func (Grant) event()        {}
 func (Place) event()        {}
 func (Fetched) event()      {}
+func (Measured) event()     {}
 func (Named) event()        {}
 func (Found) event()        {}
 func (Adopt) event()        {}

@@ -147,6 +147,9 @@ func (c *Core) unpinNames(frame []byte) {
 
 // onFetched: a value is here, or can't be had.
 func (c *Core) onFetched(ev Fetched) {
+	if c.onSliced(ev) {
+		return
+	}
 	p := c.byProcess[ev.Process]
 	var k *fetch
 	if p != nil {
@@ -317,4 +320,5 @@ func (c *Core) forgetFetches(p *process) {
 		c.unpinNames(k.frame)
 	}
 	p.fetches = fetches{}
+	c.forgetSlices(p)
 }

@@ -134,7 +134,7 @@ func (p *pair) one(at int, ev Event) {
 			} else if k := p.wayOf(at, e.Process); k != nil {
 				p.cutWay(k, e.Text)
 			}
-		case Fetch:
+		case Fetch, Slice:
 			p.wanted = append(p.wanted, wanted{at, e})
 		case Hasten:
 			hasten(p.t, p.wanted, at, e)

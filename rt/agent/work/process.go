@@ -128,6 +128,8 @@ func (c *Core) frame(p *process, f frame) {
 		c.onGet(p, f)
 	case fb.FrameTypeSeal:
 		c.onSeal(p, f)
+	case fb.FrameTypeSlice:
+		c.onSlice(p, f)
 	case fb.FrameTypeViewEnd:
 		c.onViewEnd(p, f)
 	case fb.FrameTypeAwaits:

@@ -222,7 +222,7 @@ func (h *history) step(s *site, ev Event) {
 			s.needs = append(s.needs, e.Need)
 		case NeedHost:
 			h.open(s, id.Agent(e.Key), e.Need.Job)
-		case Fetch:
+		case Fetch, Slice:
 			s.wanted = append(s.wanted, e)
 		case Hasten:
 			i := slices.IndexFunc(s.wanted, func(f Effect) bool { return f.Process == e.Process && f.Object == e.Object })
@@ -378,8 +378,10 @@ func (h *history) act() {
 		p.submit(id.Task{})
 	case k < 79:
 		p.put()
-	case k < 84:
+	case k < 83:
 		p.get()
+	case k == 83:
+		p.slice()
 	case k < 86:
 		if len(p.at.core.actors) < 5 { // they keep what they have
 			p.create()
@@ -467,7 +469,7 @@ func (h *history) settle() {
 	}
 	for _, s := range h.sites {
 		c := s.core
-		if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 || len(c.hosts) > 0 || len(c.lent) > 0 || len(c.asked)+len(c.finding)+len(c.finds) > 0 {
+		if len(c.workers) > 0 || len(c.jobs) > 0 || len(c.processes) > 0 || len(c.hosts) > 0 || len(c.lent) > 0 || len(c.asked)+len(c.finding)+len(c.finds)+len(c.slices) > 0 {
 			for _, k := range c.hosts {
 				h.t.Logf("host of job %d, over: %v, up: %v, %d actors, %d tasks, %d classes", k.job.number, k.job.over, k.process != nil, len(k.actors), len(tasksOf(k)), len(k.job.classes))
 			}

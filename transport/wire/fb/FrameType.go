@@ -32,6 +32,7 @@ const (
 	FrameTypeStarted        FrameType = 29
 	FrameTypeRan            FrameType = 30
 	FrameTypeAwaits         FrameType = 31
+	FrameTypeSlice          FrameType = 32
 	FrameTypeRegister       FrameType = 40
 	FrameTypeRegistered     FrameType = 41
 	FrameTypePeerQuery      FrameType = 42
@@ -154,6 +155,7 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeStarted:        "Started",
 	FrameTypeRan:            "Ran",
 	FrameTypeAwaits:         "Awaits",
+	FrameTypeSlice:          "Slice",
 	FrameTypeRegister:       "Register",
 	FrameTypeRegistered:     "Registered",
 	FrameTypePeerQuery:      "PeerQuery",
@@ -276,6 +278,7 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Started":        FrameTypeStarted,
 	"Ran":            FrameTypeRan,
 	"Awaits":         FrameTypeAwaits,
+	"Slice":          FrameTypeSlice,
 	"Register":       FrameTypeRegister,
 	"Registered":     FrameTypeRegistered,
 	"PeerQuery":      FrameTypePeerQuery,

@@ -7,9 +7,13 @@ import (
 )
 
 type SourceT struct {
-	Task  *TaskIDT `json:"task"`
-	Index uint32   `json:"index"`
-	Agent uint32   `json:"agent"`
+	Task    *TaskIDT `json:"task"`
+	Index   uint32   `json:"index"`
+	Agent   uint32   `json:"agent"`
+	Ranges  bool     `json:"ranges"`
+	Size    uint64   `json:"size"`
+	Format  Format   `json:"format"`
+	Version uint32   `json:"version"`
 }
 
 func (t *SourceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -21,6 +25,10 @@ func (t *SourceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	SourceAddTask(builder, taskOffset)
 	SourceAddIndex(builder, t.Index)
 	SourceAddAgent(builder, t.Agent)
+	SourceAddRanges(builder, t.Ranges)
+	SourceAddSize(builder, t.Size)
+	SourceAddFormat(builder, t.Format)
+	SourceAddVersion(builder, t.Version)
 	return SourceEnd(builder)
 }
 
@@ -28,6 +36,10 @@ func (rcv *Source) UnPackTo(t *SourceT) {
 	t.Task = rcv.Task(nil).UnPack()
 	t.Index = rcv.Index()
 	t.Agent = rcv.Agent()
+	t.Ranges = rcv.Ranges()
+	t.Size = rcv.Size()
+	t.Format = rcv.Format()
+	t.Version = rcv.Version()
 }
 
 func (rcv *Source) UnPack() *SourceT {
@@ -111,8 +123,56 @@ func (rcv *Source) MutateAgent(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(8, n)
 }
 
+func (rcv *Source) Ranges() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Source) MutateRanges(n bool) bool {
+	return rcv._tab.MutateBoolSlot(10, n)
+}
+
+func (rcv *Source) Size() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(12))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Source) MutateSize(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(12, n)
+}
+
+func (rcv *Source) Format() Format {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return Format(rcv._tab.GetUint32(o + rcv._tab.Pos))
+	}
+	return 0
+}
+
+func (rcv *Source) MutateFormat(n Format) bool {
+	return rcv._tab.MutateUint32Slot(14, uint32(n))
+}
+
+func (rcv *Source) Version() uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.GetUint32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Source) MutateVersion(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(16, n)
+}
+
 func SourceStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(7)
 }
 func SourceAddTask(builder *flatbuffers.Builder, task flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(task), 0)
@@ -122,6 +182,18 @@ func SourceAddIndex(builder *flatbuffers.Builder, index uint32) {
 }
 func SourceAddAgent(builder *flatbuffers.Builder, agent uint32) {
 	builder.PrependUint32Slot(2, agent, 0)
+}
+func SourceAddRanges(builder *flatbuffers.Builder, ranges bool) {
+	builder.PrependBoolSlot(3, ranges, false)
+}
+func SourceAddSize(builder *flatbuffers.Builder, size uint64) {
+	builder.PrependUint64Slot(4, size, 0)
+}
+func SourceAddFormat(builder *flatbuffers.Builder, format Format) {
+	builder.PrependUint32Slot(5, uint32(format), 0)
+}
+func SourceAddVersion(builder *flatbuffers.Builder, version uint32) {
+	builder.PrependUint32Slot(6, version, 0)
 }
 func SourceEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -7,9 +7,10 @@ import (
 )
 
 type SourceAskT struct {
-	Task  *TaskIDT `json:"task"`
-	Index uint32   `json:"index"`
-	Again bool     `json:"again"`
+	Task   *TaskIDT `json:"task"`
+	Index  uint32   `json:"index"`
+	Again  bool     `json:"again"`
+	Ranges bool     `json:"ranges"`
 }
 
 func (t *SourceAskT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -21,6 +22,7 @@ func (t *SourceAskT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	SourceAskAddTask(builder, taskOffset)
 	SourceAskAddIndex(builder, t.Index)
 	SourceAskAddAgain(builder, t.Again)
+	SourceAskAddRanges(builder, t.Ranges)
 	return SourceAskEnd(builder)
 }
 
@@ -28,6 +30,7 @@ func (rcv *SourceAsk) UnPackTo(t *SourceAskT) {
 	t.Task = rcv.Task(nil).UnPack()
 	t.Index = rcv.Index()
 	t.Again = rcv.Again()
+	t.Ranges = rcv.Ranges()
 }
 
 func (rcv *SourceAsk) UnPack() *SourceAskT {
@@ -111,8 +114,20 @@ func (rcv *SourceAsk) MutateAgain(n bool) bool {
 	return rcv._tab.MutateBoolSlot(8, n)
 }
 
+func (rcv *SourceAsk) Ranges() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *SourceAsk) MutateRanges(n bool) bool {
+	return rcv._tab.MutateBoolSlot(10, n)
+}
+
 func SourceAskStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(4)
 }
 func SourceAskAddTask(builder *flatbuffers.Builder, task flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(task), 0)
@@ -122,6 +137,9 @@ func SourceAskAddIndex(builder *flatbuffers.Builder, index uint32) {
 }
 func SourceAskAddAgain(builder *flatbuffers.Builder, again bool) {
 	builder.PrependBoolSlot(2, again, false)
+}
+func SourceAskAddRanges(builder *flatbuffers.Builder, ranges bool) {
+	builder.PrependBoolSlot(3, ranges, false)
 }
 func SourceAskEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

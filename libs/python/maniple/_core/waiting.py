@@ -59,6 +59,23 @@ class Waiting:
         finally:
             self._unwanted(keys)
 
+    def raw(self, key: bytes, deadline: Optional[float], timeout: Optional[float]) -> Any:
+        """The bytes of an object's value, whatever they are, good as long as they are viewed. Raises its error."""
+        with self.table.lock:
+            self.wanted[key] = self.wanted.get(key, 0) + 1
+        try:
+            while True:
+                missing = self._ask([key])
+                if not missing:
+                    break
+                self._wait_for(missing, deadline, timeout)
+            entry = self.table.entries.get(key)
+            if type(entry) is not Value or entry.flags & wire.ERROR:
+                return self.value(key)
+            return entry.payload.view() if type(entry.payload) is Place else memoryview(entry.payload)
+        finally:
+            self._unwanted([key])
+
     def _unwanted(self, keys: Sequence[bytes]) -> None:
         """Nobody who got these waits for them any more; what the agent asked for meanwhile it may have."""
         with self.table.lock:

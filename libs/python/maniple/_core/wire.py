@@ -57,7 +57,7 @@ def _compact(layout: Any, fmt: str) -> "tuple[str, list[str]]":
             index = prefix[: -len("task")] + "index" if prefix.endswith("task") else ""
             if index and fields[:1] == [index]:
                 del fields[:1], codes[:1]
-                out, name = out + "20s", "object"
+                out, name = out + "20s", prefix[: -len("_task")] or "object"
             else:
                 out, name = out + "16s", prefix
         else:
@@ -99,7 +99,7 @@ class Hot:
             raise ProtocolError(f"{self.name} of {len(body)} bytes") from e
 
 
-SUBMIT, CALL, RESULT, PUT, SEAL, RELEASE, GET, READY = map(Hot, ("SUBMIT", "CALL", "RESULT", "PUT", "SEAL", "RELEASE", "GET", "READY"))
+SUBMIT, CALL, RESULT, PUT, SEAL, SLICE, RELEASE, GET, READY = map(Hot, ("SUBMIT", "CALL", "RESULT", "PUT", "SEAL", "SLICE", "RELEASE", "GET", "READY"))
 BLOCKED, AWAITS, UNBLOCKED, CANCEL, RECALL, RECALLED, STARTED, RAN, CREDIT = map(
     Hot, ("BLOCKED", "AWAITS", "UNBLOCKED", "CANCEL", "RECALL", "RECALLED", "STARTED", "RAN", "CREDIT")
 )

@@ -1,0 +1,163 @@
+"""A part of a value: only its bytes are brought from the node where it lies.
+
+Of bytes, and of arrays of numpy, alone or in dicts, lists and tuples, it is known where in the value's envelope (values) each row lies, from what the envelope begins
+with; so that is brought first. Anything else, what is small, and what lies at this node anyway, is got as a whole, and sliced.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from struct import Struct, error as StructError
+from time import monotonic
+from typing import Any, List, Optional, Tuple
+
+from maniple import exceptions
+from maniple._core import arrays, wire
+from maniple._core.references import ObjectRef
+from maniple._core.table import REMOTE, State
+from maniple._core.wire import key_of
+
+_WHAT = Struct("<QII")  # size, format and version of a value, as the agent tells
+_HEAD = Struct("<II")  # of an envelope: bytes of meta, number of buffers
+_FRONT = 64 << 10  # so much of a value is brought to know what it is
+_MOST_FRONT = 4 << 20  # and if that is not enough, so much at most
+_BUFFER = Struct("<I")  # stands for the buffer of that number
+_PLAIN = {"builtins": {"dict", "list", "tuple", "set", "frozenset", "complex", "bytearray"}, "collections": {"OrderedDict"}, "numpy": {"dtype"}}
+
+
+class _Elsewhere(Exception):
+    """It is to be got as a whole."""
+
+
+class _Array:
+    """Stands for an array of which nothing was brought yet."""
+
+    __slots__ = ("number", "dtype", "shape", "rows")
+
+    def __init__(self, buffer: Any, dtype: Any, shape: Tuple[int, ...], order: str):
+        self.number, self.dtype, self.shape = _BUFFER.unpack(buffer)[0], dtype, shape
+        self.rows = order == "C" and len(shape) > 0 and not dtype.hasobject  # they lie one behind another
+
+
+class _Skeleton(pickle.Unpickler):
+    """Reads a value without its arrays, if there is nothing in it but those and plain containers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_frombuffer" and module.split(".")[0] == "numpy":
+            return _Array
+        if name in _PLAIN.get(module, ()) or (name == "scalar" and module.split(".")[0] == "numpy"):
+            return super().find_class(module, name)
+        raise _Elsewhere
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Elsewhere
+
+
+class _Source:
+    """A value elsewhere of which ranges are brought. Raises _Elsewhere where that can't be."""
+
+    def __init__(self, session: Any, ref: ObjectRef, deadline: Optional[float], timeout: Optional[float]):
+        self._session, self._ref, self._deadline, self._timeout, self._version = session, ref, deadline, timeout, 0
+        what = self.bring(0, 0)
+        if len(what) != _WHAT.size:
+            raise _Elsewhere
+        self.size, self.format, self._version = _WHAT.unpack(what)
+
+    def bring(self, begin: int, size: int) -> Any:
+        """Bytes of the value, read-only, good as long as they are viewed; of none, what the value is."""
+        session = self._session
+        key = key_of(session.mint(), 0)
+        made = session.held.made(key)
+        session.table.entries[key] = REMOTE
+        session.connection.send(wire.SLICE.pack(0, 0, key, self._ref._key, begin, size, self._version))
+        data = session.raw(key, self._deadline, self._timeout)
+        del made
+        if size and len(data) != size:
+            raise _Elsewhere
+        return data
+
+    def envelope(self) -> "Tuple[Any, List[Tuple[int, int]]]":
+        """The pickle of the value, and where its buffers lie."""
+        front = self.bring(0, min(_FRONT, self.size))
+        try:
+            meta, count = _HEAD.unpack_from(front)
+            at = _HEAD.size + 8 * count
+            end = at + meta
+            if end > min(self.size, _MOST_FRONT):
+                raise _Elsewhere
+            if end > len(front):
+                front = self.bring(0, end)
+            lengths = Struct(f"<{count}Q").unpack_from(front, _HEAD.size)
+        except StructError as e:
+            raise _Elsewhere from e
+        buffers, begin = [], end
+        for length in lengths:
+            begin += -begin % arrays.ALIGN
+            buffers.append((begin, length))
+            begin += length
+        return front[at:end], buffers
+
+
+def _of_array(source: _Source, start: Optional[int], stop: Optional[int], item: Any) -> Any:
+    import numpy
+
+    meta, buffers = source.envelope()
+    try:
+        value = _Skeleton(io.BytesIO(meta), buffers=[_BUFFER.pack(i) for i in range(len(buffers))]).load()
+        array = value if item is None else value[item]
+    except Exception as e:  # whatever it is, the whole value tells better
+        raise _Elsewhere from e
+    if type(array) is not _Array or not array.rows or array.number >= len(buffers):
+        raise _Elsewhere
+    begin, length = buffers[array.number]
+    rows = array.shape[0]
+    row = length // rows if rows else 0
+    if row * rows != length or begin + length > source.size:
+        raise _Elsewhere
+    first, last, _ = slice(start, stop).indices(rows)
+    shape = (max(0, last - first), *array.shape[1:])
+    size = shape[0] * row
+    part = numpy.frombuffer(source.bring(begin + first * row, size), array.dtype) if size else numpy.empty(0, array.dtype)
+    part = part.reshape(shape)
+    part.flags.writeable = False
+    return part
+
+
+def _part(session: Any, ref: ObjectRef, start: Optional[int], stop: Optional[int], item: Any, deadline: Optional[float], timeout: Optional[float]) -> Any:
+    source = _Source(session, ref, deadline, timeout)
+    if source.size <= 2 * _FRONT:  # one question more is not worth it
+        raise _Elsewhere
+    if source.format == wire.RAW and item is None:
+        first, last, _ = slice(start, stop).indices(source.size)
+        return bytes(source.bring(first, last - first)) if last > first else b""
+    if source.format == wire.PICKLE and "numpy" in _importable():
+        return _of_array(source, start, stop, item)
+    raise _Elsewhere
+
+
+def _importable() -> Any:
+    """numpy, if it is loaded or can be."""
+    if "numpy" not in sys.modules:
+        from importlib.util import find_spec
+
+        if find_spec("numpy") is None:
+            return ()
+    return ("numpy",)
+
+
+def get_range(session: Any, ref: ObjectRef, start: Optional[int], stop: Optional[int], item: Any, timeout: Optional[float]) -> Any:
+    """See maniple.get_range."""
+    deadline = None if timeout is None else monotonic() + timeout
+    ready, _ = session.wait([ref], 1, timeout)
+    if not ready:
+        raise exceptions.GetTimeoutError(f"after {timeout} s {ref.hex()} is not there")
+    if type(session.table.entries.get(ref._key)) is State:  # else it is in this process, or an error
+        try:
+            return _part(session, ref, start, stop, item, deadline, timeout)
+        except _Elsewhere:
+            pass
+    left = None if deadline is None else max(0.0, deadline - monotonic())
+    value = session.get((ref,), left)[0]
+    return (value if item is None else value[item])[start:stop]
