@@ -43,7 +43,7 @@ func NewStream[A, R any](name string, f func(context.Context, A) iter.Seq2[R, er
 }
 
 // Remote has the function run with a, somewhere, and gives what it will yield. It waits only for credit. The function is at most 64
-// results ahead of who reads them, and is cancelled when nobody will.
+// results ahead of who reads them, and if they are large an eighth of the memory for values, and is cancelled when nobody will.
 func (f *StreamFunc[A, R]) Remote(ctx context.Context, a A, options ...Option) *Stream[R] {
 	st, err := submitted(ctx, f.d, a, options, func(c *Client, number uint64, shape uint32, args session.Args) (*session.Stream, error) {
 		return c.s.SubmitStream(ctx, number, shape, streamAhead, args)

@@ -168,6 +168,35 @@ func TestStreamsWaitForTheirReader(t *testing.T) {
 	}
 }
 
+// Large items hold it by their bytes: one that was taken lets it make one more.
+func TestStreamsWaitByTheirBytes(t *testing.T) {
+	ctx, _ := join(t, 1, work.Config{StreamBytes: 5 << 20})
+	notes := filepath.Join(t.TempDir(), "notes")
+	s := streams.Remote(ctx, asked{N: 20, Size: 1 << 20, Notes: notes})
+	made := func() int64 {
+		info, err := os.Stat(notes)
+		if err != nil {
+			return 20
+		}
+		return info.Size()
+	}
+	i := int64(0)
+	for ref, err := range s.Refs(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref.Release()
+		i++
+		until(t, ctx, "the next ones are made", func() bool { return made() >= min(i+4, 20) })
+		if got := made(); got > min(i+4, 20) {
+			t.Fatalf("%d items are made, %d are taken", got, i)
+		}
+	}
+	if i != 20 {
+		t.Errorf("%d items", i)
+	}
+}
+
 func TestTwoResults(t *testing.T) {
 	ctx, _ := join(t, 1, work.Config{})
 	for _, size := range []int{3, 300 << 10} {

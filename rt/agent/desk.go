@@ -395,7 +395,7 @@ func (d *desk) toldName(ctx context.Context, payload []byte) {
 	d.tidyDirs()
 	if budget := storeBudget(&d.l.core.cfg); budget > 0 && !d.storeless {
 		d.store = newDeskStore(d, budget)
-		cfg.Store = d.store
+		cfg.Store, cfg.StreamBytes = d.store, streamBytes(budget)
 		if d.fabric = newDeskFabric(d); d.fabric != nil {
 			d.fabric.begin(ctx)
 		}

@@ -43,6 +43,9 @@ const (
 	lineageShare  = 64                   // what part of a node's memory is for lineage,
 	lineageMost   = 1 << 30              // but so many bytes at most
 	lingerEvery   = int64(1_000_000_000) // between two looks at processes that have closed their connections
+	streamShare   = 8                    // what part of that a stream may have, of which nothing was taken,
+	streamLeast   = 64 << 20             // but at least so many bytes, if they are no more than half of it,
+	streamFloor   = 4 << 20              // and anyway so many, which is several times what readers don't tell
 )
 
 // storeBudget is how much of a node's memory is for values: memory of memfds is the system's, so the size of
@@ -53,6 +56,12 @@ func storeBudget(cfg *Config) int64 {
 		return min(cfg.Store, percent*storeMost)
 	}
 	return percent * storeShare
+}
+
+// streamBytes is how much of the memory for values a task may have given of a stream that nobody has taken: enough to keep a fast network busy, and a
+// part of all in which several have room.
+func streamBytes(budget int64) uint64 {
+	return uint64(min(max(budget/streamShare, streamLeast), max(budget/2, streamFloor)))
 }
 
 // lineageBudget is how much memory what was run may take for the sake of being run again; 0: the core's default, of a node that says nothing.

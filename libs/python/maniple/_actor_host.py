@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import queue
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, AsyncIterator, Callable, Dict, List, Optional
 
 from maniple import _execute
 from maniple._core import values, wire
 from maniple._core.context import running
 from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, note
+from maniple._flow import Flow
 from maniple._prints import speaker
 from maniple.actor import _GIVERS, TENSORS, _methods
 
@@ -251,9 +252,9 @@ class _Loop:
             value = function(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = await value
-            if job.returns >= wire.STREAM and hasattr(value, "__aiter__"):
+            if wire.STREAM <= job.returns < wire.DYNAMIC:
                 return await self._stream(job, value, index, spent)
-            if job.returns >= wire.STREAM:
+            if job.returns == wire.DYNAMIC:
                 return executor.stream(job, value, index, began, read)
             executor.succeed(job, value, spent())
         except ActorExit:
@@ -266,13 +267,18 @@ class _Loop:
                 executor.keeper.sent(self.session, job.task)
 
     async def _stream(self, job: Job, items: Any, index: List[int], spent: Callable[[], _execute.Spent]) -> None:
-        executor, ahead = self.executor, job.returns & ~wire.STREAM
-        loop = asyncio.get_running_loop()
-        async for item in items:
-            executor.item(job, item, index)
-            if ahead and index[0] >= job.wanted + ahead:
-                await loop.run_in_executor(None, executor.wait_for_reader, job, index[0])
+        executor, flow = self.executor, Flow(job, self.session.stream_bytes)
+        async for item in items if hasattr(items, "__aiter__") else _each(items):
+            if executor.item(job, item, index, flow):
+                await flow.turn(self.session)
+            if job.cancelled:
+                raise TaskInterrupt
         executor.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), spent())
+
+
+async def _each(items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
 
 
 def _shut(executor: Executor) -> None:

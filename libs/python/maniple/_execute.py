@@ -16,6 +16,7 @@ from maniple._core import code, failures, values, wire
 from maniple._core.arenas import Place
 from maniple._core.context import Running, running
 from maniple._core.references import ObjectRef
+from maniple._flow import Flow
 from maniple._prints import speaker
 from maniple.actor import CALL, READY, TENSORS, TERMINATE, transport_of
 from maniple.remote_function import RETRY_TYPES
@@ -52,8 +53,8 @@ class Job:
         self.kept: Sequence[ObjectRef] = ()  # to what of deps lies in shared memory
         self.cancelled = self.started = False
         self.interrupt: Optional[Callable[[], None]] = None  # how to reach its code while it runs
-        self.wanted = 0  # a stream: the index that its reader waits for
-        self.gate: Optional[threading.Event] = None  # a stream that waits for its reader
+        self.wanted = 0  # a stream: the index below which its reader has taken all
+        self.gate: Optional[Flow] = None  # a stream: what its reader has not taken
         self.returns, self.attempt = (1, 0) if type(frame) is dict else (frame.returns, frame.attempt)
 
 
@@ -303,28 +304,22 @@ class Executor:
             from maniple._core.streams import DynamicObjectRefGenerator
 
             return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _clock.spent(began, read))
+        flow = Flow(job, self.session.stream_bytes)
         for item in items:
-            self.item(job, item, index)
-            self.wait_for_reader(job, index[0])
+            if self.item(job, item, index, flow):
+                flow.wait(self.session)
+            if job.cancelled:
+                raise TaskInterrupt
         self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _clock.spent(began, read))
 
-    def item(self, job: Job, item: Any, index: List[int]) -> None:
-        self.result(job, index[0], 0, values.encode(item) if self.keeper is None else self.keep(job, item))
+    def item(self, job: Job, item: Any, index: List[int], flow: Flow) -> bool:
+        """Sends an item. True: the next one has to wait for the reader."""
+        encoded = values.encode(item) if self.keeper is None else self.keep(job, item)
+        self.result(job, index[0], 0, encoded)
         index[0] += 1
         if self.keeper is not None:
             self.keeper.sent(self.session, job.task)
-
-    def wait_for_reader(self, job: Job, index: int) -> None:
-        """Waits until the item of this index may be made."""
-        ahead = job.returns & ~wire.STREAM
-        while ahead and index >= job.wanted + ahead and not job.cancelled:
-            gate = job.gate = threading.Event()
-            if index < job.wanted + ahead:
-                break
-            self.session.connection.flush()
-            gate.wait()
-        if job.cancelled:
-            raise TaskInterrupt
+        return flow.gave(encoded.size)
 
 
 def _ran(job: Job, flags: int, spent: Spent) -> bytes:

@@ -192,7 +192,7 @@ def returns_of(num_returns: Any, is_generator: bool, backpressure: Optional[int]
     if num_returns is None:
         num_returns = "streaming" if is_generator else 1
     if num_returns == "streaming":
-        return wire.STREAM | max(backpressure or 0, 0)
+        return wire.STREAM | (wire.UNBOUNDED if backpressure is not None and backpressure < 0 else min(backpressure or 0, wire.UNBOUNDED))
     return wire.DYNAMIC if num_returns == "dynamic" else int(num_returns)
 
 

@@ -158,7 +158,7 @@ class WorkerSession(Session):
         self.connection.flush()
 
     def _get_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        """A stream's reader waits for the item of this index."""
+        """How far a stream's reader is."""
         key = wire.GET.read(body).object
         job = self.jobs.get(key[: wire.TASK_SIZE])
         if job is not None:

@@ -280,9 +280,10 @@ class Relay(Agent):
         f = frame.fields
         if f.want == wire.WANT_ALONE:  # nothing is ever freed
             return
-        work = self.by_task.get(f.object[:16])
-        if f.want == wire.WANT_READY and work and work.worker and work.frame.name != "CREATE" and work.frame.fields.returns & wire.STREAM:
-            work.worker.peer.send(wire.GET.pack(0, 0, *f))
+        if f.want == wire.WANT_TAKEN:
+            work = self.by_task.get(f.object[:16])
+            if work and work.worker:
+                work.worker.peer.send(wire.GET.pack(0, 0, *f))
             return
         if (peer, f.object) not in self.holds:
             self.wrong.append(f"{peer.attach['name']} asks for {f.object.hex()}, which it does not hold")

@@ -13,6 +13,7 @@ import threading
 from maniple._core import dial, failures, frames, values, wire
 
 PATIENCE = 20  # seconds that a frame may take to come on a loaded machine
+STREAM_BYTES = 2 << 20  # that a generator may be ahead of its reader
 HOT = {hot.number: hot for hot in vars(wire).values() if isinstance(hot, wire.Hot)}
 
 TABLES = {wire.screaming(name): name for name in frames.TABLES if hasattr(frames, wire.screaming(name))}
@@ -164,7 +165,7 @@ class Agent:
     def attached(self, peer):
         peer.table("Attached", {
             "agent": 7, "process": peer.number, "node": "n1", "cluster": "test", "credit_bytes": self.credit[0], "credit_records": self.credit[1],
-            "job": 1, "inline_limit": self.inline_limit, "store": self.store,
+            "job": 1, "inline_limit": self.inline_limit, "store": self.store, "stream_bytes": STREAM_BYTES,
         })  # fmt: skip
         if self.on_attach:
             self.on_attach(peer)

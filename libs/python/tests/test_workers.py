@@ -11,7 +11,7 @@ import programs
 from maniple import exceptions
 from maniple._core import wire
 from maniple.util import ActorPool, Queue
-from scripted import PATIENCE
+from scripted import PATIENCE, STREAM_BYTES
 
 get = maniple.get
 
@@ -340,3 +340,108 @@ def test_retries_are_for_the_types_that_were_named(cluster):
     with pytest.raises(ValueError):
         get(ref)
     assert not cluster.objects[ref.binary()][0] & wire.FINAL
+
+
+def noted(path, count, wait=30.0):
+    """How many items were made, once they are so many, or time is up."""
+    end = time.monotonic() + wait
+    while time.monotonic() < end and (not path.exists() or len(path.read_text()) < count):
+        time.sleep(0.01)
+    return len(path.read_text())
+
+
+def test_a_generator_is_held_by_the_bytes_that_nobody_took(cluster, tmp_path):
+    @maniple.remote
+    def makes(path, count, size):
+        for i in range(count):
+            with open(path, "a") as f:
+                f.write(".")
+            yield bytes([i % 256]) * size
+
+    half = STREAM_BYTES // 2
+    path = tmp_path / "large"
+    items = makes.remote(str(path), 5, half)
+    assert noted(path, 1) == 1 and get(programs.add.remote(1)) == 1 and len(path.read_text()) == 1
+    for i in range(5):
+        assert get(next(items))[:1] == bytes([i])
+        assert noted(path, min(i + 2, 5)) == min(i + 2, 5)
+    assert next(items, None) is None
+
+    path = tmp_path / "small"
+    count = 2 * STREAM_BYTES >> 10
+    items = makes.remote(str(path), count, 1)
+    assert get(programs.add.remote(1)) == 1
+    ahead = noted(path, count, 0.5)
+    assert count // 3 < ahead < count // 2
+    assert sum(1 for _ in items) == count
+
+    for name, lifts in (("dropped", lambda items: None), ("awaited", lambda items: get(items.completed()))):
+        path = tmp_path / name
+        items = makes.remote(str(path), 5, half)
+        assert noted(path, 1) == 1
+        lifts(items)
+        del items
+        assert noted(path, 5) == 5
+
+    path = tmp_path / "free"
+    items = makes.options(_generator_backpressure_num_objects=-1).remote(str(path), 5, half)
+    assert noted(path, 5) == 5 and len([get(r) for r in items]) == 5
+
+
+def test_an_async_actor_goes_on_while_its_streams_are_held(cluster, tmp_path):
+    @maniple.remote
+    class Many:
+        async def slow(self, path):
+            for i in range(3):
+                with open(path, "a") as f:
+                    f.write(".")
+                yield bytes(STREAM_BYTES)
+
+        def plain(self, path):
+            for i in range(3):
+                with open(path, "a") as f:
+                    f.write(".")
+                yield bytes(STREAM_BYTES)
+
+        async def add(self, n):
+            return n + 1
+
+    many = Many.remote()
+    paths = [tmp_path / str(i) for i in range(40)]
+    streams = [(many.slow if i % 2 else many.plain).remote(str(p)) for i, p in enumerate(paths)]
+    assert [noted(p, 1) for p in paths] == [1] * 40
+    assert get(many.add.remote(1)) == 2
+    assert [len([get(r) for r in s]) for s in reversed(streams)] == [3] * 40
+
+
+def test_a_held_generator_is_cancelled(cluster, tmp_path):
+    @maniple.remote
+    def makes(path):
+        try:
+            for i in range(3):
+                yield bytes(STREAM_BYTES)
+        finally:
+            path.write_text("over")
+
+    items = makes.remote(tmp_path / "end")
+    assert len(get(next(items))) == STREAM_BYTES
+    get(next(items))
+    items.close()
+    written(tmp_path / "end")
+    with pytest.raises(exceptions.TaskCancelledError):
+        for ref in items:
+            get(ref)
+
+
+def test_who_waits_for_a_generator_asks_for_its_next_item(cluster):
+    @maniple.remote(_generator_backpressure_num_objects=1)
+    def counts(n):
+        yield from range(n)
+
+    items, got = counts.remote(4), []
+    while maniple.wait([items], timeout=20)[0]:
+        ref = next(items, None)
+        if ref is None:
+            break
+        got.append(get(ref))
+    assert got == [0, 1, 2, 3]

@@ -233,6 +233,7 @@ func (c *Core) giveAway(t *task, w *worker, group id.Task, bundle int32) {
 		wire.PutSubmit(body, m)
 	}
 	c.forward(p, frame)
+	c.tellTaken(t)
 }
 
 // introduceAway tells a host of a task's function and shape, and gives the number that the shape has there.

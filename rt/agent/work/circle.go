@@ -31,7 +31,8 @@ type waits struct {
 	stamp   uint64 // no other wait has it
 	need    int
 	objects []id.Object // none: that is not known
-	timed   bool        // it goes on by itself some time
+	timed   bool        // it goes on by itself some time,
+	reader  bool        // as it waits for who reads what it gives
 }
 
 // whole stands for a task in the place of an index of its results.
@@ -73,7 +74,7 @@ func (c *Core) onAwaits(p *process, f frame) {
 		c.strays++
 		return
 	}
-	x := waits{need: int(m.Need), timed: m.Timed != 0}
+	x := waits{need: int(m.Need), timed: m.Timed != 0, reader: m.Timed == forReader}
 	for i := uint32(0); m.Objects <= maxNamed && i < m.Objects; i++ {
 		x.objects = append(x.objects, objectAt(f.payload, int(i)))
 	}

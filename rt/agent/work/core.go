@@ -43,6 +43,7 @@ type Config struct {
 	Deep        int    // tasks of a class that are queued before more are piled; 16384
 	Piled       int    // bytes of those at most; 256 MiB
 	Lineage     int    // bytes of tasks that are kept to be run again; 256 MiB
+	StreamBytes uint64 // of a stream that nobody has taken, after which the task waits; 64 MiB
 	Store       Store  // of large values; nil: there is none
 	Jobs        string // directory of those of jobs, by their numbers; "": there is none
 }
@@ -164,6 +165,9 @@ func New(cfg Config) *Core {
 	}
 	if cfg.Bytes == 0 {
 		cfg.Bytes = 64 << 20
+	}
+	if cfg.StreamBytes == 0 {
+		cfg.StreamBytes = 64 << 20
 	}
 	if cfg.InlineLimit == 0 {
 		cfg.InlineLimit = 100 << 10

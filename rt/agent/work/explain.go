@@ -40,10 +40,7 @@ func (c *Core) explainTask(t *task) string {
 		if t != t.worker.flight.head && t.worker.actor == nil {
 			return fmt.Sprintf("task %s, which runs before it in process %d", t.worker.flight.head.name(), t.worker.process.id)
 		}
-		if t.blocked {
-			return "objects: it runs and waits in get or wait"
-		}
-		return fmt.Sprintf("nothing: it runs in process %d", t.worker.process.id)
+		return explainRunning(t)
 	case taskBuilt:
 		return "nothing: it is alive"
 	}

@@ -195,8 +195,8 @@ func (c *Core) setAside(o *object) {
 	}
 }
 
-// gives tells whether a task is under way that will give the entry's objects.
-func (e *entry) gives() bool { return e.task != nil && e.task.kind != create }
+// gives tells whether a task is under way that will give the entry's objects. What it has given of a stream it does not give again.
+func (e *entry) gives() bool { return e.task != nil && e.task.kind != create && !e.task.streams() }
 
 // contains tells whether an object's value names others.
 func (c *Core) contains(o *object) bool {

@@ -165,9 +165,15 @@ func (p *peer) callOf(actor id.Task) {
 	p.define()
 	deps, in := p.some(1), p.some(2)
 	t := p.mint()
-	p.send(&fb.CallT{Task: taskT(t), Actor: taskT(actor), Parent: &fb.TaskIDT{}, Job: p.job, Shape: uint32(6 + p.h.rng.IntN(2)), Method: uint32(p.h.rng.IntN(2)), Returns: 1,
-		Deps: uint32(len(deps)), Refs: uint32(len(in))}, objectBytes(append(deps, in...)...))
-	p.expect(t, 1)
+	m := &fb.CallT{Task: taskT(t), Actor: taskT(actor), Parent: &fb.TaskIDT{}, Job: p.job, Shape: uint32(6 + p.h.rng.IntN(2)), Method: uint32(p.h.rng.IntN(2)), Returns: 1,
+		Deps: uint32(len(deps)), Refs: uint32(len(in))}
+	if p.h.rng.IntN(6) == 0 {
+		m.Returns = stream | uint32(1+p.h.rng.IntN(mostAhead))
+		p.flows = append(p.flows, &flow{task: t})
+	} else {
+		p.expect(t, 1)
+	}
+	p.send(m, objectBytes(append(deps, in...)...))
 	p.h.submitted++
 }
 

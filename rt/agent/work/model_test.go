@@ -2,6 +2,7 @@ package work
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -32,7 +33,8 @@ type peer struct {
 	last    map[id.Task]uint64 // of calls, by caller: the counter of the last
 	calls   map[id.Task]int    // calls on their way or done, by actor
 	shapes  bool
-	looks   int  // names that it looks for
+	looks   int // names that it looks for
+	flows   []*flow
 	severed bool // the agent for which it works is out of reach
 }
 
@@ -64,6 +66,9 @@ type job1 struct {
 	cancel  bool
 	once    bool
 	away    []id.Object // arguments that were not sent along
+
+	items, index, wanted uint32 // of a stream: to be given still, the next one, and that its reader is at
+	held                 bool   // it waits for that
 }
 
 func (p *peer) send(m wire.Message, payload []byte) {
@@ -168,6 +173,8 @@ func (p *peer) submit(parent id.Task) {
 	returns := uint32(1)
 	if rng.IntN(6) == 0 {
 		returns = uint32(rng.IntN(4))
+	} else if rng.IntN(8) == 0 {
+		returns = stream | uint32(1+rng.IntN(mostAhead))
 	}
 	name := "f"
 	if rng.IntN(3) == 0 {
@@ -175,7 +182,11 @@ func (p *peer) submit(parent id.Task) {
 	}
 	p.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(parent), Function: numberOf(name), Job: p.job, Shape: uint32(shape), Returns: returns,
 		Deps: uint32(len(deps)), Refs: uint32(len(in))}, objectBytes(append(deps, in...)...))
-	p.expect(t, returns)
+	if returns >= stream {
+		p.flows = append(p.flows, &flow{task: t})
+	} else {
+		p.expect(t, returns)
+	}
 	if shape == 2 {
 		p.h.once[t] = true
 	}
@@ -274,6 +285,8 @@ func (p *peer) read(chunk []byte) {
 		case *fb.CreateT:
 			p.actor = m
 			values, bodies = p.given(&job1{id: taskOf(m.Actor), kind: create, returns: 1}, m.Deps, m.Refs, f.payload, values, bodies)
+		case *fb.GetT:
+			p.readerAt(objectOf(m.Object))
 		case *fb.ReadyT:
 			p.ready(m)
 		case *fb.CancelT:
@@ -299,6 +312,9 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 		p.delivered(objectAt(payload, i))
 	}
 	o := id.Object{Task: taskOf(m.Task), Index: m.Index}
+	if f := p.flowOf(o.Task); f != nil && m.Flags&uint32(fb.ResultFlagNotTask) == 0 && p.held[o] == nil && p.before[o] == nil {
+		p.item(f, m)
+	}
 	if r := p.held[o]; r != nil {
 		limit := r.asked
 		if r.own {
@@ -307,7 +323,9 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 		if r.came++; r.came > limit {
 			p.h.t.Fatalf("seed %d: WORK-1: process %d got %v %d times", p.h.seed, p.id, o, r.came)
 		}
-		r.unsettled, r.failed = false, failure(m, payload)
+		if r.unsettled, r.failed = false, failure(m, payload); p.flowOf(o.Task) != nil && strings.Contains(r.failed, o.Task.String()+") ended without") {
+			p.h.t.Fatalf("seed %d: WORK-1: process %d never gets %v, which its task gave: %s", p.h.seed, p.id, o, r.failed)
+		}
 	}
 	if m.Flags&uint32(fb.ResultFlagLast) != 0 && m.Flags&uint32(fb.ResultFlagError) != 0 && o.Task.Process == p.id && o.Task.Agent == p.at.agent {
 		for i := range uint32(4) { // the others of the task have this error, too
@@ -325,71 +343,6 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 	for i := range int(m.Refs) { // the value is read and forgotten, at times
 		if p.h.rng.IntN(2) == 0 {
 			p.drop(objectAt(payload, i))
-		}
-	}
-}
-
-// given puts a task into the inbox; the last of the values before it are its arguments.
-func (p *peer) given(j *job1, deps, in uint32, payload []byte, values []*fb.ResultT, bodies [][]byte) ([]*fb.ResultT, [][]byte) {
-	if int(deps) > len(values) {
-		p.h.t.Fatalf("seed %d: task %v came without its arguments", p.h.seed, j.id)
-	}
-	first := len(values) - int(deps)
-	for i := range int(deps) {
-		m := values[first+i]
-		if (id.Object{Task: taskOf(m.Task), Index: m.Index}) != objectAt(payload, i) {
-			p.h.t.Fatalf("seed %d: argument %d of %v is another object", p.h.seed, i, j.id)
-		}
-		for k := range int(m.Refs) {
-			o := objectAt(bodies[first+i], k)
-			p.delivered(o)
-			j.args = append(j.args, o)
-		}
-		if m.Flags&uint32(fb.ResultFlagLocated) != 0 && len(bodies[first+i]) == 0 {
-			j.away = append(j.away, objectAt(payload, i))
-		}
-		if placed(m, bodies[first+i]) {
-			p.delivered(objectAt(payload, i))
-			j.args = append(j.args, objectAt(payload, i))
-		}
-	}
-	for i := range int(in) {
-		o := objectAt(payload, int(deps)+i)
-		p.delivered(o)
-		j.args = append(j.args, o)
-	}
-	p.inbox = append(p.inbox, j)
-	return values[:first], bodies[:first]
-}
-
-// inOrder: WORK-5.
-func (p *peer) inOrder(m *fb.CallT) {
-	if p.actor.OutOfOrder || p.actor.Concurrency > 1 || m.Attempt > 0 || p.h.again(taskOf(m.Task)) {
-		return
-	}
-	who, n := taskOf(m.Task), m.Task.Counter
-	who.Counter = 0
-	if n <= p.last[who] {
-		p.h.t.Fatalf("seed %d: WORK-5: call %d of process %d came after %d", p.h.seed, n, who.Process, p.last[who])
-	}
-	p.last[who] = n
-}
-
-func (p *peer) recall(one id.Task) {
-	keep := p.inbox[:0]
-	for i, j := range p.inbox {
-		// Of what is not started all but what would start now.
-		if (one == (id.Task{}) && (i > 0 || len(p.running) > 0) && j.kind == plain || j.id == one) && j.kind != create {
-			p.release(j)
-			p.send(&fb.RecalledT{Task: taskT(j.id)}, nil)
-			continue
-		}
-		keep = append(keep, j)
-	}
-	p.inbox = keep
-	for _, j := range p.running {
-		if j.id == one {
-			p.send(&fb.RecalledT{Task: taskT(one), Started: 1}, nil)
 		}
 	}
 }
@@ -441,7 +394,14 @@ func (p *peer) work() {
 		p.circle(j)
 		return
 	}
-	switch k := rng.IntN(10); {
+	if rng.IntN(3) == 0 && p.reads() {
+		return
+	}
+	k := rng.IntN(10)
+	if j.returns >= stream && !j.blocked && (j.held || k > 5 || p.h.calm) && p.gives(j) {
+		return
+	}
+	switch {
 	case p.h.calm && j.blocked, !p.h.calm && k == 0 && !j.blocked && j.kind != create, j.blocked && k < 4:
 		p.waits(j)
 	case j.blocked:
@@ -468,6 +428,10 @@ func (p *peer) finish(j *job1) {
 	n := max(j.returns, 1)
 	if failed {
 		n = 1
+	}
+	if j.returns >= stream {
+		n = 0
+		p.ends(j, failed)
 	}
 	for i := range n {
 		in := p.there(2)

@@ -269,7 +269,7 @@ func (c *Core) unwait(o *object, gone func(*waiter) bool) {
 
 func (c *Core) onGet(p *process, f frame) {
 	m := c.read.get
-	if wire.ReadGet(f.body, m) != nil || m.Want < fb.WantValue || m.Want > fb.WantHere && m.Want != aloneOrListing(p) {
+	if wire.ReadGet(f.body, m) != nil || m.Want < fb.WantValue || m.Want > fb.WantHere && m.Want != fb.WantTaken && m.Want != aloneOrListing(p) {
 		c.refuse(p, "sent a Get that can't be read")
 		return
 	}
@@ -281,13 +281,16 @@ func (c *Core) onGet(p *process, f frame) {
 	case fb.WantAlone:
 		c.watchAlone(p, name)
 		return
+	case fb.WantTaken:
+		c.onTaken(p, name)
+		return
 	}
 	o := c.lookup(name)
 	if o != nil && c.holderOf(p, o) == nil && c.needs(p, name) { // an argument that was not sent along
 		c.hold(p, o).made = true
 	}
 	if o == nil || c.holderOf(p, o) == nil {
-		c.getUnheld(p, name, f)
+		c.getUnheld(p, name)
 		return
 	}
 	until := int64(min(m.Deadline, 1<<62))
@@ -319,22 +322,11 @@ func aloneOrListing(p *process) fb.Want {
 	return fb.WantAlone
 }
 
-// getUnheld is a Get of what p has no reference to: the next item of its own stream, which tells the
-// worker how far the reader is, or an error of p's (REF-3).
-func (c *Core) getUnheld(p *process, name id.Object, f frame) {
-	if e := c.entries[name.Task]; e != nil && e.task != nil && e.task.owner == p && e.task.streams() {
-		if w := e.task.worker; w != nil && w.process != nil {
-			c.forward(w.process, f.whole)
-		}
-		return
-	}
+// getUnheld is a Get of what p has no reference to, which is an error of p's (REF-3).
+func (c *Core) getUnheld(p *process, name id.Object) {
 	if p.remote() {
 		c.forward(p, c.resultFrame(name, 0, fb.ResultFlagError|fb.ResultFlagNotTask|fb.ResultFlagLast, fb.FormatError, 0,
 			c.failure(codeLost, "object "+objectName(name)+" is not at node "+c.cfg.Node+" any more", name.Task)))
-		return
-	}
-	if name.Task.Process == p.id && name.Task.Agent == c.cfg.Agent {
-		c.strays++ // an end of a stream that has come meanwhile
 		return
 	}
 	c.refuse(p, "asked for an object that it has no reference to")

@@ -259,7 +259,7 @@ func (c *Core) Greeting(process id.Process, job uint32) *fb.AttachedT {
 		packages = c.cfg.Jobs + "/" + strconv.FormatUint(uint64(job), 10)
 	}
 	return &fb.AttachedT{Agent: uint32(c.cfg.Agent), Process: uint32(process), Node: c.cfg.Node, Cluster: c.cfg.Cluster, Packages: packages,
-		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: job, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil}
+		CreditBytes: c.cfg.Bytes, CreditRecords: c.cfg.Records, Job: job, InlineLimit: c.cfg.InlineLimit, Store: c.cfg.Store != nil, StreamBytes: c.cfg.StreamBytes}
 }
 
 // onGone ends all that a process was (REF-4): what it holds, what it ran, and what it alone wanted.
@@ -315,6 +315,9 @@ func (c *Core) orphan(p *process) {
 		p.tasks.remove(t)
 		t.owner = p.job.home
 		t.owner.tasks.add(t)
+		if t.streams() { // who read it does so no more
+			c.tookTo(t, allTaken)
+		}
 		if t.kind != create && !t.wanted() {
 			c.cancelTask(t, false, false)
 		}

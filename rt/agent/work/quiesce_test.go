@@ -16,6 +16,9 @@ func (h *history) quiesce(what string) {
 			for !p.dead && h.move(p) {
 				moved = true
 			}
+			for !p.dead && p.reads() {
+				moved = true
+			}
 			if !p.dead && p.doomed {
 				h.end(p, "it was told to")
 				moved = true

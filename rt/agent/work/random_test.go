@@ -28,17 +28,20 @@ func TestRandomHistories(t *testing.T) {
 		newHistory(t, *seedFlag).run(2000)
 		return
 	}
-	submitted, returned := 0, map[string]int{}
+	submitted, held, ended, returned := 0, 0, 0, map[string]int{}
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistory(t, seed)
 		h.run(600)
-		submitted += h.submitted
+		submitted, held, ended = submitted+h.submitted, held+h.held, ended+h.ended
 		for why, n := range h.returned {
 			returned[why] += n
 		}
 	}
 	if len(returned) < 4 {
 		t.Errorf("%v: the histories don't reach all that becomes of what lies in files", returned)
+	}
+	if held < *seeds/2 || ended < *seeds/2 {
+		t.Errorf("only %d tasks waited for their readers, and %d streams ended in %d histories", held, ended, *seeds)
 	}
 	if submitted < *seeds*20 {
 		t.Errorf("only %d tasks in %d histories", submitted, *seeds)
@@ -130,6 +133,8 @@ type history struct {
 	outlived  int              // whose objects were asked for when a third agent was lost
 	kin       map[*worker]bool // that ran on what ancestors lent, where nothing else may
 	rings     *rings           // of which this is one
+	held      int              // tasks that waited for who reads what they give
+	ended     int              // streams of which the end was heard
 	returned  map[string]int   // what came back from files, by why it did not
 }
 
@@ -374,6 +379,7 @@ func (h *history) act() {
 	case p.doomed:
 	case p.kind == Worker:
 		p.work()
+	case k < 70 && p.reads():
 	case k < 75:
 		p.submit(id.Task{})
 	case k < 79:
@@ -420,6 +426,11 @@ func (h *history) settle() {
 		for _, o := range p.keys {
 			if r := p.held[o]; r.own && r.unsettled && h.actors[o.Task] == nil {
 				h.t.Fatalf("seed %d: WORK-1: process %d never heard of %v: %s", h.seed, p.id, o, h.explain(p.at, o.Task))
+			}
+		}
+		for _, f := range p.flows {
+			if !f.ended {
+				h.t.Fatalf("seed %d: WORK-1: process %d never heard of the end of %v: %s", h.seed, p.id, f.task, h.explain(p.at, f.task))
 			}
 		}
 	}

@@ -211,10 +211,10 @@ func (t *task) moveOn(m *fb.ResultT, failed bool) {
 	}
 }
 
-// complete ends a task whose last result has come. Results that did not come have its error.
+// complete ends a task whose last result has come. Results that did not come have its error; of a stream all have, whatever became of them since.
 func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 	format, refs := m.Format, m.Refs
-	for i := range t.count() {
+	for i := uint32(0); i < t.count() && !t.streams(); i++ {
 		o := t.entry.object(i)
 		if o == nil || !o.missing() {
 			continue

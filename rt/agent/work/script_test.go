@@ -271,6 +271,9 @@ func (s *script) do(line string) {
 		if has("alone") {
 			want = fb.WantAlone
 		}
+		if has("taken") {
+			want = fb.WantTaken
+		}
 		w.send(words[1], &fb.GetT{Object: objectT(w.object(words[2])), Want: want, Deadline: s.deadline(o["within"])}, nil)
 	case "release":
 		w.send(words[1], &fb.ReleaseT{Object: objectT(w.object(words[2])), Deliveries: uint32(num("seen", 0))}, nil)
@@ -282,6 +285,8 @@ func (s *script) do(line string) {
 		w.send(words[1], m, nil)
 	case "blocked":
 		w.send(words[1], &fb.BlockedT{Task: taskT(w.task(words[2]))}, nil)
+	case "awaits": // awaits PROCESS NAME: its reader
+		w.send(words[1], &fb.AwaitsT{Task: taskT(w.task(words[2])), Timed: forReader}, nil)
 	case "unblocked":
 		w.send(words[1], &fb.UnblockedT{Task: taskT(w.task(words[2]))}, nil)
 	case "started":

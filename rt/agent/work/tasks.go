@@ -54,6 +54,7 @@ type task struct {
 	argsAt     uint32 // where in frame the payload begins
 	returns    uint32
 	items      uint32 // of a stream, that came
+	taken      uint32 // of a stream, by its reader
 	attempt    uint32
 	tried      int32 // retries used up
 	retries    int32 // -1: no bound

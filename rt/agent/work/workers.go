@@ -435,6 +435,7 @@ func (c *Core) give(t *task, w *worker) {
 	w.flight.push(t)
 	t.worker, t.state, t.since = w, taskGiven, c.now
 	c.forward(p, t.frame)
+	c.tellTaken(t)
 }
 
 // introduce tells a worker of a function and a class, unless it knows them.

@@ -61,30 +61,18 @@ func (w *worker) give(ctx context.Context, j *job, v session.Encoded) error {
 	}
 	w.s.Flush()
 	j.index++
-	w.s.Lock()
-	defer w.s.Unlock()
-	for j.ahead > 0 && j.index >= j.wanted+j.ahead && ctx.Err() == nil {
-		gate := make(chan struct{})
-		j.gate = gate
-		w.s.Unlock()
-		select {
-		case <-gate:
-		case <-ctx.Done():
-		}
-		w.s.Lock()
+	if !j.streams {
+		return ctx.Err()
 	}
-	return ctx.Err()
+	w.s.Lock()
+	j.flow.gave(len(v.Bytes))
+	w.s.Unlock()
+	return w.turn(ctx, j)
 }
 
 // readerAt notes how far the reader of a stream is.
 func (w *worker) readerAt(o id.Object) {
-	j := w.jobs[o.Task]
-	if j == nil {
-		return
-	}
-	j.wanted = max(j.wanted, o.Index)
-	if j.gate != nil {
-		close(j.gate)
-		j.gate = nil
+	if j := w.jobs[o.Task]; j != nil {
+		j.flow.readerAt(o.Index)
 	}
 }

@@ -69,13 +69,11 @@ type job struct {
 	cancelled bool
 	cancel    context.CancelFunc
 	began     time.Time
-	read      time.Time     // it had its argument
-	over      time.Time     // its code was
-	index     uint32        // of the result that is next, or the only one
-	streams   bool          // its results are for a reader while it runs
-	ahead     uint32        // of a stream: so many results may be before its reader, 0: any number
-	wanted    uint32        // that its reader is at
-	gate      chan struct{} // closed when that changes; nil: nobody waits
+	read      time.Time // it had its argument
+	over      time.Time // its code was
+	index     uint32    // of the result that is next, or the only one
+	streams   bool      // its results are for a reader while it runs
+	flow      flow      // of a stream
 }
 
 // Worker serves as the worker of that key, and gives the exit code.
@@ -144,7 +142,7 @@ func (w *worker) frame(f work.Frame) error {
 		j := &job{kind: f.Type(), function: v.Function(), deadline: int64(v.Deadline()), arg: Arg{Format: v.Format()}}
 		j.task = session.Task{ID: v.Task(), Parent: v.Parent(), Attempt: v.Attempt(), Trace: v.Trace()}
 		if j.streams = v.Returns()&session.StreamBit != 0; j.streams {
-			j.ahead = v.Returns() &^ session.StreamBit
+			j.flow = flow{items: uint64(v.Returns() &^ session.StreamBit), bytes: w.s.StreamBytes}
 		}
 		w.take(j, f, v.Deps(), v.Refs())
 		return nil

@@ -49,6 +49,9 @@ type Session struct {
 	Path      string // of the agent's socket
 	Namespace string // of named actors
 
+	// StreamBytes is what of a stream a worker may have given that its reader has not taken, each item counted as ItemCost more; 0: any amount.
+	StreamBytes uint64
+
 	conn    *work.Conn
 	hooks   Hooks
 	limit   int // values up to so many bytes come with their result
@@ -94,7 +97,7 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 	_ = conn.SetDeadline(time.Time{})
 	s := &Session{
 		Agent: id.Agent(attached.Agent), Process: id.Process(attached.Process), Job: attached.Job, Node: attached.Node, Cluster: attached.Cluster, Path: path,
-		hooks: hooks, limit: int(attached.InlineLimit), ended: make(chan struct{}),
+		hooks: hooks, limit: int(attached.InlineLimit), StreamBytes: attached.StreamBytes, ended: make(chan struct{}),
 		shapes: map[string]uint32{}, said: map[said]bool{},
 		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{}, streams: map[id.Task]*Stream{}, several: map[id.Task]uint32{},
 	}

@@ -12,8 +12,13 @@ import (
 // of them it may be ahead of who reads them.
 const StreamBit = uint32(1) << 31
 
-// wantEvery is after how many items that were there a reader tells how far it is; one that waits always does.
-const wantEvery = 16
+// ItemCost is what each item counts as beside its own bytes.
+const ItemCost = 1 << 10
+
+const (
+	tellItems = 16      // items that were taken after which who gives them is told; a reader that waits always tells
+	tellBytes = 1 << 20 // or so many bytes
+)
 
 // Stream is what a task gives one after the other, as objects of its own. The session's lock guards it.
 type Stream struct {
@@ -22,6 +27,8 @@ type Stream struct {
 	items  []*Hold // that came and were not taken
 	come   uint32
 	taken  uint32
+	told   uint32 // of taken
+	untold int    // bytes that were taken since
 	ended  bool
 	closed bool // nobody reads any more
 	wake   chan struct{}
@@ -99,10 +106,14 @@ func (st *Stream) Next(ctx context.Context) (*Hold, error) {
 			h := st.items[0]
 			st.items = st.items[1:]
 			st.taken++
-			tell := !st.ended && st.taken%wantEvery == 0
+			st.untold += tellBytes
+			if v := h.o.value; v != nil && v.view == nil {
+				st.untold += len(v.Bytes) + ItemCost - tellBytes
+			}
+			told := st.tell(st.taken-st.told >= tellItems || st.untold >= tellBytes)
 			s.mu.Unlock()
-			if tell {
-				st.want(st.taken)
+			if told {
+				s.Flush()
 			}
 			return h, nil
 		case st.ended || st.closed:
@@ -112,22 +123,27 @@ func (st *Stream) Next(ctx context.Context) (*Hold, error) {
 		if st.wake == nil {
 			st.wake = make(chan struct{})
 		}
-		wake, next := st.wake, st.taken
+		wake := st.wake
+		st.tell(true)
 		s.mu.Unlock()
-		st.want(next)
+		s.Flush()
 		if err := s.Block(ctx, wake); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// want tells the task how far its reader is.
-func (st *Stream) want(index uint32) {
+// tell tells the task how far its reader is, if it is time for that and the task does not know it.
+func (st *Stream) tell(now bool) bool {
+	if !now || st.ended || st.told == st.taken {
+		return false
+	}
+	st.told, st.untold = st.taken, 0
 	_, f := work.Extend(nil, fb.FrameTypeGet, 0)
-	work.Get(f).SetObject(id.Object{Task: st.task, Index: index})
-	work.Get(f).SetWant(fb.WantReadiness)
+	work.Get(f).SetObject(id.Object{Task: st.task, Index: st.taken})
+	work.Get(f).SetWant(fb.WantTaken)
 	st.s.Send(f)
-	st.s.Flush()
+	return true
 }
 
 // Close lets go of what was not read, and cancels the task if it goes on. A second one does nothing.

@@ -99,10 +99,13 @@ func (s *Session) block(ctx context.Context, objects []id.Object, need int) wait
 	if t == nil {
 		return waits{}
 	}
-	_, timed := ctx.Deadline()
+	timed := uint32(0)
+	if _, ok := ctx.Deadline(); ok {
+		timed = byItself
+	}
 	alone := ctx.Done() == nil || ctx.Done() == t.Done // nobody else ends the wait
 	w := waits{task: t, objects: objects, need: need}
-	w.named = !timed && alone && len(objects) > 0 && len(objects) <= maxNamed && t == s.current.Load() && inRun()
+	w.named = timed == 0 && alone && len(objects) > 0 && len(objects) <= maxNamed && t == s.current.Load() && inRun()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.waiting++; t.waiting == 1 || w.named {
@@ -126,10 +129,21 @@ func (s *Session) unblock(w waits) {
 	if t.waiting--; t.waiting == 0 || w.named {
 		s.sayUnblocked(t)
 		if t.waiting > 0 { // for nobody knows what
-			s.sayBlocked(t, waits{}, false)
+			s.sayBlocked(t, waits{}, 0)
 		}
 		s.Flush()
 	}
+}
+
+// AwaitReader tells that a task waits for who reads the stream that it gives. Who calls what it gives says that it goes on.
+func (s *Session) AwaitReader(t *Task) func() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waiting++; t.waiting == 1 {
+		s.sayBlocked(t, waits{}, forReader)
+		s.Flush()
+	}
+	return func() { s.unblock(waits{task: t}) }
 }
 
 func (s *Session) sayUnblocked(t *Task) {
@@ -138,14 +152,20 @@ func (s *Session) sayUnblocked(t *Task) {
 	s.Send(f)
 }
 
-func (s *Session) sayBlocked(t *Task, w waits, timed bool) {
-	if !timed && !w.named {
+// Awaits.timed: what ends a wait beside what it names.
+const (
+	byItself  = 1
+	forReader = 2
+)
+
+func (s *Session) sayBlocked(t *Task, w waits, timed uint32) {
+	if timed == 0 && !w.named {
 		_, f := work.Extend(nil, fb.FrameTypeBlocked, 0)
 		work.Blocked(f).SetTask(t.ID)
 		s.Send(f)
 		return
 	}
-	if timed {
+	if timed != 0 {
 		w.objects, w.need = nil, 0
 	}
 	_, f := work.Extend(nil, fb.FrameTypeAwaits, len(w.objects)*work.ObjectSize)
@@ -153,9 +173,7 @@ func (s *Session) sayBlocked(t *Task, w waits, timed bool) {
 	m.SetTask(t.ID)
 	m.SetObjects(uint32(len(w.objects)))
 	m.SetNeed(uint32(w.need))
-	if timed {
-		m.SetTimed(1)
-	}
+	m.SetTimed(timed)
 	for i, o := range w.objects {
 		work.PutObject(f.Payload()[i*work.ObjectSize:], o)
 	}

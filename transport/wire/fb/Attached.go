@@ -17,6 +17,7 @@ type AttachedT struct {
 	InlineLimit   uint32 `json:"inline_limit"`
 	Store         bool   `json:"store"`
 	Packages      string `json:"packages"`
+	StreamBytes   uint64 `json:"stream_bytes"`
 }
 
 func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -46,6 +47,7 @@ func (t *AttachedT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	AttachedAddInlineLimit(builder, t.InlineLimit)
 	AttachedAddStore(builder, t.Store)
 	AttachedAddPackages(builder, packagesOffset)
+	AttachedAddStreamBytes(builder, t.StreamBytes)
 	return AttachedEnd(builder)
 }
 
@@ -60,6 +62,7 @@ func (rcv *Attached) UnPackTo(t *AttachedT) {
 	t.InlineLimit = rcv.InlineLimit()
 	t.Store = rcv.Store()
 	t.Packages = string(rcv.Packages())
+	t.StreamBytes = rcv.StreamBytes()
 }
 
 func (rcv *Attached) UnPack() *AttachedT {
@@ -214,8 +217,20 @@ func (rcv *Attached) Packages() []byte {
 	return nil
 }
 
+func (rcv *Attached) StreamBytes() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(24))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Attached) MutateStreamBytes(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(24, n)
+}
+
 func AttachedStart(builder *flatbuffers.Builder) {
-	builder.StartObject(10)
+	builder.StartObject(11)
 }
 func AttachedAddAgent(builder *flatbuffers.Builder, agent uint32) {
 	builder.PrependUint32Slot(0, agent, 0)
@@ -246,6 +261,9 @@ func AttachedAddStore(builder *flatbuffers.Builder, store bool) {
 }
 func AttachedAddPackages(builder *flatbuffers.Builder, packages flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(9, flatbuffers.UOffsetT(packages), 0)
+}
+func AttachedAddStreamBytes(builder *flatbuffers.Builder, streamBytes uint64) {
+	builder.PrependUint64Slot(10, streamBytes, 0)
 }
 func AttachedEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

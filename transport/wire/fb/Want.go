@@ -13,6 +13,7 @@ const (
 	WantHere      Want = 3
 	WantListing   Want = 4
 	WantAlone     Want = 5
+	WantTaken     Want = 6
 )
 
 var EnumNamesWant = map[Want]string{
@@ -22,6 +23,7 @@ var EnumNamesWant = map[Want]string{
 	WantHere:      "Here",
 	WantListing:   "Listing",
 	WantAlone:     "Alone",
+	WantTaken:     "Taken",
 }
 
 var EnumValuesWant = map[string]Want{
@@ -31,6 +33,7 @@ var EnumValuesWant = map[string]Want{
 	"Here":      WantHere,
 	"Listing":   WantListing,
 	"Alone":     WantAlone,
+	"Taken":     WantTaken,
 }
 
 func (v Want) String() string {

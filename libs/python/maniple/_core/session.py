@@ -39,6 +39,7 @@ class Session(Giving, Hearing, Waiting):
         self.agent, self.process, self.node = attached["agent"], attached["process"], attached.get("node") or ""
         self.cluster, self.job = attached.get("cluster") or "", attached.get("job") or 0
         self.inline_limit = attached.get("inline_limit") or 100 << 10
+        self.stream_bytes = attached.get("stream_bytes") or 0  # that a generator here may be ahead of who reads it
         self.kind, self.path, self.namespace = kind, path, ""
         self.runtime_env: Optional[Dict[str, Any]] = None  # settled
         self.packages = Packages(attached.get("packages") or "")

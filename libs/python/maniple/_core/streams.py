@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, AsyncIterator, Iterator, List, Optional
 
 from maniple._core import table, values, wire
+from maniple._core.arenas import Place
 from maniple._core.references import ObjectRef, key_index
 from maniple._core.table import PENDING, Value
 from maniple._core.wire import key_of
 
 
+_TELL = 1 << 20  # bytes of items that were taken after which the producer is told
 _NOTHING = Value(wire.NOT_TASK, wire.PICKLE, (), values.encode(None).payload)
 
 
@@ -20,10 +22,13 @@ class Stream:
     LAST ends the stream: with an error it is the last item, without one it is no item at all.
     """
 
-    __slots__ = ("session", "task", "next", "come", "end", "backpressure", "dropped", "failure", "whole")
+    __slots__ = ("session", "task", "next", "come", "end", "ahead", "told", "untold", "dropped", "failure", "whole")
 
-    def __init__(self, session: Any, task: bytes, backpressure: int):
-        self.session, self.task, self.backpressure = session, task, backpressure
+    def __init__(self, session: Any, task: bytes, ahead: int):
+        self.session, self.task = session, task
+        self.ahead = ahead  # items that the producer may be ahead; 0: as its bytes allow; UNBOUNDED: any number
+        self.told = 0  # index that the producer knows to be read next
+        self.untold = 0  # bytes that were taken since
         self.next = 0  # index that is read next
         self.come = 0  # items that have come, all below this index
         self.end: Optional[int] = None  # index behind the last item
@@ -43,6 +48,28 @@ class Stream:
                 value = self.session.located_locked(key, value)
             there = value.flags & wire.LOCATED and not value.flags & wire.ERROR
             self.session.table.entries[key] = table.READY if there else value
+
+    def word(self, index: int) -> bytes:
+        """What tells the producer that all below this index was taken; empty if it knows, or does not wait for that."""
+        if self.end is not None or self.told >= index or self.ahead >= wire.UNBOUNDED:
+            return b""
+        self.told, self.untold = index, 0
+        return wire.GET.pack(0, 0, key_of(self.task, index), 0, wire.WANT_TAKEN)  # type: ignore[no-any-return]
+
+    def tell(self, index: int) -> None:
+        """Tells it. Not with the table locked."""
+        word = self.word(index)
+        if word:
+            self.session.connection.send(word)
+            self.session.connection.flush()
+
+    def took(self, entry: Any) -> bool:
+        """An item was taken. True: it is time to tell the producer. entry: of the item."""
+        if self.ahead:  # it makes the next item when that is asked for
+            return False
+        here = type(entry) is Value and type(entry.payload) is not Place
+        self.untold += len(entry.payload) + wire.ITEM if here else _TELL
+        return self.untold >= _TELL
 
     def end_locked(self, key: bytes, value: Value) -> None:
         """The last frame of the stream."""
@@ -81,7 +108,6 @@ class ObjectRefGenerator:
 
     def _next(self, timeout: Optional[float]) -> ObjectRef:
         """timeout: seconds; over: GetTimeoutError."""
-        self._want()
         ready, _ = self._session.wait([self], 1, timeout)
         if not ready:
             from maniple.exceptions import GetTimeoutError
@@ -93,8 +119,7 @@ class ObjectRefGenerator:
         return ref
 
     async def __anext__(self) -> ObjectRef:
-        self._want()
-        session, key = self._session, self.next_key()
+        session, key = self._session, self.wanted_key()
         if not self.next_ready():
             import asyncio
 
@@ -113,11 +138,12 @@ class ObjectRefGenerator:
             raise StopAsyncIteration
         return ref
 
-    def _want(self) -> None:
-        """Tells the producer how far the reader is, if it waits for that."""
+    def wanted_key(self) -> bytes:
+        """As next_key, for who waits: a producer that makes no more than was asked for is told."""
         stream = self._stream
-        if stream.backpressure and stream.end is None:
-            self._session.connection.send(wire.GET.pack(0, 0, self.next_key(), 0, wire.WANT_READY))
+        if stream.ahead:
+            stream.tell(stream.next)
+        return self.next_key()
 
     def _take(self) -> Optional[ObjectRef]:
         """The reference to the next item, which has come; None at the end."""
@@ -130,11 +156,18 @@ class ObjectRefGenerator:
             session.table.entries.setdefault(self.next_key(), PENDING)
             if stream.end is not None and stream.next >= stream.end:
                 session.table.entries[self.next_key()] = table.READY  # of the end
+            tell = stream.took(session.table.entries.get(key))
+        if tell:
+            stream.tell(stream.next)
         return session.held.made(key)
 
     def completed(self) -> ObjectRef:
-        """A reference that is there once the task has ended: None, or the error that ended it."""
+        """A reference that is there once the task has ended: None, or the error that ended it. From now on the task does not wait for its reader,
+        but if it was declared with a number of items.
+        """
         session, stream = self._session, self._stream
+        if not stream.ahead:
+            stream.tell(wire.ALL_TAKEN)
         with session.table.lock:
             first, stream.whole = not stream.whole, stream.whole or key_of(session.mint(), 0)
             key = stream.whole
@@ -174,8 +207,8 @@ class ObjectRefGenerator:
         return f"ObjectRefGenerator({self._stream.task.hex()})"
 
 
-def open_stream(session: Any, task: bytes, backpressure: int) -> ObjectRefGenerator:
-    stream = Stream(session, task, backpressure)
+def open_stream(session: Any, task: bytes, ahead: int) -> ObjectRefGenerator:
+    stream = Stream(session, task, ahead)
     session.streams[task] = stream
     session.table.entries[key_of(task, 0)] = PENDING
     return ObjectRefGenerator(session, stream)
@@ -195,6 +228,9 @@ def drop_locked(session: Any, task: bytes, out: List[bytes]) -> None:
             out.append(wire.RELEASE.pack(0, 0, key, session.held.undelivered_locked(key)))
     if stream.end is None:
         stream.dropped = True
+        word = stream.word(wire.ALL_TAKEN)
+        if word:
+            out.append(word)
     else:
         del session.streams[task]
 

@@ -222,7 +222,7 @@ class Waiting:
 
     def _there(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float], here: bool) -> List[bool]:
         """Which are there, once so many are or the time is over."""
-        keys = [ref._key if type(ref) is ObjectRef else ref.next_key() for ref in refs]
+        keys = [ref._key if type(ref) is ObjectRef else ref.wanted_key() for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
         entries = self.table.entries
         found = [entries.get(key) for key in keys]

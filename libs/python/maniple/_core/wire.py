@@ -24,11 +24,15 @@ LAST, ERROR, LOCATED, NOT_TASK = frames.RESULT_FLAG_LAST, frames.RESULT_FLAG_ERR
 FINAL = 16  # of a Result, with ERROR: it is not to be tried again
 RAW, PLAIN, PICKLE, ARROW, FAILURE = frames.FORMAT_RAW, frames.FORMAT_PLAIN, frames.FORMAT_PICKLE5, frames.FORMAT_ARROW, frames.FORMAT_ERROR
 WANT_VALUE, WANT_READY, WANT_HERE, WANT_ALONE = frames.WANT_VALUE, frames.WANT_READINESS, frames.WANT_HERE, frames.WANT_ALONE
+WANT_TAKEN = frames.WANT_TAKEN
 IS_READY, IS_ERROR, IS_LOST, IS_HERE = frames.OBJECT_STATE_THERE, frames.OBJECT_STATE_ERROR, frames.OBJECT_STATE_LOST, frames.OBJECT_STATE_HERE
 IS_ALONE = frames.OBJECT_STATE_ALONE
 # Submit.returns of tasks whose results are not counted beforehand: the upper bit, and the items that may be
-# ahead of the reader (0: no bound); or one result that holds the references of all items.
-STREAM, DYNAMIC = 0x80000000, 0xFFFFFFFF
+# ahead of the reader (0: as many as their bytes allow; UNBOUNDED: any number of any size); or one result that holds the references of all items.
+STREAM, UNBOUNDED, DYNAMIC = 0x80000000, 0x7FFFFFFE, 0xFFFFFFFF
+ITEM = 1 << 10  # bytes that each item counts as beside its own
+ALL_TAKEN = 0xFFFFFFFF  # index of a Get that wants what was taken to be told, when nothing is to wait for a reader any more
+FOR_READER = 2  # Awaits.timed of a task that waits for who reads its stream
 
 
 class ProtocolError(Exception):
