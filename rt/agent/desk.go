@@ -59,7 +59,9 @@ type desk struct {
 	half      []*hired          // of which only the process or only the connection is over
 	acks      []outputAck       // of output that nobody wants
 	errands   []*errand
-	fetches   []*fetch       // in the order in which they were wanted
+	fetches   []*fetch       // for which memory was asked, or that are over
+	lined     []*fetch       // the others, the most urgent first, in the order in which they were wanted
+	asking    *fetch         // the one that waits for memory; nil: none does
 	fetchSlab map[uint64]int // how many write in a slab of the agent's own
 	tickets   tickets        // for connections for values
 	bulkConns openConns

@@ -59,32 +59,43 @@ func (d *desk) fetch(e *work.Effect) {
 	if d.store != nil { // what stays of that name may be another value
 		d.store.letGoOf(func(k kept) bool { return k.object == e.Object })
 	}
-	d.lineUp(f)
+	if f.why != "" {
+		d.fetches = append(d.fetches, f)
+	} else {
+		d.lineUp(f)
+	}
 	d.stir() // this turn may have looked at them
 }
 
 // lineUp puts a fetch behind those that are as urgent.
-func (d *desk) lineUp(f *fetch) {
-	i, _ := slices.BinarySearchFunc(d.fetches, f.urgency+1, func(x *fetch, u work.Urgency) int { return cmp.Compare(x.urgency, u) })
-	d.fetches = slices.Insert(d.fetches, i, f)
+func (d *desk) lineUp(f *fetch) { d.lined = slices.Insert(d.lined, d.lineOf(f.urgency+1), f) }
+
+// lineOf is where those begin that are so urgent, or less.
+func (d *desk) lineOf(u work.Urgency) int {
+	i, _ := slices.BinarySearchFunc(d.lined, u, func(x *fetch, u work.Urgency) int { return cmp.Compare(x.urgency, u) })
+	return i
 }
 
 // hasten has a value come before those that are less urgent.
 func (d *desk) hasten(ctx context.Context, e *work.Effect) {
-	i := slices.IndexFunc(d.fetches, func(f *fetch) bool {
+	is := func(f *fetch) bool {
 		return f.object == e.Object && f.errand != nil && f.errand.process == e.Process && !f.over && !f.told
-	})
-	if i < 0 {
-		return
 	}
-	f := d.fetches[i]
-	d.fetches = slices.Delete(d.fetches, i, i+1)
-	f.urgency = e.Urgency
-	d.lineUp(f)
-	if f.number != 0 && !f.got {
-		d.pulls(ctx, pull.Hasten{Fetch: f.number, Urgency: int(e.Urgency)})
+	less := d.lineOf(e.Urgency + 1) // where it is, if it is in line
+	if i := slices.IndexFunc(d.lined[less:], is); i >= 0 {
+		i += less
+		f := d.lined[i]
+		d.lined = slices.Delete(d.lined, i, i+1)
+		f.urgency = e.Urgency
+		d.lineUp(f)
+		d.stir()
+	} else if i := slices.IndexFunc(d.fetches, is); i >= 0 {
+		f := d.fetches[i]
+		f.urgency = e.Urgency
+		if f.number != 0 && !f.got {
+			d.pulls(ctx, pull.Hasten{Fetch: f.number, Urgency: int(e.Urgency)})
+		}
 	}
-	d.stir()
 }
 
 // underWay is how much is, for each urgency of what is as urgent or more: what is not does not keep it waiting.
@@ -93,10 +104,10 @@ type underWay [work.Unasked + 1]struct {
 	bytes  int64
 }
 
-func (u *underWay) add(f *fetch) {
+func (u *underWay) add(f *fetch, sign int) {
 	for i := f.urgency; i <= work.Unasked; i++ {
-		u[i].values++
-		u[i].bytes += f.size
+		u[i].values += sign
+		u[i].bytes += int64(sign) * f.size
 	}
 }
 
@@ -105,33 +116,24 @@ func (u *underWay) room(f *fetch) bool {
 	return x.values < fetchesAtOnce || x.values < fetchesMost && x.bytes+f.size <= fetchBytes
 }
 
-// settleFetches takes each fetch as far as it goes now.
+// settleFetches takes each fetch as far as it goes now. Of those that wait in line it looks at some of each urgency only, as there may be thousands.
 func (d *desk) settleFetches(ctx context.Context) {
-	if len(d.fetches) == 0 {
+	if len(d.fetches)+len(d.lined) == 0 {
 		return
 	}
-	if f := d.askingFetch(); f != nil && f.over {
-		d.store.do(d.store.store.Withdraw(d.l.now(), objstore.Agent, nil))
+	if d.asking != nil && d.asking.over {
+		d.withdraw()
 	}
 	var under underWay
-	asking := false
 	for _, f := range d.fetches {
 		if f.wanted && !f.told {
-			under.add(f)
-			asking = asking || f.lent.Slab == 0 && f.why == ""
+			under.add(f, 1)
 		}
 	}
-	for _, f := range slices.Clone(d.fetches) {
-		if !f.wanted && f.why == "" && !f.over && !asking && under.room(f) { // answers to several would not say whose they are
-			f.wanted = true
-			under.add(f)
-			out, err := d.store.store.Lend(d.l.now(), objstore.Agent, f.size, nil)
-			if err != nil {
-				f.why, f.here = err.Error(), true
-			}
-			d.store.do(out, nil)
-			asking = f.lent.Slab == 0 && f.why == ""
-		}
+	for u := work.Urgency(0); u <= work.Unasked && (d.asking == nil || d.asking.urgency > u); u++ {
+		d.askFor(u, &under)
+	}
+	for _, f := range d.fetches {
 		if f.lent.Slab != 0 && f.number == 0 && f.why == "" && !f.over {
 			d.beginFetch(ctx, f)
 		}
@@ -152,8 +154,46 @@ func (d *desk) settleFetches(ctx context.Context) {
 		d.fetched(f)
 		return f.serving == 0
 	})
-	if n := len(d.fetches); n > 0 && n < before { // there is room for the next one
+	if n := len(d.fetches); n < before && n+len(d.lined) > 0 { // there is room for the next one
 		d.stir()
+	}
+}
+
+// askFor asks for memory for those that are so urgent and for which there is room under way. Answers to several would not say whose they are, so
+// one that is less urgent and waits for its own steps back.
+func (d *desk) askFor(u work.Urgency, under *underWay) {
+	i := d.lineOf(u)
+	for looked := 0; looked < fetchesMost && i < len(d.lined) && d.lined[i].urgency == u; looked++ {
+		f := d.lined[i]
+		if !under.room(f) {
+			i++
+			continue
+		}
+		d.lined = slices.Delete(d.lined, i, i+1)
+		if d.asking != nil {
+			under.add(d.asking, -1)
+			d.withdraw()
+		}
+		d.fetches, d.asking, f.wanted = append(d.fetches, f), f, true
+		under.add(f, 1)
+		out, err := d.store.store.Lend(d.l.now(), objstore.Agent, f.size, nil)
+		if err != nil {
+			d.asking, f.why, f.here = nil, err.Error(), true
+		}
+		if d.store.do(out, nil); d.asking != nil {
+			return
+		}
+	}
+}
+
+// withdraw has the value that waits for memory not wait for it: it is the next in its line, or nobody wants it any more.
+func (d *desk) withdraw() {
+	f := d.asking
+	d.asking, f.wanted = nil, false // first: the answer is for nobody
+	d.store.do(d.store.store.Withdraw(d.l.now(), objstore.Agent, nil))
+	if !f.over {
+		d.fetches = slices.DeleteFunc(d.fetches, func(x *fetch) bool { return x == f })
+		d.lined = slices.Insert(d.lined, d.lineOf(f.urgency), f)
 	}
 }
 
@@ -243,11 +283,11 @@ func (d *desk) leaveSlab(f *fetch) {
 
 // fetchLent: there is memory for the value that waits for it.
 func (d *desk) fetchLent(e objstore.Lent) {
-	f := d.askingFetch()
+	f := d.asking
 	if f == nil {
 		return
 	}
-	f.lent = e
+	d.asking, f.lent = nil, e
 	d.stir() // settleFetches may have been before it in this turn
 	d.fetchSlab[e.Slab]++
 	if used := e.From + (f.size+objstore.Align-1)/objstore.Align*objstore.Align; used < e.To {
@@ -256,24 +296,20 @@ func (d *desk) fetchLent(e objstore.Lent) {
 }
 
 func (d *desk) fetchRefused(e objstore.Refused) {
-	if f := d.askingFetch(); f != nil {
-		f.why, f.here = d.store.named(e.Err.Error()), true
+	if f := d.asking; f != nil {
+		d.asking, f.why, f.here = nil, d.store.named(e.Err.Error()), true
 		d.stir()
 	}
 }
 
-// askingFetch gives the value that waits for memory; nil: none does.
-func (d *desk) askingFetch() *fetch {
-	for _, f := range d.fetches {
-		if f.wanted && f.lent.Slab == 0 && f.why == "" {
-			return f
-		}
-	}
-	return nil
-}
-
 // endFetches: an errand is over.
 func (d *desk) endFetches(e *errand) {
+	for _, f := range d.lined {
+		if f.errand == e {
+			d.fetches = append(d.fetches, f)
+		}
+	}
+	d.lined = slices.DeleteFunc(d.lined, func(f *fetch) bool { return f.errand == e })
 	for _, f := range d.fetches {
 		f.over = f.over || f.errand == e
 	}

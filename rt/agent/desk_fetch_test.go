@@ -192,14 +192,14 @@ func TestValueThatDoesNotCome(t *testing.T) {
 		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Key: 20 << 20, Urgency: work.Unasked})
 	}
 	d.until(t, func() bool { return len(d.fetchSlab) > 0 && d.fetches[fetchesAtOnce-1].number > 0 })
-	if d.fetches[fetchesAtOnce].wanted {
-		t.Error("more are under way than may be")
+	if len(d.lined) != 1 {
+		t.Fatal("more are under way than may be")
 	}
-	last := d.fetches[fetchesAtOnce].object
+	last := d.lined[0].object
 	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: 99}}, Key: 20 << 20, Urgency: work.Argument})
 	d.apply(t.Context(), &work.Effect{Do: work.Hasten, Process: 9, Object: last, Urgency: work.Awaited})
-	d.until(t, func() bool { return d.fetches[0].number > 0 && d.fetches[1].number > 0 })
-	if d.fetches[0].object != last || d.fetches[1].object.Task.Counter != 99 {
+	d.until(t, func() bool { return len(d.fetches) == fetchesAtOnce+2 && d.fetches[fetchesAtOnce+1].number > 0 })
+	if d.fetches[fetchesAtOnce].object != last || d.fetches[fetchesAtOnce+1].object.Task.Counter != 99 {
 		t.Error("what is more urgent is not before the rest")
 	}
 	d.endFetches(e)
@@ -247,6 +247,50 @@ func TestValueThatIsMadeAnewWhileItComes(t *testing.T) {
 	d.bytes(bulk.Range{Object: o, Size: 1 << 20}, func(p bulk.Piece) { given <- p })
 	if p := <-given; p.Version != 8 {
 		t.Errorf("it is given as version %d, and is a copy of 8", p.Version)
+	}
+}
+
+// A value that nobody waits for, and that waits for memory, lets one go before it that is waited for.
+func TestWhatIsWaitedForAsksFirst(t *testing.T) {
+	d, _ := fetching(t, func(r bulk.Range) bulk.Piece { return bulk.Piece{Bytes: make([]byte, r.Size)} })
+	object := func(n uint64) id.Object { return id.Object{Task: id.Task{Agent: 2, Counter: n}} }
+	if err := d.store.store.Attach(5); err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.store.store.Lend(d.l.now(), 5, 200<<20, nil)
+	d.store.do(out, err)
+	d.l.wait.Wait()
+	d.settled(t)
+	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: object(1), Key: 120 << 20, Urgency: work.Unasked})
+	d.settled(t)
+	if d.asking == nil || d.asking.object != object(1) {
+		t.Fatal("the first one does not wait for memory")
+	}
+	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: object(2), Key: 4 << 20, Urgency: work.Awaited})
+	d.until(t, func() bool { return len(d.events) == 1 })
+	if ev := d.events[0].(work.Fetched); ev.Object != object(2) || ev.Why != "" || len(d.fetches)+len(d.lined) != 1 {
+		t.Errorf("the core is told %+v, %d and %d are left", ev, len(d.fetches), len(d.lined))
+	}
+}
+
+// Where ten thousand wait all of those come that are waited for, the first of them first.
+func TestThousandsOfFetches(t *testing.T) {
+	d, _ := fetching(t, func(r bulk.Range) bulk.Piece { return bulk.Piece{Bytes: make([]byte, r.Size)} })
+	const n = 10_000
+	began := time.Now()
+	for i := range uint64(n) {
+		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Key: 1, Urgency: work.Unasked})
+	}
+	for i := range uint64(n) {
+		d.apply(t.Context(), &work.Effect{Do: work.Hasten, Process: 9, Object: id.Object{Task: id.Task{Agent: 2, Counter: i}}, Urgency: work.Awaited})
+	}
+	t.Logf("they are in line after %v", time.Since(began))
+	d.until(t, func() bool { return len(d.events) > 500 })
+	t.Logf("%d of %d came in %v", len(d.events), n, time.Since(began))
+	for i, ev := range d.events[:500] {
+		if o := ev.(work.Fetched).Object; o != (id.Object{Task: id.Task{Agent: 2, Counter: uint64(i)}}) {
+			t.Fatalf("value %d came as the %dth", o.Task.Counter, i)
+		}
 	}
 }
 
