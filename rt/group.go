@@ -48,6 +48,11 @@ func NewGroup(ctx context.Context, strategy Strategy, bundles ...Bundle) (*Group
 	}
 	m := &fb.GroupCreateT{Strategy: fb.Strategy(strategy)}
 	for i, b := range bundles {
+		if i > 0 && maps.Equal(b, bundles[i-1]) { // said once
+			last := m.Bundles[len(m.Bundles)-1]
+			last.Times = max(last.Times, 1) + 1
+			continue
+		}
 		made := &fb.BundleT{}
 		for _, name := range slices.Sorted(maps.Keys(b)) {
 			n := b[name]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/maniple-hpc/maniple/rt/internal/alike"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -66,6 +67,7 @@ func (c *Core) dropGang(g *gang) {
 // onReserve takes bundles for a gang. It may come again: after a restart of the head, or of this agent.
 func (c *Core) onReserve(m *fb.BundleReserveT) {
 	key := gangKey{taskOf(m.Group), m.Incarnation}
+	m.Bundles = alike.Places(m.Bundles)
 	if why := c.unfit(m.Bundles); why != "" {
 		c.toHead(&fb.BundleReservedT{Group: m.Group, Incarnation: m.Incarnation, Bundles: m.Bundles, Error: why})
 		return

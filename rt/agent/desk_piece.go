@@ -35,7 +35,7 @@ func small(m *fb.GroupCreateT) bool {
 		return false
 	}
 	b := m.Bundles[0]
-	return len(b.Labels) == 0 && b.Ranks == 0 && len(b.Resources) == 1 && b.Resources[0].Name != "GPU" && b.Resources[0].Amount > 0
+	return len(b.Labels) == 0 && b.Times <= 1 && b.Ranks == 0 && len(b.Resources) == 1 && b.Resources[0].Name != "GPU" && b.Resources[0].Amount > 0
 }
 
 // create makes a group, or has it wait for the stake that is on its way, for pieceTold at most; false: the head has to place it.

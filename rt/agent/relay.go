@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 
+	"github.com/maniple-hpc/maniple/rt/internal/alike"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -283,6 +284,9 @@ func (c *Core) onUpdate(m *fb.GroupUpdateT) {
 	group := taskOf(m.Group)
 	for _, n := range m.Nodes {
 		c.learn(n)
+	}
+	for _, p := range m.Places {
+		p.Bundles = alike.Places(p.Bundles)
 	}
 	k := c.relay.byGroup[group]
 	if k == nil {

@@ -97,12 +97,13 @@ type Refused struct {
 	Refuse *fb.RefuseT
 }
 
-// Send puts a message on the link of an agent.
+// Send puts a message on the link of an agent. Calm: nobody waits for it, so it may leave a moment later; what is sent to that agent comes in order all the same.
 type Send struct {
 	Agent   id.Agent
 	Msg     Message
 	Corr    uint64
 	Payload []byte
+	Calm    bool
 }
 
 // Append adds a record to the journal. It must be there before any later effect of this or a later

@@ -304,7 +304,7 @@ func (c *Core) reconcile(m *member, held []*fb.BundleReservedT, ranks []*fb.Rank
 		// An agent that restarted knows its programs from the keeper, but no bundles.
 		if !holds(held, g) && g.phase != fb.GroupPhaseStopping && (g.master == "" || !p.allDone(g)) {
 			p.run.reserved = false
-			c.reserve(g, p)
+			c.reserve(g, p, false)
 		}
 		switch g.phase {
 		case fb.GroupPhaseStarting:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/rt/internal/alike"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -75,7 +76,7 @@ func (c *Core) create(m *member, q *fb.GroupCreateT) {
 		defer c.watchEarly()
 	}
 	g := c.state.byID[task]
-	request, err := checkCreate(q)
+	request, err := checkCreate(g.create)
 	switch {
 	case err != nil:
 		c.finish(g, c.ending(codeInfeasible, causeInfeasible, err.Error()))
@@ -97,6 +98,9 @@ func checkCreate(q *fb.GroupCreateT) (*placement.Request, error) {
 	}
 	ranks := uint64(0)
 	for _, b := range q.Bundles {
+		if b.Times > 1 {
+			return nil, fmt.Errorf("there are more bundles than a group may have (%d)", alike.Most)
+		}
 		ranks += uint64(b.Ranks)
 	}
 	switch p := q.Program; {
@@ -302,21 +306,21 @@ func (c *Core) placed(g *group) {
 			c.commit(g)
 		}
 		for _, p := range g.places {
-			c.reserve(g, p)
+			c.reserve(g, p, false)
 		}
 		c.tell(g)
 		return
 	}
-	// Who waits for it is told first: with many nodes the last of them hears of it much later.
+	// Who waits for it is told first: with many nodes the last of them hears of it much later. Tasks go to a lease at once.
 	c.commit(g)
 	own := g.placeAt(g.owner)
 	if own != nil {
-		c.reserve(g, own)
+		c.reserve(g, own, false)
 	}
 	c.tell(g)
 	for _, p := range g.places {
 		if p != own {
-			c.reserve(g, p)
+			c.reserve(g, p, !g.create.Lease)
 		}
 	}
 }
@@ -412,7 +416,10 @@ func (c *Core) recPlaced(g *group, plan *placement.Plan) *fb.RecGroupPlacedT {
 		for hi < len(list) && list[hi].Node == node {
 			hi++
 		}
-		rec.Places = append(rec.Places, &fb.RecPlaceT{Agent: uint32(c.state.nodeAt(uint32(node)).agent), Node: uint32(node), Bundles: all[lo:hi:hi]})
+		same := func(a, b *fb.BundlePlaceT) bool {
+			return len(a.Resources) == len(b.Resources) && (len(a.Resources) == 0 || &a.Resources[0] == &b.Resources[0])
+		}
+		rec.Places = append(rec.Places, &fb.RecPlaceT{Agent: uint32(c.state.nodeAt(uint32(node)).agent), Node: uint32(node), Bundles: alike.Fold(all[lo:hi], same)})
 		lo = hi
 	}
 	return rec
@@ -420,10 +427,10 @@ func (c *Core) recPlaced(g *group, plan *placement.Plan) *fb.RecGroupPlacedT {
 
 // reserve asks an agent for the bundles of a place. It may ask again. Of a place that counts as reserved already it hears
 // only if it can't be.
-func (c *Core) reserve(g *group, p *place) {
+func (c *Core) reserve(g *group, p *place, calm bool) {
 	pr := g.create.Program
-	c.send(p.agent, &fb.BundleReserveT{Group: wireTask(g.id), Incarnation: g.incarnation, Bundles: p.bundles,
-		HoldPort: pr != nil && pr.MasterPort && !pr.Driver && p.first == 0 && p.ranks > 0, PortFree: g.portFree, Quiet: p.run.reserved})
+	c.out = append(c.out, Send{Agent: p.agent, Calm: calm, Msg: &fb.BundleReserveT{Group: wireTask(g.id), Incarnation: g.incarnation, Bundles: p.told(),
+		HoldPort: pr != nil && pr.MasterPort && !pr.Driver && p.first == 0 && p.ranks > 0, PortFree: g.portFree, Quiet: p.run.reserved}})
 }
 
 // reserved takes in that an agent holds, or can't hold, its bundles.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ const (
 	batchSize  = 256  // events per commit of the journal
 	compactMin = 1 << 20
 
+	calmTime     = 500 * time.Microsecond // what nobody waits for leaves so much later, when who waits has been told: nodes may share processors
 	farewellTime = 500 * time.Millisecond // to tell the other nodes that all is over
 )
 
@@ -59,6 +61,8 @@ type loop struct {
 	conns   Conn
 
 	effects   []Effect
+	calm      []*transport.Link // with what nobody waits for, until
+	calmAt    time.Time
 	taken     []item // of this turn, whose links get their credit back
 	builder   *flatbuffers.Builder
 	low       bool
@@ -150,6 +154,9 @@ func (l *loop) run(ctx context.Context) (*Exit, error) {
 		}
 		if l.low {
 			wait = min(wait, time.Second)
+		}
+		if len(l.calm) > 0 {
+			wait = min(wait, max(0, time.Until(l.calmAt)))
 		}
 		timer.Reset(wait)
 		tick := false
@@ -316,6 +323,10 @@ func (l *loop) carryOut(ctx context.Context) {
 		switch e := e.(type) {
 		case Send:
 			link := l.send(e)
+			if e.Calm && link != nil {
+				l.calmly(link)
+				break
+			}
 			if to != nil && link != nil && link != to {
 				to.Flush()
 			}
@@ -342,6 +353,23 @@ func (l *loop) carryOut(ctx context.Context) {
 	l.effects = l.effects[:0]
 	if to != nil {
 		to.Flush()
+	}
+	if len(l.calm) > 0 && (l.exit != nil || !time.Now().Before(l.calmAt)) {
+		for i, link := range l.calm {
+			link.Flush()
+			l.calm[i] = nil
+		}
+		l.calm = l.calm[:0]
+	}
+}
+
+// calmly has what was queued for an agent be sent in a moment.
+func (l *loop) calmly(link *transport.Link) {
+	if len(l.calm) == 0 {
+		l.calmAt = time.Now().Add(calmTime)
+	}
+	if !slices.Contains(l.calm, link) {
+		l.calm = append(l.calm, link)
 	}
 }
 

@@ -44,7 +44,7 @@ func (c *Core) update(g *group) *fb.GroupUpdateT {
 			u.Ranks = g.ranksOf(u.Ranks, p)
 			u.Nodes = append(u.Nodes, c.peer(p.agent))
 			if g.create.Program == nil { // whose bundles other agents may give tasks to
-				u.Places = append(u.Places, &fb.RecPlaceT{Agent: uint32(p.agent), Node: p.node, Bundles: p.bundles})
+				u.Places = append(u.Places, &fb.RecPlaceT{Agent: uint32(p.agent), Node: p.node, Bundles: p.told()})
 			}
 		}
 	}

@@ -93,7 +93,7 @@ func (g *group) snapshot(out []Message) []Message {
 	}
 	placed := &fb.RecGroupPlacedT{Group: at.Group, Incarnation: g.incarnation, Wall: g.since}
 	for _, p := range g.places {
-		placed.Places = append(placed.Places, &fb.RecPlaceT{Agent: uint32(p.agent), Node: p.node, Bundles: p.bundles})
+		placed.Places = append(placed.Places, &fb.RecPlaceT{Agent: uint32(p.agent), Node: p.node, Bundles: p.told()})
 	}
 	now := *at
 	now.Phase, now.MasterAddr, now.MasterPort, now.End = g.phase, g.master, g.port, g.end

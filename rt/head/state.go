@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/maniple-hpc/maniple/placement"
+	"github.com/maniple-hpc/maniple/rt/internal/alike"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -76,17 +77,6 @@ type group struct {
 	end         *fb.GroupEndT // while Stopping: what will be; wall is then when KILL is due
 	last        []id.Agent    // ended: who may still have output of it, for an owner that comes back; only the newest
 	run         groupRun
-}
-
-// place is the share of one node in an incarnation.
-type place struct {
-	agent   id.Agent
-	node    uint32
-	bundles []*fb.BundlePlaceT
-	first   uint32 // rank
-	ranks   uint32
-	lost    bool // its node died
-	run     placeRun
 }
 
 // rankEnd is what stays of the end of a rank.
@@ -262,7 +252,7 @@ func (s *state) applyGroup(r *fb.RecGroupT) error {
 		return fmt.Errorf("a group without its description")
 	}
 	g := &group{
-		id: taskOf(r.Create.Group), create: r.Create, created: r.Wall, since: r.Wall, incarnation: 1,
+		id: taskOf(r.Create.Group), create: one(r.Create), created: r.Wall, since: r.Wall, incarnation: 1,
 		owner: id.Agent(r.Create.OwnerAgent), process: id.Process(r.Create.OwnerProcess),
 	}
 	if s.byID[g.id] != nil {
@@ -297,9 +287,9 @@ func (s *state) applyPlaced(r *fb.RecGroupPlacedT) error {
 	world, bundles := uint32(0), 0
 	var resources resourceReader
 	for _, rp := range r.Places {
-		p := &place{agent: id.Agent(rp.Agent), node: rp.Node, bundles: rp.Bundles, first: world}
+		p := &place{agent: id.Agent(rp.Agent), node: rp.Node, bundles: alike.Places(rp.Bundles), folded: rp.Bundles, first: world}
 		p.lost = s.byAgent[p.agent] == nil
-		for _, b := range rp.Bundles {
+		for _, b := range p.bundles {
 			if int(b.Index) >= len(plan.Places) {
 				return fmt.Errorf("group %v has no bundle %d", g.id, b.Index)
 			}
@@ -425,19 +415,6 @@ func (s *state) named(name string) *group {
 func (g *group) allDone() bool {
 	for _, p := range g.places {
 		if !p.allDone(g) {
-			return false
-		}
-	}
-	return true
-}
-
-// allDone tells whether no rank of this place runs any more.
-func (p *place) allDone(g *group) bool { return p.lost || p.ended(g) }
-
-// ended tells whether the end of every rank of this place is known.
-func (p *place) ended(g *group) bool {
-	for r := p.first; r < p.first+p.ranks; r++ {
-		if !g.ranks[r].done {
 			return false
 		}
 	}

@@ -157,3 +157,17 @@ def test_variables_that_no_environment_can_have_are_refused(env_vars):
     from maniple import runtime_env
 
     assert "no environment can have" in runtime_env.check({"env_vars": env_vars})
+
+
+def test_equal_bundles_are_said_once():
+    import importlib
+
+    create = importlib.import_module("maniple.util.placement_group")._create
+    cpu, gpu, rack = (("CPU", 1),), (("GPU", 1),), (("rack", "a"),)
+
+    def size(*bundles, selectors=()):
+        return len(create(bundles, selectors, "SPREAD", "", None, "")(bytes(16)))
+
+    assert size(*[cpu] * 64) - size(cpu) < 32
+    assert size(cpu, gpu, cpu) - size(cpu) > 32
+    assert size(cpu, cpu, selectors=(rack, ())) > size(cpu, cpu, selectors=(rack, rack))

@@ -10,6 +10,7 @@ type BundleT struct {
 	Resources []*ResourceT `json:"resources"`
 	Labels    []*LabelT    `json:"labels"`
 	Ranks     uint32       `json:"ranks"`
+	Times     uint32       `json:"times"`
 }
 
 func (t *BundleT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -46,6 +47,7 @@ func (t *BundleT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	BundleAddResources(builder, resourcesOffset)
 	BundleAddLabels(builder, labelsOffset)
 	BundleAddRanks(builder, t.Ranks)
+	BundleAddTimes(builder, t.Times)
 	return BundleEnd(builder)
 }
 
@@ -65,6 +67,7 @@ func (rcv *Bundle) UnPackTo(t *BundleT) {
 		t.Labels[j] = x.UnPack()
 	}
 	t.Ranks = rcv.Ranks()
+	t.Times = rcv.Times()
 }
 
 func (rcv *Bundle) UnPack() *BundleT {
@@ -163,8 +166,20 @@ func (rcv *Bundle) MutateRanks(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(8, n)
 }
 
+func (rcv *Bundle) Times() uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.GetUint32(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *Bundle) MutateTimes(n uint32) bool {
+	return rcv._tab.MutateUint32Slot(10, n)
+}
+
 func BundleStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(4)
 }
 func BundleAddResources(builder *flatbuffers.Builder, resources flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(resources), 0)
@@ -180,6 +195,9 @@ func BundleStartLabelsVector(builder *flatbuffers.Builder, numElems int) flatbuf
 }
 func BundleAddRanks(builder *flatbuffers.Builder, ranks uint32) {
 	builder.PrependUint32Slot(2, ranks, 0)
+}
+func BundleAddTimes(builder *flatbuffers.Builder, times uint32) {
+	builder.PrependUint32Slot(3, times, 0)
 }
 func BundleEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -13,6 +13,7 @@ type BundlePlaceT struct {
 	Cpus      []uint32     `json:"cpus"`
 	Ranks     uint32       `json:"ranks"`
 	FirstRank uint32       `json:"first_rank"`
+	Also      []uint32     `json:"also"`
 }
 
 func (t *BundlePlaceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -54,6 +55,15 @@ func (t *BundlePlaceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		}
 		cpusOffset = builder.EndVector(cpusLength)
 	}
+	alsoOffset := flatbuffers.UOffsetT(0)
+	if t.Also != nil {
+		alsoLength := len(t.Also)
+		BundlePlaceStartAlsoVector(builder, alsoLength)
+		for j := alsoLength - 1; j >= 0; j-- {
+			builder.PrependUint32(t.Also[j])
+		}
+		alsoOffset = builder.EndVector(alsoLength)
+	}
 	BundlePlaceStart(builder)
 	BundlePlaceAddIndex(builder, t.Index)
 	BundlePlaceAddResources(builder, resourcesOffset)
@@ -61,6 +71,7 @@ func (t *BundlePlaceT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	BundlePlaceAddCpus(builder, cpusOffset)
 	BundlePlaceAddRanks(builder, t.Ranks)
 	BundlePlaceAddFirstRank(builder, t.FirstRank)
+	BundlePlaceAddAlso(builder, alsoOffset)
 	return BundlePlaceEnd(builder)
 }
 
@@ -85,6 +96,11 @@ func (rcv *BundlePlace) UnPackTo(t *BundlePlaceT) {
 	}
 	t.Ranks = rcv.Ranks()
 	t.FirstRank = rcv.FirstRank()
+	alsoLength := rcv.AlsoLength()
+	t.Also = make([]uint32, alsoLength)
+	for j := 0; j < alsoLength; j++ {
+		t.Also[j] = rcv.Also(j)
+	}
 }
 
 func (rcv *BundlePlace) UnPack() *BundlePlaceT {
@@ -230,8 +246,34 @@ func (rcv *BundlePlace) MutateFirstRank(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(14, n)
 }
 
+func (rcv *BundlePlace) Also(j int) uint32 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.GetUint32(a + flatbuffers.UOffsetT(j*4))
+	}
+	return 0
+}
+
+func (rcv *BundlePlace) AlsoLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
+func (rcv *BundlePlace) MutateAlso(j int, n uint32) bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.MutateUint32(a+flatbuffers.UOffsetT(j*4), n)
+	}
+	return false
+}
+
 func BundlePlaceStart(builder *flatbuffers.Builder) {
-	builder.StartObject(6)
+	builder.StartObject(7)
 }
 func BundlePlaceAddIndex(builder *flatbuffers.Builder, index uint32) {
 	builder.PrependUint32Slot(0, index, 0)
@@ -259,6 +301,12 @@ func BundlePlaceAddRanks(builder *flatbuffers.Builder, ranks uint32) {
 }
 func BundlePlaceAddFirstRank(builder *flatbuffers.Builder, firstRank uint32) {
 	builder.PrependUint32Slot(5, firstRank, 0)
+}
+func BundlePlaceAddAlso(builder *flatbuffers.Builder, also flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(also), 0)
+}
+func BundlePlaceStartAlsoVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func BundlePlaceEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
+from itertools import zip_longest
 from time import monotonic
 from types import ModuleType
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -199,9 +200,16 @@ _Items = Tuple[Tuple[str, Any], ...]  # of a dict
 
 @lru_cache(maxsize=256)
 def _create(bundles: Tuple[_Items, ...], selectors: Tuple[_Items, ...], strategy: str, name: str, lifetime: Optional[str], within: str) -> wire.Stamp:
-    tables: List[Dict[str, Any]] = [{"resources": [{"name": k, "amount": int(round(v * _options.UNIT))} for k, v in bundle if v]} for bundle in bundles]
-    for made, selector in zip(tables, selectors):
-        made["labels"] = [{"key": k, "value": v} for k, v in selector]
+    tables: List[Dict[str, Any]] = []
+    before: Any = None
+    for bundle, selector in zip_longest(bundles, selectors):
+        if before == (bundle, selector):  # said once
+            tables[-1]["times"] = tables[-1].get("times", 1) + 1
+            continue
+        before = (bundle, selector)
+        tables.append({"resources": [{"name": k, "amount": int(round(v * _options.UNIT))} for k, v in bundle if v]})
+        if selector is not None:
+            tables[-1]["labels"] = [{"key": k, "value": v} for k, v in selector]
     fields = {"name": name, "strategy": STRATEGIES[strategy], "bundles": tables, "detached": lifetime == "detached"}
     if within:
         fields["within"] = within
