@@ -151,12 +151,14 @@ func TestSlabs(t *testing.T) {
 	w.lend(7, mib, "lent 7 slab 3 8 MiB new")
 	w.seal(7, 1, 3, 0, mib, false)
 	w.forgo(7, 3, mib, 7*mib, "")
-	w.lend(7, mib/2, "lent 7 slab 3 7 MiB again")
+	w.lend(7, mib/8, "lent 7 slab 3 7 MiB again")
 	w.forgo(7, 3, mib, 7*mib, "")
 	w.undeliver(7, 1, "")
 	w.release(1, "")
+	w.lend(7, 8*mib, "lent 7 slab 4 32 MiB new") // it would be back at once
+	w.forgo(7, 4, 0, 32*mib, "")
+	w.lend(7, 8*mib, "lent 7 slab 4 32 MiB again")
 	w.lend(7, 8*mib, "lent 7 slab 3 8 MiB again")
-	w.lend(7, 8*mib, "lent 7 slab 4 32 MiB new")
 	w.lend(7, 300*mib, "grow 300 MiB, lent 7 slab 5 300 MiB new")
 	w.lend(7, 1, "grow 364 MiB, lent 7 slab 6 256 MiB new")
 }

@@ -145,14 +145,17 @@ func (s *Store) grant(now int64, r *request, least, want int64) (Effect, bool) {
 	return e, ok
 }
 
-// amortized is how much a question to the agent should bring: a few percent of the time in which it is written.
-const amortized = 8 << 20
+// A question to the agent should bring room for so many values, but amortized at most: it costs as much as writing some MiB does.
+const (
+	manyValues = 32
+	amortized  = 32 << 20
+)
 
 // fit opens size bytes or more. What is best: a hole of the process's own slabs, which is warm, if it is not so small
 // that the process is back at once; a slab of want bytes; any hole; a slab of at least least bytes.
 func (s *Store) fit(now int64, p *process, size, least, want int64) (Lent, bool) {
 	size = roundUp(size, Align)
-	sp := p.holes.find(max(size, min(want, 8*size, amortized)), Align)
+	sp := p.holes.find(max(size, min(want, manyValues*size, amortized)), Align)
 	if sp == nil {
 		if sp = s.pool.find(want, Grain); sp == nil {
 			sp = p.holes.find(size, Align)
