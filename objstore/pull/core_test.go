@@ -154,3 +154,15 @@ func TestNobodyWaitsForHimself(t *testing.T) {
 		}
 	}
 }
+
+// A part of a value that is on its way is given to nobody who wants bytes of that value.
+func TestPartIsGivenToNobody(t *testing.T) {
+	c := New(Config{Agent: 1})
+	var out []Effect
+	for _, ev := range []Event{Want{Fetch: 1, Object: object(1), Size: 12 << 20, Owner: 2, Part: true, Offset: 5}, Opened{2, 1}, Came{1, 1, ""}, Wanted{Line: 1, Wait: 1, Object: object(1), Size: 10}} {
+		out = c.Step(1, ev, nil)
+	}
+	if _, refused := out[0].(Refuse); len(out) != 1 || !refused {
+		t.Errorf("who wants the value is given %#v", out)
+	}
+}
