@@ -49,6 +49,13 @@ func drainRun(t *testing.T, seed uint64, log func(string)) (c *Cluster, moved in
 		}
 		c.Run(r.Int64N(100e6))
 	}
+	// Where others have room for it nothing stays on a node that is drained, be it an actor.
+	c.Run(5 * second)
+	for _, n := range drained {
+		for _, w := range c.heldOn(n, true) {
+			t.Error("with room elsewhere, on a node that was drained: ", w)
+		}
+	}
 	for _, d := range c.drivers {
 		for _, code := range d.Codes {
 			t.Error("told of ", code)
@@ -67,15 +74,15 @@ func drainRun(t *testing.T, seed uint64, log func(string)) (c *Cluster, moved in
 	// Nobody has anything of a node that is drained any more.
 	c.Run(5 * second)
 	for _, n := range drained {
-		for _, w := range c.heldOn(n) {
+		for _, w := range c.heldOn(n, false) {
 			t.Error("on a node that was drained: ", w)
 		}
 	}
 	return c, moved
 }
 
-// heldOn names the leases that the head's ledger has on a node.
-func (c *Cluster) heldOn(n *Node) (list []string) {
+// heldOn names the leases that the head's ledger has on a node; room: if another one that takes something has a CPU to spare.
+func (c *Cluster) heldOn(n *Node, room bool) (list []string) {
 	var answer head.Send
 	c.head.audit = &answer
 	c.head.step(head.FromAgent{Agent: c.head.links[0].agent, Msg: &fb.StateQueryT{What: "nodes"}, Corr: auditCorr})
@@ -83,13 +90,23 @@ func (c *Cluster) heldOn(n *Node) (list []string) {
 	var reply struct {
 		Nodes []struct {
 			Name, State string
+			Free        map[string]float64
 			Groups      []struct{ Name, Share string }
 		}
 	}
 	if err := json.Unmarshal(answer.Payload, &reply); err != nil {
 		return []string{err.Error()}
 	}
+	free := 0.0
 	for _, m := range reply.Nodes {
+		if m.State == "up" {
+			free = max(free, m.Free["CPU"])
+		}
+	}
+	for _, m := range reply.Nodes {
+		if room && free < 1 {
+			break
+		}
 		if m.Name != n.host.name {
 			continue
 		}

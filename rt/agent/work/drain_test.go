@@ -83,6 +83,59 @@ func TestTasksMoveFromHome(t *testing.T) {
 	}
 }
 
+// An actor moves between two of its calls, and as often as nodes are drained; one that does several calls at a time gets them all the same, and one that may
+// not be made again stays.
+func TestActorMoves(t *testing.T) {
+	make := func(restarts, concurrency int32) (*pair, id.Task, id.Process) {
+		p, _ := newNodes(t)
+		p.step(0, Grant{Resources: []Amount{{"CPU", one}}, Node: []Amount{{"CPU", one}}})
+		first := p.shaped(&fb.ShapeT{Number: 3})
+		actor := p.mint(0, 1)
+		p.say(0, 1, &fb.CreateT{Actor: taskT(actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 3, MaxRestarts: restarts, Concurrency: uint32(concurrency), MaxPending: -1}, nil)
+		p.result(actor, nil, "made")
+		p.doneHere(first)
+		return p, actor, p.worker(actor)
+	}
+	call := func(p *pair, actor id.Task) id.Task {
+		t := p.mint(0, 1)
+		p.say(0, 1, &fb.CallT{Task: taskT(t), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 1, Shape: 2, Returns: 1}, nil)
+		return t
+	}
+	drain := Drain{Agent: 2, Node: "n2", Reason: "it is old"}
+
+	p, actor, was := make(1, 1)
+	a := p.cores[0].entries[actor].actor
+	runs := call(p, actor)
+	p.step(0, drain)
+	next := call(p, actor)
+	if a.worker.host == nil || p.at(next) == "there" {
+		t.Errorf("the actor moves while its call runs, or gets another one: it is %s", p.at(next))
+	}
+	p.say(1, was, &fb.ResultT{Task: taskT(runs), Flags: uint32(fb.ResultFlagLast)}, []byte("done"))
+	if a.worker == nil || a.worker.host != nil || a.restarts != 0 || a.incarnation != 2 {
+		t.Fatalf("the actor is at %+v, %d restarts are counted", a.worker, a.restarts)
+	}
+	w := a.worker.process.id
+	p.say(0, w, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+	p.say(0, w, &fb.ResultT{Task: taskT(next), Attempt: 0, Flags: uint32(fb.ResultFlagLast)}, []byte("after"))
+	if p.told("a 1", of(runs)) != "done" || p.told("a 1", of(next)) != "after" {
+		t.Errorf("the driver is told %q and %q", p.told("a 1", of(runs)), p.told("a 1", of(next)))
+	}
+
+	p, actor, was = make(1, 2)
+	runs = call(p, actor)
+	p.step(0, drain)
+	if next = call(p, actor); p.at(next) != "there" {
+		t.Errorf("of an actor that does several calls at a time the next one is %s", p.at(next))
+	}
+
+	p, actor, _ = make(0, 1)
+	p.step(0, drain)
+	if a := p.cores[0].entries[actor].actor; a.worker == nil || a.worker.host == nil || a.worker.killed != "" {
+		t.Errorf("an actor that may not be made again is ended")
+	}
+}
+
 // drain takes a node out of use, or back; all agents hear of it.
 func (h *history) drain(s *site) {
 	ev := Drain{Agent: s.agent, Node: s.core.cfg.Node, Reason: "a test", Undo: s.core.going}
