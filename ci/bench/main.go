@@ -55,6 +55,7 @@ var experiments = []experiment{
 	{"mapped", mapped.experiment},
 	{"transfer", transfer},
 	{"fabric", fabricBars},
+	{"broadcast", broadcast.experiment},
 	{"faults", faults},
 	{"yarn-submit", yarnSubmit},
 	{"yarn-kills", yarnKills},
@@ -69,7 +70,7 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
-	"data-plane": {"store", "mapped", "spilling", "transfer", "fabric", "faults", "thousand-nodes"},
+	"data-plane": {"store", "mapped", "spilling", "transfer", "fabric", "broadcast", "faults", "thousand-nodes"},
 	"yarn":       {"yarn-submit", "yarn-kills", "yarn-gangs", "yarn-kerberos", "yarn-demo", "yarn-views"},
 }
 

@@ -16,9 +16,13 @@ type race struct {
 	limit       time.Duration
 	alone       bool   // Ray does not run it
 	looks       looks  // when the program asks
+	on          player // where it runs; nil: beside the bench, as lab.play has it
 	python      string // its environment; default: Ray's, for both
 	bars        []bar
 }
+
+// player runs a program on one side elsewhere, and gives what it said of its parts.
+type player func(l *lab, s side, program string, limit time.Duration, args ...string) (map[string]part, error)
 
 // bar is one line of a report, made of what the runs of a program said of one part of it.
 type bar struct {
@@ -68,6 +72,12 @@ func (r race) run(l *lab) (got runs) {
 	if quick {
 		args = r.quick
 	}
+	play := func(s side, limit time.Duration) (map[string]part, error) {
+		if r.on != nil {
+			return r.on(l, s, r.program, limit, args...)
+		}
+		return l.play(s, r.program, limit, r.looks, args...)
+	}
 	for i := range pairs {
 		turns := []bool{true, false} // ours
 		if rand.IntN(2) == 0 {
@@ -80,14 +90,14 @@ func (r race) run(l *lab) (got runs) {
 			began := time.Now()
 			if mine {
 				var said map[string]part
-				said, got.err = l.play(ours, r.program, r.limit, r.looks, args...)
+				said, got.err = play(ours, r.limit)
 				got.ours = append(got.ours, said)
 				got.longest = max(got.longest, time.Since(began))
 			} else {
 				var said map[string]part
-				if said, got.err = l.play(theirs, r.program, 2*r.limit, r.looks, args...); got.err != nil {
+				if said, got.err = play(theirs, 2*r.limit); got.err != nil {
 					got.repeated++ // a peer that failed once gets another try
-					said, got.err = l.play(theirs, r.program, 2*r.limit, r.looks, args...)
+					said, got.err = play(theirs, 2*r.limit)
 				}
 				got.theirs = append(got.theirs, said)
 			}
@@ -210,6 +220,11 @@ func atLeast(name, part, unit string, of func(part) (float64, error), least floa
 
 func atMost(name, part, unit string, of func(part) (float64, error), most float64) bar {
 	return bar{name: name, part: part, unit: unit, of: of, hold: func(r Result) Result { return r.atMost(most) }}
+}
+
+// everyAtMost is the bar of a count, that no run has more.
+func everyAtMost(name, part string, of func(part) (float64, error), most float64) bar {
+	return bar{name: name, part: part, of: of, hold: func(r Result) Result { return r.most(most) }}
 }
 
 // told is a figure without a bar.

@@ -56,9 +56,7 @@ var messages = race{program: "messages.py", args: []string{"1000"}, quick: []str
 
 // exactly is the bar that no run has more frames for each get.
 func exactly(name, part string, most float64) bar {
-	b := atMost(name, part, "", sum("out", "back"), most)
-	b.hold = func(r Result) Result { return r.most(most) }
-	return b
+	return everyAtMost(name, part, sum("out", "back"), most)
 }
 
 var groups = race{program: "groups.py", args: []string{"10"}, quick: []string{"2"}, limit: time.Minute, bars: []bar{

@@ -15,18 +15,29 @@ type testbed struct {
 	dir, user, home, conf string
 	shared                string // a folder that all nodes and the user see, with the binary in it
 	before                []int  // its processes
+	nodes                 int
 	down                  func()
 }
 
+// testbedNodes is how many nodes the testbed has where nobody asks for another number.
+const testbedNodes = 4
+
 // slurm brings the testbed up for the first experiment that asks for it.
-func (l *lab) slurm() (*testbed, error) {
-	if l.bed != nil {
+func (l *lab) slurm() (*testbed, error) { return l.slurmOf(testbedNodes) }
+
+// slurmOf brings up one with so many nodes, in place of what is there with another number.
+func (l *lab) slurmOf(nodes int) (*testbed, error) {
+	if l.bed != nil && l.bed.nodes == nodes {
 		return l.bed, nil
 	}
-	b := &testbed{dir: filepath.Join("/var/tmp/maniple-e2e", fmt.Sprintf("slurm-bench-%d", os.Getpid()))}
+	if l.bed != nil {
+		l.bed.down()
+		l.bed = nil
+	}
+	b := &testbed{nodes: nodes, dir: filepath.Join("/var/tmp/maniple-e2e", fmt.Sprintf("slurm-bench-%d", os.Getpid()))}
 	script := func(name string) *exec.Cmd {
 		cmd := exec.Command("bash", filepath.Join(l.top, "ci/e2e/testbed", name))
-		cmd.Env = append(os.Environ(), "DIR="+b.dir, "OWNER="+strconv.Itoa(os.Getpid()))
+		cmd.Env = append(os.Environ(), "DIR="+b.dir, "OWNER="+strconv.Itoa(os.Getpid()), "NODES="+strconv.Itoa(nodes))
 		return cmd
 	}
 	out, err := script("up.sh").CombinedOutput()
@@ -61,6 +72,12 @@ func (l *lab) slurm() (*testbed, error) {
 		return nil, err
 	}
 	return b, os.WriteFile(filepath.Join(b.shared, "maniple"), binary, 0o755)
+}
+
+// interfaces is what the interfaces by which nodes are reached begin with; their numbers follow.
+func (b *testbed) interfaces() string {
+	slot, _ := os.ReadFile(filepath.Join(b.dir, "slot"))
+	return "mp" + strings.TrimSpace(string(slot)) + "v"
 }
 
 // run runs a script as the testbed's user on the login node, in a new folder that is removed again.

@@ -14,7 +14,7 @@ import (
 
 var cpuOfGiB = quotient("cpu", "gib", 1)
 
-var nodeToNode = race{program: "transfer.py", args: []string{"1024", "5"}, quick: []string{"64", "3"}, limit: 4 * time.Minute, bars: []bar{
+var nodeToNode = race{program: "transfer.py", args: []string{"1024", "3"}, quick: []string{"64", "3"}, limit: 4 * time.Minute, bars: []bar{
 	atLeast("node to node, 1 GiB: share of a bare copy over TLS", "node to node", "", figure("share"), 0.9).
 		noted("from the get of a value that lies on another node of this machine until it is here; beside it crypto/tls between two processes, from mapped memory to mapped memory, with as many connections, " +
 			"before and after each; the fastest of each"),
