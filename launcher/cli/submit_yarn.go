@@ -23,7 +23,7 @@ type yarnFlag struct{ name, arg, help string }
 
 var yarnFlags = []yarnFlag{
 	{"queue", "QUEUE", "the queue (default)"},
-	{"files", "FILE[#NAME],...", "files that every container finds in its folder"},
+	{"files", "FILE[#NAME],...", "files that every container finds in its folder, hdfs:// too"},
 	{"archives", "FILE[#NAME],...", "archives that are unpacked there, such as env.tar.gz#env"},
 	{"node-label", "LABEL", "only on nodes with this label"},
 	{"am-memory", "SIZE", "memory of the master's container (1G)"},
@@ -377,6 +377,10 @@ func (c *call) yarnFiles(r *request, app *yarnbackend.Application) error {
 			}
 			if name == "" || name == "maniple" || strings.ContainsAny(name, "/ ") || app.Files[name] != "" || app.Archives[name] != "" {
 				return usage("--"+flag.name, fmt.Sprintf("%q can't be the name of a file there, or is one twice", name), "write FILE#NAME with another name")
+			}
+			if yarnbackend.Far(file) {
+				flag.to[name] = file
+				continue
 			}
 			info, err := os.Stat(file)
 			if err != nil {

@@ -65,7 +65,7 @@ func (g *gateway) trains() *trainer {
 // run trains up to an epoch, as an application.
 func (t *trainer) run(epochs, target string, flags ...string) e2e.Result {
 	t.t.Helper()
-	args := append([]string{"submit", "--on", "yarn", "-N", "2", "--ntasks-per-node", "1", "--mem", "1500M", "--am-memory", "512M", "--export", "PYTHONPATH,OMP_NUM_THREADS=1"}, flags...)
+	args := append([]string{"submit", "--on", "yarn", "-N", "2", "--ntasks-per-node", "1", "--mem", "1200M", "--am-memory", "512M", "--export", "PYTHONPATH,OMP_NUM_THREADS=1"}, flags...)
 	return e2e.Do(t.t, t.command(forTraining(t.t), append(args, "--", t.python, "digits.py", "--data", "hdfs:///user/alice/data", "--out", "hdfs://"+t.out,
 		"--workers", "0", "--epochs", epochs, "--target", target)...))
 }

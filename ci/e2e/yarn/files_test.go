@@ -3,10 +3,14 @@
 package yarn
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/colinmarc/hdfs/v2"
 
 	"github.com/maniple-hpc/maniple/ci/e2e"
 )
@@ -21,6 +25,8 @@ rank = os.environ.get("RANK", "0")
 mine = f"{at}/part.{rank}/data"
 block = bytes(range(256)) * 4096
 
+if os.path.exists("given.txt"):  # --files
+    print("given", open("given.txt").read())
 with fs.open(mine, "wb") as f:
     for _ in range(5):
         f.write(block)
@@ -69,9 +75,25 @@ func TestProgramsUseHDFS(t *testing.T) {
 	python, top := devPython(t)
 	g.write("files.py", usesFiles)
 	sdk := "PYTHONPATH=" + filepath.Join(top, "libs", "python")
-	r := g.run(append(append([]string{"submit", "--on", "yarn", "--follow", "-N", "2", "--ntasks-per-node", "1", "--export", sdk}, small...), "--", python, "files.py", "hdfs:///user/alice/files")...)
-	if r.Code != 0 || strings.Count(r.Stdout, "owner alice 5242880 0o644") != 2 || strings.Count(r.Stdout, "all well") != 2 {
-		t.Errorf("%+v", r)
+	shared := g.hdfsHome(hdfs.ClientOptions{User: "alice"})
+	defer shared.Close()
+	name := fmt.Sprintf("/user/alice/shared-%d.txt", time.Now().UnixNano())
+	w, err := shared.Create(name)
+	if err == nil {
+		_, err = w.Write([]byte("by its path"))
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil && !hdfs.IsErrReplicating(err) {
+		t.Fatal(err)
+	}
+	r := g.run(append(append([]string{"submit", "--on", "yarn", "--follow", "-N", "2", "--ntasks-per-node", "1", "--export", sdk, "--files", "hdfs://" + name + "#given.txt"}, small...),
+		"--", python, "files.py", "hdfs:///user/alice/files")...)
+	for _, want := range []string{"] given by its path\n", "] owner alice 5242880 0o644\n", "] all well 0\n", "] all well 1\n"} { // equal lines of both are one
+		if r.Code != 0 || !strings.Contains(r.Stdout, want) {
+			t.Errorf("no %q: %+v", want, r)
+		}
 	}
 	cmd := g.command(within(t))
 	cmd.Path, cmd.Args = python, []string{python, "files.py", "hdfs:///user/alice/here"}

@@ -103,6 +103,9 @@ func (s *Store) Close() error { return s.fs.close() }
 // are told of it.
 func (s *Store) Put(ctx context.Context, file string) (yarn.LocalResource, error) {
 	var none yarn.LocalResource
+	if Far(file) {
+		return s.refer(file)
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return none, fmt.Errorf("yarn: %w", err)
@@ -137,6 +140,39 @@ func (s *Store) Put(ctx context.Context, file string) (yarn.LocalResource, error
 		if have, err = s.bring(ctx, c); err != nil {
 			return none, fmt.Errorf("yarn: put %s into %s: %w", file, s.base, err)
 		}
+	}
+	return yarn.LocalResource{
+		URL: url, Size: have.Size(), Timestamp: time.UnixMilli(have.ModTime().UnixMilli()), Type: yarn.File, Visibility: yarn.Private,
+	}, nil
+}
+
+// Far tells whether what is named as a file is on HDFS already.
+func Far(file string) bool { return strings.HasPrefix(file, "hdfs://") }
+
+// refer gives what containers are told of a file that is on the cluster's file system already. It stays where it is, and must not change before they have it.
+func (s *Store) refer(file string) (yarn.LocalResource, error) {
+	var none yarn.LocalResource
+	url, err := yarn.ParseURL(file)
+	if err != nil {
+		return none, err
+	}
+	if url.Host == "" && s.base.Scheme == "hdfs" {
+		path := url.Path
+		url = s.base
+		url.Path = path
+	}
+	if url.Scheme != s.base.Scheme || url.Host != s.base.Host || url.Port != s.base.Port {
+		return none, &InfeasibleError{file + " is not on the cluster's own file system, " + s.base.String() + ", for which alone containers have a token", "copy it there"}
+	}
+	have, err := s.fs.stat(url.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return none, &InfeasibleError{file + " does not exist", "give a file that does"}
+	case err != nil:
+		return none, fmt.Errorf("yarn: %s: %w", file, err)
+	}
+	if have.IsDir() {
+		return none, &InfeasibleError{file + " is a folder", "pack it with tar, and give the archive to --archives"}
 	}
 	return yarn.LocalResource{
 		URL: url, Size: have.Size(), Timestamp: time.UnixMilli(have.ModTime().UnixMilli()), Type: yarn.File, Visibility: yarn.Private,

@@ -133,3 +133,29 @@ func TestStoreReplacesWhatIsDamaged(t *testing.T) {
 		alone(t, dir, "text")
 	}
 }
+
+// A file that is on the cluster's file system already is named as it is, and nothing is brought; what containers have no token for is refused.
+func TestStoreRefers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "data.bin")
+	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base := yarn.URL{Scheme: "hdfs", Host: "nn", Port: 8020, Path: "/user/alice"}
+	s := &Store{fs: localFiles{}, base: base}
+	for _, name := range []string{"hdfs://" + file, "hdfs://nn:8020" + file} {
+		r, err := s.Put(t.Context(), name)
+		if err != nil || r.URL.String() != "hdfs://nn:8020"+file || r.Size != 4 || r.Timestamp.IsZero() || r.Visibility != yarn.Private {
+			t.Errorf("%s: %+v %v", name, r, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"hdfs://other:8020" + file: "own file system", "hdfs://" + filepath.Dir(file): "is a folder", "hdfs:///none": "does not exist", "hdfs://nn:8020": "no URL",
+	} {
+		if _, err := s.Put(t.Context(), name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := (&Store{fs: localFiles{}, base: yarn.URL{Scheme: "file", Path: "/home/alice"}}).Put(t.Context(), "hdfs://"+file); err == nil || !strings.Contains(err.Error(), "own file system") {
+		t.Error(err)
+	}
+}

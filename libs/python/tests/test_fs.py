@@ -214,7 +214,8 @@ def test_a_forked_child_has_its_own_connections(hdfs):
     g.write(b"1")
     pid = os.fork()
     if pid == 0:
-        wrong = bool(_hdfs._idle)
+        before = len(hdfs.asked)
+        wrong = bool(_hdfs._idle) or f.read() != b"x" or "open" not in hdfs.asked[before:]
         try:
             g.flush()
             wrong = True
