@@ -42,6 +42,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 		return []part{
 			{name: "soak", argv: []string{"go", "test", "-json", "-tags", "e2e,soak", "-count", "1", "-timeout", "3h", "./ci/e2e/...", "./rt/sim/..."}, count: countGo},
 			{name: "random histories", argv: []string{"go", "test", "-json", "-count", "1", "-timeout", "1h", "-run", "RandomHistories", "./rt/agent/work", "-seeds", "50000"}, count: countGo},
+			{name: "random circles", argv: []string{"go", "test", "-json", "-count", "1", "-timeout", "1h", "-run", "RandomCircles", "./rt/agent/work", "-seeds", "50000"}, count: countGo},
 			{name: "random clusters", argv: []string{"go", "test", "-json", "-count", "1", "-timeout", "1h", "-run", "RandomWork", "./rt/sim", "-seeds", "50000"}, count: countGo},
 			// The rest of soak knows this machine's Slurm and Python alone.
 			{name: "other versions", argv: []string{"bash", "ci/e2e/testbed/modern.sh"}, count: countGo},

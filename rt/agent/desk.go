@@ -246,6 +246,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 		d.ask(ctx, d.process, &fb.NameFreeT{Actor: taskT(e.Group)}, 0, nil)
 	case work.Find:
 		d.findName(ctx, e)
+	case work.Survey:
+		d.ask(ctx, d.process, &fb.StateQueryT{What: "room", Id: e.Text}, askRoom+e.Key, nil)
 	case work.Watch:
 		d.watch(ctx, e.Group)
 	case work.Slice:

@@ -67,6 +67,10 @@ func (d *desk) findName(ctx context.Context, e *work.Effect) {
 
 // toldFound takes the head's answer.
 func (d *desk) toldFound(number uint64, m *fb.StateReplyT, payload []byte) {
+	if number >= askRoom { // it is no name's
+		d.toldRoom(number, m, payload)
+		return
+	}
 	ev := work.Found{Key: number - askFind, Why: m.Error}
 	var reply struct {
 		Names []struct {

@@ -215,6 +215,8 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Version int         `json:"version"`
 			Cluster jsonCluster `json:"cluster"`
 		}{stateVersion, c.jsonCluster()}, nil
+	case "room":
+		return c.room(ref)
 	case "names":
 		return struct {
 			Version int        `json:"version"`
@@ -241,7 +243,7 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Explain jsonExplain `json:"explain"`
 		}{stateVersion, e}, err
 	}
-	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster, stores, devices, ways and log can", what)
+	return nil, fmt.Errorf("head: %q can't be asked for; nodes, groups, group, explain, cluster, stores, devices, ways, room and log can", what)
 }
 
 func (c *Core) explain(ref string) (jsonExplain, error) {

@@ -45,3 +45,32 @@ print("done", flush=True)
 	w.must("down", "--cluster", "two")
 	w.nothingLeft()
 }
+
+// TestRecursionThatTakesAllNodes: one level more than all nodes have GPUs for is told so, with what holds them.
+func TestRecursionThatTakesAllNodes(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "two", "--fake-nodes", "2", "--cpus", "1", "--node-gpus", "1")
+	p := w.python(`
+import sys
+import maniple
+maniple.init(sys.argv[1])
+
+@maniple.remote(num_gpus=1)
+def down(n):
+    return n and 1 + maniple.get(down.remote(n - 1))
+
+assert maniple.get(down.remote(1), timeout=60) == 1
+try:
+    maniple.get(down.remote(2), timeout=60)
+except maniple.exceptions.DeadlockError as e:
+    assert " of node n1" in str(e) and " of node n2" in str(e), e
+    print("told", flush=True)
+assert maniple.get(down.remote(1), timeout=60) == 1
+print("done", flush=True)
+`, "two")
+	if code := p.code(2 * time.Minute); code != 0 || !strings.Contains(p.out.String(), "told\ndone") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "two")
+	w.nothingLeft()
+}

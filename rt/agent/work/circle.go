@@ -38,10 +38,12 @@ type waits struct {
 // whole stands for a task in the place of an index of its results.
 const whole = ^uint32(0)
 
-// spot is a place in the graph of waits: an object that is not there, or a task without outcome, as an agent knows it.
+// spot is a place in the graph of waits: an object that is not there, or a task without outcome, as an agent knows it; or room for what is asked for, at
+// an agent, or, agent 0, at any.
 type spot struct {
 	agent id.Agent
 	what  id.Object
+	room  string
 }
 
 // stop is what is at a spot: something that waits, and goes on when anything at one of the spots does for which it waits.
@@ -152,6 +154,7 @@ func (c *Core) lookForCircles() {
 			begin = c.firstOf(begin, w)
 		}
 	}
+	begin = c.roomless(begin)
 	for i := range begin { // from another one each time, if not all can be followed
 		c.seekCircle(begin[(i+int(c.questions))%len(begin)])
 	}
@@ -179,7 +182,7 @@ func (c *Core) firstOf(list []spot, w *worker) []spot {
 
 func (c *Core) spotOf(t *task) spot { return c.here(id.Object{Task: t.id(), Index: whole}) }
 
-func (c *Core) here(o id.Object) spot { return spot{c.cfg.Agent, o} }
+func (c *Core) here(o id.Object) spot { return spot{agent: c.cfg.Agent, what: o} }
 
 // walkWaits goes from wait to wait as far as this agent knows, or until it comes to something that goes on.
 func (c *Core) walkWaits(l *trail, from []spot) {
@@ -204,6 +207,9 @@ func (c *Core) walkWaits(l *trail, from []spot) {
 
 // stopAt fills in a stop of this agent's; false: it goes on, or may.
 func (c *Core) stopAt(k *stop) bool {
+	if k.room != "" {
+		return c.roomAt(k)
+	}
 	e := c.entries[k.what.Task]
 	if e == nil {
 		return false
@@ -216,7 +222,7 @@ func (c *Core) stopAt(k *stop) bool {
 		}
 		if t == nil && o.foreign && o.state == objectPending && !c.exists(o) {
 			p := c.home(o)
-			k.name, k.to = objectName(k.what), []spot{{p.agent, k.what}}
+			k.name, k.to = objectName(k.what), []spot{{agent: p.agent, what: k.what}}
 			return !p.closing && c.lent[o].asked != fb.WantNone
 		}
 	}
@@ -250,7 +256,7 @@ func (c *Core) stopAt(k *stop) bool {
 		switch {
 		case w == nil || w.shutting || w.actor != nil && w.actor.ending || w.killed != "" || w.process == nil || w.process.closing:
 		case w.host != nil:
-			k.to = []spot{{w.process.agent, k.what}}
+			k.to = []spot{{agent: w.process.agent, what: k.what}}
 			return t.fetching == nil
 		case t.blocked:
 			return c.waitsForObjects(k, t)
@@ -317,7 +323,7 @@ func (c *Core) waitsForActor(k *stop, t *task) bool {
 // waitsForRoom: a task that needs what waiting does not free goes on when one of those does that have it.
 func (c *Core) waitsForRoom(k *stop, t *task) bool {
 	if c.elsewhere(t) {
-		return false
+		return c.waitsForAny(k, t)
 	}
 	n := 0
 	for _, g := range c.grants {
@@ -367,7 +373,10 @@ func (c *Core) breakCircle(l *trail) {
 	t := e.task
 	var names []string
 	for i, k := range chain {
-		if i > 0 && chain[i-1].what.Task == k.what.Task { // the same, at the agent that has it
+		switch {
+		case k.room != "":
+			continue
+		case i > 0 && chain[i-1].what.Task == k.what.Task: // the same, at the agent that has it
 			names = names[:len(names)-1]
 		}
 		names = append(names, k.name)
@@ -377,7 +386,7 @@ func (c *Core) breakCircle(l *trail) {
 		text += fmt.Sprintf("all calls that actor %s does at a time (%d) wait, and in the end for this one; the chain is %s; have the actor do more at a time (max_concurrency, or async methods that await), or get the result outside of it",
 			t.actor.title(), t.actor.groups[t.lane.group].size, shorten(names))
 	} else {
-		text += fmt.Sprintf("those that have what it needs wait, and in the end for this one; the chain is %s; ask for less, or get results before asking for more", shorten(names))
+		text += fmt.Sprintf("those that have what it needs%s wait, and in the end for this one; the chain is %s; ask for less, or get results before asking for more", l.roomText(), shorten(names))
 	}
 	switch {
 	case t.kind == create:

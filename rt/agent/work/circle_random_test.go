@@ -18,23 +18,34 @@ type rings struct {
 	made  map[id.Task][]id.Task // by a task
 	told  map[id.Task]bool      // that failed because of a circle
 	ends  map[string]int        // these, by what they were
+	lends []*license            // of each node, if what is free of them goes to who lacks it
+	needs map[id.Task]bool      // tasks that need one
 }
 
 // TestRandomCircles (WORK-13) has actors and tasks on one, two and three nodes call each other and wait, as honest processes do: one that has said what it waits for
 // goes on when that has come. Whoever is told that it is in a circle was stuck, for all that anybody knows; and nobody waits for ever.
 func TestRandomCircles(t *testing.T) {
-	ends, over := map[string]int{}, 0
+	ends, over, lent := map[string]int{}, 0, 0
 	first, last := uint64(1), uint64(*seeds)
 	if *seedFlag != 0 {
 		first, last = *seedFlag, *seedFlag
 	}
 	for seed := first; seed <= last; seed++ {
 		h := newHistories(t, seed, 1+int(seed%3))
-		h.rings = &rings{actor: map[id.Task]id.Task{}, made: map[id.Task][]id.Task{}, told: map[id.Task]bool{}, ends: ends}
+		h.rings = &rings{actor: map[id.Task]id.Task{}, made: map[id.Task][]id.Task{}, told: map[id.Task]bool{}, ends: ends, needs: map[id.Task]bool{}}
+		if seed%2 == 0 {
+			h.license()
+		}
 		h.ring(4000)
+		for _, k := range h.rings.lends {
+			lent += k.moves
+		}
 		for _, s := range h.sites {
 			over += int(s.core.questions)
 		}
+	}
+	if *seedFlag == 0 && (ends["task of several nodes"] < *seeds/12 || lent < *seeds) {
+		t.Errorf("only %v ended so in %d histories, and licenses were lent %d times", ends, *seeds, lent)
 	}
 	if *seedFlag == 0 && (ends["call"] < *seeds/2 || ends["task"] < *seeds/2 || over < *seeds/2) {
 		t.Errorf("only %v ended so in %d histories, and %d questions were asked", ends, *seeds, over)
@@ -43,7 +54,9 @@ func TestRandomCircles(t *testing.T) {
 
 func (h *history) ring(steps int) {
 	for _, s := range h.sites {
-		h.grant(s, 1)
+		if h.rings.lends == nil {
+			h.grant(s, 1)
+		}
 		s.core.cfg.Processes = 1000
 	}
 	for range steps {
@@ -55,6 +68,10 @@ func (h *history) ring(steps int) {
 			h.come(s)
 		case k < 60:
 			h.arrive(s)
+		case k >= 62 && k < 66 && h.rings.lends != nil:
+			h.lendLicense(false)
+		case k >= 66 && k < 72:
+			h.survey(s)
 		case k == 60:
 			h.pass(int64(h.rng.IntN(700)) * int64(time.Millisecond))
 		case p.kind == Worker && !p.doomed:
@@ -74,8 +91,11 @@ func (h *history) ring(steps int) {
 		}
 		for _, s := range h.sites {
 			h.come(s)
-			for h.fetched(s) || h.arrive(s) {
+			for h.fetched(s) || h.arrive(s) || h.survey(s) {
 			}
+		}
+		if h.rings.lends != nil {
+			h.lendLicense(true)
 		}
 		h.pass(int64(20 * time.Millisecond))
 		waits := h.unsettled()
@@ -139,6 +159,7 @@ func (p *peer) ring(parent id.Task) {
 		p.h.actors[t] = m
 	case len(handles) == 0 || rng.IntN(4) == 0:
 		shape := uint32(1 + 4*rng.IntN(2))
+		p.h.rings.needs[t] = shape == 5
 		p.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(parent), Function: numberOf("f"), Job: p.job, Shape: shape, Returns: 1, Refs: uint32(len(handles))}, objectBytes(handles...))
 	default:
 		actor := handles[rng.IntN(len(handles))].Task
@@ -223,6 +244,9 @@ func (h *history) toldOfCircles(s *site, b []byte) {
 func (h *history) isStuck(s *site, t id.Task, what string) {
 	h.rings.told[t] = true
 	h.rings.ends[map[bool]string{true: "task", false: "call"}[h.rings.actor[t].IsZero()]]++
+	if strings.Count(what, " of node ") > 1 {
+		h.rings.ends["task of several nodes"]++
+	}
 	if h.goes(t, map[id.Task]bool{}) {
 		h.t.Fatalf("seed %d: WORK-13: %v may go on, and agent %d says: %s; %s", h.seed, t, s.agent, what, h.ringText(t))
 	}
@@ -248,6 +272,9 @@ func (h *history) goes(t id.Task, seen map[id.Task]bool) bool {
 			}
 		}
 		return true
+	}
+	if h.rings.lends != nil {
+		return !h.rings.needs[t] || slices.ContainsFunc(h.sites, func(s *site) bool { return h.freeOf(s, t.Agent, seen) })
 	}
 	// It needs the only license of its node.
 	return !slices.ContainsFunc(h.peers, func(p *peer) bool {
@@ -276,6 +303,17 @@ func (h *history) goesOn(p *peer, j *job1, seen map[id.Task]bool) bool {
 // ringText says where everything is that waits.
 func (h *history) ringText(t id.Task) string {
 	text := h.explain(h.sites[t.Agent-agentNumber], t)
+	for i, k := range h.rings.lends {
+		s := h.sites[i]
+		text += fmt.Sprintf("; agent %d has the licenses of node %d, lacks some: %v, in use: %v", k.by.agent, i+1, h.lacksLicense(k.by), h.usesLicense(s))
+		for _, j := range s.core.jobs {
+			for _, cl := range j.active {
+				for t := cl.queue.head; t != nil; t = t.listed {
+					text += fmt.Sprintf("; %v is queued at agent %d: %s", t.id(), s.agent, s.core.explainTask(t))
+				}
+			}
+		}
+	}
 	for _, p := range h.peers {
 		for _, j := range p.running {
 			text += fmt.Sprintf("; %v runs at agent %d, process %d, waits: %v for %d of %v, timed: %v, opens: %v", j.id, p.at.agent, p.id, j.blocked, j.need, j.awaits, j.timed, p.opens(j))

@@ -258,6 +258,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onNamed(ev)
 	case Found:
 		c.onFound(ev)
+	case Surveyed:
+		c.onSurveyed(ev)
 	case Adopt:
 		c.onAdopt(ev)
 	case Brought:

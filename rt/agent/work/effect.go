@@ -39,6 +39,8 @@ const (
 	Free
 	// Find asks the head who is called Text, NAMESPACE/NAME; answered by Found with its Key.
 	Find
+	// Survey asks the head at which nodes there could ever be the room that Text is; answered by Surveyed with its Key.
+	Survey
 )
 
 // Urgency is how soon a value is wanted that another agent has: the lowest first.

@@ -137,6 +137,14 @@ type Found struct {
 	Why   string
 }
 
+// Surveyed answers Survey: Agents are those of the nodes that have so much in all; Issued is how many agents there ever were. More: others may come.
+type Surveyed struct {
+	Key    uint64
+	Agents []id.Agent
+	Issued uint64
+	More   bool
+}
+
 // Adopt has an actor made again whose agent is dead: by the Spec that this one gave to Claim, in a Job of which nothing is here yet.
 type Adopt struct {
 	Actor    id.Task
@@ -183,6 +191,7 @@ func (Fetched) event()      {}
 func (Measured) event()     {}
 func (Named) event()        {}
 func (Found) event()        {}
+func (Surveyed) event()     {}
 func (Adopt) event()        {}
 func (Brought) event()      {}
 func (Damaged) event()      {}

@@ -135,6 +135,7 @@ type history struct {
 	rings     *rings           // of which this is one
 	held      int              // tasks that waited for who reads what they give
 	ended     int              // streams of which the end was heard
+	last      uint64           // group that the head has lent
 	returned  map[string]int   // what came back from files, by why it did not
 }
 
@@ -221,7 +222,7 @@ func (h *history) step(s *site, ev Event) {
 				}
 				parts[p] = true
 			}
-		case Claim, Free, Find:
+		case Claim, Free, Find, Survey:
 			s.asks = append(s.asks, e)
 		case NeedWorker:
 			s.needs = append(s.needs, e.Need)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -17,6 +18,7 @@ import (
 
 const (
 	maxSearches = 64                     // at a time; others have their turn a second later
+	maxAsked    = 32                     // agents, by one search at a time: the first that something goes on at spares the others
 	maxTold     = 1000                   // stops in an answer; where there are more something is taken to go on
 	searchFor   = int64(5 * time.Second) // then it is given up, and begins anew
 )
@@ -30,12 +32,22 @@ type search struct {
 	again     bool // they are asked for the second time
 }
 
-// inquiry is a question to another agent. number: of the question, 0: it has been answered.
+// inquiry is a question to another agent, or, agent 0, to the head: of one room. number: of the question, 0: it has been answered.
 type inquiry struct {
 	agent  id.Agent
 	what   []id.Object
+	rooms  []string
 	number uint64
 	answer []byte
+}
+
+func (s *search) asked() (n int) {
+	for _, q := range s.inquiries {
+		if q.number != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // seekCircle looks for a circle from a spot on.
@@ -59,18 +71,12 @@ func (c *Core) goOn(s *search) {
 		c.giveUp(s)
 		return
 	}
-	for len(l.away) > 0 {
-		q := &inquiry{agent: l.away[0].agent}
-		l.away = slices.DeleteFunc(l.away, func(k spot) bool {
-			if k.agent == q.agent {
-				q.what = append(q.what, k.what)
-			}
-			return k.agent == q.agent
-		})
+	for len(l.away) > 0 && s.asked() < maxAsked {
+		q := l.next()
 		s.inquiries = append(s.inquiries, q)
 		c.inquire(q)
 	}
-	if slices.ContainsFunc(s.inquiries, func(q *inquiry) bool { return q.number != 0 }) {
+	if s.asked() > 0 {
 		return
 	}
 	if len(s.inquiries) > 0 && !s.again {
@@ -84,6 +90,23 @@ func (c *Core) goOn(s *search) {
 	if !slices.ContainsFunc(l.stops, func(k *stop) bool { return !l.whole(k) || k.agent == c.cfg.Agent && !c.still(k) }) {
 		c.breakCircle(l)
 	}
+}
+
+// next is what is to be asked of the agent of the first spot of others.
+func (l *trail) next() *inquiry {
+	q := &inquiry{agent: l.away[0].agent}
+	l.away = slices.DeleteFunc(l.away, func(k spot) bool {
+		switch {
+		case k.agent != q.agent || q.agent == 0 && len(q.rooms) > 0:
+			return false
+		case k.room != "":
+			q.rooms = append(q.rooms, k.room)
+		default:
+			q.what = append(q.what, k.what)
+		}
+		return true
+	})
+	return q
 }
 
 // whole tells whether of all that a stop waits for it was found what that is.
@@ -133,6 +156,11 @@ func (c *Core) inquired(agent id.Agent) bool {
 func (c *Core) inquire(q *inquiry) {
 	c.questions++
 	q.number = c.questions
+	if q.agent == 0 {
+		_, room, _ := strings.Cut(q.rooms[0], "\n") // whose it is makes no difference
+		c.out = append(c.out, Effect{Do: Survey, Key: q.number, Text: room})
+		return
+	}
 	if h := c.wayTo(q.agent, fmt.Sprintf("of agent %d", q.agent)); h.process != nil && !h.process.closing {
 		c.sendInquiry(h.process, q)
 	}
@@ -143,7 +171,7 @@ func (c *Core) sendInquiry(p *process, q *inquiry) {
 	for i, o := range q.what {
 		wire.PutObjectID(names[i*objectSize:], &fb.ObjectIDT{Task: taskT(o.Task), Index: o.Index})
 	}
-	c.table(p, &fb.WaitQueryT{Objects: uint32(len(q.what))}, q.number, names)
+	c.table(p, &fb.WaitQueryT{Objects: uint32(len(q.what)), Rooms: q.rooms}, q.number, names)
 }
 
 // sendInquiries sends what waited for the way to an agent to be open.
@@ -167,6 +195,9 @@ func (c *Core) onWaitQuery(p *process, m *fb.WaitQueryT, f frame) {
 	for i := range int(m.Objects) {
 		from = append(from, c.here(objectAt(f.payload, i)))
 	}
+	for _, r := range m.Rooms {
+		from = append(from, spot{agent: c.cfg.Agent, room: r})
+	}
 	l := &trail{at: map[spot]*stop{}}
 	c.walkWaits(l, from)
 	told := 0
@@ -178,9 +209,9 @@ func (c *Core) onWaitQuery(p *process, m *fb.WaitQueryT, f frame) {
 		if r.Goes {
 			break
 		}
-		x := &fb.WaitStopT{Task: taskT(k.what.Task), Index: k.what.Index, Name: k.name, Stamp: k.stamp, Queued: k.queued}
+		x := &fb.WaitStopT{Task: taskT(k.what.Task), Index: k.what.Index, Name: k.name, Stamp: k.stamp, Queued: k.queued, Room: k.room}
 		for _, to := range k.to {
-			x.To = append(x.To, &fb.WaitSpotT{Agent: uint32(to.agent), Task: taskT(to.what.Task), Index: to.what.Index})
+			x.To = append(x.To, &fb.WaitSpotT{Agent: uint32(to.agent), Task: taskT(to.what.Task), Index: to.what.Index, Room: to.room})
 		}
 		r.Stops = append(r.Stops, x)
 	}
@@ -189,20 +220,25 @@ func (c *Core) onWaitQuery(p *process, m *fb.WaitQueryT, f frame) {
 
 // onWaitReply goes on with what another agent has found.
 func (c *Core) onWaitReply(p *process, m *fb.WaitReplyT, f frame) {
+	c.answered(p.agent, f.corr, m.Goes, f.body, m.Stops)
+}
+
+// answered goes on with an answer: that something goes on, or else what waits, which body tells, too.
+func (c *Core) answered(agent id.Agent, number uint64, goes bool, body []byte, stops []*fb.WaitStopT) {
 	for _, s := range c.searches {
-		i := slices.IndexFunc(s.inquiries, func(q *inquiry) bool { return q.number == f.corr && q.agent == p.agent })
+		i := slices.IndexFunc(s.inquiries, func(q *inquiry) bool { return q.number == number && q.agent == agent })
 		if i < 0 {
 			continue
 		}
 		q := s.inquiries[i]
 		q.number = 0
 		switch {
-		case m.Goes, s.again && !bytes.Equal(q.answer, f.body):
+		case goes, s.again && !bytes.Equal(q.answer, body):
 			c.giveUp(s)
 			return
 		case !s.again:
-			q.answer = slices.Clone(f.body)
-			c.learn(s.trail, p.agent, m.Stops)
+			q.answer = slices.Clone(body)
+			c.learn(s.trail, agent, stops)
 		}
 		c.goOn(s)
 		return
@@ -214,7 +250,7 @@ func (c *Core) onWaitReply(p *process, m *fb.WaitReplyT, f frame) {
 func (c *Core) learn(l *trail, agent id.Agent, stops []*fb.WaitStopT) {
 	var next []spot
 	for _, x := range stops {
-		s := spot{agent, id.Object{Task: taskOf(x.Task), Index: x.Index}}
+		s := spot{agent, id.Object{Task: taskOf(x.Task), Index: x.Index}, x.Room}
 		k := l.at[s]
 		if k == nil {
 			k = &stop{spot: s}
@@ -225,7 +261,7 @@ func (c *Core) learn(l *trail, agent id.Agent, stops []*fb.WaitStopT) {
 		k.name, k.stamp, k.queued, k.found = x.Name, x.Stamp, x.Queued, true
 		l.stops = append(l.stops, k)
 		for _, to := range x.To {
-			n := spot{id.Agent(to.Agent), id.Object{Task: taskOf(to.Task), Index: to.Index}}
+			n := spot{id.Agent(to.Agent), id.Object{Task: taskOf(to.Task), Index: to.Index}, to.Room}
 			k.to = append(k.to, n)
 			next = append(next, n)
 		}

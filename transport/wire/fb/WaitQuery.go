@@ -7,20 +7,40 @@ import (
 )
 
 type WaitQueryT struct {
-	Objects uint32 `json:"objects"`
+	Objects uint32   `json:"objects"`
+	Rooms   []string `json:"rooms"`
 }
 
 func (t *WaitQueryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
+	roomsOffset := flatbuffers.UOffsetT(0)
+	if t.Rooms != nil {
+		roomsLength := len(t.Rooms)
+		roomsOffsets := make([]flatbuffers.UOffsetT, roomsLength)
+		for j := 0; j < roomsLength; j++ {
+			roomsOffsets[j] = builder.CreateString(t.Rooms[j])
+		}
+		WaitQueryStartRoomsVector(builder, roomsLength)
+		for j := roomsLength - 1; j >= 0; j-- {
+			builder.PrependUOffsetT(roomsOffsets[j])
+		}
+		roomsOffset = builder.EndVector(roomsLength)
+	}
 	WaitQueryStart(builder)
 	WaitQueryAddObjects(builder, t.Objects)
+	WaitQueryAddRooms(builder, roomsOffset)
 	return WaitQueryEnd(builder)
 }
 
 func (rcv *WaitQuery) UnPackTo(t *WaitQueryT) {
 	t.Objects = rcv.Objects()
+	roomsLength := rcv.RoomsLength()
+	t.Rooms = make([]string, roomsLength)
+	for j := 0; j < roomsLength; j++ {
+		t.Rooms[j] = string(rcv.Rooms(j))
+	}
 }
 
 func (rcv *WaitQuery) UnPack() *WaitQueryT {
@@ -79,11 +99,34 @@ func (rcv *WaitQuery) MutateObjects(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(4, n)
 }
 
+func (rcv *WaitQuery) Rooms(j int) []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(6))
+	if o != 0 {
+		a := rcv._tab.Vector(o)
+		return rcv._tab.ByteVector(a + flatbuffers.UOffsetT(j*4))
+	}
+	return nil
+}
+
+func (rcv *WaitQuery) RoomsLength() int {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(6))
+	if o != 0 {
+		return rcv._tab.VectorLen(o)
+	}
+	return 0
+}
+
 func WaitQueryStart(builder *flatbuffers.Builder) {
-	builder.StartObject(1)
+	builder.StartObject(2)
 }
 func WaitQueryAddObjects(builder *flatbuffers.Builder, objects uint32) {
 	builder.PrependUint32Slot(0, objects, 0)
+}
+func WaitQueryAddRooms(builder *flatbuffers.Builder, rooms flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(1, flatbuffers.UOffsetT(rooms), 0)
+}
+func WaitQueryStartRoomsVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
+	return builder.StartVector(4, numElems, 4)
 }
 func WaitQueryEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -10,17 +10,23 @@ type WaitSpotT struct {
 	Agent uint32   `json:"agent"`
 	Task  *TaskIDT `json:"task"`
 	Index uint32   `json:"index"`
+	Room  string   `json:"room"`
 }
 
 func (t *WaitSpotT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	if t == nil {
 		return 0
 	}
+	roomOffset := flatbuffers.UOffsetT(0)
+	if t.Room != "" {
+		roomOffset = builder.CreateString(t.Room)
+	}
 	WaitSpotStart(builder)
 	WaitSpotAddAgent(builder, t.Agent)
 	taskOffset := t.Task.Pack(builder)
 	WaitSpotAddTask(builder, taskOffset)
 	WaitSpotAddIndex(builder, t.Index)
+	WaitSpotAddRoom(builder, roomOffset)
 	return WaitSpotEnd(builder)
 }
 
@@ -28,6 +34,7 @@ func (rcv *WaitSpot) UnPackTo(t *WaitSpotT) {
 	t.Agent = rcv.Agent()
 	t.Task = rcv.Task(nil).UnPack()
 	t.Index = rcv.Index()
+	t.Room = string(rcv.Room())
 }
 
 func (rcv *WaitSpot) UnPack() *WaitSpotT {
@@ -111,8 +118,16 @@ func (rcv *WaitSpot) MutateIndex(n uint32) bool {
 	return rcv._tab.MutateUint32Slot(8, n)
 }
 
+func (rcv *WaitSpot) Room() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func WaitSpotStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(4)
 }
 func WaitSpotAddAgent(builder *flatbuffers.Builder, agent uint32) {
 	builder.PrependUint32Slot(0, agent, 0)
@@ -122,6 +137,9 @@ func WaitSpotAddTask(builder *flatbuffers.Builder, task flatbuffers.UOffsetT) {
 }
 func WaitSpotAddIndex(builder *flatbuffers.Builder, index uint32) {
 	builder.PrependUint32Slot(2, index, 0)
+}
+func WaitSpotAddRoom(builder *flatbuffers.Builder, room flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(3, flatbuffers.UOffsetT(room), 0)
 }
 func WaitSpotEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -13,6 +13,7 @@ type WaitStopT struct {
 	Stamp  uint64       `json:"stamp"`
 	Queued bool         `json:"queued"`
 	To     []*WaitSpotT `json:"to"`
+	Room   string       `json:"room"`
 }
 
 func (t *WaitStopT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -36,6 +37,10 @@ func (t *WaitStopT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 		}
 		toOffset = builder.EndVector(toLength)
 	}
+	roomOffset := flatbuffers.UOffsetT(0)
+	if t.Room != "" {
+		roomOffset = builder.CreateString(t.Room)
+	}
 	WaitStopStart(builder)
 	taskOffset := t.Task.Pack(builder)
 	WaitStopAddTask(builder, taskOffset)
@@ -44,6 +49,7 @@ func (t *WaitStopT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	WaitStopAddStamp(builder, t.Stamp)
 	WaitStopAddQueued(builder, t.Queued)
 	WaitStopAddTo(builder, toOffset)
+	WaitStopAddRoom(builder, roomOffset)
 	return WaitStopEnd(builder)
 }
 
@@ -60,6 +66,7 @@ func (rcv *WaitStop) UnPackTo(t *WaitStopT) {
 		rcv.To(&x, j)
 		t.To[j] = x.UnPack()
 	}
+	t.Room = string(rcv.Room())
 }
 
 func (rcv *WaitStop) UnPack() *WaitStopT {
@@ -183,8 +190,16 @@ func (rcv *WaitStop) ToLength() int {
 	return 0
 }
 
+func (rcv *WaitStop) Room() []byte {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.ByteVector(o + rcv._tab.Pos)
+	}
+	return nil
+}
+
 func WaitStopStart(builder *flatbuffers.Builder) {
-	builder.StartObject(6)
+	builder.StartObject(7)
 }
 func WaitStopAddTask(builder *flatbuffers.Builder, task flatbuffers.UOffsetT) {
 	builder.PrependStructSlot(0, flatbuffers.UOffsetT(task), 0)
@@ -206,6 +221,9 @@ func WaitStopAddTo(builder *flatbuffers.Builder, to flatbuffers.UOffsetT) {
 }
 func WaitStopStartToVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+func WaitStopAddRoom(builder *flatbuffers.Builder, room flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(6, flatbuffers.UOffsetT(room), 0)
 }
 func WaitStopEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
