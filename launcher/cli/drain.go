@@ -20,7 +20,7 @@ func (a *app) drainCommand() *urfave.Command {
 		name: "drain", summary: "let a node take nothing new, and move what it has to others", args: "NODE",
 		examples: []string{
 			"maniple drain n2 --reason 'new memory'\twhat runs there ends by itself",
-			"maniple drain n2 --deadline 5m\tand what still runs then is tried again elsewhere",
+			"maniple drain n2 --deadline 5m\twhat still runs then is tried again elsewhere",
 			"maniple drain n2 --undo\tit takes new work again",
 		},
 		notes: []string{

@@ -261,6 +261,11 @@ func (c *Core) settle() {
 		if c.drainDue {
 			c.drainsOn()
 		}
+		if c.dirty { // groups were moved off a node
+			c.dirty, c.recallDue = false, true
+			c.placePending()
+			c.placeNames()
+		}
 		c.settleRecalls()
 	}
 	if c.state.drain != nil {

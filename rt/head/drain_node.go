@@ -197,14 +197,18 @@ func (c *Core) drainsOn() {
 	}
 }
 
-// drainedUnder is the first node of a group that is being drained, nil: none is.
-func (c *Core) drainedUnder(g *group) *node {
+// drainedUnder is the node of a group that is being drained, of several the one whose time is over first; nil: none is.
+func (c *Core) drainedUnder(g *group) (first *node) {
 	for _, p := range g.places {
-		if n := c.state.nodeAt(p.node); !p.lost && n != nil && n.drain != nil {
-			return n
+		n := c.state.nodeAt(p.node)
+		if p.lost || n == nil || n.drain == nil {
+			continue
+		}
+		if due := n.drain.Deadline; first == nil || due != 0 && (first.drain.Deadline == 0 || due < first.drain.Deadline) {
+			first = n
 		}
 	}
-	return nil
+	return first
 }
 
 // moveGroup has a group without programs placed anew, if there is a place for it now. If not, it stays as long as the node does.

@@ -3,6 +3,7 @@ package head
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/placement"
@@ -379,12 +380,22 @@ func (c *Core) deadNodes() []string {
 	return out
 }
 
-// replaced names the nodes in whose place others come, for as long as that takes.
-func (c *Core) replaced() []string {
+// replaced names the nodes in whose place others come, for as long as that takes. Of one that never came where fewer are enough nobody knows: it may
+// have been given up.
+func (c *Core) replaced() (out []string) {
 	if !c.cfg.Replaced {
 		return nil
 	}
-	return append(c.deadNodes(), c.missing()...)
+	for i, name := range c.cfg.Expect {
+		n := c.state.nodeAt(uint32(i))
+		came := slices.ContainsFunc(c.state.nodes, func(o *node) bool {
+			return !o.dead && (o.name == name || strings.HasPrefix(o.name, name+"~")) // it came before its forerunner was given up
+		})
+		if !came && (n != nil || c.cfg.MinNodes == 0) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // recPlaced turns a plan into its record: nodes by index, their bundles by index, and ranks counted

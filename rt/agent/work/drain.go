@@ -124,7 +124,12 @@ func (c *Core) moveActor(a *actor, d *drain) {
 	c.kill(a.worker, d.why())
 }
 
-func (d *drain) why() string { return fmt.Sprintf("node %s is being drained: %s", d.Node, d.Reason) }
+func (d *drain) why() string {
+	if d == nil { // it was among the oldest of very many
+		return "this node is being drained"
+	}
+	return fmt.Sprintf("node %s is being drained: %s", d.Node, d.Reason)
+}
 
 // drainsDue moves what runs where the time is over. again: there may be a place now for what had none.
 func (c *Core) drainsDue(again bool) {

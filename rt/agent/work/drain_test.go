@@ -122,8 +122,8 @@ func TestActorMoves(t *testing.T) {
 		t.Errorf("the driver is told %q and %q", p.told("a 1", of(runs)), p.told("a 1", of(next)))
 	}
 
-	p, actor, was = make(1, 2)
-	runs = call(p, actor)
+	p, actor, _ = make(1, 2)
+	call(p, actor)
 	p.step(0, drain)
 	if next = call(p, actor); p.at(next) != "there" {
 		t.Errorf("of an actor that does several calls at a time the next one is %s", p.at(next))
