@@ -72,7 +72,12 @@ func (s *session) run() {
 		case now := <-tick.C:
 			s.apply(s.gang.tick(now))
 			s.overdue(now)
-			s.stays("YARN does not take its container any more", func(g going) bool { return !g.said.IsZero() && now.Sub(g.said) > preemptionOver })
+			s.stays("YARN does not take its container any more", func(g *going) *cause {
+				if now.Sub(g.preempted.said) <= preemptionOver {
+					return nil
+				}
+				return &g.preempted
+			})
 		}
 	}
 	close(s.done)
@@ -264,7 +269,12 @@ func (s *session) fromYARN(e am.Event) {
 			case e.Node.State == yarn.NodeDecommissioning:
 				s.announced(on, e.Node.ID.Host+" is taken out of the cluster", 0, false)
 			case e.Node.State == yarn.NodeRunning:
-				s.stays(e.Node.ID.Host+" is not taken out of the cluster any more", func(g going) bool { return g.said.IsZero() && on(g.container) })
+				s.stays(e.Node.ID.Host+" is not taken out of the cluster any more", func(g *going) *cause {
+					if !on(g.container) {
+						return nil
+					}
+					return &g.leaves
+				})
 			default:
 				for i, mem := range s.gang.members {
 					if mem.container != nil && on(mem.container) {
