@@ -37,16 +37,22 @@ func (c *call) keptLog(client *site, r yarn.Report) error {
 	if time.Since(r.Finished) < keptJust {
 		until = until.Add(keptWait)
 	}
-	for n := int32(1); n <= max(r.Attempt.Number, 1); n++ {
+	last, shown := max(r.Attempt.Number, 1), false
+	for n := int32(1); n <= last; n++ {
 		for {
 			err := k.show(n)
 			if err == nil {
+				shown = true
 				break
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
 				return &Fault{Name: "UNREACHABLE", What: "logs", Why: plain(err), Do: "`yarn logs -applicationId " + r.ID.String() + "` reads it, too", Err: err}
 			}
 			if time.Now().After(until) {
+				if n < last || shown { // its machine was lost, say
+					c.say("logs: YARN has no log of attempt %d of %s", n, r.ID)
+					break
+				}
 				return noneKept(r, folders, on, n)
 			}
 			if !pause(ctx, keptPoll) {

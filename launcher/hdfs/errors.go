@@ -3,6 +3,7 @@ package hdfs
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -34,6 +35,9 @@ var passing = []string{"SafeModeException", "RetriableException", "StandbyExcept
 // refused tells the same of what a program asked for: whatever else a NameNode says is meant.
 func refused(err error) bool {
 	var said hdfs.Error
+	if errors.As(err, new(*net.OpError)) {
+		return false // its connection broke
+	}
 	if answered(err) || errors.As(err, new(unix.Errno)) {
 		return true
 	}

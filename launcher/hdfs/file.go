@@ -129,7 +129,8 @@ type draft struct {
 	name, as string
 	reserved bool // there is an empty file in its place, which is its own
 	id       uint64
-	done     bool // all of it is where HDFS wants it
+	done     bool  // all of it is where HDFS wants it
+	failed   error // why not all of it was written
 }
 
 // maxName is how long names on HDFS may be, unless a site says otherwise.
@@ -190,14 +191,16 @@ func (c *Client) create(name string, exclusive bool) (*draft, error) {
 }
 
 func (d *draft) write(b []byte) error {
-	_, err := d.w.Write(b)
-	return err
+	if d.failed == nil {
+		_, d.failed = d.w.Write(b)
+	}
+	return d.failed
 }
 
 // finish waits until all of it is where HDFS wants it.
 func (d *draft) finish() error {
-	if d.done {
-		return nil
+	if d.done || d.failed != nil {
+		return d.failed // half of it takes no place
 	}
 	if err := d.w.Close(); err != nil {
 		return err

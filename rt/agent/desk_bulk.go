@@ -40,6 +40,7 @@ type deskBulk struct {
 type bulkStream struct {
 	*bulk.Stream
 	agent uint32
+	clear bool // it goes unencrypted, as nothing that names where memory lies may
 }
 
 // traffic is bytes of values that went between this node and others, ever. Those that were copied beside, and those that came unencrypted, are among
@@ -356,7 +357,10 @@ func (d *desk) dialBulk(ctx context.Context, peer uint32, ticket uint64, m *fb.B
 			}
 		})
 		d.post(mail{do: func() {
-			b.streams[number] = bulkStream{stream, peer}
+			b.streams[number] = bulkStream{stream, peer, isClear(conn)}
+			if isClear(conn) && d.fabric.now() != nil {
+				stream.Cut() // a fabric has opened meanwhile
+			}
 			d.pulls(ctx, pull.Opened{Agent: peer, Stream: number})
 		}})
 		close(known)

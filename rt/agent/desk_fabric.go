@@ -123,6 +123,7 @@ func (x *deskFabric) begin(ctx context.Context) {
 				x.d.l.log.Info("values go by a fabric", "provider", line.Here.Provider, "devices", line.Here.Devices())
 				x.leaves(line.Here.Left)
 				x.state.Store(&fabricState{line: line})
+				x.d.post(mail{do: x.d.cutClear})
 				select {
 				case <-line.Gone():
 				case <-ctx.Done():
@@ -216,6 +217,15 @@ func (x *deskFabric) shun(agent uint32, why error) {
 	x.mu.Unlock()
 	if !is {
 		x.d.l.log.Warn("values of a node come by TCP for a while: the fabric failed", "agent", agent, "why", why)
+	}
+}
+
+// cutClear ends connections that were made unencrypted while there was no fabric: others are made, by which it is used.
+func (d *desk) cutClear() {
+	for _, s := range d.store.bulk.streams {
+		if s.clear {
+			s.Cut()
+		}
 	}
 }
 

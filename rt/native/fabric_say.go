@@ -19,7 +19,7 @@ const (
 	FabricFade    = "fabric fade"    // nothing; nothing
 )
 
-// FabricHung and the place of a rail is the exit status of a process that ended since a read by that rail hung, while others did not.
+// FabricHung and the place of a rail is the exit status of a process that ended since a read by that rail hung, while others did not, or since it failed as a whole.
 const FabricHung = 80
 
 // FabricWish is what endpoint is to be opened.

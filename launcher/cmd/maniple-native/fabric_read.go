@@ -256,10 +256,14 @@ func (e *endpoint) hangs(d *reading) {
 
 // poll drives the endpoint for so many microseconds at most.
 func (e *endpoint) poll(microseconds int) {
-	for _, r := range e.rails {
+	for i, r := range e.rails {
 		n := C.fabric_poll(r.f, C.long(microseconds/len(e.rails)), &e.done[0], C.int(len(e.done)), &e.why[0])
 		if n < 0 {
-			fatal(fmt.Errorf("native: %s: %s: %s", e.here.Provider, r.device, e.text()))
+			err := fmt.Errorf("native: %s: %s: %s", e.here.Provider, r.device, e.text())
+			if len(e.rails) == 1 {
+				fatal(err)
+			}
+			fatalWith(native.FabricHung+i, err) // the others go on without it
 		}
 		for i := range int(n) {
 			e.over(&e.done[i])

@@ -69,6 +69,8 @@ class Place:
             if not waited:
                 say("another process of yours on this node makes it or removes it, which is waited for")
                 waited = True
+            if self._lock >= 0:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # or two who look keep each other from making it
             time.sleep(_AGAIN)
 
     def _make(self, make: Callable[[str], None]) -> None:

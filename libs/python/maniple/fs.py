@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import warnings
 from typing import Any, List, Optional, Tuple
 
 from maniple import _hdfs
@@ -190,6 +191,13 @@ class _Written(io.BufferedWriter):
             self.raw.close()
             return
         super().close()
+
+    def __del__(self) -> None:
+        """One that nobody closed is half a file, as a rule."""
+        if not self.closed:
+            warnings.warn(f"{self.name} was not closed: nothing of it is written", ResourceWarning, source=self)
+            self.raw.discard()
+            self.close()
 
     def commit(self) -> None:
         self.raw.commit()

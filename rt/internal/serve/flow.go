@@ -15,6 +15,7 @@ type flow struct {
 	weight uint64 // of costs
 	given  uint64
 	taken  uint64
+	wanted uint64        // all before this was taken, as the reader says: it may have been given by an attempt before, or a moment ago
 	gate   chan struct{} // closed when the reader has gone on; nil: nobody waits
 }
 
@@ -24,18 +25,24 @@ func (f *flow) gave(size int) {
 	f.given++
 	f.costs = append(f.costs, cost)
 	f.weight += cost
+	f.settle()
 }
 
 // readerAt notes how far the reader is.
 func (f *flow) readerAt(index uint32) {
-	for f.taken < min(uint64(index), f.given) {
-		f.weight -= f.costs[0]
-		f.costs = f.costs[1:]
-		f.taken++
-	}
+	f.wanted = max(f.wanted, uint64(index))
+	f.settle()
 	if f.gate != nil {
 		close(f.gate)
 		f.gate = nil
+	}
+}
+
+func (f *flow) settle() {
+	for f.taken < min(f.wanted, f.given) {
+		f.weight -= f.costs[0]
+		f.costs = f.costs[1:]
+		f.taken++
 	}
 }
 

@@ -12,7 +12,7 @@ for f in $(find "$DIR"/nm*/local/nmPrivate -name 'container_*.pid' 2>/dev/null);
   pid=$(cat "$f" 2>/dev/null); [ -n "$pid" ] || continue
   tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -q "^LOCAL_DIRS=$DIR/nm" && kill -KILL -- "-$pid" 2>/dev/null
 done
-if [ "$NETNS" = 1 ]; then
+if [ -e "$DIR/netns" ]; then
   for ns in /run/netns/"$PREFIX"nm*; do ip netns del "$(basename "$ns")"; done
   ip link del "$BRIDGE" 2>/dev/null
 fi

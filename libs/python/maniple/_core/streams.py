@@ -183,7 +183,7 @@ class ObjectRefGenerator:
 
     def next_ready(self) -> bool:
         """next() would not wait."""
-        return table.is_ready(self._session.table.entries.get(self.next_key(), PENDING))
+        return table.is_ready(self._session.table.entries.get(self.wanted_key(), PENDING))
 
     def close(self) -> None:
         """Cancels the task. What came before can be read; what is read after that raises TaskCancelledError."""
