@@ -185,6 +185,15 @@ func yarnKills(l *lab) error {
 	return nil
 }
 
+// yarnHurt: with NodeManagers in network namespaces, everything that an application stands on is killed, or cut off for 20 s, five times each.
+func yarnHurt(l *lab) error {
+	rounds := "40"
+	if quick {
+		rounds = "8"
+	}
+	return l.tests("YARN: kills and cuts of 20 s under two nodes", []string{"TestHurt"}, []string{"MANIPLE_SOAK_ROUNDS=" + rounds}, "./ci/e2e/yarn")
+}
+
 // yarnGangs: two gangs of more than half of a queue each both finish.
 func yarnGangs(l *lab) error {
 	return l.tests("YARN: two gangs of more than half a queue", []string{"TestGangsDoNotStarve"}, nil, "./ci/e2e/yarn")
