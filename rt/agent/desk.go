@@ -250,7 +250,7 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 		d.ask(ctx, d.process, &fb.StateQueryT{What: "room", Id: e.Text}, askRoom+e.Key, nil)
 	case work.Watch:
 		d.watch(ctx, e.Group)
-	case work.Slice:
+	case work.Slice, work.Unslice:
 		d.slice(ctx, e)
 	case work.Fetch:
 		d.fetch(e)

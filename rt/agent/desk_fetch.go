@@ -302,17 +302,22 @@ func (d *desk) fetchRefused(e objstore.Refused) {
 	}
 }
 
-// endFetches: an errand is over.
-func (d *desk) endFetches(e *errand) {
+// endFetchesOf ends those, wherever they are.
+func (d *desk) endFetchesOf(those func(*fetch) bool) {
 	for _, f := range d.lined {
-		if f.errand == e {
+		if those(f) {
 			d.fetches = append(d.fetches, f)
 		}
 	}
-	d.lined = slices.DeleteFunc(d.lined, func(f *fetch) bool { return f.errand == e })
+	d.lined = slices.DeleteFunc(d.lined, those)
 	for _, f := range d.fetches {
-		f.over = f.over || f.errand == e
+		f.over = f.over || those(f)
 	}
+}
+
+// endFetches: an errand is over.
+func (d *desk) endFetches(e *errand) {
+	d.endFetchesOf(func(f *fetch) bool { return f.errand == e })
 	if d.store != nil {
 		b := d.store.bulk
 		b.slices = slices.DeleteFunc(b.slices, func(x sliceAsk) bool { return x.errand == e })

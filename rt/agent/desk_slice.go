@@ -25,13 +25,25 @@ type sliceAsk struct {
 
 const sliceAsked = int64(5 * time.Second) // so long an agent may take to say where a value lies
 
-// slice begins to bring a range.
+// slice begins to bring a range, or ends that.
 func (d *desk) slice(ctx context.Context, e *work.Effect) {
+	if e.Do == work.Unslice {
+		d.unslice(e.Object)
+		return
+	}
 	x := sliceAsk{errand: d.errandBy(e.Process), object: e.Object, part: e.Part, size: int64(e.Key), urgency: e.Urgency}
 	if x.errand == nil {
 		return // it is over, and the core is told so
 	}
 	d.askWhere(ctx, x, x.errand.peer)
+}
+
+// unslice brings a range no more.
+func (d *desk) unslice(object id.Object) {
+	b := d.store.bulk
+	b.slices = slices.DeleteFunc(b.slices, func(x sliceAsk) bool { return x.object == object })
+	d.endFetchesOf(func(f *fetch) bool { return f.part != nil && f.object == object })
+	d.stir()
 }
 
 func (d *desk) askWhere(ctx context.Context, x sliceAsk, agent uint32) {

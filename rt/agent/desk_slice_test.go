@@ -105,3 +105,21 @@ func TestRangeOfAValueElsewhere(t *testing.T) {
 		t.Errorf("of a question without an answer the core is told %+v", ev)
 	}
 }
+
+// A range that nobody wants any more is neither asked for nor brought, whether it is known where it lies or not, and keeps nothing.
+func TestRangeThatNobodyWantsAnyMore(t *testing.T) {
+	of := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: 8}, Index: 1}
+	d, _ := fetching(t, func(r bulk.Range) bulk.Piece { return bulk.Piece{Bytes: make([]byte, r.Size), Version: 7} })
+	object := func(n uint64) id.Object { return id.Object{Task: id.Task{Agent: 1, Process: 2, Counter: n}} }
+	d.wantsRange(t, object(1), of, 0, 4<<20)
+	d.wantsRange(t, object(2), of, 0, 4<<20, &fb.SourceT{Agent: 5, Size: 8 << 20, Version: 7})
+	for n := range uint64(2) {
+		d.slice(t.Context(), &work.Effect{Do: work.Unslice, Object: object(n + 1)})
+	}
+	d.until(t, func() bool {
+		return len(d.fetches)+len(d.lined)+len(d.store.bulk.slices)+len(d.fetchSlab) == 0 && d.asking == nil
+	})
+	if len(d.events) > 0 {
+		t.Errorf("the core is told %+v", d.events)
+	}
+}

@@ -31,6 +31,8 @@ const (
 	// Slice brings Key bytes of Part into the Store, to be Object; answered as Fetch is. If Key is 0 it asks what Part is; answered by Measured, or by
 	// Fetched with why not.
 	Slice
+	// Unslice ends a Slice for Object, which nobody wants any more. What it has brought all the same is freed.
+	Unslice
 	// Hasten says that a Fetch that is under way has got another Urgency.
 	Hasten
 	// Claim asks the head for a Name for the actor Group, or tells it how often that was made again; answered by Named.

@@ -136,6 +136,8 @@ func (p *pair) one(at int, ev Event) {
 			}
 		case Fetch, Slice:
 			p.wanted = append(p.wanted, wanted{at, e})
+		case Unslice:
+			p.wanted = slices.DeleteFunc(p.wanted, func(w wanted) bool { return w.at == at && w.Do == Slice && w.Object == e.Object })
 		case Hasten:
 			hasten(p.t, p.wanted, at, e)
 		case Say:

@@ -230,6 +230,8 @@ func (h *history) step(s *site, ev Event) {
 			h.open(s, id.Agent(e.Key), e.Need.Job)
 		case Fetch, Slice:
 			s.wanted = append(s.wanted, e)
+		case Unslice:
+			h.unsliced(s, e)
 		case Hasten:
 			i := slices.IndexFunc(s.wanted, func(f Effect) bool { return f.Process == e.Process && f.Object == e.Object })
 			if i < 0 || s.wanted[i].Urgency <= e.Urgency {

@@ -216,6 +216,9 @@ func (c *Core) reap() {
 }
 
 func (c *Core) free(o *object) {
+	if len(c.slices) > 0 {
+		c.unslice(o.id())
+	}
 	c.empty(o)
 	c.unlend(o)
 	e := o.entry

@@ -66,6 +66,13 @@ func (c *Core) endSlice(name id.Object) (o *object, is bool) {
 	return c.lookup(name), true
 }
 
+// unslice ends a range's way here, which is wanted no more.
+func (c *Core) unslice(name id.Object) {
+	if _, is := c.endSlice(name); is {
+		c.out = append(c.out, Effect{Do: Unslice, Object: name})
+	}
+}
+
 // onSliced takes in that a range is here, or can't be had. false: it is something else that was fetched.
 func (c *Core) onSliced(ev Fetched) bool {
 	o, is := c.endSlice(ev.Object)

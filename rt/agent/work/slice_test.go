@@ -40,6 +40,16 @@ func (h *history) sliced(s *site, w Effect, k *errand) {
 	h.step(s, ev)
 }
 
+// unsliced ends one that is on its way.
+func (h *history) unsliced(s *site, e Effect) {
+	i := slices.IndexFunc(s.wanted, func(f Effect) bool { return f.Do == Slice && f.Object == e.Object })
+	if i < 0 {
+		h.t.Fatalf("seed %d: agent %d ends a range %v, which is not on its way", h.seed, s.agent, e.Object)
+	}
+	s.wanted = slices.Delete(s.wanted, i, i+1)
+	h.returned["not, of ranges that nobody wanted any more"]++
+}
+
 // slice has the driver, or a worker of the other agent, want 4 KiB of an object, or to know what it is, and gives the name of that.
 func (p *pair) slice(at int, process id.Process, of id.Object, size uint64) id.Object {
 	p.t.Helper()
@@ -89,9 +99,11 @@ func TestRangesOfWhatIsElsewhere(t *testing.T) {
 	p.wanted = nil
 	p.step(0, Fetched{Process: w.Process, Object: lost, Why: "it is not there"})
 	dropped := p.slice(0, 1, of(task), 4096)
-	p.release(0, 1, dropped, 0)
 	w = p.wanted[0]
-	p.wanted = nil
+	p.release(0, 1, dropped, 0)
+	if len(p.wanted) > 0 || p.cores[0].lookup(of(task)).pins != 0 {
+		t.Errorf("what nobody wants any more is on its way: %+v", p.wanted)
+	}
 	p.stores[0].views[dropped] = map[id.Process]int{}
 	p.step(0, Fetched{Process: w.Process, Object: dropped, Size: 4096, Arena: 5, Offset: 64})
 	if _, there := p.stores[0].views[dropped]; there {
