@@ -181,9 +181,23 @@ func (r *relay) answer(conn *tls.Conn) {
 	case !isNode && h.Want == "head":
 		_ = json.NewEncoder(conn).Encode(r.head()) // a client that is gone needs none
 	case !isNode && h.Want == "log":
-		r.tails.Add(1)
-		defer r.tails.Done()
+		if r.counts() {
+			defer r.tails.Done()
+		}
 		r.tail(conn, h)
+	}
+}
+
+// counts adds one to those whom the end waits for; false: it has begun to.
+func (r *relay) counts() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.ending:
+		return false
+	default:
+		r.tails.Add(1)
+		return true
 	}
 }
 
@@ -236,7 +250,9 @@ func (r *relay) tail(conn net.Conn, h hello) {
 // end lets those who follow the output have the rest of it, and closes the port.
 func (r *relay) end() {
 	r.once.Do(func() {
+		r.mu.Lock()
 		close(r.ending)
+		r.mu.Unlock()
 		read := make(chan struct{})
 		go func() { // ends with the tails, which end with their connections
 			r.tails.Wait()
