@@ -179,7 +179,9 @@ func TestNextMasterGoesOn(t *testing.T) {
 		one.says(`{"event":"end"}`)
 		one.out.Close()
 		one.st.mu.Lock()
-		one.st.conn.Close()
+		if c := one.st.conn; c != nil { // the master may have closed it already
+			c.Close()
+		}
 		one.st.mu.Unlock()
 	}()
 	next.stop()
