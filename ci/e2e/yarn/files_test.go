@@ -75,7 +75,7 @@ func TestProgramsUseHDFS(t *testing.T) {
 	python, top := devPython(t)
 	g.write("files.py", usesFiles)
 	sdk := "PYTHONPATH=" + filepath.Join(top, "libs", "python")
-	shared := g.hdfsHome(hdfs.ClientOptions{User: "alice"})
+	shared := g.hdfs(hdfs.ClientOptions{User: "alice"})
 	defer shared.Close()
 	name := fmt.Sprintf("/user/alice/shared-%d.txt", time.Now().UnixNano())
 	w, err := shared.Create(name)

@@ -84,17 +84,25 @@ func gatewayOn(t *testing.T, b *testbed) *gateway {
 // hdfsHome makes alice's folder on HDFS, as somebody above its rules, whose client it gives.
 func (g *gateway) hdfsHome(o hdfs.ClientOptions) *hdfs.Client {
 	g.t.Helper()
+	c := g.hdfs(o)
+	err := c.MkdirAll("/user/alice", 0o755)
+	if err == nil {
+		err = errors.Join(c.Chmod("/user", 0o755), c.Chown("/user/alice", "alice", "alice"))
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return c
+}
+
+// hdfs is a client of the testbed's HDFS.
+func (g *gateway) hdfs(o hdfs.ClientOptions) *hdfs.Client {
+	g.t.Helper()
 	var err error
 	if o.Addresses, _, err = g.b.conf.NameNodes(""); err != nil {
 		g.t.Fatal(err)
 	}
 	c, err := hdfs.NewClient(o)
-	if err == nil {
-		err = c.MkdirAll("/user/alice", 0o755)
-	}
-	if err == nil {
-		err = errors.Join(c.Chmod("/user", 0o755), c.Chown("/user/alice", "alice", "alice"))
-	}
 	if err != nil {
 		g.t.Fatal(err)
 	}
