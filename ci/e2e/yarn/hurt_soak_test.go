@@ -33,7 +33,7 @@ var hurts = map[string]hurt{
 	"keepers": {do: func(t *testing.T, _ *gateway, id string) { kill(t, id, "yarn-node") }, begins: true},
 	"rm":      {do: again("rm")},
 	"nn":      {do: again("nn")},
-	"nm1":     {do: again("nm1"), begins: true},
+	"nm1":     {do: again("nm1")}, // whose containers outlive it, for the ten minutes until YARN gives them up
 	"cut": {do: func(t *testing.T, g *gateway, _ string) {
 		daemon(t, g, "cut nm2")
 		time.Sleep(cutFor)
@@ -121,7 +121,7 @@ func (g *gateway) counts(h hurt, after time.Duration) {
 	if err := os.WriteFile(enough, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if r := g.over(id); r.Final != yarn.Succeeded || r.Diagnostics != "exit code 0" {
+	if r := g.over(id); r.Final != yarn.Succeeded || !strings.HasSuffix(r.Diagnostics, "exit code 0") {
 		t.Errorf("%+v", r)
 	}
 	e2e.Until(t, afterwards, "nothing of it is left", func() bool { return len(processes(id)) == 0 })

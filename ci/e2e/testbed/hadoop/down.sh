@@ -13,7 +13,9 @@ for f in $(find "$DIR"/nm*/local/nmPrivate -name 'container_*.pid' 2>/dev/null);
   tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -q "^LOCAL_DIRS=$DIR/nm" && kill -KILL -- "-$pid" 2>/dev/null
 done
 if [ -e "$DIR/netns" ]; then
-  for ns in /run/netns/"$PREFIX"nm*; do ip netns del "$(basename "$ns")"; done
+  for ns in /run/netns/"$PREFIX"nm*; do # with all that is in it: a NodeManager that was killed knew of more
+    ns=$(basename "$ns"); ip netns pids "$ns" | xargs -r kill -KILL; ip netns del "$ns"; ip link del "$ns" 2>/dev/null
+  done
   ip link del "$BRIDGE" 2>/dev/null
 fi
 [ "${KEEP:-0}" = 1 ] || rm -rf --one-file-system "$DIR"
