@@ -15,7 +15,6 @@ import (
 
 	"github.com/maniple-hpc/maniple/ci/e2e"
 	"github.com/maniple-hpc/maniple/yarn"
-	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
 // trainer is an account that can run the training of `make demo`, with its data on HDFS.
@@ -94,16 +93,7 @@ func TestDemoOnYARNWithKerberos(t *testing.T) {
 	b := secure.up(t)
 	g := accountOn(t, b)
 	keytab, krb5 := filepath.Join(b.dir, "kdc", "keytab"), filepath.Join(b.dir, "kdc", "krb5.conf")
-	login, err := kerberos.New(kerberos.Config{Keytab: keytab, Principal: "nn/localhost", Conf: krb5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer login.Close()
-	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial}).Close()
+	g.kerberosHome().Close()
 	g.environ = []string{"KRB5_CONFIG=" + krb5, "KRB5CCNAME=FILE:" + filepath.Join(g.home, "none"), "MANIPLE_PRINCIPAL=alice", "MANIPLE_KEYTAB=" + keytab}
 	at := g.trains()
 	if r := at.run("2", "0.1", "--follow"); r.Code != 0 || !strings.Contains(r.Stdout, "epoch 2/2") {

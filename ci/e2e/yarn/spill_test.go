@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colinmarc/hdfs/v2"
-
 	"github.com/maniple-hpc/maniple/ci/e2e"
 	hdfsfiles "github.com/maniple-hpc/maniple/launcher/hdfs"
 	"github.com/maniple-hpc/maniple/objstore/spill"
@@ -98,16 +96,7 @@ func TestSpillToHDFSWithKerberos(t *testing.T) {
 	b := secure.up(t)
 	g := accountOn(t, b)
 	keytab, krb5 := filepath.Join(b.dir, "kdc", "keytab"), filepath.Join(b.dir, "kdc", "krb5.conf")
-	login, err := kerberos.New(kerberos.Config{Keytab: keytab, Principal: "nn/localhost", Conf: krb5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer login.Close()
-	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial}).Close()
+	g.kerberosHome().Close()
 	alice, err := kerberos.New(kerberos.Config{Keytab: keytab, Principal: "alice", Conf: krb5})
 	if err != nil {
 		t.Fatal(err)

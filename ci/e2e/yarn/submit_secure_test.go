@@ -13,20 +13,27 @@ import (
 	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
+// kerberosHome makes alice's folder on an HDFS with Kerberos, as the NameNode's own user, whose client it gives.
+func (g *gateway) kerberosHome() *hdfs.Client {
+	g.t.Helper()
+	kdc := filepath.Join(g.b.dir, "kdc")
+	login, err := kerberos.New(kerberos.Config{Keytab: filepath.Join(kdc, "keytab"), Principal: "nn/localhost", Conf: filepath.Join(kdc, "krb5.conf")})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { login.Close() })
+	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial})
+}
+
 // By a keytab, on a cluster with Kerberos whose calls are sealed. Containers get their files from HDFS by its token.
 func TestSubmitWithKerberos(t *testing.T) {
 	b := secure.up(t)
 	g := accountOn(t, b)
-	login, err := kerberos.New(kerberos.Config{Keytab: filepath.Join(b.dir, "kdc", "keytab"), Principal: "nn/localhost", Conf: filepath.Join(b.dir, "kdc", "krb5.conf")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer login.Close()
-	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fs := g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial})
+	fs := g.kerberosHome()
 	defer fs.Close()
 	g.environ = []string{"KRB5_CONFIG=" + filepath.Join(b.dir, "kdc", "krb5.conf"), "KRB5CCNAME=FILE:" + filepath.Join(g.home, "none")}
 	if r := g.run("submit", "--on", "yarn", "--", "true"); r.Code != 77 || !strings.Contains(r.Stderr, "kinit") {
