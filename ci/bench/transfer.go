@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,13 @@ var nodeToNode = race{program: "transfer.py", args: []string{"1024", "3"}, quick
 	told("node to node unencrypted, 1 GiB", "unencrypted", "GB/s", figure("rate"), false),
 	told("node to node unencrypted: CPU of a GiB", "unencrypted", "s", cpuOfGiB, false),
 	told("iperf3: CPU of a GiB", "unencrypted", "s", figure("bare cpu"), false),
+	atLeast(fabricShare, "by the fabric", "", figure("share"), 1).noted("both from the get of a value until it is here, as of agents; the fastest of three of each"),
+	told("node to node by the fabric, 1 GiB", "by the fabric", "GB/s", figure("rate"), false),
+	told("node to node by the fabric: CPU of a GiB", "by the fabric", "s", cpuOfGiB, false).noted("of all processes; who waits for libfabric spins"),
 	told("from a node to one on the same machine, 1 GiB", "one machine", "GB/s", figure("rate"), false).noted("handed over and copied; the rows above are without that"),
 }}
+
+const fabricShare = "node to node by the fabric with its tcp provider, 1 GiB: share of unencrypted TCP"
 
 // transfer runs it with the programs for what stands beside: for the bare copy this one, and iperf3.
 func transfer(l *lab) error {
@@ -42,7 +48,12 @@ func transfer(l *lab) error {
 		return fmt.Errorf("iperf3 can't be had: %w", err)
 	}
 	r := nodeToNode
-	more := []string{strconv.Itoa(transferStreams), self, strings.TrimSpace(string(out))}
+	_, libraries, why := l.fabric()
+	if why != "" {
+		l.add(Result{Schema: schema, Name: fabricShare, Skipped: "not run: " + why})
+		r.bars = slices.DeleteFunc(slices.Clone(r.bars), func(b bar) bool { return b.part == "by the fabric" })
+	}
+	more := []string{strconv.Itoa(transferStreams), self, strings.TrimSpace(string(out)), libraries}
 	r.args, r.quick = append(r.args[:2:2], more...), append(r.quick[:2:2], more...)
 	return r.experiment(l)
 }

@@ -1,6 +1,6 @@
 """A value goes from one node of this machine to another. Beside it a plain copy over TLS, or iperf3 where it goes unencrypted, with as many connections, has the machine.
 
-    python PROGRAM.py maniple|ray MIB TIMES CONNECTIONS COPIER IPERF3
+    python PROGRAM.py maniple|ray MIB TIMES CONNECTIONS COPIER IPERF3 LIBFABRIC
 """
 
 import json
@@ -54,7 +54,8 @@ def up(*flags):
         api.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         return cluster.shutdown
     name = f"transfer-{os.getpid()}"
-    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE), *flags], stdout=2, check=True)
+    env = {**os.environ, "LD_LIBRARY_PATH": sys.argv[7]} if "--fabric" in flags else None
+    subprocess.run(["maniple", "up", "--cluster", name, "--fake-nodes", "2", "--cpus", "1", "--object-store-memory", str(STORE), *flags], stdout=2, check=True, env=env)
     api.init(name, **QUIET)
     return lambda: subprocess.run(["maniple", "down", "--now", "--cluster", name], stdout=2)
 
@@ -80,8 +81,9 @@ def one(there, size):
     return took
 
 
-def measured(name, beside, *flags):
-    """Two nodes, and values that go from one to the other. beside: what runs before each. The bench adds what the last one took of all processors."""
+def measured(name, beside, *flags, than=None):
+    """Two nodes, and values that go from one to the other, and GB/s of them. beside: what runs before each. than: GB/s to compare with. The bench adds
+    what the last one took of all processors."""
     with part(name):
         end = up(*flags)
         try:
@@ -98,8 +100,12 @@ def measured(name, beside, *flags):
                 took.append(one(there, SIZE))
             more = {"share": min(bares)[0] / min(took), "bare": SIZE / min(bares)[0] / 1e9, "bare cpu": min(cpu for _, cpu in bares) / SIZE * GIB} if bares else {}
             print("took", took, "beside", bares, file=sys.stderr)
-            say(name, rate=SIZE / min(took) / 1e9, small=small * 1e3, gib=SIZE / GIB, **more)
+            rate = SIZE / min(took) / 1e9
+            if than:
+                more["share"] = rate / than
+            say(name, rate=rate, small=small * 1e3, gib=SIZE / GIB, **more)
             api.shutdown()
+            return rate
         finally:
             end()
 
@@ -108,5 +114,7 @@ if NAME == "ray":
     measured("node to node", None)
 else:
     measured("node to node", bare, "--no-same-host-handover")
-    measured("unencrypted", iperf, "--no-same-host-handover", "--clear-values", "127.0.0.0/8")
+    clear = measured("unencrypted", iperf, "--no-same-host-handover", "--clear-values", "127.0.0.0/8")
+    if sys.argv[7]:
+        measured("by the fabric", None, "--no-same-host-handover", "--clear-values", "127.0.0.0/8", "--fabric", "tcp", than=clear)
     measured("one machine", None)
