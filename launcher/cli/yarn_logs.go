@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/launcher/hdfs"
 	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
 	"github.com/maniple-hpc/maniple/yarn/logs"
 )
 
@@ -22,7 +24,8 @@ const (
 	keptJust = time.Minute
 )
 
-// keptLog shows the output of an application that is over, as YARN keeps it: what its masters wrote, one after the other.
+// keptLog shows the output of an application that is over, as YARN keeps it: what its masters wrote, one after the other. An interrupt is the end
+// wherever that is: what is read of a network and written to a pager hears of none.
 func (c *call) keptLog(client *site, r yarn.Report) error {
 	if r.Unmanaged {
 		c.say("logs: %s printed where `maniple submit --client` was written, and YARN has nothing of it", r.ID)
@@ -30,8 +33,20 @@ func (c *call) keptLog(client *site, r yarn.Report) error {
 	}
 	ctx, sigs := watchSignals(c.ctx)
 	defer sigs.stop()
-	folders, on := logs.Where(client.conf, r.User, r.ID)
-	k := &kept{folders: folders, getenv: c.getenv, base: client.conf.Get("fs.defaultFS"), to: c.stdout, messages: c.stderr}
+	shown := make(chan error, 1)
+	go func() { shown <- c.showKept(ctx, client.conf, r) }() // ends by itself, or with the process
+	select {
+	case err := <-shown:
+		return err
+	case <-ctx.Done():
+		return exitOf(ctx)
+	}
+}
+
+// showKept shows it.
+func (c *call) showKept(ctx context.Context, conf *conf.Conf, r yarn.Report) error {
+	folders, on := logs.Where(conf, r.User, r.ID)
+	k := &kept{folders: folders, getenv: c.getenv, base: conf.Get("fs.defaultFS"), to: &guarded{to: c.stdout}, messages: &guarded{to: c.stderr}}
 	defer k.close()
 	until := time.Now()
 	if time.Since(r.Finished) < keptJust {
@@ -46,7 +61,7 @@ func (c *call) keptLog(client *site, r yarn.Report) error {
 				break
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
-				return &Fault{Name: "UNREACHABLE", What: "logs", Why: plain(err), Do: "`yarn logs -applicationId " + r.ID.String() + "` reads it, too", Err: err}
+				return unread(k, r.ID, err)
 			}
 			if time.Now().After(until) {
 				if n < last || shown { // its machine was lost, say
@@ -61,6 +76,14 @@ func (c *call) keptLog(client *site, r yarn.Report) error {
 		}
 	}
 	return nil
+}
+
+// unread says why not all of an application's logs is shown: it is either side's doing.
+func unread(k *kept, id yarn.ApplicationID, err error) *Fault {
+	if cannot := cmp.Or(k.to.err, k.messages.err); cannot != nil {
+		return &Fault{Name: "CANNOT_CREATE", What: "logs", Why: plain(cannot), Do: "free some space, or write elsewhere", Err: cannot}
+	}
+	return &Fault{Name: "UNREACHABLE", What: "logs", Why: plain(err), Do: "`yarn logs -applicationId " + id.String() + "` reads it, too", Err: err}
 }
 
 // noneKept says that there is no log of an attempt.
@@ -89,7 +112,7 @@ type kept struct {
 	folders      []string
 	base         string // the file system of folders that name none
 	getenv       func(string) string
-	to, messages io.Writer
+	to, messages *guarded
 
 	client *hdfs.Client // nil: not yet
 	server string

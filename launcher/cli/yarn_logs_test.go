@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
+)
+
+// Ctrl-C ends `maniple logs` of an application that is over also while what it reads hangs, or who it writes to.
+func TestInterruptOfKeptLogs(t *testing.T) {
+	dir := t.TempDir()
+	id := yarn.ApplicationID{ClusterTimestamp: 1700000000000, Number: 1}
+	read := conf.New()
+	read.Set("yarn.nodemanager.remote-app-log-dir", "file:"+dir)
+	read.Set("yarn.log-aggregation-enable", "true")
+	folder := filepath.Join(dir, "alice", "logs", id.String())
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	hangs := filepath.Join(folder, "host_1234")
+	if err := syscall.Mkfifo(hangs, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, said bytes.Buffer
+	c := &call{app: &app{stdout: &out, stderr: &said, getenv: os.Getenv}, ctx: t.Context(), page: &page{name: "logs"}}
+	heard := make(chan os.Signal, 1) // so that one that comes too early does not end the tests
+	signal.Notify(heard, syscall.SIGINT)
+	defer signal.Stop(heard)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.keptLog(&site{conf: read}, yarn.Report{ID: id, User: "alice", State: yarn.StateFinished})
+	}()
+	defer func() {
+		if f, err := os.OpenFile(hangs, os.O_RDWR, 0); err == nil { // now it is open
+			f.Close()
+		}
+	}()
+	tick, late := time.NewTicker(20*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			if code := faultOf("logs", err).exitCode(); code != 130 || out.Len()+said.Len() > 0 {
+				t.Errorf("%v, code %d, %q %q", err, code, &out, &said)
+			}
+			return
+		case <-tick.C:
+			if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+		case <-late:
+			t.Fatal("it goes on")
+		}
+	}
+}
+
+// A disk that is full is not taken for a log that can't be read.
+func TestKeptLogsToAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	k := &kept{to: &guarded{to: full}, messages: &guarded{to: full}}
+	_, err = io.Copy(k.to, strings.NewReader("x"))
+	if f := unread(k, yarn.ApplicationID{}, err); f == nil || f.Name != "CANNOT_CREATE" {
+		t.Errorf("%+v", f)
+	}
+	if f := unread(&kept{to: &guarded{}, messages: &guarded{}}, yarn.ApplicationID{}, err); f.Name != "UNREACHABLE" {
+		t.Errorf("%+v", f)
+	}
+}
