@@ -86,7 +86,7 @@ func (s *SpillStore) RemoveAll(folder string) error {
 }
 
 // List is agent.SpillFS's.
-func (s *SpillStore) List(folder string) (names []string, err error) {
+func (s *SpillStore) List(folder, _ string, _ int) (names []string, err error) {
 	err = s.c.again(patience, answered, func(h *hdfs.Client) error {
 		infos, err := h.ReadDir(s.path(folder))
 		names = names[:0]

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +36,7 @@ const (
 	partSize = 8 << 20
 	flying   = 4    // parts at a time
 	removed  = 1000 // names in one request
+	removers = 8    // such requests at a time
 
 	expiryWindow = 5 * time.Minute // so long before credentials of a role end, others are had
 )
@@ -174,25 +177,47 @@ func (s *Store) RemoveAll(folder string) error {
 	if s.key(folder) == "" {
 		return fmt.Errorf("s3: %s: all of a bucket is never removed", s.uri)
 	}
-	var names []types.ObjectIdentifier
-	err := s.list(folder, "", func(page *s3.ListObjectsV2Output) {
+	var (
+		wait  sync.WaitGroup
+		turns = make(chan struct{}, removers)
+		mu    sync.Mutex // of err
+		err   error
+	)
+	fails := func(why error) {
+		mu.Lock()
+		defer mu.Unlock()
+		err = errors.Join(err, why)
+	}
+	fails(s.list(folder, "", "", func(page *s3.ListObjectsV2Output) bool { // what was removed does not change what comes behind it
+		var names []types.ObjectIdentifier
 		for _, o := range page.Contents {
 			names = append(names, types.ObjectIdentifier{Key: o.Key})
 		}
-	})
-	for ; err == nil && len(names) > 0; names = names[min(removed, len(names)):] {
-		err = s.again(context.Background(), min(briefly, s.patience), func(ctx context.Context) error {
-			out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
-				Bucket: &s.bucket, Delete: &types.Delete{Objects: names[:min(removed, len(names))], Quiet: aws.Bool(true)},
+		for some := range slices.Chunk(names, removed) {
+			turns <- struct{}{}
+			wait.Go(func() {
+				defer func() { <-turns }()
+				fails(s.removeAll(some))
 			})
-			if err == nil && len(out.Errors) > 0 {
-				x := out.Errors[0]
-				err = fmt.Errorf("%s: %s", aws.ToString(x.Key), aws.ToString(x.Message))
-			}
-			return err
-		})
-	}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return err == nil
+	}))
+	wait.Wait()
 	return errors.Join(err, s.abortAll(folder))
+}
+
+// removeAll removes some files by one request.
+func (s *Store) removeAll(names []types.ObjectIdentifier) error {
+	return s.again(context.Background(), min(briefly, s.patience), func(ctx context.Context) error {
+		out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &s.bucket, Delete: &types.Delete{Objects: names, Quiet: aws.Bool(true)}})
+		if err == nil && len(out.Errors) > 0 {
+			x := out.Errors[0]
+			err = fmt.Errorf("%s: %s", aws.ToString(x.Key), aws.ToString(x.Message))
+		}
+		return err
+	})
 }
 
 // abortAll removes the parts of files in a folder that were never whole: their processes died.
@@ -228,27 +253,31 @@ func (s *Store) abort(key string, upload *string) error {
 }
 
 // List is agent.SpillFS's.
-func (s *Store) List(folder string) (names []string, err error) {
+func (s *Store) List(folder, begin string, most int) (names []string, err error) {
 	under := s.key(folder)
 	if under != "" {
 		under += "/"
 	}
-	err = s.list(folder, "/", func(page *s3.ListObjectsV2Output) {
+	err = s.list(folder, begin, "/", func(page *s3.ListObjectsV2Output) bool {
 		for _, o := range page.Contents {
 			names = append(names, strings.TrimPrefix(aws.ToString(o.Key), under))
 		}
 		for _, p := range page.CommonPrefixes {
 			names = append(names, strings.TrimSuffix(strings.TrimPrefix(aws.ToString(p.Prefix), under), "/"))
 		}
+		return most == 0 || len(names) < most
 	})
 	return names, err
 }
 
-// list gives page after page of what is in a folder, down to the next delimiter.
-func (s *Store) list(folder, delimiter string, each func(*s3.ListObjectsV2Output)) error {
+// list gives page after page of what is in a folder and begins so, down to the next delimiter, while each wants more.
+func (s *Store) list(folder, begin, delimiter string, each func(*s3.ListObjectsV2Output) bool) error {
 	in := &s3.ListObjectsV2Input{Bucket: &s.bucket}
 	if key := s.key(folder); key != "" {
-		in.Prefix = aws.String(key + "/")
+		begin = key + "/" + begin
+	}
+	if begin != "" {
+		in.Prefix = &begin
 	}
 	if delimiter != "" {
 		in.Delimiter = &delimiter
@@ -259,10 +288,9 @@ func (s *Store) list(folder, delimiter string, each func(*s3.ListObjectsV2Output
 			page, err = s.client.ListObjectsV2(ctx, in)
 			return err
 		})
-		if err != nil {
+		if err != nil || !each(page) {
 			return err
 		}
-		each(page)
 		if in.ContinuationToken = page.NextContinuationToken; !aws.ToBool(page.IsTruncated) || in.ContinuationToken == nil {
 			return nil
 		}

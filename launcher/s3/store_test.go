@@ -3,12 +3,14 @@ package s3
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,13 +89,13 @@ func TestFiles(t *testing.T) {
 	if _, err := r.ReadAt(make([]byte, 10), 9495); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("past the end: %v", err)
 	}
-	if names, err := s.List("c/1"); err != nil || !slices.Equal(names, []string{"1", "2", "exact"}) {
+	if names, err := s.List("c/1", "", 0); err != nil || !slices.Equal(names, []string{"1", "2", "exact"}) {
 		t.Errorf("%q, %v", names, err)
 	}
-	if names, err := s.List("c"); err != nil || !slices.Equal(names, []string{"1", "2"}) {
+	if names, err := s.List("c", "", 0); err != nil || !slices.Equal(names, []string{"1", "2"}) {
 		t.Errorf("%q, %v", names, err)
 	}
-	if names, err := s.List("nowhere"); err != nil || len(names) > 0 {
+	if names, err := s.List("nowhere", "", 0); err != nil || len(names) > 0 {
 		t.Errorf("%q, %v", names, err)
 	}
 	if err := errors.Join(s.Remove("c/1/1"), s.Remove("c/1/1")); err != nil || f.objects["and/there/c/1/1"] != nil {
@@ -105,6 +107,71 @@ func TestFiles(t *testing.T) {
 		t.Errorf("%v; left %v", err, f.sorted("", false))
 	}
 	if _, err := reads(s, "c/1/2", 0, 10, 10, false); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Of a prefix that others use, too, what begins with something is listed, and no more than is wanted: so no request goes by what is not.
+func TestListOfSome(t *testing.T) {
+	f := newFake(t)
+	s := f.store(t)
+	for i := range 40 {
+		f.objects[fmt.Sprintf("and/there/data/%d", i)], f.objects[fmt.Sprintf("and/there/x%d", i)] = []byte("x"), []byte("x")
+		f.objects[fmt.Sprintf("and/there/maniple-%02d/1/1", i)] = []byte("x")
+	}
+	names, err := s.List("", "maniple-", 3)
+	if n := f.requests("list-type"); err != nil || len(names) < 3 || names[0] != "maniple-00" || n != 2 { // two names at a time
+		t.Errorf("%q, %v, by %d requests", names, err, n)
+	}
+	if names, err := s.List("", "maniple-", 0); err != nil || len(names) != 40 {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
+// A folder is emptied by several requests at once, and while it is listed.
+func TestRemovalsGoTogether(t *testing.T) {
+	f := newFake(t)
+	s := f.store(t)
+	const files = 20
+	for i := range files {
+		f.objects[fmt.Sprintf("and/there/c/%02d", i)] = []byte("x")
+	}
+	f.objects["and/there/c2"] = []byte("x")
+	var mu sync.Mutex
+	now, most := 0, 0
+	together := make(chan struct{})
+	f.faulty(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != "POST" {
+			return false
+		}
+		mu.Lock()
+		now++
+		if most = max(most, now); now == removers {
+			close(together)
+		}
+		mu.Unlock()
+		select {
+		case <-together:
+		case <-time.After(time.Second): // and then it is seen that they were not
+		}
+		mu.Lock()
+		now -= removers + 1 // nobody closes it again
+		mu.Unlock()
+		return false
+	})
+	if err := s.RemoveAll("c"); err != nil || len(f.objects) != 1 || most != removers {
+		t.Errorf("%v, %d requests at once, left %v", err, most, f.sorted("", false))
+	}
+	f.faulty(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == "POST" {
+			fails(w, 403, "AccessDenied")
+		}
+		return r.Method == "POST"
+	})
+	for i := range files {
+		f.objects[fmt.Sprintf("and/there/c/%02d", i)] = []byte("x")
+	}
+	if err := s.RemoveAll("c"); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("%v", err)
 	}
 }

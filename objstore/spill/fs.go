@@ -20,8 +20,9 @@ type FS interface {
 	Remove(name string) error
 	// RemoveAll removes a folder with all that is in it.
 	RemoveAll(folder string) error
-	// List gives the names in a folder; of one that is not there, none.
-	List(folder string) ([]string, error)
+	// List gives the names in a folder; of one that is not there, none. Where it costs questions to learn all of them, it may give those alone that begin
+	// so, and no more than most of them, 0: all.
+	List(folder, begin string, most int) ([]string, error)
 	// Space gives the bytes that are free, and all.
 	Space() (free, all int64, err error)
 	String() string
@@ -93,7 +94,7 @@ func (d Dir) Remove(name string) error {
 func (d Dir) RemoveAll(folder string) error { return os.RemoveAll(d.path(folder)) }
 
 // List is FS's.
-func (d Dir) List(folder string) (names []string, err error) {
+func (d Dir) List(folder, _ string, _ int) (names []string, err error) {
 	entries, err := os.ReadDir(d.path(folder))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

@@ -113,7 +113,7 @@ type leftPart struct {
 // ReadLeft looks what is in a folder. What can't be read is not in it; the error says of some of that why.
 func ReadLeft(fs FS, folder string) (*Left, error) {
 	l := &Left{parts: map[id.Object]leftPart{}}
-	names, err := fs.List(folder)
+	names, err := fs.List(folder, "", 0)
 	if err != nil {
 		return l, fmt.Errorf("spill: %s: %w", fs, err)
 	}

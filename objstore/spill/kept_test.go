@@ -102,7 +102,7 @@ func TestFSIsSecond(t *testing.T) {
 		t.Errorf("%+v", uses)
 	}
 	f.Remove(1)
-	if list, _ := Dir(far).List("x"); len(list) > 0 || f.Uses()[1].Bytes != 0 {
+	if list, _ := Dir(far).List("x", "", 0); len(list) > 0 || f.Uses()[1].Bytes != 0 {
 		t.Errorf("%v, %v", list, f.Uses())
 	}
 	f = open(t, Directory{Path: disk}, shares(far, "x"))

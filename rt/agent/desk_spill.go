@@ -98,6 +98,7 @@ const (
 	spillOwn     = 0.80            // so full may the file system become of a directory that nobody named,
 	spillNamed   = 0.95            // and of one that somebody did
 	spillEnd     = 2 * time.Second // so long a disk that hangs is waited for at the end
+	spillNames   = 100             // folders of other clusters that are named
 	spillDoubled = 1 << 30         // once so much is written it is said again whenever that has doubled
 )
 
@@ -176,12 +177,12 @@ func farFS(name string, far func(string, func(string) string) (SpillFS, error)) 
 // folder is that of an agent's files where they outlive it.
 func (s *deskSpill) folder(agent uint32) string { return fmt.Sprintf("%s/%d", s.base, agent) }
 
-// others are the folders of other clusters there. Which of those are over nobody knows here.
+// others are folders of other clusters there, some of them where there are many. Which of those are over nobody knows here.
 func (s *deskSpill) others() (folders []string) {
 	for _, fs := range s.far {
-		names, _ := fs.List("") // Probe has said what is wrong
+		names, _ := fs.List("", spillBase, spillNames) // Probe has said what is wrong
 		for _, name := range names {
-			if strings.HasPrefix(name, spillBase) && name != s.base {
+			if strings.HasPrefix(name, spillBase) && name != s.base && len(folders) < spillNames {
 				folders = append(folders, fs.String()+"/"+name)
 			}
 		}

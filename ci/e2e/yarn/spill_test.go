@@ -76,7 +76,7 @@ func TestSpillToHDFS(t *testing.T) {
 		t.Error(err)
 	}
 	f.Remove(1)
-	if names, err := fs.List("maniple-c/1"); err != nil || len(names) != 1 || names[0] != "2" {
+	if names, err := fs.List("maniple-c/1", "", 0); err != nil || len(names) != 1 || names[0] != "2" {
 		t.Error(names, err)
 	}
 	f.Close(false)
