@@ -124,22 +124,23 @@ func (c *Client) rename(from, to string, id uint64) error {
 
 // draft is a file that is being written, beside the place that it will have.
 type draft struct {
-	c        *Client
-	w        writer
-	name, as string
-	reserved bool // there is an empty file in its place, which is its own
-	id       uint64
-	done     bool  // all of it is where HDFS wants it
-	failed   error // why not all of it was written
+	c         *Client
+	w         writer
+	name, as  string
+	exclusive bool // there must be none in its place
+	id        uint64
+	done      bool  // all of it is where HDFS wants it
+	failed    error // why not all of it was written
 }
 
 // maxName is how long names on HDFS may be, unless a site says otherwise.
 const maxName = 255
 
-// create begins a file, with the directories that it lies in. Until commit whoever reads it has the one before. exclusive: there must be none.
+// create begins a file, with the directories that it lies in. Until commit whoever reads it has the one before. exclusive: there must be none, now and
+// when it takes its place.
 func (c *Client) create(name string, exclusive bool) (*draft, error) {
 	name = clean(name)
-	d := &draft{c: c, name: name}
+	d := &draft{c: c, name: name, exclusive: exclusive}
 	dir, base := path.Split(name)
 	if len(base) > maxName {
 		return nil, unix.ENAMETOOLONG
@@ -149,7 +150,7 @@ func (c *Client) create(name string, exclusive bool) (*draft, error) {
 		switch {
 		case err == nil && info.IsDir():
 			return unix.EISDIR
-		case err == nil && exclusive && !d.reserved:
+		case err == nil && exclusive:
 			return os.ErrExist
 		case errors.Is(err, os.ErrNotExist):
 			if err = h.MkdirAll(dir, c.permission(0o777)); errors.Is(err, os.ErrExist) {
@@ -158,12 +159,6 @@ func (c *Client) create(name string, exclusive bool) (*draft, error) {
 		}
 		if err != nil {
 			return err
-		}
-		if exclusive && !d.reserved {
-			if err := h.CreateEmptyFile(name); err != nil {
-				return err
-			}
-			d.reserved = true
 		}
 		o, err := h.ServerDefaults()
 		if err != nil {
@@ -184,7 +179,6 @@ func (c *Client) create(name string, exclusive bool) (*draft, error) {
 		return err
 	})
 	if err != nil {
-		d.unreserve()
 		return nil, err
 	}
 	return d, nil
@@ -213,8 +207,14 @@ func (d *draft) finish() error {
 // commit puts it in its place.
 func (d *draft) commit() error {
 	err := d.finish()
+	var empty uint64
+	if err == nil && d.exclusive {
+		empty, err = d.c.reserve(d.name)
+	}
 	if err == nil {
-		err = d.c.rename(d.as, d.name, d.id)
+		if err = d.c.rename(d.as, d.name, d.id); err != nil && empty != 0 {
+			d.c.unreserve(d.name, empty)
+		}
 	}
 	if err != nil {
 		d.discard()
@@ -222,17 +222,34 @@ func (d *draft) commit() error {
 	return err
 }
 
-// discard removes it. What can't be removed is hidden, and in nobody's way.
-func (d *draft) discard() {
-	_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.as) })
-	d.unreserve()
-	if !d.done {
-		_ = d.w.FileWriter.Close() // ends its connections
+// reserve makes an empty file where there must be none, which is to be replaced at once: the library's rename takes whatever place it is told to. It
+// gives the number of the file.
+func (c *Client) reserve(name string) (number uint64, err error) {
+	err = c.again(patience, refused, func(h *hdfs.Client) error { return h.CreateEmptyFile(name) })
+	if err != nil {
+		return 0, err
+	}
+	e, err := c.stat(name)
+	if err != nil {
+		return 0, err
+	}
+	if e.Size > 0 {
+		return 0, os.ErrExist // somebody replaced it already
+	}
+	return e.ID, nil
+}
+
+// unreserve removes that file, if it is still there. One that another program has put in its place is not touched.
+func (c *Client) unreserve(name string, number uint64) {
+	if e, err := c.stat(name); err == nil && e.ID == number {
+		_ = c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(name) })
 	}
 }
 
-func (d *draft) unreserve() {
-	if d.reserved {
-		_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.name) })
+// discard removes it. What can't be removed is hidden, and in nobody's way.
+func (d *draft) discard() {
+	_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.as) })
+	if !d.done {
+		_ = d.w.FileWriter.Close() // ends its connections
 	}
 }

@@ -51,6 +51,22 @@ if pid == 0:  # one that dies while it writes
     os.kill(os.getpid(), signal.SIGKILL)
 os.waitpid(pid, 0)
 assert fs.open(mine).read() == "größer"
+new = mine + ".new"
+f = fs.open(new, "xb")
+f.write(b"not new any more")
+assert not fs.exists(new)
+with fs.open(new, "wb") as theirs:  # another program was faster
+    theirs.write(b"theirs")
+try:
+    f.close()
+    raise AssertionError("it took the place of another's")
+except FileExistsError:
+    assert fs.open(new, "rb").read() == b"theirs"
+fs.remove(new)
+with fs.open(new, "x") as f:
+    f.write("new")
+assert fs.open(new).read() == "new"
+fs.remove(new)
 assert [e.name for e in fs.listdir(os.path.dirname(mine))] == ["data"], fs.listdir(os.path.dirname(mine))
 for wrong, do in {
     "FileNotFoundError": lambda: fs.open(at + "/none"),

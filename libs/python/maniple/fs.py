@@ -230,8 +230,8 @@ def open_at(server: str, user: Optional[str], path: str, mode: str, buffering: i
 def open(
     path: Any, mode: str = "r", buffering: int = -1, encoding: Optional[str] = None, errors: Optional[str] = None, newline: Optional[str] = None
 ) -> Any:
-    """Opens a file as the builtin open does, for reading ("r", "rb"), writing ("w", "wb") or writing what is not there ("x", "xb"). Directories that
-    are missing are made. Raises what that raises: FileNotFoundError, PermissionError, IsADirectoryError, FileExistsError, OSError."""
+    """Opens a file as the builtin open does, for reading ("r", "rb"), writing ("w", "wb") or writing what is not there ("x", "xb"): neither now
+    nor when it is closed. Directories that are missing are made. Raises what that raises: FileNotFoundError, PermissionError, IsADirectoryError, FileExistsError, OSError."""
     server, name = split(path)
     binary = "b" in mode
     if binary and (encoding, errors, newline) != (None, None, None):

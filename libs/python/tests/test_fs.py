@@ -42,7 +42,7 @@ class Server:
         }  # fmt: skip
 
     def serve(self, conn):
-        opened, draft, name = None, None, ""
+        opened, draft, name, exclusive = None, None, "", False
         file = conn.makefile("rb")
         while True:
             head = file.read(8)
@@ -69,11 +69,13 @@ class Server:
             elif op == "read":
                 out = opened[ask["at"] : ask["at"] + ask["size"]]
             elif op == "create":
-                name, draft = path, b""
-                no = errno.EEXIST if ask["exclusive"] and path in self.files else 0
+                name, draft, exclusive = path, b"", ask["exclusive"]
+                no = errno.EEXIST if exclusive and path in self.files else 0
             elif op == "write":
                 draft += data
                 no = errno.EDQUOT if len(draft) > 10 << 20 else 0
+            elif op == "commit" and exclusive and name in self.files:
+                no = errno.EEXIST
             elif op == "commit":
                 self.put(name, draft)
             elif op == "list":
@@ -166,6 +168,21 @@ def test_errors_are_of_their_kinds(hdfs):
         fs.rename("hdfs://a/x", "hdfs://b/x")
     with pytest.raises(ValueError):
         fs.open("hdfs:///x", "rb", encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", ["x", "xb"])
+def test_a_new_file_takes_nobodys_place(hdfs, mode):
+    new = "new" if mode == "x" else b"new"
+    f = fs.open("hdfs:///x", mode)
+    f.write(new)
+    assert "/x" not in hdfs.files
+    hdfs.put("/x", b"theirs")
+    with pytest.raises(FileExistsError):
+        f.close()
+    assert f.closed and hdfs.files["/x"] == b"theirs"
+    with fs.open("hdfs:///y", mode) as f:
+        f.write(new)
+    assert hdfs.files["/y"] == b"new"
 
 
 def test_a_connection_that_breaks_costs_a_reader_nothing(hdfs):
