@@ -56,12 +56,19 @@ func (k *nodeKeeper) says(line string) { k.out.WriteString(line + "\n") }
 // hears waits for a line with a text in it.
 func (k *nodeKeeper) hears(t *testing.T, text string) {
 	t.Helper()
+	if !k.heard(text) {
+		t.Errorf("the keeper of %s was not told %s", k.st.name, text)
+	}
+}
+
+// heard tells whether one came before the keeper's input ended.
+func (k *nodeKeeper) heard(text string) bool {
 	for k.told.Scan() {
 		if strings.Contains(k.told.Text(), text) {
-			return
+			return true
 		}
 	}
-	t.Errorf("the keeper of %s was not told %s", k.st.name, text)
+	return false
 }
 
 // dies breaks all that a master has, as the end of its process does.
@@ -174,8 +181,9 @@ func TestNextMasterGoesOn(t *testing.T) {
 	}
 	next.container(1)
 	two.hears(t, "no node of the application any more") // it was never gone, and its place is another one's
+	drained := make(chan bool, 1)                       // the test may be over, if it failed
 	go func() {
-		one.hears(t, "drain")
+		drained <- one.heard("drain")
 		one.says(`{"event":"end"}`)
 		one.out.Close()
 		one.st.mu.Lock()
@@ -185,6 +193,14 @@ func TestNextMasterGoesOn(t *testing.T) {
 		one.st.mu.Unlock()
 	}()
 	next.stop()
+	select {
+	case ok := <-drained:
+		if !ok {
+			t.Error("the keeper of n1 was not told to drain")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the keeper of n1 was told nothing")
+	}
 }
 
 // A master that no node of the one before it answers, or only such as know nothing of the journal, begins anew.
