@@ -162,6 +162,13 @@ func tour(ctx context.Context) error {
 	}
 	fmt.Println("and:", counts["and"])
 
+	play := rt.Put(ctx, []byte("Exit, pursued by a bear"))
+	last, err := rt.GetRange(ctx, play, 19, rt.End)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("by a: %s\n", last)
+
 	f, err := fib.Remote(ctx, 7, rt.CPUs(0.5), rt.Retries(1)).Get(ctx)
 	if err != nil {
 		return err

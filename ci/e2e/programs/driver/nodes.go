@@ -103,6 +103,7 @@ func nodes(ctx context.Context, client *rt.Client) {
 	check(must(size.After(ctx, value, rt.InGroup(group, far)).Get(ctx)) == 40<<20, "40 MiB there")
 	made := room.Remote(ctx, 30<<20, rt.InGroup(group, far))
 	check(len(must(made.Get(ctx))) == 30<<20, "30 MiB back")
+	ranged(ctx, striped.Remote(ctx, 20<<20, rt.InGroup(group, far)))
 	actor := Place.Remote(ctx, rt.None{}, rt.InGroup(group, far), rt.CPUs(0), rt.Restarts(1), rt.Retries(1))
 	check(must(Where.Remote(ctx, actor, rt.None{}).Get(ctx)) == places[far], "the actor is elsewhere")
 	check(must(Keep.Remote(ctx, actor, value).Get(ctx)) == places[far], "keep")
@@ -116,6 +117,34 @@ func nodes(ctx context.Context, client *rt.Client) {
 	check(errors.Is(err, errLuck), "an error from there: %v", err)
 	check(rt.Kill(actor) == nil && group.Remove(ctx) == nil, "remove")
 	killed(ctx, home)
+}
+
+// stripe is the byte at i of what striped gives.
+func stripe(i int) byte { return byte(i >> 10) }
+
+var striped = rt.NewFunc("striped", func(_ context.Context, n int) ([]byte, error) {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = stripe(i)
+	}
+	return b, nil
+})
+
+// ranged reads ranges of a value of 20 MiB that stayed at another node.
+func ranged(ctx context.Context, made *rt.Ref[[]byte]) {
+	const size = 20 << 20
+	for _, r := range [][2]int{{1000, 5000}, {3 << 20, 12 << 20}, {size - 3, rt.End}} {
+		b := must(rt.GetRange(ctx, made, r[0], r[1]))
+		if r[1] == rt.End {
+			r[1] = size
+		}
+		check(len(b) == r[1]-r[0], "%v: %d bytes", r, len(b))
+		for i := range b {
+			check(b[i] == stripe(r[0]+i), "byte %d of %v", i, r)
+		}
+	}
+	_, err := rt.GetRange(ctx, made, 0, size+1)
+	check(err != nil && strings.Contains(err.Error(), "20971520 elements"), "a range that is not there: %v", err)
 }
 
 // killed has a task on each CPU, and one of the nodes killed: its tasks go on elsewhere.
