@@ -90,8 +90,8 @@ func (n *stateNode) drainText() string {
 		return n.Name + " takes new work"
 	}
 	by := ""
-	if n.Drain.Deadline != "" {
-		by = ", what may move by " + n.Drain.Deadline
+	if !n.Drain.Deadline.IsZero() {
+		by = ", what may move by " + n.Drain.Deadline.Local().Format(time.RFC3339)
 	}
 	return fmt.Sprintf("%s is being drained%s: %s", n.Name, by, n.Drain.Reason)
 }

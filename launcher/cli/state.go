@@ -24,8 +24,8 @@ type stateNode struct {
 	Labels    map[string]string  `json:"labels"`
 	Grant     string             `json:"grant"`
 	Drain     *struct {
-		Deadline string `json:"deadline"`
-		Reason   string `json:"reason"`
+		Deadline time.Time `json:"deadline"` // zero: there is none
+		Reason   string    `json:"reason"`
 	} `json:"drain"`
 }
 
