@@ -114,9 +114,10 @@ type Core struct {
 	hireAt      int64 // when a class tries another worker, 0: none waits for that
 	nextClass   uint32
 	drains      []drain
-	going       bool  // this node is being drained
-	starvedAt   int64 // when a worker was ended for want of memory
-	shortSaid   int64 // when it was said that none can be
+	loose       []loosened // classes whose tasks would rather be where nothing new goes
+	going       bool       // this node is being drained
+	starvedAt   int64      // when a worker was ended for want of memory
+	shortSaid   int64      // when it was said that none can be
 
 	actors  []*actor // alive or to be
 	pumping []*actor

@@ -34,6 +34,9 @@ func (c *Core) onDrain(ev Drain) {
 	if ev.Agent == c.cfg.Agent {
 		c.going = !ev.Undo
 	}
+	if ev.Undo {
+		c.tighten(ev.Agent)
+	}
 	for _, p := range c.places {
 		c.closePlace(p)
 	}
@@ -63,14 +66,33 @@ func (c *Core) closePlace(p *place) {
 // closed tells whether nothing new starts on a grant, since this node is being drained.
 func (c *Core) closed(g *grant) bool { return c.going && g.group == (id.Task{}) }
 
+// loosened is where tasks of a class would be that may be anywhere, as that node is being drained.
+type loosened struct {
+	class *class
+	agent id.Agent
+	home  bool
+	where string
+}
+
 // loosen lets tasks run anywhere that would rather be on a node which is being drained.
 func (c *Core) loosen(cl *class) {
 	for i := range c.drains {
 		d := &c.drains[i]
 		if cl.table.Soft && (cl.home && d.Agent == c.cfg.Agent || cl.where == "node="+d.Node || cl.where == fmt.Sprint("node=", d.Agent)) {
+			c.loose = append(c.loose, loosened{cl, d.Agent, cl.home, cl.where})
 			cl.home, cl.where, cl.nowhere = false, "", ""
 		}
 	}
+}
+
+// tighten has tasks be where they would rather be, now that an agent's node takes new work again.
+func (c *Core) tighten(agent id.Agent) {
+	c.loose = slices.DeleteFunc(c.loose, func(l loosened) bool {
+		if l.agent == agent {
+			l.class.home, l.class.where, l.class.nowhere = l.home, l.where, ""
+		}
+		return l.agent == agent
+	})
 }
 
 // moveOff has actors looked at whose node is being drained.

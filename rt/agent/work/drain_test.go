@@ -83,6 +83,40 @@ func TestTasksMoveFromHome(t *testing.T) {
 	}
 }
 
+// What would rather be on a node that is being drained goes elsewhere, and is there again once that is undone.
+func TestSoftAffinityComesBack(t *testing.T) {
+	for _, node := range []string{"n1", "n2"} {
+		p, _ := newNodes(t)
+		home, away := "here", "there"
+		drained := Drain{Agent: 1, Node: "n1", Reason: "it is old"}
+		if node == "n2" {
+			home, away, drained = "there", "here", Drain{Agent: 2, Node: "n2", Reason: "it is old"}
+		}
+		shape := &fb.ShapeT{Number: 3, Node: node, Soft: true}
+		end := func(t id.Task) {
+			if p.at(t) == "here" {
+				p.doneHere(t)
+			} else {
+				p.result(t, nil, "done")
+			}
+		}
+		p.step(0, drained)
+		first := p.shaped(shape)
+		if p.at(first) != away {
+			t.Fatalf("%s: while that is drained the task is %s", node, p.at(first))
+		}
+		end(first)
+		p.step(0, Drain{Agent: drained.Agent, Node: drained.Node, Undo: true})
+		second, third := p.shaped(shape), p.shaped(shape)
+		if p.at(second) != home || len(p.cores[0].loose) > 0 {
+			t.Errorf("%s: then it is %s", node, p.at(second))
+		}
+		if at := p.at(third); at == away {
+			t.Errorf("%s: the next one is %s", node, at)
+		}
+	}
+}
+
 // An actor moves between two of its calls, and as often as nodes are drained; one that does several calls at a time gets them all the same, and one that may
 // not be made again stays.
 func TestActorMoves(t *testing.T) {

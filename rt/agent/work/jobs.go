@@ -113,6 +113,7 @@ func newJob(number uint32) *job {
 func (c *Core) forget(j *job) {
 	if j.over && j.processes == 0 && j.actors == 0 && j.home.tasks.n == 0 {
 		c.jobs = slices.DeleteFunc(c.jobs, func(k *job) bool { return k == j })
+		c.loose = slices.DeleteFunc(c.loose, func(l loosened) bool { return l.class.job == j })
 	}
 }
 
