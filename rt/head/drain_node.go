@@ -13,7 +13,8 @@ import (
 
 // A node that is being drained takes nothing new: no group, no lease, no actor. Leases that agents have there are recalled; groups that somebody
 // asked for stay until the deadline, and are then placed anew if they fit elsewhere. What agents do with their tasks, actors and
-// values there is their own affair: they are told (docs/adr/0043). It is part of the journal, ends with the node, and can be undone.
+// values there is their own affair: they are told (docs/adr/0043). It is part of the journal, ends with the node, and can be undone. Who asks for it and a launcher that
+// announces that the node goes do not know of each other: what the launcher takes back is its own word, while who undoes a drain undoes both.
 
 // jsonDrained answers whoever drains a node.
 type jsonDrained struct {
@@ -42,8 +43,8 @@ func (c *Core) toDrain(m *member, q *fb.NodeDrainT) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := &fb.RecNodeDrainT{Node: n.index, Reason: q.Reason, Deadline: q.Deadline, Undo: q.Undo, Wall: c.now}
-	if old := n.drain; old != nil && !q.Undo {
+	rec := &fb.RecNodeDrainT{Node: n.index, Reason: q.Reason, Deadline: q.Deadline, Undo: q.Undo, Wall: c.now, Goes: q.Goes}
+	if old := n.drainOf(q.Goes); old != nil && !q.Undo {
 		rec.Wall = old.Wall
 		if rec.Reason == "" {
 			rec.Reason = old.Reason
@@ -64,18 +65,18 @@ func (c *Core) toDrain(m *member, q *fb.NodeDrainT) (*node, error) {
 	if err := c.record(rec); err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
-	if q.Undo {
+	if d := n.drain; d == nil {
 		if o := c.state.byAgent[n.agent]; o != nil && (!o.run.linked || !o.run.synced) {
 			c.pause(o, "its connection to the head broke")
 		}
 		c.announce(fb.LevelInfo, "NODE_DRAIN", n.name+" takes new work again")
 	} else {
-		c.announce(fb.LevelWarning, "NODE_DRAIN", fmt.Sprintf("%s is being drained%s: %s", n.name, c.within(rec), rec.Reason))
-		if rec.Deadline != 0 {
-			c.timers.add(rec.Deadline, timerDrain, 0)
+		c.announce(fb.LevelWarning, "NODE_DRAIN", fmt.Sprintf("%s is being drained%s: %s", n.name, c.within(d), d.Reason))
+		if d.Deadline != 0 {
+			c.timers.add(d.Deadline, timerDrain, 0)
 		}
 	}
-	c.tellDrain(n, q.Undo)
+	c.tellDrain(n, n.drain == nil)
 	c.changed()
 	return n, nil
 }
@@ -107,7 +108,7 @@ func (c *Core) drainable(m *member, q *fb.NodeDrainT) (*node, error) {
 		return nil, fmt.Errorf("head: no node is called %q: there are %s", q.Node, placement.FoldNames(names))
 	case n.dead:
 		return nil, fmt.Errorf("head: node %s is dead (%s): there is nothing left to drain", n.name, n.why)
-	case q.Undo && n.drain == nil:
+	case q.Undo && (n.drain == nil || q.Goes && n.goes == nil):
 		return nil, fmt.Errorf("head: node %s is not being drained", n.name)
 	case c.state.drain != nil:
 		return nil, fmt.Errorf("head: the whole cluster is shutting down: %s", c.state.drain.Reason)
@@ -135,14 +136,54 @@ func (s *state) applyNodeDrain(r *fb.RecNodeDrainT) error {
 	switch {
 	case n == nil || n.dead:
 		return fmt.Errorf("node index %d is drained, and is not there", r.Node)
+	case r.Undo && r.Goes:
+		n.goes = nil
 	case r.Undo:
-		n.drain = nil
-		s.view.SetState(int(n.index), placement.Open, "")
-		return nil
+		n.asked, n.goes = nil, nil
+	case r.Goes:
+		n.goes = r
+	default:
+		n.asked = r
 	}
-	n.drain = r
+	if n.drain = n.bothDrains(); n.drain == nil {
+		s.view.SetState(int(n.index), placement.Open, "")
+	}
 	s.closeDrained(n)
 	return nil
+}
+
+// drainOf is what somebody, or, goes, its launcher, has said; nil: nothing.
+func (n *node) drainOf(goes bool) *fb.RecNodeDrainT {
+	if goes {
+		return n.goes
+	}
+	return n.asked
+}
+
+// drains lists what was said.
+func (n *node) drains() (out []*fb.RecNodeDrainT) {
+	for _, d := range [...]*fb.RecNodeDrainT{n.asked, n.goes} {
+		if d != nil {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// bothDrains is what comes of it: both reasons, and the time that is over first; nil: nobody drains it.
+func (n *node) bothDrains() *fb.RecNodeDrainT {
+	list := n.drains()
+	if len(list) < 2 {
+		return slices.Concat(list, []*fb.RecNodeDrainT{nil})[0]
+	}
+	d, goes := *n.asked, n.goes
+	if d.Wall = min(d.Wall, goes.Wall); d.Deadline == 0 || goes.Deadline != 0 && goes.Deadline < d.Deadline {
+		d.Deadline = goes.Deadline
+	}
+	if d.Reason != goes.Reason {
+		d.Reason += "; " + goes.Reason
+	}
+	return &d
 }
 
 // closeDrained has placement leave out a node that is being drained.

@@ -37,6 +37,7 @@ type jsonNodeDrain struct {
 	Since    string `json:"since"`
 	Deadline string `json:"deadline,omitempty"`
 	Reason   string `json:"reason"`
+	Goes     bool   `json:"goes,omitempty"` // it goes by itself
 }
 
 type jsonDevice struct {
@@ -294,7 +295,7 @@ func (c *Core) jsonNode(n *node) jsonNode {
 		j.State, j.Why = "paused", v.Why
 	}
 	if d := n.drain; d != nil {
-		j.State, j.Drain = "draining", &jsonNodeDrain{Since: stamp(d.Wall), Reason: d.Reason}
+		j.State, j.Drain = "draining", &jsonNodeDrain{Since: stamp(d.Wall), Reason: d.Reason, Goes: n.goes != nil}
 		if d.Deadline != 0 {
 			j.Drain.Deadline = stamp(d.Deadline)
 		}

@@ -49,8 +49,8 @@ func (s *state) snapshot(out []Message) []Message {
 		out = append(out, &fb.RecTermT{Term: s.term, Cluster: s.cluster, Epoch: s.epoch, Wall: s.began, NextAgent: s.nextAgent})
 	}
 	for _, n := range s.nodes {
-		if n.drain != nil {
-			out = append(out, n.drain)
+		for _, d := range n.drains() {
+			out = append(out, d)
 		}
 	}
 	for _, n := range s.names {

@@ -55,7 +55,9 @@ type node struct {
 	why      string // it is dead
 	since    int64  // wall: joined, or died
 	register *fb.RegisterT
-	drain    *fb.RecNodeDrainT // it is being drained
+	drain    *fb.RecNodeDrainT // it is being drained: by both of these
+	asked    *fb.RecNodeDrainT // somebody wants that
+	goes     *fb.RecNodeDrainT // it goes by itself, as its launcher has announced
 }
 
 // group is a placement group, with or without programs.
@@ -183,7 +185,7 @@ func (s *state) applyAgent(r *fb.RecAgentT) error {
 		s.nodes = slices.Insert(s.nodes, at, n)
 	}
 	if n.nodeKey != r.NodeKey || n.dead {
-		n.since, n.drain = r.Wall, nil
+		n.since, n.drain, n.asked, n.goes = r.Wall, nil, nil, nil
 	}
 	s.closeDrained(n)
 	n.name, n.nodeKey, n.agent, n.dead, n.why, n.register = r.Name, r.NodeKey, number, false, "", r.Register
@@ -242,7 +244,7 @@ func (s *state) applyAgentDead(r *fb.RecAgentDeadT) error {
 		s.view.SetAgent(int(n.index), next.number)
 		return nil
 	}
-	n.dead, n.why, n.since, n.drain = true, r.Reason, r.Wall, nil
+	n.dead, n.why, n.since, n.drain, n.asked, n.goes = true, r.Reason, r.Wall, nil, nil, nil
 	s.view.Remove(int(n.index))
 	return nil
 }

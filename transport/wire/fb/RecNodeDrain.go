@@ -12,6 +12,7 @@ type RecNodeDrainT struct {
 	Deadline int64  `json:"deadline"`
 	Undo     bool   `json:"undo"`
 	Wall     int64  `json:"wall"`
+	Goes     bool   `json:"goes"`
 }
 
 func (t *RecNodeDrainT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -28,6 +29,7 @@ func (t *RecNodeDrainT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT 
 	RecNodeDrainAddDeadline(builder, t.Deadline)
 	RecNodeDrainAddUndo(builder, t.Undo)
 	RecNodeDrainAddWall(builder, t.Wall)
+	RecNodeDrainAddGoes(builder, t.Goes)
 	return RecNodeDrainEnd(builder)
 }
 
@@ -37,6 +39,7 @@ func (rcv *RecNodeDrain) UnPackTo(t *RecNodeDrainT) {
 	t.Deadline = rcv.Deadline()
 	t.Undo = rcv.Undo()
 	t.Wall = rcv.Wall()
+	t.Goes = rcv.Goes()
 }
 
 func (rcv *RecNodeDrain) UnPack() *RecNodeDrainT {
@@ -139,8 +142,20 @@ func (rcv *RecNodeDrain) MutateWall(n int64) bool {
 	return rcv._tab.MutateInt64Slot(12, n)
 }
 
+func (rcv *RecNodeDrain) Goes() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *RecNodeDrain) MutateGoes(n bool) bool {
+	return rcv._tab.MutateBoolSlot(14, n)
+}
+
 func RecNodeDrainStart(builder *flatbuffers.Builder) {
-	builder.StartObject(5)
+	builder.StartObject(6)
 }
 func RecNodeDrainAddNode(builder *flatbuffers.Builder, node uint32) {
 	builder.PrependUint32Slot(0, node, 0)
@@ -156,6 +171,9 @@ func RecNodeDrainAddUndo(builder *flatbuffers.Builder, undo bool) {
 }
 func RecNodeDrainAddWall(builder *flatbuffers.Builder, wall int64) {
 	builder.PrependInt64Slot(4, wall, 0)
+}
+func RecNodeDrainAddGoes(builder *flatbuffers.Builder, goes bool) {
+	builder.PrependBoolSlot(5, goes, false)
 }
 func RecNodeDrainEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
