@@ -27,7 +27,7 @@ func (t *task) remembers() bool {
 		return false
 	}
 	for i := range t.count() {
-		if o := t.entry.object(i); o != nil && (o.placed || o.state == objectAway) {
+		if o := t.entry.object(i); o != nil && (o.placed || o.state == objectAway || o.state == objectGone) {
 			return true
 		}
 	}
@@ -166,8 +166,8 @@ func (c *Core) mislay(o *object, why string) {
 	c.empty(o)
 	c.unlend(o)
 	switch e := o.entry; {
-	case e.gives(): // it runs again, and will give it
-		o.state = objectGone
+	case e.gives(): // it runs again, and will give it, or has to once more
+		o.state, e.task.gone = objectGone, why
 	case e.made == nil && (o.holders != nil || o.pins > 0):
 		c.lose(o, o.entry.lostCode(), why+"; "+c.unmakable(o))
 		o.lost = o.owner() != c.cfg.Agent // which may have it made again, and send it anew

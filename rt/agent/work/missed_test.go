@@ -256,3 +256,54 @@ func TestResultThatIsLostWhileItIsMadeAgain(t *testing.T) {
 		t.Errorf("the driver is told %s", log)
 	}
 }
+
+// One of several results that came, and is lost while its task runs again and has passed it, is made by one more run if anybody wants it; if there is none left
+// that is said.
+func TestOneOfSeveralResultsIsLost(t *testing.T) {
+	for _, retries := range []int32{1, 2} {
+		w, l := stored(t)
+		w.send("d", &fb.ShapeT{Number: 2, Resources: []*fb.ResourceT{{Name: "CPU", Amount: 10_000}}, Bundle: -1, Retries: retries}, nil)
+		task := w.mint("d", "t")
+		w.send("d", &fb.SubmitT{Task: taskT(task), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 2, Returns: 3}, nil)
+		o := w.object("t")
+		w.seal("w1", "t", 0, 1)
+		w.told("w1", "t", fb.ResultFlagLocated, "")
+		w.step(ProcessGone{Process: w.procs["w1"], Why: "killed by signal 9"})
+		w.seal("w2", "t", 0, 1)
+		w.send("w2", &fb.ResultT{Task: taskT(task), Attempt: 1, Flags: uint32(fb.ResultFlagLocated)}, nil)
+		for who := range l.views[o] {
+			l.Leave(who, o)
+		}
+		l.filed[o] = true
+		w.step(Damaged{Object: o, Why: "its bytes are not those that were written"})
+		rest := func(process string, attempt uint32) {
+			w.send(process, &fb.ResultT{Task: taskT(task), Index: 1, Attempt: attempt}, []byte("one"))
+			w.send(process, &fb.ResultT{Task: taskT(task), Index: 2, Attempt: attempt, Flags: uint32(fb.ResultFlagLast)}, []byte("two"))
+		}
+		rest("w2", 1)
+		w.log = nil
+		w.send("d", &fb.GetT{Object: objectT(o), Want: fb.WantValue}, nil)
+		log := strings.Join(w.log, "\n")
+		if retries == 1 {
+			if !strings.Contains(log, "OBJECT_LOST: object") || !strings.Contains(log, "its bytes are not those that were written; its task ran still") {
+				t.Errorf("without another run the driver is told %s", log)
+			}
+			continue
+		}
+		if w.core.remade != 1 {
+			t.Fatalf("the driver is told %s", log)
+		}
+		w.log = nil
+		w.send("w2", &fb.ResultT{Task: taskT(task), Attempt: 2}, []byte("nought"))
+		rest("w2", 2)
+		if log := strings.Join(w.log, "\n"); strings.Count(log, "d <- Result t[") != 1 || !strings.Contains(log, "nought") {
+			t.Errorf("the driver is told %s", log)
+		}
+		for i, deliveries := range []uint32{1, 0, 0} { // it was told where the first one lay
+			w.send("d", &fb.ReleaseT{Object: objectT(id.Object{Task: task, Index: uint32(i)}), Deliveries: deliveries}, nil)
+		}
+		if err := check(w.core); err != nil || w.core.taskRec.used > 0 || len(w.core.entries) > 0 {
+			t.Errorf("%v; %d tasks and %d entries are left", err, w.core.taskRec.used, len(w.core.entries))
+		}
+	}
+}

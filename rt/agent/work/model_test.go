@@ -146,6 +146,7 @@ var modelShapes = []struct {
 	{"CPU:0.5,lic:1", 3, false, 0, "e"},
 	{"", 0, false, 0, ""},
 	{"", 2, false, 0, ""},
+	{"CPU:0.5,lic:2", 3, false, 0, ""},
 }
 
 // some gives up to n of what p holds.
@@ -325,6 +326,9 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 		}
 		if r.unsettled, r.failed = false, failure(m, payload); p.flowOf(o.Task) != nil && strings.Contains(r.failed, o.Task.String()+") ended without") {
 			p.h.t.Fatalf("seed %d: WORK-1: process %d never gets %v, which its task gave: %s", p.h.seed, p.id, o, r.failed)
+		}
+		if strings.Contains(r.failed, "ended without this result") {
+			p.h.t.Fatalf("seed %d: LIN-6: process %d is told of %v: %s", p.h.seed, p.id, o, r.failed)
 		}
 	}
 	if m.Flags&uint32(fb.ResultFlagLast) != 0 && m.Flags&uint32(fb.ResultFlagError) != 0 && o.Task.Process == p.id && o.Task.Agent == p.at.agent {

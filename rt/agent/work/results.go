@@ -138,6 +138,10 @@ func (c *Core) take(t *task, m *fb.ResultT, f frame, failed, last bool) bool {
 	case o == nil && m.Flags&uint32(fb.ResultFlagLocated) != 0: // it was let go of while it was sealed or fetched
 		c.unlocated(m, &f)
 	case o != nil && o.missing() && placeless(m, f.payload) && t.worker.host == nil:
+		if o.state == objectGone && t.remakable() {
+			c.strays++ // it was not kept, as one of an attempt before was there, which has been lost since: complete sees to that
+			return true
+		}
 		c.discarded(t, m, &f)
 	}
 	// The body is written back as the agent sees it; the event's bytes are the core's until Step returns.
@@ -212,11 +216,21 @@ func (t *task) moveOn(m *fb.ResultT, failed bool) {
 }
 
 // complete ends a task whose last result has come. Results that did not come have its error; of a stream all have, whatever became of them since.
+// What came, and was lost while the task ran still, is gone: it is made again once somebody wants it.
 func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 	format, refs := m.Format, m.Refs
+	remakable := t.remakable()
 	for i := uint32(0); i < t.count() && !t.streams(); i++ {
 		o := t.entry.object(i)
 		if o == nil || !o.missing() {
+			continue
+		}
+		if o.state == objectGone && !failed {
+			if remakable {
+				c.sought = append(c.sought, o.id())
+			} else {
+				c.lose(o, codeLost, t.gone+"; its task ran still, had given it before, and may not run once more (max_retries, max_task_retries)")
+			}
 			continue
 		}
 		if !failed {
