@@ -120,13 +120,17 @@ func (x *deskFabric) begin(ctx context.Context) {
 			line, err := x.fabric.Open(ctx)
 			if err == nil {
 				told, pause = "", fabricAgain
-				x.d.l.log.Info("values go by a fabric", "provider", line.Here.Provider, "devices", line.Here.Devices())
-				x.leaves(line.Here.Left)
+				x.d.l.log.Info("values go by a fabric", "provider", line.Here().Provider, "devices", line.Here().Devices())
+				x.leaves(line.Here().Left)
 				x.state.Store(&fabricState{line: line})
 				x.d.post(mail{do: x.d.cutClear})
-				select {
-				case <-line.Gone():
-				case <-ctx.Done():
+				if device, at := x.fabric.Resting(); device != "" {
+					x.d.l.log.Warn("a device of the fabric is left out: a read by it hung, which may be the other node's doing", "device", device, "tried again in", time.Until(at).Round(time.Second))
+				}
+				for over := false; !over; {
+					over = x.waits(ctx, line)
+				}
+				if ctx.Err() != nil {
 					return
 				}
 				x.state.Store(&fabricState{why: native.Name + " ended; it is started again"})
@@ -149,6 +153,30 @@ func (x *deskFabric) begin(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// waits returns true when an endpoint is over or ctx is, and before that each time when a device that was left out was tried again.
+func (x *deskFabric) waits(ctx context.Context, line *native.FabricLine) (over bool) {
+	var due <-chan time.Time
+	device, at := x.fabric.Resting()
+	if device != "" {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-line.Gone():
+		return true
+	case <-ctx.Done():
+		return true
+	case <-due:
+	}
+	if err := x.fabric.Revive(ctx, line, device); err == nil {
+		x.d.l.log.Info("values go by a device of the fabric again by which a read hung", "device", device)
+	} else if !line.Over() && ctx.Err() == nil {
+		x.d.l.log.Warn("a device of the fabric is left out on: it does not work in a process of its own", "device", device, "why", err)
+	}
+	return false
 }
 
 // now gives the endpoint that stands; nil: none does.
@@ -394,7 +422,7 @@ func (x *deskFabric) show(j *jsonStore) {
 	s := x.state.Load()
 	j.NoFabric = s.why
 	if s.line != nil {
-		j.Fabric = s.line.Here.Provider + " " + s.line.Here.Devices()
+		j.Fabric = s.line.Here().Provider + " " + s.line.Here().Devices()
 	}
 	j.FabricSent, j.FabricCame = x.traffic.sent.Load(), x.traffic.received.Load()
 }

@@ -83,7 +83,7 @@ func (p *probing) serveFar(ctx context.Context, answer func(bulk.Piece)) bool {
 // fabricWay measures the way by a fabric, over a connection to the other agent.
 func fabricWay(ctx context.Context, c *probeLine, line *native.FabricLine, most time.Duration) jsonWay {
 	measured := make(chan jsonWay, 1)
-	none := jsonWay{Carrier: line.Here.Provider, Streams: len(line.Here.Rails)}
+	none := jsonWay{Carrier: line.Here().Provider, Streams: len(line.Here().Rails)}
 	c.stream.AskFar(bulk.Range{Size: probeSmall}, c.into, func(text []byte) error {
 		place, err := native.DecodePlace(text)
 		if err != nil {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,13 +21,14 @@ type Fabric struct {
 	Wish   FabricWish
 	Arena  func(number uint64) (*os.File, int64, error) // gives one that nobody else closes, to map it
 
-	mu   sync.Mutex
-	line *FabricLine
+	mu    sync.Mutex
+	line  *FabricLine
+	rests rests
 }
 
 // FabricLine is one life of the endpoint: what was exposed by it is so until the process ends.
 type FabricLine struct {
-	Here   FabricHere
+	here   atomic.Pointer[FabricHere]
 	f      *Fabric
 	p      *process
 	mu     sync.Mutex
@@ -43,7 +46,9 @@ func (f *Fabric) Open(ctx context.Context) (*FabricLine, error) {
 	f.sweep()
 	ctx, stop := context.WithTimeout(ctx, fabricWait)
 	defer stop()
-	wish, err := json.Marshal(f.Wish)
+	without := f.Wish
+	without.Without = slices.Concat(f.Wish.Without, f.rests.devices())
+	wish, err := json.Marshal(without)
 	if err != nil {
 		return nil, fmt.Errorf("native: %w", err)
 	}
@@ -54,7 +59,7 @@ func (f *Fabric) Open(ctx context.Context) (*FabricLine, error) {
 	text, err := p.ask(ctx, FabricOpen, "", corr, answer, wish)
 	l := &FabricLine{f: f, p: p, arenas: map[uint64]bool{}}
 	if err == nil {
-		err = json.Unmarshal(text, &l.Here)
+		err = l.opened(text)
 	}
 	if err != nil { // it is of no use
 		p.endUnused(err)
@@ -75,13 +80,14 @@ func (f *Fabric) Close() {
 	f.sweep()
 }
 
-// leaveOut has a rail not be opened again with which the last process hung.
+// leaveOut has a rail not be opened again, for a while, with which the last process hung.
 func (f *Fabric) leaveOut() {
 	if f.line == nil {
 		return
 	}
-	if i := f.line.p.status - FabricHung; i >= 0 && i < len(f.line.Here.Rails) {
-		f.Wish.Without = append(f.Wish.Without, f.line.Here.Rails[i].Device)
+	rails := f.line.Here().Rails
+	if i := f.line.p.status - FabricHung; i >= 0 && i < len(rails) {
+		f.rests.hung(time.Now(), rails[i].Device)
 	}
 }
 
@@ -90,7 +96,7 @@ func (f *Fabric) sweep() {
 	if f.line == nil {
 		return
 	}
-	for _, path := range f.line.Here.Leaves {
+	for _, path := range f.line.Here().Leaves {
 		_ = os.Remove(path)
 	}
 	f.line = nil
@@ -102,6 +108,19 @@ func (p *process) endUnused(why error) {
 	defer p.c.mu.Unlock()
 	p.quiet = true
 	p.endLocked(why)
+}
+
+// Here is the endpoint as it is now: rails may have come to it.
+func (l *FabricLine) Here() *FabricHere { return l.here.Load() }
+
+// opened takes in what the process says of the endpoint.
+func (l *FabricLine) opened(text []byte) error {
+	var here FabricHere
+	if err := json.Unmarshal(text, &here); err != nil {
+		return err
+	}
+	l.here.Store(&here)
+	return nil
 }
 
 // Over tells that the process is.
@@ -178,9 +197,10 @@ func (l *FabricLine) Expose(ctx context.Context, r FabricRange) (number uint64, 
 	if err = l.ask(ctx, FabricExpose, r, &x); err != nil {
 		return 0, place, err
 	}
-	place.Provider = l.Here.Provider
-	for i, key := range x.Keys[:min(len(x.Keys), len(l.Here.Rails))] {
-		place.Doors = append(place.Doors, FabricDoor{l.Here.Rails[i], key})
+	here := l.Here()
+	place.Provider = here.Provider
+	for i, key := range x.Keys[:min(len(x.Keys), len(here.Rails))] { // a rail may have come in between
+		place.Doors = append(place.Doors, FabricDoor{here.Rails[i], key})
 	}
 	return x.Number, place, nil
 }

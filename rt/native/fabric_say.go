@@ -10,6 +10,7 @@ import (
 // What an agent and its program say of a fabric: the questions' names, with JSON before and behind.
 const (
 	FabricOpen    = "fabric open"    // FabricWish; FabricHere
+	FabricAdd     = "fabric add"     // FabricWish with Only; FabricHere, with that rail as its last
 	FabricMap     = "fabric map"     // FabricArena with a descriptor; nothing
 	FabricUnmap   = "fabric unmap"   // FabricArena; nothing
 	FabricExpose  = "fabric expose"  // FabricRange; FabricExposed
@@ -28,6 +29,7 @@ type FabricWish struct {
 	Hosts      []string `json:"hosts,omitempty"`      // addresses of this node, for providers that are reached by such: each is a rail
 	Interfaces []string `json:"interfaces,omitempty"` // names or patterns of those that may be used; none: all
 	Without    []string `json:"without,omitempty"`    // devices that are not used, if there are others
+	Only       string   `json:"only,omitempty"`       // the device that alone is used; "": all
 }
 
 // FabricHere is the endpoint that was opened: one at each device, which are its rails.

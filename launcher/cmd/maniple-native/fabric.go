@@ -38,7 +38,8 @@ type endpoint struct {
 	work    chan func()
 	rails   []*rail // none: it is not open; those that are near first
 	here    native.FabricHere
-	auto    bool // the provider drives itself while others read
+	by      string // the provider, as libfabric was asked for it
+	auto    bool   // the provider drives itself while others read
 	arenas  map[uint64][]byte
 	exposed map[uint64]*exposure
 	numbers uint64
@@ -151,6 +152,12 @@ func (e *endpoint) answer(q native.Question, file int, reply func([]byte, error)
 		wish, err := said[native.FabricWish](q)
 		if err == nil {
 			err = e.open(wish)
+		}
+		answers(e.here, err)
+	case native.FabricAdd:
+		wish, err := said[native.FabricWish](q)
+		if err == nil {
+			err = e.add(wish)
 		}
 		answers(e.here, err)
 	case native.FabricMap:

@@ -53,28 +53,32 @@ type found struct {
 	host string // that it was asked for; "": none
 }
 
-// openProvider opens an endpoint at each of a provider's devices that are to be used.
-func (e *endpoint) openProvider(provider string, w native.FabricWish) error {
+// candidates lists a provider's devices that are to be used, and those of the wish that it does not have. forget is called when they are of no more use.
+func (e *endpoint) candidates(provider string, w native.FabricWish) (list []found, left []native.FabricLeft, forget func(), err error) {
 	hosts := []string{""}
 	if provider == "tcp" && len(w.Hosts) > 0 {
 		hosts = w.Hosts[:min(len(w.Hosts), railsMost)]
 	}
-	var list []found
-	var here native.FabricHere
+	var forgets []func()
+	forget = func() {
+		for _, f := range forgets {
+			f()
+		}
+	}
 	for _, host := range hosts {
-		some, forget, err := e.find(provider, host)
+		some, f, err := e.find(provider, host)
+		if err != nil && host == "" {
+			return nil, nil, forget, err
+		}
 		if err != nil {
-			here.Left = append(here.Left, native.FabricLeft{Device: host, Why: err.Error()})
+			left = append(left, native.FabricLeft{Device: host, Why: err.Error()})
 			continue
 		}
-		defer forget()
+		forgets = append(forgets, f)
 		if host != "" { // the address decides
 			some = some[:1]
 		}
 		list = append(list, some...)
-	}
-	if host := hosts[0]; host == "" && len(here.Left) > 0 {
-		return errors.New(here.Left[0].Why)
 	}
 	if hosts[0] == "" {
 		var entries []entry
@@ -90,12 +94,29 @@ func (e *endpoint) openProvider(provider string, w native.FabricWish) error {
 			some = append(some, list[i])
 		}
 		if list = some; len(list) == 0 {
-			return fmt.Errorf("it has no device of --interface %s", strings.Join(w.Interfaces, ","))
+			return nil, nil, forget, fmt.Errorf("it has no device of --interface %s", strings.Join(w.Interfaces, ","))
 		}
+	}
+	if w.Only != "" {
+		if list = slices.DeleteFunc(list, func(x found) bool { return x.device != w.Only }); len(list) == 0 {
+			return nil, nil, forget, fmt.Errorf("it has no device %s any more", w.Only)
+		}
+		list = list[:1]
 	}
 	if some := slices.DeleteFunc(slices.Clone(list), func(x found) bool { return slices.Contains(w.Without, x.device) }); len(some) > 0 {
 		list = some
 	}
+	return list, left, forget, nil
+}
+
+// openProvider opens an endpoint at each of a provider's devices that are to be used.
+func (e *endpoint) openProvider(provider string, w native.FabricWish) error {
+	list, left, forget, err := e.candidates(provider, w)
+	defer forget()
+	if err != nil {
+		return err
+	}
+	here := native.FabricHere{Left: left}
 	var own *C.char
 	if provider == "shm" {
 		sweep(shmDir)
@@ -106,14 +127,9 @@ func (e *endpoint) openProvider(provider string, w native.FabricWish) error {
 	}
 	e.auto = true
 	for _, x := range list {
-		r, address, err := e.openRail(x, own)
-		if err != nil {
+		if err := e.addRail(&here, x, own); err != nil {
 			here.Left = append(here.Left, native.FabricLeft{Device: cmp.Or(x.host, x.device), Why: err.Error()})
-			continue
 		}
-		e.auto = e.auto && x.info.domain_attr.data_progress == C.LF_PROGRESS_AUTO
-		e.rails = append(e.rails, r)
-		here.Provider, here.Rails = x.provider, append(here.Rails, native.FabricRail{Device: x.device, Address: address})
 	}
 	if len(e.rails) == 0 {
 		var whys []string
@@ -121,6 +137,40 @@ func (e *endpoint) openProvider(provider string, w native.FabricWish) error {
 			whys = append(whys, l.Device+": "+l.Why)
 		}
 		return errors.New(strings.Join(whys, "; "))
+	}
+	e.here, e.by = here, provider
+	return nil
+}
+
+// addRail opens an endpoint at a device, and has it be the last of the rails.
+func (e *endpoint) addRail(here *native.FabricHere, x found, own *C.char) error {
+	r, address, err := e.openRail(x, own)
+	if err != nil {
+		return err
+	}
+	e.auto = e.auto && x.info.domain_attr.data_progress == C.LF_PROGRESS_AUTO
+	e.rails = append(e.rails, r)
+	here.Provider, here.Rails = x.provider, append(here.Rails, native.FabricRail{Device: x.device, Address: address})
+	return nil
+}
+
+// add has the endpoint go by another device, too. What is exposed already is read by those that it had.
+func (e *endpoint) add(w native.FabricWish) error {
+	if slices.ContainsFunc(e.rails, func(r *rail) bool { return r.device == w.Only }) {
+		return nil
+	}
+	list, _, forget, err := e.candidates(e.by, w)
+	defer forget()
+	if err != nil {
+		return err
+	}
+	here := e.here
+	here.Rails = slices.Clone(here.Rails)
+	if w.Only == "" || e.by == "shm" || len(e.rails) == railsMost || list[0].provider != here.Provider {
+		return fmt.Errorf("native: %q can't be added to %d rails of %s", w.Only, len(e.rails), here.Provider)
+	}
+	if err := e.addRail(&here, list[0], nil); err != nil {
+		return err
 	}
 	e.here = here
 	return nil

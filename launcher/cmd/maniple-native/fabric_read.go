@@ -249,7 +249,7 @@ func (e *endpoint) hangs(d *reading) {
 	i := slices.IndexFunc(d.lanes, func(l *lane) bool { return l.flying > 0 })
 	l := d.lanes[i]
 	if slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.flying == 0 && l.came }) {
-		fatalWith(native.FabricHung+slices.Index(e.rails, l.rail), fmt.Errorf("native: a read by %s did not go on for %s, others did: it is used no more", l.device, readLimit))
+		fatalWith(native.FabricHung+slices.Index(e.rails, l.rail), fmt.Errorf("native: a read by %s did not go on for %s, others did: it is left out for a while", l.device, readLimit))
 	}
 	fatal(fmt.Errorf("native: a read by %s did not go on for %s", e.here.Provider, readLimit))
 }

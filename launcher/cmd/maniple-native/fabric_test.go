@@ -102,8 +102,8 @@ func TestRead(t *testing.T) {
 		rng := rand.NewChaCha8([32]byte{1})
 		_, _ = rng.Read(there.memory)
 		a, b := here.open(t), there.open(t)
-		if !strings.HasPrefix(a.Here.Provider, provider) || len(a.Here.Rails) != 1 || len(a.Here.Rails[0].Address) == 0 {
-			t.Errorf("it is %+v", a.Here)
+		if !strings.HasPrefix(a.Here().Provider, provider) || len(a.Here().Rails) != 1 || len(a.Here().Rails[0].Address) == 0 {
+			t.Errorf("it is %+v", a.Here())
 		}
 		const from, size = 12345, 20<<20 + 7
 		number, place, err := b.Expose(t.Context(), native.FabricRange{Arena: 7, Offset: from, Size: size})

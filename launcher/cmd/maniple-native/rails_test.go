@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/rt/native"
 )
@@ -42,11 +43,11 @@ func TestRails(t *testing.T) {
 	here, there := newSide(t, "tcp", "127.0.0.2"), newSide(t, "tcp", "127.0.0.2", "203.0.113.7")
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(there.memory)
 	a, b := here.open(t), there.open(t)
-	if len(a.Here.Rails) != 2 || len(a.Here.Left) > 0 || a.Here.Devices() != "lo, "+a.Here.Rails[1].Device {
-		t.Fatalf("%+v", a.Here)
+	if len(a.Here().Rails) != 2 || len(a.Here().Left) > 0 || a.Here().Devices() != "lo, "+a.Here().Rails[1].Device {
+		t.Fatalf("%+v", a.Here())
 	}
-	if len(b.Here.Rails) != 2 || len(b.Here.Left) != 1 || b.Here.Left[0].Device != "203.0.113.7" || b.Here.Left[0].Why == "" {
-		t.Fatalf("with an address that is not this node's: %+v", b.Here)
+	if len(b.Here().Rails) != 2 || len(b.Here().Left) != 1 || b.Here().Left[0].Device != "203.0.113.7" || b.Here().Left[0].Why == "" {
+		t.Fatalf("with an address that is not this node's: %+v", b.Here())
 	}
 	_, place, err := b.Expose(t.Context(), native.FabricRange{Arena: 1, Size: arenaSize})
 	if err != nil {
@@ -74,7 +75,7 @@ func TestRails(t *testing.T) {
 		t.Errorf("%d and %d connections", one, two)
 	}
 	place.Doors[1].Key ^= 1
-	if left := read(); len(left) != 1 || left[0].Device != a.Here.Rails[1].Device || left[0].Why == "" {
+	if left := read(); len(left) != 1 || left[0].Device != a.Here().Rails[1].Device || left[0].Why == "" {
 		t.Errorf("one rail fails: %+v", left)
 	}
 	if left := read(); len(left) > 0 {
@@ -137,7 +138,7 @@ func stalls(t *testing.T, address []byte) []byte {
 	return address
 }
 
-// A rail that hangs while the other brings its part ends the process, which says so, and is not opened again.
+// A rail that hangs while the other brings its part ends the process, which says so; it is not opened again before it has shown that it works.
 func TestHungRail(t *testing.T) {
 	here, there := newSide(t, "tcp", "127.0.0.2"), newSide(t, "tcp", "127.0.0.2")
 	a, b := here.open(t), there.open(t)
@@ -149,16 +150,58 @@ func TestHungRail(t *testing.T) {
 	if _, err := a.Read(t.Context(), native.FabricRange{Arena: 1, Size: 8 << 20}, place); err == nil || !a.Over() {
 		t.Fatalf("%v, and it is over: %v", err, a.Over())
 	}
-	if n := strings.Count(here.log.String(), "\n"); n != 1 || !strings.Contains(here.log.String(), a.Here.Rails[1].Device+" did not go on for 10s, others did") {
+	if n := strings.Count(here.log.String(), "\n"); n != 1 || !strings.Contains(here.log.String(), a.Here().Rails[1].Device+" did not go on for 10s, others did") {
 		t.Errorf("%d lines: %s", n, here.log.String())
 	}
-	if _, err := here.Open(t.Context()); err == nil || !slices.Equal(here.Wish.Without, []string{a.Here.Rails[1].Device}) {
-		t.Errorf("%v; the next one goes without %q", err, here.Wish.Without)
+	hung := a.Here().Rails[1].Device
+	if _, err := here.Open(t.Context()); err == nil {
+		t.Error("another process was started at once")
+	}
+	if device, at := here.Resting(); device != hung || time.Until(at) < 4*time.Minute || time.Until(at) > 5*time.Minute {
+		t.Errorf("%q is tried again at %v", device, at)
 	}
 	next := newSide(t, "tcp", "127.0.0.2")
-	next.Wish.Without = here.Wish.Without
-	if c := next.open(t); len(c.Here.Rails) != 1 || c.Here.Rails[0].Device != a.Here.Rails[0].Device {
-		t.Errorf("without %q: %+v", here.Wish.Without, c.Here)
+	next.Wish.Without = []string{hung}
+	c := next.open(t)
+	if len(c.Here().Rails) != 1 || c.Here().Rails[0].Device != a.Here().Rails[0].Device {
+		t.Errorf("without %q: %+v", hung, c.Here())
+	}
+	// It hung since the other side did: here it works, and is used again, for what was exposed before and what is exposed now.
+	_, before, err := c.Expose(t.Context(), native.FabricRange{Arena: 1, Size: arenaSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Revive(t.Context(), c, "none"); err == nil || len(c.Here().Rails) != 1 {
+		t.Errorf("a device that there is not: %v, %+v", err, c.Here())
+	}
+	if err := next.Revive(t.Context(), c, hung); err != nil || len(c.Here().Rails) != 2 || c.Here().Rails[1].Device != hung {
+		t.Fatalf("%v, %+v", err, c.Here())
+	}
+	_, after, err := c.Expose(t.Context(), native.FabricRange{Arena: 1, Size: arenaSize})
+	if err != nil || len(before.Doors) != 1 || len(after.Doors) != 2 {
+		t.Fatalf("%+v, %+v, %v", before, after, err)
+	}
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(next.memory)
+	third := newSide(t, "tcp", "127.0.0.2")
+	d := third.open(t)
+	for _, place := range []native.FabricPlace{before, after} {
+		clear(third.memory)
+		if left, err := d.Read(t.Context(), native.FabricRange{Arena: 1, Size: 20 << 20}, place); err != nil || len(left) > 0 || !bytes.Equal(third.memory[:20<<20], next.memory[:20<<20]) {
+			t.Errorf("%+v, %v", left, err)
+		}
+	}
+	if _, err := d.Read(t.Context(), native.FabricRange{Arena: 1, Size: 20 << 20}, native.FabricPlace{Provider: after.Provider, Doors: after.Doors[1:]}); err != nil {
+		t.Errorf("by the rail alone that came back: %v", err)
+	}
+	_, theirs, err := b.Expose(t.Context(), native.FabricRange{Arena: 1, Size: arenaSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := c.Read(t.Context(), native.FabricRange{Arena: 1, Size: 20 << 20}, theirs); err != nil || len(left) > 0 {
+		t.Errorf("%+v, %v", left, err)
+	}
+	if one, two := connected(t, "127.0.0.1", "127.0.0.1"), connected(t, "127.0.0.2", "127.0.0.2"); one == 0 || two == 0 {
+		t.Errorf("%d and %d connections", one, two)
 	}
 }
 
