@@ -378,11 +378,14 @@ func (d *desk) streamSays(ctx context.Context, number uint64, e bulk.End) {
 
 // dialTicket connects to another agent with a ticket of its.
 func (l *loop) dialTicket(ctx context.Context, peer uint32, ticket uint64, addresses []string) (net.Conn, error) {
-	return l.dialBulk(ctx, fb.PurposeBulk, peer, ticket, addresses)
+	return l.dialBulk(ctx, fb.PurposeBulk, peer, ticket, addresses, l.mayClear())
 }
 
-// dialBulk connects to another agent for what goes by ranges.
-func (l *loop) dialBulk(ctx context.Context, purpose fb.Purpose, peer uint32, ticket uint64, addresses []string) (net.Conn, error) {
+// mayClear tells whether values may go without encryption at this moment: a fabric's keys are for TLS.
+func (l *loop) mayClear() bool { return l.desk.fabric.now() == nil }
+
+// dialBulk connects to another agent for what goes by ranges, with encryption unless the connection may do without and both nodes have named its network.
+func (l *loop) dialBulk(ctx context.Context, purpose fb.Purpose, peer uint32, ticket uint64, addresses []string, mayClear bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, bulkDial)
 	defer cancel()
 	last := errors.New("it has no address")
@@ -395,7 +398,7 @@ func (l *loop) dialBulk(ctx context.Context, purpose fb.Purpose, peer uint32, ti
 		_ = conn.SetDeadline(time.Now().Add(greetTimeout))
 		h := l.hello(purpose)
 		h.To, h.Ticket = peer, ticket
-		h.Clear = l.wantsClear(conn) && l.desk.fabric.now() == nil // a fabric's keys are for TLS
+		h.Clear = mayClear && l.wantsClear(conn)
 		w, err := transport.Greet(conn, h)
 		if err == nil {
 			conn, err = agreed(conn, h, w)

@@ -85,15 +85,20 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 			p.stream.Done()
 		}
 	}()
+	dial := func(mayClear bool) error {
+		conn, err := l.dialBulk(ctx, fb.PurposeProbe, a.Agent, 0, a.Addresses, mayClear)
+		if err == nil {
+			lines = append(lines, newProbeLine(conn))
+		}
+		return err
+	}
 	for range bulkStreams() {
-		conn, err := l.dialBulk(ctx, fb.PurposeProbe, a.Agent, 0, a.Addresses)
-		if err != nil {
+		if err := dial(l.mayClear()); err != nil {
 			return nil, err
 		}
-		if !isClear(conn) {
-			carrier = "tls"
-		}
-		lines = append(lines, newProbeLine(conn))
+	}
+	if slices.ContainsFunc(lines, func(p *probeLine) bool { return !p.clear }) {
+		carrier = "tls"
 	}
 	took := min(max(time.Duration(a.Millis)*time.Millisecond, probeLeast), probeMost)
 	line, noFabric := l.probing.open(ctx)
@@ -110,7 +115,15 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 	ways := []jsonWay{way}
 	switch {
 	case line != nil:
-		ways = append(ways, fabricWay(ctx, lines[0], line, took))
+		i := slices.IndexFunc(lines, func(p *probeLine) bool { return !p.clear })
+		if i < 0 { // no key goes by these: the fabric that values go by is not open at this moment
+			if err = dial(false); err != nil {
+				ways = append(ways, jsonWay{Carrier: line.Here().Provider, Error: err.Error()})
+				break
+			}
+			i = len(lines) - 1
+		}
+		ways = append(ways, fabricWay(ctx, lines[i], line, took))
 	case noFabric != nil:
 		ways = append(ways, jsonWay{Carrier: l.probing.fabric.Wish.Provider, Error: noFabric.Error()})
 	}
@@ -119,13 +132,14 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 
 // probeLine is a connection that a measurement reads by; its owner is one goroutine.
 type probeLine struct {
+	clear  bool // it is not encrypted
 	stream *bulk.Stream
 	ends   chan bulk.End
 	into   []byte
 }
 
 func newProbeLine(conn net.Conn) *probeLine {
-	p := &probeLine{ends: make(chan bulk.End, probeAhead+1), into: make([]byte, probePiece)}
+	p := &probeLine{clear: isClear(conn), ends: make(chan bulk.End, probeAhead+1), into: make([]byte, probePiece)}
 	p.stream = bulk.NewStream(conn, func(e bulk.End) { p.ends <- e })
 	return p
 }
