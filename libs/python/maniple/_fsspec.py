@@ -2,14 +2,80 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
 from typing import Any, Dict, List, Optional
 
+from fsspec.compression import compr
+from fsspec.core import get_compression
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import infer_storage_options
 
 from maniple import _hdfs, fs
 from maniple._hdfs import Entry
+
+
+class _Packed(io.BufferedIOBase):
+    """What compresses a file, or the other way around: by itself it does not close that, and a file that nobody closes is not written."""
+
+    def __init__(self, packed: Any, file: Any):
+        self._packed, self._file, self._dropped = packed, file, False
+
+    def readable(self) -> bool:
+        return self._packed.readable()
+
+    def writable(self) -> bool:
+        return self._packed.writable()
+
+    def seekable(self) -> bool:
+        return self._packed.seekable()
+
+    def read(self, size: Optional[int] = -1) -> bytes:
+        return self._packed.read(size)
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._packed.read(size)
+
+    def readline(self, size: Optional[int] = -1) -> bytes:
+        return self._packed.readline(size)
+
+    def write(self, data: Any) -> int:
+        return self._packed.write(data)
+
+    def flush(self) -> None:
+        if not self._packed.closed:
+            self._packed.flush()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._packed.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._packed.tell()
+
+    def discard(self) -> None:
+        """Leaves what is in its place as it is."""
+        self._dropped = True
+        self._file.discard()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._packed.close()
+        except ValueError:
+            if not self._dropped:
+                raise
+        except BaseException:
+            self._file.discard()
+            raise
+        finally:
+            self._file.close()
+            super().close()
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        if kind is not None and self.writable():
+            self.discard()
+        self.close()
 
 
 class HDFSFileSystem(AbstractFileSystem):
@@ -74,11 +140,13 @@ class HDFSFileSystem(AbstractFileSystem):
         size = block_size if isinstance(block_size, int) else -1
         return fs.open_at(*self._of, self._strip_protocol(path), mode, size, commits=autocommit)
 
-    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        if "b" in mode or options.get("compression"):
-            return super().open(path, mode, **options)
+    def open(self, path: str, mode: str = "rb", block_size: Any = None, cache_options: Any = None, compression: Optional[str] = None, **options: Any) -> Any:
         text = {name: options.pop(name) for name in ("encoding", "errors", "newline") if name in options}
-        return fs._Text(super().open(path, mode.replace("t", "") + "b", **options), **{"encoding": "utf-8", **text})
+        file = super().open(path, mode.replace("t", "").replace("b", "") + "b", block_size, cache_options, **options)
+        method = get_compression(path, compression)
+        if method is not None:
+            file = _Packed(compr[method](file, mode="r" if "r" in mode else "w"), file)
+        return file if "b" in mode else fs._Text(file, **{"encoding": "utf-8", **text})
 
     def mkdir(self, path: str, create_parents: bool = True, **other: Any) -> None:
         self._call(path, op="mkdir", parents=create_parents, exclusive=True)

@@ -210,7 +210,7 @@ class _Text(io.TextIOWrapper):
     """The same of text."""
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        if kind is not None and isinstance(self.buffer, _Written):
+        if kind is not None and self.buffer.writable():
             self.buffer.discard()
             self.buffer.close()
             return

@@ -16,6 +16,8 @@ import pytest
 from maniple import _hdfs, _packages, fs
 from maniple.exceptions import RuntimeEnvSetupError
 
+from test_tensors import run_with_torch
+
 
 class Server:
     """A file system in memory that speaks to maniple.fs; requests are noted."""
@@ -279,3 +281,7 @@ def test_the_binary_is_started_once_and_ends_with_its_last_user(tmp_path, monkey
     first.close()
     second.close()
     assert log.read_text() == "hdfs-server\nover\n"
+
+
+def test_fsspec():
+    run_with_torch("torch_fsspec.py")
