@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,9 @@ type arena struct {
 
 // step is how much is allocated at a time: a signal interrupts the call, which then undoes all of its work.
 const step = 16 << 20
+
+// sharedFrom is how much each of two threads makes, at least.
+const sharedFrom = 32 << 20
 
 // create makes an arena. It takes as long as the system needs to clear the memory. hurry: it is made at idle priority until that is
 // closed; nil: it is waited for. stop, ended: closed when it, or none at all, is not wanted any more.
@@ -49,7 +53,7 @@ func create(number uint64, size int64, hurry, stop, ended <-chan struct{}) (_ *a
 		return nil, err
 	}
 	if hurry == nil {
-		err = allocate(fd, a.bytes, stride, never)
+		err = hasten(fd, a.bytes)
 	} else {
 		err = a.idle(hurry, stop, ended)
 	}
@@ -83,11 +87,25 @@ func mapped(fd int, size int64) ([]byte, error) {
 
 func never() bool { return false }
 
-// allocate makes all pages of an arena, or some until stop says so. It may be done twice, and by two at once. stride: see enlarge.
-func allocate(fd int, b []byte, stride int64, stop func() bool) error {
-	enlarge(fd, b, stride, stop)
-	for at, size := int64(0), int64(len(b)); at < size && !stop(); { // SHM-1
-		err := unix.Fallocate(fd, 0, at, min(step, size-at))
+// hasten makes all pages of an arena that somebody waits for, with two threads where that pays: most of the time goes into clearing, or, on a virtual
+// machine whose host gives it memory at the first touch, into that.
+func hasten(fd int, b []byte) error {
+	size := int64(len(b))
+	half := size / 2 / step * step
+	if half < sharedFrom || runtime.GOMAXPROCS(0) < 2 {
+		return allocate(fd, b, 0, size, stride, never)
+	}
+	other := make(chan error, 1)
+	go func() { other <- allocate(fd, b, half, size, stride, never) }()
+	err := allocate(fd, b, 0, half, stride, never)
+	return errors.Join(err, <-other)
+}
+
+// allocate makes the pages of [from, to) of an arena, or some until stop says so. It may be done twice, and by two at once. stride: see enlarge.
+func allocate(fd int, b []byte, from, to, stride int64, stop func() bool) error {
+	enlarge(fd, b, from, to, stride, stop)
+	for at := from; at < to && !stop(); { // SHM-1
+		err := unix.Fallocate(fd, 0, at, min(step, to-at))
 		switch {
 		case err == nil:
 			at += step

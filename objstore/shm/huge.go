@@ -1,8 +1,11 @@
 package shm
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"runtime"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,36 +19,37 @@ const (
 	stride = 256 << 20
 	// atIdle is the same at idle priority, where each call should end soon.
 	atIdle = 16 << 20
-	// slow is how much CPU a stride may take, and stuck how long it may take. It takes 20 ms, or 500 on a virtual machine that
-	// never had that memory from its host. Where memory is in pieces the kernel moves other pages first, and small ones are sooner there.
+	// slow is how much CPU a stride may take, and stuck how long it may take beside waiting for a CPU. It takes 20 ms, or 500 on a virtual
+	// machine that never had that memory from its host. Where memory is in pieces the kernel moves other pages first, and small ones are
+	// sooner there.
 	slow, stuck = time.Second, 4 * time.Second
 )
 
-// enlarge makes huge pages of a new arena as far as the kernel has any. What it can't is left to fallocate: a huge page that
+// enlarge makes huge pages of [from, to) of a new arena as far as the kernel has any. What it can't is left to fallocate: a huge page that
 // a control group has no room for is refused, where a small one would have the kernel end a process.
-func enlarge(fd int, mapped []byte, stride int64, stop func() bool) {
+func enlarge(fd int, mapped []byte, from, to, stride int64, stop func() bool) {
 	huge := pages.Huge()
 	if huge == 0 || huge > stride {
 		return
 	}
 	runtime.LockOSThread() // whose CPU counts
 	defer runtime.UnlockOSThread()
-	last := int64(len(mapped)) / huge * huge
-	for at := int64(0); at < last && !stop(); at += stride {
+	last := to / huge * huge
+	for at := (from + huge - 1) / huge * huge; at < last && !stop(); at += stride {
 		end := min(at+stride, last)
 		for first := at; first < end; first += huge { // a huge page is made of a small one
 			if _, err := unix.Pwrite(fd, []byte{0}, first); err != nil {
 				return
 			}
 		}
-		began, used := time.Now(), spent()
+		began, used, queued := time.Now(), spent(), delayed()
 		err := unix.Madvise(mapped[at:end], unix.MADV_COLLAPSE)
-		if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EINVAL) || spent()-used > slow || time.Since(began) > stuck {
+		if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EINVAL) || spent()-used > slow || time.Since(began)-(delayed()-queued) > stuck {
 			break // else one of them was busy, at most
 		}
 	}
 	// The agent maps what it reads. Where memory is counted for each process that maps it, this would count.
-	_ = unix.Madvise(mapped, unix.MADV_DONTNEED)
+	_ = unix.Madvise(mapped[from:to], unix.MADV_DONTNEED)
 }
 
 // spent is the CPU time of this thread.
@@ -55,4 +59,15 @@ func spent() time.Duration {
 		return 0
 	}
 	return time.Duration(t.Nano())
+}
+
+// delayed is how long this thread could have run and had no CPU, where the kernel counts that. On a busy machine, and more so at idle priority,
+// that is most of the time.
+func delayed() (d time.Duration) {
+	b, err := os.ReadFile("/proc/thread-self/schedstat") // nanoseconds on a CPU, and waiting for one, and the number of slices
+	if fields := bytes.Fields(b); err == nil && len(fields) > 1 {
+		n, _ := strconv.ParseInt(string(fields[1]), 10, 64)
+		d = time.Duration(n)
+	}
+	return d
 }

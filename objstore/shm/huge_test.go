@@ -91,6 +91,37 @@ func TestHugePages(t *testing.T) {
 	}
 }
 
+// A large arena is whole, and of huge pages all over, wherever those who made it together met.
+func TestArenaMadeByTwo(t *testing.T) {
+	leaks(t)
+	var m shm.Memory
+	defer m.Close()
+	for number, size := range []int64{64 << 20, 80<<20 + 64<<10, 97 << 20} {
+		if err := m.Make(uint64(number), size); err != nil {
+			t.Fatal(err)
+		}
+		f, err := m.Reader(uint64(number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 != size {
+			t.Errorf("of %d bytes %d are allocated, %v", size, st.Blocks*512, err)
+		}
+		b, err := m.Bytes(uint64(number), 0, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := smaps(t, b, "Rss"); n != 0 {
+			t.Errorf("%d bytes are resident in who made it", n)
+		}
+		pages.Enter(b)
+		if n := smaps(t, b, "ShmemPmdMapped"); collapses(t) && n < size/4*3 {
+			t.Errorf("of %d bytes %d are in huge pages", size, n)
+		}
+	}
+}
+
 // collapses tells whether the kernel makes a huge page here, asked in the simplest way.
 func collapses(t *testing.T) bool {
 	t.Helper()

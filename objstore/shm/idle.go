@@ -31,7 +31,7 @@ func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 		// Where it is refused the work is done as any other. It is few calls, each long: a thread that waits for a CPU while it
 		// runs Go code would hold up the garbage collector.
 		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
-		err := allocate(fd, b, atIdle, hurried.Load)
+		err := allocate(fd, b, 0, a.size, atIdle, hurried.Load)
 		if err == nil {
 			clearPages(b, hurried.Load)
 		}
@@ -53,7 +53,7 @@ func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 		return ErrGivenUp
 	case <-hurry:
 		hurried.Store(true)
-		return allocate(int(a.rw.Fd()), a.bytes, stride, never)
+		return hasten(int(a.rw.Fd()), a.bytes)
 	}
 }
 

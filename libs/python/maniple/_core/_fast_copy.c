@@ -1,8 +1,9 @@
 /* A slab, mapped for writing, and copies into it without the interpreter's lock.
  *
- * How to copy best depends on the machine, on what else it does and on the size: with one thread or two, with stores that go
- * through the caches or past them. So what large values are copied with is measured as they are copied: each way has a
- * rate, the best one is taken, and now and then another one is tried again. */
+ * Two threads copy what is large, chunk by chunk: each takes the next one, so that a helper that gets no processor, or comes late,
+ * holds up nobody. Whether stores go through the caches or past them is best depends on the machine, on what else it does and on
+ * the size, so it is measured as values are copied: each way has a rate, the best one is taken, and now and then the other one is
+ * tried again. */
 #define _GNU_SOURCE
 #include "_fast_python.h"
 
@@ -10,6 +11,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -19,19 +21,21 @@
 #endif
 
 OLD_NAME(pthread_create);
-OLD_NAME(pthread_join);
+OLD_NAME(pthread_attr_setdetachstate);
 OLD_NAME(pthread_attr_setstacksize);
 OLD_NAME(pthread_sigmask);
 
 enum {
-    STREAM = 1, /* past the caches */
-    TWO = 2,    /* threads */
-    WAYS = 4,
-    LARGE = 8 << 20,  /* below it one thread and plain stores are best: what is written is read soon, from the caches */
+    THROUGH, /* the caches */
+    PAST,    /* them */
+    WAYS,
+    LEAST = 512 << 10, /* below it plain stores are best: what is written is read soon, from the caches */
+    LARGE = 8 << 20,  /* below it one thread is */
     PIECE = 64 << 20, /* copied at once: between two, an interrupt comes through */
+    TAKEN = 1 << 20,  /* what a thread takes of it */
     FREE = 4 << 20,   /* from there the interpreter's lock is let go of */
-    AGAIN = 32,       /* pieces between two that try another way */
-    SIZES = 4,
+    AGAIN = 32,       /* pieces between two that try the other way */
+    SIZES = 5,
     STACK = 256 << 10,
     ENTER = 22,       /* MADV_POPULATE_READ: Linux 5.14 */
 };
@@ -56,45 +60,97 @@ static void stream(char *to, const char *from, size_t size) {
     memcpy(to, from, size);
 }
 
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* A piece that is copied. Both threads share it; a helper that begins when all is taken finds it whole, and touches nothing else. */
 typedef struct {
     char *to;
     const char *from;
     size_t size;
     int way;
-    bool cold; /* pages of to are not in the page table */
-} Work;
+    bool cold;   /* pages of to are not in the page table */
+    bool shared; /* by two threads */
+    atomic_int shares;
+    atomic_size_t next, done; /* where the next chunk begins; bytes that are copied */
+    atomic_int whole;         /* all are; what who waits for that sleeps on */
+    _Atomic double entering;  /* seconds that it took to enter pages, of both threads */
+} Copy;
 
-static void *copy_part(void *work) {
-    const Work *w = work;
-    if (w->cold) {
-        uintptr_t before = (uintptr_t)w->to % (uintptr_t)sysconf(_SC_PAGESIZE);
-        madvise(w->to - before, w->size + before, ENTER); /* or they come by faults */
+static void enter_pages(char *at, size_t size) {
+    uintptr_t before = (uintptr_t)at % (uintptr_t)sysconf(_SC_PAGESIZE);
+    madvise(at - before, size + before, ENTER); /* or they come by faults */
+}
+
+static void copy_chunks(Copy *c) {
+    for (;;) {
+        size_t at = atomic_fetch_add(&c->next, TAKEN);
+        if (at >= c->size) return;
+        size_t size = c->size - at < TAKEN ? c->size - at : TAKEN;
+        if (c->cold) {
+            double began = seconds(), known = atomic_load(&c->entering);
+            enter_pages(c->to + at, size);
+            double took = seconds() - began;
+            while (!atomic_compare_exchange_weak(&c->entering, &known, known + took)) {
+            }
+        }
+        if (c->way == PAST) stream(c->to + at, c->from + at, size);
+        else memcpy(c->to + at, c->from + at, size);
+        if (atomic_fetch_add(&c->done, size) + size == c->size) {
+            atomic_store(&c->whole, 1);
+            if (c->shared) wake(&c->whole);
+        }
     }
-    if (w->way & STREAM) stream(w->to, w->from, w->size);
-    else memcpy(w->to, w->from, w->size);
+}
+
+static void leave(Copy *c) {
+    if (atomic_fetch_sub(&c->shares, 1) == 1) free(c);
+}
+
+static void *help(void *copy) {
+    copy_chunks(copy);
+    leave(copy);
     return NULL;
 }
 
-static void copy(char *to, const char *from, size_t size, int way, bool cold) {
-    size_t half = way & TWO ? size / 2 / 4096 * 4096 : 0;
-    Work mine = {to + half, from + half, size - half, way, cold}, other = {to, from, half, way, cold};
+/* Has a helper copy, too. */
+static void share(Copy *c) {
+    sigset_t all, before; /* signals are for Python's threads */
+    pthread_attr_t attributes;
     pthread_t helper;
-    bool helped = false;
-    if (half) {
-        sigset_t all, before; /* signals are for Python's threads */
-        pthread_attr_t attributes;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        if (!pthread_attr_init(&attributes)) {
-            pthread_attr_setstacksize(&attributes, STACK);
-            helped = !pthread_create(&helper, &attributes, copy_part, &other);
-            pthread_attr_destroy(&attributes);
-        }
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pthread_attr_init(&attributes)) return;
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    atomic_fetch_add(&c->shares, 1);
+    c->shared = true;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool begun = !pthread_create(&helper, &attributes, help, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (!begun) {
+        c->shared = false;
+        leave(c);
     }
-    copy_part(&mine);
-    if (helped) pthread_join(helper, NULL);
-    else if (half) copy_part(&other);
+}
+
+/* Gives the seconds that copying took, without those for pages that were entered. */
+static double copy(char *to, const char *from, size_t size, bool two, int way, bool cold) {
+    Copy alone = {0}, *c = two && size > TAKEN ? calloc(1, sizeof *c) : &alone;
+    if (!c) c = &alone;
+    double began = seconds();
+    c->to = to, c->from = from, c->size = size, c->way = way, c->cold = cold;
+    atomic_store(&c->shares, 1);
+    if (c != &alone) share(c);
+    copy_chunks(c);
+    while (size && !atomic_load(&c->whole)) nap(&c->whole, 0, 1000);
+    double entering = atomic_load(&c->entering);
+    bool shared = c->shared;
+    if (c != &alone) leave(c);
+    return seconds() - began - entering / (shared ? 2 : 1);
 }
 
 /* What was learnt. */
@@ -102,29 +158,26 @@ static void copy(char *to, const char *from, size_t size, int way, bool cold) {
 static _Atomic double rates[SIZES][WAYS]; /* bytes in a second; 0: not known */
 static atomic_uint pieces[SIZES];
 
-static bool possible(int way) {
-#ifndef __x86_64__
-    if (way & STREAM) return false;
-#endif
+/* There is a processor for a second thread. */
+static bool two_can(void) {
     cpu_set_t set;
-    return !(way & TWO) || sched_getaffinity(0, sizeof set, &set) || CPU_COUNT(&set) > 1;
+    return sched_getaffinity(0, sizeof set, &set) || CPU_COUNT(&set) > 1;
 }
 
-static int size_of(size_t size) { return size < 16 << 20 ? 0 : size < 64 << 20 ? 1 : size < 512 << 20 ? 2 : 3; }
+static int size_of(size_t size) { return size < LARGE ? 0 : size < 16 << 20 ? 1 : size < 64 << 20 ? 2 : size < 512 << 20 ? 3 : 4; }
 
-/* The best way, or, where something is to be learnt, now and then another one. */
+/* The best way, or, where something is to be learnt, now and then the other one. */
 static int choose(int size, bool tries) {
-    unsigned turn = tries ? atomic_fetch_add(&pieces[size], 1) : 0;
-    int best = 0, other = (int)(turn / AGAIN % WAYS);
-    double most = 0;
-    if (turn % AGAIN == AGAIN - 1 && possible(other)) return other;
-    for (int way = 0; way < WAYS; way++) {
-        double rate = atomic_load(&rates[size][way]);
-        if (!possible(way)) continue;
-        if (rate == 0 && tries) return way;
-        if (rate > most) most = rate, best = way;
-    }
-    return best;
+#ifdef __x86_64__
+    double through = atomic_load(&rates[size][THROUGH]), past = atomic_load(&rates[size][PAST]);
+    int best = past > through ? PAST : THROUGH;
+    if (!tries) return best;
+    if (through == 0 || past == 0) return through == 0 ? THROUGH : PAST;
+    return atomic_fetch_add(&pieces[size], 1) % AGAIN == AGAIN - 1 ? THROUGH + PAST - best : best;
+#else
+    (void)size, (void)tries;
+    return THROUGH;
+#endif
 }
 
 /* One slow copy, during which something else ran, says little; a fast one says that it can be done. */
@@ -133,23 +186,16 @@ static void learn(int size, int way, double rate) {
     atomic_store(&rates[size][way], rate > known ? rate : known + (rate - known) / 8);
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* whole: the size of the value that this is a piece of. Its last piece teaches nothing: what is smaller may fit into a cache. */
+/* whole: the size of the value that this is a piece of. What is a small part of it, as its last piece may be, teaches nothing: it may fit into a cache. */
 static void copy_well(char *to, const char *from, size_t size, size_t whole, bool cold) {
-    if (whole < LARGE || size < LARGE / 2) {
-        copy(to, from, size, 0, cold);
+    if (size < LEAST) {
+        if (cold) enter_pages(to, size);
+        memcpy(to, from, size);
         return;
     }
-    bool teaches = !cold && (size == PIECE || size == whole);
+    bool teaches = size == PIECE || size > whole / 2;
     int at = size_of(whole), way = choose(at, teaches);
-    double began = seconds();
-    copy(to, from, size, way, cold);
-    double took = seconds() - began;
+    double took = copy(to, from, size, size >= LARGE && two_can(), way, cold);
     if (teaches && took > 0) learn(at, way, (double)size / took);
 }
 
@@ -311,7 +357,7 @@ static PyObject *py_copy(PyObject *module, PyObject *args) {
 #pragma GCC diagnostic pop
     if (room < size) return PyErr_Format(PyExc_ValueError, "%zd bytes into %zd", size, room);
     Py_BEGIN_ALLOW_THREADS
-    copy(to, from, (size_t)size, (two ? TWO : 0) | (past ? STREAM : 0), false);
+    copy(to, from, (size_t)size, two, past ? PAST : THROUGH, false);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
