@@ -100,6 +100,18 @@ def get_range(ref: ObjectRef, start: Optional[int] = None, stop: Optional[int] =
     return get_range(session, ref, start, stop, item, timeout)
 
 
+def concat(parts: Sequence[Any], **options: Any) -> ObjectRef:
+    """The reference to an object that has the parts one behind another: bytes, or the rows of arrays of numpy of one type and shape.
+
+    parts: references, or ranges of what they refer to: (ref, start, stop) or (ref, start, stop, item), as get_range takes them; a range has to be there as a whole. A task makes the object as
+    soon as all parts are there. It brings of each, at its own node, no more than the range, straight into the memory of the object. options: those of remote functions, for that task.
+    Raises TypeError and ValueError for what are no such parts, or options; what goes wrong later, get raises: the error of a part, or which part is of another kind or too short.
+    """
+    from maniple._core.concat import concat
+
+    return concat(parts, options)
+
+
 def put(value: Any) -> ObjectRef:
     """Makes an object of the value and gives the reference to it.
 

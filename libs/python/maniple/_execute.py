@@ -283,6 +283,8 @@ class Executor:
             finally:
                 guard(None)
             if job.cancelled:
+                if type(value) is values.Encoded and value.room is not None:
+                    self.session.slabs.give_back(value.room)
                 raise TaskInterrupt
             self.succeed(job, value, _clock.spent(began, read))
         except ActorExit:

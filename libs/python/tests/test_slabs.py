@@ -200,3 +200,40 @@ def test_a_child_leaves_the_slabs_of_its_parent_alone(driver, arena):
     assert os.waitpid(pid, 0)[1] == 0
     maniple.put(b"y" * 200_000)
     assert maniple.get(ref) == b"x" * MIB
+
+
+def test_a_value_is_written_as_its_parts_come(driver, arena):
+    seen = []
+
+    def parts():
+        for n in range(3):
+            seen.append(os.pread(arena, 3, MIB + 4096))
+            yield bytes([n + 1]) * 70_000
+
+    thread, _ = lends(driver, arena, MIB, at=4096)
+    current = session.current()
+    room = current.write(210_000, parts())
+    thread.join()
+    assert seen == [b"\0" * 3, b"\1" * 3, b"\1" * 3] and os.pread(arena, 2, MIB + 4096 + 209_999) == b"\3\0"
+    encoded = values.Encoded(wire.RAW, (), None, (), 210_000)
+    encoded.room = room
+    key = wire.key_of(current.mint(), 0)
+    current.put_encoded(key, encoded)
+    seal = driver.take("SEAL").fields
+    assert (seal.object, seal.slab, seal.offset, seal.size) == (key, 3, 4096, 210_000)
+
+
+@pytest.mark.parametrize("sizes, said", [((70_000, 70_001), "140001 bytes into room for 140000"), ((70_000, 69_999), "139999 bytes"), ((70_000, None), "lost")], ids=str)
+def test_parts_that_are_not_the_value_are_given_back(driver, arena, sizes, said):
+    def parts():
+        for size in sizes:
+            if size is None:
+                raise ValueError("it is lost")
+            yield b"x" * size
+
+    thread, _ = lends(driver, arena, MIB)
+    with pytest.raises(ValueError, match=said):
+        session.current().write(140_000, parts())
+    thread.join()
+    forgone = driver.take("SLAB_FORGO").fields
+    assert (forgone.get("slab"), forgone.get("offset") or 0, forgone.get("size")) == (3, 0, 140_000) and os.pread(arena, 1, MIB + 140_000) == b"\0"

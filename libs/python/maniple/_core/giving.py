@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from maniple._core import frames, references, table, values, wire
 from maniple._core.hearing import Seen
 from maniple._core.references import Held, ObjectRef
-from maniple._core.slabs import Slabs
+from maniple._core.slabs import Room, Slabs
 from maniple._core.table import Table, Value
 from maniple._core.wire import key_of
 
@@ -75,16 +75,23 @@ class Giving:
         """
         slabs = self.slabs
         assert slabs is not None
-        room = slabs.take(encoded.size)
-        try:
-            room.fill(encoded.parts)
-        except BaseException:
-            slabs.give_back(room)
-            raise
+        room = encoded.room or self.write(encoded.size, encoded.parts)
         slab = room.slab
         self.connection.send(before() + wire.SEAL.pack(len(heads), 0, key, slab.number, room.offset, encoded.size, encoded.format, len(encoded.refs)) + heads + told)
         slabs.done(room)
         return frames.LOCATION_STRUCT.pack(frames.LOCATION_KIND_MEMORY, self.agent, slab.arena, slab.start + room.offset, encoded.size)
+
+    def write(self, size: int, parts: Iterable[Any]) -> Room:
+        """Writes the parts of a value into shared memory, one after the other as they come."""
+        slabs = self.slabs
+        assert slabs is not None
+        room = slabs.take(size)
+        try:
+            room.fill(parts)
+        except BaseException:
+            slabs.give_back(room)
+            raise
+        return room
 
     def arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any], pinned: Sequence[ObjectRef], kept: List[ObjectRef]) -> Tuple[int, int, bytes]:
         """How many of them are references, how many are inside of values, and the payload.

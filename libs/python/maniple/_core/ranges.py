@@ -11,7 +11,7 @@ import pickle
 import sys
 from struct import Struct, error as StructError
 from time import monotonic
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from maniple import exceptions
 from maniple._core import arrays, wire
@@ -24,10 +24,11 @@ _HEAD = Struct("<II")  # of an envelope: bytes of meta, number of buffers
 _FRONT = 64 << 10  # so much of a value is brought to know what it is
 _MOST_FRONT = 4 << 20  # and if that is not enough, so much at most
 _BUFFER = Struct("<I")  # stands for the buffer of that number
+Ends = Callable[[int], Tuple[int, int]]
 _PLAIN = {"builtins": {"dict", "list", "tuple", "set", "frozenset", "complex", "bytearray"}, "collections": {"OrderedDict"}, "numpy": {"dtype"}}
 
 
-class _Elsewhere(Exception):
+class Elsewhere(Exception):
     """It is to be got as a whole."""
 
 
@@ -49,34 +50,40 @@ class _Skeleton(pickle.Unpickler):
             return _Array
         if name in _PLAIN.get(module, ()) or (name == "scalar" and module.split(".")[0] == "numpy"):
             return super().find_class(module, name)
-        raise _Elsewhere
+        raise Elsewhere
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _Elsewhere
+        raise Elsewhere
 
 
 class _Source:
-    """A value elsewhere of which ranges are brought. Raises _Elsewhere where that can't be."""
+    """A value elsewhere of which ranges are brought. Raises Elsewhere where that can't be."""
 
     def __init__(self, session: Any, ref: ObjectRef, deadline: Optional[float], timeout: Optional[float]):
         self._session, self._ref, self._deadline, self._timeout, self._version = session, ref, deadline, timeout, 0
         what = self.bring(0, 0)
         if len(what) != _WHAT.size:
-            raise _Elsewhere
+            raise Elsewhere
         self.size, self.format, self._version = _WHAT.unpack(what)
 
-    def bring(self, begin: int, size: int) -> Any:
-        """Bytes of the value, read-only, good as long as they are viewed; of none, what the value is."""
+    def ask(self, begin: int, size: int) -> ObjectRef:
+        """Has bytes of the value brought, for take; of none, what the value is. Who lets go of the reference wants them no more."""
         session = self._session
         key = key_of(session.mint(), 0)
-        made = session.held.made(key)
+        made: ObjectRef = session.held.made(key)
         session.table.entries[key] = REMOTE
         session.connection.send(wire.SLICE.pack(0, 0, key, self._ref._key, begin, size, self._version))
-        data = session.raw(key, self._deadline, self._timeout)
-        del made
+        return made
+
+    def take(self, made: ObjectRef, size: int) -> Any:
+        """What was asked for, read-only, good as long as it is viewed."""
+        _, data = self._session.raw(made._key, self._deadline, self._timeout)
         if size and len(data) != size:
-            raise _Elsewhere
+            raise Elsewhere
         return data
+
+    def bring(self, begin: int, size: int) -> Any:
+        return self.take(self.ask(begin, size), size)
 
     def envelope(self) -> "Tuple[Any, List[Tuple[int, int]]]":
         """The pickle of the value, and where its buffers lie."""
@@ -86,12 +93,12 @@ class _Source:
             at = _HEAD.size + 8 * count
             end = at + meta
             if end > min(self.size, _MOST_FRONT):
-                raise _Elsewhere
+                raise Elsewhere
             if end > len(front):
                 front = self.bring(0, end)
             lengths = Struct(f"<{count}Q").unpack_from(front, _HEAD.size)
         except StructError as e:
-            raise _Elsewhere from e
+            raise Elsewhere from e
         buffers, begin = [], end
         for length in lengths:
             begin += -begin % arrays.ALIGN
@@ -100,41 +107,57 @@ class _Source:
         return front[at:end], buffers
 
 
-def _of_array(source: _Source, start: Optional[int], stop: Optional[int], item: Any) -> Any:
-    import numpy
+class Span:
+    """A range of a value elsewhere, which can be brought alone: so many bytes of the value from begin on. dtype: of an array, None: bytes."""
 
+    __slots__ = ("source", "begin", "size", "dtype", "shape")
+
+    def __init__(self, source: _Source, begin: int, size: int, dtype: Any, shape: Tuple[int, ...]):
+        self.source, self.begin, self.size, self.dtype, self.shape = source, begin, size, dtype, shape
+
+    def bring(self) -> Any:
+        data = self.source.bring(self.begin, self.size) if self.size else b""
+        if self.dtype is None:
+            return bytes(data)
+        import numpy
+
+        part = (numpy.frombuffer(data, self.dtype) if self.size else numpy.empty(0, self.dtype)).reshape(self.shape)
+        part.flags.writeable = False
+        return part
+
+
+def _of_array(source: _Source, ends: Ends, item: Any) -> Span:
     meta, buffers = source.envelope()
     try:
         value = _Skeleton(io.BytesIO(meta), buffers=[_BUFFER.pack(i) for i in range(len(buffers))]).load()
         array = value if item is None else value[item]
     except Exception as e:  # whatever it is, the whole value tells better
-        raise _Elsewhere from e
+        raise Elsewhere from e
     if type(array) is not _Array or not array.rows or array.number >= len(buffers):
-        raise _Elsewhere
+        raise Elsewhere
     begin, length = buffers[array.number]
     rows = array.shape[0]
     row = length // rows if rows else 0
     if row * rows != length or begin + length > source.size:
-        raise _Elsewhere
-    first, last, _ = slice(start, stop).indices(rows)
-    shape = (max(0, last - first), *array.shape[1:])
-    size = shape[0] * row
-    part = numpy.frombuffer(source.bring(begin + first * row, size), array.dtype) if size else numpy.empty(0, array.dtype)
-    part = part.reshape(shape)
-    part.flags.writeable = False
-    return part
+        raise Elsewhere
+    first, last = ends(rows)
+    count = max(0, last - first)
+    return Span(source, begin + first * row, count * row, array.dtype, (count, *array.shape[1:]))
 
 
-def _part(session: Any, ref: ObjectRef, start: Optional[int], stop: Optional[int], item: Any, deadline: Optional[float], timeout: Optional[float]) -> Any:
+def span(session: Any, ref: ObjectRef, ends: Ends, item: Any, deadline: Optional[float] = None, timeout: Optional[float] = None) -> Span:
+    """Where a range of a value elsewhere lies. ends: tells of so many rows, or bytes, from which to which. Raises Elsewhere if all of the value is to be got."""
+    if type(session.table.entries.get(ref._key)) is not State:  # it is in this process, or an error
+        raise Elsewhere
     source = _Source(session, ref, deadline, timeout)
     if source.size <= 2 * _FRONT:  # one question more is not worth it
-        raise _Elsewhere
+        raise Elsewhere
     if source.format == wire.RAW and item is None:
-        first, last, _ = slice(start, stop).indices(source.size)
-        return bytes(source.bring(first, last - first)) if last > first else b""
+        first, last = ends(source.size)
+        return Span(source, first, max(0, last - first), None, ())
     if source.format == wire.PICKLE and "numpy" in _importable():
-        return _of_array(source, start, stop, item)
-    raise _Elsewhere
+        return _of_array(source, ends, item)
+    raise Elsewhere
 
 
 def _importable() -> Any:
@@ -153,11 +176,10 @@ def get_range(session: Any, ref: ObjectRef, start: Optional[int], stop: Optional
     ready, _ = session.wait([ref], 1, timeout)
     if not ready:
         raise exceptions.GetTimeoutError(f"after {timeout} s {ref.hex()} is not there")
-    if type(session.table.entries.get(ref._key)) is State:  # else it is in this process, or an error
-        try:
-            return _part(session, ref, start, stop, item, deadline, timeout)
-        except _Elsewhere:
-            pass
+    try:
+        return span(session, ref, lambda rows: slice(start, stop).indices(rows)[:2], item, deadline, timeout).bring()
+    except Elsewhere:
+        pass
     left = None if deadline is None else max(0.0, deadline - monotonic())
     value = session.get((ref,), left)[0]
     return (value if item is None else value[item])[start:stop]

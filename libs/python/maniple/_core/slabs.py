@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 from maniple import exceptions
 from maniple._core import table, twin, wire
@@ -76,8 +76,20 @@ class Room:
     def __init__(self, slab: _Slab, offset: int, size: int):
         self.slab, self.offset, self.size = slab, offset, size
 
-    def fill(self, parts: Sequence[Any]) -> None:
-        self.slab.bytes.fill(self.offset, parts)
+    def fill(self, parts: Iterable[Any]) -> None:
+        """Writes the parts one behind another; what makes them as they are asked for is asked for one after the other. Raises ValueError if they are not size bytes."""
+        if isinstance(parts, (tuple, list)):
+            self.slab.bytes.fill(self.offset, parts)
+            return
+        at, end = self.offset, self.offset + self.size
+        for part in parts:
+            size = memoryview(part).nbytes
+            if size > end - at:
+                raise ValueError(f"maniple: {at + size - self.offset} bytes into room for {self.size}")
+            self.slab.bytes.fill(at, (part,))
+            at += size
+        if at != end:
+            raise ValueError(f"maniple: {at - self.offset} bytes into room for {self.size}")
 
 
 class Slabs:

@@ -33,13 +33,14 @@ MAX_VALUE = frames.MAX_MESSAGE - (1 << 20)
 class Encoded:
     """A value's bytes. refs: in the order of their numbers; they are to be kept until the frame is sent.
 
-    parts, one behind the other, are the value; payload joins them, and size is how long that is.
+    parts, one behind the other, are the value; payload joins them, and size is how long that is. room: shared memory where it is written already (slabs.Room).
     """
 
-    __slots__ = ("format", "refs", "parts", "size", "_payload")
+    __slots__ = ("format", "refs", "parts", "size", "room", "_payload")
 
     def __init__(self, format: int, refs: Sequence[ObjectRef], payload: Any = None, parts: Sequence[Any] = (), size: int = 0):
         self.format, self.refs, self._payload = format, refs, payload
+        self.room: Any = None
         if payload is None:
             self.parts, self.size = parts, size
         else:
@@ -109,6 +110,8 @@ def encode(value: Any, table: "Optional[Callable[[], dict[Any, Any]]]" = None) -
     if array is not None:
         front, raw = array
         return Encoded(wire.PICKLE, (), None, (front, raw), len(front) + raw.nbytes)
+    if type(value) is Encoded:  # of a task that has written its result itself (concat)
+        return value
     if type(value) in _PLAIN:  # which hold nothing else
         meta = pickle.dumps(value, 5)
         if len(meta) <= MAX_VALUE:

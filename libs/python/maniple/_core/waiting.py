@@ -59,8 +59,8 @@ class Waiting:
         finally:
             self._unwanted(keys)
 
-    def raw(self, key: bytes, deadline: Optional[float], timeout: Optional[float]) -> Any:
-        """The bytes of an object's value, whatever they are, good as long as they are viewed. Raises its error."""
+    def raw(self, key: bytes, deadline: Optional[float] = None, timeout: Optional[float] = None) -> Tuple[int, Any]:
+        """Format and bytes of an object's value, which are good as long as they are viewed. Raises its error."""
         with self.table.lock:
             self.wanted[key] = self.wanted.get(key, 0) + 1
         try:
@@ -71,8 +71,9 @@ class Waiting:
                 self._wait_for(missing, deadline, timeout)
             entry = self.table.entries.get(key)
             if type(entry) is not Value or entry.flags & wire.ERROR:
-                return self.value(key)
-            return entry.payload.view() if type(entry.payload) is Place else memoryview(entry.payload)
+                self.value(key)
+                raise exceptions.SystemFault(f"of object {key.hex()} there are no bytes")
+            return entry.format, entry.payload.view() if type(entry.payload) is Place else memoryview(entry.payload)
         finally:
             self._unwanted([key])
 
