@@ -80,7 +80,7 @@ func TestSpillToHDFS(t *testing.T) {
 		t.Error(names, err)
 	}
 	f.Close(false)
-	if names, err := fs.List("maniple-c/1"); err != nil || len(names) > 0 {
+	if names, err := fs.List("maniple-c/1", "", 0); err != nil || len(names) > 0 {
 		t.Error("left behind: ", names, err)
 	}
 	if free, all, err := fs.Space(); err != nil || free <= 0 || all < free {
