@@ -152,7 +152,10 @@ class Hearing:
             return value  # a Get brings it
         place = self.arenas.place_locked(value.payload, keep)
         if place is not None:
-            self.seen.setdefault(key, Seen()).places.append(place)
+            seen = self.seen.get(key)
+            if seen is None:
+                seen = self.seen[key] = Seen()
+            seen.places.append(place)
         return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
 
     # What the agent wants to move.
