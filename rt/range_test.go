@@ -32,6 +32,7 @@ type elsewhere struct {
 	asked [][2]uint64 // ranges: begin and size; of none, what the value is
 	got   int         // times that all of it was asked for
 	after int         // of later questions than so many nothing can be had
+	later []byte      // all of it then; nil: what it is now
 }
 
 // farAway makes the test a driver of such an agent.
@@ -92,7 +93,11 @@ func (x *elsewhere) hear(b carrier.Batch) {
 		case *fb.GetT:
 			if *m.Object.Task == *x.task {
 				x.got++
-				x.tell(x.task, fb.ResultFlagLast|fb.ResultFlagNotTask, x.format, x.payload)
+				all := x.payload
+				if x.later != nil {
+					all = x.later
+				}
+				x.tell(x.task, fb.ResultFlagLast|fb.ResultFlagNotTask, x.format, all)
 			}
 		case *fb.SliceT:
 			x.slice(m)

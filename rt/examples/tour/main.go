@@ -162,12 +162,18 @@ func tour(ctx context.Context) error {
 	}
 	fmt.Println("and:", counts["and"])
 
-	play := rt.Put(ctx, []byte("Exit, pursued by a bear"))
-	last, err := rt.GetRange(ctx, play, 19, rt.End)
+	play := rt.Put(ctx, []byte("Enter, pursued by a bear"))
+	last, err := rt.GetRange(ctx, play, 20, rt.End)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("by a: %s\n", last)
+
+	both, err := rt.Concat(ctx, []rt.Part{{Ref: play, Start: 0, Stop: 5}, rt.Whole(rt.Put(ctx, []byte(" the king")))}).Get(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s\n", both)
 
 	f, err := fib.Remote(ctx, 7, rt.CPUs(0.5), rt.Retries(1)).Get(ctx)
 	if err != nil {

@@ -47,6 +47,7 @@ func (w *worker) run(j *job) {
 		err = fmt.Errorf("its result has %d MiB, which is more than one message: divide it, or write it to a file", len(value.Bytes)>>20)
 		fallthrough
 	case err != nil:
+		value.Done() // it came too late
 		w.fail(j, err, took)
 	default:
 		w.result(j, 0, value, took)
@@ -82,6 +83,9 @@ func (p *panicked) Unwrap() error {
 type argumentFault struct{ *session.Fault }
 
 func (*argumentFault) Error() string { return "an argument is an error" }
+
+// Argument makes a fault of something that a task was given the task's own.
+func Argument(f *session.Fault) error { return &argumentFault{f} }
 
 // do finds and runs the code of a job, with its context.
 func (w *worker) do(j *job) (value session.Encoded, err error) {

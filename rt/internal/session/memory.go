@@ -207,10 +207,33 @@ func (s *Session) Seal(ctx context.Context, object id.Object, v Encoded, around 
 		defer m.told.Delete(object)
 	}
 	defer s.unblock(s.block(ctx, nil, 0))
-	err := m.client.Put(ctx, object, meta, v.Bytes)
+	var err error
+	if v.room != nil {
+		err = v.room.Seal(object, meta)
+	} else {
+		err = m.client.Put(ctx, object, meta, v.Bytes)
+	}
 	if err == nil {
 		return m.client.Drop(object) // the session counts
 	}
+	return s.noRoom(ctx, err)
+}
+
+// Alloc gives a raw value of so many bytes that are to be written: if it is large in shared memory, for which it waits, and fails if there is none.
+func (s *Session) Alloc(ctx context.Context, size int) (Encoded, error) {
+	if !s.Shared(size) {
+		return Encoded{Format: fb.FormatRaw, Bytes: make([]byte, size)}, nil
+	}
+	defer s.unblock(s.block(ctx, nil, 0))
+	b, err := s.memory.client.Alloc(ctx, int64(size))
+	if err != nil {
+		return Encoded{}, s.noRoom(ctx, err)
+	}
+	return Encoded{Format: fb.FormatRaw, Bytes: b.Bytes(), room: b}, nil
+}
+
+// noRoom says why a value has not come into shared memory.
+func (s *Session) noRoom(ctx context.Context, err error) error {
 	var full *Fault
 	switch {
 	case errors.As(err, &full):

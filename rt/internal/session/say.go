@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/maniple-hpc/maniple/objstore/client"
 	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -31,10 +32,14 @@ type Encoded struct {
 	Format fb.Format
 	Bytes  []byte
 	Refs   []*Hold
+	room   *client.Buffer // shared memory that Bytes are; nil: they are the garbage collector's
 }
 
-// Done lets go of what is inside of a value, once it has left or will not.
+// Done lets go of what is inside of a value, and of where it lies, once it has left or will not.
 func (e *Encoded) Done() {
+	if e.room != nil {
+		_ = e.room.Discard() // unless it was sealed; fails with the connection
+	}
 	for _, h := range e.Refs {
 		h.Release()
 	}

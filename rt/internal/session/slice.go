@@ -70,6 +70,9 @@ func (x *Slice) Read(ctx context.Context, into []byte) (ok bool, err error) {
 	return ok, err
 }
 
+// Release gives up a range that nobody reads any more.
+func (x *Slice) Release() { x.h.Release() }
+
 func (x *Slice) read(ctx context.Context, look func([]byte)) error {
 	defer x.h.Release()
 	return x.h.Look(ctx, func(v *Value) { look(v.Bytes) })

@@ -103,7 +103,10 @@ func nodes(ctx context.Context, client *rt.Client) {
 	check(must(size.After(ctx, value, rt.InGroup(group, far)).Get(ctx)) == 40<<20, "40 MiB there")
 	made := room.Remote(ctx, 30<<20, rt.InGroup(group, far))
 	check(len(must(made.Get(ctx))) == 30<<20, "30 MiB back")
-	ranged(ctx, striped.Remote(ctx, 20<<20, rt.InGroup(group, far)))
+	stripes := striped.Remote(ctx, stripesSize, rt.InGroup(group, far))
+	ranged(ctx, stripes)
+	joined(ctx, stripes, rt.InGroup(group, (far+1)%3))
+	stripes.Release()
 	actor := Place.Remote(ctx, rt.None{}, rt.InGroup(group, far), rt.CPUs(0), rt.Restarts(1), rt.Retries(1))
 	check(must(Where.Remote(ctx, actor, rt.None{}).Get(ctx)) == places[far], "the actor is elsewhere")
 	check(must(Keep.Remote(ctx, actor, value).Get(ctx)) == places[far], "keep")
@@ -119,6 +122,8 @@ func nodes(ctx context.Context, client *rt.Client) {
 	killed(ctx, home)
 }
 
+const stripesSize = 20 << 20
+
 // stripe is the byte at i of what striped gives.
 func stripe(i int) byte { return byte(i >> 10) }
 
@@ -132,7 +137,7 @@ var striped = rt.NewFunc("striped", func(_ context.Context, n int) ([]byte, erro
 
 // ranged reads ranges of a value of 20 MiB that stayed at another node.
 func ranged(ctx context.Context, made *rt.Ref[[]byte]) {
-	const size = 20 << 20
+	const size = stripesSize
 	for _, r := range [][2]int{{1000, 5000}, {3 << 20, 12 << 20}, {size - 3, rt.End}} {
 		b := must(rt.GetRange(ctx, made, r[0], r[1]))
 		if r[1] == rt.End {
@@ -145,6 +150,28 @@ func ranged(ctx context.Context, made *rt.Ref[[]byte]) {
 	}
 	_, err := rt.GetRange(ctx, made, 0, size+1)
 	check(err != nil && strings.Contains(err.Error(), "20971520 elements"), "a range that is not there: %v", err)
+}
+
+// joined has an object made of ranges of such a value and of others at another node.
+func joined(ctx context.Context, made *rt.Ref[[]byte], there rt.Option) {
+	const end = stripesSize - 1<<20
+	put := rt.Put(ctx, make([]byte, 1<<20))
+	all := rt.Concat(ctx, []rt.Part{{Ref: made, Start: 1000, Stop: end}, rt.Whole(put), {Ref: made, Start: end, Stop: rt.End}}, there)
+	b := must(all.Get(ctx))
+	check(len(b) == stripesSize-1000+1<<20, "joined: %d bytes", len(b))
+	for i := range b {
+		want := stripe(1000 + i)
+		if i >= end-1000 {
+			want = 0
+		}
+		if i >= end-1000+1<<20 {
+			want = stripe(1000 + i - 1<<20)
+		}
+		check(b[i] == want, "byte %d of what was joined", i)
+	}
+	check(must(rt.GetRange(ctx, all, 0, 1))[0] == stripe(1000), "a range of what was joined")
+	_, err := rt.Concat(ctx, []rt.Part{{Ref: made, Start: 0, Stop: stripesSize + 1}}, there).Get(ctx)
+	check(err != nil && strings.Contains(err.Error(), "part 0"), "a part that is not there: %v", err)
 }
 
 // killed has a task on each CPU, and one of the nodes killed: its tasks go on elsewhere.
