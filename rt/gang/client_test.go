@@ -76,8 +76,7 @@ func TestReattach(t *testing.T) {
 	}
 	a.output(g, 1, 0, 1, 0, "one\ntwo\n", false)
 	a.output(g, 1, 1, 2, 0, "", true)
-	if m := next[*fb.RankOutputAckT](a); m.Offset != OffsetBase(1)+8 {
-		t.Errorf("acknowledged %+v", m)
+	for m := next[*fb.RankOutputAckT](a); m.Rank != 0 || m.Offset != OffsetBase(1)+8; m = next[*fb.RankOutputAckT](a) { // the lines wait for their like
 	}
 	a.crash(true)
 	w := next[*fb.GroupWatchT](a)

@@ -19,6 +19,8 @@
 //	GANG-4: the exit code is that of the rank that failed first, or the one in docs/spec/errors.md.
 //	GANG-5: a client that was cut off re-attaches or gives up with a reason; it never waits for ever on
 //	        a node that is gone. The death of its own node is a gang's end like that of any other node.
+//	GANG-6: what is acknowledged to a rank's agent is written: the client that comes after one that was killed
+//	        goes on where its output ends.
 //
 // Limits. A line on a terminal is cut after 64 KiB. At most 256 KiB of a rank's output wait for a
 // reader that does not read; then the rank waits.

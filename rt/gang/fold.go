@@ -43,10 +43,25 @@ type folder struct {
 
 type said struct {
 	text string
-	rank int
-	more []int // further ranks
+	origin
+	more []origin // further ranks
 	due  int64
 	next int64 // sequence number of the next waiting line with this text; 0: none
+}
+
+// origin is who said a line: a rank, in bytes of a stream that end there. nil: the line is none of a stream.
+type origin struct {
+	rank int
+	of   *received
+	end  uint64
+}
+
+// gone: the line is written, or about to be.
+func (o origin) gone() {
+	if o.of != nil {
+		o.of.waits--
+		o.of.gone = o.end
+	}
 }
 
 type pair struct{ first, last int64 }
@@ -62,22 +77,27 @@ func newFolder(w io.Writer, world int, plain bool, term *terminal) *folder {
 }
 
 // add takes a line, without its end, at time now.
-func (f *folder) add(rank int, line []byte, now int64) {
+func (f *folder) add(from origin, line []byte, now int64) {
+	if from.of != nil {
+		from.of.waits++
+	}
 	if f.plain || f.world == 1 {
-		f.emit(said{text: string(line), rank: rank})
+		f.emit(said{text: string(line), origin: from})
+		from.gone()
 		return
 	}
+	rank := from.rank
 	same, waits := f.index[string(line)]
 	if seq := f.joins(rank, same); waits && seq != 0 {
 		e := &f.queue[seq-f.first]
-		e.more = append(e.more, rank)
+		e.more = append(e.more, from)
 		f.lastOf[rank] = seq
 		f.release(now)
 		return
 	}
 	text := string(line)
 	seq := f.first + int64(len(f.queue))
-	f.queue = append(f.queue, said{text: text, rank: rank, due: now + int64(FoldFor)})
+	f.queue = append(f.queue, said{text: text, origin: from, due: now + int64(FoldFor)})
 	if waits {
 		f.queue[same.last-f.first].next = seq
 		same.last = seq
@@ -128,7 +148,7 @@ func (f *folder) all(e *said) bool {
 		n++
 	}
 	for _, r := range e.more {
-		if !f.over[r] {
+		if !f.over[r.rank] {
 			n++
 		}
 	}
@@ -144,6 +164,10 @@ func (f *folder) pop() {
 	}
 	f.bytes -= len(e.text)
 	f.emit(*e)
+	e.gone()
+	for _, o := range e.more {
+		o.gone()
+	}
 	*e = said{}
 	f.head++
 }
@@ -199,7 +223,11 @@ func (f *folder) flush() error {
 
 func (f *folder) mark(e said) string {
 	if len(e.more) > 0 {
-		return "[" + rankSet(append([]int{e.rank}, e.more...)) + "] "
+		ranks := []int{e.rank}
+		for _, o := range e.more {
+			ranks = append(ranks, o.rank)
+		}
+		return "[" + rankSet(ranks) + "] "
 	}
 	m, ok := f.marks[e.rank]
 	if !ok {

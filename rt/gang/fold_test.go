@@ -87,7 +87,7 @@ func runFold(t *testing.T, script string) string {
 			text = fields[2]
 		}
 		for _, r := range ranksIn(t, fields[1]) {
-			f.add(r, []byte(text), at*1e6)
+			f.add(origin{rank: r}, []byte(text), at*1e6)
 		}
 		show()
 	}
@@ -148,7 +148,7 @@ func TestFoldKeepsEveryLineInOrder(t *testing.T) {
 			}
 			r, text := rnd.IntN(world), fmt.Sprint("line ", rnd.IntN(4))
 			said[r] = append(said[r], text)
-			f.add(r, []byte(text), now)
+			f.add(origin{rank: r}, []byte(text), now)
 		}
 		f.drain()
 		_ = f.flush()
@@ -177,14 +177,14 @@ func TestFoldIsBounded(t *testing.T) {
 	var w bytes.Buffer
 	f := newFolder(&w, 2, false, nil)
 	for i := range 3 * foldLines {
-		f.add(0, []byte(strconv.Itoa(i)), 0)
+		f.add(origin{}, []byte(strconv.Itoa(i)), 0)
 	}
 	if n := len(f.queue) - f.head; n > foldLines+1 {
 		t.Errorf("%d lines wait", n)
 	}
 	f = newFolder(&w, 2, false, nil)
 	for i := range 300 {
-		f.add(0, append(bytes.Repeat([]byte("x"), maxLine), strconv.Itoa(i)...), 0)
+		f.add(origin{}, append(bytes.Repeat([]byte("x"), maxLine), strconv.Itoa(i)...), 0)
 	}
 	if f.bytes > foldBytes+2*maxLine {
 		t.Errorf("%d bytes wait", f.bytes)
@@ -212,7 +212,7 @@ func TestLines(t *testing.T) {
 			var got []string
 			keep := func(b []byte) { got = append(got, string(b)) }
 			for _, in := range tc.in {
-				l.feed([]byte(in), keep)
+				l.feed([]byte(in), func(b []byte, _ int) { keep(b) })
 			}
 			if strings.Join(got, "|") != strings.Join(tc.want, "|") {
 				t.Errorf("%q, want %q", got, tc.want)
@@ -228,14 +228,14 @@ func TestLines(t *testing.T) {
 	var l lines
 	n := 0
 	for range 100 {
-		l.feed(bytes.Repeat([]byte("x"), 10000), func(line []byte) { n += len(line) })
+		l.feed(bytes.Repeat([]byte("x"), 10000), func(line []byte, _ int) { n += len(line) })
 	}
 	if len(l.part) > maxLine || n+len(l.part) != 1000000 {
 		t.Errorf("%d bytes are kept, %d were given", len(l.part), n)
 	}
 	l = lines{}
 	for i := range 100000 {
-		l.feed(fmt.Appendf(nil, "\r%d%%", i), func([]byte) { t.Fatal("a line") })
+		l.feed(fmt.Appendf(nil, "\r%d%%", i), func([]byte, int) { t.Fatal("a line") })
 	}
 	if len(l.part) > 16<<10 || string(shown(l.part)) != "99999%" {
 		t.Errorf("%d bytes are kept, shown is %q", len(l.part), shown(l.part))
@@ -258,7 +258,7 @@ func BenchmarkFold(b *testing.B) {
 				if !equal {
 					line = strconv.AppendInt(line, int64(i%4), 10)
 				}
-				f.add(i%4, line, now)
+				f.add(origin{rank: i % 4}, line, now)
 				if i%1000 == 0 {
 					_ = f.flush()
 					w.Reset()

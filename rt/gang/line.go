@@ -11,8 +11,8 @@ type lines struct {
 	part []byte // after the last newline
 }
 
-// feed gives each line that data ends to f, without its end.
-func (l *lines) feed(data []byte, f func(line []byte)) {
+// feed gives each line that data ends to f, without its end, and how many bytes came after it.
+func (l *lines) feed(data []byte, f func(line []byte, after int)) {
 	for {
 		i := bytes.IndexByte(data, '\n')
 		if i < 0 {
@@ -20,10 +20,10 @@ func (l *lines) feed(data []byte, f func(line []byte)) {
 		}
 		if len(l.part) > 0 {
 			l.part = append(l.part, data[:i]...)
-			f(shown(l.part))
+			f(shown(l.part), len(data)-i-1)
 			l.part = l.part[:0]
 		} else {
-			f(shown(data[:i]))
+			f(shown(data[:i]), len(data)-i-1)
 		}
 		data = data[i+1:]
 	}
@@ -34,7 +34,7 @@ func (l *lines) feed(data []byte, f func(line []byte)) {
 		}
 	}
 	for len(l.part) > maxLine {
-		f(shown(l.part[:maxLine]))
+		f(shown(l.part[:maxLine]), len(l.part)-maxLine)
 		l.part = append(l.part[:0], l.part[maxLine:]...)
 	}
 	if cap(l.part) > 2*maxLine && len(l.part) == 0 {

@@ -40,7 +40,7 @@ func (w *writer) parts(now int64) {
 		if newest != nil {
 			text = string(shown(newest.part.part))
 			if !where.plain {
-				text = where.mark(said{rank: int(who.rank)}) + text
+				text = where.mark(said{origin: origin{rank: int(who.rank)}}) + text
 			}
 		}
 		for _, f := range []*folder{w.stdout, w.stderr} {
@@ -62,7 +62,7 @@ func (w *writer) partAsLine(f *folder, k streamKey, st *received, now int64) {
 	text := string(shown(st.part.part))
 	if now-st.told >= int64(stateEvery) && text != st.seen {
 		st.told, st.seen = now, text
-		f.add(int(k.rank), []byte(text), now)
+		f.add(origin{rank: int(k.rank)}, []byte(text), now)
 	}
 }
 

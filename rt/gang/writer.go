@@ -34,6 +34,28 @@ type received struct {
 	at   int64 // when part last changed
 	seen string
 	told int64 // when part was last written as a line, where no terminal is
+
+	waits  int                // lines that wait for their like
+	gone   uint64             // offset behind the last one that does no more
+	ack    *fb.RankOutputAckT // the last one
+	unsaid bool               // there is more than that
+	owed   bool               // what came may be a repetition, whose acknowledgement was lost
+}
+
+// partHeld is how much of a line without an end is acknowledged only with its end: less than the least that an agent has without one.
+const partHeld = 512
+
+// written is the offset before which all is where it belongs: what waits in this process only would be lost with it.
+func (st *received) written() uint64 {
+	switch n := len(st.part.part); {
+	case st.waits > 0:
+		return st.gone
+	case st.eof:
+		return st.next + 1
+	case n < partHeld:
+		return st.next - uint64(n)
+	}
+	return st.next
 }
 
 // output is one message for the writer.
@@ -59,6 +81,7 @@ type writer struct {
 	goes   map[streamKey]target
 	writes map[written]map[string]int // how many ranks write to a file
 	parted map[streamKey]*received    // streams with a line that has no end yet
+	unsaid []*received                // streams of which not all is acknowledged
 	raw    bool                       // bytes as they come: a single rank without marks
 	waits  bool                       // file names depend on where ranks run
 	early  []output
@@ -252,7 +275,6 @@ func (w *writer) work(last bool) {
 	if len(w.early) > 0 {
 		batch, w.early = append(w.early, batch...), nil
 	}
-	var acks []*fb.RankOutputAckT
 	for _, o := range batch {
 		switch {
 		case o.from != 0:
@@ -262,7 +284,7 @@ func (w *writer) work(last bool) {
 		case w.waits && !w.isPlaced(o.m.Incarnation) && !last:
 			w.early = append(w.early, o)
 		default:
-			acks = w.take(o, now, acks)
+			w.take(o, now)
 		}
 	}
 	if last {
@@ -288,12 +310,31 @@ func (w *writer) work(last bool) {
 			}
 		}
 	}
-	for _, a := range acks { // only now: it is written
-		w.ack(a)
-	}
+	w.acknowledge()
 	w.mu.Lock()
 	w.busy = false
 	w.mu.Unlock()
+}
+
+// acknowledge tells agents what is written.
+func (w *writer) acknowledge() {
+	left := w.unsaid[:0]
+	for _, st := range w.unsaid {
+		all := st.next
+		if st.eof {
+			all++
+		}
+		if to := st.written(); to > st.ack.Offset || st.owed && to == all {
+			st.ack.Offset, st.owed = to, false
+			ack := *st.ack
+			w.ack(&ack)
+		}
+		if st.unsaid = st.ack.Offset < all; st.unsaid {
+			left = append(left, st)
+		}
+	}
+	clear(w.unsaid[len(left):])
+	w.unsaid = left
 }
 
 func (w *writer) isPlaced(incarnation uint32) bool {
@@ -303,12 +344,14 @@ func (w *writer) isPlaced(incarnation uint32) bool {
 }
 
 // take books one piece of output and puts it where it belongs.
-func (w *writer) take(o output, now int64, acks []*fb.RankOutputAckT) []*fb.RankOutputAckT {
+func (w *writer) take(o output, now int64) {
 	k := streamKey{o.m.Incarnation, o.m.Rank, o.m.Stream}
 	w.mu.Lock()
 	st := w.streams[k]
 	if st == nil {
 		st = &received{next: OffsetBase(k.incarnation)}
+		st.ack = &fb.RankOutputAckT{Group: o.m.Group, Incarnation: k.incarnation, Rank: k.rank, Stream: k.stream, Offset: st.next}
+		st.gone = st.next
 		w.streams[k] = st
 	}
 	data := o.data
@@ -323,20 +366,14 @@ func (w *writer) take(o output, now int64, acks []*fb.RankOutputAckT) []*fb.Rank
 	}
 	fresh := o.m.Eof && !st.eof
 	st.eof = st.eof || o.m.Eof
-	ack := st.next
-	if st.eof {
-		ack++
-	}
 	w.mu.Unlock()
 	w.write(k, st, data, now)
 	if fresh {
 		w.ended(k, st, now)
 	}
-	if n := len(acks); n > 0 && acks[n-1].Rank == k.rank && acks[n-1].Stream == k.stream && acks[n-1].Incarnation == k.incarnation {
-		acks[n-1].Offset = ack
-		return acks
+	if st.owed = true; !st.unsaid {
+		st.unsaid, w.unsaid = true, append(w.unsaid, st)
 	}
-	return append(acks, &fb.RankOutputAckT{Group: o.m.Group, Incarnation: k.incarnation, Rank: k.rank, Stream: k.stream, Offset: ack})
 }
 
 // write puts bytes of a stream where they belong.
@@ -358,7 +395,7 @@ func (w *writer) write(k streamKey, st *received, data []byte, now int64) {
 			w.complain("output", err)
 		}
 	default:
-		st.part.feed(data, func(line []byte) { f.add(int(k.rank), line, now) })
+		st.part.feed(data, func(line []byte, after int) { f.add(origin{int(k.rank), st, st.next - uint64(after)}, line, now) })
 		st.at = now
 		if len(st.part.part) > 0 {
 			w.parted[k] = st
@@ -374,7 +411,7 @@ func (w *writer) ended(k streamKey, st *received, now int64) {
 	if path != "" {
 		return
 	}
-	st.part.rest(func(line []byte) { f.add(int(k.rank), line, now) })
+	st.part.rest(func(line []byte) { f.add(origin{int(k.rank), st, st.next}, line, now) })
 	delete(w.parted, k)
 	f.gone(int(k.rank))
 	if f.term != nil {

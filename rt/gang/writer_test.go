@@ -3,8 +3,10 @@ package gang
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -75,6 +77,46 @@ func TestALineWaitsNoLongerThanFoldFor(t *testing.T) {
 			t.Errorf("%q: equal lines of all wait for nobody", out.String())
 		}
 	})
+}
+
+// GANG-6: what is acknowledged is written. Whatever else there is the agent still has, when this process is killed.
+func TestWhatIsAcknowledgedIsWritten(t *testing.T) {
+	for seed := range uint64(50) {
+		synctest.Test(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			var out screen
+			f := newFeed(t, 3, IO{Stdout: &out})
+			acked := map[uint32]uint64{}
+			f.w.ack = func(m *fb.RankOutputAckT) { // by whoever writes
+				acked[m.Rank] = m.Offset - OffsetBase(1)
+				written := uint64(0)
+				for line := range strings.Lines(out.String()) {
+					who, text, _ := strings.Cut(line, "] ")
+					if slices.Contains(ranksIn(t, who[1:]), int(m.Rank)) {
+						written += uint64(len(text))
+					}
+				}
+				if acked[m.Rank] > written {
+					t.Errorf("seed %d: %d bytes of rank %d are acknowledged, %d are written", seed, acked[m.Rank], m.Rank, written)
+				}
+			}
+			for range 300 {
+				f.say(1, rnd.Uint32N(3), 1, []string{"equal\n", "a", "a longer piece", "\n", "ends\nand begins", "\n\n"}[rnd.IntN(6)])
+				time.Sleep(time.Duration(rnd.IntN(20)) * time.Millisecond)
+			}
+			for rank := range uint32(3) {
+				f.say(1, rank, 1, "\n")
+			}
+			time.Sleep(2 * FoldFor)
+			synctest.Wait()
+			for rank := range uint32(3) {
+				if all := f.at[streamKey{1, rank, 1}]; acked[rank] != all {
+					t.Errorf("seed %d: %d of %d bytes of rank %d are acknowledged", seed, acked[rank], all, rank)
+				}
+			}
+			f.w.close()
+		})
+	}
 }
 
 // screen is a writer that may be looked at meanwhile.
@@ -367,7 +409,7 @@ func TestTerminalsLastLine(t *testing.T) {
 	if got := show(); got != "" {
 		t.Errorf("drawn again: %q", got)
 	}
-	f.add(1, []byte("a line"), 0)
+	f.add(origin{rank: 1}, []byte("a line"), 0)
 	if got := show(); got != "\r\x1b[K[1] a line\n[0] 10%" {
 		t.Errorf("%q", got)
 	}
