@@ -3,10 +3,14 @@
 package yarn
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,28 +21,34 @@ import (
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
-// hurt is what happens to an application of two nodes, and whether its programs notice.
+// hurt is what happens to an application of two nodes.
 type hurt struct {
-	do     func(t *testing.T, g *gateway, id string)
-	begins bool // anew
+	kills string                     // its processes of a kind, or
+	do    func(*testing.T, *gateway) // to what it stands on
+
+	begins bool   // its programs do so anew
+	takes  string // a NodeManager whose containers YARN gives up, though they go on: they begin anew if one was a node
+	splits string // a NodeManager that is cut off: they begin anew if some of the containers are there and some are not
 }
 
 // For how long a node is cut off, and how long it takes until everybody knows.
 const cutFor, afterwards = 20 * time.Second, 3 * time.Minute
 
 var hurts = map[string]hurt{
-	"master":  {do: func(t *testing.T, _ *gateway, id string) { kill(t, id, "yarn-master") }},
-	"head":    {do: func(t *testing.T, _ *gateway, id string) { kill(t, id, "head") }},
-	"agents":  {do: func(t *testing.T, _ *gateway, id string) { kill(t, id, "agent") }},
-	"keepers": {do: func(t *testing.T, _ *gateway, id string) { kill(t, id, "yarn-node") }, begins: true},
-	"rm":      {do: again("rm")},
-	"nn":      {do: again("nn")},
-	"nm1":     {do: again("nm1")}, // whose containers outlive it, for the ten minutes until YARN gives them up
-	"cut": {do: func(t *testing.T, g *gateway, _ string) {
+	"master":   {kills: "yarn-master"},
+	"head":     {kills: "head"},
+	"agents":   {kills: "agent"},
+	"keepers":  {kills: "yarn-node", begins: true},
+	"rm":       {do: again("rm")},
+	"nn":       {do: again("nn")},
+	"nm1":      {do: again("nm1")},                         // which finds its containers again
+	"nm1-anew": {do: again("nm1", "forget"), takes: "nm1"}, // which says at once that it has none
+	"nm2":      {do: again("nm2"), takes: "nm2"},           // which comes back as another one: what it was is given up after 40 s
+	"cut": {do: func(t *testing.T, g *gateway) {
 		daemon(t, g, "cut nm2")
 		time.Sleep(cutFor)
 		daemon(t, g, "join nm2")
-	}, begins: true},
+	}, splits: "nm2"},
 }
 
 func daemon(t *testing.T, g *gateway, what string) {
@@ -48,20 +58,20 @@ func daemon(t *testing.T, g *gateway, what string) {
 	}
 }
 
-// again kills a daemon of Hadoop's, and starts it again.
-func again(name string) func(*testing.T, *gateway, string) {
-	return func(t *testing.T, g *gateway, _ string) {
-		daemon(t, g, "kill "+name)
-		daemon(t, g, "start "+name)
+// again kills a daemon of Hadoop's, and starts it again, with more in between.
+func again(name string, more ...string) func(*testing.T, *gateway) {
+	return func(t *testing.T, g *gateway) {
+		for _, what := range slices.Concat([]string{"kill"}, more, []string{"start"}) {
+			daemon(t, g, what+" "+name)
+		}
 		daemon(t, g, "wait")
 	}
 }
 
-// Of everything that an application stands on something is killed, or cut off for 20 s, all kinds in turn: it ends as its programs do, and what
-// they said is there once. MANIPLE_SOAK_ROUNDS says how often, MANIPLE_SEED which, MANIPLE_SOAK_VICTIMS of what.
-func TestHurt(t *testing.T) {
-	g := gatewayOn(t, apart.up(t))
-	seed, rounds := uint64(time.Now().UnixNano()), 100
+// soak says how much of something is to be done by chance: the generator, how many rounds (MANIPLE_SOAK_ROUNDS) and of which kinds (MANIPLE_SOAK_VICTIMS).
+func soak(t *testing.T, rounds int) (*rand.Rand, int, []string) {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("MANIPLE_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
@@ -69,75 +79,216 @@ func TestHurt(t *testing.T) {
 		rounds, _ = strconv.Atoi(s)
 	}
 	t.Logf("MANIPLE_SEED=%d", seed)
-	var names []string
-	for name := range hurts {
-		names = append(names, name)
-	}
+	names := slices.Sorted(maps.Keys(hurts))
 	if s := os.Getenv("MANIPLE_SOAK_VICTIMS"); s != "" {
 		names = strings.Split(s, ",")
 	}
-	slices.Sort(names)
-	r := rand.New(rand.NewPCG(seed, 0))
+	return rand.New(rand.NewPCG(seed, 0)), rounds, names
+}
+
+// Of everything that an application stands on something is killed, or cut off for 20 s, all kinds in turn: it ends as its programs do, and what
+// they said is there once. MANIPLE_SEED, MANIPLE_SOAK_ROUNDS and MANIPLE_SOAK_VICTIMS say what happens.
+func TestHurt(t *testing.T) {
+	g := gatewayOn(t, apart.up(t))
+	r, rounds, names := soak(t, 10*len(hurts))
 	for i := range rounds {
 		if i%len(names) == 0 {
 			r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 		}
 		name, after := names[i%len(names)], time.Duration(r.IntN(1000))*time.Millisecond
 		t.Run(fmt.Sprintf("%d-%s-%dms", i, name, after.Milliseconds()), func(t *testing.T) {
-			g := &gateway{t: t, b: g.b, binary: g.binary, home: t.TempDir(), dir: t.TempDir()}
-			g.counts(hurts[name], after)
+			c := g.counts(t)
+			time.Sleep(after)
+			c.suffers(hurts[name])
+			c.ends()
 		})
 	}
 }
 
-// counts has two ranks count while it happens.
-func (g *gateway) counts(h hurt, after time.Duration) {
-	t := g.t
-	enough := filepath.Join(g.dir, "enough")
-	g.write("count.sh", "echo begin $RANK $MANIPLE_RESTARTS\ni=0\nuntil [ -e $1 ]; do i=$((i+1)); echo line $RANK $MANIPLE_RESTARTS $i; sleep 0.25; done\necho last $RANK $MANIPLE_RESTARTS $i\n")
-	id := g.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--max-restarts", "5", "--", "bash", "count.sh", enough)...)
-	counted := func(text string, restarts, least int) bool {
-		for rank := range 2 {
-			if !strings.Contains(text, fmt.Sprintf("line %d %d %d\n", rank, restarts, least)) {
+// mixedFor is how long a hundred may take.
+const mixedFor = 50 * time.Minute
+
+// A hundred such things happen by chance, ten to an application, about half of them before it has recovered from the one before.
+func TestHundredMixed(t *testing.T) {
+	g := gatewayOn(t, apart.up(t))
+	r, rounds, names := soak(t, 100)
+	late := time.Now().Add(mixedFor)
+	for i := 0; i < rounds; i += 10 {
+		t.Run(fmt.Sprintf("from-%d", i), func(t *testing.T) {
+			c := g.counts(t)
+			for j := i; j < min(i+10, rounds); j++ {
+				name, pause, recovers := names[r.IntN(len(names))], time.Duration(r.IntN(1000))*time.Millisecond, r.IntN(2) == 0
+				if time.Now().After(late) {
+					t.Fatalf("%d of %d in %v", j, rounds, mixedFor)
+				}
+				if had := c.said(); recovers || name == "keepers" { // a node that is killed twice before it is one ends the application
+					c.goOn("they go on before "+name, &had, false)
+				}
+				time.Sleep(pause)
+				t.Logf("%d: %s after %v, recovers %v", j, name, pause, recovers)
+				c.lives += 2
+				if h := hurts[name]; h.do != nil {
+					h.do(t, c.gateway)
+				} else if killed(t, c.id, h.kills) == 0 {
+					t.Log("there is none")
+				}
+			}
+			had := c.said()
+			c.goOn("they go on at last", &had, false)
+			c.ends()
+		})
+	}
+}
+
+// counting is an application of two ranks that count until they are told to end. A life of a rank is one process of it.
+type counting struct {
+	*gateway
+	id, enough string
+	lives      int // of each rank, at most
+	begun      int // at least
+}
+
+const countScript = `life=$MANIPLE_RESTARTS.$$
+i=0
+until [ -e $1 ]; do i=$((i+1)); echo line $RANK $life $i; sleep 0.25; done
+echo last $RANK $life $i
+`
+
+// counts starts one.
+func (g *gateway) counts(t *testing.T) *counting {
+	t.Helper()
+	c := &counting{gateway: &gateway{t: t, b: g.b, binary: g.binary, home: t.TempDir(), dir: t.TempDir()}, lives: 1, begun: 1}
+	c.enough = filepath.Join(c.dir, "enough")
+	c.write("count.sh", countScript)
+	c.id = c.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--max-restarts", "100", "--", "bash", "count.sh", c.enough)...)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		_ = c.command(ctx, "cancel", c.id).Run() // one that is over says no
+	})
+	c.goOn("both ranks count", nil, false)
+	return c
+}
+
+var countLine, countEnd = regexp.MustCompile(`(?m)\bline ([01]) (\S+) ([0-9]+)$`), regexp.MustCompile(`(?m)\blast ([01]) (\S+) ([0-9]+)$`)
+
+// said is what the ranks have said: by rank and life how often each number.
+func (c *counting) said() [2]map[string]map[int]int {
+	all := [2]map[string]map[int]int{{}, {}}
+	for _, m := range countLine.FindAllStringSubmatch(c.logs(c.id), -1) {
+		of, n := all[m[1][0]-'0'], 0
+		if _, err := fmt.Sscan(m[3], &n); err != nil {
+			c.t.Fatal(m)
+		}
+		if of[m[2]] == nil {
+			of[m[2]] = map[int]int{}
+		}
+		of[m[2]][n]++
+	}
+	return all
+}
+
+// goOn waits until both ranks say more than they had said: in a life that there was not, or, unless they begin anew, in one that there was.
+func (c *counting) goOn(what string, had *[2]map[string]map[int]int, anew bool) {
+	c.t.Helper()
+	if had == nil {
+		had = &[2]map[string]map[int]int{}
+	}
+	e2e.Until(c.t, afterwards, what, func() bool {
+		for rank, lives := range c.said() {
+			more := false
+			for life, lines := range lives {
+				old, was := had[rank][life]
+				more = more || !was && len(lines) >= 3 || was && !anew && len(lines) >= len(old)+10
+			}
+			if !more {
 				return false
 			}
 		}
 		return true
-	}
-	e2e.Until(t, afterwards, "both ranks count", func() bool { return counted(g.logs(id), 0, 3) })
-	time.Sleep(after)
-	h.do(t, g, id)
-	restarts := 0
-	if h.begins {
-		restarts = 1
-		e2e.Until(t, afterwards, "both ranks count anew", func() bool { return counted(g.logs(id), 1, 3) || counted(g.logs(id), 2, 3) })
-		if counted(g.logs(id), 2, 3) { // it may be noticed in two steps
-			restarts = 2
+	})
+}
+
+// at are the processes with which the application's containers of a NodeManager began: of its nodes, and of its master.
+func (c *counting) at(name string) (nodes, masters []string) {
+	for pid, line := range processes(c.id) {
+		env, _ := os.ReadFile(filepath.Join("/proc", pid, "environ"))
+		switch {
+		case !bytes.Contains(env, []byte("LOCAL_DIRS="+filepath.Join(c.b.dir, name)+"/")):
+		case strings.HasSuffix(line, "\x00yarn-node\x00"):
+			nodes = append(nodes, pid)
+		case strings.HasSuffix(line, "\x00yarn-master\x00"):
+			masters = append(masters, pid)
 		}
-	} else {
-		had := strings.Count(g.logs(id), "line ")
-		e2e.Until(t, afterwards, "they go on", func() bool { return strings.Count(g.logs(id), "line ") > had+20 })
 	}
-	if err := os.WriteFile(enough, nil, 0o644); err != nil {
+	return nodes, masters
+}
+
+// suffers has something happen, and waits until all know of it.
+func (c *counting) suffers(h hurt) {
+	c.t.Helper()
+	anew, gone := h.begins, []string(nil)
+	if h.takes != "" {
+		nodes, masters := c.at(h.takes)
+		anew, gone = len(nodes) > 0, slices.Concat(nodes, masters)
+	}
+	if h.splits != "" {
+		nodes, masters := c.at(h.splits)
+		anew = len(nodes)+len(masters) > 0 && len(nodes)+len(masters) < 3
+	}
+	had := c.said()
+	if h.do != nil {
+		h.do(c.t, c.gateway)
+	} else {
+		kill(c.t, c.id, h.kills)
+	}
+	e2e.Until(c.t, afterwards, "what YARN gave up has ended", func() bool {
+		now := processes(c.id)
+		return !slices.ContainsFunc(gone, func(pid string) bool { return now[pid] != "" })
+	})
+	what := "they go on"
+	if anew {
+		what = "they begin anew"
+		c.begun++
+		c.lives += 2 // it may be noticed in two steps
+	} else {
+		had = c.said()
+	}
+	c.goOn(what, &had, anew)
+	if r := c.run("logs", c.id); r.Code != 0 || !countLine.MatchString(r.Stdout) {
+		c.t.Errorf("%+v", r)
+	}
+}
+
+// ends has it end, and looks at what is left of it.
+func (c *counting) ends() {
+	t := c.t
+	t.Helper()
+	if err := os.WriteFile(c.enough, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if r := g.over(id); r.Final != yarn.Succeeded || !strings.HasSuffix(r.Diagnostics, "exit code 0") {
+	if r := c.over(c.id); r.Final != yarn.Succeeded || !strings.HasSuffix(r.Diagnostics, "exit code 0") {
 		t.Errorf("%+v", r)
 	}
-	e2e.Until(t, afterwards, "nothing of it is left", func() bool { return len(processes(id)) == 0 })
-	text := g.logs(id)
-	for rank := range 2 {
-		if n := strings.Count(text, fmt.Sprintf("begin %d ", rank)); n != restarts+1 {
-			t.Errorf("rank %d began %d times", rank, n)
+	e2e.Until(t, afterwards, "nothing of it is left", func() bool { return len(processes(c.id)) == 0 })
+	text := c.logs(c.id)
+	said, ends := c.said(), [2]int{}
+	for _, m := range countEnd.FindAllStringSubmatch(text, -1) {
+		rank := m[1][0] - '0'
+		ends[rank]++
+		if n := len(said[rank][m[2]]); strconv.Itoa(n) != m[3] {
+			t.Errorf("rank %d came to %s in life %s, of which %d lines are there", rank, m[3], m[2], n)
 		}
-		_, end, _ := strings.Cut(text, fmt.Sprintf("last %d %d ", rank, restarts))
-		last, err := strconv.Atoi(strings.SplitN(end, "\n", 2)[0])
-		if err != nil {
-			t.Errorf("rank %d: %v", rank, err)
+	}
+	for rank, lives := range said {
+		if len(lives) < c.begun || len(lives) > c.lives || ends[rank] == 0 {
+			t.Errorf("rank %d began %d times, and not %d, and ended %d times", rank, len(lives), c.begun, ends[rank])
 		}
-		for i := range last {
-			if n := strings.Count(text, fmt.Sprintf("line %d %d %d\n", rank, restarts, i+1)); n != 1 {
-				t.Errorf("line %d of rank %d is there %d times", i+1, rank, n)
+		for life, lines := range lives {
+			for i := range len(lines) {
+				if n := lines[i+1]; n != 1 {
+					t.Errorf("line %d of rank %d, life %s, is there %d times", i+1, rank, life, n)
+				}
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	if built != "" {
 		os.RemoveAll(built)
 	}
-	for _, b := range []*testbed{simple, secure, strict, apart} {
+	for _, b := range testbeds {
 		if b.dir != "" && os.Getenv(b.variable) == "" {
 			b.script("down.sh")
 		}
@@ -56,9 +57,16 @@ type testbed struct {
 var (
 	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "mvn", "curl", "ss"}}
 	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1"}}
-	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: []string{"NETNS=1"}} // in soak
+	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: apartness} // in soak
 	strict = &testbed{variable: "MANIPLE_E2E_YARN_STRICT", programs: simple.programs, settings: []string{"VMEM_CHECK=true", "NODES=1", "NM_MB=28000", "NM_VCORES=18"}}
 )
+
+// testbeds are taken down at the end.
+var testbeds = []*testbed{simple, secure, strict, apart}
+
+// apartness: each NodeManager has a network, and room for two of three containers. nm1 finds them again when it is started anew, and of what nm2 is silent about
+// for 40 s is given up.
+var apartness = []string{"NETNS=1", "NM_MB=1024", "NM_RECOVERY=nm1", "NM_EXPIRY_MS=40000", "AM_ATTEMPTS=100"}
 
 // up brings the testbed up.
 func (b *testbed) up(t *testing.T) *testbed {
@@ -74,7 +82,7 @@ func (b *testbed) up(t *testing.T) *testbed {
 	b.once.Do(func() {
 		if b.dir = os.Getenv(b.variable); b.dir == "" {
 			b.dir = "/var/tmp/maniple-e2e/hadoop/" + b.variable[len("MANIPLE_E2E_"):] + "-" + strconv.Itoa(os.Getpid())
-			if out, err := b.script("up.sh", append(b.settings, "OWNER="+strconv.Itoa(os.Getpid()))...); err != nil {
+			if out, err := b.script("up.sh", "OWNER="+strconv.Itoa(os.Getpid())); err != nil {
 				b.err = err.Error() + "\n" + out
 				return
 			}
@@ -101,7 +109,7 @@ func up(t *testing.T) *testbed {
 	return simple.up(t)
 }
 
-// script runs one of the testbed's scripts: its name and arguments, and settings.
+// script runs one of the testbed's scripts: its name and arguments, and more than the testbed's settings.
 func (b *testbed) script(line string, env ...string) (string, error) {
 	_, here, _, _ := runtime.Caller(0)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -109,7 +117,7 @@ func (b *testbed) script(line string, env ...string) (string, error) {
 	words := strings.Fields(line)
 	words[0] = filepath.Join(filepath.Dir(here), "..", "testbed", "hadoop", words[0])
 	cmd := exec.CommandContext(ctx, "bash", words...)
-	cmd.Env = append(append(os.Environ(), "DIR="+b.dir), env...)
+	cmd.Env = slices.Concat(os.Environ(), b.settings, []string{"DIR=" + b.dir}, env)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

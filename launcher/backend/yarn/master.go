@@ -101,8 +101,8 @@ func Enter(getenv func(string) string) (*Master, error) {
 	m.others = yarn.Credentials{Tokens: maps.Clone(c.Tokens)}
 	maps.DeleteFunc(m.others.Tokens, func(_ string, t yarn.Token) bool { return t.Kind == yarn.KindAMRM })
 	var logs [2]string
-	for i, fd := range []string{"1", "2"} {
-		logs[i], _ = os.Readlink("/proc/self/fd/" + fd) // without it nobody can follow the output
+	for i, f := range []*os.File{os.Stdout, os.Stderr} {
+		logs[i] = written(f)
 	}
 	if m.relay, err = listen(m.Job.Cluster, m.Job.Secret, logs); err != nil {
 		return nil, err
@@ -114,6 +114,15 @@ func Enter(getenv func(string) string) (*Master, error) {
 		}
 	}
 	return m, nil
+}
+
+// written is where the file that f writes to can be opened by others: by the descriptor, since a NodeManager that has forgotten its containers gives their folders other
+// names, and removes them. "": it is none.
+func written(f *os.File) string {
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 }
 
 // Show has the application's page ask for what the head says; nil: it can't be asked any more.

@@ -67,7 +67,7 @@ func enterNode() (st *station, stdin, stdout *os.File, err error) {
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("yarn: boot document: %w", err)
 	}
-	if st, err = newStation(b, os.Getenv("CONTAINER_ID")); err != nil {
+	if st, err = newStation(b, os.Getenv("CONTAINER_ID"), here); err != nil {
 		return nil, nil, nil, err
 	}
 	first, ok := st.next(dialTime)

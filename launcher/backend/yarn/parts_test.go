@@ -112,6 +112,27 @@ func TestRelayAnswersItsOwn(t *testing.T) {
 	}
 }
 
+// A NodeManager that is started anew gives the folders of containers that it has forgotten other names, and removes them: what was printed is there as long as its master.
+func TestLogWithoutItsName(t *testing.T) {
+	r, address, secret := openRelay(t, nil)
+	f, err := os.Open(r.logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	name := r.logs[0]
+	if r.logs[0] = written(f); written(nil) != "" {
+		t.Error("there is no file")
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := must(NewAccess("c", secret)).Log(t.Context(), address, false, 0, false, &out); err != nil || out.String() != "out begins\n" {
+		t.Errorf("%q %v", out.String(), err)
+	}
+}
+
 // YJOB-6: an application that prints elsewhere has no output, which is all of it at its end, and no reason to ask again.
 func TestLogOfWhatPrintsElsewhere(t *testing.T) {
 	r, address, secret := openRelay(t, nil)

@@ -26,7 +26,7 @@ type nodeKeeper struct {
 // station starts the station of a container, whose keeper says that it is ready.
 func (w *world) station(id yarn.ContainerID, b boot) *nodeKeeper {
 	w.t.Helper()
-	st, err := newStation(b, id.String())
+	st, err := newStation(b, id.String(), w.t.TempDir())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -222,6 +222,24 @@ func TestNextMasterBeginsAnew(t *testing.T) {
 		t.Errorf("%s %+v", fresh, b)
 	}
 	next.stop()
+}
+
+// YJOB-5: no other master comes to a container whose folder its NodeManager has removed: without its own it ends.
+func TestForgottenContainerEnds(t *testing.T) {
+	w := newWorld(t, 1)
+	id, b := w.container(0)
+	k := w.station(id, b)
+	w.event(backend.KindReady)
+	if err := os.RemoveAll(k.st.dir); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	w.dies()
+	for k.told.Scan() { // until there is nobody any more who could tell anything
+	}
+	if took := time.Since(began); took > orphanTime/10 {
+		t.Errorf("it ended after %v", took)
+	}
 }
 
 // A node answers a newer master, and no older one.

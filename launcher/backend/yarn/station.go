@@ -55,7 +55,8 @@ type station struct {
 	name       string
 	container  string
 	life       uint32
-	last       bool // no other master will come
+	last       bool   // no other master will come
+	dir        string // the container's folder
 	own        ed25519.PrivateKey
 	masterKey  ed25519.PublicKey
 	toKeeper   *os.File
@@ -74,7 +75,7 @@ type station struct {
 }
 
 // newStation is the station of a node, where the master that comes after its own one may call.
-func newStation(b boot, container string) (*station, error) {
+func newStation(b boot, container, dir string) (*station, error) {
 	key, err := keyOf(b.Doc.Cluster, b.Doc.Secret, partyNode)
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func newStation(b boot, container string) (*station, error) {
 		return nil, err
 	}
 	s := &station{
-		name: b.Doc.Node.Name, container: container, life: b.Doc.Epoch, last: b.Last, own: key, masterKey: master.Public().(ed25519.PublicKey), master: b.Master, attempt: b.Attempt,
+		name: b.Doc.Node.Name, container: container, life: b.Doc.Epoch, last: b.Last, dir: dir, own: key, masterKey: master.Public().(ed25519.PublicKey), master: b.Master, attempt: b.Attempt,
 		arrivals: make(chan arrival, 1), keeperOver: make(chan struct{}),
 	}
 	if b.Last {
@@ -310,7 +311,7 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 		if err == nil {
 			return arrival{conn, bufio.NewReader(conn), attempt}, true
 		}
-		if time.Since(lost) > patience {
+		if time.Since(lost) > patience || s.forgotten() {
 			return arrival{}, false
 		}
 		select {
@@ -319,6 +320,13 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 		case <-time.After(redialTime):
 		}
 	}
+}
+
+// forgotten tells whether the NodeManager has removed the container's folder: it was started anew and knows nothing of it, so that YARN gives the container up, if it has
+// not yet. Who has a master goes on until then; no other one comes.
+func (s *station) forgotten() bool {
+	_, err := os.Stat(s.dir)
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // dial connects to a master's relay.

@@ -3,10 +3,11 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
-name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple at=$(addr rm) mine=$(addr "$1")
+name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple at=$(addr rm) mine=$(addr "$1") nmport=0
 fs=hdfs://$at:$(port 6)
 [ "$HDFS" = 1 ] || fs=file:///
 [ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
+case " $NM_RECOVERY " in *" $name "*) nmport=8041;; esac   # which has to stay
 mkdir -p "$to"
 site() { # KEY VALUE lines of stdin as a file
   { echo '<?xml version="1.0"?>'; echo '<configuration>'
@@ -44,7 +45,8 @@ dfs.web.authentication.kerberos.keytab $DIR/kdc/keytab
 dfs.block.access.token.enable true
 dfs.http.policy HTTP_ONLY
 ignore.secure.ports.for.testing true
-dfs.namenode.delegation.token.renew-interval 60000
+dfs.namenode.delegation.token.renew-interval $TOKEN_RENEW_MS
+dfs.namenode.delegation.token.max-lifetime $TOKEN_MAX_MS
 K
 )
 S
@@ -56,7 +58,7 @@ yarn.resourcemanager.scheduler.address $at:$(port 1)
 yarn.resourcemanager.resource-tracker.address $at:$(port 2)
 yarn.resourcemanager.admin.address $at:$(port 3)
 yarn.resourcemanager.webapp.address $at:$(port 4)
-yarn.resourcemanager.am.max-attempts 2
+yarn.resourcemanager.am.max-attempts $AM_ATTEMPTS
 yarn.resourcemanager.nodemanagers.heartbeat-interval-ms 100
 yarn.resourcemanager.recovery.enabled true
 yarn.resourcemanager.store.class org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore
@@ -64,12 +66,13 @@ yarn.resourcemanager.fs.state-store.uri file://$DIR/state
 yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms 1000
 yarn.resourcemanager.am-rm-tokens.master-key-rolling-interval-secs $AMRM_ROLL
 yarn.am.liveness-monitor.expiry-interval-ms $AM_EXPIRY_MS
+yarn.nm.liveness-monitor.expiry-interval-ms $NM_EXPIRY_MS
 yarn.scheduler.minimum-allocation-mb 64
 yarn.scheduler.maximum-allocation-mb $NM_MB
 yarn.scheduler.maximum-allocation-vcores $NM_VCORES
 yarn.nodemanager.bind-host $mine
 yarn.nodemanager.hostname $mine
-yarn.nodemanager.address $mine:0
+yarn.nodemanager.address $mine:$nmport
 yarn.nodemanager.localizer.address $mine:0
 yarn.nodemanager.webapp.address $mine:0
 yarn.nodemanager.local-dirs $DIR/$name/local
@@ -81,6 +84,7 @@ yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99
 yarn.nodemanager.container-executor.class org.apache.hadoop.yarn.server.nodemanager.DefaultContainerExecutor
 yarn.nodemanager.delete.debug-delay-sec 600
 yarn.timeline-service.enabled false
+$([ $nmport = 0 ] || printf 'yarn.nodemanager.recovery.%s\n' 'enabled true' 'supervised true' "dir $DIR/$name/recovery")
 yarn.log-aggregation-enable $LOG_AGGREGATION
 $([ $secure = simple ] || cat <<K
 yarn.resourcemanager.principal rm/localhost@TEST.LOCAL
@@ -88,7 +92,8 @@ yarn.resourcemanager.keytab $DIR/kdc/keytab
 yarn.nodemanager.principal nm/localhost@TEST.LOCAL
 yarn.nodemanager.keytab $DIR/kdc/keytab
 yarn.resourcemanager.webapp.delegation-token-auth-filter.enabled false
-yarn.resourcemanager.delegation.token.renew-interval 60000
+yarn.resourcemanager.delegation.token.renew-interval $TOKEN_RENEW_MS
+yarn.resourcemanager.delegation.token.max-lifetime $TOKEN_MAX_MS
 K
 )
 S

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# One daemon of the testbed in DIR; NAME is nn, dn, rm, nm1, nm2, ...
+# One daemon of the testbed in DIR; NAME is nn, dn, rm, nm1, nm2, ..., kdc
 #   daemon.sh start NAME      daemon.sh kill NAME (as a power loss)      daemon.sh wait (until all are up)
+#   daemon.sh forget NAME: a NodeManager that was killed has nothing of what it had noted
 #   daemon.sh cut NAME        daemon.sh join NAME: a NodeManager's network, where it has one of its own
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +18,7 @@ case $1 in
 start)
   name=$2
   pid_of "$name" >/dev/null && exit 0
+  [ "$name" != kdc ] || exec bash "$here/kdc.sh"
   bash "$here/conf.sh" "$name"
   case $name in
   nn) main=$hdfs.namenode.NameNode heap=192m;;
@@ -31,6 +33,7 @@ start)
     -cp "$DIR/conf/$name:$DIR/web:$LIB/*" $main >>"$DIR/log/$name.log" 2>&1 </dev/null 9>&- &
   keep "$name" $!;;
 kill) p=$(pid_of "$2") && kill -KILL "$p"; rm -f "$DIR/pid/$2";;
+forget) rm -rf "$DIR/$2/recovery";;
 cut) ip link set "$PREFIX$2" down;;
 join) ip link set "$PREFIX$2" up;;
 wait)
@@ -43,5 +46,5 @@ wait)
     sleep 0.2
   done
   say "${up:-0} of $NODES NodeManagers (or HDFS not) are up after $UP_LIMIT s"; tail -20 "$DIR"/log/*.log >&2; exit 1;;
-*) sed -n '2,4s/^# //p' "$0"; exit 2;;
+*) sed -n '2,5s/^# //p' "$0"; exit 2;;
 esac

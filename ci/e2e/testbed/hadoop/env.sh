@@ -10,6 +10,10 @@
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
+: "${AM_ATTEMPTS:=2}"                   # masters of one application, of which a user may want fewer
+: "${NM_EXPIRY_MS:=600000}"             # of silence, after which a NodeManager's containers are given up
+: "${NM_RECOVERY:=}"                    # names of NodeManagers that find their containers again when they are started anew, for which they need NETNS=1
+: "${TOKEN_RENEW_MS:=60000}" "${TOKEN_MAX_MS:=604800000}"   # delegation tokens: until they have to be renewed, and until they can't be any more
 : "${NETNS:=0}"                         # 1: each NodeManager in a network namespace of its own (root), which daemon.sh cuts off and joins again
 : "${LOG_AGGREGATION:=$([ "$HDFS" = 1 ] && echo true || echo false)}"   # NodeManagers bring the logs of what has ended to HDFS
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
