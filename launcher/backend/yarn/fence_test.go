@@ -6,12 +6,14 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/maniple-hpc/maniple/launcher/backend"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/am"
 )
@@ -80,6 +82,37 @@ func TestOldMasterLeaves(t *testing.T) {
 	}
 	k.out.Close()
 	w.dies()
+	w.stop()
+}
+
+// headSays is a head's keeper that says something.
+type headSays struct {
+	backend.Session
+	events chan backend.Event
+}
+
+func (h headSays) Events() <-chan backend.Event { return h.events }
+
+// A master whose head can't be started for want of the container's folder leaves that to the next one. Any other reason is the application's end.
+func TestMasterWithoutItsFolderLeaves(t *testing.T) {
+	w := newWorld(t, 1)
+	for _, there := range []bool{true, false} {
+		if !there {
+			if err := os.RemoveAll(filepath.Dir(w.m.Folder)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := headSays{events: make(chan backend.Event, 1)}
+		s := &session{m: w.m, head: h, posts: make(chan func(), 8)}
+		h.events <- backend.Event{Kind: backend.KindError, Text: "no such file"}
+		go s.followHead(backend.Event{Kind: backend.KindHead})
+		for range 3 { // that there is a head, that it may be for the next master, and that there is none
+			(<-s.posts)()
+		}
+		if len(w.left) == 0 != there {
+			t.Errorf("with its folder %v: told %v, %d left", there, s.untold, len(w.left))
+		}
+	}
 	w.stop()
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -304,9 +305,15 @@ func (s *session) followHead(first backend.Event) {
 			continue
 		case backend.KindEnd:
 			continue // it takes no work, and nobody waits for it
+		case backend.KindError:
+			s.post(func() {
+				if s.unwished() && removed(filepath.Dir(s.m.Folder)) { // what it starts has no place here: the next master's has one
+					s.gone(fmt.Errorf("yarn: the NodeManager was started anew, and has removed this container's folder: %s", ev.Text))
+				}
+			})
 		case backend.KindLost:
 			s.post(func() {
-				if !s.stopping && s.m.Blame("") == "" { // by nobody's wish: the next master has a head again
+				if s.unwished() { // the next master has a head again
 					s.gone(fmt.Errorf("yarn: the keeper of the head was killed: %s", ev.Reason))
 				}
 			})
@@ -321,6 +328,9 @@ func (s *session) followHead(first backend.Event) {
 		}
 	})
 }
+
+// unwished tells whether an end now is by nobody's wish.
+func (s *session) unwished() bool { return !s.stopping && s.m.Blame("") == "" }
 
 // tell has an event handed on. Only the loop calls it. Whoever has the session reads until Events is closed.
 func (s *session) tell(ev backend.Event) { s.untold = append(s.untold, ev) }

@@ -311,7 +311,7 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 		if err == nil {
 			return arrival{conn, bufio.NewReader(conn), attempt}, true
 		}
-		if time.Since(lost) > patience || s.forgotten() {
+		if time.Since(lost) > patience || removed(s.dir) {
 			return arrival{}, false
 		}
 		select {
@@ -322,10 +322,10 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 	}
 }
 
-// forgotten tells whether the NodeManager has removed the container's folder: it was started anew and knows nothing of it, so that YARN gives the container up, if it has
-// not yet. Who has a master goes on until then; no other one comes.
-func (s *station) forgotten() bool {
-	_, err := os.Stat(s.dir)
+// removed tells whether a container's folder is gone: its NodeManager was started anew and knows nothing of it, so that YARN gives the container up, if it has not yet. Who
+// has a master goes on until then; no other one comes.
+func removed(dir string) bool {
+	_, err := os.Stat(dir)
 	return errors.Is(err, os.ErrNotExist)
 }
 
