@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/maniple-hpc/maniple/yarn/internal/proto"
 )
@@ -21,6 +22,20 @@ type Token struct {
 
 // String tells which token it is, without its secret.
 func (t Token) String() string { return fmt.Sprintf("Kind: %s, Service: %s", t.Kind, t.Service) }
+
+// Ends is when nobody can renew a token for HDFS any more, as it says itself.
+func (t Token) Ends() (time.Time, bool) {
+	r := writable{b: t.Identifier}
+	if t.Kind != KindHDFS || r.vint() != 0 { // the version of what follows
+		return time.Time{}, false
+	}
+	for range 3 { // whose it is, who renews it, for whom it was got
+		r.part()
+	}
+	r.vint() // when it was made
+	ends := time.UnixMilli(r.vint())
+	return ends, !r.bad
+}
 
 // Kinds of tokens.
 const (

@@ -92,7 +92,7 @@ func ErrorOf(op string, err error) error {
 			e.Kind, e.Do = known.kind, known.do
 			e.Text = r.Message
 		}
-		if r.Detail == rpc.DetailUnauthorized && e.Kind != ErrNotYours || errors.Is(err, rpc.ErrLogin) {
+		if (r.Detail == rpc.DetailUnauthorized && e.Kind != ErrNotYours || errors.Is(err, rpc.ErrLogin)) && e.Kind != ErrUnreachable { // a standby lets nobody in
 			e.Kind, e.Text, e.Do = ErrCredentials, err.Error(), ""
 			if strings.Contains(r.Message, "SIMPLE authentication is not enabled") {
 				e.Do = "this cluster wants Kerberos or a token: kinit, or give a token file in HADOOP_TOKEN_FILE_LOCATION"

@@ -234,3 +234,22 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// A token for HDFS says when its life is over; one that says anything else does not.
+func TestTokenEnds(t *testing.T) {
+	identifier := []byte{0}
+	for _, part := range []string{"alice@EXAMPLE.ORG", "rm", ""} {
+		identifier = append(appendVint(identifier, int64(len(part))), part...)
+	}
+	identifier = appendVint(appendVint(identifier, 1700000000000), 1700000060000)
+	cut := Token{Kind: KindHDFS, Identifier: identifier[:len(identifier)-1]}
+	other := Token{Kind: KindAMRM, Identifier: identifier}
+	if at, ok := (Token{Kind: KindHDFS, Identifier: append(identifier, 1, 2)}).Ends(); !ok || at.UnixMilli() != 1700000060000 {
+		t.Error(at, ok)
+	}
+	for _, token := range []Token{cut, other, {Kind: KindHDFS}} {
+		if at, ok := token.Ends(); ok {
+			t.Error(token, at)
+		}
+	}
+}

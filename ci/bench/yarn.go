@@ -185,13 +185,24 @@ func yarnKills(l *lab) error {
 	return nil
 }
 
-// yarnHurt: with NodeManagers in network namespaces, everything that an application stands on is killed, or cut off for 20 s, five times each.
+// yarnHurt: with NodeManagers in network namespaces, everything that an application stands on is killed, or cut off for 20 s, five times each of ten kinds and a hundred
+// times by chance; and applications with tokens of 60 s, five at a time, go on without a KDC.
 func yarnHurt(l *lab) error {
-	rounds := "40"
+	rounds, mixed := "50", "100"
 	if quick {
-		rounds = "8"
+		rounds, mixed = "10", "10"
 	}
-	return l.tests("YARN: kills and cuts of 20 s under two nodes", []string{"TestHurt"}, []string{"MANIPLE_SOAK_ROUNDS=" + rounds}, "./ci/e2e/yarn")
+	for _, row := range []struct{ name, test, rounds string }{
+		{"YARN: kills and cuts of 20 s under two nodes", "TestHurt", rounds},
+		{"YARN: kills and cuts by chance", "TestHundredMixed", mixed},
+		{"YARN: tokens of 60 s without a KDC", "TestTokensAreRenewedWithoutKDC", ""},
+		{"YARN: tokens that nobody renews after 60 s", "TestTokensPassAway", ""},
+	} {
+		if err := l.tests(row.name, []string{row.test}, []string{"MANIPLE_SOAK_ROUNDS=" + row.rounds}, "./ci/e2e/yarn"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // yarnGangs: two gangs of more than half of a queue each both finish.

@@ -2,9 +2,13 @@ package hdfs
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
@@ -22,6 +26,8 @@ type Client struct {
 	addresses []string
 	service   string
 	getenv    func(string) string
+
+	noLogin atomic.Pointer[loginError] // as the NameNode that was dialled last said: the library makes text of it. nil: it said no such thing
 
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
@@ -99,11 +105,22 @@ func (c *Client) options() (o hdfs.ClientOptions, err error) {
 	if err != nil {
 		return o, err
 	}
-	o.NamenodeDialFunc = Heard(dial)
+	o.NamenodeDialFunc = Heard(c.noted(dial, cfg.Token))
 	if offered := c.conf.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
 		o.DataTransferProtection = offered[0]
 	}
 	return o, nil
+}
+
+// noted keeps in mind that a NameNode did not let this process in.
+func (c *Client) noted(dial Dialer, token *yarn.Token) Dialer {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if c.noLogin.Store(nil); err != nil && errors.Is(err, yarn.ErrCredentials) {
+			c.noLogin.Store(&loginError{err, token, time.Now()})
+		}
+		return conn, err
+	}
 }
 
 // user is who this process is to a cluster without Kerberos: in a container of YARN, whose processes may have the NodeManager's user, the
@@ -165,6 +182,9 @@ func (c *Client) again(patience time.Duration, final func(error) bool, do func(*
 		h, err := c.connected()
 		if err == nil {
 			err = do(h)
+		}
+		if no := c.noLogin.Load(); err != nil && no != nil && !final(err) {
+			err = no
 		}
 		if err == nil || final(err) || time.Since(began) > patience {
 			return asFull(err)

@@ -1,6 +1,7 @@
 package hdfs
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -8,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colinmarc/hdfs/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/yarn"
 )
 
 // saidNo is an answer of a NameNode.
@@ -56,5 +60,31 @@ func TestSilentMachine(t *testing.T) {
 	}
 	if _, err := c.Write([]byte("again")); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// A NameNode that lets nobody in is not asked again for a minute: the library makes text of what it said.
+func TestWhoIsNotLetInIsTold(t *testing.T) {
+	ended := &yarn.Token{Kind: yarn.KindHDFS, Identifier: []byte{0, 0, 0, 0, 1, 2}} // long ago
+	for _, no := range []struct {
+		token *yarn.Token
+		said  error
+		want  string
+	}{
+		{ended, &yarn.Error{Op: "NameNode", Text: "is expired", Kind: yarn.ErrCredentials}, "1970-01-01T00:00:00Z, and nobody can renew it"},
+		{&yarn.Token{}, &yarn.Error{Op: "NameNode", Text: "can't be found in cache", Kind: yarn.ErrCredentials}, "can't be found in cache; YARN renews the token"},
+		{nil, &yarn.Error{Op: "NameNode", Text: "GSS initiate failed", Kind: yarn.ErrCredentials}, "GSS initiate failed"},
+	} {
+		c, tries := &Client{client: &hdfs.Client{}}, 0
+		dial := c.noted(func(context.Context, string, string) (net.Conn, error) { return nil, no.said }, no.token)
+		err := c.again(time.Minute, refused, func(*hdfs.Client) error {
+			tries++
+			_, err := dial(t.Context(), "tcp", "nn:8020")
+			return errors.New("no available namenodes: " + err.Error()) // as the library does
+		})
+		number, text := errnoOf(err)
+		if number != unix.EACCES || !strings.Contains(text, no.want) || tries != 1 {
+			t.Error(number, text, tries)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/colinmarc/hdfs/v2"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,27 @@ type setupError struct{ error }
 
 // Unwrap gives what it is.
 func (e *setupError) Unwrap() error { return e.error }
+
+// loginError says that a NameNode did not let this process in: with a token, or with a ticket (nil).
+type loginError struct {
+	error
+	token *yarn.Token
+	at    time.Time
+}
+
+// Unwrap gives what the NameNode said.
+func (e *loginError) Unwrap() error { return e.error }
+
+func (e *loginError) Error() string {
+	if e.token == nil {
+		return e.error.Error()
+	}
+	if ends, known := e.token.Ends(); known && !e.at.Before(ends) {
+		return fmt.Sprintf("the life of the token for HDFS was over at %s, and nobody can renew it any more (HDFS's dfs.namenode.delegation.token.max-lifetime): "+
+			"submit the application again, or ask the site for a longer one", ends.UTC().Format(time.RFC3339))
+	}
+	return e.error.Error() + "; YARN renews the token for HDFS as long as the application that it was made for runs: without one, get a new one"
+}
 
 // answered tells whether an error is HDFS's answer, and asking again would give the same.
 func answered(err error) bool {

@@ -155,10 +155,13 @@ for i in range(12):
 	}
 }
 
-// logs is what the application's masters wrote. A NodeManager that has forgotten a container renames its folder, and would remove it in ten minutes.
-func (g *gateway) logs(application string) (text string) {
+// logs is what the application's masters printed.
+func (g *gateway) logs(application string) string { return g.written(application, "stdout") }
+
+// written is what an application's containers wrote. A NodeManager that has forgotten a container renames its folder, and would remove it in ten minutes.
+func (g *gateway) written(application, where string) (text string) {
 	for _, folder := range []string{application, application + "_DEL_*"} {
-		files, _ := filepath.Glob(filepath.Join(g.b.dir, "nm*", "logs", folder, "*", "stdout"))
+		files, _ := filepath.Glob(filepath.Join(g.b.dir, "nm*", "logs", folder, "*", where))
 		for _, file := range files {
 			data, _ := os.ReadFile(file)
 			text += string(data)

@@ -18,7 +18,10 @@ case $1 in
 start)
   name=$2
   pid_of "$name" >/dev/null && exit 0
-  [ "$name" != kdc ] || exec bash "$here/kdc.sh"
+  if [ "$name" = kdc ]; then
+    bash "$here/kdc.sh"
+    for ((n = 0; n < UP_LIMIT * 5; n++)); do ss -Hltn | grep -q ":$(port 5) " && exit 0; sleep 0.2; done; exit 1
+  fi
   bash "$here/conf.sh" "$name"
   case $name in
   nn) main=$hdfs.namenode.NameNode heap=192m;;
