@@ -69,19 +69,40 @@ const scheme = "hdfs://"
 
 // options are looked for with each connection: tokens are replaced in their file.
 func (c *Client) options() (o hdfs.ClientOptions, err error) {
-	o.Addresses = c.addresses
-	o.NamenodeDialFunc, o.DatanodeDialFunc = Heard(nil), Heard(nil)
-	if o.User, err = c.user(); err != nil || !c.conf.Secure() {
+	var cfg yarn.Config
+	if cfg.User, err = c.user(); err != nil {
 		return o, err
 	}
-	cfg := yarn.Config{Principal: c.conf.Get("dfs.namenode.kerberos.principal")}
-	if c.conf.Source("hadoop.rpc.protection") != "" {
-		cfg.Protection = c.conf.Strings("hadoop.rpc.protection")
+	if c.conf.Secure() {
+		if cfg.User, err = c.prove(&cfg); err != nil {
+			return o, err
+		}
 	}
+	if o, err = Options(c.conf, cfg, c.addresses); err == nil && c.conf.Secure() {
+		o.NamenodeDialFunc = c.noted(o.NamenodeDialFunc, cfg.Token)
+	}
+	return o, err
+}
+
+// Options are those of the library for the file system behind NameNodes, reached as the site's configuration says. cfg says who asks.
+func Options(c *conf.Conf, cfg yarn.Config, addresses []string) (hdfs.ClientOptions, error) {
+	o := hdfs.ClientOptions{Addresses: addresses, User: cfg.User}
+	if cfg.Token != nil || cfg.Kerberos != nil {
+		cfg.User = "" // whom to act for; the login itself says who asks
+	}
+	way, err := yarn.NewHDFS(c, cfg, addresses)
+	if err == nil {
+		o.NamenodeDialFunc, o.DatanodeDialFunc = Heard(way.DialNameNode), Heard(way.DialDataNode)
+	}
+	return o, err
+}
+
+// prove sets with what this process logs in, and gives whose it is.
+func (c *Client) prove(cfg *yarn.Config) (user string, err error) {
 	if file := c.getenv("HADOOP_TOKEN_FILE_LOCATION"); file != "" {
 		all, err := yarn.ReadCredentials(file)
 		if err != nil {
-			return o, err
+			return "", err
 		}
 		t, found := all.Find(yarn.KindHDFS, c.service)
 		if !found { // it is called by its address
@@ -89,27 +110,18 @@ func (c *Client) options() (o hdfs.ClientOptions, err error) {
 		}
 		if found {
 			cfg.Token = &t
+			return cfg.User, nil
 		}
 	}
-	if cfg.Token == nil {
-		if c.login == nil {
-			who := kerberos.Config{Principal: c.getenv("MANIPLE_PRINCIPAL"), Keytab: c.getenv("MANIPLE_KEYTAB"), Getenv: c.getenv}
-			if c.login, err = kerberos.New(who); err != nil {
-				return o, err
-			}
+	if c.login == nil {
+		who := kerberos.Config{Principal: c.getenv("MANIPLE_PRINCIPAL"), Keytab: c.getenv("MANIPLE_KEYTAB"), Getenv: c.getenv}
+		if c.login, err = kerberos.New(who); err != nil {
+			return "", err
 		}
-		cfg.Kerberos = c.login
-		o.User, _, _ = strings.Cut(c.login.Principal(), "@")
 	}
-	dial, err := yarn.DialNameNode(cfg)
-	if err != nil {
-		return o, err
-	}
-	o.NamenodeDialFunc = Heard(c.noted(dial, cfg.Token))
-	if offered := c.conf.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
-		o.DataTransferProtection = offered[0]
-	}
-	return o, nil
+	cfg.Kerberos = c.login
+	user, _, _ = strings.Cut(c.login.Principal(), "@")
+	return user, nil
 }
 
 // noted keeps in mind that a NameNode did not let this process in.

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colinmarc/hdfs/v2"
-
 	"github.com/maniple-hpc/maniple/ci/e2e"
 	"github.com/maniple-hpc/maniple/yarn"
 )
@@ -111,7 +109,7 @@ func (t *trainer) left() {
 	if err != nil {
 		t.t.Fatal(err)
 	}
-	fs := t.hdfsHome(hdfs.ClientOptions{User: owner})
+	fs := t.hdfsHome(yarn.Config{User: owner})
 	defer fs.Close()
 	list, err := fs.ReadDir(t.out)
 	var names []string

@@ -13,6 +13,7 @@ import (
 	"github.com/colinmarc/hdfs/v2"
 
 	"github.com/maniple-hpc/maniple/ci/e2e"
+	"github.com/maniple-hpc/maniple/yarn"
 )
 
 // usesFiles is a program that reads and writes HDFS: first who it is there, then what goes wrong and how that is called.
@@ -91,7 +92,7 @@ func TestProgramsUseHDFS(t *testing.T) {
 	python, top := devPython(t)
 	g.write("files.py", usesFiles)
 	sdk := "PYTHONPATH=" + filepath.Join(top, "libs", "python")
-	shared := g.hdfs(hdfs.ClientOptions{User: "alice"})
+	shared := g.hdfs(yarn.Config{User: "alice"})
 	defer shared.Close()
 	name := fmt.Sprintf("/user/alice/shared-%d.txt", time.Now().UnixNano())
 	w, err := shared.Create(name)

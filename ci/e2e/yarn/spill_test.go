@@ -106,7 +106,11 @@ func TestSpillToHDFSWithKerberos(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := yarn.NameNodeToken(within(t), yarn.Config{Kerberos: alice}, addresses, service, b.conf.Principal("yarn.resourcemanager.principal", "localhost"))
+	way, err := yarn.NewHDFS(b.conf, yarn.Config{Kerberos: alice}, addresses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := way.Token(within(t), service, b.conf.Principal("yarn.resourcemanager.principal", "localhost"))
 	if err != nil {
 		t.Fatal(err)
 	}

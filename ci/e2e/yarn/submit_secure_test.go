@@ -22,11 +22,7 @@ func (g *gateway) kerberosHome() *hdfs.Client {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { login.Close() })
-	dial, err := yarn.DialNameNode(yarn.Config{Kerberos: login})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return g.hdfsHome(hdfs.ClientOptions{User: "nn", NamenodeDialFunc: dial})
+	return g.hdfsHome(yarn.Config{User: "nn", Kerberos: login})
 }
 
 // By a keytab, on a cluster with Kerberos whose calls are sealed. Containers get their files from HDFS by its token.

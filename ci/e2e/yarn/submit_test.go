@@ -25,6 +25,7 @@ import (
 	"github.com/colinmarc/hdfs/v2"
 
 	"github.com/maniple-hpc/maniple/ci/e2e"
+	hdfsfiles "github.com/maniple-hpc/maniple/launcher/hdfs"
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
@@ -77,14 +78,14 @@ func gatewayOn(t *testing.T, b *testbed) *gateway {
 		t.Fatal(err)
 	}
 	g := accountOn(t, b)
-	g.hdfsHome(hdfs.ClientOptions{User: owner}).Close()
+	g.hdfsHome(yarn.Config{User: owner}).Close()
 	return g
 }
 
 // hdfsHome makes alice's folder on HDFS, as somebody above its rules, whose client it gives.
-func (g *gateway) hdfsHome(o hdfs.ClientOptions) *hdfs.Client {
+func (g *gateway) hdfsHome(who yarn.Config) *hdfs.Client {
 	g.t.Helper()
-	c := g.hdfs(o)
+	c := g.hdfs(who)
 	err := c.MkdirAll("/user/alice", 0o755)
 	if err == nil {
 		err = errors.Join(c.Chmod("/user", 0o755), c.Chown("/user/alice", "alice", "alice"))
@@ -95,11 +96,15 @@ func (g *gateway) hdfsHome(o hdfs.ClientOptions) *hdfs.Client {
 	return c
 }
 
-// hdfs is a client of the testbed's HDFS.
-func (g *gateway) hdfs(o hdfs.ClientOptions) *hdfs.Client {
+// hdfs is somebody's client of the testbed's HDFS.
+func (g *gateway) hdfs(who yarn.Config) *hdfs.Client {
 	g.t.Helper()
-	var err error
-	if o.Addresses, _, err = g.b.conf.NameNodes(""); err != nil {
+	addresses, _, err := g.b.conf.NameNodes("")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	o, err := hdfsfiles.Options(g.b.conf, who, addresses)
+	if err != nil {
 		g.t.Fatal(err)
 	}
 	c, err := hdfs.NewClient(o)
@@ -284,7 +289,7 @@ func (g *gateway) aggregated(application string) map[string][]byte {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	c := g.hdfsHome(hdfs.ClientOptions{User: owner})
+	c := g.hdfsHome(yarn.Config{User: owner})
 	defer c.Close()
 	files := map[string][]byte{}
 	err = c.Walk("/tmp/logs/alice", func(path string, info fs.FileInfo, err error) error {

@@ -62,27 +62,25 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		return nil, fmt.Errorf("yarn: fs.defaultFS: %w; files go to HDFS only", err)
 	}
 	s := &Store{base: base}
-	options := hdfs.ClientOptions{Addresses: addresses, User: user, NamenodeDialFunc: hdfsfiles.Heard(nil), DatanodeDialFunc: hdfsfiles.Heard(nil)}
+	who := yarn.Config{User: user}
 	if c.Secure() {
-		cfg := yarn.Config{Kerberos: login, Principal: c.Get("dfs.namenode.kerberos.principal")}
-		if c.Source("hadoop.rpc.protection") != "" {
-			cfg.Protection = c.Strings("hadoop.rpc.protection")
-		}
-		dial, err := yarn.DialNameNode(cfg)
+		who.Kerberos = login
+	}
+	options, err := hdfsfiles.Options(c, who, addresses)
+	if err != nil {
+		return nil, err
+	}
+	if c.Secure() {
+		way, err := yarn.NewHDFS(c, yarn.Config{Kerberos: login}, addresses)
 		if err != nil {
 			return nil, err
-		}
-		options.NamenodeDialFunc = hdfsfiles.Heard(dial)
-		// The library takes what a DataNode offers first.
-		if offered := c.Strings("dfs.data.transfer.protection"); len(offered) > 0 {
-			options.DataTransferProtection = offered[0]
 		}
 		renewer := c.Get("yarn.resourcemanager.principal")
 		if list, err := c.ResourceManagers(); err == nil && len(list) > 0 {
 			renewer = c.Principal("yarn.resourcemanager.principal", list[0].Host)
 		}
 		service = yarn.TokenService(ctx, service, c.Bool("hadoop.security.token.service.use_ip", true))
-		token, err := yarn.NameNodeToken(ctx, cfg, addresses, service, renewer)
+		token, err := way.Token(ctx, service, renewer)
 		if err != nil {
 			return nil, err
 		}
@@ -246,7 +244,11 @@ func (s *Store) write(ctx context.Context, c content, at string) error {
 		return err
 	}
 	sum, _, err := digest(io.TeeReader(c.from, w))
-	if err = errors.Join(err, closed(ctx, w)); err == nil && sum != c.sum {
+	if err != nil {
+		_ = w.Close() // HDFS would wait for ever for copies of what never came
+		return err
+	}
+	if err = closed(ctx, w); err == nil && sum != c.sum {
 		err = errors.New("it changed while it was read; try again")
 	}
 	return err

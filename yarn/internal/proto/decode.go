@@ -46,6 +46,32 @@ func CutDelimited(b []byte) (body, rest []byte, err error) {
 	return b[k : k+int(n)], b[k+int(n):], nil
 }
 
+// Find gives where in a message a field is: the last of a path of numbers, which lead from message to message. Of bytes, texts and messages it is
+// the content, of a number what it is written as; nil: it is not there. It is a part of b, so that it can be changed in place.
+func Find(b []byte, path ...uint64) (found []byte) {
+	for len(b) > 0 {
+		tag, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil
+		}
+		b = b[n:]
+		at := b
+		raw, err := cut(&b, tag&7)
+		if err != nil {
+			return nil
+		}
+		if tag>>3 == path[0] {
+			if found = at[:len(at)-len(b)]; tag&7 == wireBytes {
+				found = raw.bytes
+			}
+		}
+	}
+	if len(path) > 1 {
+		return Find(found, path[1:]...)
+	}
+	return found
+}
+
 type decoder struct {
 	left int // elements that may still come
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/yarn/internal/proto"
 	"github.com/maniple-hpc/maniple/yarn/internal/sasl"
 )
 
@@ -38,6 +39,10 @@ func TestTunnel(t *testing.T) {
 		}
 		inBubble(t, server, Config{}, func(t *testing.T, w *world) {
 			for _, tc := range []struct{ password, want string }{{"pw", ""}, {"wrong", "Mismatched"}} {
+				heed := map[string]func([]byte){"shout": func(reply []byte) { proto.Find(reply, 1)[0] = 'A' }}
+				if tc.want != "" {
+					heed = nil
+				}
 				through := Config{
 					Protocol: testProtocol, Dial: w.dial,
 					Auth: func() (Auth, error) {
@@ -48,7 +53,7 @@ func TestTunnel(t *testing.T) {
 					Addresses: []string{"rm:1"}, Protocol: testProtocol, Retry: Retry{For: -1},
 					Auth: func() (Auth, error) { return Auth{User: "whoever"}, nil },
 					Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
-						nc, err := Tunnel(ctx, through, address)
+						nc, err := Tunnel(ctx, through, address, heed)
 						if err != nil {
 							return nil, err
 						}
@@ -67,6 +72,10 @@ func TestTunnel(t *testing.T) {
 					if tc.want != "" && !errors.Is(err, ErrLogin) && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 						t.Errorf("%v: %v", offer, err)
 					}
+				}
+				var got text
+				if err := c.Call(t.Context(), "shout", text{"a"}, &got); tc.want == "" && (err != nil || got.S != "Aa") {
+					t.Errorf("%v: %v, a reply was to be changed: %q", offer, err, got.S)
 				}
 				c.Close()
 			}

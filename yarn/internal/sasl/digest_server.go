@@ -14,6 +14,7 @@ type DigestServer struct {
 	Protocol, ServerID string // as offered; the client's digest-uri is made of them
 	Offer              []QOP
 	Cipher             string // what is offered for privacy; "": what Java offers
+	Named              bool   // the user's name is the identifier, else it is base64 of it
 
 	nonce string
 	layer Layer
@@ -47,6 +48,9 @@ func (s *DigestServer) Check(response []byte, password func(identifier []byte) (
 		return nil, nil, err
 	}
 	identifier, err = base64.StdEncoding.DecodeString(f["username"])
+	if s.Named {
+		identifier, err = []byte(f["username"]), nil
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("sasl: DIGEST-MD5: %w: the user's name is not base64", ErrChallenge)
 	}

@@ -38,7 +38,7 @@ dfs.namenode.datanode.registration.ip-hostname-check false
 $([ $secure = simple ] || cat <<K
 dfs.namenode.kerberos.principal nn/localhost@TEST.LOCAL
 dfs.namenode.keytab.file $DIR/kdc/keytab
-dfs.datanode.kerberos.principal dn/localhost@TEST.LOCAL
+dfs.datanode.kerberos.principal dn/$(addr dn)@TEST.LOCAL
 dfs.datanode.keytab.file $DIR/kdc/keytab
 dfs.web.authentication.kerberos.principal HTTP/localhost@TEST.LOCAL
 dfs.web.authentication.kerberos.keytab $DIR/kdc/keytab
@@ -47,6 +47,9 @@ dfs.http.policy HTTP_ONLY
 ignore.secure.ports.for.testing true
 dfs.namenode.delegation.token.renew-interval $TOKEN_RENEW_MS
 dfs.namenode.delegation.token.max-lifetime $TOKEN_MAX_MS
+dfs.data.transfer.protection $DATA_PROTECTION
+dfs.encrypt.data.transfer $DATA_ENCRYPTION
+dfs.encrypt.data.transfer.cipher.suites $DATA_CIPHERS
 K
 )
 S
@@ -86,10 +89,12 @@ yarn.nodemanager.delete.debug-delay-sec 600
 yarn.timeline-service.enabled false
 $([ $nmport = 0 ] || printf 'yarn.nodemanager.recovery.%s\n' 'enabled true' 'supervised true' "dir $DIR/$name/recovery")
 yarn.log-aggregation-enable $LOG_AGGREGATION
+yarn.log-aggregation.file-formats $LOG_FORMATS
+yarn.log-aggregation.file-controller.IFile.class org.apache.hadoop.yarn.logaggregation.filecontroller.ifile.LogAggregationIndexedFileController
 $([ $secure = simple ] || cat <<K
 yarn.resourcemanager.principal rm/localhost@TEST.LOCAL
 yarn.resourcemanager.keytab $DIR/kdc/keytab
-yarn.nodemanager.principal nm/localhost@TEST.LOCAL
+yarn.nodemanager.principal nm/$mine@TEST.LOCAL
 yarn.nodemanager.keytab $DIR/kdc/keytab
 yarn.resourcemanager.webapp.delegation-token-auth-filter.enabled false
 yarn.resourcemanager.delegation.token.renew-interval $TOKEN_RENEW_MS

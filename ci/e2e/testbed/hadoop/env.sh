@@ -9,14 +9,16 @@
 : "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
+: "${DATA_PROTECTION:=}" "${DATA_ENCRYPTION:=false}" "${DATA_CIPHERS:=}"   # dfs.data.transfer.protection, dfs.encrypt.data.transfer[.cipher.suites], with KERBEROS=1
 : "${AMRM_ROLL:=86400}" "${AM_EXPIRY_MS:=60000}"       # seconds between rolls of masters' tokens (over 3 expiries)
 : "${AM_ATTEMPTS:=2}"                   # masters of one application, of which a user may want fewer
 : "${NM_EXPIRY_MS:=600000}"             # of silence, after which a NodeManager's containers are given up
 : "${NM_RECOVERY:=}"                    # names of NodeManagers that find their containers again when they are started anew, for which they need NETNS=1
 : "${TOKEN_RENEW_MS:=60000}" "${TOKEN_MAX_MS:=604800000}"   # delegation tokens: until they have to be renewed, and until they can't be any more
 : "${NETNS:=0}"                         # 1: each NodeManager in a network namespace of its own (root), which daemon.sh cuts off and joins again
-: "${LOG_AGGREGATION:=$([ "$HDFS" = 1 ] && echo true || echo false)}"   # NodeManagers bring the logs of what has ended to HDFS
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
+: "${LOG_AGGREGATION:=$([ "$HDFS$KERBEROS" = 10 ] && echo true || echo false)}"   # NodeManagers bring the logs of what has ended to HDFS; with Kerberos it would want their native library
+: "${LOG_FORMATS:=TFile}"             # in which; the first of several, TFile and IFile
 : "${KRB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/krb5}"   # its programs
 : "${UP_LIMIT:=120}"                    # seconds until the daemons must be up
 . "$(dirname "${BASH_SOURCE[0]}")/../env.sh"

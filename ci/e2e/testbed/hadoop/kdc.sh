@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A KDC for the testbed in DIR, on the port after the daemons': realm TEST.LOCAL, services rm, nm, nn and dn, users alice
-# and bob, all keys in DIR/kdc/keytab. Debian's packages are unpacked into a cache and not installed.
+# A KDC for the testbed in DIR, beside its daemons, on a port of theirs: realm TEST.LOCAL, services rm, nm, nn and dn, users alice
+# and bob, all keys in DIR/kdc/keytab. DataNodes and NodeManagers speak from the address
+# that their name has. Debian's packages are unpacked into a cache and not installed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
@@ -24,7 +25,7 @@ cat > "$k/krb5.conf" <<EOT
  plugin_base_dir = $lib/krb5/plugins
 [realms]
  TEST.LOCAL = {
-  kdc = 127.0.0.1:$(port 5)
+  kdc = $(addr kdc):$(port 5)
  }
 [domain_realm]
  localhost = TEST.LOCAL
@@ -33,8 +34,8 @@ cat > "$k/krb5.conf" <<EOT
 EOT
 cat > "$k/kdc.conf" <<EOT
 [kdcdefaults]
- kdc_listen = 127.0.0.1:$(port 5)
- kdc_tcp_listen = 127.0.0.1:$(port 5)
+ kdc_listen = $(addr kdc):$(port 5)
+ kdc_tcp_listen = $(addr kdc):$(port 5)
 [realms]
  TEST.LOCAL = {
   database_name = $k/principal
@@ -46,6 +47,7 @@ EOT
 export KRB5_CONFIG=$k/krb5.conf KRB5_KDC_PROFILE=$k/kdc.conf LD_LIBRARY_PATH=$lib PATH=$KRB/usr/sbin:$KRB/usr/bin:$PATH
 if [ ! -e "$k/keytab" ]; then
   kdb5_util create -s -P master -r TEST.LOCAL >"$DIR/log/kdc.log" 2>&1
-  for p in rm/localhost nm/localhost nn/localhost dn/localhost HTTP/localhost alice bob; do echo "addprinc -randkey $p"; echo "ktadd -k $k/keytab $p"; done | kadmin.local >>"$DIR/log/kdc.log" 2>&1
+  nodes=$(for ((i = 1; i <= NODES; i++)); do echo "nm/$(addr "nm$i")"; done | sort -u)
+  for p in rm/localhost nn/localhost HTTP/localhost "dn/$(addr dn)" $nodes alice bob; do echo "addprinc -randkey $p"; echo "ktadd -k $k/keytab $p"; done | kadmin.local >>"$DIR/log/kdc.log" 2>&1
 fi
 pid_of kdc >/dev/null || { setsid krb5kdc -n >>"$DIR/log/kdc.log" 2>&1 </dev/null & keep kdc $!; }

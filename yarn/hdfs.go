@@ -1,0 +1,125 @@
+package yarn
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/maniple-hpc/maniple/yarn/conf"
+	"github.com/maniple-hpc/maniple/yarn/internal/proto"
+	"github.com/maniple-hpc/maniple/yarn/internal/rpc"
+	"github.com/maniple-hpc/maniple/yarn/internal/sasl"
+)
+
+const nameNodeProtocol = "org.apache.hadoop.hdfs.protocol.ClientProtocol"
+
+// HDFS is how a client that knows nothing of security reaches an HDFS: DialNameNode and DialDataNode are what it dials with. Their connections are logged in,
+// and wrapped or encrypted as the site wants it. It may be used by several goroutines.
+type HDFS struct {
+	nameNodes rpc.Config
+	transfer  []sasl.QOP // what is good enough between us and DataNodes; nil: they are not asked to prove anything
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu      sync.Mutex
+	encrypt bool     // the NameNode says that data is encrypted
+	key     *dataKey // with this; nil: it is asked for when it is needed
+}
+
+// NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout and
+// those of the retries count; of the token it is the NameNode's.
+func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
+	h := &HDFS{dial: cfg.Dial}
+	if h.dial == nil {
+		h.dial = (&net.Dialer{}).DialContext
+	}
+	if c.Secure() {
+		cfg.Principal = c.Get("dfs.namenode.kerberos.principal")
+		if c.Source("hadoop.rpc.protection") != "" {
+			cfg.Protection = c.Strings("hadoop.rpc.protection")
+		}
+		var err error
+		if h.transfer, err = sasl.Protections(c.Strings("dfs.data.transfer.protection")); err != nil {
+			return nil, fmt.Errorf("yarn: dfs.data.transfer.protection: %w", err)
+		}
+	}
+	auth, err := cfg.auth()
+	if err != nil {
+		return nil, err
+	}
+	h.nameNodes = rpc.Config{
+		Addresses: addresses, Protocol: nameNodeProtocol, Dial: cfg.Dial, Timeout: cfg.Timeout,
+		Auth: func() (rpc.Auth, error) { return auth, nil }, Retry: rpc.Retry{For: cfg.RetryFor, Interval: cfg.RetryInterval},
+	}
+	return h, nil
+}
+
+// DialNameNode connects to a NameNode, and logs in. Whether data is to be encrypted is heard, and kept from the client: it is DialDataNode that does it.
+func (h *HDFS) DialNameNode(ctx context.Context, _, address string) (net.Conn, error) {
+	c, err := rpc.Tunnel(ctx, h.nameNodes, address, map[string]func([]byte){"getServerDefaults": h.heard})
+	if err != nil {
+		return nil, ErrorOf("NameNode "+address, err)
+	}
+	return c, nil
+}
+
+// heard looks at the NameNode's defaults, {1 {... 6 encrypt}}.
+func (h *HDFS) heard(defaults []byte) {
+	encrypt := proto.Find(defaults, 1, 6)
+	h.mu.Lock()
+	h.encrypt = len(encrypt) == 1 && encrypt[0] != 0
+	h.mu.Unlock()
+	if len(encrypt) == 1 {
+		encrypt[0] = 0
+	}
+}
+
+// ask calls the active NameNode.
+func (h *HDFS) ask(ctx context.Context, op, method string, request, reply any) error {
+	c, err := rpc.New(h.nameNodes)
+	if err != nil {
+		return fmt.Errorf("yarn: %w; name the NameNodes", err)
+	}
+	defer c.Close()
+	return ErrorOf(op, c.Call(ctx, method, request, reply))
+}
+
+// Token asks for a token with which a process without a ticket can log in to HDFS, from the active one of its
+// NameNodes. renewer is the ResourceManager's principal for what an application carries. service is what the token will be
+// looked for by: see TokenService.
+func (h *HDFS) Token(ctx context.Context, service, renewer string) (Token, error) {
+	const op = "HDFS delegation token"
+	var r struct {
+		Token *Token `pb:"1"`
+	}
+	err := h.ask(ctx, op, "getDelegationToken", struct {
+		Renewer string `pb:"1,required"`
+	}{renewer}, &r)
+	if err != nil {
+		return Token{}, err
+	}
+	if r.Token == nil {
+		return Token{}, &Error{Op: op, Text: "the NameNode gave none", Do: "a cluster without Kerberos needs none", Kind: ErrRefused}
+	}
+	r.Token.Service = service
+	return *r.Token, nil
+}
+
+// TokenService is what Hadoop calls a token for a service at host:port: by its address, unless useIP, which is
+// hadoop.security.token.service.use_ip, is false. The logical name of a file system with several NameNodes, ha-hdfs:NAME, stays.
+func TokenService(ctx context.Context, service string, useIP bool) string {
+	host, port, err := net.SplitHostPort(service)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || net.ParseIP(host) != nil {
+		return service
+	}
+	if !useIP {
+		return net.JoinHostPort(strings.ToLower(host), port)
+	}
+	ips, err := net.DefaultResolver.LookupIP(ctx, "ip4", host)
+	if err != nil || len(ips) == 0 {
+		return service
+	}
+	return net.JoinHostPort(ips[0].String(), port)
+}
