@@ -62,6 +62,7 @@ var experiments = []experiment{
 	{"yarn-hurt", yarnHurt},
 	{"yarn-gangs", yarnGangs},
 	{"yarn-kerberos", yarnKerberos},
+	{"yarn-privacy", yarnPrivacy},
 	{"yarn-demo", yarnDemo},
 	{"yarn-views", yarnViews},
 }
@@ -72,7 +73,7 @@ var issues = map[string][]string{
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
 	"data-plane": {"store", "mapped", "spilling", "transfer", "fabric", "broadcast", "faults", "thousand-nodes"},
-	"yarn":       {"yarn-submit", "yarn-kills", "yarn-hurt", "yarn-gangs", "yarn-kerberos", "yarn-demo", "yarn-views"},
+	"yarn":       {"yarn-submit", "yarn-kills", "yarn-hurt", "yarn-gangs", "yarn-kerberos", "yarn-demo", "yarn-views", "yarn-privacy"},
 }
 
 func main() {

@@ -224,3 +224,8 @@ func yarnDemo(l *lab) error {
 func yarnViews(l *lab) error {
 	return l.tests("YARN: 16 workers look at 1 GiB", []string{"TestManyLookAtOneValue", "TestSixteenLookAtAGibibyte"}, nil, "./ci/e2e/yarn")
 }
+
+// yarnPrivacy: whoever reads all packets of a whole run on a cluster whose calls and data are private finds neither secrets nor what the program works with.
+func yarnPrivacy(l *lab) error {
+	return l.tests("YARN: a capture of all packets", []string{"TestPrivacy"}, nil, "./ci/e2e/yarn")
+}

@@ -1,0 +1,140 @@
+//go:build e2e && soak
+
+package yarn
+
+import (
+	"crypto/rand"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/ci/e2e"
+)
+
+// private is what a program has to do with that nobody else is to read: each of its texts is used once, for what it is called.
+const private = `
+import os, sys, time, maniple
+from maniple import fs
+
+maniple.init()
+given, at = sys.argv[1], sys.argv[2]
+texts = dict(line.split() for line in open("texts.txt"))
+
+@maniple.remote(num_cpus=1)
+def elsewhere(argument, value, mine):
+    time.sleep(0.3)
+    assert value[:20].decode() in texts["value"] * 2 and argument == texts["argument"]
+    with fs.open(f"{at}/{mine}", "w") as f:
+        f.write(texts["content"] * 1000)
+    assert fs.open(f"{at}/{mine}").read() == texts["content"] * 1000
+    print(texts["printed"], flush=True)
+    return os.environ["CONTAINER_ID"], texts["result"]
+
+value = maniple.put(texts["value"].encode() * 100_000)
+seen = maniple.get([elsewhere.remote(texts["argument"], value, i) for i in range(6)])
+assert len(given) == len(os.environ["EXPORTED"]) == len(texts["result"]) and {r for _, r in seen} == {texts["result"]}
+print("tasks in", len({c for c, _ in seen}), "containers")
+`
+
+// A whole run on a cluster with Kerberos whose calls and data are private: whoever reads all that goes over its network finds none of its secrets, and nothing of what it works with. That the capture
+// sees what can be seen shows one whose data is not private.
+func TestPrivacy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		settings []string
+		open     string // what can be read, since it goes to or from DataNodes
+	}{
+		"protected": {[]string{"DATA_PROTECTION=privacy"}, ""},
+		"encrypted": {[]string{"DATA_ENCRYPTION=true", "DATA_CIPHERS=AES/CTR/NoPadding"}, ""},
+		"open":      {nil, "content value"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &testbed{variable: "MANIPLE_E2E_YARN_PRIVACY_" + strings.ToUpper(name), programs: apart.programs, settings: append([]string{"KERBEROS=1", "NETNS=1", "PROTECTION=privacy"}, tc.settings...)}
+			if os.Getenv(b.variable) == "" {
+				t.Cleanup(func() { b.script("down.sh") })
+			}
+			b.up(t)
+			g := accountOn(t, b)
+			g.kerberosHome().Close()
+			texts, streams, secrets := g.works()
+			for what, text := range texts {
+				found := carriers(streams, []byte(text))
+				if seen := len(found) > 0; tc.open == "" && seen || strings.Contains(tc.open, what) && !seen {
+					t.Errorf("what is %s: it was read on %v", what, found)
+				}
+			}
+			for i, secret := range secrets {
+				if found := carriers(streams, secret); len(found) > 0 {
+					t.Errorf("secret %d of %d can be read on %v", i+1, len(secrets), found)
+				}
+			}
+		})
+	}
+}
+
+// works has an application work with texts on two nodes. It gives them, and what went over the network meanwhile.
+func (g *gateway) works() (texts map[string]string, streams map[flow][]byte, secrets [][]byte) {
+	t := g.t
+	t.Helper()
+	kdc := filepath.Join(g.b.dir, "kdc")
+	python, top := devPython(t)
+	g.environ = []string{"KRB5_CONFIG=" + filepath.Join(kdc, "krb5.conf"), "KRB5CCNAME=FILE:" + filepath.Join(g.home, "none"), "MANIPLE_PRINCIPAL=alice", "MANIPLE_KEYTAB=" + filepath.Join(kdc, "keytab")}
+	texts = map[string]string{}
+	for _, what := range []string{"given", "exported", "argument", "value", "result", "printed", "content"} {
+		texts[what] = rand.Text()
+	}
+	lines := ""
+	for what, text := range texts {
+		if what != "given" && what != "exported" {
+			lines += what + " " + text + "\n"
+		}
+	}
+	g.write("texts.txt", lines)
+	g.write("main.py", private)
+
+	c := captures(t, netip.MustParseAddr(g.b.rm.Host), g.interfaces()...)
+	r := e2e.Do(t, g.command(forTraining(t), "submit", "--on", "yarn", "--follow", "-N", "2", "-c", "2", "--mem", "2500M", "--am-memory", "512M", "--no-same-host-handover", "--files", "texts.txt", // one of them on each NodeManager
+		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python")+",EXPORTED="+texts["exported"], "--", python, "main.py", texts["given"], "hdfs:///user/alice/private"))
+	if r.Code != 0 || !strings.Contains(r.Stdout, texts["printed"]) || !strings.Contains(r.Stdout, "tasks in 2 containers") {
+		t.Fatalf("%+v", r)
+	}
+	_, after, _ := strings.Cut(r.Stderr+r.Stdout, "application_")
+	id := "application_" + strings.FieldsFunc(after, func(r rune) bool { return r != '_' && (r < '0' || r > '9') })[0]
+	streams = c.end()
+	secrets, _ = g.secrets(id)
+	between := 0 // the two nodes
+	for f, all := range streams {
+		if f.from.IsValid() && f.from.Addr() != f.to.Addr() && f.from.Addr().As4()[3] > 10 && f.to.Addr().As4()[3] > 10 {
+			between += len(all)
+		}
+	}
+	t.Logf("%d streams with %d bytes, %d of them between nodes; %d secrets", len(streams), c.bytes, between, len(secrets))
+	if len(secrets) < 6 || between < 26*100_000 {
+		t.Error("too little was seen")
+	}
+	return texts, streams, secrets
+}
+
+// interfaces are those that the testbed's packets go by on this side.
+func (g *gateway) interfaces() (list []int) {
+	g.t.Helper()
+	all, err := net.Interfaces()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, i := range all {
+		addresses, _ := i.Addrs()
+		for _, a := range addresses {
+			if ip, ok := a.(*net.IPNet); ok && (ip.IP.String() == g.b.rm.Host || i.Flags&net.FlagLoopback != 0) {
+				list = append(list, i.Index)
+				break
+			}
+		}
+	}
+	if len(list) != 2 {
+		g.t.Fatalf("%v: neither the testbed's bridge nor the loopback interface may be missing", list)
+	}
+	return list
+}
