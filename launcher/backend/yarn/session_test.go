@@ -101,7 +101,9 @@ func (w *world) event(kind string) backend.Event {
 // container is the one of a place, once it is launched.
 func (w *world) container(place int) (yarn.ContainerID, boot) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-poll.C {
 		got := make(chan *yarn.Container, 1)
 		w.s.post(func() { got <- w.s.gang.members[place].container })
 		c := <-got
@@ -127,7 +129,7 @@ func (w *world) container(place int) (yarn.ContainerID, boot) {
 		}
 		return c.ID, b
 	}
-	w.t.Fatal("nothing is launched")
+	w.t.Fatalf("nothing is launched: %s", w.s.waits())
 	return yarn.ContainerID{}, boot{}
 }
 
