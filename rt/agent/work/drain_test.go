@@ -117,6 +117,19 @@ func TestSoftAffinityComesBack(t *testing.T) {
 	}
 }
 
+// Nor is room asked for on the node that is being drained.
+func TestSoftAffinityAsksForRoomElsewhere(t *testing.T) {
+	p, _ := newNodes(t)
+	shape := &fb.ShapeT{Number: 3, Node: "n1", Soft: true}
+	p.step(0, Drain{Agent: 1, Node: "n1", Reason: "it is old"})
+	for range 3 {
+		p.shaped(shape)
+	}
+	if w := p.cores[0].Wants(); len(w.Away) != 1 || w.Away[0].Shape.Node != "" {
+		t.Errorf("it asks for %+v", w.Away)
+	}
+}
+
 // An actor moves between two of its calls, and as often as nodes are drained; one that does several calls at a time gets them all the same, and one that may
 // not be made again stays.
 func TestActorMoves(t *testing.T) {

@@ -141,6 +141,10 @@ func (c *Core) lacks(out []Lack) []Lack {
 			where, shape := cl.where, cl.needs.shape
 			if cl.wishing() {
 				where, shape = cl.wishes[cl.stage].where, cl.wishes[cl.stage].shape
+			} else if shape.Node != "" && where == "" { // that one is being drained
+				anywhere := *shape
+				anywhere.Node = ""
+				shape = &anywhere
 			}
 			out = append(out, Lack{Class: cl.number, Where: where, Shape: shape, Lease: cl.lease, Tasks: cl.queue.n, Since: cl.since})
 		}
