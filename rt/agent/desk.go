@@ -259,6 +259,8 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 	case work.Say:
 		d.l.log.Warn(e.Text, "code", e.Code, "process", e.Process)
 		d.say(e)
+	case work.Join:
+		d.join(d.conns[e.Process], d.conns[e.Worker], e.Line)
 	case work.Meet:
 		if c := d.conns[e.Process]; c != nil {
 			d.store.do(nil, d.store.meet(c, e.Key))
@@ -268,19 +270,6 @@ func (d *desk) apply(ctx context.Context, e *work.Effect) {
 			d.pass(ctx, c, carrier.Frame(e.Bytes))
 		} else if k := d.errandBy(e.Process); k != nil {
 			d.passErrand(ctx, k, carrier.Frame(e.Bytes))
-		}
-	}
-}
-
-// say tells users what the core has to say: the process that it concerns, if it is a driver, or its driver.
-func (d *desk) say(e *work.Effect) {
-	for _, c := range d.sorted() {
-		mine := e.Process == 0 || c.process == e.Process
-		if of := d.conns[e.Process]; of != nil {
-			mine = c.job == of.job
-		}
-		if mine && c.kind == fb.AttachKindDriver {
-			d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: e.Code, Text: e.Text, Wall: d.l.now()}, 0, nil)
 		}
 	}
 }

@@ -107,7 +107,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 		}
 		c.hired, c.job, h.conn, h.spoke = h, h.job.number, c, !a.greeted
 		d.storeUp(c, 0)
-		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid, Greeted: a.greeted})
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Worker, Key: h.key, PID: a.attach.Pid, Greeted: a.greeted, Direct: a.greeted || a.attach.Direct})
 	default:
 		j, why := d.jobFor(ctx, c, a.attach)
 		if j == nil {
@@ -116,7 +116,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 		}
 		c.job = j.number
 		d.storeUp(c, peer)
-		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid})
+		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid, Direct: a.attach.Direct})
 	}
 }
 
@@ -314,4 +314,17 @@ func (d *desk) knownClient(ctx context.Context, c *workConn) {
 		d.l.clients[process] = &clientLink{desk: true}
 		d.l.step(ctx, FromClient{Process: process, M: &fb.AttachT{Name: "process of job", Build: d.l.build}})
 	}})
+}
+
+// say tells users what the core has to say: the process that it concerns, if it is a driver, or its driver.
+func (d *desk) say(e *work.Effect) {
+	for _, c := range d.sorted() {
+		mine := e.Process == 0 || c.process == e.Process
+		if of := d.conns[e.Process]; of != nil {
+			mine = c.job == of.job
+		}
+		if mine && c.kind == fb.AttachKindDriver {
+			d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: e.Code, Text: e.Text, Wall: d.l.now()}, 0, nil)
+		}
+	}
 }

@@ -9,7 +9,7 @@ import threading
 from typing import Any, Dict, Iterator, List, Optional
 
 from maniple import _local, runtime_env as _runtime_env
-from maniple._core import dial, session as _session
+from maniple._core import dial, session as _session, twin
 from maniple._core.session import Session
 
 _lock = threading.RLock()
@@ -140,7 +140,7 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
         config["job"] = job
     fields = {
         "name": os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python", "pid": os.getpid(), "build": __version__,
-        "kind": kind, "language": "python", "job_config": json.dumps(config),
+        "kind": kind, "language": "python", "job_config": json.dumps(config), "direct": twin.fast is not None,
     }  # fmt: skip
     sock = dial.dial(path)
     try:

@@ -14,7 +14,7 @@ from maniple._core import dial, failures, frames, values, wire
 
 PATIENCE = 20  # seconds that a frame may take to come on a loaded machine
 STREAM_BYTES = 2 << 20  # that a generator may be ahead of its reader
-HOT = {hot.number: hot for hot in vars(wire).values() if isinstance(hot, wire.Hot)}
+HOT = {hot.number: hot for hot in [*vars(wire).values(), wire.Hot("LINE"), wire.Hot("TOLD")] if isinstance(hot, wire.Hot)}
 
 TABLES = {wire.screaming(name): name for name in frames.TABLES if hasattr(frames, wire.screaming(name))}
 NAMES = {getattr(frames, name): name for name in [*TABLES, *(hot.name for hot in HOT.values())]}

@@ -58,8 +58,9 @@ type callGroup struct {
 type lane struct {
 	process *process
 	group   int
-	queue   list // in the order in which they go
-	n       int  // calls of the process that have no outcome, in any group of this lane
+	queue   list   // in the order in which they go
+	n       int    // calls of the process that have no outcome, in any group of this lane
+	shape   uint32 // of the last one, in the process's numbers
 }
 
 type laneKey struct {

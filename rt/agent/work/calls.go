@@ -25,15 +25,7 @@ func (c *Core) onCall(p *process, f frame) {
 		c.strayCall(p, m, f, codeActorDied, overHere) // to one that lived here, and whose handle has come again
 		return
 	}
-	if e != nil && e.actor == nil && c.proxy(e) == nil && e.first != nil {
-		switch {
-		case e.first.lost:
-			c.unreachable(e, p.job)
-		case e.first.state == objectGone && !p.remote(): // only lineage named it, and a task that ran again has it from there
-			c.unreachable(e, p.job)
-			c.proxyOver(e.actor, "nobody had a handle of it any more")
-		}
-	}
+	c.standIn(e, p)
 	if p.remote() && (e == nil || e.actor == nil) {
 		c.strayCall(p, m, f, codeActorDied, overHere)
 		return
@@ -59,17 +51,7 @@ func (c *Core) onCall(p *process, f frame) {
 	if !c.acceptable(p, f, taskOf(m.Task), m.Job, m.Deps, m.Refs, m.Returns) {
 		return
 	}
-	t := c.newTask(p, f, call, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
-	t.spent = true
-	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
-	t.deadline = int64(min(m.Deadline, 1<<62))
-	t.retries = cl.table.Retries
-	m.Shape, m.Attempt, m.Incarnation, m.Job = cl.number, 0, a.incarnation, p.job.number
-	t.stamped = a.incarnation
-	wire.PutCall(t.frame[wire.HeaderSize:], m)
-	e.first.pins++
-	t.lane = a.laneOf(p, m.Method)
-	t.lane.n++
+	t := c.newCall(p, m, f, a, cl)
 	if limit := a.table.MaxPending; limit >= 0 && t.lane.n > int(limit) {
 		c.fail(t, codePending, "the actor has as many calls of this process waiting as its max_pending_calls allows")
 		return
@@ -79,6 +61,37 @@ func (c *Core) onCall(p *process, f frame) {
 		return
 	}
 	c.begin(t)
+}
+
+// standIn gives a handle whose actor is elsewhere something that p can call, if there is nothing.
+func (c *Core) standIn(e *entry, p *process) {
+	if e == nil || e.actor != nil || c.proxy(e) != nil || e.first == nil {
+		return
+	}
+	switch {
+	case e.first.lost:
+		c.unreachable(e, p.job)
+	case e.first.state == objectGone && !p.remote(): // only lineage named it, and a task that ran again has it from there
+		c.unreachable(e, p.job)
+		c.proxyOver(e.actor, "nobody had a handle of it any more")
+	}
+}
+
+// newCall makes a call of a frame that is acceptable.
+func (c *Core) newCall(p *process, m *fb.CallT, f frame, a *actor, cl *class) *task {
+	t := c.newTask(p, f, call, taskOf(m.Task), c.entries[taskOf(m.Parent)], m.Deps, m.Refs, m.Returns)
+	t.spent = true
+	t.lane = a.laneOf(p, m.Method)
+	t.lane.n++
+	t.lane.shape = m.Shape
+	t.kind, t.actor, t.class, t.function, t.method = call, a, cl, a.function, m.Method
+	t.deadline = int64(min(m.Deadline, 1<<62))
+	t.retries = cl.table.Retries
+	m.Shape, m.Attempt, m.Incarnation, m.Job = cl.number, 0, a.incarnation, p.job.number
+	t.stamped = a.incarnation
+	wire.PutCall(t.frame[wire.HeaderSize:], m)
+	a.entry.first.pins++
+	return t
 }
 
 // laneOf gives the lane of a process for a method.

@@ -42,6 +42,7 @@ type Config struct {
 	Processes   int    // cap of workers; 1024
 	Deep        int    // tasks of a class that are queued before more are piled; 16384
 	Piled       int    // bytes of those at most; 256 MiB
+	Direct      int    // short calls that a driver makes one by one before it gets a direct line to their actor; 32
 	Lineage     int    // bytes of tasks that are kept to be run again; 256 MiB
 	StreamBytes uint64 // of a stream that nobody has taken, after which the task waits; 64 MiB
 	Store       Store  // of large values; nil: there is none
@@ -181,6 +182,9 @@ func New(cfg Config) *Core {
 	}
 	if cfg.Lineage == 0 {
 		cfg.Lineage = 256 << 20
+	}
+	if cfg.Direct == 0 {
+		cfg.Direct = 32
 	}
 	if cfg.Piled == 0 {
 		cfg.Piled = 256 << 20

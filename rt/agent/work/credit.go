@@ -17,14 +17,19 @@ func (c *Core) spend(p *process, bytes uint32) bool {
 	if p.remote() {
 		return true // it was spent there
 	}
-	left := int64(c.cfg.Bytes) - int64(p.owed.bytes)
-	if p.owed.records >= c.cfg.Records || left < int64(min(uint64(bytes), c.cfg.Bytes-c.cfg.Bytes/8)) {
+	if !c.affords(p, bytes) {
 		c.refuse(p, "spent more than its credit")
 		return false
 	}
 	p.owed.records++
 	p.owed.bytes += uint64(bytes)
 	return true
+}
+
+// affords tells whether p has so much left.
+func (c *Core) affords(p *process, bytes uint32) bool {
+	left := int64(c.cfg.Bytes) - int64(p.owed.bytes)
+	return p.owed.records < c.cfg.Records && left >= int64(min(uint64(bytes), c.cfg.Bytes-c.cfg.Bytes/8))
 }
 
 // giveBack returns what a submit, call, create or put has spent. It is told in eighths of the grant, so

@@ -134,7 +134,9 @@ func (c *Core) moves(a *actor) bool {
 	case d == nil:
 		return false
 	case a.flying == 0 && a.worker.killed == "":
-		c.moveActor(a, d)
+		if c.linesOver(a.worker) {
+			c.moveActor(a, d)
+		}
 		return true
 	}
 	return !a.parallel()
@@ -166,7 +168,7 @@ func (c *Core) drainsDue(again bool) {
 		}
 		c.moveTasks(d)
 		for _, a := range slices.Clone(c.actors) {
-			if c.drainUnder(a) == d && a.worker.killed == "" && !slices.ContainsFunc(a.worker.flight.all(), func(t *task) bool { return !t.mayMove() }) {
+			if c.drainUnder(a) == d && a.worker.killed == "" && !slices.ContainsFunc(a.worker.flight.all(), func(t *task) bool { return !t.mayMove() }) && c.linesOver(a.worker) {
 				c.moveActor(a, d)
 			}
 		}

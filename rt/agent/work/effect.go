@@ -1,6 +1,9 @@
 package work
 
-import "github.com/maniple-hpc/maniple/transport/wire/id"
+import (
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
 
 // Do says what an Effect wants.
 type Do uint8
@@ -39,6 +42,8 @@ const (
 	Claim
 	// Free gives the name of the actor Group back, or no longer asks for it.
 	Free
+	// Join has Process, a driver, and the worker Worker get one end each of a Line between them.
+	Join
 	// Find asks the head who is called Text, NAMESPACE/NAME; answered by Found with its Key.
 	Find
 	// Survey asks the head at which nodes there could ever be the room that Text is; answered by Surveyed with its Key.
@@ -69,6 +74,8 @@ type Effect struct {
 	Object  id.Object
 	Name    *Name
 	Part    *Part
+	Worker  id.Process
+	Line    *fb.LineT
 }
 
 // Part is what is wanted of an object, from Offset on.

@@ -35,6 +35,7 @@ type ProcessUp struct {
 	PID     uint32
 	Agent   id.Agent // owner, host
 	Node    string   // of it
+	Direct  bool     // driver, worker: it can have a Line
 	Greeted bool     // worker: it was told what Greeting says before it was there, and says something before it begins with what it is given
 }
 

@@ -140,7 +140,7 @@ func (h *history) middle() {
 
 // meet has a driver find an actor of any node, or call one, at times: so references go from one node by way of a second one to a third.
 func (h *history) meet(p *peer) bool {
-	if p.kind != Driver || p.doomed {
+	if p.kind != Driver || p.doomed || p.waitsDirect() {
 		return false
 	}
 	switch h.rng.IntN(8) {
@@ -164,6 +164,9 @@ func (h *history) meet(p *peer) bool {
 func (p *peer) callOf(actor id.Task) {
 	p.define()
 	deps, in := p.some(1), p.some(2)
+	if p.h.direct && p.h.rng.IntN(4) > 0 { // as a direct line takes them
+		deps, in = nil, nil
+	}
 	t := p.mint()
 	m := &fb.CallT{Task: taskT(t), Actor: taskT(actor), Parent: &fb.TaskIDT{}, Job: p.job, Shape: uint32(6 + p.h.rng.IntN(2)), Method: uint32(p.h.rng.IntN(2)), Returns: 1,
 		Deps: uint32(len(deps)), Refs: uint32(len(in))}
@@ -174,6 +177,7 @@ func (p *peer) callOf(actor id.Task) {
 		p.expect(t, 1)
 	}
 	p.send(m, objectBytes(append(deps, in...)...))
+	p.line.called(actor, t)
 	p.h.submitted++
 }
 
@@ -209,4 +213,21 @@ func failure(m *fb.ResultT, payload []byte) string {
 		return " " + e.(*fb.FailureT).Code + ": " + e.(*fb.FailureT).Message
 	}
 	return " an error"
+}
+
+var modelShapes = []struct {
+	need       string
+	retries    int32
+	exceptions bool
+	calls      uint32
+	env        string
+}{
+	{"CPU:1", 3, false, 0, ""},
+	{"CPU:1", 0, false, 0, ""},
+	{"CPU:2", 1, true, 0, ""},
+	{"CPU:1,GPU:0.5", 3, false, 1, ""},
+	{"CPU:0.5,lic:1", 3, false, 0, "e"},
+	{"", 0, false, 0, ""},
+	{"", 2, false, 0, ""},
+	{"CPU:0.5,lic:2", 3, false, 0, ""},
 }

@@ -36,6 +36,8 @@ type peer struct {
 	looks   int // names that it looks for
 	flows   []*flow
 	severed bool // the agent for which it works is out of reach
+	line    *modelLine
+	talk    id.Task // its last call of an actor
 }
 
 // refs is what a process counts for one object.
@@ -66,12 +68,16 @@ type job1 struct {
 	cancel  bool
 	once    bool
 	away    []id.Object // arguments that were not sent along
+	line    *modelLine  // by which it came
+	frame   []byte      // that tells of it, unless that was sent
+	known   bool        // its agent knows that it waits
 
 	items, index, wanted uint32 // of a stream: to be given still, the next one, and that its reader is at
 	held                 bool   // it waits for that
 }
 
 func (p *peer) send(m wire.Message, payload []byte) {
+	p.tellDirect()
 	p.out = append(p.out, frameOf(p.h.t, m, payload)...)
 }
 
@@ -132,23 +138,6 @@ func (p *peer) define() {
 	}
 }
 
-var modelShapes = []struct {
-	need       string
-	retries    int32
-	exceptions bool
-	calls      uint32
-	env        string
-}{
-	{"CPU:1", 3, false, 0, ""},
-	{"CPU:1", 0, false, 0, ""},
-	{"CPU:2", 1, true, 0, ""},
-	{"CPU:1,GPU:0.5", 3, false, 1, ""},
-	{"CPU:0.5,lic:1", 3, false, 0, "e"},
-	{"", 0, false, 0, ""},
-	{"", 2, false, 0, ""},
-	{"CPU:0.5,lic:2", 3, false, 0, ""},
-}
-
 // some gives up to n of what p holds.
 func (p *peer) some(n int) (list []id.Object) {
 	for range p.h.rng.IntN(n + 1) {
@@ -206,6 +195,7 @@ func (p *peer) create() {
 	t := p.mint()
 	m := &fb.CreateT{Actor: taskT(t), Function: numberOf("C"), Job: p.job, Shape: 6, MaxRestarts: int32(p.h.rng.IntN(3) - 1), MaxTaskRetries: int32(p.h.rng.IntN(2)),
 		MaxPending: -1, Concurrency: uint32(p.h.rng.IntN(3)), OutOfOrder: p.h.rng.IntN(5) == 0}
+	p.h.lined(m)
 	deps := p.some(1)
 	m.Deps = uint32(len(deps))
 	if p.h.rng.IntN(3) == 0 {
@@ -219,7 +209,7 @@ func (p *peer) create() {
 
 func (p *peer) call() {
 	for _, o := range p.keys {
-		if p.h.actors[o.Task] != nil && p.h.rng.IntN(2) == 0 {
+		if p.h.actors[o.Task] != nil && p.h.rng.IntN(2) == 0 && !(p.h.direct && p.h.rng.IntN(4) > 0) {
 			p.callOf(o.Task)
 			return
 		}
@@ -268,6 +258,7 @@ func (p *peer) get() {
 func (p *peer) read(chunk []byte) {
 	var values []*fb.ResultT
 	var bodies [][]byte
+	p.readLine()
 	for b := chunk; len(b) > 0; {
 		f, rest, _ := cut(b)
 		b = rest
@@ -296,6 +287,8 @@ func (p *peer) read(chunk []byte) {
 			}
 		case *fb.RecallT:
 			p.recall(taskOf(m.Task))
+		case *fb.LineT:
+			p.endLine()
 		case *fb.StateReplyT:
 			p.found(m, f.payload)
 		case *fb.ShutdownT:
@@ -316,6 +309,7 @@ func (p *peer) result(m *fb.ResultT, payload []byte) {
 	if f := p.flowOf(o.Task); f != nil && m.Flags&uint32(fb.ResultFlagNotTask) == 0 && p.held[o] == nil && p.before[o] == nil {
 		p.item(f, m)
 	}
+	p.line.settled(o.Task)
 	if r := p.held[o]; r != nil {
 		limit := r.asked
 		if r.own {
@@ -367,6 +361,9 @@ func (p *peer) work() {
 	width := 1
 	if p.actor != nil {
 		width = max(int(p.actor.Concurrency), 1)
+	}
+	if rng.IntN(2) == 0 {
+		p.readLine()
 	}
 	if len(p.inbox) > 0 && len(p.running) < width {
 		j := p.inbox[0]
@@ -428,6 +425,9 @@ func (p *peer) work() {
 
 func (p *peer) finish(j *job1) {
 	rng := p.h.rng
+	if p.answer(j) {
+		return
+	}
 	failed := j.cancel || rng.IntN(8) == 0 && j.kind != create
 	n := max(j.returns, 1)
 	if failed {

@@ -20,6 +20,7 @@ type process struct {
 	gone    bool
 	closing bool // nothing more is taken from it
 	goodbye bool // it said that it ends
+	direct  bool // it can have a Line
 	mute    bool // of a worker that was greeted: it has not said anything yet, so that nothing of what it was given has begun
 	cut     bool // it is gone because the connection to its agent was lost, which may live
 	shapes  []*shape
@@ -122,6 +123,10 @@ func (c *Core) frame(p *process, f frame) {
 		c.onRelease(p, f)
 	case fb.FrameTypeCall:
 		c.onCall(p, f)
+	case fb.FrameTypeTold:
+		c.onTold(p, f)
+	case fb.FrameTypeLine:
+		c.onLine(p, f)
 	case fb.FrameTypePut:
 		c.onPut(p, f)
 	case fb.FrameTypeGet:
@@ -203,7 +208,7 @@ func (c *Core) onUp(ev ProcessUp) {
 	if c.byProcess[ev.Process] != nil {
 		return
 	}
-	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID, agent: ev.Agent, node: ev.Node, mute: ev.Greeted}
+	p := &process{id: ev.Process, kind: ev.Kind, pid: ev.PID, agent: ev.Agent, node: ev.Node, mute: ev.Greeted, direct: ev.Direct}
 	var w *worker
 	if ev.Kind == Host {
 		h := c.hostUp(ev)

@@ -23,7 +23,11 @@ func (h *history) quiesce(what string) {
 				h.end(p, "it was told to")
 				moved = true
 			}
-			if !p.dead && len(p.inbox)+len(p.running) > 0 {
+			if !p.dead && p.waitsDirect() {
+				p.direct()
+				moved = true
+			}
+			if !p.dead && (len(p.inbox)+len(p.running) > 0 || p.kind == Worker && p.line.waits()) {
 				p.work()
 				moved = true
 			}
@@ -56,6 +60,21 @@ func (h *history) quiesce(what string) {
 		if n > 20000 {
 			h.t.Fatalf("seed %d: waiting for %s never ends", h.seed, what)
 		}
+	}
+}
+
+func (h *history) need(s *site) {
+	n := s.needs[0]
+	s.needs = s.needs[1:]
+	if n.Key%8 == 0 {
+		h.step(s, WorkerSlow{Key: n.Key, Why: "it is being made"})
+		s.core.Wanted(n.Key)
+	}
+	switch dead := slices.Contains(s.killed, n.Key); {
+	case dead && h.rng.IntN(2) == 0 || !h.calm && h.rng.IntN(12) == 0:
+		h.step(s, WorkerFailed{Key: n.Key, Why: "no memory"})
+	default:
+		h.attach(s, Worker, n.Job, n.Key)
 	}
 }
 

@@ -136,6 +136,10 @@ type history struct {
 	held      int              // tasks that waited for who reads what they give
 	ended     int              // streams of which the end was heard
 	last      uint64           // group that the head has lent
+	direct    bool             // drivers call their actors again and again
+	lines     int              // calls that went by direct lines
+	told      int              // and that an agent was told of
+	overs     int              // lines that agents had ended
 	returned  map[string]int   // what came back from files, by why it did not
 }
 
@@ -147,7 +151,7 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 	for i := range nodes {
 		store := newLedger(t)
 		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}, unlisted: map[id.Object]bool{}}
-		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Lineage: int(2+seed%2*1000) << 10, Store: store})
+		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Direct: 1, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
 		cpus := int64(1 + h.rng.IntN(4))
 		if nodes > 1 && h.rng.IntN(2) == 0 { // others have all
@@ -199,7 +203,7 @@ func (h *history) attach(s *site, kind Kind, job uint32, key uint64) {
 	h.peers = append(h.peers, &peer{h: h, at: s, id: s.last, kind: kind, job: job, held: map[id.Object]*refs{}, before: map[id.Object]*refs{}, last: map[id.Task]uint64{}, calls: map[id.Task]int{}})
 	mute := kind == Worker && len(h.sites) == 1 && s.last%2 == 0
 	h.peers[len(h.peers)-1].mute = mute
-	h.step(s, ProcessUp{Process: s.last, Kind: kind, Job: job, Key: key, Greeted: false})
+	h.step(s, ProcessUp{Process: s.last, Kind: kind, Job: job, Key: key, Direct: true})
 }
 
 func (h *history) step(s *site, ev Event) {
@@ -222,6 +226,8 @@ func (h *history) step(s *site, ev Event) {
 				}
 				parts[p] = true
 			}
+		case Join:
+			h.join(h.peer(s, e.Process), h.peer(s, e.Worker), e.Line)
 		case Claim, Free, Find, Survey:
 			s.asks = append(s.asks, e)
 		case NeedWorker:
@@ -243,6 +249,7 @@ func (h *history) step(s *site, ev Event) {
 				k.doomed[k.end(s)] = true
 			} else if p := h.peer(s, e.Process); p != nil {
 				p.doomed = true
+				h.moved(p, e.Text)
 			} else if e.Do == KillWorker {
 				s.killed = append(s.killed, e.Key)
 			}
@@ -330,21 +337,6 @@ func (h *history) move(p *peer) bool {
 	return true
 }
 
-func (h *history) need(s *site) {
-	n := s.needs[0]
-	s.needs = s.needs[1:]
-	if n.Key%8 == 0 {
-		h.step(s, WorkerSlow{Key: n.Key, Why: "it is being made"})
-		s.core.Wanted(n.Key)
-	}
-	switch dead := slices.Contains(s.killed, n.Key); {
-	case dead && h.rng.IntN(2) == 0 || !h.calm && h.rng.IntN(12) == 0:
-		h.step(s, WorkerFailed{Key: n.Key, Why: "no memory"})
-	default:
-		h.attach(s, Worker, n.Job, n.Key)
-	}
-}
-
 func (h *history) act() {
 	if len(h.peers) == 0 {
 		h.driver()
@@ -354,7 +346,7 @@ func (h *history) act() {
 	if h.rng.IntN(10) == 0 {
 		h.files(s)
 	}
-	if len(h.sites) > 1 && h.between(s) || len(h.sites) > 2 && h.meet(p) {
+	if len(h.sites) > 1 && h.between(s) || len(h.sites) > 2 && h.meet(p) || h.direct && p.converse() {
 		return
 	}
 	switch k := h.rng.IntN(120); {
@@ -382,6 +374,7 @@ func (h *history) act() {
 	case p.doomed:
 	case p.kind == Worker:
 		p.work()
+	case p.direct():
 	case k < 70 && p.reads():
 	case k < 75:
 		p.submit(id.Task{})

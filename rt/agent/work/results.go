@@ -57,6 +57,10 @@ func (c *Core) onResult(p *process, f frame) {
 		m.Attempt = t.attempt // it counts its own
 	}
 	switch {
+	case t == nil && c.strayDirect(p, taskOf(m.Task)):
+		c.unseal(p)
+		c.strays++
+		return
 	case t == nil || t.attempt != m.Attempt:
 		c.refuse(p, "sent a result of a task that it was not given")
 		return
@@ -243,6 +247,9 @@ func (c *Core) complete(t *task, m *fb.ResultT, failed bool, payload []byte) {
 	if w.host != nil {
 		c.finish(t)
 		return
+	}
+	if w.actor != nil && t.kind == call {
+		c.joinDirect(t, w)
 	}
 	if w.actor == nil && t.state == taskGiven {
 		d := c.now - max(w.since, t.since)

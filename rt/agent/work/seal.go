@@ -54,6 +54,9 @@ func (c *Core) onSeal(p *process, f frame) {
 	switch {
 	case t != nil && t.kind == create:
 		c.refuse(p, "sealed what an actor's constructor gives: that is nothing")
+	case t == nil && c.strayDirect(p, name.Task):
+		c.cfg.Store.Discard(p.id, m)
+		p.sealed = sealed{is: true, object: name}
 	case t == nil && (!c.minted(p, name.Task) || name.Index != 0):
 		c.refuse(p, "sealed an object under an ID that is not its own, or is used")
 	case !c.holdsAll(p, f.payload, 0, m.Refs):

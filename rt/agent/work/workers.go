@@ -44,6 +44,7 @@ type worker struct {
 	known    map[*function]bool
 	shapes   map[*class]bool
 	last     *function
+	direct   direct
 
 	// Of one that stands for another agent.
 	host  *host

@@ -15,6 +15,7 @@ type AttachT struct {
 	Language  string     `json:"language"`
 	JobConfig string     `json:"job_config"`
 	Born      bool       `json:"born"`
+	Direct    bool       `json:"direct"`
 }
 
 func (t *AttachT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -46,6 +47,7 @@ func (t *AttachT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	AttachAddLanguage(builder, languageOffset)
 	AttachAddJobConfig(builder, jobConfigOffset)
 	AttachAddBorn(builder, t.Born)
+	AttachAddDirect(builder, t.Direct)
 	return AttachEnd(builder)
 }
 
@@ -58,6 +60,7 @@ func (rcv *Attach) UnPackTo(t *AttachT) {
 	t.Language = string(rcv.Language())
 	t.JobConfig = string(rcv.JobConfig())
 	t.Born = rcv.Born()
+	t.Direct = rcv.Direct()
 }
 
 func (rcv *Attach) UnPack() *AttachT {
@@ -184,8 +187,20 @@ func (rcv *Attach) MutateBorn(n bool) bool {
 	return rcv._tab.MutateBoolSlot(18, n)
 }
 
+func (rcv *Attach) Direct() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(20))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Attach) MutateDirect(n bool) bool {
+	return rcv._tab.MutateBoolSlot(20, n)
+}
+
 func AttachStart(builder *flatbuffers.Builder) {
-	builder.StartObject(8)
+	builder.StartObject(9)
 }
 func AttachAddName(builder *flatbuffers.Builder, name flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(name), 0)
@@ -210,6 +225,9 @@ func AttachAddJobConfig(builder *flatbuffers.Builder, jobConfig flatbuffers.UOff
 }
 func AttachAddBorn(builder *flatbuffers.Builder, born bool) {
 	builder.PrependBoolSlot(7, born, false)
+}
+func AttachAddDirect(builder *flatbuffers.Builder, direct bool) {
+	builder.PrependBoolSlot(8, direct, false)
 }
 func AttachEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -33,6 +33,8 @@ const (
 	FrameTypeRan            FrameType = 30
 	FrameTypeAwaits         FrameType = 31
 	FrameTypeSlice          FrameType = 32
+	FrameTypeLine           FrameType = 33
+	FrameTypeTold           FrameType = 34
 	FrameTypeRegister       FrameType = 40
 	FrameTypeRegistered     FrameType = 41
 	FrameTypePeerQuery      FrameType = 42
@@ -156,6 +158,8 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeRan:            "Ran",
 	FrameTypeAwaits:         "Awaits",
 	FrameTypeSlice:          "Slice",
+	FrameTypeLine:           "Line",
+	FrameTypeTold:           "Told",
 	FrameTypeRegister:       "Register",
 	FrameTypeRegistered:     "Registered",
 	FrameTypePeerQuery:      "PeerQuery",
@@ -279,6 +283,8 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Ran":            FrameTypeRan,
 	"Awaits":         FrameTypeAwaits,
 	"Slice":          FrameTypeSlice,
+	"Line":           FrameTypeLine,
+	"Told":           FrameTypeTold,
 	"Register":       FrameTypeRegister,
 	"Registered":     FrameTypeRegistered,
 	"PeerQuery":      FrameTypePeerQuery,

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 7, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
+enum { INTERFACE = 8, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
 static PyObject *dumps, *protocol;
@@ -67,16 +67,17 @@ static int slice_of(double deadline) {
     return left <= 0 ? 0 : left * 1000 >= SLICE ? SLICE : (int)(left * 1000) + 1;
 }
 
-/* Called before a wait: whether this is the only thread that may run users' code. Python counts all but the main one, and the one that
- * takes frames from the link is ours. Asked only if the agent has said where it is. */
-static void look_around(Link *l) {
-    l->alone = false;
-    if (!l->in.place) return;
+/* Whether this is the only thread that may run users' code. Python counts all but the main one, and the one that takes frames from the link is
+ * ours. */
+static bool only_one(void) {
     PyObject *others = PyObject_CallObject(threads, NULL);
-    l->alone = others && PyLong_AsLong(others) == 1;
+    bool alone = others && PyLong_AsLong(others) == 1;
     Py_XDECREF(others);
     PyErr_Clear();
+    return alone;
 }
+
+static void look_around(Link *l) { l->alone = l->in.place && only_one(); } /* before a wait, if who speaks has said where it is */
 
 /* References. */
 
@@ -202,6 +203,21 @@ static PyObject *py_wait(PyObject *self, PyObject *args) {
     }
 }
 
+static PyObject *py_direct(PyObject *self, PyObject *unused) {
+    (void)unused;
+    Gate *g = &((GateObject *)self)->gate;
+    Link *l = g->link;
+    if (!l || link_inert(l) || !l->direct.fresh) Py_RETURN_FALSE;
+    l->alone = only_one();
+    if (!l->alone) Py_RETURN_FALSE;
+    bool open;
+    Py_BEGIN_ALLOW_THREADS
+    open = gate_direct(g);
+    Py_END_ALLOW_THREADS
+    if (PyErr_CheckSignals()) return NULL;
+    return PyBool_FromLong(open);
+}
+
 static PyObject *get_missing(PyObject *self, void *unused) {
     (void)unused;
     return PyLong_FromLong(atomic_load(&((GateObject *)self)->gate.missing));
@@ -221,7 +237,8 @@ static PyObject *get_want(PyObject *self, void *unused) {
 }
 
 static PyMethodDef gate_methods[] = {
-    {"arrived", py_arrived, METH_VARARGS, NULL}, {"open", py_open, METH_NOARGS, NULL}, {"wait", py_wait, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
+    {"arrived", py_arrived, METH_VARARGS, NULL}, {"open", py_open, METH_NOARGS, NULL}, {"wait", py_wait, METH_VARARGS, NULL},
+    {"direct", py_direct, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef gate_properties[] = {{"missing", get_missing, set_missing, NULL, NULL}, {"want", get_want, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 static PyType_Slot gate_slots[] = {{Py_tp_new, gate_new}, {Py_tp_dealloc, gate_dealloc}, {Py_tp_methods, gate_methods}, {Py_tp_getset, gate_properties}, {0, NULL}};
@@ -301,7 +318,8 @@ static PyObject *py_forget(PyObject *self, PyObject *unused) {
     if (!link_inert(l) && l->threads) Py_RETURN_NONE;
     close(l->fd);
     if (l->bell >= 0) close(l->bell);
-    l->fd = l->bell = -1;
+    if (l->direct.fd >= 0) close(l->direct.fd);
+    l->fd = l->bell = l->direct.fd = -1;
     Py_RETURN_NONE;
 }
 
@@ -368,6 +386,8 @@ static PyObject *put_frame(PyObject *self, PyObject *frame, bool now_and_then) {
     if (!p) return NULL;
     if (link_inert(l)) Py_RETURN_NONE;
     hold(l);
+    direct_tell(l);
+    direct_fence(l);
     int failed = l->closed ? 0 : link_put(l, p, (size_t)PyBytes_Size(frame));
     if (!failed && !l->closed) link_sent(l);
     bool full = l->frames >= FLUSH_AT;
@@ -405,7 +425,12 @@ static PyObject *py_spend(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "L", &size)) return NULL;
     if (link_inert(l)) return PyLong_FromLong(0);
     hold(l);
-    int state = l->closed || spend(l, size) ? 0 : atomic_load(&l->credit);
+    bool spent = l->closed || spend(l, size);
+    if (!spent) {
+        direct_tell(l); /* it gives back what is kept for what it need not know */
+        spent = spend(l, size);
+    }
+    int state = spent ? 0 : atomic_load(&l->credit);
     let_go(l);
     return PyLong_FromLong(state);
 }
@@ -451,6 +476,7 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
     if (!ref) return NULL;
     hold(l);
     Entry *e = NULL;
+    direct_before(l, head, sequence);
     if (spend(l, (int64_t)size)) {
         mint(l, key);
         size_t before = l->out.size;
@@ -463,6 +489,7 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
                 put32(at + HEADER_SIZE + AT(call, incarnation), incarnation);
             }
             link_sent(l);
+            if (sequence) direct_called(l, before);
         } else {
             l->out.size = before;
             l->credit_records++, l->credit_bytes += (int64_t)size;
@@ -592,6 +619,10 @@ static PyObject *py_result(PyObject *self, PyObject *args) {
     uint8_t how[HEADER_SIZE + SIZE(ran)] = {0};
     if (told) ran(how, (const uint8_t *)task, began, read, over, flags & MANIPLE_RESULT_FLAG_ERROR);
     hold(l);
+    if (direct_answer(l, (const uint8_t *)task, frame, (const uint8_t *)payload, (size_t)size)) {
+        let_go(l);
+        Py_RETURN_NONE;
+    }
     size_t before = l->out.size;
     int failed = l->closed ? 0 : (told && link_put(l, how, sizeof how)) || link_put(l, frame, sizeof frame) || link_put(l, (const uint8_t *)payload, (size_t)size);
     if (failed) l->out.size = before;
@@ -629,6 +660,7 @@ static PyObject *py_results(PyObject *self, PyObject *args) {
         head_of_result(frame, task, (unsigned)i, attempt, MANIPLE_FORMAT_PICKLE5, ENVELOPE + size);
         put64(frame + RESULT_HEAD, size);
         hold(l);
+        direct_tell(l);
         size_t before = l->out.size;
         int failed = l->closed ? 0 : link_put(l, frame, sizeof frame) || link_put(l, bytes_of(pickled, 0, NULL), size);
         if (failed) l->out.size = before;
@@ -781,6 +813,7 @@ static PyObject *py_get(PyObject *self, PyObject *unused) {
         if (some) {
             item = l->inbox[l->item_at];
             if (item.frame && !(failed = link_begun(l, item.frame->bytes)) && item.frame->behind && item.frame->kind == MANIPLE_SUBMIT) link_started(l, item.frame->bytes);
+            if (!failed && item.frame && item.frame->direct) direct_begun(l, item.frame);
             if (!failed) l->item_at = (l->item_at + 1) & (l->item_room - 1), l->items--;
         } else {
             reads = link_lead(l);

@@ -41,6 +41,8 @@ void gate_open(Gate *);
 int gate_arrived(Gate *, bool failed);
 /* true: open. Sleeps at most so many milliseconds, or until a signal comes. hasty: for little, from its link. */
 bool gate_sleep(Gate *, bool hasty, int milliseconds);
+/* The same for the result of a call that goes by a direct line, for as long as it may. false: it is the agent's now, or was not sent there. */
+bool gate_direct(Gate *);
 
 /* What is known of a result of a task that this process submitted. While it is awaited, size is how many the task has,
  * 0: one. */
@@ -69,6 +71,7 @@ typedef struct Frame {
     uint16_t kind;
     int fd; /* that came along, else -1 */
     bool behind;
+    uint32_t direct, shape; /* of a call that came on a direct line: which line that was, and the caller's number of its shape */
     uint8_t bytes[];
 } Frame;
 
@@ -101,6 +104,40 @@ typedef struct {
 
 struct pollfd;
 
+enum {
+    DIRECT_MOST = 4 << 10, /* bytes of a frame on a direct line */
+    DIRECT_WAIT = 10,      /* milliseconds after which a call there is the agent's */
+    DIRECT_KEPT = 16,      /* results that the agent need not know */
+};
+
+/* A direct line: a pair of sockets between a driver and the worker of an actor that it calls one by one. See _fast_direct.c. */
+typedef struct {
+    int fd;                                  /* -1: there is none */
+    uint8_t actor[TASK_SIZE];
+    uint32_t incarnation, shape, worker_shape;
+    uint32_t number;                         /* of lines that there were */
+    size_t have;                             /* bytes of in */
+    uint8_t in[DIRECT_MOST];                 /* what has been read and is no whole frame */
+    bool out;                                /* a driver: a call is there and has no result; a worker: it runs, and the agent does not know */
+    size_t size;                             /* bytes of call */
+    uint8_t call[DIRECT_MOST];               /* that one, as its caller made it */
+
+    /* Of a worker. */
+    bool waits;  /* a call has come by the line and has not begun */
+    uint32_t of; /* the number of the line that the call came by which runs */
+
+    /* Of a driver. */
+    bool taken;              /* the worker has said that it takes the line */
+    bool clean;              /* the last call to the actor has its result, and nothing was said since: one on the line overtakes nothing */
+    uint8_t last[TASK_SIZE]; /* that call; zero: something was said since */
+    size_t fresh;            /* bytes of the link's out that are a call for the line, and all that is there; 0: none */
+    struct {
+        uint8_t key[KEY_SIZE];
+        uint32_t size;       /* bytes of credit that are kept for it, with one record */
+    } own[DIRECT_KEPT];      /* results that came by the line, and of which the agent does not know */
+    int owns;
+} Direct;
+
 typedef struct Link {
     atomic_int shares;
     unsigned generation; /* of forks */
@@ -132,6 +169,7 @@ typedef struct Link {
     atomic_int polls;     /* a waiter reads, and may sleep */
     int bell;             /* ends that sleep */
     atomic_bool alone;    /* no other thread runs users' code while that one sleeps */
+    Direct direct;
 
     int nearest;          /* of what was told by the last read: what the gate still waits for that waits for the least */
     int told;             /* how many it told of those who slept */
@@ -209,12 +247,42 @@ int link_begun(Link *, const uint8_t *task);
 void link_ended(Link *, const uint8_t *task);
 void link_started(Link *, const uint8_t *task);
 Frame *link_withdraw(Link *, const uint8_t *task);
+/* A result for the table. false: Python has to look at it. */
+bool link_result(Link *, const uint8_t *bytes, uint32_t length, uint32_t body);
+
+/* Of direct lines, with the lock held, too. What came by a Line; the descriptor is theirs. */
+void direct_open(Link *, const uint8_t *bytes, int fd);
+/* The agent wants a worker to end its line: it answers by the same when it has told of what is there. */
+void direct_end(Link *, const uint8_t *bytes);
+/* Reads what is there: once, or all until nothing is. */
+void direct_pull(Link *, bool all);
+/* A task or call is about to be sent, whose frame this is but for its payload. */
+void direct_before(Link *, const uint8_t *frame, bool call);
+/* A driver has put a call of so many bytes behind that many others into out. */
+void direct_called(Link *, size_t before);
+/* A driver has said something else to the agent, which has to know it before the next call begins: that goes there, too. */
+void direct_fence(Link *);
+/* A result of this process's own has come. */
+void direct_settled(Link *, const uint8_t *key, bool failed);
+/* Sends the call that is fresh, if it is all that the gate waits for, and takes the lead for who waits there. */
+bool direct_send(Link *, const Gate *);
+/* A worker: the result of the call that runs, a whole frame. false: it is for the agent, who knows of the call now. */
+bool direct_answer(Link *, const uint8_t *task, const uint8_t *frame, const uint8_t *payload, size_t size);
+/* A worker begins with a call that came on a line. */
+void direct_begun(Link *, const Frame *);
+/* The agent has to know of what this process has by the line: before anything else is said to it. */
+void direct_tell(Link *);
+/* It has its result by the agent. */
+void direct_over(Link *);
+/* Whether a reference to what the agent does not know was dropped. */
+bool direct_dropped(Link *, const uint8_t *key);
+void direct_close(Link *);
 
 /* Reads until the word is not what it was, for so many milliseconds at most, or until a signal comes. */
 void link_read(Link *, atomic_int *word, int was, int milliseconds);
 /* Its sleep: until there is something to read or the bell rings, for so long at most; near the agent while that says
  * where it is, so that its word wakes no idle processor, and it is alone: nobody shall see that it is near. */
-int link_wait(Link *, struct pollfd *, int milliseconds);
+int link_wait(Link *, struct pollfd *, int count, int milliseconds);
 /* Ends the sleep of who does. */
 void link_ring(Link *);
 /* Writes what was sent. 0: all, 1: not all yet (a full socket, a signal, another writer), -1: the socket is shut. */

@@ -62,6 +62,7 @@ int link_flush(Link *l, int milliseconds) {
             l->out = l->block;
             l->block = filled;
             l->frames = 0;
+            l->direct.fresh = 0;
             l->unwritten = l->block.size;
             bool closed = l->closed;
             pthread_mutex_unlock(&l->lock);
@@ -191,6 +192,12 @@ static void queue(Link *l, Frame *f) {
 
 /* One whole frame; its bytes are the link's to copy, or f is, if it is not NULL. */
 static bool whole(Link *l, Frame *f, uint16_t kind, uint64_t corr, const uint8_t *bytes, uint32_t length, uint32_t body, int fd) {
+    if (kind == MANIPLE_LINE && body == SIZE(line) && (fd >= 0 || l->worker)) {
+        if (fd >= 0) direct_open(l, bytes, fd);
+        else direct_end(l, bytes);
+        free(f);
+        return true;
+    }
     if (fd < 0) {
         bool behind = l->first || l->busy;
         if ((!behind && link_handle(l, kind, bytes, length, body)) || link_overtakes(l, kind, bytes, body)) {
@@ -268,6 +275,11 @@ static bool read_some(Link *l, int flags) {
     ssize_t n = in->over ? 0 : receive(l, in->buffer + in->have, CHUNK - in->have, flags);
     if (n == -2) return true;
     if (n > 0) in->have += in->got = (size_t)n;
+    if (n > 0 && l->worker && l->direct.fd >= 0) { /* what was written there was written before what the agent knows of */
+        pthread_mutex_lock(&l->lock);
+        direct_pull(l, true);
+        pthread_mutex_unlock(&l->lock);
+    }
     in->over = n <= 0 || !parse(l);
     return !in->over;
 }
@@ -345,18 +357,32 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* Reads a direct line. false: nobody else will be seen to be there. */
+static bool read_direct(Link *l) {
+    pthread_mutex_lock(&l->lock);
+    l->told = 0, l->slept = atomic_load(&l->hasty);
+    direct_pull(l, false);
+    bool stir = link_stirs(l), lost = !l->worker && l->direct.out && !l->direct.taken;
+    l->told += stir;
+    pthread_mutex_unlock(&l->lock);
+    if (stir) wake(&l->work);
+    return !lost;
+}
+
 void link_read(Link *l, atomic_int *word, int was, int milliseconds) {
-    struct pollfd p[] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->bell, .events = POLLIN}};
+    struct pollfd p[] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->bell, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
     int64_t end = now() + milliseconds;
     bool back = false;
     int room;
     for (int left = milliseconds; !back && left >= 0; left = (int)(end - now())) {
         atomic_store(&l->polls, 1);
-        int n = atomic_load(word) == was ? link_wait(l, p, left) : 0;
+        p[2].fd = l->direct.fd, p[2].revents = 0;
+        int n = atomic_load(word) == was ? link_wait(l, p, p[2].fd < 0 ? 2 : 3, left) : 0;
         atomic_store(&l->polls, 0);
         if (n <= 0) break;
         uint64_t rung;
         if (p[1].revents && read(l->bell, &rung, sizeof rung) < 0) p[1].revents = 0;
+        if (p[2].revents && !read_direct(l)) break;
         if (!p[0].revents) continue;
         back = !read_some(l, MSG_DONTWAIT) || larger(l) || crowded(l, &room);
         if (!back && atomic_load(word) == was) gather(l);
@@ -384,9 +410,19 @@ static bool lead_is_back(Link *l) {
     }
 }
 
+/* Reads once, the direct line as well. false: nothing more can be read. */
+static bool read_next(Link *l) {
+    if (larger(l)) return read_larger(l); /* it may have begun in a waiter's hands */
+    if (l->direct.fd < 0) return read_some(l, 0);
+    struct pollfd p[] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->direct.fd, .events = POLLIN}};
+    if (poll(p, 2, -1) <= 0) return true;
+    if (p[1].revents) read_direct(l);
+    return !p[0].revents || read_some(l, MSG_DONTWAIT);
+}
+
 static void read_all(Link *l) {
     while (lead_is_back(l)) {
-        if (larger(l) ? !read_larger(l) : !read_some(l, 0)) return; /* it may have begun in a waiter's hands */
+        if (!read_next(l)) return;
         pthread_mutex_lock(&l->lock);
         bool offers = l->told && l->told >= l->slept && l->idle != SLEEPS && !larger(l), stir = offers && l->asleep;
         if (offers) give_lead(l, OFFERED);
@@ -405,6 +441,7 @@ static void *read_on(void *argument) {
     pthread_mutex_lock(&l->lock);
     memcpy(l->why, l->in.why, sizeof l->why);
     l->closed = true;
+    direct_close(l);
     pthread_mutex_unlock(&l->lock);
     link_shut(l);
     if (l->fate) { /* whatever the interpreter does: a worker does not outlive its agent */

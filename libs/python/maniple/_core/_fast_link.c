@@ -85,6 +85,21 @@ bool gate_sleep(Gate *g, bool hasty, int milliseconds) {
     return atomic_load(&g->word) == 1;
 }
 
+bool gate_direct(Gate *g) {
+    Link *l = g->link;
+    pthread_mutex_lock(&l->lock);
+    bool sent = direct_send(l, g);
+    if (sent) g->hasty = false;
+    pthread_mutex_unlock(&l->lock);
+    if (!sent) return false;
+    gate_shut(g, 3);
+    link_read(l, &g->word, 3, DIRECT_WAIT);
+    pthread_mutex_lock(&l->lock);
+    if (atomic_load(&g->word) != 1 || l->direct.out) direct_tell(l);
+    pthread_mutex_unlock(&l->lock);
+    return atomic_load(&g->word) == 1;
+}
+
 /* Growing things. */
 
 static int grow(void *array, size_t *room, size_t need, size_t size) {
@@ -245,7 +260,7 @@ void link_release_dropped(Link *l) {
             continue;
         }
         link_remove(l, e);
-        if (!l->closed) link_release(l, d->key, 0);
+        if (!direct_dropped(l, d->key) && !l->closed) link_release(l, d->key, 0);
     }
     l->drops = 0;
     if (l->other >= HEAP && l->taking) link_untake(l);
@@ -358,7 +373,7 @@ static bool recall(Link *l, const uint8_t *task) {
     for (Frame *f; (f = withdraw_queued(l, task, true)); frame_free(f)) recalled(l, f->bytes, 0);
     for (size_t i = 0; i < l->items;) {
         Frame *f = l->inbox[(l->item_at + i) & (l->item_room - 1)].frame;
-        if (!f) {
+        if (!f || f->direct) { /* such a call the agent may not know */
             rest = true;
             i++;
             continue;
@@ -371,7 +386,7 @@ static bool recall(Link *l, const uint8_t *task) {
 
 /* Frames that no interpreter is needed for. */
 
-static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body) {
+bool link_result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body) {
     uint32_t size = length - body;
     if (body != SIZE(result) || size > l->inline_limit || get32(bytes + AT(result, refs)) || get32(bytes + AT(result, format)) > UINT16_MAX) return false;
     uint32_t flags = get32(bytes + AT(result, flags));
@@ -387,6 +402,7 @@ static bool result(Link *l, const uint8_t *bytes, uint32_t length, uint32_t body
     e->flags = (uint8_t)flags;
     e->format = (uint16_t)get32(bytes + AT(result, format));
     e->state = HERE;
+    direct_settled(l, bytes, flags & MANIPLE_RESULT_FLAG_ERROR);
     if (e->gate) {
         bool hasty = e->gate->hasty;
         int left = gate_arrived(e->gate, flags & MANIPLE_RESULT_FLAG_ERROR);
@@ -425,7 +441,7 @@ void link_grant(Link *l, int64_t bytes, int64_t records) {
 bool link_handle(Link *l, uint16_t kind, const uint8_t *bytes, uint32_t length, uint32_t body) {
     switch (kind) {
     case MANIPLE_RESULT:
-        return result(l, bytes, length, body);
+        return link_result(l, bytes, length, body);
     case MANIPLE_CREDIT:
         if (body != SIZE(credit)) return false;
         link_grant(l, (int64_t)get64(bytes), get32(bytes + AT(credit, records)));
@@ -456,6 +472,7 @@ Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t 
     l->credit = 1;
     l->last = &l->first;
     l->bell = -1; /* until it starts */
+    l->direct.fd = -1;
     strcpy(l->in.why, "the agent closed the connection");
     put32(l->prefix, agent);
     put32(l->prefix + 4, process);
@@ -474,6 +491,7 @@ void link_drop(Link *l) {
     if (atomic_fetch_sub(&l->shares, 1) != 1 || link_inert(l)) return;
     close(l->fd);
     if (l->bell >= 0) close(l->bell);
+    direct_close(l);
     while (l->in.fd_count) close(l->in.fds[--l->in.fd_count]);
     for (Frame *f = l->first, *next; f; f = next) next = f->next, frame_free(f);
     for (size_t i = 0; i < l->items; i++) frame_free(l->inbox[(l->item_at + i) & (l->item_room - 1)].frame);

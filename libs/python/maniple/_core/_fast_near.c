@@ -33,14 +33,14 @@ static void restore(const Affinity *before) {
     syscall(SYS_sched_setaffinity, 0, before->size, all.bits);
 }
 
-int link_wait(Link *l, struct pollfd *p, int milliseconds) {
+int link_wait(Link *l, struct pollfd *p, int count, int milliseconds) {
     Affinity before;
     if (l->in.place && l->alone && milliseconds > NEAR && narrow(&before, l->in.place - 1)) {
-        int n = poll(p, 2, NEAR), error = errno;
+        int n = poll(p, (nfds_t)count, NEAR), error = errno;
         restore(&before);
         errno = error;
         if (n) return n;
         milliseconds -= NEAR;
     }
-    return poll(p, 2, milliseconds);
+    return poll(p, (nfds_t)count, milliseconds);
 }

@@ -58,6 +58,7 @@ static Seen see(Link *l, const uint8_t *key, bool take) {
     Seen seen = {.found = false};
     if (link_inert(l)) return seen;
     hold(l);
+    if (take) direct_tell(l); /* who manages it from here on says of it what the agent has to know first */
     Entry *e = link_find(l, key);
     if (e) {
         seen = (Seen){.found = true, .here = e->state == HERE, .flags = e->flags, .format = e->format};
@@ -150,6 +151,7 @@ static Py_ssize_t entries_length(PyObject *self) {
 /* Takes an entry out of the link that was seen as this. gate: who waits for it. false: it has come meanwhile. gone: it was let go of. */
 static bool move(Link *l, const uint8_t *key, Seen seen, PyObject **gate, bool *gone) {
     hold(l);
+    direct_tell(l);
     Entry *e = link_find(l, key);
     bool same = e && (e->state == HERE) == seen.here;
     if (same && e->gate) {
@@ -512,6 +514,7 @@ static PyObject *py_release(PyObject *self, PyObject *args) {
         }
         if (link_inert(l)) continue;
         hold(l);
+        if (!memcmp(PyBytes_AsString(name), l->direct.actor, TASK_SIZE)) direct_tell(l); /* its last call goes before */
         int failed = l->closed ? 0 : link_release(l, (const uint8_t *)PyBytes_AsString(name), (uint32_t)delivered);
         let_go(l);
         some = true;

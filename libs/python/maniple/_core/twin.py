@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Dict, NamedTuple
 
-INTERFACE = 7  # of the extension: one that another version left here is not used
+INTERFACE = 8  # of the extension: one that another version left here is not used
 
 fast: Any = None
 if not os.environ.get("MANIPLE_PURE"):

@@ -43,7 +43,7 @@ class Waiting:
                 break
             if type(got) is list:
                 return got
-            if not self._block(got, deadline, refs, len(refs)):
+            if not (deadline is None and got.direct()) and not self._block(got, deadline, refs, len(refs)):
                 raise self._late(timeout, [ref._key for ref in refs])
         keys = [ref._key for ref in refs]
         with self.table.lock:

@@ -1,0 +1,182 @@
+package work
+
+import (
+	"slices"
+
+	"github.com/maniple-hpc/maniple/transport/wire"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// A driver that calls an actor of its node again and again, and waits for each result, gets a direct line to the actor's worker. Of a call
+// that goes there, and its result, this agent knows nothing unless one of the two tells it: both at ends of their choice, the driver
+// when the call takes long. See docs/adr/0035.
+const (
+	directMost  = 1 << 14 // as many are waited for at most before there is another one
+	directShort = 10e6    // ns that each may take
+	directBytes = 4 << 10 // of a frame on a line
+)
+
+// direct are the direct lines of an actor's worker.
+type direct struct {
+	callers []id.Process // that have had one, be they gone
+	caller  *process     // that called last
+	class   *class       // and how
+	n       int          // short calls of its in a row
+	after   int          // as many have to be
+	given   id.Process   // who got the last line
+	count   uint64       // and how many calls that one had made by then
+	asked   bool         // the worker was told to end the line, and has not answered
+	over    bool         // it has: what it does this agent knows
+}
+
+// joinDirect has a look at a call of an actor that ends.
+func (c *Core) joinDirect(t *task, w *worker) {
+	p, a, d := t.owner, t.actor, &w.direct
+	alone := p.direct && p.kind == Driver && !p.gone && t.lane.n == 1 && w.process != nil && w.process.direct && w.flight.n == 1
+	simple := a.ordered() && len(a.groups) == 1 && a.table.MaxPending < 0 && t.returns == 1 && t.deps|t.refs == 0 && t.deadline == 0 && t.parent == nil && t.attempt == 0
+	if d.after = max(d.after, c.cfg.Direct); !alone || !simple || c.now-t.since > directShort || d.asked || c.drainUnder(a) != nil {
+		d.n = 0
+		return
+	}
+	if d.caller != p || d.class != t.class {
+		d.caller, d.class, d.n = p, t.class, 0
+	}
+	if d.n++; d.n < d.after {
+		return
+	}
+	m := c.stamps.call
+	if wire.ReadCall(t.frame[wire.HeaderSize:][:wire.CallSize], m) != nil {
+		return
+	}
+	if went := int64(m.Sequence-d.count) - int64(d.n); d.given == p.id && went > int64(d.n) { // the line before was of use
+		d.after = c.cfg.Direct
+	} else {
+		d.after = min(2*d.after, directMost)
+	}
+	d.n, d.given, d.count, d.over = 0, p.id, m.Sequence, false
+	if !slices.Contains(d.callers, p.id) {
+		d.callers = append(d.callers, p.id)
+	}
+	c.out = append(c.out, Effect{Do: Join, Process: p.id, Worker: w.process.id, Line: &fb.LineT{
+		Actor: taskT(a.id()), Caller: uint32(p.id), Incarnation: a.incarnation, Shape: t.lane.shape, WorkerShape: t.class.number}})
+}
+
+// linesOver tells whether this agent knows of all that an actor's worker does. If not, it has the worker end its line, and the actor is looked at
+// again when that has answered.
+func (c *Core) linesOver(w *worker) bool {
+	d := &w.direct
+	if len(d.callers) == 0 || d.over {
+		return true
+	}
+	if !d.asked && w.process != nil {
+		d.asked = true
+		b := c.start(w.process, fb.FrameTypeLine, wire.LineSize, 0)
+		wire.PutLine(b, &fb.LineT{})
+	}
+	return false
+}
+
+// onLine takes in that a worker has ended its line, having told of what it has from there.
+func (c *Core) onLine(p *process, f frame) {
+	if p.worker == nil || p.worker.actor == nil || !p.worker.direct.asked {
+		c.refuse(p, "ended a line that it was not to end")
+		return
+	}
+	p.worker.direct.asked, p.worker.direct.over = false, true
+	c.wantPump(p.worker.actor)
+	c.drainsDue(true)
+}
+
+// strayDirect tells whether a worker has, or may have, a call that this agent does not know, or not any more: nobody wants its result.
+func (c *Core) strayDirect(p *process, name id.Task) bool {
+	return p.worker != nil && name.Agent == c.cfg.Agent && slices.Contains(p.worker.direct.callers, name.Process)
+}
+
+// onTold takes in a call that has gone by a direct line: from its caller, who does not wait there any more, or from the worker, which has it and
+// has something to say. Mostly both tell of it, and who comes second says nothing new, unless that it runs.
+func (c *Core) onTold(p *process, f frame) {
+	m := c.read.call
+	if wire.ReadCall(f.body, m) != nil {
+		c.refuse(p, "sent a Told that can't be read")
+		return
+	}
+	wire.PutHeader(f.whole, wire.Header{Length: uint32(len(f.whole) - wire.HeaderSize), Body: wire.CallSize, Type: fb.FrameTypeCall, Class: wire.ClassOf(fb.FrameTypeCall)})
+	name, life, runs := taskOf(m.Task), m.Incarnation, p.worker != nil && m.Attempt == 0
+	if k := c.entryOf(name); k != nil {
+		if t := k.task; t != nil && runs && t.worker == p.worker {
+			t.worker.flight.remove(t)
+			t.worker.flight.pushFirst(t)
+		}
+		return
+	}
+	caller := p
+	if p.worker != nil {
+		caller = c.byProcess[name.Process]
+	}
+	if caller == nil && c.strayDirect(p, name) {
+		b := c.start(p, fb.FrameTypeCancel, wire.CancelSize, 0)
+		wire.PutCancel(b, &fb.CancelT{Task: taskT(name)})
+		return
+	}
+	a, cl := c.toldOfActor(p, caller, m)
+	switch {
+	case cl == nil && p.worker != nil && c.strayDirect(p, name): // the actor is over, or its caller has let go of it
+		return
+	case cl == nil || m.Deps|m.Refs != 0 || m.Returns != 1 || len(f.whole) > directBytes || !c.affords(caller, uint32(len(f.payload))):
+		c.refuse(p, "told of a call past its agent that is none for a line")
+		return
+	case !c.acceptable(caller, f, name, m.Job, 0, 0, 1):
+		return
+	}
+	t := c.newCall(caller, m, f, a, cl)
+	switch {
+	case c.livesHere(a) && life == a.incarnation:
+		c.flies(t, a.worker, runs)
+	case a.phase == fb.ActorPhaseDead:
+		c.failCall(t)
+	case t.retry():
+		t.attempt++
+		c.stamp(t)
+		c.begin(t)
+	default:
+		c.fail(t, codeActorAway, "actor "+a.title()+": its worker died, and it is made again; the call may have run")
+	}
+}
+
+// livesHere tells whether an actor has a worker of this node, which has begun.
+func (c *Core) livesHere(a *actor) bool {
+	return !a.proxy && a.phase == fb.ActorPhaseAlive && a.worker != nil && a.worker.host == nil && a.worker.process != nil
+}
+
+// toldOfActor gives the actor of a call that a driver, or its worker, tells of, and its class; nil: none that the caller may have called by a line.
+func (c *Core) toldOfActor(p, caller *process, m *fb.CallT) (*actor, *class) {
+	name, e := taskOf(m.Task), c.entries[taskOf(m.Actor)]
+	if caller == nil || caller.kind != Driver || name.Process != caller.id || name.Agent != c.cfg.Agent || m.Job != caller.job.number {
+		return nil, nil
+	}
+	c.standIn(e, caller)
+	if e == nil || e.actor == nil || e.first == nil || !c.mayName(caller, e.first) {
+		return nil, nil
+	}
+	a := e.actor
+	if p.worker != nil && p.worker != a.worker || c.livesHere(a) && m.Incarnation == a.incarnation && !slices.Contains(a.worker.direct.callers, caller.id) {
+		return nil, nil
+	}
+	return a, c.class(caller, m.Shape, a.function.language, unsaid{})
+}
+
+// flies notes a call that a worker has already. runs: it says so.
+func (c *Core) flies(t *task, w *worker, runs bool) {
+	t.actor.groups[t.lane.group].flying++
+	t.actor.flying++
+	if w.flight.n == 0 {
+		w.since = c.now
+	}
+	t.worker, t.state, t.since = w, taskGiven, c.now
+	if runs {
+		w.flight.pushFirst(t)
+	} else {
+		w.flight.push(t)
+	}
+}

@@ -1,0 +1,265 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
+)
+
+// lined is an agent with an actor, whose worker w1 and the driver d have a direct line.
+type lined struct {
+	*world
+	actor id.Task
+}
+
+func newLined(t *testing.T, options ...func(*fb.CreateT)) *lined {
+	w := newWorld(t, Config{Direct: 1, Store: newLedger(t)})
+	w.step(Grant{Resources: []Amount{{"CPU", 20_000}}})
+	w.attach("other", Driver, 1, 0) // so that the job goes on when d is gone
+	w.attach("d", Driver, 1, 0)
+	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+	w.send("d", &fb.MethodsT{Function: numberOf("f"), Names: []string{"m"}}, nil)
+	w.send("d", &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	x := &lined{w, w.mint("d", "a")}
+	m := &fb.CreateT{Actor: taskT(x.actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, MaxPending: -1, Detached: true, Name: "it"}
+	for _, option := range options {
+		option(m)
+	}
+	w.send("d", m, nil)
+	w.up(w.needs[0])
+	w.needs = nil
+	for _, name := range []string{"d", "w1"} {
+		w.core.byProcess[w.procs[name]].direct = true
+	}
+	w.send("w1", &fb.ResultT{Task: taskT(x.actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+	w.send("d", x.call("first"), nil)
+	w.send("w1", x.result("first"), nil)
+	w.log = nil
+	return x
+}
+
+func (x *lined) call(name string) *fb.CallT {
+	return &fb.CallT{Task: taskT(x.mint("d", name)), Parent: &fb.TaskIDT{}, Actor: taskT(x.actor), Job: 1, Shape: 1, Returns: 1}
+}
+
+// told is what tells of a new call.
+func (x *lined) told(name string) *fb.ToldT {
+	m := x.call(name)
+	return &fb.ToldT{Task: m.Task, Parent: m.Parent, Actor: m.Actor, Job: 1, Shape: 1, Returns: 1, Incarnation: x.core.entries[x.actor].actor.incarnation}
+}
+
+func (x *lined) result(name string) *fb.ResultT {
+	return &fb.ResultT{Task: taskT(x.task(name)), Flags: uint32(fb.ResultFlagLast)}
+}
+
+func (x *lined) wants(what ...string) {
+	x.t.Helper()
+	got := strings.Join(x.log, "\n")
+	for _, s := range what {
+		if !strings.Contains(got, s) {
+			x.t.Errorf("there is no %q in\n%s", s, got)
+		}
+	}
+	if x.core.refused > 0 {
+		x.t.Errorf("%d were refused:\n%s", x.core.refused, got)
+	}
+	x.log = nil
+}
+
+// A driver that is gone when the worker tells of its call is as one that was gone before: the call is cancelled, and nobody has its result.
+func TestLineOfADriverThatIsGone(t *testing.T) {
+	x := newLined(t)
+	told := x.told("c")
+	x.step(ProcessGone{Process: x.procs["d"], Why: "killed"})
+	x.send("w1", told, []byte("args"))
+	x.wants("w1 <- Cancel c")
+	x.send("w1", &fb.SealT{Object: objectT(x.object("c")), Size: 1 << 20}, nil)
+	x.send("w1", &fb.ResultT{Task: told.Task, Flags: uint32(fb.ResultFlagLast | fb.ResultFlagLocated)}, nil)
+	x.wants()
+
+	y := newLined(t)
+	y.send("w1", y.told("c"), []byte("args"))
+	y.step(ProcessGone{Process: y.procs["d"], Why: "killed"})
+	y.wants("w1 <- Cancel c")
+}
+
+// Who comes second says nothing new, unless that the call runs.
+func TestBothTellOfACall(t *testing.T) {
+	for _, order := range []string{"driver first", "worker first"} {
+		x := newLined(t)
+		told := x.told("c")
+		x.send("d", x.call("before"), nil)
+		if order == "driver first" {
+			x.send("d", told, nil)
+			x.send("w1", told, nil)
+		} else {
+			waits := *told
+			waits.Attempt = 1
+			x.send("w1", &waits, nil)
+			x.send("d", told, nil)
+			if x.core.entries[x.task("c")].task == x.core.byProcess[x.procs["w1"]].worker.flight.head {
+				t.Error("a call that waits is taken for the one that runs")
+			}
+			x.send("w1", told, nil)
+		}
+		if x.core.entries[x.task("c")].task != x.core.byProcess[x.procs["w1"]].worker.flight.head {
+			t.Errorf("%s: it does not run", order)
+		}
+		x.send("w1", x.result("c"), []byte("value"))
+		x.wants("d <- Result c[0] last")
+	}
+}
+
+// A worker that dies with a call of its line takes nothing else along, and the driver hears what became of the call.
+func TestLineOfAWorkerThatDies(t *testing.T) {
+	x := newLined(t)
+	told := x.told("c")
+	x.step(ProcessGone{Process: x.procs["w1"], Why: "killed by signal 9"})
+	x.send("d", told, nil)
+	x.wants("ACTOR_DIED")
+
+	y := newLined(t, func(m *fb.CreateT) { m.MaxRestarts = 1 })
+	told = y.told("c")
+	y.step(ProcessGone{Process: y.procs["w1"], Why: "killed by signal 9"})
+	y.send("d", told, nil)
+	y.wants("ACTOR_UNAVAILABLE")
+
+	z := newLined(t, func(m *fb.CreateT) { m.MaxRestarts = 1 })
+	z.send("d", &fb.ShapeT{Number: 2, Bundle: -1, Retries: 1}, nil)
+	told = z.told("c")
+	told.Shape = 2
+	z.step(ProcessGone{Process: z.procs["w1"], Why: "killed by signal 9"})
+	z.send("d", told, nil)
+	z.up(z.needs[len(z.needs)-1])
+	z.send("w2", &fb.ResultT{Task: taskT(z.actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+	z.wants("w2 <- Call c of a#2 attempt=1")
+}
+
+// The next line is given after twice as many calls, unless the one before took more than that.
+func TestLinesThatAreOfUse(t *testing.T) {
+	x := newLined(t)
+	d := &x.core.entries[x.actor].actor.worker.direct
+	made, after := uint64(0), []int{}
+	for _, went := range []uint64{0, 3, 8, 9, 0, 65, 0} { // by the line
+		made += went
+		for n := d.after; n > 0; n-- {
+			made++
+			m := x.call(fmt.Sprint("c", made))
+			m.Sequence = made
+			x.send("d", m, nil)
+			x.send("w1", x.result(fmt.Sprint("c", made)), nil)
+		}
+		after = append(after, d.after)
+	}
+	if want := []int{4, 8, 16, 32, 64, 1, 2}; !slices.Equal(after, want) {
+		t.Errorf("as many calls are waited for: %v, want %v", after, want)
+	}
+}
+
+// An actor that is to move to another node does so when it does nothing: its worker says first what it has from its line.
+func TestLineOfAnActorThatIsToMove(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		x := newLined(t, func(m *fb.CreateT) { m.MaxRestarts = 1 })
+		x.step(Nodes{N: 2, Others: [][]Amount{{{"CPU", 20_000}}}})
+		x.step(Drain{Agent: agentNumber, Node: "n1", Reason: "it is old"})
+		if got := strings.Join(x.log, "\n"); strings.Contains(got, "kill") {
+			t.Fatalf("nobody knows what it does:\n%s", got)
+		}
+		x.wants("w1 <- Line")
+		if busy {
+			x.send("w1", x.told("c"), nil)
+		}
+		x.send("w1", &fb.LineT{}, nil)
+		if busy {
+			if got := strings.Join(x.log, "\n"); strings.Contains(got, "kill") {
+				t.Fatalf("a call runs:\n%s", got)
+			}
+			x.send("w1", x.result("c"), []byte("value"))
+			x.wants("d <- Result c[0] last", "kill w1: node n1 is being drained: it is old")
+			continue
+		}
+		x.wants("kill w1: node n1 is being drained: it is old")
+	}
+}
+
+// None that may not have a line tells of a call, and nobody tells of one in the name of another.
+func TestHostileTellers(t *testing.T) {
+	for name, change := range map[string]func(x *lined, m *fb.ToldT) string{
+		"another driver's": func(*lined, *fb.ToldT) string { return "other" },
+		"a job's":          func(_ *lined, m *fb.ToldT) string { m.Job = 9; return "d" },
+		"two results":      func(_ *lined, m *fb.ToldT) string { m.Returns = 2; return "d" },
+		"arguments":        func(_ *lined, m *fb.ToldT) string { m.Deps = 1; return "d" },
+		"no shape":         func(_ *lined, m *fb.ToldT) string { m.Shape = 9; return "d" },
+		"no actor":         func(x *lined, m *fb.ToldT) string { m.Actor = taskT(x.mint("d", "none")); return "d" },
+		"of who has no line": func(x *lined, _ *fb.ToldT) string {
+			x.core.entries[x.actor].actor.worker.direct.callers = nil
+			return "d"
+		},
+		"in the name of who has none": func(x *lined, m *fb.ToldT) string { m.Task = taskT(x.mint("other", "its")); return "w1" },
+		"with another's credit": func(x *lined, _ *fb.ToldT) string {
+			x.core.byProcess[x.procs["d"]].owed.records = x.core.cfg.Records
+			return "w1"
+		},
+		"longer than any": func(*lined, *fb.ToldT) string { return "d long" },
+	} {
+		x := newLined(t)
+		m := x.told("c")
+		who, long, _ := strings.Cut(change(x, m), " ")
+		x.core.Step(x.now, &Frames{Process: x.procs[who], Bytes: frameOf(t, m, make([]byte, len(long)<<10))}, nil)
+		if p := x.core.byProcess[x.procs["d"]]; x.core.refused != 1 || who != "d" && p.closing || x.core.entries[taskOf(m.Task)] != nil {
+			t.Errorf("%s: %d were refused, and the driver is closed: %v", name, x.core.refused, p.closing)
+		}
+	}
+}
+
+// An actor that lives at a node for another agent's driver may go on elsewhere: what a driver of that node had on its line is lost like any call
+// of a life that is over, and what comes next is brought.
+func TestLineToAnActorThatMovesAway(t *testing.T) {
+	for _, retries := range []int32{0, 1} {
+		p := newPair(t)
+		p.cores[1].cfg.Direct = 1
+		p.step(0, Grant{Resources: []Amount{{"CPU", one}}})
+		actor := p.create(1)
+		lives := p.worker(actor)
+		p.submit(nil, []id.Object{of(actor)})
+		p.last[1]++
+		d := p.last[1]
+		p.step(1, ProcessUp{Process: d, Kind: Driver, Job: 77, Direct: true})
+		p.say(1, d, &fb.ShapeT{Number: 1, Bundle: -1, Retries: retries}, nil)
+		c := p.cores[1]
+		c.byProcess[lives].direct = true
+		c.hold(c.byProcess[d], c.entries[actor].first).deliveries++ // as by its name
+		first := p.mint(1, d)
+		p.say(1, d, &fb.CallT{Task: taskT(first), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 77, Shape: 1, Returns: 1}, nil)
+		p.say(1, lives, &fb.ResultT{Task: taskT(first), Flags: uint32(fb.ResultFlagLast)}, nil)
+		if w := c.entries[actor].actor.worker; !slices.Contains(w.direct.callers, d) {
+			t.Fatal("there is no line")
+		}
+		p.step(0, Place{Group: groupOfPair, Gone: true}) // it can't be made again there
+		p.gone(1, lives, "killed by signal 9")
+		call := p.mint(1, d)
+		p.say(1, d, &fb.ToldT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 77, Shape: 1, Returns: 1, Incarnation: 1}, nil)
+		if c.refused > 0 {
+			t.Fatalf("the driver was refused: %v", p.said)
+		}
+		v := p.told(fmt.Sprintf("b %d", d), of(call))
+		if retries == 0 && !strings.HasPrefix(v, "ACTOR_UNAVAILABLE") || retries > 0 && v != "" {
+			t.Errorf("with %d retries the driver is told %q", retries, v)
+		}
+		p.step(0, Grant{Group: groupOfPair, Resources: []Amount{{"CPU", one}}})
+		home := p.last[0]
+		p.say(0, home, &fb.ResultT{Task: taskT(actor), Flags: uint32(fb.ResultFlagLast)}, nil)
+		if retries == 0 {
+			call = p.mint(1, d)
+			p.say(1, d, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 77, Shape: 1, Returns: 1}, nil)
+		}
+		p.say(0, home, &fb.ResultT{Task: taskT(call), Flags: uint32(fb.ResultFlagLast)}, []byte("called"))
+		if v := p.told(fmt.Sprintf("b %d", d), of(call)); v != "called" {
+			t.Errorf("with %d retries, when it lives elsewhere the driver is told %q; %v", retries, v, p.said)
+		}
+	}
+}
