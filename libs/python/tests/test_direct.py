@@ -149,7 +149,7 @@ def placed(frame, place):
     return frame[:12] + place.to_bytes(4, "little") + frame[16:]
 
 
-def drive(directory, count, mode="", answers=lambda n: True, script=DRIVER, place=lambda place: 0):
+def drive(directory, count, mode="", answers=lambda n: True, script=DRIVER, place=lambda place, pid: 0):
     """Runs a driver; gives the lines that it had, a new one when one was over, and what else its agent was told. Calls with -1 wait for the next
     word, and those with -3 fail.
     """
@@ -164,7 +164,7 @@ def drive(directory, count, mode="", answers=lambda n: True, script=DRIVER, plac
                 x = arguments(frame)[0][0]
                 if frame.name == "CALL" and len(seen) > 20 and x >= 0 and (not lines or lines[-1].over.is_set()):
                     lines.append(Line(driver, frame.fields.actor, frame.fields.shape, answers=answers))
-                    lines[-1].place = place
+                    lines[-1].place = lambda at: place(at, process.pid)
                     threading.Thread(target=lines[-1].serve, daemon=True).start()
                 if x == -1:
                     late.append(frame.fields.task)
@@ -249,10 +249,18 @@ def test_a_driver_stays_where_it_is_and_says_where(tmp_path):
     mine = [n + 1 for n in sorted(os.sched_getaffinity(0))]
     if len(mine) < 2:
         pytest.skip("there is one processor")
-    lines, _, _ = drive(tmp_path, 600, "drop", place=lambda place: mine[place == mine[0]])  # always from another one
-    places = [place for line in lines for place in line.places]
-    assert len(places) > 50 and set(places) <= set(mine)
-    assert sum(a != b for a, b in zip(places, places[1:])) < 0.75 * len(places), "it goes to where the worker was each time"
+    seen = []
+
+    def answer(place, pid):
+        """From another processor than the caller's, each time."""
+        with open(f"/proc/{pid}/status") as f:
+            seen.append((place, next(line.split()[1] for line in f if line.startswith("Cpus_allowed_list"))))
+        return mine[place == mine[0]]
+
+    drive(tmp_path, 600, "drop", place=answer)
+    near = [(place, allowed) for place, allowed in seen if allowed.isdigit()]  # it may have waited for too long to be so
+    assert len(seen) > 50 and {place for place, _ in seen} <= set(mine)
+    assert near and all(int(allowed) == place - 1 for place, allowed in near)
 
 
 @pytest.mark.parametrize(

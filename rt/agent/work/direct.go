@@ -19,15 +19,27 @@ const (
 
 // direct are the direct lines of an actor's worker.
 type direct struct {
-	callers []id.Process // that have had one, be they gone
+	callers []lineCaller // that have had one, be they gone
 	caller  *process     // that called last
 	class   *class       // and how
 	n       int          // short calls of its in a row
-	after   int          // as many have to be
-	given   id.Process   // who got the last line
-	count   uint64       // and how many calls that one had made by then
 	asked   bool         // the worker was told to end the line, and has not answered
 	over    bool         // it has: what it does this agent knows
+}
+
+// lineCaller is a driver that has had lines to a worker.
+type lineCaller struct {
+	process id.Process
+	after   int    // so many short calls in a row are waited for before the next one
+	count   uint64 // so many it had made when it got the last one
+}
+
+// of finds a caller; nil: it has had no line.
+func (d *direct) of(p id.Process) *lineCaller {
+	if i := slices.IndexFunc(d.callers, func(k lineCaller) bool { return k.process == p }); i >= 0 {
+		return &d.callers[i]
+	}
+	return nil
 }
 
 // joinDirect has a look at a call of an actor that ends.
@@ -35,29 +47,33 @@ func (c *Core) joinDirect(t *task, w *worker) {
 	p, a, d := t.owner, t.actor, &w.direct
 	alone := p.direct && p.kind == Driver && !p.gone && t.lane.n == 1 && w.process != nil && w.process.direct && w.flight.n == 1
 	simple := a.ordered() && len(a.groups) == 1 && a.table.MaxPending < 0 && t.returns == 1 && t.deps|t.refs == 0 && t.deadline == 0 && t.parent == nil && t.attempt == 0
-	if d.after = max(d.after, c.cfg.Direct); !alone || !simple || c.now-t.since > directShort || d.asked || c.drainUnder(a) != nil {
+	if !alone || !simple || c.now-t.since > directShort || c.drainUnder(a) != nil {
 		d.n = 0
 		return
 	}
 	if d.caller != p || d.class != t.class {
 		d.caller, d.class, d.n = p, t.class, 0
 	}
-	if d.n++; d.n < d.after {
+	k, after := d.of(p.id), c.cfg.Direct
+	if k != nil {
+		after = k.after
+	}
+	if d.n++; d.n < after || !c.linesOver(w) { // be it another driver's, who would keep it for ever
 		return
 	}
 	m := c.stamps.call
 	if wire.ReadCall(t.frame[wire.HeaderSize:][:wire.CallSize], m) != nil {
 		return
 	}
-	if went := int64(m.Sequence-d.count) - int64(d.n); d.given == p.id && went > int64(d.n) { // the line before was of use
-		d.after = c.cfg.Direct
-	} else {
-		d.after = min(2*d.after, directMost)
+	switch {
+	case k == nil:
+		d.callers = append(d.callers, lineCaller{p.id, 2 * after, m.Sequence})
+	case int64(m.Sequence-k.count)-int64(d.n) > int64(d.n): // the line before was of use
+		k.after, k.count = c.cfg.Direct, m.Sequence
+	default:
+		k.after, k.count = min(2*after, directMost), m.Sequence
 	}
-	d.n, d.given, d.count, d.over = 0, p.id, m.Sequence, false
-	if !slices.Contains(d.callers, p.id) {
-		d.callers = append(d.callers, p.id)
-	}
+	d.n, d.over = 0, false
 	c.out = append(c.out, Effect{Do: Join, Process: p.id, Worker: w.process.id, Line: &fb.LineT{
 		Actor: taskT(a.id()), Caller: uint32(p.id), Incarnation: a.incarnation, Shape: t.lane.shape, WorkerShape: t.class.number}})
 }
@@ -90,7 +106,7 @@ func (c *Core) onLine(p *process, f frame) {
 
 // strayDirect tells whether a worker has, or may have, a call that this agent does not know, or not any more: nobody wants its result.
 func (c *Core) strayDirect(p *process, name id.Task) bool {
-	return p.worker != nil && name.Agent == c.cfg.Agent && slices.Contains(p.worker.direct.callers, name.Process)
+	return p.worker != nil && name.Agent == c.cfg.Agent && p.worker.direct.of(name.Process) != nil
 }
 
 // onTold takes in a call that has gone by a direct line: from its caller, who does not wait there any more, or from the worker, which has it and
@@ -104,7 +120,11 @@ func (c *Core) onTold(p *process, f frame) {
 	wire.PutHeader(f.whole, wire.Header{Length: uint32(len(f.whole) - wire.HeaderSize), Body: wire.CallSize, Type: fb.FrameTypeCall, Class: wire.ClassOf(fb.FrameTypeCall)})
 	name, life, runs := taskOf(m.Task), m.Incarnation, p.worker != nil && m.Attempt == 0
 	if k := c.entryOf(name); k != nil {
-		if t := k.task; t != nil && runs && t.worker == p.worker {
+		t := k.task
+		if t == nil || p.worker == nil || t.worker != p.worker {
+			return
+		}
+		if t.unsure = false; runs {
 			t.worker.flight.remove(t)
 			t.worker.flight.pushFirst(t)
 		}
@@ -126,12 +146,16 @@ func (c *Core) onTold(p *process, f frame) {
 	case cl == nil || m.Deps|m.Refs != 0 || m.Returns != 1 || len(f.whole) > directBytes || !c.affords(caller, uint32(len(f.payload))):
 		c.refuse(p, "told of a call past its agent that is none for a line")
 		return
+	case p == caller && c.livesHere(a) && slices.ContainsFunc(a.worker.flight.all(), func(t *task) bool { return t.unsure && t.owner == p }):
+		c.refuse(p, "told of two calls past its agent that their worker does not know")
+		return
 	case !c.acceptable(caller, f, name, m.Job, 0, 0, 1):
 		return
 	}
 	t := c.newCall(caller, m, f, a, cl)
 	switch {
 	case c.livesHere(a) && life == a.incarnation:
+		t.unsure = p == caller
 		c.flies(t, a.worker, runs)
 	case a.phase == fb.ActorPhaseDead:
 		c.failCall(t)
@@ -160,7 +184,7 @@ func (c *Core) toldOfActor(p, caller *process, m *fb.CallT) (*actor, *class) {
 		return nil, nil
 	}
 	a := e.actor
-	if p.worker != nil && p.worker != a.worker || c.livesHere(a) && m.Incarnation == a.incarnation && !slices.Contains(a.worker.direct.callers, caller.id) {
+	if p.worker != nil && p.worker != a.worker || c.livesHere(a) && m.Incarnation == a.incarnation && a.worker.direct.of(caller.id) == nil {
 		return nil, nil
 	}
 	return a, c.class(caller, m.Shape, a.function.language, unsaid{})

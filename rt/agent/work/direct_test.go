@@ -139,24 +139,69 @@ func TestLineOfAWorkerThatDies(t *testing.T) {
 	z.wants("w2 <- Call c of a#2 attempt=1")
 }
 
-// The next line is given after twice as many calls, unless the one before took more than that.
+// until has a driver make short calls, one by one, until it gets a line; gives how many that were. Its worker ends the line before it if it is told to.
+func (x *lined) until(p string, sequence *uint64) int {
+	for n := 1; n < 1000; n++ {
+		*sequence++
+		name := fmt.Sprint(p, "'s ", *sequence)
+		m := x.call(name)
+		m.Task, m.Sequence = taskT(x.mint(p, name)), *sequence
+		x.send(p, m, nil)
+		x.send("w1", x.result(name), nil)
+		got := strings.Join(x.log, "\n")
+		x.log = nil
+		if strings.Contains(got, "w1 <- Line") {
+			x.send("w1", &fb.LineT{}, nil)
+		}
+		if strings.Contains(got, "join "+p) {
+			return n
+		}
+	}
+	x.t.Fatal("there is no line")
+	return 0
+}
+
+// The next line is given after twice as many calls, unless the one before took more than that; and one, while the line before is ended.
 func TestLinesThatAreOfUse(t *testing.T) {
 	x := newLined(t)
-	d := &x.core.entries[x.actor].actor.worker.direct
 	made, after := uint64(0), []int{}
-	for _, went := range []uint64{0, 3, 8, 9, 0, 65, 0} { // by the line
+	for _, went := range []uint64{0, 3, 8, 9, 0, 70, 0} { // by the line
 		made += went
-		for n := d.after; n > 0; n-- {
-			made++
-			m := x.call(fmt.Sprint("c", made))
-			m.Sequence = made
-			x.send("d", m, nil)
-			x.send("w1", x.result(fmt.Sprint("c", made)), nil)
-		}
-		after = append(after, d.after)
+		after = append(after, x.until("d", &made))
 	}
-	if want := []int{4, 8, 16, 32, 64, 1, 2}; !slices.Equal(after, want) {
-		t.Errorf("as many calls are waited for: %v, want %v", after, want)
+	if want := []int{3, 5, 9, 17, 33, 65, 2}; !slices.Equal(after, want) {
+		t.Errorf("there are lines after %v calls, want %v", after, want)
+	}
+}
+
+// A driver that calls gets the line that another one has, and does not wait for more calls because others had lines.
+func TestLineGoesToWhoCalls(t *testing.T) {
+	x := newLined(t)
+	x.core.byProcess[x.procs["other"]].direct = true
+	x.core.hold(x.core.byProcess[x.procs["other"]], x.core.entries[x.actor].first).deliveries++ // as by its name
+	x.send("other", &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	var made, others uint64
+	for range 3 {
+		x.until("d", &made)
+	}
+	if n := x.until("other", &others); n > 2 {
+		t.Errorf("it gets a line after %d calls", n)
+	}
+	x.until("d", &made)
+	x.wants()
+}
+
+// A driver that tells of calls which it never made blocks nobody.
+func TestToldAndNeverMade(t *testing.T) {
+	x := newLined(t)
+	told := x.told("c")
+	x.send("d", told, nil)
+	x.send("w1", told, nil) // it knows that one
+	x.send("d", x.told("c2"), nil)
+	x.wants()
+	x.send("d", x.told("c3"), nil)
+	if got := strings.Join(x.log, "\n"); !strings.Contains(got, "close d: told of two calls past its agent that their worker does not know") {
+		t.Error(got)
 	}
 }
 
@@ -236,7 +281,7 @@ func TestLineToAnActorThatMovesAway(t *testing.T) {
 		first := p.mint(1, d)
 		p.say(1, d, &fb.CallT{Task: taskT(first), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: 77, Shape: 1, Returns: 1}, nil)
 		p.say(1, lives, &fb.ResultT{Task: taskT(first), Flags: uint32(fb.ResultFlagLast)}, nil)
-		if w := c.entries[actor].actor.worker; !slices.Contains(w.direct.callers, d) {
+		if w := c.entries[actor].actor.worker; w.direct.of(d) == nil {
 			t.Fatal("there is no line")
 		}
 		p.step(0, Place{Group: groupOfPair, Gone: true}) // it can't be made again there

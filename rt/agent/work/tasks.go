@@ -70,7 +70,7 @@ type task struct {
 	blocked                      bool
 	moving                       bool     // it is asked back from a node that is being drained
 	place                        *place   // of another agent, at which it is
-	recalled                     bool     // asked back
+	recalled, unsure             bool     // asked back; only its driver says that its worker has it
 	fetching                     *fetch   // a value that it gave at another agent is on its way,
 	behind                       [][]byte // and these frames wait for it
 	afar                         bool     // an argument stayed at another agent, or did when it was looked at last

@@ -358,6 +358,7 @@ func (c *Core) leave(t *task) {
 	if t.blocked {
 		c.unblock(t)
 	}
+	t.unsure = false
 	delete(c.doomed, t.id()) // a worker that is gone gives nothing back
 	first := t == w.flight.head
 	w.flight.remove(t)

@@ -191,6 +191,8 @@ func (w *world) effect(e Effect) {
 		w.say("close %s: %s", w.who[e.Process], e.Text)
 	case Say:
 		w.say("say %s: %s", e.Code, e.Text)
+	case Join:
+		w.say("join %s with %s", w.who[e.Process], w.who[e.Worker])
 	case Meet:
 		w.say("%s meets arena %d", w.who[e.Process], e.Key)
 	case Pass:
