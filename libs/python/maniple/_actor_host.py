@@ -57,7 +57,7 @@ def _construct(session: Any, executor: Executor, job: Job) -> bool:
     def construct(*args: Any, **kwargs: Any) -> None:
         made.append(cls(*args, **kwargs))
 
-    executor.actor_task = job.task
+    executor.actor_task, executor.actor_job = job.task, job.frame.get("job") or 0
     try:
         cls, _ = executor.target(job)
         executor.methods = _methods(cls)

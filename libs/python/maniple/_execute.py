@@ -133,6 +133,7 @@ class Executor:
         self._spoken = ""  # whose lines are printed now
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
+        self.actor_job = 0  # whose the actor is, and all that it makes, be its caller another job's
         self.methods: List[Dict[str, Any]] = []
         self.keeper: Any = None  # of the tensors that its methods leave here, if some do: _device.Keeper
         self._names: Dict[str, str] = {}  # of its methods, in full
@@ -142,7 +143,7 @@ class Executor:
         if isinstance(f, dict):
             return Running(job.task, f.get("job") or 0, wire.NO_TASK, name, job.task, True)
         shape = self.session.shapes.get(f.shape)
-        return Running(job.task, f.job, f.parent, name, self.actor_task, True, f.attempt, f.trace, f.deadline, shape)
+        return Running(job.task, self.actor_job or f.job, f.parent, name, self.actor_task, True, f.attempt, f.trace, f.deadline, shape)
 
     def arguments(self, job: Job) -> Tuple[Tuple[Any, ...], Dict[str, Any], Any]:
         """args, kwargs, and the types that may be tried again (None: not said). Raises the error of an argument."""

@@ -294,6 +294,12 @@ class Subject:
         time.sleep(0.2)
         return 2 * x
 
+    def spawn(self, x):
+        import maniple
+
+        self.kept = maniple.remote(num_cpus=0)(len).remote([])
+        return 2 * x
+
 
 ACTOR = wire.TASK.pack(7, 1, 1)
 
@@ -316,11 +322,11 @@ def subject(tmp_path, cloudpickle):
     agent.close()
 
 
-def call(method, x, n, shape=2):
+def call(method, x, n, shape=2, job=1):
     number = [m["name"] for m in _methods(Subject)].index(method)
     payload = values.encode(((x,), {})).payload
     task = wire.TASK.pack(7, 1, n)
-    return task, wire.CALL.pack(len(payload), 0, task, wire.NO_TASK, ACTOR, n, 1, 0, 0, 0, number, 0, 1, 0, 0, shape, wire.PICKLE) + payload
+    return task, wire.CALL.pack(len(payload), 0, task, wire.NO_TASK, ACTOR, n, job, 0, 0, 0, number, 0, 1, 0, 0, shape, wire.PICKLE) + payload
 
 
 def value_of(payload):
@@ -350,6 +356,13 @@ def test_a_worker_tells_of_its_call_before_it_says_anything_else(subject, method
     _, frame = call("twice", 4, 11)
     subject.line.sock.sendall(frame)
     assert value_of(subject.line.frame()[2]) == 8  # of the one before nothing came here
+
+
+@pytest.mark.parametrize("by", ["line", "agent"])
+def test_what_an_actor_submits_is_of_its_own_job(subject, by):
+    _, frame = call("spawn", 3, 10, 2 if by == "line" else 9, job=2)
+    (subject.line.sock.sendall if by == "line" else subject.peer.send)(frame)
+    assert subject.peer.take("SUBMIT").fields.job == 1
 
 
 def test_a_result_whose_line_is_shut_goes_to_the_agent(subject):
