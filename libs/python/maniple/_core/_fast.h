@@ -112,7 +112,7 @@ enum {
 
 /* A direct line: a pair of sockets between a driver and the worker of an actor that it calls one by one. See _fast_direct.c. */
 typedef struct {
-    int fd;                                  /* -1: there is none */
+    atomic_int fd;                           /* -1: there is none */
     uint8_t actor[TASK_SIZE];
     uint32_t incarnation, shape, worker_shape;
     uint32_t number;                         /* of lines that there were */
@@ -130,7 +130,7 @@ typedef struct {
     bool taken;              /* the worker has said that it takes the line */
     bool clean;              /* the last call to the actor has its result, and nothing was said since: one on the line overtakes nothing */
     uint8_t last[TASK_SIZE]; /* that call; zero: something was said since */
-    size_t fresh;            /* bytes of the link's out that are a call for the line, and all that is there; 0: none */
+    atomic_size_t fresh;     /* bytes of the link's out that are a call for the line, and all that is there; 0: none */
     struct {
         uint8_t key[KEY_SIZE];
         uint32_t size;       /* bytes of credit that are kept for it, with one record */

@@ -26,7 +26,9 @@ void direct_close(Link *l) {
         shutdown(d->fd, SHUT_RDWR); /* a fork's child may have it, too */
         close(d->fd);
     }
-    d->fd = -1, d->have = 0, d->fresh = 0;
+    d->fd = -1;
+    d->have = 0;
+    d->fresh = 0;
 }
 
 void direct_open(Link *l, const uint8_t *bytes, int fd) {
@@ -39,7 +41,8 @@ void direct_open(Link *l, const uint8_t *bytes, int fd) {
     memcpy(d->actor, bytes + AT(line, actor), TASK_SIZE);
     d->incarnation = get32(bytes + AT(line, incarnation));
     d->shape = get32(bytes + AT(line, shape)), d->worker_shape = get32(bytes + AT(line, worker_shape));
-    d->fd = fd, d->number++, d->taken = d->waits = false;
+    d->fd = fd;
+    d->number++, d->taken = d->waits = false;
     direct_fence(l);
     uint8_t taken[TAKEN_SIZE] = {0};
     taken[8] = MANIPLE_LINE, taken[10] = maniple_class_of(MANIPLE_LINE);
@@ -185,7 +188,8 @@ bool direct_send(Link *l, const Gate *g) {
         return false;
     }
     l->out.size = 0, l->frames = 0;
-    d->fresh = 0, d->out = true;
+    d->fresh = 0;
+    d->out = true;
     link_release_dropped(l); /* by the way, and in no hurry */
     give_back(l, -DIRECT_MOST, 0);
     return link_lead(l);
