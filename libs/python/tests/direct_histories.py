@@ -6,6 +6,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -62,8 +63,22 @@ class Actor:
     def die(self, x):
         os._exit(3)
 
+    def fork(self, x):
+        self.seen.append(x)
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    def leave(self, x):
+        maniple.actor.exit_actor()
+
     def all(self):
         return self.seen
+
+
+class Interrupted(Exception):
+    pass
 
 
 class History:
@@ -271,6 +286,80 @@ class History:
         self.warm(handles[0])
         self.tell("of the last handle", handles.pop().rest.remote(self.next(), self.rng.choice([0, 0.02])))
 
+    def listed(self):
+        """Lists of what is here, comes, and is asked for twice."""
+        a = self.any()
+        here, fresh = a.hit.remote(self.next()), a.hit.remote(self.next())
+        self.tell("one of a list", [here])
+        self.tell("fresh, twice", [fresh, fresh])
+        fresh = a.hit.remote(self.next())
+        self.tell("here and fresh", self.rng.choice([[here, fresh], [fresh, here]]))
+        late, fresh = a.rest.remote(self.next(), 0.002), a.hit.remote(self.next())
+        self.tell("late and fresh", self.rng.choice([[late, fresh], [fresh, late], [fresh], [late]]))
+
+    def alarmed(self, ref, handler, after):
+        """Gets a value while a signal comes."""
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, after)
+            maniple.get(ref)
+        except Interrupted:
+            pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def interrupted(self):
+        """A handler raises while a call is waited for."""
+        a = self.any()
+        self.tell("before", a.hit.remote(self.next()))
+        ref = a.rest.remote(self.next(), self.rng.choice([0.004, 0.02, 0.1]))
+
+        def stop(*_):
+            raise Interrupted
+
+        self.alarmed(ref, stop, self.rng.choice([0.002, 0.003, 0.01, 0.03]))
+        self.pending += self.call(a)
+        if self.rng.randrange(2):
+            self.tell("after it", a.hit.remote(self.next()))
+        self.tell("interrupted", ref)
+
+    def handled(self):
+        """A handler calls and waits itself while a call is waited for."""
+        a, b = (actor for actor, _ in self.rng.sample(self.actors, 2))
+        self.tell("before", a.hit.remote(self.next()))
+        ref = a.rest.remote(self.next(), self.rng.choice([0.008, 0.02]))
+        x, other = self.next(), self.rng.choice([a, b])
+        told = []
+
+        def ask(*_):
+            told.append(maniple.get([other.hit.remote(x), b.rest.remote(-x, 0.003)]))
+
+        self.alarmed(ref, ask, self.rng.choice([0.001, 0.002, 0.004]))
+        if not told:  # it came too late
+            ask()
+        self.told.append(("handled", told))
+        self.tell("behind the handler", ref)
+
+    def forked(self):
+        """A child has copies of all that its parent has open."""
+        a = self.any()
+        self.tell("before", a.hit.remote(self.next()))
+        child = os.fork()
+        if not child:
+            time.sleep(0.005)
+            os._exit(0)
+        self.tell("beside a child", a.hit.remote(self.next()))
+        os.waitpid(child, 0)
+        self.tell("fork of the actor's", a.fork.remote(self.next()))
+        self.tell("behind it", a.hit.remote(self.next()))
+
+    def left(self):
+        """The actor ends itself."""
+        handles = [maniple.remote(Actor).remote()]
+        self.warm(handles[0])
+        self.tell("left", handles.pop().leave.remote(self.next()))
+
     def look(self, a):
         seen = maniple.get(a.all.remote())
         unsure = getattr(self, "unsure", set())
@@ -280,9 +369,9 @@ class History:
         self.warm(self.any())
 
     def run(self):
-        often = [self.burst] * 8 + [self.later] * 4 + [self.some, self.another, self.dropped, self.timed, self.silent, self.kept, self.cancelled] * 2
-        seldom = [self.short, self.rest, self.wait, self.asked, self.items, self.threads, self.awaited, self.again]
-        rare = [self.killed, self.died, self.lost]
+        often = [self.burst] * 8 + [self.later] * 4 + [self.some, self.another, self.dropped, self.timed, self.silent, self.kept, self.cancelled, self.listed, self.interrupted] * 2
+        seldom = [self.short, self.rest, self.wait, self.asked, self.items, self.threads, self.awaited, self.again, self.handled, self.forked]
+        rare = [self.killed, self.died, self.lost, self.left]
         for _ in range(self.rng.randrange(15, 40)):
             k = self.rng.random()
             self.rng.choice(often if k < 0.85 else seldom if k < 0.985 else rare)()
