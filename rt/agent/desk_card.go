@@ -64,7 +64,7 @@ func (p *part) counts() (out []*fb.ResourceT) {
 // without takes a part from what is left of all, if that is so much.
 func (p *part) without(have []*fb.ResourceT) bool {
 	counts := p.counts()
-	if slices.ContainsFunc(counts, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
+	if p.unsure || slices.ContainsFunc(counts, func(r *fb.ResourceT) bool { return amountOf(have, r.Name) < r.Amount }) {
 		return false
 	}
 	for _, r := range counts {

@@ -13,7 +13,8 @@ import (
 
 // What this agent has for tasks that belong to no group, parts of its own node and what is lent of others, are leases: the head recalls them when others
 // wait (docs/adr/0014). From then on nothing new starts on them. They go back once what runs there has ended, of its own node's parts as many as are
-// too many, whichever was recalled. Until then the head is told what runs there, and whether that is an actor, which may stay for ever.
+// too many, whichever was recalled; of one that is more than a CPU or a GPU, as all licenses of a node are or its memory, what is used becomes a part of its own, so that the rest
+// goes back at once (docs/adr/0051). Until then the head is told what runs there, and whether that is an actor, which may stay for ever.
 
 // recalled is what the head said of a lease.
 type recalled struct {
@@ -57,6 +58,8 @@ func (d *desk) settleRecalled(ctx context.Context, lacking [][]work.Amount) {
 	}
 	if len(free) > 0 {
 		d.giveBack(ctx, free)
+	} else {
+		d.splitRecalled(ctx, lacking)
 	}
 	stays := s.staying(d.core.Uses(id.Task{}))
 	for _, p := range s.parts {
@@ -75,6 +78,65 @@ func (s *stake) unused(w *work.Wants, lacking [][]work.Amount, how fb.LeaseRecal
 		}
 	}
 	return out
+}
+
+// splitRecalled gives back of the parts that were recalled what is not used of them.
+func (d *desk) splitRecalled(ctx context.Context, lacking [][]work.Amount) {
+	for _, p := range slices.Clone(d.stake.parts) {
+		if p.how == fb.LeaseRecallNone || p.bundle == nil || p.gone || p.unsure || len(p.bundle.Devices) > 0 {
+			continue
+		}
+		wants := lacking
+		if p.how == fb.LeaseRecallNow { // nothing starts on it any more
+			wants = nil
+		}
+		if used := p.used(d.stake.left(d.wants, wants)); used != nil {
+			d.split(ctx, p, used)
+		}
+	}
+}
+
+// used is what of a part is used, by what is left of all; nil: nothing of it would go back for whose sake it is worth to split it.
+func (p *part) used(left []*fb.ResourceT) (used []*fb.ResourceT) {
+	rest := false
+	for _, r := range p.bundle.Resources {
+		n := min(max(r.Amount-amountOf(left, r.Name), 0), r.Amount)
+		if r.Name == placement.CPU || r.Name == placement.GPU {
+			n = min((n+whole-1)/whole*whole, r.Amount)
+		} else {
+			rest = rest || n < r.Amount
+		}
+		if n > 0 {
+			used = append(used, &fb.ResourceT{Name: r.Name, Amount: n})
+		}
+	}
+	if !rest {
+		return nil
+	}
+	return used
+}
+
+// split makes a part of what is used of another one, which goes back once the head knows of that.
+func (d *desk) split(ctx context.Context, p *part, used []*fb.ResourceT) {
+	bundle := &fb.BundlePlaceT{}
+	for _, r := range used {
+		p.take(r, -1)
+		bundle.Resources = append(bundle.Resources, &fb.ResourceT{Name: r.Name, Amount: r.Amount})
+	}
+	p.heir = d.newPart(used, stakeWait)
+	p.heir.create.Part, p.heir.bundle, p.heir.unsure = taskT(p.group), bundle, true
+	d.giveBack(ctx, []*part{p}) // which tells of pieces of it first
+	d.sayPart(ctx, p.heir)
+}
+
+// inherited has a part go back of which another one was made, now that the head has said what became of that.
+func (s *stake) inherited(heir *part) {
+	heir.unsure = false
+	for _, p := range s.parts {
+		if p.heir == heir {
+			p.heir, p.said = nil, -stakeSaid // it is said in this turn
+		}
+	}
 }
 
 // staying tells of a part that was recalled what runs on it: as parts of one resource are as good as each other, actors are

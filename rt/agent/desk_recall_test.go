@@ -66,6 +66,60 @@ func TestRecalledParts(t *testing.T) {
 	}
 }
 
+// Of a part that was recalled what is not used goes back at once: what is used becomes a part of its own first.
+func TestTheRestOfARecalledPart(t *testing.T) {
+	for _, end := range []string{"", "it ended"} {
+		now := int64(time.Second)
+		d := alone(&now)
+		s := &d.stake
+		p, gpu := d.placedPart(t, nil, res("CPU", 1), res("lic", 4)), d.placedPart(t, nil, res("GPU", 2), res("CPU", 1))
+		d.wants = &work.Wants{Used: []work.Amount{{Name: "lic", Amount: whole}, {Name: "CPU", Amount: whole / 2}, {Name: "GPU", Amount: whole}}}
+		if d.settleRecalled(t.Context(), nil); len(d.asked()) > 0 {
+			t.Fatal("nobody has recalled anything")
+		}
+		d.recalls(p, fb.LeaseRecallNow)
+		d.recalls(gpu, fb.LeaseRecallNow)
+		d.settleRecalled(t.Context(), nil)
+		m := d.asked()
+		if len(m) != 1 || len(s.parts) != 3 {
+			t.Fatalf("it asked for %v", m)
+		}
+		heir := s.parts[2]
+		c := m[0].(*fb.GroupCreateT)
+		if r := c.Bundles[0].Resources; !c.Lease || taskOf(c.Part) != p.group || len(r) != 1 || amountOf(r, "lic") != whole {
+			t.Errorf("it makes a part of %+v", c)
+		}
+		if g := s.grant(); amountIn(g.Resources, "lic") != whole || amountIn(g.Kept, "lic") != 0 {
+			t.Errorf("tasks have %v, and %v of what was recalled", g.Resources, g.Kept)
+		}
+		said := func() (made, back bool) {
+			d.settleStake(t.Context()) // nothing is used any more: the other part goes back as a whole
+			for _, m := range d.asked() {
+				c, create := m.(*fb.GroupCreateT)
+				b, cancel := m.(*fb.GroupCancelT)
+				made = made || create && taskOf(c.Group) == heir.group
+				back = back || cancel && taskOf(b.Group) == p.group
+			}
+			return made, back
+		}
+		now += stakeSaid
+		if made, back := said(); !made || back || heir.gone {
+			t.Errorf("while the head says nothing it is asked again: %v, and the other part goes back: %v", made, back)
+		}
+		u := &fb.GroupUpdateT{Group: taskT(heir.group), Phase: fb.GroupPhaseCreated}
+		if end != "" {
+			u.Phase, u.End = fb.GroupPhaseEnded, &fb.GroupEndT{Cause: "lost", Reason: end}
+		}
+		d.toldStake(u, []*fb.BundlePlaceT{{Resources: []*fb.ResourceT{res("lic", 1)}}})
+		if s.taken != (end != "") {
+			t.Errorf("%q: what runs there is to end: %v", end, s.taken)
+		}
+		if made, back := said(); made || !back {
+			t.Errorf("%q: then it is asked again: %v, and the other part goes back: %v", end, made, back)
+		}
+	}
+}
+
 // Where others have what tasks lack of their own node they stand in line, once, for as much as they could use; and leave it when none waits.
 func TestInLineForTheOwnNode(t *testing.T) {
 	now := int64(time.Second)

@@ -48,6 +48,8 @@ type part struct {
 	said   int64            // when the head was asked for it, or to take it back
 	cutAt  int64            // when a piece of it was made last
 	line   bool             // it waits for what others have
+	unsure bool             // it was made of another part, and the head has not said that it knows
+	heir   *part            // gone: this one is made of it before it goes back
 	recalled
 }
 
@@ -78,7 +80,7 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 	pending := s.asking || slices.ContainsFunc(s.parts, func(p *part) bool { return p.bundle == nil && !p.gone && !p.line })
 	next := never
 	for _, p := range s.parts {
-		if p.bundle != nil && !p.gone {
+		if p.bundle != nil && !p.gone && !p.unsure {
 			if due := p.cutAt + stakeIdle; p.cutAt != 0 && now < due {
 				next = min(next, due)
 			}
@@ -143,6 +145,9 @@ func (d *desk) giveBack(ctx context.Context, parts []*part) {
 // sayPart asks the head for a part, or to take it back.
 func (d *desk) sayPart(ctx context.Context, p *part) {
 	p.said = d.l.now()
+	if p.heir != nil {
+		return
+	}
 	if p.gone {
 		d.ask(ctx, d.process, &fb.GroupCancelT{Group: taskT(p.group), Mode: fb.CancelModeStop, Reason: p.why()}, 0, nil)
 		return
@@ -341,6 +346,13 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 
 // askPart asks the head for a part, for which it may look for so long.
 func (d *desk) askPart(ctx context.Context, resources []*fb.ResourceT, wait time.Duration) *part {
+	p := d.newPart(resources, wait)
+	d.sayPart(ctx, p)
+	return p
+}
+
+// newPart is one of which the head has not heard.
+func (d *desk) newPart(resources []*fb.ResourceT, wait time.Duration) *part {
 	d.stake.asked++
 	p := &part{group: d.mint()}
 	p.create = &fb.GroupCreateT{
@@ -348,7 +360,6 @@ func (d *desk) askPart(ctx context.Context, resources []*fb.ResourceT, wait time
 		Bundles: []*fb.BundleT{{Resources: resources, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: d.node}}}},
 	}
 	d.stake.parts = append(d.stake.parts, p)
-	d.sayPart(ctx, p)
 	return p
 }
 
@@ -421,7 +432,9 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 			}
 		}
 		s.changed = p.recall(u) || s.changed
+		s.inherited(p)
 	case fb.GroupPhaseEnded:
+		s.inherited(p)
 		s.parts = slices.Delete(s.parts, i, i+1)
 		for _, x := range slices.Clone(d.pieces) {
 			if x.part == p {

@@ -74,3 +74,38 @@ print("done", flush=True)
 	w.must("down", "--cluster", "two")
 	w.nothingLeft()
 }
+
+// TestLicensesOfANodeInUse: of a node's licenses those that nobody uses go to tasks of another node, whoever had them all a moment ago.
+func TestLicensesOfANodeInUse(t *testing.T) {
+	w := newWorld(t)
+	w.must("up", "--cluster", "two", "--fake-nodes", "2", "--cpus", "4", "--node-resources", "lic=4")
+	p := w.python(`
+import os, sys, tempfile, time
+import maniple
+maniple.init(sys.argv[1])
+here = maniple.get_runtime_context().get_node_id()
+there = [n["NodeID"] for n in maniple.nodes() if n["NodeID"] != here][0]
+met = tempfile.mkdtemp()
+
+@maniple.remote(num_cpus=0, resources={"lic": 1})
+def uses(name, others):
+    open(os.path.join(met, name), "w").close()
+    while len(os.listdir(met)) < others:
+        time.sleep(0.01)
+    return maniple.get_runtime_context().get_node_id()
+
+@maniple.remote(scheduling_strategy=maniple.util.scheduling_strategies.NodeAffinitySchedulingStrategy(there, soft=False))
+def owner():
+    return [uses.remote("first", 8)]  # that node's own, which has all of them then
+
+first = maniple.get(owner.remote(), timeout=60)[0]
+nodes = maniple.get([uses.remote(str(i), 8) for i in range(7)], timeout=60)  # all of them at a time
+assert maniple.get(first, timeout=60) == there and nodes.count(there) == 3, nodes
+print("done", flush=True)
+`, "two")
+	if code := p.code(2 * time.Minute); code != 0 || !strings.Contains(p.out.String(), "done") {
+		t.Errorf("exit code %d\n%s\n%s\n%s", code, p.out.String(), p.err.String(), w.logs())
+	}
+	w.must("down", "--cluster", "two")
+	w.nothingLeft()
+}
