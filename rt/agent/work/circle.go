@@ -341,8 +341,12 @@ func (c *Core) waitsForRoom(k *stop, t *task) bool {
 // keptBy tells whether those that wait keep so much of a resource of a grant that a part can't be had, and adds them to a stop.
 func (c *Core) keptBy(k *stop, g *grant, p part) bool {
 	kept, to := int64(0), k.to
+	if g.group == (id.Task{}) {
+		n, by := c.keptOf(p.resource)
+		kept, to = n, append(to, by...)
+	}
 	for _, w := range c.workers {
-		if !w.held || w.grant != g || w.blocked == 0 || w.shutting || w.class.need.get(p.resource) == 0 {
+		if !w.held || w.grant != g || g.group == (id.Task{}) || w.blocked == 0 || w.shutting || w.class.need.get(p.resource) == 0 {
 			continue
 		}
 		kept += w.class.need.get(p.resource)

@@ -12,11 +12,11 @@ import (
 
 // A task of no group that another node may have room for waits for room anywhere: what is free at a node may be lent to it, and what is used there comes
 // free when that ends. So it goes on when there is room at any node, and there is none at one as long as tasks that wait keep so much of something that too
-// little is left. What is kept at a node its own agent knows, whoever has it by a lease. A lease goes back as a whole, so one on which anything waits keeps all that it has from
-// other agents than its own. What belongs to a placement group comes free with that alone, and counts as if it might at any time. Which nodes there are the head knows
-// (WORK-13, docs/adr/0045).
+// little is left. What is kept at a node its own agent knows. A lease goes back as a whole, so one on which anything waits keeps all that it has; of what it has itself by a lease
+// an agent may use the rest, if that is enough by itself, and knows what it has sent there. What belongs to a placement group comes free with that alone, and counts as if it might
+// at any time. Which nodes there are the head knows (WORK-13, docs/adr/0045).
 
-// roomOf is who needs what that waiting does not free: an agent, and then amounts and names, by lines; "": nothing, or it can't be said.
+// roomOf is what that waiting does not free is needed: amounts and names, by lines; "": nothing, or it can't be said.
 func (c *Core) roomOf(d *demand) string {
 	var lines []string
 	for _, p := range d.parts {
@@ -32,20 +32,56 @@ func (c *Core) roomOf(d *demand) string {
 		return ""
 	}
 	slices.Sort(lines)
-	return fmt.Sprint(c.cfg.Agent, "\n", strings.Join(lines, "\n"))
+	return strings.Join(lines, "\n")
 }
 
-// waitsForAny: a task goes on when there is room for it at any node.
+// waitsForAny: a task goes on when there is room for it at any node, or on what its agent has there already.
 func (c *Core) waitsForAny(k *stop, t *task) bool {
 	room := c.roomOf(&t.class.need)
 	if t.class.group != (id.Task{}) || room == "" {
 		return false
 	}
 	k.to = []spot{{room: room}}
+	for _, p := range c.places {
+		if t.class.mayGo(p) && t.class.need.fits(p.total) && !c.keptThere(k, p, &t.class.need) {
+			return false
+		}
+	}
+	for _, g := range c.grants {
+		lease := g.group != (id.Task{}) && !g.back && t.class.mayUse(g) && g.tooSmall(&t.class.need) < 0
+		if lease && !slices.ContainsFunc(t.class.need.parts, func(p part) bool { return p.resource != resCPU && c.keptBy(k, g, p) }) {
+			return false
+		}
+	}
 	if !slices.ContainsFunc(t.class.need.parts, func(p part) bool { return c.has(p.resource) < p.amount }) {
 		k.to = append(k.to, spot{agent: c.cfg.Agent, room: room}) // the last one is looked at first, and needs no question
 	}
 	return true
+}
+
+// keptThere tells whether tasks that this agent has sent to a place have so much of something there that too little is left, and adds them to a stop.
+func (c *Core) keptThere(k *stop, p *place, d *demand) bool {
+	for _, x := range d.parts {
+		if x.resource == resCPU {
+			continue
+		}
+		left, to := get(p.total, x.resource), k.to
+		for _, h := range c.hosts {
+			if h.agent != p.agent || h.tasks == nil {
+				continue
+			}
+			for t := h.tasks.flight.head; t != nil; t = t.listed {
+				if n := t.class.need.get(x.resource); t.place == p && n > 0 {
+					left, to = left-n, append(to, c.spotOf(t))
+				}
+			}
+		}
+		if left < x.amount {
+			k.to = to
+			return true
+		}
+	}
+	return false
 }
 
 // has is how much this node has in all of a resource.
@@ -61,19 +97,14 @@ func (c *Core) has(resource int) int64 {
 // roomAt: there is room at this node when one of those goes on that keep something of it. false: there may be some already.
 func (c *Core) roomAt(k *stop) bool {
 	k.name = c.cfg.Node
-	number, lines, _ := strings.Cut(k.room, "\n")
-	of, err := strconv.ParseUint(number, 10, 32)
-	if err != nil {
-		return false
-	}
-	for line := range strings.SplitSeq(lines, "\n") {
+	for line := range strings.SplitSeq(k.room, "\n") {
 		text, name, _ := strings.Cut(line, " ")
 		amount, err := strconv.ParseInt(text, 10, 64)
 		i := slices.Index(c.names, name)
 		if err != nil || i < 0 || c.has(i) < amount { // the head knows of more than this agent
 			return false
 		}
-		if kept, by := c.keptOf(i, id.Agent(of)); i != resCPU && c.has(i)-kept < amount {
+		if kept, by := c.keptOf(i); i != resCPU && c.has(i)-kept < amount {
 			k.to = by
 			return true
 		}
@@ -81,9 +112,9 @@ func (c *Core) roomAt(k *stop) bool {
 	return false
 }
 
-// keptOf is how much of a resource those that wait here keep from an agent, and what they do.
-func (c *Core) keptOf(resource int, of id.Agent) (kept int64, by []spot) {
-	var whole []*grant // leases of others
+// keptOf is how much of a resource those that wait here keep from who has none of it yet, and what they do.
+func (c *Core) keptOf(resource int) (kept int64, by []spot) {
+	var whole []*grant
 	for _, w := range c.workers {
 		if !w.held || w.blocked == 0 || w.shutting {
 			continue
@@ -92,7 +123,7 @@ func (c *Core) keptOf(resource int, of id.Agent) (kept int64, by []spot) {
 		switch {
 		case g.group != (id.Task{}) && !g.open && !g.lease: // a placement group's
 			continue
-		case g.group != (id.Task{}) && g.group.Agent != of:
+		case g.group != (id.Task{}):
 			n = get(g.total, resource)
 			if slices.Contains(whole, g) {
 				continue // who waits there first will do
@@ -110,11 +141,11 @@ func (c *Core) keptOf(resource int, of id.Agent) (kept int64, by []spot) {
 	return kept, by
 }
 
-// roomless adds the first of each class that waits for room at any node: its ancestors may be at nodes where nothing does.
+// roomless adds the first of each class that waits for room at any node: its ancestors may be at nodes where nothing does, and what keeps it a lease may need nothing of it.
 func (c *Core) roomless(list []spot) []spot {
 	for _, j := range c.jobs {
 		for _, cl := range j.active {
-			if t := cl.queue.head; t != nil && cl.need.sticks && cl.group == (id.Task{}) && c.elsewhere(t) {
+			if t := cl.queue.head; t != nil && cl.need.sticks && cl.group == (id.Task{}) {
 				list = append(list, c.spotOf(t))
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -157,8 +156,7 @@ func (c *Core) inquire(q *inquiry) {
 	c.questions++
 	q.number = c.questions
 	if q.agent == 0 {
-		_, room, _ := strings.Cut(q.rooms[0], "\n") // whose it is makes no difference
-		c.out = append(c.out, Effect{Do: Survey, Key: q.number, Text: room})
+		c.out = append(c.out, Effect{Do: Survey, Key: q.number, Text: q.rooms[0]})
 		return
 	}
 	if h := c.wayTo(q.agent, fmt.Sprintf("of agent %d", q.agent)); h.process != nil && !h.process.closing {
