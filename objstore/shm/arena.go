@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -87,18 +88,25 @@ func mapped(fd int, size int64) ([]byte, error) {
 
 func never() bool { return false }
 
-// hasten makes all pages of an arena that somebody waits for, with two threads where that pays: most of the time goes into clearing, or, on a virtual
-// machine whose host gives it memory at the first touch, into that.
-func hasten(fd int, b []byte) error {
-	size := int64(len(b))
-	half := size / 2 / step * step
-	if half < sharedFrom || runtime.GOMAXPROCS(0) < 2 {
-		return allocate(fd, b, 0, size, stride, never)
+// inParts has two threads make an arena, each a part of it, where that pays: most of the time goes into clearing, or, on a virtual machine whose host gives it
+// memory at the first touch, into that. work runs in a goroutine of its own, which it may lock to its thread for good.
+func inParts(size int64, work func(from, to int64) error) error {
+	ends := []int64{0, size}
+	if half := size / 2 / step * step; half >= sharedFrom && runtime.GOMAXPROCS(0) > 1 {
+		ends = []int64{0, half, size}
 	}
-	other := make(chan error, 1)
-	go func() { other <- allocate(fd, b, half, size, stride, never) }()
-	err := allocate(fd, b, 0, half, stride, never)
-	return errors.Join(err, <-other)
+	var errs [2]error
+	var parts sync.WaitGroup
+	for i, end := range ends[1:] {
+		parts.Go(func() { errs[i] = work(ends[i], end) })
+	}
+	parts.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// hasten makes all pages of an arena that somebody waits for.
+func hasten(fd int, b []byte) error {
+	return inParts(int64(len(b)), func(from, to int64) error { return allocate(fd, b, from, to, stride, never) })
 }
 
 // allocate makes the pages of [from, to) of an arena, or some until stop says so. It may be done twice, and by two at once. stride: see enlarge.

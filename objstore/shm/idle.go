@@ -11,9 +11,9 @@ import (
 	"github.com/maniple-hpc/maniple/objstore/client/pages"
 )
 
-// idle allocates an arena at idle priority, until hurry is closed: then what is left is done at once, beside the thread that began
-// it, whose priority can't be raised without a privilege. That one works on a descriptor and a mapping of its own, so that nothing
-// has to wait for it; and if the arena was closed meanwhile it takes back what it made of it too late (SHM-4).
+// idle allocates an arena at idle priority, until hurry is closed: then what is left is done at once, beside the threads that began
+// it, whose priority can't be raised without a privilege. Those work on a descriptor and a mapping of their own, so that nothing
+// has to wait for them; and if the arena was closed meanwhile the last one takes back what they made of it too late (SHM-4).
 func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 	fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -27,14 +27,17 @@ func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 	var hurried atomic.Bool
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		// Where it is refused the work is done as any other. It is few calls, each long: a thread that waits for a CPU while it
-		// runs Go code would hold up the garbage collector.
-		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
-		err := allocate(fd, b, 0, a.size, atIdle, hurried.Load)
-		if err == nil {
-			clearPages(b, hurried.Load)
-		}
+		err := inParts(a.size, func(from, to int64) error {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			// Where it is refused the work is done as any other. It is few calls, each long: a thread that waits for a CPU while it
+			// runs Go code would hold up the garbage collector.
+			_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+			if err := allocate(fd, b, from, to, atIdle, hurried.Load); err != nil {
+				return err
+			}
+			clearPages(b[from:to], hurried.Load)
+			return nil
+		})
 		_ = pages.Unmap(b)
 		if a.closed.Load() {
 			_ = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, a.size)

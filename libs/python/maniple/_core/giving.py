@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from maniple._core import frames, references, table, values, wire
+from maniple._core.arenas import Place
 from maniple._core.hearing import Seen
 from maniple._core.references import Held, ObjectRef
 from maniple._core.slabs import Room, Slabs
@@ -28,7 +29,7 @@ class Giving:
     seen: Dict[bytes, Seen]
     mint: Callable[[], bytes]
     spend: Callable[[int], None]
-    located_locked: Callable[[bytes, Value], Value]
+    place_locked: Callable[[bytes, bytes], Optional[Place]]
 
     def put(self, value: Any) -> ObjectRef:
         """Makes an object of a value. Raises TypeError if it can't be pickled."""
@@ -55,8 +56,8 @@ class Giving:
                     self.seen.pop(key, None)
                 raise
             with self.table.lock:  # whoever made it looks at it without a question
-                value = self.located_locked(key, Value(wire.NOT_TASK | wire.LOCATED, encoded.format, tuple(encoded.refs), place))
-                self._entries[key] = table.HERE if value.flags & wire.LOCATED else value
+                at = self.place_locked(key, place)
+                self._entries[key] = table.HERE if at is None else Value(wire.NOT_TASK, encoded.format, tuple(encoded.refs), at)
             return
         payload, refs = encoded.payload, encoded.refs
         size = len(heads) + len(payload)

@@ -139,6 +139,11 @@ class Hearing:
 
     def located_locked(self, key: bytes, value: Value) -> Value:
         """A value whose bytes are elsewhere, as one to be looked at there, if this process can."""
+        place = self.place_locked(key, value.payload) if value.payload else None  # without a payload a Get brings it
+        return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
+
+    def place_locked(self, key: bytes, location: bytes) -> Optional[Place]:
+        """Where an object is to be looked at; None: this process can't reach it."""
 
         def keep(place: Place) -> Callable[[], None]:  # a view counts as a reference
             with self.table.lock:
@@ -148,15 +153,13 @@ class Hearing:
                 place.mapping += 1
             return partial(self.held.dropped.append, key)
 
-        if not value.payload:
-            return value  # a Get brings it
-        place = self.arenas.place_locked(value.payload, keep)
+        place: Optional[Place] = self.arenas.place_locked(location, keep)
         if place is not None:
             seen = self.seen.get(key)
             if seen is None:
                 seen = self.seen[key] = Seen()
             seen.places.append(place)
-        return value if place is None else Value(value.flags & ~wire.LOCATED, value.format, value.refs, place)
+        return place
 
     # What the agent wants to move.
 

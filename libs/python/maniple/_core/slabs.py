@@ -109,6 +109,11 @@ class Slabs:
 
     def take(self, size: int) -> Room:
         """Place for size bytes. Waits until the agent has some; raises ObjectStoreFullError with who holds what."""
+        if not self._turn.locked():  # else what is open is for who waits
+            with self._lock:
+                room = self._take_locked(size)
+            if room is not None:
+                return room
         while True:
             acquire(self._turn)
             try:
@@ -173,7 +178,8 @@ class Slabs:
 
     def _leave_locked(self, slab: _Slab) -> None:
         slab.writers -= 1
-        self._return_locked(slab)
+        if slab.recalled:
+            self._return_locked(slab)
 
     def _return_locked(self, slab: _Slab) -> None:
         """Unmaps a slab that is wanted back and tells the agent, once nobody writes in it."""
