@@ -24,7 +24,7 @@ def copy(to: Any, source: Any, two: bool, stream: bool) -> None:
     """Copies one buffer into another in one of the ways in which large values are copied: with two threads, past the caches."""
 
 def ways() -> List[float]:
-    """How fast each way was, in bytes a second, for values below 8 MiB, 16 MiB, 64 MiB and 512 MiB, and larger ones: through the caches and past them, for each; 0: it
+    """How fast each way was, in bytes a second of CPU, for values below 8 MiB, 16 MiB, 64 MiB and 512 MiB, and larger ones: through the caches and past them, for each; 0: it
     was not tried."""
 
 class Slab:

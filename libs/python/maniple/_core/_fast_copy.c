@@ -60,9 +60,10 @@ static void stream(char *to, const char *from, size_t size) {
     memcpy(to, from, size);
 }
 
-static double seconds(void) {
+/* Of CPU that this thread has had: on a busy machine the clock says nothing of a way. */
+static double spent(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
@@ -77,7 +78,7 @@ typedef struct {
     atomic_int shares;
     atomic_size_t next, done; /* where the next chunk begins; bytes that are copied */
     atomic_int whole;         /* all are; what who waits for that sleeps on */
-    _Atomic double entering;  /* seconds that it took to enter pages, of both threads */
+    _Atomic double seconds;   /* of CPU that copying took, of both threads; without what it took to enter pages */
 } Copy;
 
 static void enter_pages(char *at, size_t size) {
@@ -86,19 +87,20 @@ static void enter_pages(char *at, size_t size) {
 }
 
 static void copy_chunks(Copy *c) {
-    for (;;) {
+    for (double before = spent();;) {
         size_t at = atomic_fetch_add(&c->next, TAKEN);
         if (at >= c->size) return;
         size_t size = c->size - at < TAKEN ? c->size - at : TAKEN;
         if (c->cold) {
-            double began = seconds(), known = atomic_load(&c->entering);
             enter_pages(c->to + at, size);
-            double took = seconds() - began;
-            while (!atomic_compare_exchange_weak(&c->entering, &known, known + took)) {
-            }
+            before = spent();
         }
         if (c->way == PAST) stream(c->to + at, c->from + at, size);
         else memcpy(c->to + at, c->from + at, size);
+        double after = spent(), known = atomic_load(&c->seconds);
+        while (!atomic_compare_exchange_weak(&c->seconds, &known, known + after - before)) {
+        }
+        before = after;
         if (atomic_fetch_add(&c->done, size) + size == c->size) {
             atomic_store(&c->whole, 1);
             if (c->shared) wake(&c->whole);
@@ -137,25 +139,23 @@ static void share(Copy *c) {
     }
 }
 
-/* Gives the seconds that copying took, without those for pages that were entered. */
+/* Gives the seconds of CPU that it took. */
 static double copy(char *to, const char *from, size_t size, bool two, int way, bool cold) {
     Copy alone = {0}, *c = two && size > TAKEN ? calloc(1, sizeof *c) : &alone;
     if (!c) c = &alone;
-    double began = seconds();
     c->to = to, c->from = from, c->size = size, c->way = way, c->cold = cold;
     atomic_store(&c->shares, 1);
     if (c != &alone) share(c);
     copy_chunks(c);
     while (size && !atomic_load(&c->whole)) nap(&c->whole, 0, 1000);
-    double entering = atomic_load(&c->entering);
-    bool shared = c->shared;
+    double took = atomic_load(&c->seconds);
     if (c != &alone) leave(c);
-    return seconds() - began - entering / (shared ? 2 : 1);
+    return took;
 }
 
 /* What was learnt. */
 
-static _Atomic double rates[SIZES][WAYS]; /* bytes in a second; 0: not known */
+static _Atomic double rates[SIZES][WAYS]; /* bytes in a second of CPU; 0: not known */
 static atomic_uint pieces[SIZES];
 
 /* There is a processor for a second thread. */
@@ -180,7 +180,7 @@ static int choose(int size, bool tries) {
 #endif
 }
 
-/* One slow copy, during which something else ran, says little; a fast one says that it can be done. */
+/* One slow copy, for which others had the caches, says little; a fast one says that it can be done. */
 static void learn(int size, int way, double rate) {
     double known = atomic_load(&rates[size][way]);
     atomic_store(&rates[size][way], rate > known ? rate : known + (rate - known) / 8);
