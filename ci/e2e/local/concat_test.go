@@ -131,6 +131,28 @@ quit = concat(mine, a, made(there, 0, "array", "/never"))
 maniple.cancel(quit)
 fails(exceptions.TaskCancelledError, "", quit)
 
+# Its worker dies in the middle of writing: what it has written is given back, else there were no room for the next one.
+@maniple.remote(max_retries=1, scheduling_strategy=at(other))
+def interrupted(plan, flag):
+    from maniple._core import concat
+    whole = concat._pieces
+    def pieces(parts):
+        for piece in whole(parts):
+            yield piece
+            if not os.path.exists(flag):
+                open(flag, "w").close()
+                os.kill(os.getpid(), 9)
+    concat._pieces = pieces
+    try:
+        return concat._make(plan)
+    finally:
+        concat._pieces = whole
+
+died = os.path.abspath("died")
+twice = interrupted.remote([(ref, None, None, None) for ref in (a, c, a)], died)
+assert (maniple.get(twice, timeout=60) == numpy.concatenate([block(0), block(9), block(0)])).all() and os.path.exists(died)
+del twice
+
 # Its memory is given back.
 total = lambda: sum(map(lies, range(3)))  # it came to the driver's node when that looked at it
 size = total()
