@@ -22,8 +22,9 @@ type Part struct {
 func Whole(r *Ref[[]byte]) Part { return Part{r, 0, End} }
 
 const (
-	concatPiece = 16 << 20 // so much of a part is brought at once
-	concatAhead = 4        // pieces that are on their way
+	concatPiece     = 16 << 20        // so much of a part is brought at once
+	concatAhead     = 4 * concatPiece // so much is on its way
+	concatQuestions = 64              // that are asked at once, about as many parts or for as many pieces
 )
 
 var concat = func() *declaration {
@@ -95,11 +96,12 @@ func join(ctx context.Context, parts []Part) (session.Encoded, error) {
 	}
 	all, size := make([]joined, len(parts)), 0
 	for i, p := range parts {
-		j := joined{number: i, h: holds[i], start: p.Start}
-		if err := j.measure(ctx, p.Stop); err != nil {
-			return session.Encoded{}, err
-		}
-		all[i] = j
+		all[i] = joined{number: i, h: holds[i], start: p.Start, stop: p.Stop}
+	}
+	if err := measure(ctx, s, all); err != nil {
+		return session.Encoded{}, err
+	}
+	for _, j := range all {
 		size += j.stop - j.start
 	}
 	v, err := s.Alloc(ctx, size)
@@ -113,10 +115,28 @@ func join(ctx context.Context, parts []Part) (session.Encoded, error) {
 	return v, nil
 }
 
-// measure learns how long a part is, and whether it can be had alone.
-func (j *joined) measure(ctx context.Context, stop int) error {
-	if !j.h.Here() {
-		w, ok, err := j.h.Session().Measure(ctx, j.h)
+// measure learns how long parts are, and which can be had alone.
+func measure(ctx context.Context, s *session.Session, all []joined) (err error) {
+	asked := make([]*session.Slice, len(all))
+	at := 0
+	for i := range all {
+		for ; at < min(i+concatQuestions, len(all)); at++ {
+			if err == nil && !all[at].h.Here() {
+				asked[at] = s.Measure(all[at].h)
+			}
+		}
+		if err == nil {
+			err = all[i].measure(ctx, asked[i])
+		} else if asked[i] != nil {
+			asked[i].Release()
+		}
+	}
+	return err
+}
+
+func (j *joined) measure(ctx context.Context, asked *session.Slice) error {
+	if asked != nil {
+		w, ok, err := asked.What(ctx)
 		if err != nil {
 			return err
 		}
@@ -133,7 +153,7 @@ func (j *joined) measure(ctx context.Context, stop int) error {
 			return err
 		}
 	}
-	end, err := within(j.name(), j.start, stop, j.size)
+	end, err := within(j.name(), j.start, j.stop, j.size)
 	j.stop = end
 	return err
 }
@@ -171,7 +191,7 @@ func chunks(parts []joined, into []byte) (list []chunk) {
 
 // fetch fills chunks in their order, some of which are on their way before.
 func fetch(ctx context.Context, s *session.Session, list []chunk) error {
-	asked := 0
+	asked, ahead := 0, 0
 	defer func() {
 		for i := range list[:asked] {
 			if c := &list[i]; c.slice != nil {
@@ -180,14 +200,17 @@ func fetch(ctx context.Context, s *session.Session, list []chunk) error {
 		}
 	}()
 	for n := range list {
-		for ; asked < min(n+concatAhead, len(list)); asked++ {
-			if c := &list[asked]; c.of.alone {
+		for ; asked < min(n+concatQuestions, len(list)) && ahead+len(list[asked].into) <= concatAhead; asked++ {
+			c := &list[asked]
+			ahead += len(c.into)
+			if c.of.alone {
 				c.slice = s.Slice(c.of.h, uint64(c.begin), uint64(len(c.into)), c.of.version)
 			}
 		}
 		if err := list[n].fill(ctx); err != nil {
 			return err
 		}
+		ahead -= len(list[n].into)
 	}
 	return nil
 }

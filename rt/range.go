@@ -79,7 +79,7 @@ func bytesAlone(ctx context.Context, h *session.Hold, start, stop int) ([]byte, 
 	if h.Here() {
 		return nil, nil
 	}
-	w, ok, err := s.Measure(ctx, h)
+	w, ok, err := s.Measure(h).What(ctx)
 	if !ok || err != nil || w.Format != fb.FormatRaw || w.Size <= aloneFrom {
 		return nil, outward(err)
 	}

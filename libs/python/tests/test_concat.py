@@ -54,6 +54,7 @@ class Elsewhere:
 @pytest.fixture
 def small_pieces(monkeypatch):
     monkeypatch.setattr(concat, "_PIECE", 1000)
+    monkeypatch.setattr(concat, "_AHEAD", 4000)
 
 
 def test_bytes_of_several(driver, small_pieces):
@@ -72,12 +73,18 @@ def asked(there, count):
 
 def test_some_pieces_are_on_their_way(driver, small_pieces):
     there = Elsewhere(driver, DATA)
-    part = concat._Part(current(), 0, there.refs[0], 0, 9000, None)
-    pieces = concat._pieces([part])
+    pieces = concat._pieces(concat._measured(current(), [(there.refs[0], 0, 9000, None)]))
     for n in range(1, 5):
         assert bytes(next(pieces)) == DATA[(n - 1) * 1000 : n * 1000]
-        asked(there, n + concat._AHEAD)
+        asked(there, n + 4)
     pieces.close()
+
+
+def test_many_are_asked_for_at_once(driver, monkeypatch):
+    monkeypatch.setattr(concat, "_QUESTIONS", 3)
+    there = Elsewhere(driver, *[DATA[i:] for i in range(7)])
+    assert there.make(*[(i, 0, 5) for i in range(7)]) == b"".join(DATA[i : i + 5] for i in range(7))
+    assert there.asked == [[(0, 0), (0, 5)]] * 7
 
 
 def test_rows_of_several(driver, small_pieces):

@@ -25,21 +25,24 @@ func (h *Hold) Here() bool {
 	return h.o.state == here
 }
 
-// Measure asks what the value of an object is of which ranges are wanted. false: all of it is to be got, since it lies at this node, or nobody knows.
-func (s *Session) Measure(ctx context.Context, h *Hold) (w What, ok bool, err error) {
-	err = s.Slice(h, 0, 0, 0).read(ctx, func(b []byte) {
-		if ok = len(b) == whatSize; ok {
-			w = What{binary.LittleEndian.Uint64(b), fb.Format(binary.LittleEndian.Uint32(b[8:])), binary.LittleEndian.Uint32(b[12:])}
-		}
-	})
-	return w, ok, err
-}
-
 // Slice is a range that was asked for and is on its way. It is read once.
 type Slice struct {
 	h    *Hold // on the object that the range becomes
 	of   *Hold
 	size uint64
+}
+
+// Measure asks what the value of an object is of which ranges are wanted.
+func (s *Session) Measure(of *Hold) *Slice { return s.Slice(of, 0, 0, 0) }
+
+// What is the answer to Measure. false: all of the value is to be got, since it lies at this node, or nobody knows.
+func (x *Slice) What(ctx context.Context) (w What, ok bool, err error) {
+	err = x.read(ctx, func(b []byte) {
+		if ok = len(b) == whatSize; ok {
+			w = What{binary.LittleEndian.Uint64(b), fb.Format(binary.LittleEndian.Uint32(b[8:])), binary.LittleEndian.Uint32(b[12:])}
+		}
+	})
+	return w, ok, err
 }
 
 // Slice asks for size bytes of an object's value from offset on, which the agent begins to bring at once.

@@ -13,11 +13,14 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from maniple._core import session as _session
 from maniple._core import values, wire
-from maniple._core.ranges import Elsewhere, Span, span
+from maniple._core.ranges import Elsewhere, Source, Span
 from maniple._core.references import ObjectRef
 
 _PIECE = 16 << 20  # so much of a part is brought at once
-_AHEAD = 4  # pieces that are on their way
+_AHEAD = 4 * _PIECE  # so much is on its way
+_QUESTIONS = 64  # that are asked at once, about as many parts or for as many pieces
+
+Plan = List[Tuple[ObjectRef, Optional[int], Optional[int], Any]]
 
 
 class _Part:
@@ -25,10 +28,31 @@ class _Part:
 
     def __init__(self, session: Any, number: int, ref: ObjectRef, start: Optional[int], stop: Optional[int], item: Any):
         self._session, self._number, self._ref, self._start, self._stop, self._item = session, number, ref, start, stop, item
+        self._source: Optional[Source] = None
         self._span: Optional[Span] = None
         self._view: Any = None  # of all of it, once that was got
+        self.small: Optional[ObjectRef] = None  # it is to be got as a whole, which is soon done
         try:
-            at = self._span = span(session, ref, self._ends, item)
+            self._source = Source(session, ref)
+        except Elsewhere:
+            pass
+
+    def learn(self) -> None:
+        """Hears what was asked when it was made."""
+        try:
+            if self._source is not None:
+                self._source.learn()
+        except Elsewhere:
+            assert self._source is not None
+            self.small = self._ref if self._source.size else None
+            self._source = None
+
+    def measure(self) -> None:
+        """Finds out of what kind the part is, and how long."""
+        try:
+            if self._source is None:
+                raise Elsewhere
+            at = self._span = self._source.span(self._ends, self._item)
             self.kind: Any = None if at.dtype is None else (at.dtype, at.shape[1:])
             self.rows, self.size = (at.size, at.size) if at.dtype is None else (at.shape[0], at.size)
         except Elsewhere:
@@ -98,16 +122,36 @@ def _pieces(parts: Sequence[_Part]) -> Iterator[Any]:
     """The bytes of the parts, in their order, some of which are on their way before they are wanted."""
     todo = ((part, at, min(_PIECE, part.size - at)) for part in parts for at in range(0, part.size, _PIECE))
     coming: "deque[Tuple[_Part, Optional[ObjectRef], int, int]]" = deque()
+    ahead = 0
     for part, at, size in todo:
+        while coming and (ahead + size > _AHEAD or len(coming) >= _QUESTIONS):
+            ahead -= coming[0][3]
+            yield _take(coming)
         coming.append((part, part.ask(at, size), at, size))
-        if len(coming) >= _AHEAD:
-            first, made, begin, length = coming.popleft()
-            yield first.take(made, begin, length)
-            made = None
+        ahead += size
     while coming:
-        first, made, begin, length = coming.popleft()
-        yield first.take(made, begin, length)
-        made = None
+        yield _take(coming)
+
+
+def _take(coming: "deque[Tuple[_Part, Optional[ObjectRef], int, int]]") -> Any:
+    part, made, begin, size = coming.popleft()
+    return part.take(made, begin, size)
+
+
+def _measured(session: Any, plan: Plan) -> List[_Part]:
+    """The parts. What is asked is asked of many at a time."""
+    parts: List[_Part] = []
+    for at in range(0, len(plan), _QUESTIONS):
+        some = [_Part(session, number, *of) for number, of in enumerate(plan[at : at + _QUESTIONS], at)]
+        for part in some:
+            part.learn()
+        small = list(dict.fromkeys(part.small for part in some if part.small is not None))
+        if small:
+            session.wait(small, len(small), None, here=True)
+        for part in some:
+            part.measure()
+        parts += some
+    return parts
 
 
 def _front(kind: Any, rows: int, size: int) -> bytes:
@@ -120,12 +164,12 @@ def _front(kind: Any, rows: int, size: int) -> bytes:
     return b"".join((parts[0], *parts[1:-1]))
 
 
-def _make(plan: Sequence[Tuple[ObjectRef, Optional[int], Optional[int], Any]]) -> values.Encoded:
+def _make(plan: Plan) -> values.Encoded:
     """The task: its result, written where it is to lie."""
     session = _session.current()
     refs = list(dict.fromkeys(ref for ref, *_ in plan))
     session.wait(refs, len(refs), None)
-    parts = [_Part(session, number, *of) for number, of in enumerate(plan)]
+    parts = _measured(session, plan)
     kind = parts[0].kind
     for part in parts:
         if part.kind != kind:
@@ -155,7 +199,7 @@ def concat(parts: Sequence[Any], options: Dict[str, Any]) -> ObjectRef:
         raise TypeError(f"concat() takes a list of references and ranges, not a {type(parts).__name__}")
     if not parts:
         raise ValueError("concat() takes one part at least: of none nobody knows what they are")
-    plan: List[Tuple[ObjectRef, Optional[int], Optional[int], Any]] = []
+    plan: Plan = []
     for number, part in enumerate(parts):
         ref, start, stop, item = (part, None, None, None) if not isinstance(part, tuple) else (*part, None) if len(part) == 3 else part if len(part) == 4 else (None,) * 4
         if type(ref) is not ObjectRef:

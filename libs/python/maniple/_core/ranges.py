@@ -56,15 +56,35 @@ class _Skeleton(pickle.Unpickler):
         raise Elsewhere
 
 
-class _Source:
-    """A value elsewhere of which ranges are brought. Raises Elsewhere where that can't be."""
+class Source:
+    """A value elsewhere of which ranges are brought. Raises Elsewhere where that can't be. What it is is asked for at once, and can be heard of later."""
 
-    def __init__(self, session: Any, ref: ObjectRef, deadline: Optional[float], timeout: Optional[float]):
+    def __init__(self, session: Any, ref: ObjectRef, deadline: Optional[float] = None, timeout: Optional[float] = None):
         self._session, self._ref, self._deadline, self._timeout, self._version = session, ref, deadline, timeout, 0
-        what = self.bring(0, 0)
+        if type(session.table.entries.get(ref._key)) is not State:  # it is in this process, or an error
+            raise Elsewhere
+        self.size, self._what = 0, self.ask(0, 0)
+        self._front: Optional[ObjectRef] = None
+
+    def learn(self) -> None:
+        """Hears what the value is, and asks for its beginning if that has to be known."""
+        what = self.take(self._what, 0)
         if len(what) != _WHAT.size:
             raise Elsewhere
         self.size, self.format, self._version = _WHAT.unpack(what)
+        if self.size <= 2 * _FRONT:  # one question more is not worth it
+            raise Elsewhere
+        if self.format == wire.PICKLE and "numpy" in _importable():
+            self._front = self.ask(0, _FRONT)
+
+    def span(self, ends: Ends, item: Any) -> "Span":
+        """Where a range lies. ends: tells of so many rows, or bytes, from which to which."""
+        if self.format == wire.RAW and item is None:
+            first, last = ends(self.size)
+            return Span(self, first, max(0, last - first), None, ())
+        if self._front is not None:
+            return _of_array(self, ends, item)
+        raise Elsewhere
 
     def ask(self, begin: int, size: int) -> ObjectRef:
         """Has bytes of the value brought, for take; of none, what the value is. Who lets go of the reference wants them no more."""
@@ -87,7 +107,8 @@ class _Source:
 
     def envelope(self) -> "Tuple[Any, List[Tuple[int, int]]]":
         """The pickle of the value, and where its buffers lie."""
-        front = self.bring(0, min(_FRONT, self.size))
+        assert self._front is not None
+        front = self.take(self._front, _FRONT)
         try:
             meta, count = _HEAD.unpack_from(front)
             at = _HEAD.size + 8 * count
@@ -112,7 +133,7 @@ class Span:
 
     __slots__ = ("source", "begin", "size", "dtype", "shape")
 
-    def __init__(self, source: _Source, begin: int, size: int, dtype: Any, shape: Tuple[int, ...]):
+    def __init__(self, source: Source, begin: int, size: int, dtype: Any, shape: Tuple[int, ...]):
         self.source, self.begin, self.size, self.dtype, self.shape = source, begin, size, dtype, shape
 
     def bring(self) -> Any:
@@ -126,7 +147,7 @@ class Span:
         return part
 
 
-def _of_array(source: _Source, ends: Ends, item: Any) -> Span:
+def _of_array(source: Source, ends: Ends, item: Any) -> Span:
     meta, buffers = source.envelope()
     try:
         value = _Skeleton(io.BytesIO(meta), buffers=[_BUFFER.pack(i) for i in range(len(buffers))]).load()
@@ -143,21 +164,6 @@ def _of_array(source: _Source, ends: Ends, item: Any) -> Span:
     first, last = ends(rows)
     count = max(0, last - first)
     return Span(source, begin + first * row, count * row, array.dtype, (count, *array.shape[1:]))
-
-
-def span(session: Any, ref: ObjectRef, ends: Ends, item: Any, deadline: Optional[float] = None, timeout: Optional[float] = None) -> Span:
-    """Where a range of a value elsewhere lies. ends: tells of so many rows, or bytes, from which to which. Raises Elsewhere if all of the value is to be got."""
-    if type(session.table.entries.get(ref._key)) is not State:  # it is in this process, or an error
-        raise Elsewhere
-    source = _Source(session, ref, deadline, timeout)
-    if source.size <= 2 * _FRONT:  # one question more is not worth it
-        raise Elsewhere
-    if source.format == wire.RAW and item is None:
-        first, last = ends(source.size)
-        return Span(source, first, max(0, last - first), None, ())
-    if source.format == wire.PICKLE and "numpy" in _importable():
-        return _of_array(source, ends, item)
-    raise Elsewhere
 
 
 def _importable() -> Any:
@@ -177,7 +183,9 @@ def get_range(session: Any, ref: ObjectRef, start: Optional[int], stop: Optional
     if not ready:
         raise exceptions.GetTimeoutError(f"after {timeout} s {ref.hex()} is not there")
     try:
-        return span(session, ref, lambda rows: slice(start, stop).indices(rows)[:2], item, deadline, timeout).bring()
+        source = Source(session, ref, deadline, timeout)
+        source.learn()
+        return source.span(lambda rows: slice(start, stop).indices(rows)[:2], item).bring()
     except Elsewhere:
         pass
     left = None if deadline is None else max(0.0, deadline - monotonic())
