@@ -165,6 +165,12 @@ func DrainNodeLine(reason string, deadline time.Time, undo bool) []byte {
 	return line
 }
 
+// AbandonLine tells a keeper that another node has its node's place: it ends at once, and alone. The cluster's head, which may hear it, is not asked for anything.
+func AbandonLine(reason string) []byte {
+	line, _ := json.Marshal(map[string]string{"abandon": reason})
+	return line
+}
+
 // DrainLine asks keepers to drain until deadline; now: at once.
 func DrainLine(reason string, deadline time.Time, now bool) []byte {
 	type drain struct {

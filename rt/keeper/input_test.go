@@ -108,8 +108,9 @@ func TestHeadsNodeIsAbandoned(t *testing.T) {
 // Nor is the cluster drained by a node in whose place another one is started.
 func TestReplacedNodeGoesAlone(t *testing.T) {
 	for what, goes := range map[string]func(*node){
-		"its launcher is gone": func(n *node) { n.stdin.Close() },
-		"it is taken":          func(n *node) { n.cmd.Process.Signal(unix.SIGTERM) },
+		"its launcher is gone":  func(n *node) { n.stdin.Close() },
+		"it is taken":           func(n *node) { n.cmd.Process.Signal(unix.SIGTERM) },
+		"another has its place": func(n *node) { n.say(map[string]any{"abandon": "another has its place"}) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			n := boot(t, setup{args: []string{"--head=no"}, doc: func(d *bootdoc.Doc) { d.Owner, d.Replaced = "stdin", true }})

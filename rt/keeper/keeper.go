@@ -416,9 +416,14 @@ func (k *keeper) command(line []byte) {
 			Reason   string `json:"reason"`
 			Undo     bool   `json:"undo"`
 		} `json:"drain_node"`
+		Abandon string `json:"abandon"`
 	}
 	if err := json.Unmarshal(line, &c); err != nil {
 		k.log.Warn("standard input: not a line for a keeper", "error", err)
+		return
+	}
+	if c.Abandon != "" {
+		k.abandon(c.Abandon)
 		return
 	}
 	if len(c.Head) > 0 && !k.hosts {

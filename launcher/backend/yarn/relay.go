@@ -14,8 +14,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/maniple-hpc/maniple/launcher/backend"
 )
 
 const (
@@ -96,9 +94,9 @@ func (l *link) send(line []byte) error {
 	return err
 }
 
-// end has the node end, and closes the connection.
-func (l *link) end(why string) {
-	_ = l.send(backend.DrainLine(why, time.Now(), true)) // one that does not get it comes back, and is told then
+// end has the node end by a line for its keeper, and closes the connection.
+func (l *link) end(line []byte) {
+	_ = l.send(line) // one that does not get it comes back, and is told then
 	l.close()
 }
 

@@ -188,8 +188,8 @@ func TestNextMasterGoesOn(t *testing.T) {
 		t.Errorf("%+v", ev)
 	}
 	next.container(1)
-	two.hears(t, "no node of the application any more") // it was never gone, and its place is another one's
-	drained := make(chan bool, 1)                       // the test may be over, if it failed
+	two.hears(t, `{"abandon":"this container is no node`) // it was never gone, and its place is another one's
+	drained := make(chan bool, 1)                         // the test may be over, if it failed
 	go func() {
 		drained <- one.heard("drain")
 		one.says(`{"event":"end"}`)

@@ -186,7 +186,7 @@ func (s *session) node(name string, c yarn.Container) bootdoc.Node {
 func (s *session) joined(name, container string, l *link) {
 	s.post(func() {
 		if p := s.place(name); p < 0 || s.headOver || s.gang.members[p].container == nil || s.gang.members[p].container.ID.String() != container {
-			l.end("this container is no node of the application any more")
+			l.end(backend.AbandonLine("this container is no node of the application any more"))
 			return
 		}
 		if old := s.links[name]; old != nil {
@@ -324,7 +324,7 @@ func (s *session) followHead(first backend.Event) {
 		s.headOver = true
 		s.apply(s.gang.close())
 		for _, l := range s.links {
-			l.end("the head of the application is over")
+			l.end(backend.DrainLine("the head of the application is over", time.Now(), true))
 		}
 	})
 }
