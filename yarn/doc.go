@@ -25,5 +25,5 @@
 //	        is weaker than what is wanted.
 //
 // Limits: Hadoop 3.3 and 3.4 were tested. No timeline service, no reservations, no resource profiles, no federation's
-// router; of the logs of ended applications the format TFile is read.
+// router; of the logs of ended applications the formats TFile and IFile are read.
 package yarn

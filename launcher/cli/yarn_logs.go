@@ -60,10 +60,10 @@ func (c *call) showKept(ctx context.Context, conf *conf.Conf, r yarn.Report) err
 				shown = true
 				break
 			}
-			if !errors.Is(err, fs.ErrNotExist) {
+			early := errors.Is(err, logs.ErrFormat) // an indexed file has its name before all of it is there
+			if late := time.Now().After(until); !errors.Is(err, fs.ErrNotExist) && (late || !early) {
 				return unread(k, r.ID, err)
-			}
-			if time.Now().After(until) {
+			} else if late {
 				if n < last || shown { // its machine was lost, say
 					c.say("logs: YARN has no log of attempt %d of %s", n, r.ID)
 					break
@@ -150,6 +150,7 @@ func (k *kept) at(folder string) (*hdfs.Client, string, error) {
 
 // show writes what the master of an attempt wrote; fs.ErrNotExist: it is not there, or not yet.
 func (k *kept) show(attempt int32) error {
+	missing := error(fs.ErrNotExist)
 	for _, folder := range k.folders {
 		client, at, err := k.at(folder)
 		if err != nil {
@@ -163,15 +164,20 @@ func (k *kept) show(attempt int32) error {
 			return err
 		}
 		for _, name := range names {
-			if strings.HasSuffix(name, ".tmp") { // its NodeManager is at it
+			if strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, "-checksum") { // its NodeManager is at it
 				continue
 			}
-			if found, err := k.showFile(client, path.Join(at, name), attempt); found || err != nil {
+			found, err := k.showFile(client, path.Join(at, name), attempt)
+			if !found && errors.Is(err, logs.ErrFormat) { // it may be in another one
+				missing = err
+				continue
+			}
+			if found || err != nil {
 				return err
 			}
 		}
 	}
-	return fs.ErrNotExist
+	return missing
 }
 
 func namesIn(client *hdfs.Client, at string) (names []string, err error) {

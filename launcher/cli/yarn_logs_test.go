@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/conf"
+	"github.com/maniple-hpc/maniple/yarn/logs"
 )
 
 // Ctrl-C ends `maniple logs` of an application that is over also while what it reads hangs, or who it writes to.
@@ -77,5 +79,28 @@ func TestKeptLogsToAFullDisk(t *testing.T) {
 	}
 	if f := unread(&kept{to: &guarded{}, messages: &guarded{}}, yarn.ApplicationID{}, err); f.Name != "UNREACHABLE" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A file of which not all is there yet, as those in the format IFile are under their names, is come back to.
+func TestKeptLogsThatAreNotWhole(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "host_1234"), []byte("the beginning of one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &kept{folders: []string{filepath.Join(dir, "none"), "file:" + dir}}
+	if err := k.show(1); !errors.Is(err, logs.ErrFormat) {
+		t.Error(err)
+	}
+	id := yarn.ApplicationID{ClusterTimestamp: 1700000000000, Number: 1}
+	read := conf.New()
+	read.Set("yarn.nodemanager.remote-app-log-dir", "file:"+dir)
+	c := &call{app: &app{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}, ctx: t.Context(), page: &page{name: "logs"}}
+	folder := filepath.Join(dir, "alice", "logs", id.String())
+	if err := errors.Join(os.MkdirAll(folder, 0o755), os.Rename(filepath.Join(dir, "host_1234"), filepath.Join(folder, "host_1234"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.showKept(t.Context(), read, yarn.Report{ID: id, User: "alice"}); err == nil || !strings.Contains(err.Error(), "no whole aggregated file") { // it ended long ago
+		t.Error(err)
 	}
 }

@@ -57,8 +57,8 @@ func logsOf(pairs ...string) (b []byte) {
 	return b
 }
 
-// tfile makes a file of blocks.
-func tfile(codec string, blocks ...[]byte) []byte {
+// tfileOf makes a file of blocks.
+func tfileOf(codec string, blocks ...[]byte) []byte {
 	var file []byte
 	put := func(block []byte) (where []byte) {
 		raw, at := len(block), len(file)
@@ -104,7 +104,7 @@ func TestLogs(t *testing.T) {
 		for _, chunk := range []int{1, 7, 300, 1 << 20} {
 			first := record(record(nil, "VERSION", []byte("\x00\x01"), chunk), container, logsOf("stderr", "", "stdout", "hello\n"), chunk)
 			second := record(nil, strings.Replace(container, "_000001", "_000002", 1), logsOf("stdout", large), chunk)
-			got, err := all(tfile(codec, first, second))
+			got, err := all(tfileOf(codec, first, second))
 			want := []string{container + " stderr 0 ", container + " stdout 6 hello\n", strings.Replace(container, "_000001", "_000002", 1) + " stdout 200000 " + large}
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s by %d: %v, %d logs", codec, chunk, err, len(got))
@@ -112,7 +112,7 @@ func TestLogs(t *testing.T) {
 		}
 	}
 	// What is not read is passed over, and an error ends it.
-	b := tfile("none", record(nil, container, logsOf("a", large, "b", "x", "c", "y"), 100))
+	b := tfileOf("none", record(nil, container, logsOf("a", large, "b", "x", "c", "y"), 100))
 	f, err := Open(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
@@ -139,19 +139,20 @@ func TestNumbers(t *testing.T) {
 
 // LOGS-1.
 func TestDamagedFiles(t *testing.T) {
-	good := tfile("none", record(nil, container, logsOf("stdout", "hello\n"), 100))
+	good := tfileOf("none", record(nil, container, logsOf("stdout", "hello\n"), 100))
 	for want, b := range map[string][]byte{
-		"no aggregated file":        []byte("short"),
-		"not in the format TFile":   bytes.Repeat([]byte("x"), 100),
+		"5 bytes are no whole":      []byte("short"),
+		"TFile and IndexedFile":     append(bytes.Repeat([]byte("x"), 100), 'y'),
 		"version 2":                 bytes.Replace(good, append([]byte{0, 1, 0, 0}, magic[:]...), append([]byte{0, 2, 0, 0}, magic[:]...), 1),
-		"lzo":                       tfile("lzo", nil),
-		"cut off":                   tfile("none", record(nil, container, logsOf("stdout", "hello\n")[:15], 100)),
-		"has \"many\" bytes":        tfile("none", record(nil, container, java(java(nil, "stdout"), "many"), 100)),
-		"unexpected EOF":            tfile("none", record(nil, container, logsOf("stdout", "hello\n"), 100)[:50]),
+		"lzo":                       tfileOf("lzo", nil),
+		"cut off":                   tfileOf("none", record(nil, container, logsOf("stdout", "hello\n")[:15], 100)),
+		"has \"many\" bytes":        tfileOf("none", record(nil, container, java(java(nil, "stdout"), "many"), 100)),
+		"unexpected EOF":            tfileOf("none", record(nil, container, logsOf("stdout", "hello\n"), 100)[:50]),
 		"its index would begin":     append(bytes.Repeat([]byte{0xff}, 8), good[len(good)-tail+8:]...),
 		"has no list of its blocks": bytes.Replace(good, []byte("BCFile.index"), []byte("BCFile.wrong"), 1),
 	} {
-		if list, err := all(b); err == nil || !strings.Contains(err.Error(), want) {
+		list, err := all(b)
+		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, ErrFormat) != strings.Contains(err.Error(), "no whole aggregated file") {
 			t.Errorf("%s: %v %v", want, list, err)
 		}
 	}
@@ -169,8 +170,8 @@ func TestWhere(t *testing.T) {
 }
 
 func FuzzFile(f *testing.F) {
-	f.Add(tfile("none", record(nil, container, logsOf("stdout", "hello\n"), 3)))
-	f.Add(tfile("gz", record(nil, container, logsOf("stdout", "hello\n"), 100)))
+	f.Add(tfileOf("none", record(nil, container, logsOf("stdout", "hello\n"), 3)))
+	f.Add(tfileOf("gz", record(nil, container, logsOf("stdout", "hello\n"), 100)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		total := 0
 		file, err := Open(bytes.NewReader(b), int64(len(b)))

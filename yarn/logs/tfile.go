@@ -23,8 +23,8 @@ const (
 	maxKey    = 64 << 10
 )
 
-// File is an aggregated file.
-type File struct {
+// tfile is such a file.
+type tfile struct {
 	r      io.ReaderAt
 	codec  string
 	blocks []region
@@ -33,18 +33,18 @@ type File struct {
 // region is where a block is.
 type region struct{ at, size, raw int64 }
 
-// Open reads a file's index. size is that of the file.
-func Open(r io.ReaderAt, size int64) (*File, error) {
-	f := &File{r: r}
+// openTFile reads a file's index; nil: it is no TFile.
+func openTFile(r io.ReaderAt, size int64) (*tfile, error) {
+	f := &tfile{r: r}
 	if size < int64(tail) {
-		return nil, fmt.Errorf("logs: %d bytes are no aggregated file", size)
+		return nil, nil
 	}
 	end := make([]byte, tail)
-	if _, err := r.ReadAt(end, size-int64(tail)); err != nil {
+	if _, err := r.ReadAt(end, size-int64(tail)); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("logs: the end of the file: %w", whole(err))
 	}
 	if !bytes.Equal(end[12:], magic[:]) {
-		return nil, errors.New("logs: not in the format TFile: only that one is read (yarn.log-aggregation.file-formats); `yarn logs` reads all")
+		return nil, nil
 	}
 	if v := binary.BigEndian.Uint16(end[8:]); v != major {
 		return nil, fmt.Errorf("logs: the file has version %d, and %d is known", v, major)
@@ -72,7 +72,7 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	if index.raw > maxMeta {
 		return nil, fmt.Errorf("logs: a list of blocks of %d bytes", index.raw)
 	}
-	list, err := f.block(*index, codec)
+	list, err := decompressed(r, *index, codec)
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +90,9 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	return f, nil
 }
 
-// block opens a block.
-func (f *File) block(at region, codec string) (io.Reader, error) {
-	stored := io.NewSectionReader(f.r, at.at, at.size)
+// decompressed opens a block.
+func decompressed(r io.ReaderAt, at region, codec string) (io.Reader, error) {
+	stored := io.NewSectionReader(r, at.at, at.size)
 	switch codec {
 	case "none":
 		return stored, nil
@@ -107,9 +107,9 @@ func (f *File) block(at region, codec string) (io.Reader, error) {
 }
 
 // records calls do with each record. value is good until do returns, and need not be read.
-func (f *File) records(do func(key []byte, value io.Reader) error) error {
+func (f *tfile) records(do func(key []byte, value io.Reader) error) error {
 	for _, at := range f.blocks {
-		in, err := f.block(at, f.codec)
+		in, err := decompressed(f.r, at, f.codec)
 		if err != nil {
 			return err
 		}

@@ -90,6 +90,9 @@ yarn.timeline-service.enabled false
 $([ $nmport = 0 ] || printf 'yarn.nodemanager.recovery.%s\n' 'enabled true' 'supervised true' "dir $DIR/$name/recovery")
 yarn.log-aggregation-enable $LOG_AGGREGATION
 yarn.log-aggregation.file-formats $LOG_FORMATS
+yarn.nodemanager.log-aggregation.compression-type $LOG_COMPRESSION
+yarn.log-aggregation.file-controller.IFile.class org.apache.hadoop.yarn.logaggregation.filecontroller.ifile.LogAggregationIndexedFileController
+yarn.log-aggregation.file-formats $LOG_FORMATS
 yarn.log-aggregation.file-controller.IFile.class org.apache.hadoop.yarn.logaggregation.filecontroller.ifile.LogAggregationIndexedFileController
 $([ $secure = simple ] || cat <<K
 yarn.resourcemanager.principal rm/localhost@TEST.LOCAL

@@ -19,6 +19,7 @@
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
 : "${LOG_AGGREGATION:=$([ "$HDFS$KERBEROS" = 10 ] && echo true || echo false)}"   # NodeManagers bring the logs of what has ended to HDFS; with Kerberos it would want their native library
 : "${LOG_FORMATS:=TFile}"             # in which; the first of several, TFile and IFile
+: "${LOG_COMPRESSION:=none}"            # or gz
 : "${KRB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/krb5}"   # its programs
 : "${UP_LIMIT:=120}"                    # seconds until the daemons must be up
 . "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
