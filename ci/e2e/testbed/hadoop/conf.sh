@@ -8,7 +8,7 @@ fs=hdfs://$at:$(port 6)
 [ "$HDFS" = 1 ] || fs=file:///
 [ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
 case " $NM_RECOVERY " in *" $name "*) nmport=8041;; esac   # which has to stay
-mkdir -p "$to"
+mkdir -p "$to"; touch "$DIR/exclude"
 site() { # KEY VALUE lines of stdin as a file
   { echo '<?xml version="1.0"?>'; echo '<configuration>'
     while read -r key value; do [ -z "$key" ] || echo "<property><name>$key</name><value>$value</value></property>"; done
@@ -62,6 +62,7 @@ yarn.resourcemanager.resource-tracker.address $at:$(port 2)
 yarn.resourcemanager.admin.address $at:$(port 3)
 yarn.resourcemanager.webapp.address $at:$(port 4)
 yarn.resourcemanager.am.max-attempts $AM_ATTEMPTS
+yarn.resourcemanager.nodes.exclude-path $DIR/exclude
 yarn.resourcemanager.nodemanagers.heartbeat-interval-ms 100
 yarn.resourcemanager.recovery.enabled true
 yarn.resourcemanager.store.class org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore
@@ -91,8 +92,6 @@ $([ $nmport = 0 ] || printf 'yarn.nodemanager.recovery.%s\n' 'enabled true' 'sup
 yarn.log-aggregation-enable $LOG_AGGREGATION
 yarn.log-aggregation.file-formats $LOG_FORMATS
 yarn.nodemanager.log-aggregation.compression-type $LOG_COMPRESSION
-yarn.log-aggregation.file-controller.IFile.class org.apache.hadoop.yarn.logaggregation.filecontroller.ifile.LogAggregationIndexedFileController
-yarn.log-aggregation.file-formats $LOG_FORMATS
 yarn.log-aggregation.file-controller.IFile.class org.apache.hadoop.yarn.logaggregation.filecontroller.ifile.LogAggregationIndexedFileController
 $([ $secure = simple ] || cat <<K
 yarn.resourcemanager.principal rm/localhost@TEST.LOCAL

@@ -3,6 +3,7 @@
 #   daemon.sh start NAME      daemon.sh kill NAME (as a power loss)      daemon.sh wait (until all are up)
 #   daemon.sh forget NAME: a NodeManager that was killed has nothing of what it had noted
 #   daemon.sh cut NAME        daemon.sh join NAME: a NodeManager's network, where it has one of its own
+#   daemon.sh leave NAME SECONDS, daemon.sh back NAME: such a NodeManager is decommissioned in so long, or is not any more
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
@@ -13,6 +14,11 @@ format() { # NAME MAIN: the NameNode's folder, once
 }
 files_up() { # the NameNode takes files
   [ "$HDFS" = 0 ] || curl -fsS -m 5 "http://$(addr nn):$(port 7)/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState" 2>/dev/null | tr -d '" ' | grep -q '^NumLiveDataNodes:1,'
+}
+refresh() { # as `yarn rmadmin` does
+  bash "$here/shell.sh"
+  "$JAVA_HOME/bin/java" $JAVA_OPTS -cp "$DIR/conf/rm:$(ls "$LIB"-shell-*/hadoop-yarn-client-"$HADOOP_VERSION".jar | head -1):$LIB/*" \
+    org.apache.hadoop.yarn.client.cli.RMAdminCLI -refreshNodes "$@" >>"$DIR/log/rmadmin.log" 2>&1 || { tail -5 "$DIR/log/rmadmin.log" >&2; exit 1; }
 }
 case $1 in
 start)
@@ -39,6 +45,8 @@ kill) p=$(pid_of "$2") && kill -KILL "$p"; rm -f "$DIR/pid/$2";;
 forget) rm -rf "$DIR/$2/recovery";;
 cut) ip link set "$PREFIX$2" down;;
 join) ip link set "$PREFIX$2" up;;
+leave) addr "$2" >> "$DIR/exclude"; refresh -g "$3" -server;;
+back) sed -i "/^$(addr "$2")\$/d" "$DIR/exclude"; refresh;;
 wait)
   for ((n = 0; n < UP_LIMIT * 5; n++)); do
     up=$(curl -fsS -m 5 "http://$(addr rm):$(port 4)/ws/v1/cluster/metrics" 2>/dev/null | grep -o '"activeNodes":[0-9]*' | cut -d: -f2) || up=
