@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/maniple-hpc/maniple/placement"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -43,7 +44,7 @@ func (c *Core) toDrain(m *member, q *fb.NodeDrainT) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := &fb.RecNodeDrainT{Node: n.index, Reason: q.Reason, Deadline: q.Deadline, Undo: q.Undo, Wall: c.now, Goes: q.Goes}
+	rec := &fb.RecNodeDrainT{Node: n.index, Reason: line(q.Reason), Deadline: q.Deadline, Undo: q.Undo, Wall: c.now, Goes: q.Goes}
 	if old := n.drainOf(q.Goes); old != nil && !q.Undo {
 		rec.Wall = old.Wall
 		if rec.Reason == "" {
@@ -79,6 +80,18 @@ func (c *Core) toDrain(m *member, q *fb.NodeDrainT) (*node, error) {
 	c.tellDrain(n, n.drain == nil)
 	c.changed()
 	return n, nil
+}
+
+// reasonMost is how many characters of a reason are kept.
+const reasonMost = 200
+
+// line makes one of what somebody wrote, for tables and terminals: without what is no letter there, and not too long.
+func line(text string) string {
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+	if all := []rune(text); len(all) > reasonMost {
+		return string(all[:reasonMost-1]) + "…"
+	}
+	return text
 }
 
 // drainable finds the node that is meant, and says why it can't be drained, or have that undone.

@@ -265,7 +265,8 @@ func (s *script) do(line string) {
 		}
 		w.step(FromAgent{Msg: d})
 	case "drain-node": // drain-node NODE by=AGENT [reason= in= goes=1 undo=1]
-		d := &fb.NodeDrainT{Node: strings.Join(words[1:], ""), Reason: o["reason"], Goes: o["goes"] != "", Undo: o["undo"] != ""}
+		reason := strings.NewReplacer(`\n`, "\n", `\e`, "\x1b").Replace(o["reason"])
+		d := &fb.NodeDrainT{Node: strings.Join(words[1:], ""), Reason: reason, Goes: o["goes"] != "", Undo: o["undo"] != ""}
 		if o["in"] != "" {
 			d.Deadline = w.now + int64(dur(o["in"]))
 		}
