@@ -27,6 +27,8 @@ __all__ = ["Entry", "exists", "listdir", "makedirs", "open", "remove", "rename",
 
 _BLOCK = 1 << 20  # bytes that are read and written at once
 _SCHEME = "hdfs://"
+_MODES = ("rb", "wb", "xb")
+_MODE = "a file of HDFS is opened for reading (r), writing (w) or writing a new one (x), not {!r}: it can't be changed or appended to"
 
 
 def split(path: Any) -> Tuple[str, str]:
@@ -224,7 +226,7 @@ def open_at(server: str, user: Optional[str], path: str, mode: str, buffering: i
         return io.BufferedReader(_Reader(server, user, path), block)
     if mode in ("wb", "xb"):
         return _Written(_Writer(server, user, path, mode == "xb", commits), block)
-    raise ValueError(f"a file of HDFS is opened for reading (r), writing (w) or writing a new one (x), not {mode!r}: it can't be changed or appended to")
+    raise ValueError(_MODE.format(mode))
 
 
 def open(
@@ -233,10 +235,14 @@ def open(
     """Opens a file as the builtin open does, for reading ("r", "rb"), writing ("w", "wb") or writing what is not there ("x", "xb"): neither now
     nor when it is closed. Directories that are missing are made. Raises what that raises: FileNotFoundError, PermissionError, IsADirectoryError, FileExistsError, OSError."""
     server, name = split(path)
+    if not isinstance(mode, str):
+        raise TypeError(f"a file's mode is a text such as \"rb\", not {mode!r}")
     binary = "b" in mode
     if binary and (encoding, errors, newline) != (None, None, None):
         raise ValueError("a binary file has no encoding, errors or newline")
     plain = mode.replace("t", "").replace("b", "") + "b"
+    if plain not in _MODES or len(mode) > 2:
+        raise ValueError(_MODE.format(mode))
     file = open_at(server, None, name, plain, buffering)
     return file if binary else _Text(file, encoding or "utf-8", errors, newline)
 

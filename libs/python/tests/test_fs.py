@@ -163,9 +163,11 @@ def test_errors_are_of_their_kinds(hdfs):
     for wrong in ("/x", "hdfs://x", "s3://x/y"):
         with pytest.raises(ValueError):
             fs.stat(wrong)
-    for mode in ("a", "r+", "wb+", ""):
-        with pytest.raises(ValueError):
+    for mode in ("a", "r+", "wb+", "", "rw", "rbt", "rr"):
+        with pytest.raises(ValueError, match=f"not '{mode}'".replace("+", ".")):
             fs.open("hdfs:///x", mode)
+    with pytest.raises(TypeError, match="a text"):
+        fs.open("hdfs:///x", 5)
     with pytest.raises(ValueError):
         fs.rename("hdfs://a/x", "hdfs://b/x")
     with pytest.raises(ValueError):

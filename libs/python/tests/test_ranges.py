@@ -123,3 +123,25 @@ def test_what_is_no_reference(driver, args):
 def test_ends_that_are_no_numbers(driver):
     with pytest.raises(TypeError, match="whole number"):
         maniple.get_range(double.remote(1), 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    "value, item, why",
+    [
+        ({"a": 1}, None, "the value is a dict; item= names one of a dict"),
+        (5, None, "the value is a int"),
+        ({"a": 1}, "a", "item 'a' is a int"),
+        (b"words", "a", "no items: it is a bytes"),
+        (5, "a", "no items: it is a int"),
+    ],
+)
+def test_what_has_no_parts_says_so(driver, value, item, why):
+    with pytest.raises(TypeError, match=why):
+        Elsewhere(driver, value).range(0, 2, item=item)
+
+
+def test_parts_of_what_lies_in_a_dict(driver):
+    there = Elsewhere(driver, {"a": "words", "b": [1, 2, 3]})
+    assert there.range(0, 2, item="a") == "wo" and there.range(1, item="b") == [2, 3]
+    with pytest.raises(KeyError):
+        there.range(0, 1, item="c")

@@ -190,4 +190,11 @@ def get_range(session: Any, ref: ObjectRef, start: Optional[int], stop: Optional
         pass
     left = None if deadline is None else max(0.0, deadline - monotonic())
     value = session.get((ref,), left)[0]
-    return (value if item is None else value[item])[start:stop]
+    if item is not None:
+        if not hasattr(value, "__getitem__") or isinstance(value, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"get_range(item={item!r}) of a value that has no items: it is a {type(value).__name__}")
+        value = value[item]
+    if not hasattr(value, "__getitem__") or isinstance(value, dict):
+        what = "the value" if item is None else f"item {item!r}"
+        raise TypeError(f"get_range() takes a part of bytes, a list or an array, and {what} is a {type(value).__name__}" + "; item= names one of a dict" * isinstance(value, dict))
+    return value[start:stop]
