@@ -41,6 +41,9 @@ func (e *loginError) Error() string {
 	return e.error.Error() + "; YARN renews the token for HDFS as long as the application that it was made for runs: without one, get a new one"
 }
 
+// nowhereError says why it is not known where a file system is.
+type nowhereError struct{ error }
+
 // answered tells whether an error is HDFS's answer, and asking again would give the same.
 func answered(err error) bool {
 	for _, no := range []error{os.ErrNotExist, os.ErrExist, os.ErrPermission, errReplaced} {
@@ -135,6 +138,8 @@ func errnoOf(err error) (unix.Errno, string) {
 		number = unix.ESTALE
 	case errors.As(err, new(*formError)):
 		number = unix.EOPNOTSUPP
+	case errors.As(err, new(*nowhereError)):
+		number = unix.EINVAL
 	case errors.As(err, new(*setupError)), errors.Is(err, yarn.ErrCredentials):
 		number = unix.EACCES
 	case errors.Is(err, os.ErrNotExist):

@@ -94,7 +94,7 @@ func (s *Server) Serve(conn net.Conn) {
 	}
 	c, give, err := s.take(first)
 	if err != nil {
-		_ = x.say(&setupError{err}, reply{})
+		_ = x.say(&nowhereError{err}, reply{})
 		return
 	}
 	defer give()

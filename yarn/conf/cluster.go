@@ -112,8 +112,9 @@ func withPort(key, value, port string) (string, error) {
 // NameNodes lists the addresses of the NameNodes behind a file system's URI, as hdfs://nameservice or hdfs://host:8020; "" is
 // fs.defaultFS. service is what a token for it is called: host:port as written, or ha-hdfs:nameservice.
 func (c *Conf) NameNodes(uri string) (addresses []string, service string, err error) {
+	said := "the NameNode"
 	if uri == "" {
-		uri = c.Get("fs.defaultFS")
+		said, uri = "fs.defaultFS", c.Get("fs.defaultFS")
 	}
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != "hdfs" || u.Host == "" {
@@ -121,7 +122,7 @@ func (c *Conf) NameNodes(uri string) (addresses []string, service string, err er
 	}
 	name := u.Hostname()
 	if u.Port() != "" || !slices.Contains(c.Strings("dfs.nameservices"), name) {
-		a, err := withPort("fs.defaultFS", u.Host, "8020")
+		a, err := withPort(said, u.Host, "8020")
 		return []string{a}, a, err
 	}
 	ids := c.Strings("dfs.ha.namenodes." + name)

@@ -61,7 +61,7 @@ class Connection:
         if user:
             env["HADOOP_USER_NAME"] = user
         try:
-            self.call("", op="hello", version=VERSION, server=server, env=env)
+            self.call(f"hdfs://{server}/", op="hello", version=VERSION, server=server, env=env)
         except BaseException:
             self.close()
             raise
