@@ -132,6 +132,7 @@ func TestListOfSome(t *testing.T) {
 func TestRemovalsGoTogether(t *testing.T) {
 	f := newFake(t)
 	s := f.store(t)
+	s.patience, s.silence = time.Minute, 20*time.Second // a machine may be slow
 	const files = 20
 	for i := range files {
 		f.objects[fmt.Sprintf("and/there/c/%02d", i)] = []byte("x")
@@ -152,7 +153,7 @@ func TestRemovalsGoTogether(t *testing.T) {
 		mu.Unlock()
 		select {
 		case <-together:
-		case <-time.After(time.Second): // and then it is seen that they were not
+		case <-time.After(5 * time.Second): // and then it is seen that they were not
 		}
 		mu.Lock()
 		now -= removers + 1 // nobody closes it again
