@@ -294,6 +294,15 @@ class Subject:
         time.sleep(0.2)
         return 2 * x
 
+    def until(self, path):
+        import os
+        import time
+
+        open(path + ".runs", "w").close()
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return 2 * path
+
     def spawn(self, x):
         import maniple
 
@@ -428,10 +437,14 @@ def test_a_worker_that_does_nothing_ends_its_line(subject):
 
 
 @pytest.mark.parametrize("by", ["line", "agent"])
-def test_a_worker_that_ends_its_line_tells_of_what_it_has_from_there(subject, by):
-    runs, frame = call("rest", 1, 10, 2 if by == "line" else 9)
+def test_a_worker_that_ends_its_line_tells_of_what_it_has_from_there(subject, tmp_path, by):
+    path = tmp_path / "go"
+    runs, frame = call("until", str(path), 10, 2 if by == "line" else 9)
     (subject.line.sock.sendall if by == "line" else subject.peer.send)(frame)
-    time.sleep(0.05)  # it runs
+    deadline = time.monotonic() + PATIENCE
+    while not (tmp_path / "go.runs").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     waits, frame = call("twice", 2, 11)
     subject.line.sock.sendall(frame)
     end_line(subject)
@@ -439,6 +452,7 @@ def test_a_worker_that_ends_its_line_tells_of_what_it_has_from_there(subject, by
         told = subject.peer.take()
         assert (told.name, told.fields.task, told.fields.attempt) == ("TOLD", task, attempt)
     assert subject.peer.take().name == "LINE"
+    path.touch()
     assert [subject.peer.take("RESULT").fields.object[:16] for _ in range(2)] == [runs, waits]
     with pytest.raises(BrokenPipeError):
         subject.line.sock.sendall(call("twice", 3, 12)[1])
@@ -453,6 +467,10 @@ BROKEN = {
     "nothing that is known": wire.HEADER.pack(0, 0, frames.PUT, frames.CLASS_CALLS, 0, 0, 0, 0),
     "longer than any": wire.HEADER.pack(1 << 20, 112, frames.CALL, frames.CLASS_CALLS, 0, 0, 0, 0),
     "of another actor": _other(32, b"\xff"),
+    "of another caller": _other(4, b"\x09"),
+    "of another agent": _other(0, b"\x09"),
+    "tried before": _other(60, b"\x01"),
+    "with a deadline": _other(64, b"\x09"),
     "of another shape": call("twice", 2, 11, 7)[1],
     "a worker's": TAKEN,
     "two at once": call("rest", 2, 11)[1] + call("rest", 2, 12)[1] + call("rest", 2, 13)[1],

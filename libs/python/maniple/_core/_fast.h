@@ -114,7 +114,7 @@ enum {
 typedef struct {
     atomic_int fd;                           /* -1: there is none */
     uint8_t actor[TASK_SIZE];
-    uint32_t incarnation, shape, worker_shape;
+    uint32_t caller, incarnation, shape, worker_shape;
     uint32_t number;                         /* of lines that there were */
     size_t have;                             /* bytes of in */
     uint8_t in[DIRECT_MOST];                 /* what has been read and is no whole frame */

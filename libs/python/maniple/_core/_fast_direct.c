@@ -39,7 +39,7 @@ void direct_open(Link *l, const uint8_t *bytes, int fd) {
     }
     direct_close(l);
     memcpy(d->actor, bytes + AT(line, actor), TASK_SIZE);
-    d->incarnation = get32(bytes + AT(line, incarnation));
+    d->caller = get32(bytes + AT(line, caller)), d->incarnation = get32(bytes + AT(line, incarnation));
     d->shape = get32(bytes + AT(line, shape)), d->worker_shape = get32(bytes + AT(line, worker_shape));
     d->fd = fd;
     d->number++, d->taken = d->waits = false;
@@ -69,6 +69,7 @@ static bool call_came(Link *l, const uint8_t *bytes, uint32_t length, uint32_t b
     Direct *d = &l->direct;
     if (!l->worker || d->waits || !link_is_work(MANIPLE_CALL, bytes, body)) return false;
     if (memcmp(bytes + AT(call, actor), d->actor, TASK_SIZE) || get32(bytes + AT(call, shape)) != d->shape || get32(bytes + AT(call, returns)) != 1) return false;
+    if (memcmp(bytes, l->prefix, 4) || get32(bytes + 4) != d->caller || get32(bytes + AT(call, attempt)) || get64(bytes + AT(call, deadline))) return false;
     Frame *f = frame_of(MANIPLE_CALL, 0, bytes, length, body, -1);
     if (!f) return false;
     put32(f->bytes + AT(call, shape), d->worker_shape);
