@@ -355,9 +355,12 @@ func TestDataKeysAreReplaced(t *testing.T) {
 	d.keys, d.lifetime = 7, 0
 	d.mu.Unlock()
 	for want := 8; want < 10; want++ {
-		if err := d.talk(h); err != nil || d.keys != want {
+		err := d.talk(h)
+		d.mu.Lock()
+		if err != nil || d.keys != want {
 			t.Error(err, d.keys)
 		}
+		d.mu.Unlock()
 	}
 }
 
