@@ -12,10 +12,11 @@ import (
 // FoldFor is how long a line waits for its like from other ranks.
 const FoldFor = 50 * time.Millisecond
 
-// A folder holds no more than this; the oldest lines go first.
+// A folder holds no more than this; the oldest lines go first. What it holds is not acknowledged, so it is less than an agent may have on its way of
+// one stream: ranks that say much don't wait for FoldFor.
 const (
 	foldLines = 16 << 10
-	foldBytes = 4 << 20
+	foldBytes = 64 << 10
 )
 
 // folder gathers equal lines of several ranks and writes whole lines, each marked with who said it.
