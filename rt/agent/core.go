@@ -12,10 +12,8 @@ import (
 
 // Durations and bounds of the core.
 const (
-	Window      = 256 << 10 // bytes of a stream that may be unacknowledged
-	ReadSize    = 32 << 10  // bytes of one read
-	gangWindow  = 16 << 20  // of all streams of a gang, at the sink; large gangs get smaller windows
-	minWindow   = 1 << 10
+	Window      = programs.Window               // bytes of a stream that may be unacknowledged; less in large gangs
+	ReadSize    = 32 << 10                      // bytes of one read
 	sinkWindow  = 16 << 20                      // of all streams of this agent to the same agent
 	inputWindow = 256 << 10                     // bytes of input that a client may have on the way
 	endedWait   = int64(200 * time.Millisecond) // a rank's end waits so long for the end of its output

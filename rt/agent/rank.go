@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	programs "github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -85,7 +86,7 @@ func (k *rank) tell(now int64) *fb.RankStateT {
 func (c *Core) onRankStart(m *fb.RankStartT) {
 	g := c.gang(gangKey{taskOf(m.Group), m.Incarnation})
 	c.learn(m.Sink)
-	g.world, g.window = int(m.World), windowOf(int(m.World))
+	g.world, g.window = int(m.World), programs.WindowOf(int(m.World))
 	c.setSink(g, m.SinkAgent, m.SinkProcess)
 	if m.Program != nil {
 		g.grace = m.Program.Grace

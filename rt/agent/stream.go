@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	programs "github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
 
@@ -35,12 +36,6 @@ func (s *stream) start(offset uint64) { s.base, s.sent, s.end = offset, offset, 
 
 // done: the sink has everything.
 func (s *stream) done() bool { return s.eof && s.eofAcked && s.base == s.end }
-
-// windowOf is how much of a stream may be unacknowledged in a gang of so many ranks: the sink of a
-// gang of thousands must be able to hold what all of them may send.
-func windowOf(world int) int {
-	return min(Window, max(minWindow, gangWindow/(2*max(world, 1))))
-}
 
 // attach begins to read a program's output, whose descriptors have come.
 func (c *Core) attach(k *rank) {
@@ -331,7 +326,7 @@ func (c *Core) onRestored(ev Restored) {
 	k.input.restore(ev.Input)
 	if g := k.gang; ev.Known && !g.sink.known && (ev.Sink.Agent == 0 || ev.Sink.Agent != c.cfg.Previous) {
 		// A client of this agent's predecessor comes back with another number, and claims the gang then.
-		g.world, g.window = ev.Sink.World, windowOf(ev.Sink.World)
+		g.world, g.window = ev.Sink.World, programs.WindowOf(ev.Sink.World)
 		g.sink = sink{known: true, agent: ev.Sink.Agent, process: ev.Sink.Process}
 	}
 }

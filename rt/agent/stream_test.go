@@ -33,14 +33,6 @@ func TestWindowStopsReading(t *testing.T) {
 	w.do(FromClient{Process: 1, M: outAck(0, 1, Window+1000)}).want() // never sent: nonsense
 }
 
-func TestLargeGangsHaveSmallWindows(t *testing.T) {
-	for _, world := range []int{1, 32, 128, 4096, 1 << 20} {
-		if got := windowOf(world); got > Window || got < minWindow || world > 32 && world <= 8192 && got*2*world > gangWindow {
-			t.Errorf("%d ranks: window %d", world, got)
-		}
-	}
-}
-
 // AGENT-4
 func TestOutputResumesFromTheMark(t *testing.T) {
 	w := running(t)

@@ -12,12 +12,24 @@ import (
 // FoldFor is how long a line waits for its like from other ranks.
 const FoldFor = 50 * time.Millisecond
 
-// A folder holds no more than this; the oldest lines go first. What it holds is not acknowledged, so it is less than an agent may have on its way of
-// one stream: ranks that say much don't wait for FoldFor.
+// A folder holds no more than this; the oldest lines go first.
 const (
 	foldLines = 16 << 10
-	foldBytes = 64 << 10
+	foldBytes = 4 << 20
 )
+
+// Bounds of WindowOf.
+const (
+	Window     = 256 << 10 // of a stream
+	gangWindow = 16 << 20  // of all streams of a gang, at whoever gathers them
+	minWindow  = 1 << 10
+)
+
+// WindowOf is how many bytes of a stream may be unacknowledged in a gang of so many ranks: who gathers the output of thousands must be able to
+// hold what all of them may send.
+func WindowOf(world int) int {
+	return min(Window, max(minWindow, gangWindow/(2*max(world, 1))))
+}
 
 // folder gathers equal lines of several ranks and writes whole lines, each marked with who said it.
 //
@@ -30,6 +42,7 @@ type folder struct {
 	world int
 	term  *terminal // not nil: w is one
 	both  bool      // both streams of a rank come here, so the end of one says little
+	ahead uint64    // bytes of a stream that wait at most
 
 	queue  []said // [head:] wait
 	head   int
@@ -73,7 +86,7 @@ const maxSame = 32
 func newFolder(w io.Writer, world int, plain bool, term *terminal) *folder {
 	return &folder{
 		w: w, plain: plain, world: world, term: term, index: map[string]pair{}, lastOf: map[int]int64{},
-		over: map[int]bool{}, marks: map[int]string{}, first: 1,
+		over: map[int]bool{}, marks: map[int]string{}, first: 1, ahead: uint64(WindowOf(world)) / 2,
 	}
 }
 
@@ -93,6 +106,7 @@ func (f *folder) add(from origin, line []byte, now int64) {
 		e := &f.queue[seq-f.first]
 		e.more = append(e.more, from)
 		f.lastOf[rank] = seq
+		f.spare(from)
 		f.release(now)
 		return
 	}
@@ -107,7 +121,16 @@ func (f *folder) add(from origin, line []byte, now int64) {
 	}
 	f.index[text], f.lastOf[rank] = same, seq
 	f.bytes += len(text)
+	f.spare(from)
 	f.release(now)
+}
+
+// spare lets lines go for which others would still be waited for, when half of what their agent may send is here: what waits is not acknowledged, and a
+// rank that says much would wait with it.
+func (f *folder) spare(from origin) {
+	for o := from.of; o != nil && o.waits > 0 && from.end-o.gone > f.ahead; {
+		f.pop()
+	}
 }
 
 // joins finds the waiting line that a rank's line is the same as, 0: none.

@@ -39,7 +39,7 @@ type received struct {
 	gone   uint64             // offset behind the last one that does no more
 	ack    *fb.RankOutputAckT // the last one
 	unsaid bool               // there is more than that
-	owed   bool               // what came may be a repetition, whose acknowledgement was lost
+	owed   bool               // a repetition came: the acknowledgement was lost
 }
 
 // partHeld is how much of a line without an end is acknowledged only with its end: less than the least that an agent has without one.
@@ -324,7 +324,7 @@ func (w *writer) acknowledge() {
 		if st.eof {
 			all++
 		}
-		if to := st.written(); to > st.ack.Offset || st.owed && to == all {
+		if to := max(st.written(), st.ack.Offset); to > st.ack.Offset || st.owed {
 			st.ack.Offset, st.owed = to, false
 			ack := *st.ack
 			w.ack(&ack)
@@ -357,10 +357,10 @@ func (w *writer) take(o output, now int64) {
 	data := o.data
 	switch end := o.m.Offset + uint64(len(data)); {
 	case end <= st.next: // a repetition
-		data = nil
+		data, st.owed = nil, true
 	case o.m.Offset < st.next:
 		data = data[st.next-o.m.Offset:]
-		st.next = end
+		st.next, st.owed = end, true
 	default:
 		st.next = end
 	}
@@ -371,7 +371,7 @@ func (w *writer) take(o output, now int64) {
 	if fresh {
 		w.ended(k, st, now)
 	}
-	if st.owed = true; !st.unsaid {
+	if !st.unsaid {
 		st.unsaid, w.unsaid = true, append(w.unsaid, st)
 	}
 }
