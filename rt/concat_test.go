@@ -96,8 +96,7 @@ func TestConcatOfWhatIsMadeAnewMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := pattern(size)
 			ctx, there := farAway(t, fb.FormatRaw, data)
-			there.after = 2
-			there.later = data[:now]
+			there.set(func() { there.after, there.later = 2, data[:now] })
 			ref := fill.Remote(ctx, size)
 			b, err := rt.Join(ctx, rt.Whole(ref))
 			if now != size {

@@ -124,6 +124,13 @@ func (x *elsewhere) tell(task *fb.TaskIDT, flags fb.ResultFlag, format fb.Format
 	_ = x.conn.Send(&fb.ResultT{Task: task, Flags: uint32(flags), Format: format, Size: uint64(len(payload))}, 0, payload)
 }
 
+// set changes what it does from here on.
+func (x *elsewhere) set(what func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	what()
+}
+
 // was gives what was asked of ranges since the last time, and how often all of the value was.
 func (x *elsewhere) was() ([][2]uint64, int) {
 	x.mu.Lock()
@@ -174,7 +181,7 @@ func TestRangesThatCanNotBeHadAlone(t *testing.T) {
 		t.Run(fmt.Sprint(after), func(t *testing.T) {
 			data := pattern(large)
 			ctx, there := farAway(t, fb.FormatRaw, data)
-			there.after = after
+			there.set(func() { there.after = after })
 			b, err := rt.GetRange(ctx, fill.Remote(ctx, large), 5, 8)
 			if _, got := there.was(); err != nil || !bytes.Equal(b, data[5:8]) || got != 1 {
 				t.Errorf("%v, %v; all of it was asked for %d times", b, err, got)
