@@ -17,7 +17,7 @@ var spilling = race{program: "spilling.py", args: []string{"1024", "4096", "64"}
 const fastest = "of the fastest of six ways to copy as much in the same process: one thread or two, numpy's, or the extension's through the caches and past them"
 
 var store = race{program: "store.py", args: []string{"1024", "5"}, quick: []string{"100", "1"}, limit: 2 * time.Minute, bars: []bar{
-	atLeast("put 1 GiB into a store never used: share of a copy", "cold", "", quotient("put", "copy", 1), 0.8).noted("of a copy by two threads into shared memory that is new"),
+	atLeast("put 1 GiB into a store never used: share of a copy", "cold", "", quotient("put", "copy", 1), 0.8).noted("of a copy by two threads into memory that is new, shared or not; before each as much was used, so that the machine's own host had given the memory"),
 	atLeast("put 1 GiB, 2 s after the first: share of a copy", "spare", "", quotient("put", "copy", 1), 0.8).noted(fastest),
 	atLeast("put 100 MiB: share of the fastest copy", "small", "", quotient("put", "copy", 1), 0.8).noted(fastest),
 	atLeast("put 1 GiB: share of the fastest copy", "large", "", quotient("put", "copy", 1), 0.8).noted(fastest),

@@ -81,6 +81,18 @@ def one(there, size):
     return took
 
 
+def stores():
+    """What each node says of its store."""
+    from maniple._core.session import current
+
+    return [node["store"] for node in current().query("stores")["nodes"]]
+
+
+def by_fabric():
+    """Bytes that came by the fabric so far."""
+    return sum(store.get("fabric_received", 0) for store in stores())
+
+
 def measured(name, beside, *flags, than=None):
     """Two nodes, and values that go from one to the other, and GB/s of them. beside: what runs before each. than: GB/s to compare with. The bench adds
     what the last one took of all processors."""
@@ -90,15 +102,21 @@ def measured(name, beside, *flags, than=None):
             until("both nodes are up", lambda: sum(n["Alive"] for n in api.nodes()) == 2)
             here = api.get_runtime_context().get_node_id()
             other = next(n["NodeID"] for n in api.nodes() if n["NodeID"] != here)
+            fabric = "--fabric" in flags
+            if fabric:
+                until("the fabric is open", lambda: all(store.get("fabric") for store in stores()))
             there = There.options(scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(other, soft=False)).remote()
             small = sorted(one(there, MIB) for _ in range(10))[5]
             one(there, SIZE)
+            before = by_fabric() if fabric else 0
             took, bares = [], []
             for _ in range(TIMES):
                 if beside:
                     bares.append(beside())
                 took.append(one(there, SIZE))
             more = {"share": min(bares)[0] / min(took), "bare": SIZE / min(bares)[0] / 1e9, "bare cpu": min(cpu for _, cpu in bares) / SIZE * GIB} if bares else {}
+            if fabric and by_fabric() - before < TIMES * SIZE:
+                raise RuntimeError(f"{by_fabric() - before} bytes came by the fabric, of {TIMES * SIZE}")
             print("took", took, "beside", bares, file=sys.stderr)
             rate = SIZE / min(took) / 1e9
             if than:
