@@ -93,6 +93,31 @@ for i in range(int(sys.argv[2])):
 print("done")
 """
 
+# It may open no more files.
+FULL = """
+import os
+import sys
+import maniple
+maniple.init(sys.argv[1], namespace="test")
+
+@maniple.remote
+class A:
+    def f(self, x): pass
+
+import resource
+a = A.remote()
+maniple.get(a.f.remote(0))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+try:
+    while True:
+        os.dup(0)
+except OSError:
+    pass
+for i in range(int(sys.argv[2])):
+    assert maniple.get(a.f.remote(i)) == 2 * i
+print("done")
+"""
+
 
 class Line:
     """The other end of a line. Calls are kept, and answered by twice their argument, as long as answers() says so."""
@@ -123,8 +148,8 @@ class Line:
         return kind, data[:body], data[body:]
 
     def serve(self):
-        self.sock.sendall(TAKEN)
         try:
+            self.sock.sendall(TAKEN)
             while True:
                 kind, body, payload = self.frame()
                 assert kind == frames.CALL
@@ -243,6 +268,12 @@ def test_a_call_behind_one_that_failed_overtakes_none(tmp_path):
     lines, went, seen = drive(tmp_path, 60, script=FAILS)
     assert len(went) > 20 and len([f for f in seen if f.name == "CALL" and arguments(f)[0][0] == -4]) == 60
     assert -4 not in [x for line in lines for x in line.arguments]
+
+
+def test_who_may_open_no_more_files_does_without_a_line(tmp_path):
+    lines, went, seen = drive(tmp_path, 100, script=FULL)
+    assert lines and lines[0].over.wait(PATIENCE) and not went
+    assert len([f for f in seen if f.name == "CALL"]) == 101
 
 
 def test_a_driver_stays_where_it_is_and_says_where(tmp_path):

@@ -62,7 +62,7 @@ func (c *Core) joinDirect(t *task, w *worker) {
 		return
 	}
 	m := c.stamps.call
-	if wire.ReadCall(t.frame[wire.HeaderSize:][:wire.CallSize], m) != nil {
+	if wire.ReadCall(t.frame[wire.HeaderSize:][:wire.CallSize], m) != nil || c.class(p, t.lane.shape, a.function.language, unsaid{}) != t.class { // a later one was cancelled
 		return
 	}
 	switch {
@@ -93,13 +93,24 @@ func (c *Core) linesOver(w *worker) bool {
 	return false
 }
 
-// onLine takes in that a worker has ended its line, having told of what it has from there.
+// hearsay tells whether all that an actor's worker does is what drivers say of it.
+func (w *worker) hearsay() bool {
+	return !slices.ContainsFunc(w.flight.all(), func(t *task) bool { return !t.unsure })
+}
+
+// onLine takes in that a worker has ended its line, having told of what it has from there. What only a driver told of was never made.
 func (c *Core) onLine(p *process, f frame) {
 	if p.worker == nil || p.worker.actor == nil || !p.worker.direct.asked {
 		c.refuse(p, "ended a line that it was not to end")
 		return
 	}
 	p.worker.direct.asked, p.worker.direct.over = false, true
+	for _, t := range p.worker.flight.all() {
+		if t.unsure {
+			c.leave(t)
+			c.fail(t, codeSystem, "its driver told of the call, and never made it")
+		}
+	}
 	c.wantPump(p.worker.actor)
 	c.drainsDue(true)
 }
@@ -143,6 +154,8 @@ func (c *Core) onTold(p *process, f frame) {
 	switch {
 	case cl == nil && p.worker != nil && c.strayDirect(p, name): // the actor is over, or its caller has let go of it
 		return
+	case cl != nil && p.worker != nil && !c.affords(caller, uint32(len(f.payload))): // it is for its caller to know
+		return
 	case cl == nil || m.Deps|m.Refs != 0 || m.Returns != 1 || len(f.whole) > directBytes || !c.affords(caller, uint32(len(f.payload))):
 		c.refuse(p, "told of a call past its agent that is none for a line")
 		return
@@ -155,7 +168,9 @@ func (c *Core) onTold(p *process, f frame) {
 	t := c.newCall(caller, m, f, a, cl)
 	switch {
 	case c.livesHere(a) && life == a.incarnation:
-		t.unsure = p == caller
+		if t.unsure = p == caller; t.unsure {
+			a.worker.direct.over = false // the worker can say whether it has it
+		}
 		c.flies(t, a.worker, runs)
 	case a.phase == fb.ActorPhaseDead:
 		c.failCall(t)
@@ -184,7 +199,7 @@ func (c *Core) toldOfActor(p, caller *process, m *fb.CallT) (*actor, *class) {
 		return nil, nil
 	}
 	a := e.actor
-	if p.worker != nil && p.worker != a.worker || c.livesHere(a) && m.Incarnation == a.incarnation && a.worker.direct.of(caller.id) == nil {
+	if p.worker != nil && (p.worker != a.worker || p.worker.direct.of(caller.id) == nil) || c.livesHere(a) && m.Incarnation == a.incarnation && a.worker.direct.of(caller.id) == nil {
 		return nil, nil
 	}
 	return a, c.class(caller, m.Shape, a.function.language, unsaid{})

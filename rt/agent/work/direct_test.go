@@ -245,8 +245,8 @@ func TestHostileTellers(t *testing.T) {
 			return "d"
 		},
 		"in the name of who has none": func(x *lined, m *fb.ToldT) string { m.Task = taskT(x.mint("other", "its")); return "w1" },
-		"with another's credit": func(x *lined, _ *fb.ToldT) string {
-			x.core.byProcess[x.procs["d"]].owed.records = x.core.cfg.Records
+		"of another life, in that name": func(x *lined, m *fb.ToldT) string {
+			m.Task, m.Incarnation = taskT(x.mint("other", "its")), m.Incarnation+1
 			return "w1"
 		},
 		"longer than any": func(*lined, *fb.ToldT) string { return "d long" },
@@ -258,6 +258,32 @@ func TestHostileTellers(t *testing.T) {
 		if p := x.core.byProcess[x.procs["d"]]; x.core.refused != 1 || who != "d" && p.closing || x.core.entries[taskOf(m.Task)] != nil {
 			t.Errorf("%s: %d were refused, and the driver is closed: %v", name, x.core.refused, p.closing)
 		}
+	}
+}
+
+// A worker can't know what its caller may still say: nobody is cut off for that, and the call is not made.
+func TestTellerOfACallerWithoutCredit(t *testing.T) {
+	x := newLined(t)
+	m := x.told("c")
+	x.core.byProcess[x.procs["d"]].owed.records = x.core.cfg.Records
+	x.send("w1", m, nil)
+	if x.core.refused != 0 || x.core.entries[taskOf(m.Task)] != nil {
+		t.Errorf("%d were refused, and the call is there: %v", x.core.refused, x.core.entries[taskOf(m.Task)] != nil)
+	}
+}
+
+// A call that only its driver told of is over once the worker has said all that it has.
+func TestCallThatWasNeverMade(t *testing.T) {
+	x := newLined(t)
+	m := x.told("c")
+	x.send("d", m, nil)
+	w := x.core.entries[x.actor].actor.worker
+	if !w.hearsay() || w.flight.n != 1 || x.core.linesOver(w) {
+		t.Fatalf("%d are in flight", w.flight.n)
+	}
+	x.send("w1", &fb.LineT{}, nil)
+	if e := x.core.entries[taskOf(m.Task)]; w.flight.n != 0 || e == nil || e.task != nil || !x.core.linesOver(w) || x.core.refused != 0 {
+		t.Errorf("%d are in flight, %d were refused", w.flight.n, x.core.refused)
 	}
 }
 

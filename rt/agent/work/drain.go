@@ -133,7 +133,7 @@ func (c *Core) moves(a *actor) bool {
 	switch {
 	case d == nil:
 		return false
-	case a.flying == 0 && a.worker.killed == "":
+	case a.worker.killed == "" && a.worker.hearsay():
 		if c.linesOver(a.worker) {
 			c.moveActor(a, d)
 		}

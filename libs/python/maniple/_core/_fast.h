@@ -97,6 +97,7 @@ typedef struct {
     size_t have, got; /* bytes; of the last read */
     int fds[FDS];     /* for frames that name them */
     int fd_count;
+    int lost; /* descriptors that did not come, as this process may have no more */
     bool over;
     atomic_uint place; /* 1 + the processor that the last read named; 0: none */
     char why[160];

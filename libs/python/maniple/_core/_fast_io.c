@@ -160,7 +160,8 @@ static ssize_t receive(Link *l, uint8_t *to, size_t size, int flags) {
         fails(l, "the connection to the agent broke: %s", strerror(errno));
         return -1;
     }
-    bool full = m.msg_flags & MSG_CTRUNC;
+    bool cut = m.msg_flags & MSG_CTRUNC, full = false;
+    int before = in->fd_count;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
         int got[FDS], count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -175,6 +176,8 @@ static ssize_t receive(Link *l, uint8_t *to, size_t size, int flags) {
             }
         }
     }
+    if (cut && in->fd_count == before) in->lost++;
+    else full |= cut;
     if (full) {
         fails(l, "the agent sent what can't be read: more descriptors at once than may be");
         return -1;
@@ -245,7 +248,14 @@ static bool parse(Link *l) {
         if (size - HEADER_SIZE < length) break;
         if (!some) in->place = get32(p + 12);
         int fd = -1;
-        if (p[11]) {
+        bool skips = false;
+        if (p[11] && !in->fd_count && in->lost && body == length) {
+            in->lost--;
+            if (!(skips = (p[8] | p[9] << 8) == MANIPLE_LINE)) { /* whose other end sees that it is not taken */
+                good = fails(l, "this process may open no more files (ulimit -n), and the agent sent it one");
+                break;
+            }
+        } else if (p[11]) {
             if (!in->fd_count || body != length) {
                 good = fails(l, "the agent sent what can't be read: a frame whose descriptor did not come");
                 break;
@@ -253,7 +263,7 @@ static bool parse(Link *l) {
             fd = in->fds[0];
             memmove(in->fds, in->fds + 1, (size_t)--in->fd_count * sizeof(int));
         }
-        good = whole(l, NULL, (uint16_t)(p[8] | p[9] << 8), get64(p + 24), p + HEADER_SIZE, length, body, fd);
+        good = skips || whole(l, NULL, (uint16_t)(p[8] | p[9] << 8), get64(p + 24), p + HEADER_SIZE, length, body, fd);
         p += HEADER_SIZE + length, size -= HEADER_SIZE + length;
         if (some % 32 == 31) { /* let others in */
             pthread_mutex_unlock(&l->lock);
