@@ -151,19 +151,19 @@ class ObjectLostError(ManipleError):
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    """The object could not be brought here in time."""
+    """The object could not be brought here in time. Nothing raises it here: who waits says for how long, and gets GetTimeoutError."""
 
     code = "OBJECT_TIMEOUT"
 
 
 class ObjectFreedError(ObjectLostError):
-    """The object was freed by hand."""
+    """The object was freed by hand. Nothing raises it here, where objects are freed by nobody's hand."""
 
     code = "OBJECT_FREED"
 
 
 class OwnerDiedError(ObjectLostError):
-    """The node that owned the object died, and nobody was its heir."""
+    """The node that owned the object died, and nobody was its heir. Nothing raises it here: it is an ObjectLostError that names the node."""
 
     code = "OWNER_DIED"
 
@@ -175,7 +175,7 @@ class ObjectReconstructionFailedError(ObjectLostError):
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
-    """The object was released though somebody holds it: our bug."""
+    """The object was released though somebody holds it. Nothing raises it here: it is there for programs that name it."""
 
     code = "REFERENCES"
 
