@@ -37,6 +37,8 @@ const (
 	maxWrapped  = 32 << 20
 	wrapAtOnce  = 60 << 10 // of what is sent
 	privileged  = 1024     // below it is a port that only root listens on: Hadoop trusts who does
+
+	transferLogin = 20 * time.Second // may last no longer: a process that was stopped has a kernel that still takes connections
 )
 
 // transferMessage is one of the login's.
@@ -74,7 +76,8 @@ type dataKey struct {
 	Expires time.Time `pb:"5"`
 }
 
-// DialDataNode connects to a DataNode. The login goes before the first request, which has the block's token.
+// DialDataNode connects to a DataNode. The login goes before the first request, which has the block's token. It has a deadline of its own; of those that were
+// set before nothing is left then.
 func (h *HDFS) DialDataNode(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := h.dial(ctx, network, address)
 	if err != nil {
@@ -180,6 +183,8 @@ func (c *dataConn) enter(token Token) error {
 		digest.User = fmt.Sprintf("%d %s %s", int32(key.ID), key.Pool, base64.StdEncoding.EncodeToString(key.Nonce))
 		digest.Password, digest.Allowed = base64.StdEncoding.EncodeToString(key.Key), []sasl.QOP{sasl.Privacy}
 	}
+	_ = c.Conn.SetDeadline(time.Now().Add(c.h.login)) // a closed one says so below
+	defer func() { _ = c.Conn.SetDeadline(time.Time{}) }()
 	in, out, err := protect(c.Conn, digest)
 	if err != nil {
 		c.h.forget()

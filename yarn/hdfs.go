@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/maniple-hpc/maniple/yarn/conf"
 	"github.com/maniple-hpc/maniple/yarn/internal/proto"
@@ -22,6 +23,7 @@ type HDFS struct {
 	nameNodes rpc.Config
 	transfer  []sasl.QOP // what is good enough between us and DataNodes; nil: they are not asked to prove anything
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	login     time.Duration // so long may one at a DataNode last
 
 	mu      sync.Mutex
 	encrypt bool     // the NameNode says that data is encrypted
@@ -31,7 +33,7 @@ type HDFS struct {
 // NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout and
 // those of the retries count; of the token it is the NameNode's.
 func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
-	h := &HDFS{dial: cfg.Dial}
+	h := &HDFS{dial: cfg.Dial, login: transferLogin}
 	if h.dial == nil {
 		h.dial = (&net.Dialer{}).DialContext
 	}

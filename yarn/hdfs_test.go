@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -397,5 +398,45 @@ func TestHostileDataNodes(t *testing.T) {
 		if err := d.talk(h); err == nil || want != "connection's end" && !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "block's") {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// A DataNode whose process is stopped takes connections and says nothing: a login is not waited for for ever, nor is the one with a new key.
+func TestSilentDataNodes(t *testing.T) {
+	for _, says := range [][]byte{nil, proto.AppendDelimited(nil, greeting{Status: 1, Message: "which key?"})} {
+		d := (&dfs{t: t, offer: []sasl.QOP{sasl.Privacy}, encrypt: true, lifetime: time.Hour}).start()
+		h, _ := d.reach("")
+		h.LimitLogin(200 * time.Millisecond)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var taken sync.WaitGroup
+		taken.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Write(says)
+				says = nil
+				taken.Go(func() {
+					defer c.Close()
+					c.SetReadDeadline(time.Now().Add(10 * time.Second))
+					io.Copy(io.Discard, c)
+				})
+			}
+		})
+		c, err := h.DialDataNode(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetWriteDeadline(time.Now().Add(20 * time.Second)) // as who writes does
+		if _, err := c.Write(request()); !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), l.Addr().String()) {
+			t.Error(err)
+		}
+		c.Close()
+		l.Close()
+		taken.Wait()
 	}
 }
