@@ -128,7 +128,8 @@ func (c *dataConn) Write(b []byte) (int, error) {
 		}
 	}
 	if err != nil {
-		return 0, ErrorOf("DataNode "+c.address, err)
+		_ = c.Conn.Close() // half a login is of no use
+		return 0, c.failure(err)
 	}
 	op := c.op
 	c.op = nil
@@ -136,6 +137,15 @@ func (c *dataConn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// failure says why the login failed. What the DataNode refuses is not ErrCredentials, which asking again would not change: tokens of blocks live for hours, and
+// whoever asks the NameNode for the blocks once more has new ones. That there is no quality of protection that both sides want stays so.
+func (c *dataConn) failure(err error) error {
+	if !errors.As(err, new(*Error)) && errors.Is(err, rpc.ErrLogin) && !errors.Is(err, sasl.ErrProtection) {
+		return fmt.Errorf("yarn: DataNode %s: %v", c.address, err)
+	}
+	return ErrorOf("DataNode "+c.address, err)
 }
 
 // redial begins anew.

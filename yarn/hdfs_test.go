@@ -72,6 +72,8 @@ type dfs struct {
 	keys     int    // that were given
 	seen     []byte // of what came from the network at the DataNode
 	lifetime time.Duration
+	refuses  string // "": the DataNode lets in
+	shut     bool   // the NameNode lets nobody in
 }
 
 func (d *dfs) start() *dfs {
@@ -84,7 +86,11 @@ func (d *dfs) start() *dfs {
 	}
 	d.nameAt = names.Addr().String()
 	d.name.Offer = []sasl.QOP{sasl.Privacy}
-	d.name.Password = func(id []byte) ([]byte, bool) { return []byte("pw"), string(id) == "id" }
+	d.name.Password = func(id []byte) ([]byte, bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return []byte("pw"), string(id) == "id" && !d.shut
+	}
 	d.name.Handle = func(r rpc.Request) (any, error) {
 		switch r.Method {
 		case "getServerDefaults":
@@ -160,6 +166,9 @@ func (d *dfs) serve(c net.Conn) error {
 			}
 			return []byte("block's"), string(id) == "block"
 		})
+		if err == nil && d.refuses != "" {
+			err = errors.New(d.refuses)
+		}
 		if err != nil {
 			status := int32(2)
 			if d.encrypt {
@@ -438,5 +447,22 @@ func TestSilentDataNodes(t *testing.T) {
 		c.Close()
 		l.Close()
 		taken.Wait()
+	}
+}
+
+// What a DataNode refuses may be granted with new tokens of the blocks; what the NameNode refuses stays refused.
+func TestRefusedByWhom(t *testing.T) {
+	d := (&dfs{t: t, offer: []sasl.QOP{sasl.Privacy}, lifetime: time.Hour, refuses: "Block token is expired"}).start()
+	h, _ := d.reach("privacy")
+	if err := d.talk(h); err == nil || errors.Is(err, yarn.ErrCredentials) || !strings.Contains(err.Error(), d.data.Addr().String()) || !strings.Contains(err.Error(), d.refuses) {
+		t.Error(err)
+	}
+	d = (&dfs{t: t, offer: []sasl.QOP{sasl.Privacy}, encrypt: true, lifetime: time.Hour}).start()
+	h, _ = d.reach("")
+	d.mu.Lock()
+	d.shut = true
+	d.mu.Unlock()
+	if err := d.talk(h); !errors.Is(err, yarn.ErrCredentials) {
+		t.Error(err)
 	}
 }
