@@ -27,7 +27,7 @@ type Client struct {
 	service   string
 	getenv    func(string) string
 
-	noLogin atomic.Pointer[loginError] // as the NameNode that was dialled last said: the library makes text of it. nil: it said no such thing
+	noLogin atomic.Pointer[loginError] // as a NameNode said since one let this process in: the library makes text of it. nil: none said such a thing
 
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
@@ -124,11 +124,15 @@ func (c *Client) prove(cfg *yarn.Config) (user string, err error) {
 	return user, nil
 }
 
-// noted keeps in mind that a NameNode did not let this process in.
+// noted keeps in mind that a NameNode did not let this process in, until one does: of several the library dials one after the other, and the last may be a
+// standby, or down.
 func (c *Client) noted(dial Dialer, token *yarn.Token) Dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		if c.noLogin.Store(nil); err != nil && errors.Is(err, yarn.ErrCredentials) {
+		switch {
+		case err == nil:
+			c.noLogin.Store(nil)
+		case errors.Is(err, yarn.ErrCredentials):
 			c.noLogin.Store(&loginError{err, token, time.Now()})
 		}
 		return conn, err
@@ -158,6 +162,7 @@ func (c *Client) connected() (*hdfs.Client, error) {
 	if err != nil {
 		return nil, &setupError{err}
 	}
+	c.noLogin.Store(nil) // all of them are asked anew
 	h, err := hdfs.NewClient(o)
 	if err != nil {
 		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(o.Addresses, ", "), err)

@@ -3,6 +3,7 @@ package hdfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
 )
 
 // saidNo is an answer of a NameNode.
@@ -86,5 +88,32 @@ func TestWhoIsNotLetInIsTold(t *testing.T) {
 		if number != unix.EACCES || !strings.Contains(text, no.want) || tries != 1 {
 			t.Error(number, text, tries)
 		}
+	}
+}
+
+// Of two NameNodes one refuses and the other one is down: the refusal is what is told, until one lets in or both are asked anew.
+func TestRefusalOutlastsTheNextNameNode(t *testing.T) {
+	says := map[string]error{
+		"nn1:8020": &yarn.Error{Op: "NameNode", Text: "can't be found in cache", Kind: yarn.ErrCredentials},
+		"nn2:8020": &yarn.Error{Op: "NameNode", Text: "is standby", Kind: yarn.ErrUnreachable},
+	}
+	c, tries := &Client{client: &hdfs.Client{}, addresses: []string{"127.0.0.1:1"}, conf: conf.New(), getenv: func(string) string { return "" }}, 0
+	dial := c.noted(func(_ context.Context, _, address string) (net.Conn, error) { return nil, says[address] }, &yarn.Token{})
+	err := c.again(0, refused, func(*hdfs.Client) error {
+		tries++
+		_, _ = dial(t.Context(), "tcp", "nn1:8020")
+		_, err := dial(t.Context(), "tcp", "nn2:8020")
+		return fmt.Errorf("no available namenodes: %s", err) // as the library does
+	})
+	if number, text := errnoOf(err); number != unix.EACCES || !strings.Contains(text, "can't be found in cache") || tries != 1 {
+		t.Error(number, text, tries)
+	}
+	if _, err := dial(t.Context(), "tcp", "nn3:8020"); err != nil || c.noLogin.Load() != nil {
+		t.Error(err, c.noLogin.Load())
+	}
+	_, _ = dial(t.Context(), "tcp", "nn1:8020")
+	c.client = nil
+	if err := c.again(0, refused, func(*hdfs.Client) error { return nil }); err == nil || errors.Is(err, yarn.ErrCredentials) {
+		t.Errorf("nobody listens there, and it is %v", err)
 	}
 }
