@@ -207,43 +207,20 @@ func (d *draft) finish() error {
 // commit puts it in its place.
 func (d *draft) commit() error {
 	err := d.finish()
-	var empty uint64
+	var mark uint64
 	if err == nil && d.exclusive {
-		empty, err = d.c.reserve(d.name)
+		mark, err = d.c.reserve(d.name)
 	}
 	if err == nil {
-		if err = d.c.rename(d.as, d.name, d.id); err != nil && empty != 0 {
-			d.c.unreserve(d.name, empty)
-		}
+		err = d.c.rename(d.as, d.name, d.id)
 	}
 	if err != nil {
+		if mark != 0 {
+			d.c.unreserve(d.name, mark)
+		}
 		d.discard()
 	}
 	return err
-}
-
-// reserve makes an empty file where there must be none, which is to be replaced at once: the library's rename takes whatever place it is told to. It
-// gives the number of the file.
-func (c *Client) reserve(name string) (number uint64, err error) {
-	err = c.again(patience, refused, func(h *hdfs.Client) error { return h.CreateEmptyFile(name) })
-	if err != nil {
-		return 0, err
-	}
-	e, err := c.stat(name)
-	if err != nil {
-		return 0, err
-	}
-	if e.Size > 0 {
-		return 0, os.ErrExist // somebody replaced it already
-	}
-	return e.ID, nil
-}
-
-// unreserve removes that file, if it is still there. One that another program has put in its place is not touched.
-func (c *Client) unreserve(name string, number uint64) {
-	if e, err := c.stat(name); err == nil && e.ID == number {
-		_ = c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(name) })
-	}
 }
 
 // discard removes it. What can't be removed is hidden, and in nobody's way.
