@@ -111,7 +111,7 @@ func hasten(fd int, b []byte) error {
 
 // allocate makes the pages of [from, to) of an arena, or some until stop says so. It may be done twice, and by two at once. stride: see enlarge.
 func allocate(fd int, b []byte, from, to, stride int64, stop func() bool) error {
-	enlarge(fd, b, from, to, stride, stop)
+	enlarge(b, from, to, stride, stop)
 	for at := from; at < to && !stop(); { // SHM-1
 		err := unix.Fallocate(fd, 0, at, min(step, to-at))
 		switch {

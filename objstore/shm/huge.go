@@ -26,20 +26,22 @@ const (
 )
 
 // enlarge makes huge pages of [from, to) of a new arena as far as the kernel has any. What it can't is left to fallocate: a huge page that
-// a control group has no room for is refused, where a small one would have the kernel end a process.
-func enlarge(fd int, mapped []byte, from, to, stride int64, stop func() bool) {
+// a control group has no room for is refused, where a small one would have the kernel end a process. It writes nothing: at idle priority it
+// may come to run again when the arena is in use.
+func enlarge(mapped []byte, from, to, stride int64, stop func() bool) {
 	huge := pages.Huge()
 	if huge == 0 || huge > stride {
 		return
 	}
 	runtime.LockOSThread() // whose CPU counts
 	defer runtime.UnlockOSThread()
-	last := to / huge * huge
+	small, last := int64(os.Getpagesize()), to/huge*huge
+stride:
 	for at := (from + huge - 1) / huge * huge; at < last && !stop(); at += stride {
 		end := min(at+stride, last)
 		for first := at; first < end; first += huge { // a huge page is made of a small one
-			if _, err := unix.Pwrite(fd, []byte{0}, first); err != nil {
-				return
+			if unix.Madvise(mapped[first:first+small], unix.MADV_POPULATE_READ) != nil {
+				break stride
 			}
 		}
 		began, used, queued := time.Now(), spent(), delayed()

@@ -1,0 +1,29 @@
+package shm
+
+import (
+	"bytes"
+	"testing"
+)
+
+// Who makes an arena at idle priority may be overtaken, and go on when a client has written there: that stays.
+func TestLateWorkLeavesWhatIsThere(t *testing.T) {
+	const size = 16 << 20
+	var m Memory
+	defer m.Close()
+	if err := m.Make(1, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Write(1, 0, bytes.Repeat([]byte{1}, size)); err != nil {
+		t.Fatal(err)
+	}
+	a := m.arenas[1]
+	if err := allocate(int(a.rw.Fd()), a.bytes, 0, size, atIdle, never); err != nil {
+		t.Fatal(err)
+	}
+	clearPages(a.bytes, never)
+	for i, b := range a.bytes {
+		if b != 1 {
+			t.Fatalf("byte %d is %d", i, b)
+		}
+	}
+}
