@@ -20,6 +20,7 @@ type arena struct {
 	bytes   []byte // all of it, to read
 	open    []byte // all of it, to write; nil: nobody has yet
 	closed  atomic.Bool
+	late    late
 	punched int64  // bytes of it that were given back
 	lent    []slab // by start
 }
@@ -137,6 +138,11 @@ func memfd(name string) (int, error) {
 	return fd, nil
 }
 
+// punch gives a part of an arena back to the system.
+func punch(fd int, offset, size int64) error {
+	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, size)
+}
+
 // close gives everything back that create took, in whatever state it is.
 func (a *arena) close() error {
 	var errs []error
@@ -152,7 +158,7 @@ func (a *arena) close() error {
 	}
 	if a.rw != nil {
 		if fd := int(a.rw.Fd()); made { // SHM-4; and who makes it at idle priority has it open for longer
-			errs = append(errs, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, a.size))
+			errs = append(errs, punch(fd, 0, a.size))
 		}
 		errs = append(errs, a.rw.Close())
 	}

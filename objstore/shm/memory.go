@@ -106,7 +106,8 @@ func (m *Memory) Punch(number uint64, offset, size int64) error {
 	case slices.ContainsFunc(a.lent, func(s slab) bool { return s.start < offset+size && offset < s.end }):
 		return fail(ErrLent)
 	}
-	if err := unix.Fallocate(int(a.rw.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, size); err != nil {
+	a.late.punched(offset, size)
+	if err := punch(int(a.rw.Fd()), offset, size); err != nil {
 		return fail(err)
 	}
 	a.punched += size
