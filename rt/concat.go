@@ -69,7 +69,9 @@ type joined struct {
 	start, stop int
 	size        int // of the value
 	version     uint32
-	alone       bool // ranges of it are brought, else all of it is got
+	alone       bool   // ranges of it are brought, else all of it is got
+	into        []byte // where all of the part is to lie
+	done        bool   // it lies there
 }
 
 // chunk is a stretch of a part, on its way to its place.
@@ -180,10 +182,10 @@ func (j *joined) look(ctx context.Context, look func([]byte) error) error {
 func chunks(parts []joined, into []byte) (list []chunk) {
 	for i := range parts {
 		j := &parts[i]
+		j.into, into = into[:j.stop-j.start], into[j.stop-j.start:]
 		for at := j.start; at < j.stop; at += concatPiece {
 			n := min(concatPiece, j.stop-at)
-			list = append(list, chunk{of: j, begin: at, into: into[:n]})
-			into = into[n:]
+			list = append(list, chunk{of: j, begin: at, into: j.into[at-j.start:][:n]})
 		}
 	}
 	return list
@@ -215,7 +217,8 @@ func fetch(ctx context.Context, s *session.Session, list []chunk) error {
 	return nil
 }
 
-// fill has the bytes of a chunk copied to their place.
+// fill has the bytes of a chunk copied to their place. Where all of the value is got, those of all of the part are: it may have been made anew, and what was brought
+// before be of another one.
 func (c *chunk) fill(ctx context.Context) error {
 	j := c.of
 	if c.slice != nil && j.alone {
@@ -225,11 +228,15 @@ func (c *chunk) fill(ctx context.Context) error {
 		}
 		j.alone = false
 	}
+	if j.done {
+		return nil
+	}
+	j.done = true
 	return j.look(ctx, func(b []byte) error {
 		if len(b) != j.size {
 			return fmt.Errorf("%s was made anew while it was read, and has %d bytes, not %d", j.name(), len(b), j.size)
 		}
-		copy(c.into, b[c.begin:])
+		copy(j.into, b[j.start:])
 		return nil
 	})
 }

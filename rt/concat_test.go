@@ -92,18 +92,20 @@ func TestConcatOfRangesElsewhere(t *testing.T) {
 
 func TestConcatOfWhatIsMadeAnewMeanwhile(t *testing.T) {
 	const size = 40 << 20
-	for name, now := range map[string]int{"the same": size, "another": size - 1} {
+	data := pattern(size)
+	other := slices.Clone(data)
+	slices.Reverse(other)
+	for name, now := range map[string][]byte{"the same": data, "other bytes": other, "another length": data[:size-1]} {
 		t.Run(name, func(t *testing.T) {
-			data := pattern(size)
 			ctx, there := farAway(t, fb.FormatRaw, data)
-			there.set(func() { there.after, there.later = 2, data[:now] })
+			there.set(func() { there.after, there.later = 2, now })
 			ref := fill.Remote(ctx, size)
-			b, err := rt.Join(ctx, rt.Whole(ref))
-			if now != size {
+			b, err := rt.Join(ctx, rt.Part{Ref: ref, Start: 3, Stop: size - 7})
+			if len(now) != size {
 				contains(t, err, "part 0", "made anew while it was read", "41943039 bytes, not 41943040")
 				return
 			}
-			if _, got := there.was(); err != nil || !bytes.Equal(b, data) || got == 0 {
+			if _, got := there.was(); err != nil || !bytes.Equal(b, now[3:size-7]) || got != 1 {
 				t.Errorf("%d bytes, %v; all of it was asked for %d times", len(b), err, got)
 			}
 		})
