@@ -112,6 +112,21 @@ def test_a_value_that_was_lost_meanwhile_is_got_as_a_whole(driver, small_pieces)
     assert there.got == [1, 0]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("taken", range(5))
+def test_a_part_is_of_one_value(driver, small_pieces, monkeypatch, taken, shared):
+    """Of one that is made anew meanwhile with as many bytes, all of it is the new one."""
+    new = bytes(255 - b for b in DATA)
+    there = Elsewhere(driver, DATA, DATA[::-1], lost={0: 1 + taken}, later={0: new})
+    rounds = []
+    if shared:  # without memory to share: what is written is what there is
+        monkeypatch.setattr(current(), "shared", lambda made: True)
+        monkeypatch.setattr(current(), "write", lambda size, parts: rounds.append(0) or rounds.append(b"".join(parts)))
+    made = concat._make([(there.refs[1], 0, 2500, None), (there.refs[0], 3, 4503, None), (there.refs[1], 5, 6, None)])
+    assert (rounds[-1] if shared else made.payload) == DATA[::-1][:2500] + new[3:4503] + DATA[::-1][5:6]
+    assert there.got == [1, 0] and (not shared or rounds.count(0) == (2 if taken else 1))
+
+
 def test_a_value_that_is_another_one_meanwhile(driver, small_pieces):
     there = Elsewhere(driver, DATA, DATA, lost={0: 4, 1: 4}, later={0: DATA[:7000], 1: DATA[:7000]})
     with pytest.raises(ValueError, match=r"part 0 .* has 7000 rows or bytes, of which \[0:8000\] are wanted"):

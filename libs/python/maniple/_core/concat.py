@@ -23,6 +23,10 @@ _QUESTIONS = 64  # that are asked at once, about as many parts or for as many pi
 Plan = List[Tuple[ObjectRef, Optional[int], Optional[int], Any]]
 
 
+class _Anew(Exception):
+    """A part has to be begun again: pieces of it were taken, and its value may be another one now."""
+
+
 class _Part:
     """A part: where it is, of what kind, and how long."""
 
@@ -90,15 +94,17 @@ class _Part:
 
     def ask(self, begin: int, size: int) -> Optional[ObjectRef]:
         """Has a piece brought, if it can be had alone."""
-        return None if self._span is None or self._view is not None else self._span.source.ask(self._span.begin + begin, size)
+        return None if self._span is None else self._span.source.ask(self._span.begin + begin, size)
 
     def take(self, made: Optional[ObjectRef], begin: int, size: int) -> Any:
-        """The piece. Raises ValueError if its value is another one now that does not fit."""
+        """The piece. Raises ValueError if its value is another one now that does not fit, and _Anew if it may be another than that of the pieces before."""
         if made is not None and self._span is not None:
             try:
                 return self._span.source.take(made, size)
             except Elsewhere:
-                pass
+                self._span = None
+            if begin:
+                raise _Anew
         if self._view is None:
             kind, _, self._view = self._whole()
             if kind != self.kind or self._view.nbytes != self.size:
@@ -183,10 +189,14 @@ def _make(plan: Plan) -> values.Encoded:
         yield from _pieces(parts)
 
     made = values.Encoded(wire.RAW if kind is None else wire.PICKLE, (), None, (), len(front) + size)
-    if session.shared(made):
-        made.room = session.write(made.size, pieces())
-        return made
-    return values.Encoded(made.format, (), b"".join(pieces()))
+    while True:
+        try:
+            if session.shared(made):
+                made.room = session.write(made.size, pieces())
+                return made
+            return values.Encoded(made.format, (), b"".join(pieces()))
+        except _Anew:  # once a part, at most: then it is got as a whole
+            continue
 
 
 _task: Any = None
