@@ -16,14 +16,14 @@ DATA = bytes(range(251)) * (LARGE // 251 + 1)
 class Elsewhere:
     """Values at another node, of which an agent brings ranges. lost: of those, by number, nothing can be had alone after so many questions; then they have another value.
 
-    asked: ranges, by the number of the value; got: how often each was got as a whole.
+    asked: ranges, by the number of the value, and names: of what was made of them and is held; got: how often each was got as a whole.
     """
 
     def __init__(self, driver, *of, lost=None, later=None):
         self.driver, self.lost, self.later = driver, lost or {}, later or {}
         self.values = [values.encode(v) for v in of]
         self.payloads = [bytes(e.payload) for e in self.values]
-        self.asked, self.got, self.refs, self.tasks = [[] for _ in of], [0] * len(of), [], []
+        self.asked, self.got, self.refs, self.tasks, self.names = [[] for _ in of], [0] * len(of), [], [], set()
         for _ in of:
             self.refs.append(double.remote(1))
             self.tasks.append(driver.take("SUBMIT").fields.task)
@@ -43,7 +43,10 @@ class Elsewhere:
             known = len(self.asked[i]) < self.lost.get(i, 1 << 20)
             data = b"" if not known else self.payloads[i][fields.offset : fields.offset + fields.size] if fields.size else WHAT.pack(len(self.payloads[i]), self.values[i].format, 9)
             self.asked[i].append((fields.offset, fields.size))
+            self.names.add(fields.object)
             self.driver.raw_result(fields.object[:16], wire.RAW, data, flags=wire.LAST | wire.NOT_TASK)
+        elif frame.name == "RELEASE":
+            self.names.discard(fields.object)
 
     def make(self, *plan):
         """What the task makes of such parts, by the numbers of values."""
@@ -78,6 +81,29 @@ def test_some_pieces_are_on_their_way(driver, small_pieces):
         assert bytes(next(pieces)) == DATA[(n - 1) * 1000 : n * 1000]
         asked(there, n + 4)
     pieces.close()
+
+
+def nothing_is_kept(there, questions, *parts):
+    """What was brought to learn what the parts are is let go of, though the parts are not done with."""
+    measured = concat._measured(current(), [(there.refs[i], *of) for i, *of in parts])
+    assert sum(map(len, there.asked)) == questions
+    maniple.put(1)  # something that is sent takes the releases along
+    deadline = time.monotonic() + 10
+    while there.names and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not there.names and len(measured) == len(parts)
+
+
+def test_what_the_parts_are_is_not_kept(driver):
+    there = Elsewhere(driver, DATA, DATA[::-1])
+    nothing_is_kept(there, 3, (0, 0, 5, None), (1, None, None, None), (0, 5, 9, None))
+
+
+def test_what_arrays_begin_with_is_not_kept(driver):
+    np = pytest.importorskip("numpy")
+    a = np.arange(200_000.0).reshape(2000, 100)
+    there = Elsewhere(driver, a, {"x": a + 1})
+    nothing_is_kept(there, 6, (0, 10, 1990, None), (1, None, -1, "x"), (0, 0, 3, None))
 
 
 def test_many_are_asked_for_at_once(driver, monkeypatch):

@@ -63,12 +63,15 @@ class Source:
         self._session, self._ref, self._deadline, self._timeout, self._version = session, ref, deadline, timeout, 0
         if type(session.table.entries.get(ref._key)) is not State:  # it is in this process, or an error
             raise Elsewhere
-        self.size, self._what = 0, self.ask(0, 0)
+        self.size = 0
+        self._what: Optional[ObjectRef] = self.ask(0, 0)
         self._front: Optional[ObjectRef] = None
 
     def learn(self) -> None:
         """Hears what the value is, and asks for its beginning if that has to be known."""
-        what = self.take(self._what, 0)
+        made, self._what = self._what, None  # who is done with an answer lets go of it: the node keeps it as long
+        assert made is not None
+        what = self.take(made, 0)
         if len(what) != _WHAT.size:
             raise Elsewhere
         self.size, self.format, self._version = _WHAT.unpack(what)
@@ -107,8 +110,9 @@ class Source:
 
     def envelope(self) -> "Tuple[Any, List[Tuple[int, int]]]":
         """The pickle of the value, and where its buffers lie."""
-        assert self._front is not None
-        front = self.take(self._front, _FRONT)
+        made, self._front = self._front, None
+        assert made is not None
+        front = self.take(made, _FRONT)
         try:
             meta, count = _HEAD.unpack_from(front)
             at = _HEAD.size + 8 * count
