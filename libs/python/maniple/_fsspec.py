@@ -52,6 +52,10 @@ class _Packed(io.BufferedIOBase):
     def tell(self) -> int:
         return self._packed.tell()
 
+    @property
+    def name(self) -> str:
+        return self._file.name
+
     def discard(self) -> None:
         """Leaves what is in its place as it is."""
         self._dropped = True
@@ -76,6 +80,14 @@ class _Packed(io.BufferedIOBase):
         if kind is not None and self.writable():
             self.discard()
         self.close()
+
+    def __del__(self) -> None:
+        if self.closed or not hasattr(self, "_dropped"):  # it was not made to its end
+            return
+        if self._file.writable():
+            fs.unclosed(self)
+        else:
+            self.close()
 
 
 class HDFSFileSystem(AbstractFileSystem):

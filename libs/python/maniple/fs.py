@@ -111,6 +111,14 @@ class _Reader(_Raw):
         super().close()
 
 
+def unclosed(file: Any) -> None:
+    """Ends one that is written and goes without having been closed: it is half a file, as a rule."""
+    name = file.name
+    file.discard()
+    file.close()
+    warnings.warn(f"{name} was not closed: nothing of it is written", ResourceWarning, source=file)
+
+
 class _Writer(_Raw):
     """One that is written. It takes its place when it is closed, if it commits by itself."""
 
@@ -160,6 +168,11 @@ class _Writer(_Raw):
         finally:
             super().close()
 
+    def __del__(self) -> None:
+        """In a cycle that is collected it may be the first of those that are one file."""
+        if not self.closed and self._connection is not None:
+            unclosed(self)
+
     def commit(self) -> None:
         """Has it take its place."""
         self._go_on(op="commit")
@@ -195,11 +208,8 @@ class _Written(io.BufferedWriter):
         super().close()
 
     def __del__(self) -> None:
-        """One that nobody closed is half a file, as a rule."""
         if not self.closed:
-            warnings.warn(f"{self.name} was not closed: nothing of it is written", ResourceWarning, source=self)
-            self.raw.discard()
-            self.close()
+            unclosed(self)
 
     def commit(self) -> None:
         self.raw.commit()
@@ -217,6 +227,16 @@ class _Text(io.TextIOWrapper):
             self.buffer.close()
             return
         super().__exit__(kind, value, trace)
+
+    def __del__(self) -> None:
+        try:
+            half = not self.closed and self.buffer.writable()
+        except (AttributeError, ValueError):  # it was not made to its end, or detached
+            return
+        if half:
+            unclosed(self.buffer)
+        else:
+            super().__del__()
 
 
 def open_at(server: str, user: Optional[str], path: str, mode: str, buffering: int = -1, commits: bool = True) -> Any:

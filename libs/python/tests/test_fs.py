@@ -1,6 +1,7 @@
 """Files of HDFS, with a server in this process in the place of the binary's. HDFS itself: ci/e2e/yarn."""
 
 import errno
+import gc
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import socket
 import struct
 import tempfile
 import threading
+import warnings
 import zipfile
 
 import pytest
@@ -141,6 +143,59 @@ def test_a_block_that_fails_leaves_what_was(hdfs, mode):
             raise KeyError
     assert hdfs.files["/x"] == b"old" and "discard" in hdfs.asked and "commit" not in hdfs.asked
     f.close()
+    assert hdfs.files["/x"] == b"old"
+
+
+class Cycle:
+    def __init__(self, of):
+        self.me, self.of = self, of
+
+
+@pytest.mark.parametrize("keep", [lambda f: None, Cycle], ids=["", "cycle"])
+@pytest.mark.parametrize("mode", ["w", "wb", "x", "xb"])
+@pytest.mark.parametrize("size", [3, 3 << 20])
+def test_what_nobody_closes_leaves_what_was(hdfs, mode, size, keep):
+    if "w" in mode:
+        hdfs.put("/x", b"old")
+    before = dict(hdfs.files)
+    with pytest.warns(ResourceWarning, match="hdfs:///x was not closed: nothing of it is written"):
+        f = fs.open("hdfs:///x", mode)
+        f.write(b"n" * size if "b" in mode else "n" * size)
+        keep(f)
+        del f
+        gc.collect()
+    assert hdfs.files == before and "discard" in hdfs.asked and "commit" not in hdfs.asked
+
+
+def test_what_nobody_closes_is_nothing_where_nothing_was_written(hdfs, recwarn):
+    hdfs.put("/x", b"old")
+    fs.open("hdfs:///x").read()
+    with fs.open("hdfs:///y", "w") as f:
+        f.write("new")
+    f = fs.open("hdfs:///z", "w")
+    buffer = f.detach()
+    del f
+    buffer.write(b"new")
+    buffer.close()
+    del buffer
+    gc.collect()
+    assert hdfs.files == {"/x": b"old", "/y": b"new", "/z": b"new"} and not [w for w in recwarn if "closed" in str(w.message)]
+    with pytest.raises(LookupError):
+        fs.open("hdfs:///x", "w", encoding="no such")
+    gc.collect()
+    assert hdfs.files["/x"] == b"old"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mode", ["w", "wb"])
+def test_what_nobody_closes_leaves_what_was_where_warnings_are_errors(hdfs, mode):
+    hdfs.put("/x", b"old")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        f = fs.open("hdfs:///x", mode)
+        f.write(b"new" if "b" in mode else "new")
+        del f
+        gc.collect()
     assert hdfs.files["/x"] == b"old"
 
 

@@ -1,12 +1,13 @@
 """HDFS by fsspec, which torch brings along. test_fs.py has it run, with its server in this process."""
 
 import bz2
+import gc
 import gzip
 import os
 
 import fsspec
 import pytest
-from test_fs import hdfs  # noqa: F401
+from test_fs import Cycle, hdfs  # noqa: F401
 
 from maniple._fsspec import HDFSFileSystem
 
@@ -66,6 +67,20 @@ def test_a_block_that_fails_leaves_what_was(filesystem, hdfs, mode, compression)
         assert hdfs.files == before
     with filesystem.open("/x", compression=compression) as f:
         assert f.read() == b"new"
+
+
+@pytest.mark.parametrize("keep", [lambda f: None, Cycle], ids=["", "cycle"])
+@pytest.mark.parametrize("mode", ["w", "wb"])
+@pytest.mark.parametrize("compression", [None, "gzip", "bz2", "xz"])
+def test_what_nobody_closes_leaves_what_was(filesystem, hdfs, mode, compression, keep):  # noqa: F811
+    hdfs.put("/x", b"old")
+    with pytest.warns(ResourceWarning, match="hdfs:///x was not closed"):
+        f = filesystem.open("/x", mode, compression=compression)
+        f.write(b"new" if "b" in mode else "new")
+        keep(f)
+        del f
+        gc.collect()
+    assert hdfs.files["/x"] == b"old" and "commit" not in hdfs.asked
 
 
 def test_fsspec_open_does_not_say_that_its_block_failed(hdfs):  # noqa: F811
