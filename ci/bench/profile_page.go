@@ -9,15 +9,37 @@ import (
 	"time"
 )
 
+// way is how the calls of a scene go: many at once, or one by one, through the agent or by the direct line to an actor (ADR 0035).
+type way int
+
+const (
+	atOnce way = iota
+	byAgent
+	byLine
+)
+
+func wayOf(scene string) way {
+	switch {
+	case !oneByOne(scene):
+		return atOnce
+	case strings.HasPrefix(scene, "actor"):
+		return byLine
+	}
+	return byAgent
+}
+
 // floor is what prototypes took for a no-op call on a machine like this one: a thin C extension in driver and
-// worker, and an agent in Go between them, without scheduling, ownership and retries.
+// worker, and, but for a line, an agent in Go between them, without scheduling, ownership and retries.
 type floor struct {
 	wall, cpu float64 // microseconds
 	what      string
 }
 
 func floorOf(scene string) floor {
-	if oneByOne(scene) {
+	switch wayOf(scene) {
+	case byLine:
+		return floor{4.4, 4.4, "C extension, a unix socket between the two, both on one CPU: p50 of a round trip; 64 where each hop wakes another CPU"}
+	case byAgent:
 		return floor{13.3, 13.3, "C extension, unix sockets, through a Go agent, all on one CPU: p50 of a round trip; 98 where each hop wakes another CPU"}
 	}
 	return floor{0.77, 0.77, "C extension with remote(), ObjectRef and get, pipelined: 0.60 driver, 0.13 worker, 0.04 agent"}
@@ -39,20 +61,29 @@ const (
 
 var owners = []string{oursInPython, pythonsOwn, oursInC, oursInGo, goRuntime, kernels, restOfUser}
 
-// why says of each owner what its time is spent on, and what would change it: of calls one by one, and of many at once.
-var why = map[bool]map[string]string{
-	true: {
+// why says of each owner what its time is spent on, and what would change it.
+var why = map[way]map[string]string{
+	byLine: {
+		oursInPython: "the package's own code, which takes several times what it takes when many calls come together (below): between two calls the other process had the processor, and its caches are cold. " +
+			"Its largest part is the worker's, from the inbox to the result. All of that in the C extension, as frames, references and the line are, would be a fifth.",
+		pythonsOwn: "the interpreter and its library on our behalf and the program's.",
+		oursInC:    "the C extension: frames, references, the line.",
+		oursInGo:   "the agent's part of calls that did not go by the line: the first ones, and each behind something else that was said to it.",
+		goRuntime:  "the agent's poller, beside that.",
+		kernels:    "two switches between processes with the poll, send and receive of each, and the calls that keep both on one processor. Rings in shared memory would spare the copies and not the switches.",
+		restOfUser: "time outside of the kernel that no tool here could tell apart.",
+	},
+	byAgent: {
 		oursInPython: "the package's own code, which takes several times what it takes when many calls come together (below): between two calls other processes had the processor, and its caches are cold. " +
 			"Its largest part is the worker's, from the inbox to the result (Executor.run, context, target, result). All of that in the C extension, as frames, references and the inbox are, would be a fifth.",
 		pythonsOwn: "the interpreter and its library on our behalf and the program's.",
 		oursInC:    "the C extension: frames, references, the inbox.",
-		oursInGo: "the agent's core and its connections: admission, leases, results, for a batch of one. A line straight from caller to worker, of which the agent hears afterwards, would spare it, " +
-			"and two of the four switches between processes.",
+		oursInGo:   "the agent's core and its connections: admission, leases, results, for a batch of one.",
 		goRuntime:  "the poller, and the system calls' entry and exit. It would go with the agent's part.",
-		kernels:    "four switches between processes with the poll, send and receive of each, and the calls that keep the three on one processor (ADR 0018). Rings in shared memory would spare the copies and not the switches; a line straight from caller to worker spares half.",
+		kernels:    "four switches between processes with the poll, send and receive of each, and the calls that keep the three on one processor (ADR 0018). Rings in shared memory would spare the copies and not the switches; a line straight from caller to worker, as calls of actors have, spares half.",
 		restOfUser: "time outside of the kernel that no tool here could tell apart.",
 	},
-	false: {
+	atOnce: {
 		oursInPython: "mostly the worker: for each call a context, the look for its function or method, the clock, and the sending of its result, in a dozen Python functions of a half to one microsecond. The floor does all of that in C.",
 		pythonsOwn:   "the interpreter and its library on our behalf and the program's.",
 		oursInC:      "the C extension: frames, the table of awaited results, references. Part of it is memory that is met for the first time: a reference and an entry for each of 10,000 calls.",
@@ -176,7 +207,7 @@ func (s *scene) write(b *strings.Builder) {
 		b.WriteString("\nMore than twice the floor is lost here, on:\n\n")
 		for _, owner := range owners {
 			if total[owner] > max(fl.cpu/2, sum/20) {
-				fmt.Fprintf(b, "* %s, %.2f us: %s\n", owner, total[owner], why[single][owner])
+				fmt.Fprintf(b, "* %s, %.2f us: %s\n", owner, total[owner], why[wayOf(s.name)][owner])
 			}
 		}
 	}
