@@ -86,8 +86,12 @@ func (h *history) ring(steps int) {
 		for _, p := range slices.Clone(h.peers) {
 			for !p.dead && h.move(p) {
 			}
-			if !p.dead && len(p.inbox)+len(p.running) > 0 {
+			switch {
+			case p.dead:
+			case len(p.inbox)+len(p.running) > 0:
 				p.work()
+			case p.actor != nil && h.rings.needs[taskOf(p.actor.Actor)] > 0: // it would keep its license for ever
+				h.end(p, "it has nothing to do")
 			}
 		}
 		for _, s := range h.sites {
@@ -156,6 +160,9 @@ func (p *peer) ring(parent id.Task) {
 	switch {
 	case p.kind == Driver && len(p.h.actors) < 2+len(p.h.sites) && rng.IntN(3) == 0:
 		m := &fb.CreateT{Actor: taskT(t), Function: numberOf("C"), Job: p.job, Shape: 6, MaxPending: -1, Concurrency: uint32(rng.IntN(3)), OutOfOrder: rng.IntN(5) == 0}
+		if p.h.rings.lends != nil && rng.IntN(3) == 0 {
+			m.Shape, p.h.rings.needs[t] = 5, 1
+		}
 		p.send(m, nil)
 		p.h.actors[t] = m
 	case len(handles) == 0 || rng.IntN(4) == 0:

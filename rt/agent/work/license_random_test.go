@@ -121,7 +121,7 @@ func (h *history) freeOf(s *site, of id.Agent, need int64, seen map[id.Task]bool
 	whole := map[id.Task]bool{}
 	for _, p := range h.peers {
 		w := p.at.core.byProcess[p.id].worker
-		if p.at != s || w == nil || !w.held || len(p.running) == 0 || h.goesOn(p, p.running[0], seen) {
+		if p.at != s || w == nil || !w.held || len(p.running) == 0 || slices.ContainsFunc(p.running, func(j *job1) bool { return h.goesOn(p, j, seen) }) {
 			continue
 		}
 		kept[w.grant.group] += w.class.need.get(s.core.index("lic")) / one

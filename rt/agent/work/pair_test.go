@@ -142,6 +142,8 @@ func (p *pair) one(at int, ev Event) {
 			hasten(p.t, p.wanted, at, e)
 		case Say:
 			p.said = append(p.said, e.Text)
+		case Survey: // b has room for all
+			p.step(at, Surveyed{Key: e.Key, Agents: []id.Agent{2}, Issued: 2})
 		case Claim, Free, Find:
 			if p.mute {
 				continue

@@ -59,7 +59,7 @@ func (c *Core) waitsForAny(k *stop, t *task) bool {
 	return true
 }
 
-// keptThere tells whether tasks that this agent has sent to a place have so much of something there that too little is left, and adds them to a stop.
+// keptThere tells whether tasks and actors that this agent has sent to a place have so much of something there that too little is left, and adds them to a stop.
 func (c *Core) keptThere(k *stop, p *place, d *demand) bool {
 	for _, x := range d.parts {
 		if x.resource == resCPU {
@@ -73,6 +73,16 @@ func (c *Core) keptThere(k *stop, p *place, d *demand) bool {
 			for t := h.tasks.flight.head; t != nil; t = t.listed {
 				if n := t.class.need.get(x.resource); t.place == p && n > 0 {
 					left, to = left-n, append(to, c.spotOf(t))
+				}
+			}
+			for _, w := range h.actors { // one that does nothing may be gone at any time
+				n := w.need.get(x.resource)
+				if w.place != p || n == 0 || w.flight.n == 0 {
+					continue
+				}
+				left -= n
+				for t := w.flight.head; t != nil; t = t.listed {
+					to = append(to, c.spotOf(t))
 				}
 			}
 		}

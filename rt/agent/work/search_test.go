@@ -2,6 +2,7 @@ package work
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire"
@@ -158,4 +159,35 @@ func (r *ring) inquiry(agent id.Agent) (way id.Process, corr uint64) {
 		}
 	}
 	return way, corr
+}
+
+// An actor on a lease of another node keeps what it needs while a call of it waits: who waits for that, and is waited for, is in a circle.
+func TestCircleThroughAnActorOnALease(t *testing.T) {
+	for _, is := range []bool{true, false} {
+		r := newRing(t)
+		all := []Amount{{"CPU", one}, {"lic", one}}
+		r.step(0, Grant{Resources: []Amount{{"CPU", 2 * one}}, Node: []Amount{{"CPU", 2 * one}}})
+		r.step(0, Nodes{2, [][]Amount{all}})
+		r.step(1, Grant{Resources: []Amount{{"CPU", 0}}, Node: all})
+		r.step(1, Grant{Group: leaseOfPair, Resources: all})
+		r.step(0, Place{Group: leaseOfPair, Agent: 2, Node: "n2", Resources: all, Open: true})
+		x := r.mint(0, 1)
+		r.say(0, 1, &fb.CreateT{Actor: taskT(x), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 4, MaxPending: -1}, []byte("args"))
+		home := dwelling{1, r.worker(x)}
+		r.homes[x] = home
+		r.say(1, home.worker, &fb.ResultT{Task: taskT(x), Flags: uint32(fb.ResultFlagLast)}, nil)
+		g := r.here(1, 4, id.Task{}, nil, nil)
+		m := r.callWith(0, 1, x, of(g))
+		if is {
+			r.say(1, home.worker, &fb.GetT{Object: objectT(of(g)), Want: fb.WantValue}, nil)
+			r.get(home, m, g)
+		}
+		main := r.here(1, 3, id.Task{}, nil, []id.Object{of(m)})
+		r.get(dwelling{0, r.last[0]}, main, m)
+		r.after(5)
+		v := r.says(dwelling{0, 1}, g)
+		if is != strings.HasPrefix(v, "DEADLOCK: ") || is && (!strings.Contains(v, g.String()) || !strings.Contains(v, m.String())) {
+			t.Errorf("its call waits: %v; what waits for the license is told %q", is, v)
+		}
+	}
 }
