@@ -83,7 +83,7 @@ func (s *stake) unused(w *work.Wants, lacking [][]work.Amount, how fb.LeaseRecal
 // splitRecalled gives back of the parts that were recalled what is not used of them.
 func (d *desk) splitRecalled(ctx context.Context, lacking [][]work.Amount) {
 	for _, p := range slices.Clone(d.stake.parts) {
-		if p.how == fb.LeaseRecallNone || p.bundle == nil || p.gone || p.unsure || len(p.bundle.Devices) > 0 {
+		if p.how == fb.LeaseRecallNone || p.bundle == nil || p.gone || p.unsure || len(p.bundle.Devices) > 0 || d.l.now() < p.splitAt {
 			continue
 		}
 		wants := lacking
@@ -123,7 +123,7 @@ func (d *desk) split(ctx context.Context, p *part, used []*fb.ResourceT) {
 		p.take(r, -1)
 		bundle.Resources = append(bundle.Resources, &fb.ResourceT{Name: r.Name, Amount: r.Amount})
 	}
-	p.heir = d.newPart(used, stakeWait)
+	p.heir = d.newPart(used, 0) // it has its place, and waits for nothing
 	p.heir.create.Part, p.heir.bundle, p.heir.unsure = taskT(p.group), bundle, true
 	d.giveBack(ctx, []*part{p}) // which tells of pieces of it first
 	d.sayPart(ctx, p.heir)
@@ -137,6 +137,29 @@ func (s *stake) inherited(heir *part) {
 			p.heir, p.said = nil, -stakeSaid // it is said in this turn
 		}
 	}
+}
+
+// unsplit makes a part whole again of which the head could not make another one, as it can write nothing down now; false: its word says something else.
+func (d *desk) unsplit(heir *part, u *fb.GroupUpdateT) bool {
+	s := &d.stake
+	i := slices.IndexFunc(s.parts, func(p *part) bool { return p.heir == heir })
+	if i < 0 || u.End == nil || u.End.Cause != "start" || u.Incarnation != 0 { // it was never placed
+		return false
+	}
+	p := s.parts[i]
+	for _, r := range heir.bundle.Resources {
+		p.take(r, 1)
+	}
+	for _, x := range slices.Concat(d.pieces, d.unsure) {
+		if x.part == heir {
+			x.part = p
+		}
+	}
+	p.gone, p.heir, p.recalled.said, p.splitAt = false, nil, "", d.l.now()+stakeSaid
+	s.parts = slices.DeleteFunc(s.parts, func(o *part) bool { return o == heir })
+	s.changed = true
+	d.l.log.Info("of a part of the node that others wait for what is not used does not go back yet", "group", p.group, "why", u.End.Reason)
+	return true
 }
 
 // staying tells of a part that was recalled what runs on it: as parts of one resource are as good as each other, actors are

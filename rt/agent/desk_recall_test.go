@@ -120,6 +120,56 @@ func TestTheRestOfARecalledPart(t *testing.T) {
 	}
 }
 
+// A head that can write nothing down has no part made of another one: then that stays whole for a while, and what runs there goes on.
+func TestAPartThatIsNotSplit(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	s := &d.stake
+	p := d.placedPart(t, nil, res("lic", 4))
+	d.recalls(p, fb.LeaseRecallNow)
+	p.recalled.said = "f"
+	split := func() *part {
+		t.Helper()
+		d.wants = &work.Wants{Used: []work.Amount{{Name: "lic", Amount: 3 * whole}}}
+		d.settleRecalled(t.Context(), nil)
+		for _, m := range d.asked() {
+			if c, is := m.(*fb.GroupCreateT); is && c.Wait == 0 {
+				return s.parts[1]
+			}
+		}
+		return nil
+	}
+	heir := split()
+	if heir == nil || !p.gone {
+		t.Fatal("what is used becomes no part of its own")
+	}
+	r := []*fb.ResourceT{res("lic", 1)}
+	x, told := &piece{part: heir, conn: &workConn{}, m: &fb.GroupCreateT{Group: taskT(d.mint()), Bundles: []*fb.BundleT{{Resources: r}}}}, &piece{part: heir}
+	x.group = taskOf(x.m.Group)
+	heir.take(r[0], -1)
+	d.pieces, d.unsure, d.groups[x.group] = []*piece{x}, []*piece{told}, &made{group: x.group}
+	d.toldStake(&fb.GroupUpdateT{Group: taskT(heir.group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: "start", Reason: "no new groups for now"}}, nil)
+	if len(s.parts) != 1 || p.gone || p.heir != nil || p.recalled.said != "" || told.part != p {
+		t.Errorf("the head had none of it: %d parts, %+v", len(s.parts), p)
+	}
+	d.endPiece(x.group, "it was removed")
+	if g := s.grant(); g.Taken || amountIn(g.Kept, "lic") != 4*whole {
+		t.Errorf("what runs there is to end: %v, of what was recalled it has %v", g.Taken, g.Kept)
+	}
+	if split() != nil {
+		t.Error("it is split again at once")
+	}
+	now += stakeSaid
+	heir = split()
+	if heir == nil || !p.gone {
+		t.Fatal("later it is not split")
+	}
+	d.toldStake(&fb.GroupUpdateT{Group: taskT(heir.group), Incarnation: 1, Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: "start"}}, nil)
+	if !s.taken || len(s.parts) != 1 || p.heir != nil {
+		t.Error("what was placed and ended is no more this agent's")
+	}
+}
+
 // Where others have what tasks lack of their own node they stand in line, once, for as much as they could use; and leave it when none waits.
 func TestInLineForTheOwnNode(t *testing.T) {
 	now := int64(time.Second)

@@ -41,15 +41,16 @@ type stake struct {
 
 // part is one of the groups.
 type part struct {
-	group  id.Task
-	create *fb.GroupCreateT
-	bundle *fb.BundlePlaceT // nil: not yet placed
-	gone   bool             // given back
-	said   int64            // when the head was asked for it, or to take it back
-	cutAt  int64            // when a piece of it was made last
-	line   bool             // it waits for what others have
-	unsure bool             // it was made of another part, and the head has not said that it knows
-	heir   *part            // gone: this one is made of it before it goes back
+	group   id.Task
+	create  *fb.GroupCreateT
+	bundle  *fb.BundlePlaceT // nil: not yet placed
+	gone    bool             // given back
+	said    int64            // when the head was asked for it, or to take it back
+	cutAt   int64            // when a piece of it was made last
+	line    bool             // it waits for what others have
+	unsure  bool             // it was made of another part, and the head has not said that it knows
+	heir    *part            // gone: this one is made of it before it goes back
+	splitAt int64            // it is not split before, since the head could not take that in
 	recalled
 }
 
@@ -83,6 +84,9 @@ func (d *desk) settleStake(ctx context.Context) int64 {
 		if p.bundle != nil && !p.gone && !p.unsure {
 			if due := p.cutAt + stakeIdle; p.cutAt != 0 && now < due {
 				next = min(next, due)
+			}
+			if now < p.splitAt {
+				next = min(next, p.splitAt)
 			}
 			continue
 		}
@@ -434,6 +438,9 @@ func (d *desk) toldStake(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 		s.changed = p.recall(u) || s.changed
 		s.inherited(p)
 	case fb.GroupPhaseEnded:
+		if d.unsplit(p, u) {
+			return true
+		}
 		s.inherited(p)
 		s.parts = slices.Delete(s.parts, i, i+1)
 		for _, x := range slices.Clone(d.pieces) {
