@@ -116,6 +116,7 @@ type Core struct {
 	recalledAt int64       // when it was last looked at what is to be recalled
 	recallAt   int64       // when it is again, 0: when something changes
 	dead       []deadAgent // the last numbers that died, for peers that ask
+	leftBehind []string    // the last nodes that ended while they were being drained: agents believe that they are
 	refusals   uint64
 	replayed   int
 }

@@ -233,6 +233,33 @@ func (c *Core) tellDrain(n *node, undo bool) {
 	}
 }
 
+// maxDrained is how many nodes are remembered that ended while they were being drained.
+const maxDrained = 1000
+
+// endDrained remembers that a node ended while it was being drained, of which agents hear only when a node of that name joins: what is lost with it is
+// nobody's fault.
+func (c *Core) endDrained(name string) {
+	c.leftBehind = slices.DeleteFunc(c.leftBehind, func(s string) bool { return s == name })
+	if len(c.leftBehind) == maxDrained {
+		c.leftBehind = slices.Delete(c.leftBehind, 0, 1)
+	}
+	c.leftBehind = append(c.leftBehind, name)
+}
+
+// isBack tells agents that a node is not being drained which has just joined, if they believe so of one of its name.
+func (c *Core) isBack(n *node) {
+	i := slices.Index(c.leftBehind, n.name)
+	if i < 0 {
+		return
+	}
+	c.leftBehind = slices.Delete(c.leftBehind, i, i+1)
+	for _, m := range c.state.members {
+		if m.run.synced && m.node != n { // what that one says of itself stays
+			c.send(m.number, &fb.NodeDrainT{Node: n.name, Agent: uint32(n.agent), Undo: true})
+		}
+	}
+}
+
 // drainsOn recalls what agents have of nodes that are being drained, and has groups placed anew whose time there is over, if they fit elsewhere.
 func (c *Core) drainsOn() {
 	c.drainDue = false

@@ -257,6 +257,9 @@ func (c *Core) register(m *member, reg *fb.RegisterT) {
 	if previous != nil && m.node.drain != nil {
 		c.tellDrain(m.node, false) // it has another agent now
 	}
+	if joined {
+		c.isBack(m.node)
+	}
 	if ahead := reg.Clock - c.now; joined && reg.Clock != 0 && (ahead > maxSkew || ahead < -maxSkew) {
 		way := "ahead of"
 		if ahead < 0 {
@@ -322,6 +325,7 @@ func (c *Core) bury(m *member, reason string, next *member) {
 		rec.ReplacedBy = uint32(next.number)
 	}
 	n := m.node
+	ended := n != nil && next == nil && n.drain != nil
 	if !c.must(rec) {
 		return
 	}
@@ -336,6 +340,9 @@ func (c *Core) bury(m *member, reason string, next *member) {
 	c.dead = append(c.dead, gone)
 	if n == nil {
 		return
+	}
+	if ended {
+		c.endDrained(n.name)
 	}
 	for _, o := range c.state.members {
 		if o.run.synced && o != next && !c.leaving {

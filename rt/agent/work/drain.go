@@ -24,7 +24,7 @@ type drain struct {
 
 func (c *Core) onDrain(ev Drain) {
 	c.restless = true
-	c.drains = slices.DeleteFunc(c.drains, func(d drain) bool { return d.Agent == ev.Agent })
+	c.drains = slices.DeleteFunc(c.drains, func(d drain) bool { return d.Agent == ev.Agent || ev.takesBack(d.Node) })
 	if !ev.Undo {
 		if len(c.drains) == maxDrains {
 			c.drains = slices.Delete(c.drains, 0, 1)
@@ -35,7 +35,7 @@ func (c *Core) onDrain(ev Drain) {
 		c.going = !ev.Undo
 	}
 	if ev.Undo {
-		c.tighten(ev.Agent)
+		c.tighten(ev)
 	}
 	for _, p := range c.places {
 		c.closePlace(p)
@@ -48,6 +48,9 @@ func (c *Core) onDrain(ev Drain) {
 	c.moveOff() // or it is not to move any more
 	c.drainsDue(false)
 }
+
+// takesBack tells whether a node is not drained any more, whichever agents it had when that was said.
+func (ev Drain) takesBack(node string) bool { return ev.Undo && ev.Node != "" && ev.Node == node }
 
 // drainOf finds what is known of an agent's drain; nil: there is none.
 func (c *Core) drainOf(agent id.Agent) *drain {
@@ -70,6 +73,7 @@ func (c *Core) closed(g *grant) bool { return c.going && g.group == (id.Task{}) 
 type loosened struct {
 	class *class
 	agent id.Agent
+	node  string
 	home  bool
 	where string
 }
@@ -79,19 +83,20 @@ func (c *Core) loosen(cl *class) {
 	for i := range c.drains {
 		d := &c.drains[i]
 		if cl.table.Soft && (cl.home && d.Agent == c.cfg.Agent || cl.where == "node="+d.Node || cl.where == fmt.Sprint("node=", d.Agent)) {
-			c.loose = append(c.loose, loosened{cl, d.Agent, cl.home, cl.where})
+			c.loose = append(c.loose, loosened{cl, d.Agent, d.Node, cl.home, cl.where})
 			cl.home, cl.where, cl.nowhere = false, "", ""
 		}
 	}
 }
 
-// tighten has tasks be where they would rather be, now that an agent's node takes new work again.
-func (c *Core) tighten(agent id.Agent) {
+// tighten has tasks be where they would rather be, now that a node takes new work again.
+func (c *Core) tighten(ev Drain) {
 	c.loose = slices.DeleteFunc(c.loose, func(l loosened) bool {
-		if l.agent == agent {
+		its := l.agent == ev.Agent || ev.takesBack(l.node)
+		if its {
 			l.class.home, l.class.where, l.class.nowhere = l.home, l.where, ""
 		}
-		return l.agent == agent
+		return its
 	})
 }
 

@@ -117,6 +117,31 @@ func TestSoftAffinityComesBack(t *testing.T) {
 	}
 }
 
+// A drain that is taken back is so for all agents that its node had meanwhile.
+func TestADrainIsOfItsNode(t *testing.T) {
+	p, _ := newNodes(t)
+	shape := &fb.ShapeT{Number: 3, Node: "n2", Soft: true}
+	p.step(0, Drain{Agent: 2, Node: "n2", Reason: "it is old"})
+	if first := p.shaped(shape); p.at(first) != "here" || len(p.cores[0].loose) != 1 {
+		t.Fatalf("while n2 is drained the task is %s", p.at(first))
+	}
+	p.step(0, Drain{Agent: 7, Node: "n2", Reason: "it is old"})
+	if p.cores[0].drainOf(2) == nil {
+		t.Error("what is lost with the agent before would be counted")
+	}
+	p.step(0, Drain{Agent: 8, Undo: true})
+	if len(p.cores[0].drains) != 2 {
+		t.Errorf("what is said of another agent leaves %v", p.cores[0].drains)
+	}
+	p.step(0, Drain{Agent: 7, Node: "n2", Undo: true})
+	if len(p.cores[0].loose)+len(p.cores[0].drains) > 0 {
+		t.Errorf("then %v are drained still", p.cores[0].drains)
+	}
+	if second := p.shaped(shape); p.at(second) != "there" {
+		t.Errorf("then it is %s", p.at(second))
+	}
+}
+
 // Nor is room asked for on the node that is being drained.
 func TestSoftAffinityAsksForRoomElsewhere(t *testing.T) {
 	p, _ := newNodes(t)
