@@ -2,6 +2,7 @@ package native
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -86,11 +87,24 @@ func (f *Fabric) Resting() (device string, at time.Time) {
 	return f.rests.next()
 }
 
-// Revive tries a device that is left out, and has the endpoint use it again if it works. The error says why it is left out for another while.
+// Revive tries a device that is left out, and has the endpoint use it again if it works. The error says why it is left out for another while, unless the
+// endpoint or ctx is over: then nothing was learned of the device.
 func (f *Fabric) Revive(ctx context.Context, l *FabricLine, device string) error {
 	wish := f.Wish
 	wish.Only = device
-	err := trial(ctx, f.Client.Path, wish)
+	trying, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { // ends with the trial
+		defer stop()
+		select {
+		case <-l.Gone():
+		case <-trying.Done():
+		}
+	}()
+	err := trial(trying, f.Client.Path, wish)
+	if l.Over() || ctx.Err() != nil {
+		return cmp.Or(err, errors.New("native: the endpoint ended while a device was tried"))
+	}
 	if err == nil {
 		err = l.add(ctx, wish)
 	}

@@ -1,6 +1,9 @@
 package native
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -45,5 +48,43 @@ func TestRests(t *testing.T) {
 	want("a", "a", restLeast)
 	if !slices.Equal(r.devices(), []string{"a"}) {
 		t.Error(r)
+	}
+}
+
+// While a device is tried the endpoint may end: then the trial does, and it says nothing of the device.
+func TestReviveOfAnEndpointThatEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hangs")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n: > \"$0.began\"\nexec sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f := &Fabric{Client: Client{Path: path}}
+	f.rests.hung(time.Now().Add(-restLeast), "a")
+	gone := make(chan struct{})
+	l := &FabricLine{f: f, p: &process{gone: gone}}
+	go func() { // ends with the test
+		for t.Context().Err() == nil {
+			if _, err := os.Stat(path + ".began"); err == nil {
+				close(gone)
+				return
+			}
+			<-time.After(time.Millisecond)
+		}
+	}()
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	if err := f.Revive(ctx, l, "a"); err == nil || ctx.Err() != nil {
+		t.Error("the trial goes on without the endpoint:", err)
+	}
+	f.Client.Path = filepath.Join(t.TempDir(), "none")
+	if err := f.Revive(t.Context(), l, "a"); err == nil {
+		t.Error("what is not there works")
+	}
+	long := func() time.Duration { return f.rests[0].long }
+	if long() != restLeast {
+		t.Errorf("it counts as the device's failure, which rests for %v", long())
+	}
+	l = &FabricLine{f: f, p: &process{gone: make(chan struct{})}}
+	if err := f.Revive(t.Context(), l, "a"); err == nil || long() != 2*restLeast {
+		t.Errorf("a trial that fails has it rest for %v: %v", long(), err)
 	}
 }
