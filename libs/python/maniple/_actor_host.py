@@ -46,6 +46,7 @@ def live(session: Any, executor: Executor, creation: Job) -> None:
         inbox = _beside(session, executor, group_of) if groups else session.inbox
         _one_by_one(session, executor, creation.interrupt, inbox)
     if executor.actor is not None:
+        session.connection.flush()  # the results so far do not wait for its last method
         _shut(executor)
 
 
@@ -100,11 +101,8 @@ def _introduce(actor: Any) -> None:
 
 def _one_by_one(session: Any, executor: Executor, interrupt: Any, inbox: Any) -> None:
     """In the order in which calls come, on the main thread. interrupt: reaches that."""
-    leaving = False
     while True:
         try:
-            if leaving and inbox.empty():
-                return
             job = inbox.get()
             if job is None:
                 return
@@ -114,7 +112,7 @@ def _one_by_one(session: Any, executor: Executor, interrupt: Any, inbox: Any) ->
             try:
                 executor.run(job, session.guard)
             except ActorExit:
-                leaving = True
+                pass  # the end is in the inbox, behind what came before it
             session.ended(job)
         except TaskInterrupt:
             continue
@@ -161,7 +159,7 @@ def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_o
         try:
             executor.run(job, lambda job: None)
         except ActorExit:
-            session.inbox.put(None)
+            pass  # as in _one_by_one
         session.ended(job)
 
     while True:
@@ -172,8 +170,20 @@ def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_o
         if job is None:
             break
         pools[group_of(job)].submit(run, job)
+    threading.Thread(target=_refuse, args=(session, executor), name="maniple-calls", daemon=True).start()
     for pool in pools.values():
         pool.shutdown(wait=True)
+
+
+def _refuse(session: Any, executor: Executor) -> None:
+    """Answers what comes behind the end, while others still run, which may be for long. Until the end comes again."""
+    while True:
+        job = session.inbox.get()
+        if job is None:
+            return
+        if session.begin(job):
+            executor.died(job, "the actor is ending, and takes no more calls")
+            session.ended(job)
 
 
 class _Loop:
@@ -201,7 +211,7 @@ class _Loop:
         """Passes what comes to the loop; the batch that is there at once."""
         while True:
             jobs: List[Optional[Job]] = [self.session.inbox.get()]
-            while not self.session.inbox.empty():
+            while jobs[-1] is not None and not self.session.inbox.empty():
                 jobs.append(self.session.inbox.get())
             if self._give is not None:
                 for job in [job for job in jobs if job is not None and self.group_of(job) == TENSORS]:
@@ -209,7 +219,7 @@ class _Loop:
                     self._give(job)
             loop.call_soon_threadsafe(self._start, jobs)
             if None in jobs:
-                return
+                return _refuse(self.session, self.executor)
 
     def _start(self, jobs: "List[Optional[Job]]") -> None:
         loop = asyncio.get_running_loop()
@@ -258,8 +268,7 @@ class _Loop:
                 return executor.stream(job, value, index, began, read)
             executor.succeed(job, value, spent())
         except ActorExit:
-            executor.leave(job, name, spent())
-            self._leave()
+            executor.leave(job, name, spent())  # and the end comes by the inbox
         except BaseException as e:  # noqa: B902: errors of the user's code
             executor.fail(job, e, name, retry, index[0], spent())
         finally:

@@ -224,7 +224,12 @@ class Executor:
 
     def leave(self, job: Job, name: str, spent: Spent = UNTOLD) -> None:
         """Sends that the actor ended itself in this call, which is not done again."""
-        payload = failures.plain(exceptions.ActorDiedError.code, f"{name} ended its actor, by exit_actor()", job.task)
+        self.session.inbox.put(None)  # before anybody hears of it: what has come is done still, and nothing that comes later
+        self.died(job, f"{name} ended its actor, by exit_actor()", spent)
+        self.session.connection.flush()  # what is done still may take long
+
+    def died(self, job: Job, why: str, spent: Spent = UNTOLD) -> None:
+        payload = failures.plain(exceptions.ActorDiedError.code, why, job.task)
         self.result(job, 0, wire.LAST | wire.ERROR | wire.FINAL, values.Encoded(wire.FAILURE, [], payload), spent)
 
     def succeed(self, job: Job, value: Any, spent: Spent) -> None:

@@ -372,7 +372,7 @@ def find(session: Any, name: Optional[str], namespace: Optional[str] = None) -> 
 
 
 def exit_actor() -> None:
-    """Ends the actor that this runs in, after what is queued; it is not restarted. Raises TypeError outside of one."""
+    """Ends the actor that this runs in, after the calls that have reached it; later ones fail. It is not restarted. Raises TypeError outside of one."""
     from maniple._core.context import running
     from maniple._execute import ActorExit
 

@@ -211,6 +211,9 @@ class Async:
     async def passes_on(self, refs):
         return await refs[0]
 
+    async def leave(self):
+        maniple.actor.exit_actor()
+
 
 @maniple.remote(concurrency_groups={"io": 2, "one": 1})
 class Grouped:

@@ -235,9 +235,32 @@ def test_actors_end(cluster, tmp_path):
     with pytest.raises(exceptions.ActorDiedError, match=r"exit_actor\(\)"):
         get(last)
     assert get(after) == 1 and pid
-    with pytest.raises(exceptions.ActorDiedError):
-        while True:
-            get(b.add.remote())
+
+
+@pytest.mark.parametrize("kind", ["one by one", "on threads", "async"])
+def test_an_actor_that_has_left_takes_no_call(cluster, kind):
+    made = {"one by one": programs.Counter, "on threads": programs.Counter.options(max_concurrency=2), "async": programs.Async}[kind]
+    for i in range(20):
+        a = made.remote()
+        call = a.go if kind == "async" else a.add
+        for _ in range(i % 2):
+            get(call.remote())
+        with pytest.raises(exceptions.ActorDiedError, match=r"exit_actor\(\)"):
+            get(a.leave.remote())
+        for _ in range(3):
+            with pytest.raises(exceptions.ActorDiedError):
+                get(call.remote(), timeout=PATIENCE)
+
+
+def test_an_actor_that_leaves_takes_no_call_while_others_run(cluster, tmp_path):
+    for made in (programs.Counter.options(max_concurrency=2), programs.Async):
+        a, path = made.remote(), tmp_path / ("async" if made is programs.Async else "threads")
+        a.hold.remote(str(path))
+        written(path)
+        with pytest.raises(exceptions.ActorDiedError, match=r"exit_actor\(\)"):
+            get(a.leave.remote())
+        with pytest.raises(exceptions.ActorDiedError):
+            get((a.go if made is programs.Async else a.add).remote(), timeout=PATIENCE)
 
 
 def test_cancel_of_an_actor_s_call(cluster, tmp_path):
