@@ -97,6 +97,7 @@ def get_range(ref: ObjectRef, start: Optional[int] = None, stop: Optional[int] =
             raise TypeError(f"get_range() goes from a whole number to another, not to {end!r}")
     from maniple._core.ranges import get_range
 
+    session.refuse_foreign((ref,))
     return get_range(session, ref, start, stop, item, timeout)
 
 
@@ -170,6 +171,7 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"kill() is for actors, not for a {type(actor).__name__}; cancel() is for tasks")
     session = _session.current()
+    actor._target.check(session)
     session.send(wire.CANCEL.pack(0, 0, actor._id, _FORCE_FINAL if no_restart else _FORCE_RESTART, 0))
     session.connection.flush()
 
@@ -187,6 +189,10 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     else:
         raise TypeError(f"cancel() is for references, not for a {type(ray_waitable).__name__}; kill() is for actors")
     session = _session.current()
+    if isinstance(ray_waitable, ObjectRef):
+        session.refuse_foreign((ray_waitable,), session.strict)
+    else:
+        session.refuse_foreign_stream(ray_waitable)
     if force and session.query("kind", wire.task_text(task)).get("kind") == "call":
         raise ValueError("an actor's call can't be cancelled by force, as that would end its actor: leave force away, or end the actor with kill()")
     session.send(wire.CANCEL.pack(0, 0, task, int(force), int(recursive)))

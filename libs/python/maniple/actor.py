@@ -77,11 +77,14 @@ class ActorClass:
         """A node of a graph (maniple.dag), which makes an actor when the graph is executed."""
         return _Creation(self, self._options).bind(*args, **kwargs)
 
-    def code(self) -> Any:
-        if self._code is None:
+    def code(self, session: Any) -> Any:
+        """See RemoteFunction.code."""
+        if self._code is None or session.held.foreign(self._code.pinned, session.strict) is not None:
             from maniple._core.code import Code
 
-            self._code = Code(self._class, self._name, is_class=True)
+            code = Code(self._class, self._name, is_class=True)
+            session.refuse_foreign(code.pinned, session.strict)
+            self._code = code
         return self._code
 
     def __reduce__(self) -> Any:
@@ -113,7 +116,8 @@ class _Creation:
                 return find(session, name, namespace)
             except ValueError:
                 pass
-        number = session.define(actor.code())
+        code = actor.code(session)
+        number = session.define(code)
         session.define_methods(number, [_spell(m) for m in actor._methods])
         shape = _options.shape_of({"max_task_retries": 0, **o}, None, session.environment(o.get("runtime_env")))
         asynchronous = any(m["async"] for m in actor._methods)
@@ -132,7 +136,7 @@ class _Creation:
             "out_of_order": bool(o.get("allow_out_of_order_execution")),
         }
         task = session.mint()
-        ref = session.create(task, actor.code(), fields, args, kwargs)
+        ref = session.create(task, code, fields, args, kwargs)
         handle = ActorHandle(
             ref, number, actor._name, tuple(actor._methods), tuple(g["name"] for g in actor._groups), fields["max_pending"], fields["max_task_retries"], actor._signatures
         )
@@ -258,7 +262,7 @@ class ActorHandle:
         return ActorHandle, (self._ref, self._parts[0], self._class_name, *self._parts[1:])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ActorHandle) and other._id == self._id
+        return isinstance(other, ActorHandle) and bool(other._ref == self._ref)
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -278,6 +282,14 @@ class _Target:
         self.ref, self.id, self.class_name, self.groups = ref, ref.binary()[: wire.TASK_SIZE], class_name, groups
         self.max_pending, self.max_task_retries, self.signatures = max_pending, max_task_retries, signatures
         self.pending: List[ObjectRef] = []  # held, or a call of which nobody wants the result would count as done
+
+    def check(self, session: Any) -> None:
+        """Raises ActorHandleNotFoundError if the handle is not of this session, where its ID may be another actor's."""
+        if session.held.foreign((self.ref,), session.strict) is not None:
+            raise exceptions.ActorHandleNotFoundError(
+                f"the handle of the actor {self.class_name} {self.id.hex()} is of another session, from before a fork or a shutdown, and of no use in this one: "
+                "make the actor again, or get it with get_actor() if it has a name and lives"
+            )
 
     def count_pending(self, session: Any) -> None:
         """Raises PendingCallsLimitExceeded if this process has too many calls out."""
@@ -343,6 +355,7 @@ class ActorMethod:
         return FunctionNode(self.remote, args, kwargs)
 
     def _introduce(self, session: Any) -> None:
+        self._target.check(session)
         shape: Dict[str, Any] = {"retries": self._retries, "retry_exceptions": bool(self._retry), "bundle": -1, "name": self._options.get("name") or ""}
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)

@@ -265,7 +265,7 @@ class ActorAlreadyExistsError(ValueError, ManipleError):
 
 
 class ActorHandleNotFoundError(ValueError, ManipleError):
-    """The handle is of another cluster."""
+    """The handle is of another session: of one before a shutdown or a fork."""
 
     code = "NO_ACTOR"
 

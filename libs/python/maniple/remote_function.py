@@ -44,12 +44,14 @@ class RemoteFunction:
             merged["runtime_env"] = _options.environment_of(self._options["runtime_env"], options["runtime_env"])
         return _Call(self, merged)
 
-    def code(self) -> Any:
-        """The function as it is sent: pickled at its first call."""
-        if self._code is None:
+    def code(self, session: Any) -> Any:
+        """The function as it is sent: pickled at its first call, and again if it captured what is of another session then."""
+        if self._code is None or session.held.foreign(self._code.pinned, session.strict) is not None:
             from maniple._core.code import Code
 
-            self._code = Code(self._function, self._name)
+            code = Code(self._function, self._name)
+            session.refuse_foreign(code.pinned, session.strict)
+            self._code = code
         return self._code
 
     def __reduce__(self) -> Any:
@@ -89,7 +91,7 @@ class _Call:
         shape = _options.shape_of(self._options, 1, session.environment(self._options.get("runtime_env")))
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
-        self._code = self._function.code()
+        self._code = self._function.code(session)
         session.define(self._code)
         self._shape = session.shape(shape)
         self._head = session.head(self._code, self._shape, self._returns)

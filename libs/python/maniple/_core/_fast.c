@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 8, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
+enum { INTERFACE = 9, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
 static PyObject *dumps, *protocol;
@@ -121,7 +121,7 @@ static PyObject *ref_key(PyObject *self, void *unused) {
 
 static PyObject *ref_compare(PyObject *a, PyObject *b, int op) {
     if ((op != Py_EQ && op != Py_NE) || !PyObject_TypeCheck(b, RefType)) Py_RETURN_NOTIMPLEMENTED;
-    bool same = !memcmp(((RefObject *)a)->key, ((RefObject *)b)->key, KEY_SIZE);
+    bool same = !memcmp(((RefObject *)a)->key, ((RefObject *)b)->key, KEY_SIZE) && !(((RefObject *)a)->link && ref_foreign(b, ((RefObject *)a)->link));
     return PyBool_FromLong(same == (op == Py_EQ));
 }
 
@@ -399,8 +399,9 @@ static PyObject *py_send(PyObject *self, PyObject *frame) { return put_frame(sel
 static PyObject *py_enqueue(PyObject *self, PyObject *frame) { return put_frame(self, frame, false); }
 
 static void mint(Link *l, uint8_t *task) {
+    static _Atomic uint64_t minted; /* of all links: another cluster may give this process the same number again */
     memcpy(task, l->prefix, sizeof l->prefix);
-    put64(task + sizeof l->prefix, ++l->counter);
+    put64(task + sizeof l->prefix, atomic_fetch_add(&minted, 1) + 1);
 }
 
 static PyObject *py_mint(PyObject *self, PyObject *unused) {

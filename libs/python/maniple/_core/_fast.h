@@ -187,7 +187,6 @@ typedef struct Link {
     int64_t credit_bytes, credit_records, enough;
     atomic_int credit; /* changes with every grant */
     uint8_t prefix[8]; /* agent and process */
-    uint64_t counter;
 
     Item *inbox; /* a ring */
     size_t items, item_at, item_room;

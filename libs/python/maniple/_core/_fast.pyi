@@ -128,6 +128,8 @@ class Entries:
     def __len__(self) -> int: ...
     def adopt(self, key: bytes) -> Optional[Gate]:
         """From here on the dict has it. Gives the gate that waits for it."""
+    def foreign(self, refs: Sequence[Ref], strict: bool) -> Optional[Ref]:
+        """As references.Held.foreign."""
     def fetch(self, refs: Sequence[Ref]) -> Union[List[Any], Gate, None]:
         """See table.Table.fetch."""
     def register(self, gate: Gate, keys: List[bytes]) -> List[bytes]:

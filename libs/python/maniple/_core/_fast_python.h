@@ -35,6 +35,8 @@ void free_object(PyObject *self);
 /* link: who counts it; NULL: nobody. */
 PyObject *ref_make(PyTypeObject *type, Link *link, const uint8_t *key);
 Py_hash_t ref_hash(PyObject *ref);
+/* Whether another link than this one counts a reference: what its key names here is another object, if any. */
+static inline bool ref_foreign(PyObject *ref, const Link *l) { return ((RefObject *)ref)->link && ((RefObject *)ref)->link != l; }
 /* Of a bytes object; size 0: any. NULL with an error. */
 const uint8_t *bytes_of(PyObject *object, Py_ssize_t size, const char *what);
 extern PyTypeObject *JobType;

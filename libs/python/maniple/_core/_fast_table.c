@@ -205,6 +205,25 @@ static const uint8_t *key_at(PyObject *items, Py_ssize_t i) {
     return item && PyBytes_Check(item) && PyBytes_Size(item) == KEY_SIZE ? (const uint8_t *)PyBytes_AsString(item) : NULL;
 }
 
+static bool foreign(PyObject *item, const Link *l) { return PyObject_TypeCheck(item, RefType) && ref_foreign(item, l); }
+
+/* The first of a list or tuple of references that another link counts, or, strict, that nobody does; None: there is none. */
+static PyObject *py_foreign(PyObject *self, PyObject *args) {
+    PyObject *refs;
+    int strict;
+    if (!PyArg_ParseTuple(args, "Op", &refs, &strict)) return NULL;
+    const Link *l = link_of(entries_of(self)->link);
+    for (Py_ssize_t i = 0; i < count_of(refs); i++) {
+        PyObject *ref = item_of(refs, i);
+        if (!ref) return NULL;
+        if (!PyObject_TypeCheck(ref, RefType) || (!foreign(ref, l) && (!strict || ((RefObject *)ref)->link))) continue;
+        Py_INCREF(ref);
+        return ref;
+    }
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
 /* A plain value: one that pickle alone can read. */
 static bool plain(const Entry *e) {
     const uint8_t *p = entry_bytes(e);
@@ -233,7 +252,7 @@ static Py_ssize_t missing_of(Link *l, PyObject *refs, Py_ssize_t count, Gate *ga
     Py_ssize_t missing = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         const uint8_t *key = key_at(refs, i);
-        Entry *e = key ? link_find(l, key) : NULL;
+        Entry *e = key && !foreign(item_of(refs, i), l) ? link_find(l, key) : NULL;
         if (!e || (e->state == HERE && !plain(e)) || (e->state == AWAITED && gate && e->gate && e->gate != gate)) {
             if (gate) unregister(l, gate, refs, i);
             return -1;
@@ -427,6 +446,7 @@ static bool again(uint32_t *slots, size_t mask, PyObject *refs, Py_ssize_t i) {
 static PyObject *py_readiness(PyObject *self, PyObject *args) {
     PyObject *refs;
     int here;
+    const Link *l = link_of(entries_of(self)->link);
     if (!PyArg_ParseTuple(args, "Op", &refs, &here)) return NULL;
     Py_ssize_t count = PyList_Check(refs) || PyTuple_Check(refs) ? count_of(refs) : 0;
     if (!count || count > INT32_MAX / 4) Py_RETURN_NONE;
@@ -437,7 +457,8 @@ static PyObject *py_readiness(PyObject *self, PyObject *args) {
     char *to = made ? PyBytes_AsString(made) : NULL;
     for (Py_ssize_t i = 0; made && i < count; i++) {
         PyObject *ref = item_of(refs, i);
-        int state = (PyObject *)Py_TYPE(ref) != reference_type || again(slots, room - 1, refs, i) ? -1 : is_there(entries_of(self), ((RefObject *)ref)->key, here);
+        bool ours = (PyObject *)Py_TYPE(ref) == reference_type && !foreign(ref, l) && !again(slots, room - 1, refs, i);
+        int state = !ours ? -1 : is_there(entries_of(self), ((RefObject *)ref)->key, here);
         if (state < 0) Py_CLEAR(made);
         else to[i] = (char)state;
     }
@@ -536,6 +557,7 @@ static PyMethodDef entries_methods[] = {
     {"get", py_get, METH_VARARGS, NULL}, {"pop", py_pop, METH_VARARGS, NULL}, {"setdefault", py_setdefault, METH_VARARGS, NULL}, {"adopt", py_adopt, METH_O, NULL},
     {"fetch", py_fetch, METH_O, NULL}, {"register", py_register, METH_VARARGS, NULL}, {"unregister", py_unregister, METH_VARARGS, NULL}, {"close", py_close, METH_NOARGS, NULL},
     {"awaited", py_awaited, METH_VARARGS, NULL}, {"readiness", py_readiness, METH_VARARGS, NULL}, {"delivered", py_delivered, METH_VARARGS, NULL}, {"release", py_release, METH_VARARGS, NULL},
+    {"foreign", py_foreign, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot entries_slots[] = {

@@ -30,6 +30,8 @@ class Giving:
     mint: Callable[[], bytes]
     spend: Callable[[int], None]
     place_locked: Callable[[bytes, bytes], Optional[Place]]
+    refuse_foreign: Any
+    strict: bool
 
     def put(self, value: Any) -> ObjectRef:
         """Makes an object of a value. Raises TypeError if it can't be pickled."""
@@ -41,6 +43,7 @@ class Giving:
     def put_encoded(self, key: bytes, encoded: values.Encoded) -> None:
         heads = b""
         if encoded.refs:
+            self.refuse_foreign(encoded.refs, self.strict)
             self._deliver_promised(encoded.refs)
             heads = references.heads(encoded.refs)
         if self.shared(encoded):
@@ -103,12 +106,15 @@ class Giving:
         if not args and not kwargs and not pinned:
             return 0, 0, values.EMPTY
         deps, encoded = values.encode_arguments(args, kwargs)
+        refs = [*deps, *encoded.refs, *pinned]
+        if refs:
+            self.refuse_foreign(refs, self.strict)
         if self.shared(encoded):
             args = tuple([self._apart(v, kept) for v in args])
             kwargs = {k: self._apart(v, kept) for k, v in kwargs.items()}
             if kept:
                 deps, encoded = values.encode_arguments(args, kwargs)
-        refs = [*deps, *encoded.refs, *pinned]
+                refs = [*deps, *encoded.refs, *pinned]
         if not refs:
             return 0, 0, encoded.payload
         self._deliver_promised(refs)

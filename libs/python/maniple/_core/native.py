@@ -151,4 +151,4 @@ def parts(sock: Any, attached: Dict[str, Any], worker: bool, batch: Any, closed:
     limit = attached.get("inline_limit") or 100 << 10
     link = _fast.Link(sock.detach(), attached["agent"], attached["process"], attached.get("credit_bytes") or 0, attached.get("credit_records") or 0, limit, worker)
     entries = Table(link)
-    return twin.Parts(link, entries, Held(link, entries.claim_locked), Credits(link), Connection(link, batch, closed, before), link.mint)
+    return twin.Parts(link, entries, Held(link, entries.claim_locked, entries.entries.foreign), Credits(link), Connection(link, batch, closed, before), link.mint)

@@ -7,7 +7,7 @@ lost: deliveries count references inside arguments, results and answers, not the
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Generator, Iterable, List, TypeVar
+from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Sequence, TypeVar
 
 from maniple._core import twin
 from maniple._core.wire import INDEX, KEY_SIZE, OBJECT_SIZE, TASK_SIZE
@@ -43,7 +43,9 @@ class _Counted:
             pass
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._key == self._key  # type: ignore[attr-defined]
+        if type(other) is not type(self) or other._key != self._key:  # type: ignore[attr-defined]
+            return False
+        return other._drop is self._drop or _forget in (other._drop, self._drop)  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -110,14 +112,22 @@ if twin.fast is not None:
 class Held:
     """Counts the references of this process. The table's lock guards the counts; drops come without it.
 
-    link: takes drops, in place of a list. claim: told of an object of which there will be more than one reference.
+    link: takes drops, in place of a list. claim: told of an object of which there will be more than one reference. foreign: see there.
     """
 
-    def __init__(self, link: Any = None, claim: Callable[[bytes], None] = _forget) -> None:
+    def __init__(self, link: Any = None, claim: Callable[[bytes], None] = _forget, foreign: Any = None) -> None:
         self.dropped: Any = [] if link is None else link
         self._drop, self._claim = self.dropped.append if link is None else link, claim
         self._more: Dict[bytes, int] = {}  # references to an object beyond the first
         self._delivered: Dict[bytes, int] = {}
+        # The first of a list or tuple of references that another session counts, or, strict, that nobody does; None: there is none.
+        self.foreign: Callable[[Sequence[ObjectRef], bool], Optional[ObjectRef]] = foreign or self._foreign
+
+    def _foreign(self, refs: "Sequence[ObjectRef]", strict: bool) -> "Optional[ObjectRef]":
+        for ref in refs:
+            if type(ref) is ObjectRef and ref._drop is not self._drop and (strict or ref._drop is not _forget):
+                return ref
+        return None
 
     def made(self, key: bytes) -> ObjectRef:
         """The first reference to an object that this process makes."""

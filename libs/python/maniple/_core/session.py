@@ -41,6 +41,7 @@ class Session(Giving, Hearing, Waiting):
         self.inline_limit = attached.get("inline_limit") or 100 << 10
         self.stream_bytes = attached.get("stream_bytes") or 0  # that a generator here may be ahead of who reads it
         self.kind, self.path, self.namespace = kind, path, ""
+        self.strict = kind != dial.WORKER  # all references here are counted: those that are not are of the worker that this process was forked from
         self.runtime_env: Optional[Dict[str, Any]] = None  # settled
         self.packages = Packages(attached.get("packages") or "")
         self.arenas = Arenas()

@@ -7,9 +7,10 @@ those who look for a fault, leaves it alone. Its interface is in ``_fast.pyi``, 
 from __future__ import annotations
 
 import os
+from itertools import count
 from typing import Any, Callable, Dict, NamedTuple
 
-INTERFACE = 8  # of the extension: one that another version left here is not used
+INTERFACE = 9  # of the extension: one that another version left here is not used
 
 fast: Any = None
 if not os.environ.get("MANIPLE_PURE"):
@@ -20,6 +21,7 @@ if not os.environ.get("MANIPLE_PURE"):
     except ImportError:  # not built, or this Python can't load it
         pass
 
+_following = count(1).__next__  # of all sessions: another cluster may give this process the same number again
 
 # What parts imports: a template does so before it forks.
 MODULES = ("maniple._core.native",) if fast is not None else ("maniple._core.connection", "maniple._core.credits", "maniple._core.references", "maniple._core.table")
@@ -42,7 +44,6 @@ def parts(sock: Any, attached: Dict[str, Any], worker: bool, batch: Callable[[An
         from maniple._core import native
 
         return native.parts(sock, attached, worker, batch, closed, before)
-    from itertools import count
     from struct import Struct
 
     from maniple._core.connection import Connection
@@ -50,6 +51,6 @@ def parts(sock: Any, attached: Dict[str, Any], worker: bool, batch: Callable[[An
     from maniple._core.references import Held
     from maniple._core.table import Table
 
-    prefix, pack, following = Struct("<II").pack(attached["agent"], attached["process"]), Struct("<Q").pack, count(1).__next__
+    prefix, pack = Struct("<II").pack(attached["agent"], attached["process"]), Struct("<Q").pack
     credits = Credits(attached.get("credit_bytes") or 0, attached.get("credit_records") or 0)
-    return Parts(None, Table(), Held(), credits, Connection(sock, batch, closed, before), lambda: prefix + pack(following()))
+    return Parts(None, Table(), Held(), credits, Connection(sock, batch, closed, before), lambda: prefix + pack(_following()))

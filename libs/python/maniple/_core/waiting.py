@@ -12,7 +12,7 @@ from maniple import exceptions
 from maniple._core import failures, values, wire
 from maniple._core.arenas import Left, Place
 from maniple._core.context import Running, running
-from maniple._core.references import ObjectRef
+from maniple._core.references import Held, ObjectRef
 from maniple._core.table import ASKED, BRINGING, CHECKED, COMING, FETCHING, PENDING, READY, REMOTE, Callback, Gate, State, Table, Value, is_ready
 
 
@@ -32,6 +32,7 @@ class Waiting:
     seen: Dict[bytes, Any]
     wanted: Dict[bytes, int]
     leave_locked: Callable[[bytes], bool]
+    held: Held
     _futures: Optional[Any] = None
 
     def get(self, refs: Sequence[ObjectRef], timeout: Optional[float] = None) -> List[Any]:
@@ -45,6 +46,7 @@ class Waiting:
                 return got
             if not (deadline is None and got.direct()) and not self._block(got, deadline, refs, len(refs)):
                 raise self._late(timeout, [ref._key for ref in refs])
+        self.refuse_foreign(refs)
         keys = [ref._key for ref in refs]
         with self.table.lock:
             for key in keys:
@@ -58,6 +60,17 @@ class Waiting:
             return [self.value(key) for key in keys]
         finally:
             self._unwanted(keys)
+
+    def refuse_foreign(self, refs: Sequence[Any], strict: bool = False) -> None:
+        """Raises ObjectLostError if one of these is of another session, where its ID may be another object's. strict: or of none."""
+        ref = self.held.foreign(refs, strict)
+        if ref is not None:
+            raise _foreign(f"the reference to object {ref.hex()}")
+
+    def refuse_foreign_stream(self, stream: Any) -> None:
+        """The same with a generator."""
+        if stream._session is not self:
+            raise _foreign(f"the generator of task {stream.task_id()}")
 
     def raw(self, key: bytes, deadline: Optional[float] = None, timeout: Optional[float] = None) -> Tuple[int, Any]:
         """Format and bytes of an object's value, which are good as long as they are viewed. Raises its error."""
@@ -223,7 +236,8 @@ class Waiting:
 
     def _there(self, refs: Sequence[Any], num_returns: int, timeout: Optional[float], here: bool) -> List[bool]:
         """Which are there, once so many are or the time is over."""
-        keys = [ref._key if type(ref) is ObjectRef else ref.wanted_key() for ref in refs]
+        self.refuse_foreign(refs)
+        keys = [ref._key if type(ref) is ObjectRef else self._wanted_key(ref) for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
         entries = self.table.entries
         found = [entries.get(key) for key in keys]
@@ -235,6 +249,10 @@ class Waiting:
             self._wait_ready(keys, local, num_returns, deadline)
             there = [is_ready(entries.get(key, REMOTE), at) for key, at in zip(keys, local)]
         return there
+
+    def _wanted_key(self, stream: Any) -> bytes:
+        self.refuse_foreign_stream(stream)
+        return bytes(stream.wanted_key())
 
     def _wait_ready(self, keys: Sequence[bytes], local: Sequence[bool], num_returns: int, deadline: Optional[float]) -> None:
         want = wire.WANT_HERE if any(local) else wire.WANT_READY
@@ -267,6 +285,7 @@ class Waiting:
 
         readiness: that it exists is enough.
         """
+        self.refuse_foreign((ref,))
         key, entries = ref._key, self.table.entries
         if type(entries.get(key, REMOTE)) is State and not readiness:
             self._ask([key])
@@ -353,6 +372,10 @@ def _not_held(key: bytes) -> BaseException:
     return exceptions.ObjectLostError(
         f"this process holds no reference to object {key.hex()}: one from before a fork or a shutdown is of no use after it; pass it as an argument, or put the value again"
     )
+
+
+def _foreign(what: str) -> BaseException:
+    return exceptions.ObjectLostError(f"{what} is of another session, from before a fork or a shutdown, and of no use in this one: put the value again, or call again what gave it")
 
 
 def _failed(entry: Any) -> bool:
