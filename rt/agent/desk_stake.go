@@ -318,6 +318,7 @@ func (d *desk) toldFree(ctx context.Context, m *fb.StateReplyT, payload []byte) 
 		d.l.log.Warn("the head does not say what is free here", "reply", m.Error)
 		return
 	}
+	s.changed = s.changed || !maps.Equal(s.total, n.Total)
 	s.total = n.Total
 	lacking := s.lacking(d.core.Wants())
 	if d.over != "" || d.going || len(lacking) == 0 && !s.all {

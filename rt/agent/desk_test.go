@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -392,5 +393,20 @@ func TestWorkersThatHangAreEnded(t *testing.T) {
 	d.settleLate(now)
 	if !slices.Equal(ended, []int{70}) || !strings.Contains(d.hired[0].killed, "first line within 1m0s") {
 		t.Errorf("ended: %v; %q", ended, d.hired[0].killed)
+	}
+}
+
+// What the node has the core hears as soon as the head says so, also when groups have all of it: what it can't ever have is asked for elsewhere.
+func TestTheCoreHearsWhatTheNodeHas(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	for cpus := int64(2); cpus < 4; cpus++ {
+		d.toldFree(t.Context(), &fb.StateReplyT{}, fmt.Appendf(nil, `{"nodes":[{"name":"n1","agent":1,"total":{"CPU":%d},"free":{"CPU":0}}]}`, cpus))
+		if !d.stake.changed {
+			t.Fatalf("of %d CPUs it hears nothing", cpus)
+		}
+		if g := d.stake.grant(); !slices.Equal(g.Node, []work.Amount{{Name: "CPU", Amount: cpus * whole}}) {
+			t.Errorf("of %d CPUs it hears %+v", cpus, g)
+		}
 	}
 }

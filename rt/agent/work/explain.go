@@ -133,7 +133,7 @@ func (c *Core) explainClass(t *task) string {
 			continue
 		}
 		if r := g.tooSmall(&cl.need); r >= 0 {
-			why = append(why, fmt.Sprintf("%s: %s has %s at all", amountOf(cl.need.get(r), c.names[r]), g.name(), amountOf(get(g.total, r), c.names[r])))
+			why = append(why, g.explainSmall(cl.need.get(r), r, c.names[r]))
 			continue
 		}
 		if g.back {
@@ -207,6 +207,15 @@ func (c *Core) explainPlace(cl *class, p *place) string {
 		}
 	}
 	return "its turn to go to node " + p.node
+}
+
+// explainSmall says what a grant has of a resource of which it has too little for a demand.
+func (g *grant) explainSmall(need int64, resource int, name string) string {
+	has := g.ever(resource)
+	if need <= has {
+		return fmt.Sprintf("%s: %s has %s, of which %s is granted to tasks now", amountOf(need, name), g.name(), amountOf(has, name), placement.Amount(get(g.total, resource)))
+	}
+	return fmt.Sprintf("%s: %s has %s at all", amountOf(need, name), g.name(), amountOf(has, name))
 }
 
 func (g *grant) name() string {

@@ -107,6 +107,7 @@ func (c *Core) startClass(cl *class) bool {
 		cl.setHungry(false, 0)
 		return false
 	}
+	c.outgrow(cl)
 	c.loosen(cl)
 	c.wish(cl)
 	g := c.fit(cl)

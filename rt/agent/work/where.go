@@ -113,7 +113,8 @@ func (c *Core) load(agent id.Agent) (n int) {
 	return max(n, 0)
 }
 
-// placeOf says where a shape's tasks may run only, but for labels, none for anywhere; home: on this node and no other.
+// placeOf says where a shape's tasks may run only, but for labels, none for anywhere; home: on this node and no other. Which labels
+// a node has the head knows.
 func (c *Core) placeOf(t *fb.ShapeT) (words []string, home bool) {
 	if taskOf(t.Group) != (id.Task{}) {
 		return nil, false
@@ -123,12 +124,28 @@ func (c *Core) placeOf(t *fb.ShapeT) (words []string, home bool) {
 	}
 	switch {
 	case t.Node == "":
-	case t.Node == c.cfg.Node || t.Node == fmt.Sprint(c.cfg.Agent):
+	case len(t.Labels)+len(t.Fallbacks) == 0 && (t.Node == c.cfg.Node || t.Node == fmt.Sprint(c.cfg.Agent)):
 		home = true
 	default:
 		words = append(words, "node="+t.Node)
 	}
 	return words, home
+}
+
+// outgrow has the head asked of this node, too, like of any that a task names, for what it can't have as a whole: what may run nowhere
+// else fails then, and what would only rather be here goes elsewhere.
+func (c *Core) outgrow(cl *class) {
+	if !cl.home {
+		return
+	}
+	for _, g := range c.grants {
+		if g.group == (id.Task{}) && g.node != nil && !cl.need.fits(g.node) {
+			cl.home = false
+			cl.where = "node=" + cl.table.Node
+			cl.needs.where = cl.where
+			return
+		}
+	}
 }
 
 // lacks lists the classes that want what other nodes have.

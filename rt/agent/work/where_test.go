@@ -2,6 +2,7 @@ package work
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -280,5 +281,69 @@ func TestExplainAtAnotherNode(t *testing.T) {
 	}
 	if !strings.Contains(answers, "does not say what it waits for there: it is gone: it died") || len(p.cores[0].asked) > 0 {
 		t.Errorf("of a node that died: %s", answers)
+	}
+}
+
+// What its own node can't ever have is a task told as of any other that it names: it fails, or goes elsewhere if it may.
+func TestTaskThatNamesItsOwnNodeWhichIsTooSmall(t *testing.T) {
+	for _, name := range []string{"n1", "1"} {
+		p, _ := newNodes(t)
+		p.step(0, Grant{Resources: []Amount{{"CPU", one}}, Node: []Amount{{"CPU", 2 * one}}})
+		ask := func(number uint32, soft bool, resource string, n int64) id.Task {
+			m := &fb.ShapeT{Number: number, Node: name, Soft: soft, Bundle: -1, Resources: []*fb.ResourceT{{Name: resource, Amount: n * one}}}
+			p.say(0, 1, m, nil)
+			return p.shaped(m)
+		}
+		fits := ask(3, false, "CPU", 2)
+		if w := p.cores[0].Wants(); len(w.Away) > 0 || len(w.Hungry) != 1 {
+			t.Errorf("what the node as a whole has is waited for here, not asked for as %+v", w.Away)
+		}
+		if why := p.at(fits); why != "2 CPU: the node has 2 CPU, of which 1 is granted to tasks now" {
+			t.Errorf("it waits for %s", why)
+		}
+		p.say(0, 1, &fb.CancelT{Task: taskT(fits)}, nil)
+		hard, gpu, soft := ask(4, false, "CPU", 9), ask(5, false, "GPU", 1), ask(6, true, "CPU", 9)
+		away := slices.Clone(p.cores[0].Wants().Away)
+		if len(away) != 3 {
+			t.Fatalf("of its own node is asked for %+v", away)
+		}
+		for _, k := range away {
+			if k.Where != "node="+name || k.Shape.Node != name {
+				t.Errorf("it is asked for where %s, %+v", k.Where, k.Shape)
+			}
+			p.step(0, Waits{Class: k.Class, Where: k.Where, Why: "it has 2", Never: true})
+		}
+		for _, task := range []id.Task{hard, gpu} {
+			if v := p.told("a 1", of(task)); !strings.HasPrefix(v, "TASK_UNSCHEDULABLE: ") || !strings.Contains(v, "it has 2") {
+				t.Errorf("its driver is told %q", v)
+			}
+		}
+		if away = p.cores[0].Wants().Away; len(away) != 1 || away[0].Where != "" || away[0].Shape.Node != "" {
+			t.Errorf("for what may be elsewhere is asked for %+v", away)
+		}
+		if why := p.at(soft); !strings.Contains(why, "9 CPU: the node has 2 CPU at all") {
+			t.Errorf("it waits for %s", why)
+		}
+		lent := id.Task{Agent: 1, Process: 2, Counter: 6}
+		p.step(1, Grant{Group: lent, Resources: []Amount{{"CPU", 9 * one}}})
+		p.step(0, Place{Group: lent, Agent: 2, Node: "n2", Resources: []Amount{{"CPU", 9 * one}}, Open: true})
+		if at := p.at(soft); at != "there" {
+			t.Errorf("with a node that has it, it is %s", at)
+		}
+	}
+}
+
+// Labels beside its own node are the head's to judge: the agent does not know them, and waited for ever.
+func TestTaskThatNamesItsOwnNodeAndLabels(t *testing.T) {
+	p, _ := newNodes(t)
+	task := p.shaped(&fb.ShapeT{Number: 3, Node: "n1", Labels: []*fb.LabelT{{Key: "disk", Value: "ssd"}}})
+	away := p.cores[0].Wants().Away
+	if len(away) != 1 || away[0].Where != "node=n1, disk=ssd" || away[0].Shape.Node != "n1" {
+		t.Fatalf("it is asked for %+v", away)
+	}
+	lent := id.Task{Agent: 1, Process: 2, Counter: 6}
+	p.step(0, Grant{Group: lent, Resources: []Amount{{"CPU", one}}, Open: true, Where: away[0].Where})
+	if at := p.at(task); at != "here" {
+		t.Errorf("with what was lent of its node it is %s", at)
 	}
 }
