@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A rail that hung rests, each time twice as long, and what was good for an hour begins anew.
@@ -57,18 +59,16 @@ func TestReviveOfAnEndpointThatEnds(t *testing.T) {
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n: > \"$0.began\"\nexec sleep 60\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Mkfifo(path+".began", 0o600); err != nil {
+		t.Fatal(err)
+	}
 	f := &Fabric{Client: Client{Path: path}}
 	f.rests.hung(time.Now().Add(-restLeast), "a")
 	gone := make(chan struct{})
 	l := &FabricLine{f: f, p: &process{gone: gone}}
-	go func() { // ends with the test
-		for t.Context().Err() == nil {
-			if _, err := os.Stat(path + ".began"); err == nil {
-				close(gone)
-				return
-			}
-			<-time.After(time.Millisecond)
-		}
+	go func() {
+		_, _ = os.ReadFile(path + ".began") // comes to its end once the program has begun
+		close(gone)
 	}()
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
