@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
 
+	"github.com/maniple-hpc/maniple/placement"
 	"github.com/maniple-hpc/maniple/rt/native"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 )
@@ -22,6 +24,8 @@ func (l *loop) headAsks(ctx context.Context, q *fb.StateQueryT, corr uint64) {
 		l.askDevices(ctx, corr)
 	case q.What == "way":
 		l.askWay(ctx, q, corr)
+	case q.What == "idle":
+		l.askIdle(ctx, corr)
 	case l.desk == nil || l.desk.process == 0:
 		l.answerHead(ctx, corr, jsonStore{}, 0)
 	default:
@@ -36,6 +40,33 @@ func (l *loop) replyHead(ctx context.Context, corr uint64, payload []byte, err e
 		reply.Error, payload = err.Error(), nil
 	}
 	l.post(ctx, item{do: func(ctx context.Context) { l.apply(ctx, ToHead{M: reply, Corr: corr, Payload: payload}) }})
+}
+
+// askIdle tells the head what this agent has for tasks that none of them uses, by node.
+func (l *loop) askIdle(ctx context.Context, corr uint64) {
+	give := func(idle map[string]map[string]float64) {
+		text, err := json.Marshal(map[string]any{"version": 1, "idle": idle})
+		l.replyHead(ctx, corr, text, err)
+	}
+	if l.desk == nil || l.desk.process == 0 {
+		give(nil)
+		return
+	}
+	l.desk.post(mail{do: func() { give(l.desk.idle()) }}) // behind what tasks have said before
+}
+
+// idle sums up what is not used by node.
+func (d *desk) idle() map[string]map[string]float64 {
+	all := map[string]map[string]float64{}
+	for _, i := range d.core.Idle() {
+		for _, r := range i.Resources {
+			if all[i.Node] == nil {
+				all[i.Node] = map[string]float64{}
+			}
+			all[i.Node][r.Name] += placement.Amount(r.Amount).Float()
+		}
+	}
+	return all
 }
 
 // askDevices has maniple-native ask the driver of this node's devices.

@@ -410,3 +410,19 @@ func TestTheCoreHearsWhatTheNodeHas(t *testing.T) {
 		}
 	}
 }
+
+// The head hears what tasks have put aside and do not use, by node; of who has none nothing.
+func TestTheHeadHearsWhatIsIdle(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	if got := d.idle(); len(got) > 0 {
+		t.Errorf("of nothing it hears %v", got)
+	}
+	d.core.Step(now, work.Grant{Resources: []work.Amount{{Name: "CPU", Amount: 3 * whole / 2}}}, nil)
+	for _, node := range []string{"n1", "n2"} {
+		d.core.Step(now, work.Place{Group: d.mint(), Agent: 2, Node: node, Resources: []work.Amount{{Name: "CPU", Amount: whole}}, Open: true}, nil)
+	}
+	if got := fmt.Sprint(d.idle()); got != "map[n1:map[CPU:2.5] n2:map[CPU:1]]" {
+		t.Errorf("it hears %s", got)
+	}
+}

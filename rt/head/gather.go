@@ -34,6 +34,7 @@ type jsonTold struct {
 	Name    string          `json:"name"`
 	Store   json.RawMessage `json:"store,omitempty"`
 	Devices json.RawMessage `json:"devices,omitempty"`
+	Idle    json.RawMessage `json:"-"`
 	From    string          `json:"from,omitempty"` // the node whose bytes Name read
 	Ways    json.RawMessage `json:"ways,omitempty"`
 	Error   string          `json:"error,omitempty"` // in its stead
@@ -46,6 +47,8 @@ func (j *jsonTold) answer(what string) *json.RawMessage {
 		return &j.Devices
 	case "ways":
 		return &j.Ways
+	case "idle":
+		return &j.Idle
 	}
 	return &j.Store
 }
@@ -56,6 +59,13 @@ func (c *Core) gather(m *member, what string, corr uint64) {
 	ask := &fb.StateQueryT{What: "memory"}
 	if what == "devices" {
 		g.what, g.wait, ask.What = what, devicesWait, what
+	}
+	if what == "free" {
+		g.what, ask.What = "idle", "idle"
+		if len(c.gathers) >= maxGathers/2 { // any number of tasks may look at the nodes
+			c.sayFree(g)
+			return
+		}
 	}
 	if !c.beginGather(g) {
 		return
@@ -184,6 +194,10 @@ func (c *Core) endGather(g *gather) {
 		return
 	}
 	c.gathers = slices.DeleteFunc(c.gathers, func(k *gather) bool { return k == g })
+	if g.what == "idle" {
+		c.sayFree(g)
+		return
+	}
 	payload, err := json.Marshal(struct {
 		Version int        `json:"version"`
 		Nodes   []jsonTold `json:"nodes"`

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/placement"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -148,4 +149,58 @@ func TestWays(t *testing.T) {
 	if err := json.Unmarshal([]byte(out[0].Msg.(*fb.StateQueryT).Id), &q); err != nil || q.Agent != first || q.MS != 100 {
 		t.Errorf("%+v, %v", q, err)
 	}
+}
+
+// What nothing uses is what the ledger has left and what agents have of it and do not use; what one does not tell of counts as used.
+func TestFreeOfAllNodes(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2"}})
+	a := w.join("n1", "CPU=4", 0)
+	first, second := id.Agent(a.number), id.Agent(w.join("n2", "CPU=4", 0).number)
+	w.settle()
+	a.outbox = append(a.outbox, &fb.GroupCreateT{Group: wireTask(id.Task{Agent: first, Process: 1, Counter: 7}), Lease: true, Wait: int64(time.Second),
+		Bundles: []*fb.BundleT{{Resources: []*fb.ResourceT{{Name: "CPU", Amount: 30_000}}, Labels: []*fb.LabelT{{Key: placement.LabelNode, Value: "n1"}}}}})
+	w.settle()
+	var out []Send
+	step := func(ev Event) {
+		out = nil
+		for _, e := range w.core.Step(w.now, ev, nil) {
+			if s, ok := e.(Send); ok {
+				out = append(out, s)
+			}
+		}
+	}
+	ask := func() uint64 {
+		t.Helper()
+		step(FromAgent{Agent: first, Msg: &fb.StateQueryT{What: "free"}, Corr: 5})
+		return out[0].Corr
+	}
+	answer := func(corr uint64, at id.Agent, idle string) {
+		step(FromAgent{Agent: at, Msg: &fb.StateReplyT{}, Corr: corr, Payload: []byte(`{"version":1,"idle":` + idle + `}`)})
+	}
+	said := func(n1, n2 float64) {
+		t.Helper()
+		var reply struct{ Nodes []jsonNode }
+		if len(out) != 1 || out[0].Corr != 5 || json.Unmarshal(out[0].Payload, &reply) != nil || len(reply.Nodes) != 2 {
+			t.Fatalf("answered: %+v", out)
+		}
+		if a, b := reply.Nodes[0].Free["CPU"], reply.Nodes[1].Free["CPU"]; a != n1 || b != n2 {
+			t.Errorf("free are %v and %v, not %v and %v", a, b, n1, n2)
+		}
+	}
+	corr := ask()
+	if out[0].Msg.(*fb.StateQueryT).What != "idle" || len(out) != 2 {
+		t.Fatalf("asked: %+v", out)
+	}
+	answer(corr, first, `{"n1":{"CPU":2},"n2":{"CPU":9,"x":1},"n3":{"CPU":1}}`)
+	answer(corr, second, `[]`)
+	said(3, 4)
+	ask()
+	w.now += int64(gatherWait)
+	step(Tick{})
+	said(1, 4)
+	for range maxGathers / 2 {
+		ask()
+	}
+	step(FromAgent{Agent: first, Msg: &fb.StateQueryT{What: "free"}, Corr: 5})
+	said(1, 4)
 }

@@ -209,7 +209,7 @@ def get_actor(name: str, namespace: Optional[str] = None) -> Any:
 def nodes() -> List[Dict[str, Any]]:
     """A dict per node: NodeID, Alive, NodeName, NodeManagerAddress, Resources, Labels and more."""
     out = []
-    for node in _session.current().query("nodes").get("nodes") or []:
+    for node in _session.current().query("free").get("nodes") or []:
         addresses = node.get("addresses") or [""]
         host, _, port = addresses[0].rpartition(":")
         alive = node.get("state") != "dead"
@@ -228,7 +228,12 @@ def cluster_resources() -> Dict[str, float]:
 
 def available_resources() -> Dict[str, float]:
     """Resources of all nodes that nothing holds, by name; what is used up is absent."""
-    return {name: amount for name, amount in _cluster("free").items() if amount}
+    free: Dict[str, float] = {}
+    for node in _session.current().query("free").get("nodes") or []:
+        for name, amount in (node.get("free") or {}).items() if node.get("state") != "dead" else ():
+            if amount:
+                free[name] = free.get(name, 0) + amount
+    return free
 
 
 def _cluster(field: str) -> Dict[str, float]:

@@ -323,7 +323,7 @@ class Relay(Agent):
                 reply = {"actor": {"id": wire.task_text(task), "function": actor.fields["function"], "methods": list(self.methods[actor.fields["function"]]), "groups": []}}
             else:
                 error = "there is none"
-        elif what == "nodes":
+        elif what in ("nodes", "free"):
             reply = {"nodes": [{"name": "n1", "state": "up", "addresses": ["127.0.0.1:1234"], "total": {"CPU": 2}, "free": {"CPU": 1}, "labels": {"zone": "a"}}]}
         elif what == "cluster":
             reply = {"cluster": {"total": {"CPU": 2, "memory": 100}, "free": {"CPU": 0, "memory": 50}}}

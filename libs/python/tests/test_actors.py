@@ -263,8 +263,9 @@ def test_nodes_and_resources(driver):
     assert second["Alive"] is False and second["Resources"] == {}
     answer(driver, {"cluster": {"total": {"CPU": 4, "GPU": 1}, "free": {"CPU": 0, "GPU": 1}}})
     assert maniple.cluster_resources() == {"CPU": 4, "GPU": 1}
-    answer(driver, {"cluster": {"total": {"CPU": 4, "GPU": 1}, "free": {"CPU": 0, "GPU": 1}}})
-    assert maniple.available_resources() == {"GPU": 1}
+    up = {"name": "n1", "state": "up", "total": {"CPU": 4, "GPU": 1}, "free": {"CPU": 0, "GPU": 0.5}}
+    seen = answer(driver, {"nodes": [up, {**up, "name": "n2"}, {**up, "name": "n3", "state": "dead"}]})
+    assert maniple.available_resources() == {"GPU": 1} and seen == [("free", "")]
 
 
 def test_equal_bundles(driver):

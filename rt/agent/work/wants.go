@@ -17,6 +17,37 @@ type Wants struct {
 	Lent    []id.Task  // groups for tasks that belong to none, of which something is used
 }
 
+// Idle is what of a node this agent has for tasks that belong to no group, and none of them uses.
+type Idle struct {
+	Node      string
+	Resources []Amount
+}
+
+// Idle tells what the head's ledger has given to this agent, of its own node and of others, that nothing uses now. Where tasks of another
+// agent have started some of their own, all is used.
+func (c *Core) Idle() (out []Idle) {
+	note := func(node string, free []int64) {
+		i := Idle{Node: node}
+		for r, n := range free {
+			if n > 0 {
+				i.Resources = append(i.Resources, Amount{Name: c.names[r], Amount: n})
+			}
+		}
+		out = append(out, i)
+	}
+	for _, g := range c.grants {
+		if g.open || g.group == (id.Task{}) {
+			note(c.cfg.Node, g.free)
+		}
+	}
+	for _, p := range c.places {
+		if p.open && p.others() == 0 {
+			note(p.node, p.free)
+		}
+	}
+	return out
+}
+
 // Share is what of a device somebody has.
 type Share struct {
 	Device string

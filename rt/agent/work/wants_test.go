@@ -1,6 +1,7 @@
 package work
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -48,4 +49,26 @@ func TestWants(t *testing.T) {
 	if w.core.Has(1) {
 		t.Error("the job is over, and still there")
 	}
+}
+
+// What is granted and lent counts as idle but for what tasks have of it.
+func TestIdle(t *testing.T) {
+	p, _ := newNodes(t)
+	p.step(0, Grant{Resources: []Amount{{"CPU", 2 * one}, {"GPU", one}}})
+	idle := func(want string) {
+		t.Helper()
+		if got := fmt.Sprint(p.cores[0].Idle()); got != want {
+			t.Errorf("it is %s, not %s", got, want)
+		}
+	}
+	idle("[{n1 [{CPU 20000} {GPU 10000}]} {n2 [{CPU 10000}]}]")
+	shape := &fb.ShapeT{Number: 3}
+	first := p.shaped(shape)
+	idle("[{n1 [{CPU 10000} {GPU 10000}]} {n2 [{CPU 10000}]}]")
+	p.shaped(shape)
+	third := p.shaped(shape)
+	idle("[{n1 [{GPU 10000}]} {n2 []}]")
+	p.doneHere(first)
+	p.result(third, nil, "done")
+	idle("[{n1 [{CPU 10000} {GPU 10000}]} {n2 [{CPU 10000}]}]")
 }
