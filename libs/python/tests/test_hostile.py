@@ -90,7 +90,7 @@ def test_an_answer_that_is_no_json(driver):
         driver.table("StateReply", {}, b"no json", driver.take("STATE_QUERY").corr)
 
     threading.Thread(target=answer).start()
-    with pytest.raises(exceptions.SystemFault, match="nodes"):
+    with pytest.raises(exceptions.SystemFault, match="free"):
         maniple.nodes()
 
 

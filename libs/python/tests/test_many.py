@@ -103,14 +103,14 @@ def test_an_agent_that_is_busy_holds_up_nobody_until_a_lot_waits():
     link = twin.fast.Link(here.detach(), 7, 99, 1 << 20, 1000, 100 << 10, False)
     link.start()
     frames = [n.to_bytes(4, "little") * 256 for n in range(3 << 10)]  # 3 MiB, which no socket has room for
-    rest = threading.Thread(target=lambda: [link.send(bytes(1024)) for _ in range(4 << 10)], daemon=True)
+    rest = threading.Thread(target=lambda: [link.send(bytes(1024)) for _ in range(8 << 10)], daemon=True)  # twice as much as may wait, beside what is on its way
     try:
         for frame in frames:
             link.send(frame)
         rest.start()
         rest.join(0.3)
         assert rest.is_alive()  # now it waits
-        sent, got = b"".join(frames) + bytes(4 << 20), bytearray()
+        sent, got = b"".join(frames) + bytes(8 << 20), bytearray()
         there.settimeout(30)
         while len(got) < len(sent):
             got += there.recv(1 << 20)
