@@ -187,6 +187,31 @@ func TestConcurrency(t *testing.T) {
 	must[[]bool](t)(rt.GetAll(ctx, refs))
 }
 
+// A call that waits for one of the actor's places has not begun: it can be cancelled, its deadline can pass, and the
+// calls that run go on.
+func TestCallsWithoutAPlace(t *testing.T) {
+	ctx, _ := join(t, 1, work.Config{})
+	c := Counter.Remote(ctx, start{}, rt.Concurrency(2))
+	running := []*rt.Ref[bool]{Together.Remote(ctx, c, rt.None{}), Together.Remote(ctx, c, rt.None{})}
+	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	late, unwanted := PID.Remote(short, c, rt.None{}), PID.Remote(ctx, c, rt.None{})
+	_ = rt.Cancel(unwanted)
+	if _, err := unwanted.Get(ctx); !errors.Is(err, rt.ErrCancelled) {
+		t.Errorf("cancelled while it waits for a place: %v", err)
+	}
+	if _, err := late.Get(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("late while it waits for a place: %v", err)
+	}
+	_ = rt.Cancel(running[0])
+	if _, err := running[0].Get(ctx); !errors.Is(err, rt.ErrCancelled) {
+		t.Errorf("one that runs: %v", err)
+	}
+	must[int](t)(PID.Remote(ctx, c, rt.None{}).Get(ctx)) // by the same process, which is there
+	_ = rt.Cancel(running[1])
+	_, _ = running[1].Get(ctx)
+}
+
 func TestNamedActors(t *testing.T) {
 	ctx, _ := join(t, 1, work.Config{})
 	c := Counter.Remote(ctx, start{N: 1}, rt.Name("it"))

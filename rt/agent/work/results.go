@@ -404,7 +404,11 @@ func (c *Core) onRecalled(p *process, f frame) {
 	why, doomed := c.doomed[t.id()]
 	c.leave(t)
 	if t.cancelled {
-		c.fail(t, codeCancelled, "it was cancelled before it started")
+		if t.deadline != 0 && t.deadline <= c.now {
+			c.fail(t, codeTimeout, "its deadline passed before it started")
+		} else {
+			c.fail(t, codeCancelled, "it was cancelled before it started")
+		}
 		return
 	}
 	if doomed {

@@ -259,7 +259,9 @@ func (w *worker) cancel(name id.Task) {
 	}
 	j.cancelled = true
 	if j.started {
-		j.cancel()
+		if j.cancel != nil { // else its context ends as it begins
+			j.cancel()
+		}
 		return
 	}
 	for i, k := range w.inbox {
@@ -343,20 +345,24 @@ func (w *worker) live(creation *job) {
 	if !made {
 		return // the agent ends this process
 	}
-	calls := make(chan struct{}, max(1, int(creation.create.Concurrency)))
+	places := make(chan struct{}, max(1, int(creation.create.Concurrency)))
 	var running sync.WaitGroup
-	for j := w.next(); j != nil; j = w.next() {
-		if cap(calls) == 1 { // SERVE-4
-			w.run(j)
-			w.ended(j)
-			continue
+	for {
+		places <- struct{}{} // first: a call that has no place yet has not begun, and can be given back
+		j := w.next()
+		if j == nil {
+			break
 		}
-		calls <- struct{}{}
-		running.Go(func() {
+		call := func() {
 			w.run(j)
 			w.ended(j)
-			<-calls
-		})
+			<-places
+		}
+		if cap(places) == 1 { // SERVE-4
+			call()
+		} else {
+			running.Go(call)
+		}
 	}
 	running.Wait()
 	if c, ok := w.self.(io.Closer); ok {

@@ -394,14 +394,10 @@ func (s *Session) Explain(name string) string {
 	return reply.Explain.Text
 }
 
-// Watch has the updates of a group told. There is one watcher of each.
+// Watch has the updates of a group told, until it has ended. There is one watcher of each.
 func (s *Session) Watch(group id.Task, told func(*fb.GroupUpdateT)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if told == nil {
-		delete(s.groups, group)
-		return
-	}
 	s.groups[group] = told
 }
 

@@ -215,6 +215,9 @@ func (s *Session) frame(f work.Frame, later *[]func()) error {
 			if told := s.groups[TaskOf(m.Group)]; told != nil {
 				*later = append(*later, func() { told(m) })
 			}
+			if m.Phase == fb.GroupPhaseEnded { // nothing comes behind it
+				delete(s.groups, TaskOf(m.Group))
+			}
 		}
 	case *fb.ActorStateT:
 		actor := TaskOf(m.Actor)
