@@ -145,6 +145,9 @@ func (s *Store) evict(now int64, p *process, coming int64, out []Effect) ([]Effe
 // answerTime is how long who was asked for memory may take before others are asked, too.
 const answerTime = int64(time.Second)
 
+// writeTime is how long a file may take to be written before what is in it is not counted on, and another directory is tried.
+const writeTime = 5 * int64(time.Second)
+
 // coming gives the bytes that are on their way back: in slabs, in views that were recalled, and being written to files.
 func (s *Store) coming(now int64) (n int64) {
 	for _, sl := range s.lending {
@@ -152,7 +155,11 @@ func (s *Store) coming(now int64) (n int64) {
 			n += sl.opened + sl.holes
 		}
 	}
-	n += s.writingBytes
+	for _, f := range s.writing {
+		if now-f.since < writeTime {
+			n += f.size
+		}
+	}
 	if now-s.askedAt < answerTime {
 		n += s.askedBytes
 	}

@@ -33,7 +33,8 @@ type job struct {
 type file struct {
 	number uint64
 	size   int64
-	parts  []*object // while it is written
+	parts  []*object // while it is written,
+	since  int64     // from then on
 	live   int       // objects that are in it, or to be
 }
 
@@ -127,7 +128,7 @@ func (s *Store) spill(now, n int64, out []Effect) []Effect {
 		return out
 	}
 	coming := s.coming(now)
-	for coming < n && s.writing < s.cfg.Writers && now >= s.diskAfter {
+	for coming < n && len(s.writing) < s.cfg.Writers && now >= s.diskAfter {
 		e, size, ok := s.batch(now)
 		if !ok {
 			break
@@ -174,7 +175,8 @@ func (s *Store) batch(now int64) (Spill, int64, bool) {
 	f.live = len(f.parts)
 	s.lastFile = f.number
 	s.files[f.number] = f
-	s.writing++
+	f.since = now
+	s.writing = append(s.writing, f)
 	s.writingBytes += f.size
 	s.fileBytes += f.size
 	return e, f.size, true
@@ -286,7 +288,7 @@ func (s *Store) SpillFailed(now int64, number uint64, cause error, out []Effect)
 func (s *Store) written(f *file) []*object {
 	parts := f.parts
 	f.parts = nil
-	s.writing--
+	s.writing = slices.DeleteFunc(s.writing, func(x *file) bool { return x == f })
 	s.writingBytes -= f.size
 	for _, o := range parts {
 		o.spilling = false

@@ -19,7 +19,7 @@ type spilling struct {
 }
 
 func newSpilling(t *testing.T, jobs ...uint32) *spilling {
-	x := &spilling{t, objstore.New(objstore.Config{Budget: 32 << 20, Reserve: -1, FirstArena: 32 << 20, Spill: 1 << 30, Batch: 4 << 20, Patience: 10 * time.Second}), 1e9}
+	x := &spilling{t, objstore.New(objstore.Config{Budget: 32 << 20, Reserve: -1, FirstArena: 32 << 20, Spill: 1 << 30, Batch: 4 << 20, Writers: 2, Patience: 10 * time.Second}), 1e9}
 	x.must(x.s.Attach(7))
 	out, err := x.s.Lend(x.now, 7, 32<<20, nil)
 	x.must(err)
@@ -205,6 +205,23 @@ func TestDiskThatHangs(t *testing.T) {
 		}
 	}
 	t.Error("it waits still")
+}
+
+// What a disk that hangs was to write is not counted on for long: another directory gets the next.
+func TestAnotherDiskWhereOneHangs(t *testing.T) {
+	x := newSpilling(t, 1, 1, 1, 1, 1, 1, 1, 1)
+	x.leaves(1)
+	x.leaves(2)
+	first, _ := x.spills(x.wants(4 << 20))
+	for _, e := range x.s.Tick(x.now+int64(time.Second), nil) {
+		if _, ok := e.(objstore.Spill); ok {
+			t.Error("a second write, though the first takes no longer than it may")
+		}
+	}
+	second, names := x.spills(x.s.Tick(x.now+6*int64(time.Second), nil))
+	if second == first || len(names) != 1 || names[0] != object1(2) {
+		t.Errorf("file %d of %v", second, names)
+	}
 }
 
 // A value that is made again has its name at once, also while what was there before it is still being written to a file, or read from one; what

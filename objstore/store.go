@@ -27,7 +27,7 @@ type Store struct {
 	jobs         []*job
 	files        map[uint64]*file
 	lastFile     uint64
-	writing      int   // files
+	writing      []*file
 	writingBytes int64 // of objects that nothing else keeps where they are
 	fileBytes    int64 // of all files
 	askedBytes   int64 // in views that are being recalled

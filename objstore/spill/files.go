@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,9 @@ const (
 
 // ErrDamaged: what was read is not what was written.
 var ErrDamaged = errors.New("its bytes are not those that were written")
+
+// ErrAway: a file system that nodes share does not give what lies there, now. It may another time.
+var ErrAway = errors.New("it can't be had now")
 
 // ErrUnknown: there is no such file or object.
 var ErrUnknown = errors.New("unknown here")
@@ -61,10 +65,10 @@ type Files struct {
 	down  bool
 }
 
-// dir is a directory and the segment that is being filled there; its lock is held while one writes.
+// dir is a directory and the segment that is being filled there, by one at a time.
 type dir struct {
 	Directory
-	writing sync.Mutex
+	writing chan struct{} // has one while somebody writes
 	open    *seg
 	used    int64 // bytes of files that lie there; the Files' lock guards it
 }
@@ -102,7 +106,7 @@ func Open(dirs []Directory) (*Files, error) {
 	var errs []error
 	for _, d := range dirs {
 		if d.FS != nil {
-			f.far = append(f.far, &dir{Directory: d})
+			f.far = append(f.far, &dir{Directory: d, writing: make(chan struct{}, 1)})
 			continue
 		}
 		s, err := create(d.Path)
@@ -110,7 +114,7 @@ func Open(dirs []Directory) (*Files, error) {
 			errs = append(errs, err)
 			continue
 		}
-		f.dirs = append(f.dirs, &dir{Directory: d, open: s})
+		f.dirs = append(f.dirs, &dir{Directory: d, open: s, writing: make(chan struct{}, 1)})
 	}
 	if len(f.dirs)+len(f.far) == 0 {
 		return nil, errors.Join(append(errs, errors.New("spill: there is no directory to write to"))...)
@@ -192,33 +196,71 @@ func (f *Files) Write(number uint64, parts []Part) error {
 	f.turn++
 	f.mu.Unlock()
 	var errs []error
-	for i := range len(f.dirs) + len(f.far) {
-		var d *dir
-		var err error
-		if i < len(f.dirs) {
-			d = f.dirs[(first+i)%len(f.dirs)]
-			err = f.write(d, x, parts)
-		} else {
-			d = f.far[i-len(f.dirs)]
-			err = d.keep(x, number, parts, func() { <-summed })
-		}
-		if err != nil {
+	try := func(d *dir, write func(*dir) error) bool {
+		if err := write(d); err != nil {
 			errs = append(errs, fmt.Errorf("spill: %s to %s: %w", size(x.size), d, err))
-			continue
+			return false
 		}
 		<-summed
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.files[number], x.dir = x, d
 		d.used += x.size
-		return nil
+		return true
+	}
+	var busy []*dir // with a write, of which nobody knows whether the disk will ever end it
+	for i := range f.dirs {
+		d := f.dirs[(first+i)%len(f.dirs)]
+		if !d.begin(0) {
+			busy = append(busy, d)
+		} else if try(d, func(d *dir) error { return f.write(d, x, parts) }) {
+			return nil
+		}
+	}
+	for _, d := range busy {
+		if try(d, func(d *dir) error {
+			if !d.begin(busyTime) {
+				return fmt.Errorf("another write there has not ended in %v", busyTime)
+			}
+			return f.write(d, x, parts)
+		}) {
+			return nil
+		}
+	}
+	for _, d := range f.far {
+		if try(d, func(d *dir) error { return d.keep(x, number, parts, func() { <-summed }) }) {
+			return nil
+		}
 	}
 	return errors.Join(errs...)
 }
 
+// busyTime is how long a directory in which somebody writes is waited for before another one is taken.
+const busyTime = 5 * time.Second
+
+// begin gives the directory to who will write there, unless somebody else writes for longer than that.
+func (d *dir) begin(wait time.Duration) bool {
+	select {
+	case d.writing <- struct{}{}:
+		return true
+	default:
+	}
+	if wait == 0 {
+		return false
+	}
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	select {
+	case d.writing <- struct{}{}:
+		return true
+	case <-late.C:
+		return false
+	}
+}
+
+// write writes to a directory that was begun with.
 func (f *Files) write(d *dir, x *file, parts []Part) error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
+	defer func() { <-d.writing }()
 	if err := d.room(x.size); err != nil {
 		return err
 	}
@@ -285,6 +327,20 @@ func (d *dir) holds(free, all, n int64) error {
 	return nil
 }
 
+// Where tells in which directory a file lies.
+func (f *Files) Where(number uint64) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch x := f.files[number]; {
+	case x == nil:
+		return ""
+	case x.kept != nil:
+		return x.kept.fs.String()
+	default:
+		return x.dir.String()
+	}
+}
+
 // Read gives [from, from+n) of the object that begins at at in a file, piece by piece; what it gives is good until the next piece.
 func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b []byte) error) error {
 	f.mu.Lock()
@@ -304,7 +360,7 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 	}
 	in, where, err := x.reader()
 	if err != nil {
-		return fail(err)
+		return fail(x.away(err))
 	}
 	if x.kept != nil {
 		defer in.(Reader).Close()
@@ -322,7 +378,7 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 			_, err = in.ReadAt(b, x.at+p.at+begin)
 		}
 		if err != nil {
-			return fail(fmt.Errorf("in %s: %w", where, err))
+			return fail(x.away(fmt.Errorf("in %s: %w", where, err)))
 		}
 		if crc32.Checksum(b, castagnoli) != p.sums[k] { // SPL-1
 			return fail(fmt.Errorf("in %s, bytes %d to %d: %w", where, begin, begin+int64(len(b)), ErrDamaged))
@@ -333,6 +389,20 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 		}
 	}
 	return nil
+}
+
+// away tells an error of a file system that nodes share from the loss of a file there: one that is missing or shorter is lost. What a disk of
+// the node does not give it never will.
+func (x *file) away(err error) error {
+	for _, lost := range []error{os.ErrNotExist, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, lost) {
+			return err
+		}
+	}
+	if x.kept == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
 }
 
 // reader opens what the file's bytes are read of.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +51,27 @@ func write(t *testing.T, f *Files, number uint64, sizes ...int) (values [][]byte
 		t.Fatal(err)
 	}
 	return values, begin
+}
+
+// A directory in which a write does not end gets nothing more: what is written meanwhile goes to another, on another disk or shared by nodes.
+func TestDirectoryThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two, far := t.TempDir(), t.TempDir(), t.TempDir()
+		f := open(t, Directory{Path: one}, Directory{Path: two})
+		f.dirs[0].begin(0) // and never ends
+		for n := range uint64(4) {
+			write(t, f, n, 1<<20)
+			if in := f.Where(n); in != two {
+				t.Errorf("file %d lies in %s", n, in)
+			}
+		}
+		f = open(t, Directory{Path: one}, Directory{FS: Dir(far), Path: "own"})
+		f.dirs[0].begin(0)
+		write(t, f, 1, 1<<20)
+		if in := f.Where(1); in != far {
+			t.Errorf("it lies in %s", in)
+		}
+	})
 }
 
 // SPL-1, SPL-3: what was written is read, whole and in parts, from several directories, and no name is left.

@@ -44,8 +44,8 @@ type indexed struct {
 
 // keep writes a file with a name. summed returns once the parts of x have their checksums.
 func (d *dir) keep(x *file, number uint64, parts []Part, summed func()) error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
+	d.writing <- struct{}{}
+	defer func() { <-d.writing }()
 	free, all, err := d.FS.Space()
 	if err != nil {
 		return err

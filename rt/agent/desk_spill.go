@@ -33,13 +33,15 @@ type deskSpill struct {
 	wrote   disk
 	read    disk
 	busy    busy
-	parts   []func() // pieces for other agents that wait to be read, in order
-	given   int64    // bytes of those that were read and are not sent yet
-	reading bool
-	said    int64      // bytes that had been written when that was said last
-	limit   int64      // bytes that may lie there, of all directories; 0: as many as they hold
-	far     []spill.FS // what outlives nodes
-	base    string     // there, the folder of this cluster
+	parts   []func()        // pieces for other agents that wait to be read, in order
+	given   int64           // bytes of those that were read and are not sent yet
+	reading map[string]bool // directories from which one of them is being read
+	said    int64           // bytes that had been written when that was said last
+	limit   int64           // bytes that may lie there, of all directories; 0: as many as they hold
+	far     []spill.FS      // what outlives nodes
+	base    string          // there, the folder of this cluster
+	away    time.Time       // when it was said last that what lies there can't be had
+	over    chan struct{}
 }
 
 // givenMost is how many bytes of files may wait in memory to be sent to other agents.
@@ -100,12 +102,14 @@ const (
 	spillEnd     = 2 * time.Second // so long a disk that hangs is waited for at the end
 	spillNames   = 100             // folders of other clusters that are named
 	spillDoubled = 1 << 30         // once so much is written it is said again whenever that has doubled
+	spillAgain   = 2 * time.Second // what can't be had from a file system that nodes share is asked for again,
+	spillAway    = time.Minute     // and that is said so often
 )
 
 // openSpill finds where to write values when memory is short: the directories that were named, else this node's own, if they are on
 // disks of the node. Without one nothing is spilled.
 func openSpill(cfg *Config, agent uint32, far func(string, func(string) string) (SpillFS, error), warn func(string, ...any)) *deskSpill {
-	s := &deskSpill{limit: cfg.SpillLimit, base: spillBase + cfg.Cluster[:min(len(cfg.Cluster), 12)]}
+	s := &deskSpill{limit: cfg.SpillLimit, base: spillBase + cfg.Cluster[:min(len(cfg.Cluster), 12)], over: make(chan struct{}), reading: map[string]bool{}}
 	var dirs []spill.Directory
 	switch {
 	case len(cfg.Spill) == 1 && cfg.Spill[0] == spillNone:
@@ -238,6 +242,9 @@ func (s *deskStore) spillEffect(e objstore.Effect) {
 		})
 	case objstore.Restore:
 		s.moves(func() error { return s.bringBack(e) }, func(err error) {
+			if errors.Is(err, spill.ErrAway) { // this agent ends
+				return
+			}
 			if err != nil {
 				s.d.l.log.Error("a value on disk is lost", "object", e.Object, "error", err)
 			}
@@ -288,13 +295,45 @@ func (s *deskStore) bringBack(e objstore.Restore) error {
 	s.spill.busy.begin()
 	defer s.spill.busy.end()
 	began := time.Now()
-	err := s.spill.files.Read(e.File, e.At, 0, e.Size, func(at int64, b []byte) error {
+	err := s.read(e.File, e.At, 0, e.Size, func(at int64, b []byte) error {
 		return s.memory.Write(e.Arena, e.Offset+at, b)
 	})
 	if err == nil {
 		s.spill.read.add(e.Size, began)
 	}
 	return err
+}
+
+// read reads a part of a value's file. From a file system that nodes share it is asked for until it can be had: the value is whole, and who
+// wants it waits, or goes.
+func (s *deskStore) read(file uint64, at, from, n int64, give func(int64, []byte) error) error {
+	for {
+		err := s.spill.files.Read(file, at, from, n, give)
+		if !errors.Is(err, spill.ErrAway) {
+			return err
+		}
+		s.d.post(mail{do: func() { s.sayAway(err) }})
+		select {
+		case <-s.spill.over:
+			return err
+		case <-time.After(spillAgain):
+		}
+	}
+}
+
+// sayAway tells why values that were written can't be had.
+func (s *deskStore) sayAway(why error) {
+	if time.Since(s.spill.away) < spillAway {
+		return
+	}
+	s.spill.away = time.Now()
+	s.d.l.log.Warn("a value can't be read back yet", "error", why)
+	for _, c := range s.d.sorted() {
+		if c.kind == fb.AttachKindDriver {
+			s.d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: "SPILLED_AWAY", Wall: s.d.l.now(),
+				Text: fmt.Sprintf("node %s waits for a value that it wrote away, and tries again: %v", s.d.node, why)}, 0, nil)
+		}
+	}
 }
 
 // sayWritten tells that values go to disk: the log, and at first those whose programs they are.
@@ -364,13 +403,13 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func(bulk.Piece, 
 		then(bulk.Piece{}, errors.New("it is not in this node's memory any more"))
 	case offset > l.Size || size > l.Size-offset:
 		then(bulk.Piece{}, fmt.Errorf("it has %d bytes, of which %d at %d were asked for", l.Size, size, offset))
-	case l.Kind == objstore.InFile && (s.spill.reading || s.spill.given >= givenMost): // or they would take memory that there is not
+	case l.Kind == objstore.InFile && (s.spill.reading[s.spill.files.Where(l.File)] || s.spill.given >= givenMost): // or they would take memory that there is not
 		s.spill.parts = append(s.spill.parts, func() { s.part(o, offset, size, then) })
 	case l.Kind == objstore.InFile:
-		piece, began := make([]byte, size), time.Now()
-		s.spill.reading = true
+		piece, began, from := make([]byte, size), time.Now(), s.spill.files.Where(l.File)
+		s.spill.reading[from] = true
 		s.moves(func() error {
-			err := s.spill.files.Read(l.File, l.Offset, offset, size, func(at int64, b []byte) error {
+			err := s.read(l.File, l.Offset, offset, size, func(at int64, b []byte) error {
 				copy(piece[at:], b)
 				return nil
 			})
@@ -378,11 +417,11 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func(bulk.Piece, 
 			return err
 		}, func(err error) {
 			now, _ := s.store.Lookup(o)
-			if err != nil && now.Location.Kind == objstore.InFile && now.Location.File == l.File {
+			if err != nil && !errors.Is(err, spill.ErrAway) && now.Location.Kind == objstore.InFile && now.Location.File == l.File {
 				s.d.l.log.Error("a value on disk is lost", "object", o, "error", err)
 				s.d.brings(work.Damaged{Object: o, Why: err.Error()})
 			}
-			s.spill.reading = false
+			delete(s.spill.reading, from)
 			if err != nil {
 				then(bulk.Piece{}, err)
 			} else {
@@ -418,11 +457,11 @@ func (s *deskStore) piece(arena uint64, offset, size int64) (p bulk.Piece, err e
 	return p, err
 }
 
-// nextParts reads what of files is asked for and there is room for.
+// nextParts reads what of files is asked for and there is room for: what has to wait on waits in its place.
 func (s *deskStore) nextParts() {
-	for len(s.spill.parts) > 0 && !s.spill.reading && s.spill.given < givenMost {
-		next := s.spill.parts[0]
-		s.spill.parts = s.spill.parts[1:]
+	waiting := s.spill.parts
+	s.spill.parts = nil
+	for _, next := range waiting {
 		next()
 	}
 }
@@ -430,6 +469,7 @@ func (s *deskStore) nextParts() {
 // end waits for the disk, false: it hangs. leave: what was written to a directory that nodes share stays, since the others think that this one is dead,
 // and have inherited it.
 func (s *deskSpill) end(leave bool) bool {
+	close(s.over) // for those who wait for what can't be had
 	over := make(chan struct{})
 	go func() { // ends with the disk's answer, or with the process
 		s.done.Wait()

@@ -3,16 +3,20 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/objstore/bulk"
+	"github.com/maniple-hpc/maniple/objstore/spill"
 	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -139,6 +143,50 @@ func TestDamagedValueIsWantedElsewhere(t *testing.T) {
 	if ev, ok := d.events[0].(work.Damaged); !ok || ev.Object != first || !strings.Contains(ev.Why, "not those that were written") {
 		t.Errorf("the core is told %+v", d.events)
 	}
+}
+
+// away is a file system that nodes share, and that is out of reach for a while.
+type away struct {
+	spill.FS
+	times *atomic.Int32
+}
+
+func (a away) Open(name string) (spill.Reader, error) {
+	if a.times.Add(-1) >= 0 {
+		return nil, syscall.ECONNREFUSED
+	}
+	return a.FS.Open(name)
+}
+
+// A value that lies on a file system which can't be reached is not lost: it is read as soon as that is there again, here and by other nodes.
+func TestAwayIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := new(atomic.Int32)
+		s := &deskStore{d: &desk{}, spill: &deskSpill{over: make(chan struct{})}}
+		s.d.l = &loop{log: slog.New(slog.DiscardHandler)}
+		var err error
+		if s.spill.files, err = spill.Open([]spill.Directory{{FS: away{spill.Dir(t.TempDir()), times}, Path: "own"}}); err != nil {
+			t.Fatal(err)
+		}
+		defer s.spill.files.Close(false)
+		want := []byte("a value that was put")
+		if err := s.spill.files.Write(1, []spill.Part{{Bytes: want}}); err != nil {
+			t.Fatal(err)
+		}
+		times.Store(100)
+		var got []byte
+		read := func() error {
+			return s.read(1, 0, 0, int64(len(want)), func(at int64, b []byte) error { got = append(got[:at], b...); return nil })
+		}
+		if err := read(); err != nil || string(got) != string(want) || times.Load() >= 0 {
+			t.Errorf("%q, %v, %d times more", got, err, times.Load())
+		}
+		times.Store(1 << 30)
+		time.AfterFunc(time.Hour, func() { close(s.spill.over) })
+		if err := read(); !errors.Is(err, spill.ErrAway) || !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("as the agent ends: %v", err)
+		}
+	})
 }
 
 // ownSegments are the files of spilled values that this process has.
