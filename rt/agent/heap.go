@@ -14,8 +14,8 @@ const (
 	heapPercent  = 50
 	largeHeap    = 64 << 20
 	// What a large heap may grow by before it is collected: a core at work makes no garbage, so collections are as rare, and
-	// a million results that a driver holds take what they take and not half as much again.
-	largePercent = 15
+	// a million results that a driver holds take what they take and not a quarter as much again.
+	largePercent = 8
 )
 
 // thrift has the collector leave little room beside a large heap. It looks after each collection.

@@ -92,7 +92,7 @@ func (c *Core) adoptActor(j *job, m *fb.CreateT, f frame, ev Adopt) {
 		}
 		if o := e.first; o != nil { // handles of it are here
 			c.unlend(o)
-			o.lost = false
+			o.set(markLost, false)
 		}
 		if old = e.actor; old != nil && old.proxy {
 			c.endProxy(old)

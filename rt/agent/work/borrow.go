@@ -62,7 +62,7 @@ func (c *Core) sendListing(p *process, name id.Object) {
 func (c *Core) list(p *process, name id.Object) {
 	m := fb.ReadyT{Object: &fb.ObjectIDT{Task: taskT(name.Task), Index: name.Index}, State: fb.ObjectStateUnlisted}
 	// Of one that is lost another agent may have the value; and of one that came back from another agent after this one had forgotten it that may be by way of who asks.
-	if o := c.lookup(name); o != nil && !o.lost && (!o.foreign || o.state == objectAway) {
+	if o := c.lookup(name); o != nil && !o.has(markLost) && (!o.foreign || o.state == objectAway) {
 		c.deliver(p, name)
 		m.State = fb.ObjectStateListed
 	}
@@ -88,7 +88,7 @@ func (c *Core) onListed(p *process, m *fb.ReadyT) {
 		c.adrift(o, "node "+p.node+", its owner, has it no more")
 		return
 	}
-	if o != nil && o.lost {
+	if o != nil && o.has(markLost) {
 		c.regain(p, o)
 	}
 	switch l := c.lent[o]; {
@@ -154,7 +154,7 @@ func (a *actor) quiet() bool {
 
 // adrift loses an object, if the agent is gone by which it came, and that its owner had it was the last hope.
 func (c *Core) adrift(o *object, why string) {
-	if o != nil && o.lost && !o.foreign && o.state == objectPending {
+	if o != nil && o.has(markLost) && !o.foreign && o.state == objectPending {
 		c.lose(o, codeLost, why+", and the node by way of which it came is gone")
 	}
 }

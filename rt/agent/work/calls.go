@@ -69,7 +69,7 @@ func (c *Core) standIn(e *entry, p *process) {
 		return
 	}
 	switch {
-	case e.first.lost:
+	case e.first.has(markLost):
 		c.unreachable(e, p.job)
 	case e.first.state == objectGone && !p.remote(): // only lineage named it, and a task that ran again has it from there
 		c.unreachable(e, p.job)

@@ -140,7 +140,7 @@ func checkObjects(c *Core) error {
 			if o.entry != e || int(o.index) != i {
 				return fmt.Errorf("object %v[%d] does not know its place", name, i)
 			}
-			if o.here() && o.waiting != nil && !o.coming {
+			if o.here() && o.waiting != nil && !o.has(markComing) {
 				return fmt.Errorf("object %v[%d] is there and waited for", name, i)
 			}
 			if err := checkWhere(c, o); err != nil {

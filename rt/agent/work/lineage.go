@@ -170,7 +170,7 @@ func (c *Core) mislay(o *object, why string) {
 		o.state, e.task.gone = objectGone, why
 	case e.made == nil && (o.holders != nil || o.pins > 0):
 		c.lose(o, o.entry.lostCode(), why+"; "+c.unmakable(o))
-		o.lost = o.owner() != c.cfg.Agent // which may have it made again, and send it anew
+		o.set(markLost, o.owner() != c.cfg.Agent) // which may have it made again, and send it anew
 	default:
 		o.state = objectGone
 		if e.made != nil {

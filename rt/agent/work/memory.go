@@ -9,8 +9,8 @@ type memory struct {
 }
 
 const (
-	grain   = 16 // sizes are multiples of it up to 1 KiB, then powers of two
-	fine    = 64
+	grain   = 8 // sizes are multiples of it up to 1 KiB, then powers of two
+	fine    = 128
 	sizes   = fine + 6
 	largest = 1 << 16 // beyond it, memory is the garbage collector's and never used again
 )
@@ -65,7 +65,8 @@ func (m *memory) copy(b []byte) []byte {
 	return out
 }
 
-const recordsBlock = 8 << 10
+// recordsBlock is a size that Go's memory has, without the word that Go keeps with each piece of it: one byte more, and an eighth would be lost.
+const recordsBlock = 8<<10 - 8
 
 // records lends structs, zeroed.
 type records[T any] struct {
@@ -81,7 +82,7 @@ func (r *records[T]) take() *T {
 		return t
 	}
 	var one T
-	block := make([]T, recordsBlock/unsafe.Sizeof(one)) // a size that Go's memory has: what is over of it would be lost
+	block := make([]T, recordsBlock/unsafe.Sizeof(one))
 	for i := 1; i < len(block); i++ {
 		r.free = append(r.free, &block[i])
 	}

@@ -40,7 +40,7 @@ func checkSpares(c *Core) error {
 	}
 	for name, e := range c.entries {
 		for i := range len(e.others()) + 1 {
-			if o := e.object(uint32(i)); o != nil && o.lost && !o.foreign && o.state == objectPending && e.task == nil && e.actor == nil && !questions[o.id()] {
+			if o := e.object(uint32(i)); o != nil && o.has(markLost) && !o.foreign && o.state == objectPending && e.task == nil && e.actor == nil && !questions[o.id()] {
 				return fmt.Errorf("REF-6: object %v[%d] is adrift", name, i)
 			}
 		}
@@ -83,7 +83,7 @@ func (h *history) checkHomes() {
 				if !s.core.borrowed(o) || h.cuts[[2]id.Agent{s.agent, owner.agent}] {
 					continue
 				}
-				if x := owner.core.lookup(o.id()); x != nil && !x.lost && !s.unlisted[o.id()] && s.core.lent[o].spare == nil {
+				if x := owner.core.lookup(o.id()); x != nil && !x.has(markLost) && !s.unlisted[o.id()] && s.core.lent[o].spare == nil {
 					h.t.Fatalf("seed %d: REF-6: agent %d has %v by way of agent %d, and agent %d, its owner, could list it", h.seed, s.agent, o.id(), p.agent, owner.agent)
 				}
 			}

@@ -94,7 +94,7 @@ func full(m *fb.ResultT, payload []byte) bool {
 
 // onDamaged: what lies in a file can't be read any more, as was seen when another agent wanted it.
 func (c *Core) onDamaged(ev Damaged) {
-	if o := c.lookup(ev.Object); o != nil && o.placed && !o.coming {
+	if o := c.lookup(ev.Object); o != nil && o.placed && !o.has(markComing) {
 		c.unreadable(o, ev.Why)
 	}
 }
@@ -105,7 +105,7 @@ func (c *Core) unreadable(o *object, why string) {
 		c.mislay(o, "node "+c.cfg.Node+" had written it to a file: "+why)
 		return
 	}
-	o.void = o.placed && o.heldBy(c.home(o).agent)
+	o.set(markVoid, o.placed && o.heldBy(c.home(o).agent))
 	c.empty(o)
 	if c.lent[o].asked, c.lent[o].there = fb.WantNone, false; o.waiting != nil {
 		c.ask(o)

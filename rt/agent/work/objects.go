@@ -29,17 +29,32 @@ const (
 	objectGone // its value was here, or away, and can be had only by making it again
 )
 
+// objectMarks is what is seldom so of an object, in a byte: of a million objects each byte counts.
+type objectMarks uint8
+
+const (
+	markDying  objectMarks = 1 << iota // it is looked at whether anybody has it
+	markComing                         // from a file, because somebody waits for it
+	markLost                           // it came from an agent that is out of reach
+	markVoid                           // it was made here for the agent by which it came now, and can't be read any more
+)
+
+func (o *object) has(m objectMarks) bool { return o.marks&m != 0 }
+
+func (o *object) set(m objectMarks, on bool) {
+	if o.marks &^= m; on {
+		o.marks |= m
+	}
+}
+
 // object is one result or one put.
 type object struct {
 	entry   *entry
 	index   uint32
 	state   objectState
-	dying   bool
-	placed  bool    // its value lies in the Store
-	foreign bool    // another agent sent it
-	coming  bool    // from a file, because somebody waits for it
-	lost    bool    // it came from an agent that is out of reach
-	void    bool    // it was made here for the agent by which it came now, and can't be read any more
+	placed  bool // its value lies in the Store
+	foreign bool // another agent sent it
+	marks   objectMarks
 	pins    uint32  // tasks that wait for it or run with it, objects that contain it
 	kin     uint32  // tasks that are kept to be run again, and would need it
 	value   []byte  // its Result frame
@@ -194,7 +209,7 @@ func (c *Core) settle(o *object, value []byte) {
 
 // wake answers all who wait for an object.
 func (c *Core) wake(o *object) {
-	for o.waiting != nil && !o.coming {
+	for o.waiting != nil && !o.has(markComing) {
 		w := o.waiting.next
 		if w == o.waiting {
 			o.waiting = nil

@@ -138,15 +138,16 @@ func (c *Core) lend(p *process, o *object) {
 // agent sends stays lost: that one may have it from here.
 func (c *Core) regain(p *process, o *object) {
 	if o != nil && o.state == objectGone && o.entry.id.Agent != c.cfg.Agent { // only lineage named it
-		o.state, o.lost = objectPending, false
+		o.state = objectPending
+		o.set(markLost, false)
 		c.unlend(o)
 		c.lend(p, o)
 		return
 	}
-	if o == nil || !o.lost || o.entry.id.Agent != p.agent && p.job != c.ways { // by its name it comes from who has it now
+	if o == nil || !o.has(markLost) || o.entry.id.Agent != p.agent && p.job != c.ways { // by its name it comes from who has it now
 		return
 	}
-	o.lost = false
+	o.set(markLost, false)
 	if o.state == objectFailed {
 		c.empty(o)
 	}
@@ -193,7 +194,7 @@ func (c *Core) receive(p *process, name id.Object) {
 		}
 		o = c.newObject(e, name.Index)
 		c.lose(o, codeLost, "it was this node's, and is over")
-		o.lost = true
+		o.set(markLost, true)
 		p.lent = append(p.lent, name)
 	case o == nil:
 		o = c.foreign(p, name)
@@ -394,7 +395,7 @@ func (c *Core) lenderGone(p *process, why string) {
 		if o.hosted() && !o.hosts(p) { // it lives here
 			continue
 		}
-		o.lost = true
+		o.set(markLost, true)
 		switch {
 		case o.state != objectPending:
 		case way && o.entry.actor == nil: // its owner may know of others who hold it

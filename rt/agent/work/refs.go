@@ -141,13 +141,13 @@ func (c *Core) drop(o *object) {
 	if o.foreign && o.pins == 0 && o.holders != nil && c.heldBack(o) {
 		// Nobody here has a handle of the actor, or reference, which would live for ever for the sake of the one that it lives for.
 		c.unlend(o)
-		if o.void && o.state == objectPending { // that one has it made again
+		if o.has(markVoid) && o.state == objectPending { // that one has it made again
 			c.lose(o, codeLost, "node "+c.cfg.Node+" had written it to a file, and can't read that any more")
-			o.lost = true
+			o.set(markLost, true)
 		}
 	}
-	if (o.holders == nil || o.lonely()) && o.pins == 0 && !o.dying {
-		o.dying = true
+	if (o.holders == nil || o.lonely()) && o.pins == 0 && !o.has(markDying) {
+		o.set(markDying, true)
 		c.dying = append(c.dying, o)
 	}
 }
@@ -166,7 +166,7 @@ func (o *object) heldBy(agent id.Agent) bool {
 // ways to this one, of which one brought the reference and another one has the hold.
 func (c *Core) heldBack(o *object) bool {
 	for h := o.holders; h != nil; h = h.next {
-		if !o.hosts(h.process) && !((o.placed || o.void) && h.process.remote() && h.process.agent == c.home(o).agent) {
+		if !o.hosts(h.process) && !((o.placed || o.has(markVoid)) && h.process.remote() && h.process.agent == c.home(o).agent) {
 			return false
 		}
 	}
@@ -201,7 +201,7 @@ func (c *Core) reap() {
 		last := len(c.dying) - 1
 		o := c.dying[last]
 		c.dying = c.dying[:last]
-		o.dying = false
+		o.set(markDying, false)
 		switch {
 		case o.lonely() && o.pins == 0:
 			o.holders.alone = false
@@ -248,13 +248,14 @@ func (c *Core) empty(o *object) {
 		}
 		c.memory.give(o.value)
 	}
-	if o.coming { // for nobody any more
+	if o.has(markComing) { // for nobody any more
 		c.cfg.Store.Done(o.id())
 	}
 	if o.placed {
 		c.cfg.Store.Free(o.id())
 	}
-	o.value, o.placed, o.coming, o.state = nil, false, false, objectPending
+	o.value, o.placed, o.state = nil, false, objectPending
+	o.set(markComing, false)
 }
 
 // holdsAll looks whether p may name the objects at the beginning of a payload, deps and refs together.

@@ -154,8 +154,8 @@ func (c *Core) restore(o *object, w waiter) {
 	x := c.waitRec.take()
 	*x = w
 	o.line(x)
-	if !o.coming {
-		o.coming = true
+	if !o.has(markComing) {
+		o.set(markComing, true)
 		c.cfg.Store.Bring(o.id())
 	}
 }
@@ -163,10 +163,10 @@ func (c *Core) restore(o *object, w waiter) {
 // onBrought: an object has come back from a file, or can't. What is lost here another agent may still have.
 func (c *Core) onBrought(ev Brought) {
 	o := c.lookup(ev.Object)
-	if o == nil || !o.coming {
+	if o == nil || !o.has(markComing) {
 		return
 	}
-	o.coming = false
+	o.set(markComing, false)
 	defer c.cfg.Store.Done(ev.Object)
 	switch {
 	case !o.here():
