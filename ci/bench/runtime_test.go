@@ -240,3 +240,25 @@ func TestOnlyAPattern(t *testing.T) {
 		}
 	}
 }
+
+// Actors that have imported torch by themselves are no measurement of those whose worker had.
+func TestActorsWithoutTorchAreAnError(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"torch.py": "", "heavy.py": `
+from unittest import mock
+init = kill = shutdown = lambda *a, **k: None
+remote = lambda **k: lambda cls: mock.MagicMock()
+get = lambda refs: [100 << 20 for _ in refs]
+`} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("python3", "programs/actors.py", "heavy", "100", "torch")
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+dir)
+	cmd.Stdin = strings.NewReader("\n\n")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "100 MiB of its own") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

@@ -43,6 +43,8 @@ while True:
     if max(memory) <= HEAVY or time.monotonic() > until:
         break
     time.sleep(0.5)
+if max(memory) > HEAVY and TORCH:
+    sys.exit(f"an actor has {max(memory) >> 20} MiB of its own: no worker has imported torch, so it imports it itself, and {count} of them are not what is measured here")
 if max(memory) > HEAVY:
     count = min(count, 10)
 time.sleep(0.5)
