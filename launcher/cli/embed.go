@@ -29,7 +29,7 @@ const stopTimeout = 5 * time.Second
 // nodeFlags declare what the nodes of a cluster on this machine have.
 func nodeFlags() []urfave.Flag {
 	return append([]urfave.Flag{
-		value("fake-nodes", "", "N", "nodes on this machine, for trying things out"),
+		value("fake-nodes", "", "N", "fake nodes on this machine (auto: if needed)"),
 		rare(value("cpus", "", "N", "cores that each node has (default: this machine's)")),
 		rare(value("node-gpus", "", "N", "GPUs that each fake node has")),
 		rare(value("node-mem", "", "SIZE", "memory that each node has")),
@@ -44,8 +44,11 @@ func nodeFlags() []urfave.Flag {
 // cluster describes a cluster on this machine as the node flags want it.
 func (c *call) cluster() (o boot.Options, fake int, err error) {
 	o = boot.Options{Backend: c.localBackend(), Progress: c.stderr, Getenv: c.getenv, Loopback: true}
-	if fake, err = c.number("fake-nodes", 1, 1000); err != nil {
-		return o, 0, err
+	auto := c.str("fake-nodes") == "auto"
+	if !auto {
+		if fake, err = c.number("fake-nodes", 1, 1000); err != nil {
+			return o, 0, err
+		}
 	}
 	if v, origin, ok := c.flag("join-timeout"); ok {
 		if o.JoinTimeout, ok = spec.ParseSeconds(v); !ok || o.JoinTimeout <= 0 {
@@ -72,7 +75,7 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		return o, 0, err
 	}
 	o.NoHandover = c.on("no-same-host-handover")
-	if job := c.jobEnv(); fake == 0 && job("SLURM_JOB_ID") != "" {
+	if job := c.jobEnv(); fake == 0 && !auto && job("SLURM_JOB_ID") != "" {
 		return o, 0, c.inSlurm(&o)
 	}
 	// Nodes on this machine talk over its loopback whatever the networks. A site's setting is for the machines
@@ -111,12 +114,16 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		}
 	}
 	o.Nodes = []bootdoc.Node{node}
+	honest := auto && device.Has(device.Options{Getenv: c.getenv, Node: node, Loopback: true})
+	if auto && !honest {
+		fake = 1
+	}
 	if fake > 0 {
 		if node.CPUs == 0 {
 			node.CPUs = cpusHere()
 		}
 		o.Nodes = boot.FakeNodes(fake, node)
-	} else if node.GPUs > 0 || node.CPUs > cpusHere() {
+	} else if !honest && (node.GPUs > 0 || node.CPUs > cpusHere()) {
 		return o, 0, usage("--cpus, --node-gpus", "this machine has what it has", "add --fake-nodes 1 to declare more")
 	} else if node.Name, err = (&bootdoc.Doc{}).NodeName(); err != nil {
 		return o, 0, err

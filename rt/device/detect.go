@@ -32,6 +32,13 @@ func Detect(o Options) (Facts, error) {
 	return f, nil
 }
 
+// Has tells whether this machine has what is declared of its node, and lets it be used. A node of which more is said can only be a fake one.
+func Has(o Options) bool {
+	o.Node.Fake = false
+	f, err := Detect(o)
+	return err == nil && !slices.ContainsFunc(f.GPUs, func(g GPU) bool { return g.Kind == unreal })
+}
+
 // name is what the cluster calls this node: as told, as Slurm calls it, or the host name up to the first dot.
 func (m *machine) name(o *Options) string {
 	if o.Node.Name != "" {

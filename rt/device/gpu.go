@@ -72,10 +72,13 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	return nil
 }
 
+// unreal is the kind of GPUs that are declared and not there.
+const unreal = "declared"
+
 func declared(n int) []GPU {
 	out := []GPU{}
 	for i := range n {
-		out = append(out, GPU{ID: fmt.Sprintf("gpu-%d", i), Kind: "declared", Minor: -1, NUMA: -1})
+		out = append(out, GPU{ID: fmt.Sprintf("gpu-%d", i), Kind: unreal, Minor: -1, NUMA: -1})
 	}
 	return out
 }

@@ -314,3 +314,29 @@ func detect(t *testing.T, o device.Options) string {
 	}
 	return b.String()
 }
+
+// A machine that has what is declared needs no fake node, whose masks would name nothing.
+func TestHasWhatIsDeclared(t *testing.T) {
+	for _, c := range []struct {
+		machine    string
+		cpus, gpus int
+		want       bool
+	}{
+		{"amd", 0, 1, true},
+		{"amd", 0, 2, true},
+		{"amd", 0, 9, false},
+		{"amd", 10_000, 1, false},
+		{"laptop", 1, 0, true},
+		{"laptop", 0, 1, false},
+	} {
+		data, err := os.ReadFile("testdata/" + c.machine + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := unpack(t, string(data))
+		o.Node.Fake, o.Node.CPUs, o.Node.GPUs = false, c.cpus, c.gpus
+		if got := device.Has(o); got != c.want {
+			t.Errorf("%s with %d CPUs and %d GPUs: %v", c.machine, c.cpus, c.gpus, got)
+		}
+	}
+}

@@ -139,7 +139,7 @@ def _node_flags(node: Dict[str, Any]) -> List[str]:
     flags: List[str] = []
     cpus, gpus = node.get("num_cpus"), node.get("num_gpus")
     if gpus or (cpus or 0) > (os.cpu_count() or 1):
-        flags += ["--fake-nodes", "1"]
+        flags += ["--fake-nodes", "auto"]  # if it has not so many
     if cpus is not None:
         flags += ["--cpus", str(int(cpus))]
     if gpus:

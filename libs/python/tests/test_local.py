@@ -52,7 +52,7 @@ def test_a_cluster_is_started_and_ended(nothing, binary, agent):
 
 
 def test_more_than_this_machine_has_is_a_fake_node():
-    assert _local._node_flags({"num_cpus": 10_000, "num_gpus": 2}) == ["--fake-nodes", "1", "--cpus", "10000", "--node-gpus", "2"]
+    assert _local._node_flags({"num_cpus": 10_000, "num_gpus": 2}) == ["--fake-nodes", "auto", "--cpus", "10000", "--node-gpus", "2"]
     assert _local._node_flags({"object_store_memory": (1 << 30) + 1}) == ["--object-store-memory", "1048577K"]
     assert _local._node_flags({"object_spilling_directory": "/a,/b"}) == ["--object-spilling-directory", "/a,/b"]
     assert _local._node_flags({"object_spilling_limit": 4096}) == ["--object-spilling-limit", "4K"]

@@ -74,7 +74,7 @@ func TestFind(t *testing.T) {
 
 func TestFlagsOfANode(t *testing.T) {
 	n := Node{CPUs: 100_000, GPUs: 2, Resources: map[string]float64{"b": 1.5, "a": 1}, Labels: map[string]string{"k": "v"}}
-	want := "--fake-nodes 1 --cpus 100000 --node-gpus 2 --node-resources a=1,b=1.5 --node-labels k=v"
+	want := "--fake-nodes auto --cpus 100000 --node-gpus 2 --node-resources a=1,b=1.5 --node-labels k=v"
 	if got := strings.Join(n.flags(), " "); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -154,7 +154,7 @@ func up(ctx context.Context, program string, args []string) (string, error) {
 // flags say what a node is to have; more than this machine has makes it a fake one.
 func (n Node) flags() (out []string) {
 	if n.GPUs > 0 || n.CPUs > runtime.NumCPU() {
-		out = append(out, "--fake-nodes", "1")
+		out = append(out, "--fake-nodes", "auto")
 	}
 	if n.CPUs > 0 {
 		out = append(out, "--cpus", strconv.Itoa(n.CPUs))
