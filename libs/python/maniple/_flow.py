@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from functools import partial
 from typing import Any, Deque
 
 from maniple._core import wire
 from maniple._core.context import running
+from maniple._core.waiting import call_soon
 
 
 class Flow:
@@ -70,13 +72,7 @@ class Flow:
         """As wait, in a coroutine."""
         loop, came = asyncio.get_running_loop(), asyncio.Event()
 
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(came.set)
-            except RuntimeError:  # the loop is over, and with it whoever waits
-                pass
-
-        self._wake = wake
+        self._wake = partial(call_soon, loop, came.set)
         while self.held() and not self._job.cancelled:
             session.connection.flush()
             await came.wait()

@@ -85,7 +85,14 @@ class ObjectRef(_Counted if twin.fast is None else twin.fast.Ref):  # type: igno
     def __await__(self) -> Generator[Any, None, Any]:
         from maniple._core.session import current
 
-        return current().async_future(self).__await__()
+        future, forget = current().async_future(self)
+        try:
+            return (yield from future)
+        except GeneratorExit:  # the garbage collector's, at a moment when the table may be locked
+            raise
+        except BaseException:  # its error, or it was cancelled
+            forget()
+            raise
 
     def __repr__(self) -> str:
         return f"ObjectRef({self._key.hex()})"

@@ -8,6 +8,7 @@ from maniple._core import table, values, wire
 from maniple._core.arenas import Place
 from maniple._core.references import ObjectRef, key_index
 from maniple._core.table import PENDING, Value
+from maniple._core.waiting import call_soon
 from maniple._core.wire import key_of
 
 
@@ -127,10 +128,16 @@ class ObjectRefGenerator:
             come = loop.create_future()
 
             def arrived() -> None:
-                loop.call_soon_threadsafe(lambda: come.done() or come.set_result(None))
+                call_soon(loop, lambda: come.done() or come.set_result(None))
 
-            session.when_ready(ObjectRef(key), arrived, readiness=True)
-            await come
+            forget = session.when_ready(ObjectRef(key), arrived, readiness=True)
+            try:
+                await come
+            except GeneratorExit:  # the garbage collector's, at a moment when the table may be locked
+                raise
+            except BaseException:  # cancelled
+                forget()
+                raise
         if session.table.closed and not self.next_ready():
             raise session.table.closed
         ref = self._take()

@@ -5,6 +5,7 @@ An entry is a Value (the bytes are here), an exception (it will never be), or on
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
@@ -85,7 +86,7 @@ if twin.fast is not None:
 
 
 class Callback:
-    """Calls once, on the reader thread, when an object's value is here. want: as of a gate."""
+    """Calls once, on the reader thread, when an object's value is here. want: as of a gate. What the call raises is printed: the reader goes on for all others."""
 
     __slots__ = ("want", "_call")
 
@@ -93,10 +94,13 @@ class Callback:
         self.want, self._call = want, call
 
     def arrived(self, key: bytes, failed: bool) -> None:
-        self._call()
+        self.open()
 
     def open(self) -> None:
-        self._call()
+        try:
+            self._call()
+        except Exception as e:
+            sys.stderr.write(f"maniple: who waited for an object could not be told of it: {type(e).__name__}: {e}\n")
 
 
 class Table:

@@ -280,8 +280,8 @@ class Waiting:
 
     # Without waiting here.
 
-    def when_ready(self, ref: ObjectRef, call: Any, readiness: bool = False) -> None:
-        """Calls call() once the value is here or never will be: now, or on the reader thread with the table locked.
+    def when_ready(self, ref: ObjectRef, call: Any, readiness: bool = False) -> Callable[[], None]:
+        """Calls call() once the value is here or never will be: now, or on the reader thread with the table locked. Gives what takes that back.
 
         readiness: that it exists is enough.
         """
@@ -293,11 +293,13 @@ class Waiting:
             self.table.claim_locked(key)
             waits = type(entries.get(key)) is State and not (readiness and is_ready(entries[key])) and not self.table.closed
             if waits:
-                self.table.register_locked(Callback(call, wire.WANT_READY if readiness else wire.WANT_VALUE), [key])
+                callback = Callback(call, wire.WANT_READY if readiness else wire.WANT_VALUE)
+                self.table.register_locked(callback, [key])
         if waits:
             self.connection.flush()
-        else:
-            call()
+            return partial(self.table.unregister, callback, [key])
+        call()
+        return _nothing
 
     def _outcome(self, ref: ObjectRef) -> Tuple[Any, Optional[BaseException]]:
         """The value, or the error."""
@@ -309,8 +311,8 @@ class Waiting:
         except BaseException as e:  # noqa: B902: also what a user's task raised as KeyboardInterrupt
             return None, e
 
-    def async_future(self, ref: ObjectRef) -> Any:
-        """An asyncio future of the value, in the running loop."""
+    def async_future(self, ref: ObjectRef) -> Tuple[Any, Callable[[], None]]:
+        """An asyncio future of the value, in the running loop, and what forgets it."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -325,13 +327,9 @@ class Waiting:
                     _settle(future, value, error)
 
         def arrived() -> None:
-            try:
-                loop.call_soon_threadsafe(settle)
-            except RuntimeError:  # the loop is over, and with it whoever waited
-                pass
+            call_soon(loop, settle)
 
-        self.when_ready(ref, arrived)
-        return future
+        return future, self.when_ready(ref, arrived)
 
     def future(self, ref: ObjectRef) -> Any:
         """A concurrent.futures.Future of the value; its callbacks run on a thread for that."""
@@ -346,6 +344,18 @@ class Waiting:
         future.set_running_or_notify_cancel()
         self.when_ready(ref, lambda: futures.put((self, ref, future)))
         return future
+
+
+def call_soon(loop: Any, call: Callable[[], Any]) -> None:
+    """Has an event loop make a call, whatever thread this is. If the loop is over, so is whoever waited in it."""
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        pass
+
+
+def _nothing() -> None:
+    """Takes back what is done."""
 
 
 def _complete(queue: Any) -> None:
