@@ -12,6 +12,9 @@ from maniple import _requirements, runtime_env
 from maniple._core import wire
 
 UNIT = 10_000  # amounts of resources are in ten-thousandths
+_MOST = (1 << 62) // UNIT  # of a resource: the agent adds them up
+_MOST_TIMES = (1 << 31) - 1  # of what is counted
+_MOST_RETURNS = 1 << 20
 _NAMES_GPU = ("GPU", "num_gpus")
 
 
@@ -41,6 +44,8 @@ def check_amount(name: str, value: Optional[float]) -> Optional[str]:
         return None
     if value < 0:
         return f"the amount of {name} can't be negative: {value}"
+    if not value <= _MOST:  # or it is no number
+        return f"the amount of {name} can't be {value}: {_MOST} is the most"
     if isinstance(value, float) and value and int(value * UNIT) == 0:
         return f"the amount of {name} can't be finer than 0.0001: {value}"
     if name in _NAMES_GPU and value > 1 and value != int(value):
@@ -48,9 +53,9 @@ def check_amount(name: str, value: Optional[float]) -> Optional[str]:
     return None
 
 
-def _count(name: str, infinite: bool, default: Any = None) -> Option:
+def _count(name: str, infinite: bool, default: Any = None, most: int = _MOST_TIMES) -> Option:
     least, words = (-1, "None, -1 (no bound), 0 or a positive number") if infinite else (0, "None, 0 or a positive number")
-    return Option((int, type(None)), lambda v: None if v is None or v >= least else f"{name} must be {words}, not {v}", default)
+    return Option((int, type(None)), lambda v: None if v is None or least <= v <= most else f"{name} must be {words} up to {most}, not {v}", default)
 
 
 def _amount(name: str, default: Any = None) -> Option:
@@ -62,6 +67,9 @@ def _resources(value: Optional[Dict[str, float]]) -> Optional[str]:
         return None
     if "CPU" in value or "GPU" in value:
         return "resources can't name CPU or GPU: use num_cpus and num_gpus"
+    for name, amount in value.items():
+        if not isinstance(name, str) or not name or not isinstance(amount, (int, float)):
+            return f"resources are a dict from a name to an amount, not {name!r}: {amount!r}"
     return next((problem for problem in (check_amount(k, v) for k, v in value.items()) if problem), None)
 
 
@@ -90,9 +98,9 @@ def _strategy(value: Any) -> Optional[str]:
 
 
 def _returns(value: Any) -> Optional[str]:
-    if value is None or value in ("dynamic", "streaming") or (isinstance(value, int) and value >= 0):
+    if value is None or value in ("dynamic", "streaming") or (isinstance(value, int) and 0 <= value <= _MOST_RETURNS):
         return None
-    return f"num_returns must be None, a number from 0, 'streaming' (of generators) or 'dynamic', not {value!r}"
+    return f"num_returns must be None, a number from 0 to {_MOST_RETURNS}, 'streaming' (of generators) or 'dynamic', not {value!r}"
 
 
 def _retry(value: Any) -> Optional[str]:
@@ -117,7 +125,7 @@ _COMMON = {
     "name": Option((str, _NONE)),
     "num_cpus": _amount("num_cpus"),
     "num_gpus": _amount("num_gpus"),
-    "object_store_memory": _count("object_store_memory", False),
+    "object_store_memory": _count("object_store_memory", False, most=(1 << 63) - 1),
     "placement_group": Option(default="default"),
     "placement_group_bundle_index": Option(int, default=-1),
     "placement_group_capture_child_tasks": Option((bool, _NONE)),

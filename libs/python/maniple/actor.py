@@ -22,6 +22,7 @@ READY, TERMINATE, CALL = "__ray_ready__", "__ray_terminate__", "__ray_call__"
 TENSORS = "__maniple_tensors__"
 _NOT_CALLED = {READY, TERMINATE, CALL, TENSORS, "__init__", "__new__", "__init_subclass__", "__class_getitem__", "__ray_shutdown__"}
 _ASYNC, _GENERATOR = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR, inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_MOST_GROUPS = 200  # that the agent takes
 _GIVERS = 4  # others to which an actor gives tensors at a time
 _HIDDEN = 24  # bit of a method's number above which its concurrency group is: 0 is the method's own
 
@@ -132,7 +133,7 @@ class _Creation:
             "concurrency": o.get("max_concurrency") or (1000 if asynchronous else 1),
             "asynchronous": asynchronous,
             "groups": actor._groups,
-            "max_pending": -1 if o.get("max_pending_calls") is None else o["max_pending_calls"],
+            "max_pending": o.get("max_pending_calls") or -1,  # 0: no bound, as Ray has it
             "out_of_order": bool(o.get("allow_out_of_order_execution")),
         }
         task = session.mint()
@@ -205,9 +206,11 @@ def _groups(given: Any, methods: Sequence[Dict[str, Any]]) -> "List[Dict[str, An
     if methods[-1]["name"] == TENSORS:
         sizes[TENSORS] = _GIVERS
     groups = []
+    if len(sizes) > _MOST_GROUPS:
+        raise ValueError(f"an actor has {_MOST_GROUPS} concurrency groups at most, not {len(sizes)}")
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"the concurrency group {name} needs a size of at least 1, not {size!r}")
+        if not isinstance(name, str) or not isinstance(size, int) or not 1 <= size < 1 << 31:
+            raise ValueError(f"the concurrency group {name!r} needs a text as its name and a size of at least 1, not {size!r}")
         groups.append({"name": name, "size": size, "methods": [_spell(m) for m in methods if m["options"].get("concurrency_group") == name]})
     for m in methods:
         group = m["options"].get("concurrency_group")
@@ -281,7 +284,7 @@ class _Target:
     def __init__(self, ref: ObjectRef, class_name: str, groups: Tuple[str, ...], max_pending: int, max_task_retries: int, signatures: "Mapping[str, Signature]"):
         self.ref, self.id, self.class_name, self.groups = ref, ref.binary()[: wire.TASK_SIZE], class_name, groups
         self.max_pending, self.max_task_retries, self.signatures = max_pending, max_task_retries, signatures
-        self.pending: List[ObjectRef] = []  # held, or a call of which nobody wants the result would count as done
+        self.pending: List[Any] = []  # references, held, or a call of which nobody wants the result would count as done; and streams
 
     def check(self, session: Any) -> None:
         """Raises ActorHandleNotFoundError if the handle is not of this session, where its ID may be another actor's."""
@@ -294,7 +297,7 @@ class _Target:
     def count_pending(self, session: Any) -> None:
         """Raises PendingCallsLimitExceeded if this process has too many calls out."""
         entries = session.table.entries
-        self.pending[:] = [ref for ref in self.pending if entries.get(ref.binary()) is PENDING]
+        self.pending[:] = [call for call in self.pending if (entries.get(call.binary()) is PENDING if type(call) is ObjectRef else call.end is None)]
         if len(self.pending) >= self.max_pending:
             raise exceptions.PendingCallsLimitExceeded(f"{len(self.pending)} calls wait at the actor, as many as its max_pending_calls")
 
@@ -306,7 +309,8 @@ class ActorMethod:
         groups = target.groups
         self._target, self._id, self._number, self._info, self._options = target, target.id, number, info, options
         self._returns = _options.returns_of(options.get("num_returns"), info["generator"], options.get("_generator_backpressure_num_objects"))
-        self._limited = target.max_pending >= 0
+        self._limited = target.max_pending > 0
+        self._told = 1 if self._limited and self._returns == 0 else self._returns  # a call that is counted says when it is done
         self._signature = target.signatures.get(info["name"])
         group = options.get("concurrency_group")
         self._method = number
@@ -343,10 +347,10 @@ class ActorMethod:
             self._target.count_pending(session)
         if self._retry and not isinstance(self._retry, bool):
             kwargs = {**kwargs, RETRY_TYPES: tuple(self._retry)}
-        made = session.call(self._id, self._method, self._shape, self._returns, args, kwargs, self._head)
+        made = session.call(self._id, self._method, self._shape, self._told, args, kwargs, self._head)
         if self._limited:
-            self._target.pending += [made] if isinstance(made, ObjectRef) else made[:1] if isinstance(made, list) else []
-        return made
+            self._target.pending.append(made if isinstance(made, ObjectRef) else made[0] if isinstance(made, list) else made._stream)
+        return made if self._returns else None
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (maniple.dag), which calls the method when the graph is executed."""
@@ -360,7 +364,7 @@ class ActorMethod:
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
         self._shape = session.shape(shape)
-        self._head = session.call_head(self._id, self._method, self._shape, self._returns)
+        self._head = session.call_head(self._id, self._method, self._shape, self._told)
         self._known = session
 
 

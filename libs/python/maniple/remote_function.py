@@ -86,6 +86,11 @@ class _Call:
             kwargs = {**kwargs, RETRY_TYPES: self._retry_types}
         return session.submit(self._code, self._shape, self._returns, args, kwargs, self._head)
 
+    def fulfil(self, session: Any, key: bytes, *args: Any) -> None:
+        """Submits the task that gives an object to which this process has references already."""
+        self._introduce(session)
+        session.fulfil(key, self._code, self._shape, args)
+
     def _introduce(self, session: Any) -> None:
         """Says code and shape to the agent."""
         shape = _options.shape_of(self._options, 1, session.environment(self._options.get("runtime_env")))

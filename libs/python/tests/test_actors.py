@@ -11,7 +11,7 @@ import maniple
 from maniple import exceptions
 from maniple._core import session, values, wire
 from maniple.util import get_placement_group, list_named_actors, placement_group, remove_placement_group
-from scripted import arguments
+from scripted import arguments, keys
 
 
 @maniple.remote(max_restarts=2, max_task_retries=1, concurrency_groups={"io": 3}, max_pending_calls=2)
@@ -133,6 +133,37 @@ def test_too_many_calls(driver):
     driver.result(first.binary()[:16], 1)
     maniple.get(first)
     a.add.remote()
+
+
+def test_calls_that_give_a_stream_or_nothing_count(driver):
+    a = Counter.remote(0)
+    items, nothing = a.items.remote(), a.add.options(num_returns=0).remote()
+    stream, none = driver.take("CALL").fields, driver.take("CALL").fields
+    assert nothing is None and stream.returns & wire.STREAM
+    for call in (a.add.remote, a.items.remote, a.add.options(num_returns=0).remote):
+        with pytest.raises(exceptions.PendingCallsLimitExceeded, match="2 calls"):
+            call()
+    driver.result(none.task, None)
+    driver.result(stream.task, 1, flags=0)
+    assert maniple.get(next(items)) == 1
+    del items  # the call goes on
+    a.add.remote()
+    with pytest.raises(exceptions.PendingCallsLimitExceeded):
+        a.add.remote()
+    driver.raw_result(stream.task, wire.RAW, b"", index=1)
+    answer(driver, {})
+    maniple.cluster_resources()  # its answer comes behind the end
+    a.add.remote()
+
+
+@pytest.mark.parametrize("limit", [0, -1, None])
+def test_any_number_of_calls(driver, limit):
+    a = Counter.options(max_pending_calls=limit).remote(0)
+    assert driver.take("CREATE").fields["max_pending"] == -1
+    for _ in range(50):
+        a.add.remote()
+    a.add.options(num_returns=0).remote()
+    assert {driver.take("CALL").fields.returns for _ in range(51)} == {0, 1}
 
 
 def test_the_last_handle_releases_the_actor(driver):
@@ -342,9 +373,50 @@ def test_a_group_s_reference_leaves_as_an_object(driver):
     group = placement_group([{"CPU": 1}])
     ref = group.ready()
     driver.table("GroupUpdate", {"group": group.table_id(), "phase": 2})
+    assert group.wait(20)
     maniple.remote(lambda g: None).remote(ref)
     assert driver.take("PUT").fields.object == ref.binary()
     assert driver.take("SUBMIT").fields.deps == 1
+
+
+def test_a_reference_to_a_group_that_is_not_there_leaves_as_a_task_on_it(driver):
+    group, child = placement_group([{"CPU": 1}]), maniple.remote(lambda g: None)
+    ref = group.ready()
+    assert child.remote(ref) and maniple.put([ref])  # at once, with the group's fate unknown
+    waits, uses = driver.take("SUBMIT"), driver.take("SUBMIT")
+    assert waits.fields.task == ref.binary()[:16] and waits.fields.returns == 1 and uses.fields.deps == 1
+    shape = next(f.fields for f in driver.kept if f.name == "SHAPE" and f.fields["number"] == waits.fields.shape)
+    assert wire.task_text(wire.task_bytes(shape["group"])) == group.id and shape["bundle"] == -1 and sum(r["amount"] for r in shape["resources"]) == 0
+    assert arguments(waits) == ((group,), {})
+    assert keys(uses, 1) == keys(driver.take("PUT")) == [ref.binary()]
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 4})
+    assert maniple.get(ref, timeout=20) == group
+    driver.result(waits.fields.task, group)  # it has come twice
+    session = maniple._core.session.current()
+    del ref
+    gc.collect()
+    session.connection.flush()
+    while driver.take("RELEASE").fields.object[:16] != waits.fields.task:
+        pass
+
+
+def test_a_task_that_waits_for_a_group_which_was_removed_fails_and_its_call_does_not(driver):
+    group = placement_group([{"CPU": 1}])
+    ref = group.ready()
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 6, "end": {"cause": "cancelled", "reason": "removed"}})
+    with pytest.raises(exceptions.TaskPlacementGroupRemoved):
+        maniple.get(ref, timeout=20)
+    maniple.remote(lambda g: None).remote(ref)
+    assert driver.take("SUBMIT").fields.task == ref.binary()[:16], "what runs nowhere: the agent has it fail"
+
+
+def test_who_asks_again_and_again_whether_a_group_is_there_leaves_nothing(driver):
+    group = placement_group([{"CPU": 1}])
+    for _ in range(20):
+        assert group.wait(0.001) is False
+    assert not group._watched._gates
+    driver.table("GroupUpdate", {"group": group.table_id(), "phase": 4})
+    assert group.wait(20) is True
 
 
 def test_a_group_of_another_process(driver):

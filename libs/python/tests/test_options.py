@@ -1,6 +1,7 @@
 """Options: names, defaults and errors. Nothing here needs an agent."""
 
 import inspect
+import sys
 
 import pytest
 
@@ -25,6 +26,9 @@ class C:
     (dict(num_returns="all"), ValueError, "num_returns"), (dict(num_returns="streaming"), ValueError, "generator"), (dict(max_retries=-2), ValueError, "max_retries"),
     (dict(retry_exceptions=[int]), ValueError, "exception types"), (dict(max_calls=-1), ValueError, "max_calls"), (dict(nmu_cpus=2), ValueError, "num_cpus"),
     (dict(_generator_backpressure_num_objects=0), ValueError, "can't be 0"), (dict(scheduling_strategy="NEAR"), ValueError, "SPREAD"),
+    (dict(max_retries=sys.maxsize), ValueError, "max_retries must be .* up to 2147483647"), (dict(memory=1e15), ValueError, "is the most"), (dict(num_cpus=float("nan")), ValueError, "nan"),
+    (dict(num_gpus=float("inf")), ValueError, "inf"), (dict(resources={"": 1}), ValueError, "from a name"), (dict(resources={3: 1}), ValueError, "from a name"),
+    (dict(resources={"x": "1"}), ValueError, "to an amount"), (dict(num_returns=(1 << 20) + 1), ValueError, "1048576"), (dict(max_calls=1 << 31), ValueError, "max_calls"),
     (dict(label_selector={"a": "in(b"}), ValueError, "label_selector"), (dict(max_restarts=1), ValueError, "no option of remote functions"), (dict(enable_task_events=3), TypeError, "enable_task_events"),
 ])  # fmt: skip
 def test_wrong_options_of_tasks(options, error, words):
@@ -38,6 +42,9 @@ def test_wrong_options_of_tasks(options, error, words):
 @pytest.mark.parametrize("options,error,words", [
     (dict(max_retries=1), ValueError, "no option of actors"), (dict(lifetime="long"), ValueError, "lifetime"), (dict(max_concurrency=-1), ValueError, "max_concurrency"),
     (dict(max_restarts=-2), ValueError, "max_restarts"), (dict(get_if_exists=True), ValueError, "name"), (dict(concurrency_groups={"io": 0}), ValueError, "io"),
+    (dict(max_restarts=1 << 31), ValueError, "max_restarts"), (dict(max_concurrency=1 << 31), ValueError, "max_concurrency"), (dict(max_pending_calls=1 << 31), ValueError, "max_pending_calls"),
+    (dict(concurrency_groups={f"g{i}": 1 for i in range(201)}), ValueError, "200 concurrency groups at most, not 201"), (dict(concurrency_groups={3: 1}), ValueError, "text as its name"),
+    (dict(concurrency_groups={"io": 1 << 31}), ValueError, "io"),
 ])  # fmt: skip
 def test_wrong_options_of_actors(options, error, words):
     with pytest.raises(error, match=words):
@@ -143,6 +150,7 @@ def test_environments_merge_only_their_variables():
 
 @pytest.mark.parametrize("bundles,options,words", [
     ([], {}, "at least one"), ([{}], {}, "above 0"), ([{"CPU": 0}], {}, "above 0"), ([{"CPU": -1}], {}, "negative"), ([{"GPU": 1.5}], {}, "whole"), (3, {}, "list"), ([None], {}, "a dict"),
+    ([{"": 1}], {}, "no resource"), ([{"CPU": float("inf")}], {}, "is the most"),
     ([{"CPU": 1}], {"strategy": "NEAR"}, "STRICT_PACK"), ([{"CPU": 1}], {"lifetime": "long"}, "detached"), ([{"CPU": "1"}], {}, "CPU"),
     ([{"CPU": 1}], {"bundle_label_selector": []}, "each bundle"), ([{"CPU": 1}], {"bundle_label_selector": [3]}, "no dict"),
     ([{"CPU": 1}], {"bundle_label_selector": [{"zone": ["a"]}]}, "to texts"), ([{"CPU": 1}], {"bundle_label_selector": [{"zone": "in("}]}, "in\\("),

@@ -59,6 +59,7 @@ class Session(Giving, Hearing, Waiting):
         self._answers: Dict[int, List[Any]] = {}
         self._many: Dict[bytes, int] = {}  # tasks with several results, and how many
         self._shapes: Dict[str, int] = {}  # those that were said, and their numbers
+        self._numbers = itertools.count(1).__next__
         self._said: Set[Any] = set()  # code and methods of classes that were sent
         self._saying = threading.Lock()
         self.prints = Fold()  # what workers print
@@ -90,6 +91,14 @@ class Session(Giving, Hearing, Waiting):
         made = self.expect(task, returns)
         self.connection.send(frame + payload)
         return made
+
+    def fulfil(self, key: bytes, code: Any, shape: int, args: Tuple[Any, ...]) -> None:
+        """Sends the task that gives an object, the first of those that the task may make, to which there are references already."""
+        deps, refs, payload = self.arguments(args, {}, code.pinned, [])
+        parent = running.get()
+        up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
+        self.spend(len(payload))
+        self.connection.send(_pack_submit(len(payload), 0, key[: wire.TASK_SIZE], up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE) + payload)
 
     def head(self, code: Any, shape: int, returns: int) -> bytes:
         """The frame of a task without parent and references, for the extension to copy; empty if that can't send it."""
@@ -131,13 +140,14 @@ class Session(Giving, Hearing, Waiting):
         """Asks for an actor; fields: of its Create but for arguments. The reference is to its being: when all such are gone, so is the actor."""
         kept: List[ObjectRef] = []
         deps, refs, payload = self.arguments(args, kwargs, code.pinned, kept)
-        self.spend(len(payload))
-        ref = self.expect(actor, 1)
         parent = running.get()
         fields = {**fields, "actor": wire.task_fields(actor), "deps": deps, "refs": refs, "job": parent.job if parent else self.job, "format": PICKLE}
         if parent:
             fields["parent"] = wire.task_fields(parent.task)
-        self.connection.send(wire.table("Create", fields, payload))
+        frame = wire.table("Create", fields, payload)
+        self.spend(len(payload))
+        ref = self.expect(actor, 1)
+        self.connection.send(frame)
         return ref
 
     def spend(self, size: int) -> None:
@@ -189,10 +199,11 @@ class Session(Giving, Hearing, Waiting):
         with self._saying:
             number = self._shapes.get(name)
             if number is None:
-                number = self._shapes[name] = len(self._shapes) + 1
+                number = self._numbers()  # nobody else's, be it that what follows raises or is interrupted
                 if number > _MAX_SHAPES:
                     raise ValueError(f"this process has used {_MAX_SHAPES} combinations of options: a name for each call belongs into its arguments")
                 self.connection.send(wire.table("Shape", {**fields, "number": number}))
+                self._shapes[name] = number
         return number
 
     def environment(self, own: Optional[Dict[str, Any]]) -> Dict[str, Any]:
@@ -211,8 +222,8 @@ class Session(Giving, Hearing, Waiting):
         """Says the numbers of a class's methods, if it is new."""
         with self._saying:
             if ("methods", function) not in self._said:
-                self._said.add(("methods", function))
                 self.connection.send(wire.table("Methods", {"function": function, "names": list(names)}))
+                self._said.add(("methods", function))
 
     def send(self, frame: bytes) -> None:
         self.connection.send(frame)

@@ -60,12 +60,11 @@ class PlacementGroup:
                 if key in session.table.entries:
                     session.table.settle_locked(key, entry)
 
-        def leave() -> None:  # the reference goes to another process
-            watch.wait(None)
-            error = watch.error()
-            if error is not None:
-                raise error
-            session.put_encoded(key, values.encode(self))
+        def leave() -> None:  # the reference goes to another process, which does not wait for this one
+            if watch.known() and watch.error() is None:
+                session.put_encoded(key, values.encode(self))
+            else:
+                _same_on(self).fulfil(session, key, self)
 
         session.promises[key] = leave
         watch.when_known(settle)
@@ -111,8 +110,7 @@ class _Watch:
         if (fields.get("phase") or 0) >= _CREATED:
             self._known = True
             calls, self._calls = self._calls, []
-            gates, self._gates = self._gates, []
-            for gate in gates:
+            for gate in list(self._gates):
                 gate.open()
             for call in calls:
                 call()
@@ -125,12 +123,22 @@ class _Watch:
             self._calls.remove(call)
             call()
 
+    def known(self) -> bool:
+        return self._known
+
     def wait(self, timeout: Optional[float]) -> bool:
         if self._known:
             return True
         deadline = None if timeout is None else monotonic() + timeout
         gate = self._session.table.gate()
         self._gates.append(gate)
+        try:
+            return self._wait(gate, deadline)
+        finally:
+            if gate in self._gates:
+                self._gates.remove(gate)
+
+    def _wait(self, gate: Any, deadline: Optional[float]) -> bool:
         while not self._known:
             self._session.connection.flush()
             left = None if deadline is None else deadline - monotonic()
@@ -163,6 +171,18 @@ def _begin_watch(session: Any, group: PlacementGroup) -> _Watch:
     watch = group._watched = _Watch(session, group.id)
     session.watching.setdefault(wire.task_of_text(group.id), []).append(watch.update)
     return watch
+
+
+def _same(group: PlacementGroup) -> PlacementGroup:
+    """The task that ready() is where others wait for it: it runs on the group, once that is there, and fails as any does if it never will be."""
+    return group
+
+
+def _same_on(group: PlacementGroup) -> Any:
+    from maniple.remote_function import RemoteFunction
+    from maniple.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    return RemoteFunction(_same, {"num_cpus": 0, "name": "ready"}).options(scheduling_strategy=PlacementGroupSchedulingStrategy(group))
 
 
 def _entry(group: PlacementGroup, watch: _Watch) -> Any:
@@ -267,7 +287,7 @@ def _check(bundles: Any, strategy: Any, lifetime: Any, selectors: Any) -> Tuple[
 
 
 def check_bundle_amount(resource: Any, amount: Any) -> Optional[str]:
-    if not isinstance(resource, str) or not isinstance(amount, (int, float)) or isinstance(amount, bool):
+    if not isinstance(resource, str) or not resource or not isinstance(amount, (int, float)) or isinstance(amount, bool):
         return f"{resource!r}: {amount!r} is no resource and amount"
     return _options.check_amount(resource, amount)
 
