@@ -72,7 +72,7 @@ var classes = map[string]struct {
 	"IllegalArgumentException":                 {ErrRefused, ""},
 	"RpcNoSuchMethodException":                 {ErrProtocol, "this Hadoop is older or newer than 3.x"},
 	"RpcNoSuchProtocolException":               {ErrProtocol, "is it the right port? 8032 is for clients, 8030 for ApplicationMasters"},
-	"StandbyException":                         {ErrUnreachable, "all ResourceManagers that are configured are standby: give the other ones too"},
+	"StandbyException":                         {ErrUnreachable, "all that are configured are standby: give the other ones too"},
 	"RetriableException":                       {ErrUnreachable, "try again"},
 }
 

@@ -1,6 +1,7 @@
 package yarn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -17,6 +18,17 @@ import (
 
 const nameNodeProtocol = "org.apache.hadoop.hdfs.protocol.ClientProtocol"
 
+// OpNameNode is what an *Error of a connection to NameNodes says that was asked.
+const OpNameNode = "NameNode"
+
+// notYet are the exceptions of a NameNode that has started and does not know yet where blocks are: it has done nothing.
+var notYet = []string{"SafeModeException", "NotReplicatedYetException"}
+
+const (
+	nameNodeAgain  = 200 * time.Millisecond // after the first round over the NameNodes; doubled for each later one
+	nameNodeRarely = 2 * time.Second
+)
+
 // HDFS is how a client that knows nothing of security reaches an HDFS: DialNameNode and DialDataNode are what it dials with. Their connections are logged in,
 // and wrapped or encrypted as the site wants it. It may be used by several goroutines.
 type HDFS struct {
@@ -30,8 +42,8 @@ type HDFS struct {
 	key     *dataKey // with this; nil: it is asked for when it is needed
 }
 
-// NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout and
-// those of the retries count; of the token it is the NameNode's.
+// NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout,
+// RetryFor and RetryInterval (0: 200 ms, growing to 2 s) count, for NameNodes in the place of ResourceManagers; of the token it is the NameNode's.
 func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
 	h := &HDFS{dial: cfg.Dial, login: transferLogin}
 	if h.dial == nil {
@@ -53,18 +65,27 @@ func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
 	}
 	h.nameNodes = rpc.Config{
 		Addresses: addresses, Protocol: nameNodeProtocol, Dial: cfg.Dial, Timeout: cfg.Timeout,
-		Auth: func() (rpc.Auth, error) { return auth, nil }, Retry: rpc.Retry{For: cfg.RetryFor, Interval: cfg.RetryInterval},
+		Auth: func() (rpc.Auth, error) { return auth, nil },
+		Retry: rpc.Retry{
+			For: cmp.Or(cfg.RetryFor, time.Minute), Interval: cmp.Or(cfg.RetryInterval, nameNodeAgain), MaxInterval: nameNodeRarely, Passing: notYet,
+		},
 	}
 	return h, nil
 }
 
-// DialNameNode connects to a NameNode, and logs in. Whether data is to be encrypted is heard, and kept from the client: it is DialDataNode that does it.
-func (h *HDFS) DialNameNode(ctx context.Context, _, address string) (net.Conn, error) {
-	c, err := rpc.Tunnel(ctx, h.nameNodes, address, map[string]func([]byte){"getServerDefaults": h.heard})
+// DialNameNode gives a connection to the active one of the NameNodes, whichever is named. It is made and logged in with the first call, and lives until it is
+// closed: a call that no NameNode answered is made again elsewhere, by the same numbers, for RetryFor; then Read gives an *Error (OpNameNode), and later calls go on. So a file
+// that is being written outlives a NameNode that is started anew or followed by another one. The renewal of leases, which clients repeat themselves, is not repeated.
+// Whether data is to be encrypted is heard, and kept from the client: it is DialDataNode that does it.
+func (h *HDFS) DialNameNode(context.Context, string, string) (net.Conn, error) {
+	c, err := rpc.New(h.nameNodes)
 	if err != nil {
-		return nil, ErrorOf("NameNode "+address, err)
+		return nil, fmt.Errorf("yarn: %w; name the NameNodes", err)
 	}
-	return c, nil
+	return rpc.Tunnel(c, rpc.Relay{
+		Heed: map[string]func([]byte){"getServerDefaults": h.heard}, Once: []string{"renewLease"},
+		Error: func(err error) error { return ErrorOf(OpNameNode, err) },
+	}), nil
 }
 
 // heard looks at the NameNode's defaults, {1 {... 6 encrypt}}.

@@ -108,6 +108,9 @@ func yarnFault(what string, err error) error {
 		f.Name, f.Why, f.Do = "INFEASIBLE", infeasible.Why, infeasible.Do
 	case errors.As(err, &site):
 		f.Why = "YARN: " + site.Text
+		if site.Op == yarn.OpNameNode {
+			f.Why = "HDFS: " + site.Text
+		}
 		if site.Do != "" {
 			f.Do = site.Do
 		}

@@ -2,13 +2,10 @@ package hdfs
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
@@ -27,11 +24,10 @@ type Client struct {
 	service   string
 	getenv    func(string) string
 
-	noLogin atomic.Pointer[loginError] // as a NameNode said since one let this process in: the library makes text of it. nil: none said such a thing
-
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
 	login  *kerberos.Login // nil: there was no need of one
+	token  *yarn.Token     // with which the last connection logs in; nil: with none
 }
 
 const (
@@ -68,8 +64,8 @@ func New(uri string, getenv func(string) string) (*Client, error) {
 const scheme = "hdfs://"
 
 // options are looked for with each connection: tokens are replaced in their file.
-func (c *Client) options() (o hdfs.ClientOptions, err error) {
-	var cfg yarn.Config
+func (c *Client) options(patience time.Duration) (o hdfs.ClientOptions, err error) {
+	cfg := yarn.Config{RetryFor: patience}
 	if cfg.User, err = c.user(); err != nil {
 		return o, err
 	}
@@ -78,21 +74,21 @@ func (c *Client) options() (o hdfs.ClientOptions, err error) {
 			return o, err
 		}
 	}
-	if o, err = Options(c.conf, cfg, c.addresses); err == nil && c.conf.Secure() {
-		o.NamenodeDialFunc = c.noted(o.NamenodeDialFunc, cfg.Token)
-	}
-	return o, err
+	c.token = cfg.Token
+	return Options(c.conf, cfg, c.addresses)
 }
 
-// Options are those of the library for the file system behind NameNodes, reached as the site's configuration says. cfg says who asks.
+// Options are those of the library for the file system behind NameNodes, reached as the site's configuration says. cfg says who asks, and how long calls that no
+// NameNode answers are made again (a minute).
 func Options(c *conf.Conf, cfg yarn.Config, addresses []string) (hdfs.ClientOptions, error) {
 	o := hdfs.ClientOptions{Addresses: addresses, User: cfg.User}
+	cfg.Timeout = cmp.Or(cfg.Timeout, silence)
 	if cfg.Token != nil || cfg.Kerberos != nil {
 		cfg.User = "" // whom to act for; the login itself says who asks
 	}
 	way, err := yarn.NewHDFS(c, cfg, addresses)
 	if err == nil {
-		o.NamenodeDialFunc, o.DatanodeDialFunc = Heard(way.DialNameNode), Heard(way.DialDataNode)
+		o.NamenodeDialFunc, o.DatanodeDialFunc = way.DialNameNode, Heard(way.DialDataNode)
 	}
 	return o, err
 }
@@ -124,21 +120,6 @@ func (c *Client) prove(cfg *yarn.Config) (user string, err error) {
 	return user, nil
 }
 
-// noted keeps in mind that a NameNode did not let this process in, until one does: of several the library dials one after the other, and the last may be a
-// standby, or down.
-func (c *Client) noted(dial Dialer, token *yarn.Token) Dialer {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		switch {
-		case err == nil:
-			c.noLogin.Store(nil)
-		case errors.Is(err, yarn.ErrCredentials):
-			c.noLogin.Store(&loginError{err, token, time.Now()})
-		}
-		return conn, err
-	}
-}
-
 // user is who this process is to a cluster without Kerberos: in a container of YARN, whose processes may have the NodeManager's user, the
 // application's.
 func (c *Client) user() (string, error) {
@@ -151,23 +132,41 @@ func (c *Client) user() (string, error) {
 	return yarn.CurrentUser()
 }
 
-// connected gives a connection.
+// connected gives the connection of all that is asked again if nobody answers.
 func (c *Client) connected() (*hdfs.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.client != nil {
 		return c.client, nil
 	}
-	o, err := c.options()
+	h, err := c.connect(oneRound)
+	if err == nil {
+		c.client = h
+	}
+	return h, err
+}
+
+// oneRound has a call end when none of the NameNodes answers it.
+const oneRound = -1
+
+// apart gives a connection for a file that is to be written, whose calls are made again while no NameNode answers. Nobody else has it: it is not forgotten when
+// another call fails, and has leases of its own.
+func (c *Client) apart() (*hdfs.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.connect(patience)
+}
+
+// connect makes a connection, which asks for nothing yet. The caller has the lock.
+func (c *Client) connect(patience time.Duration) (*hdfs.Client, error) {
+	o, err := c.options(patience)
 	if err != nil {
 		return nil, &setupError{err}
 	}
-	c.noLogin.Store(nil) // all of them are asked anew
 	h, err := hdfs.NewClient(o)
 	if err != nil {
-		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(o.Addresses, ", "), err)
+		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(c.addresses, ", "), err)
 	}
-	c.client = h
 	return h, nil
 }
 
@@ -200,13 +199,24 @@ func (c *Client) again(patience time.Duration, final func(error) bool, do func(*
 		if err == nil {
 			err = do(h)
 		}
-		if no := c.noLogin.Load(); err != nil && no != nil && !final(err) {
-			err = no
+		over := err == nil || final(err) || time.Since(began) > patience
+		if err != nil && (!over || errors.Is(err, yarn.ErrCredentials)) { // the file of tokens may have a new one by the next call
+			c.forget(h)
 		}
-		if err == nil || final(err) || time.Since(began) > patience {
-			return asFull(err)
+		if over {
+			return c.told(err)
 		}
-		c.forget(h)
 		time.Sleep(wait)
 	}
+}
+
+// told is an error as who asked is told it.
+func (c *Client) told(err error) error {
+	var site *yarn.Error
+	if errors.As(err, &site) && site.Op == yarn.OpNameNode && errors.Is(err, yarn.ErrCredentials) && !errors.As(err, new(*loginError)) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return &loginError{site, c.token, time.Now()}
+	}
+	return asFull(err)
 }

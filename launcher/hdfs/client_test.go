@@ -1,9 +1,7 @@
 package hdfs
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -14,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/yarn"
-	"github.com/maniple-hpc/maniple/yarn/conf"
 )
 
 // saidNo is an answer of a NameNode.
@@ -65,55 +62,31 @@ func TestSilentMachine(t *testing.T) {
 	}
 }
 
-// A NameNode that lets nobody in is not asked again for a minute: the library makes text of what it said.
+// A NameNode that lets nobody in is not asked again for a minute, and who asked is told what may be done; the next call looks for another token.
 func TestWhoIsNotLetInIsTold(t *testing.T) {
 	ended := &yarn.Token{Kind: yarn.KindHDFS, Identifier: []byte{0, 0, 0, 0, 1, 2}} // long ago
 	for _, no := range []struct {
-		token *yarn.Token
-		said  error
-		want  string
+		token      *yarn.Token
+		said, want string
 	}{
-		{ended, &yarn.Error{Op: "NameNode", Text: "is expired", Kind: yarn.ErrCredentials}, "1970-01-01T00:00:00Z, and nobody can renew it"},
-		{&yarn.Token{}, &yarn.Error{Op: "NameNode", Text: "can't be found in cache", Kind: yarn.ErrCredentials}, "can't be found in cache; YARN renews the token"},
-		{nil, &yarn.Error{Op: "NameNode", Text: "GSS initiate failed", Kind: yarn.ErrCredentials}, "GSS initiate failed"},
+		{ended, "is expired", "1970-01-01T00:00:00Z, and nobody can renew it"},
+		{&yarn.Token{}, "can't be found in cache", "can't be found in cache; YARN renews the token"},
+		{nil, "GSS initiate failed", "GSS initiate failed"},
 	} {
-		c, tries := &Client{client: &hdfs.Client{}}, 0
-		dial := c.noted(func(context.Context, string, string) (net.Conn, error) { return nil, no.said }, no.token)
+		n := &nameNode{t: t}
+		c, tries := n.client(), 0
 		err := c.again(time.Minute, refused, func(*hdfs.Client) error {
+			c.token = no.token
 			tries++
-			_, err := dial(t.Context(), "tcp", "nn:8020")
-			return errors.New("no available namenodes: " + err.Error()) // as the library does
+			return &os.PathError{Op: "stat", Path: "/x", Err: &yarn.Error{Op: yarn.OpNameNode, Text: no.said, Kind: yarn.ErrCredentials}}
 		})
 		number, text := errnoOf(err)
-		if number != unix.EACCES || !strings.Contains(text, no.want) || tries != 1 {
-			t.Error(number, text, tries)
+		if number != unix.EACCES || !strings.Contains(text, no.want) || tries != 1 || c.client != nil {
+			t.Error(number, text, tries, c.client)
 		}
 	}
-}
-
-// Of two NameNodes one refuses and the other one is down: the refusal is what is told, until one lets in or both are asked anew.
-func TestRefusalOutlastsTheNextNameNode(t *testing.T) {
-	says := map[string]error{
-		"nn1:8020": &yarn.Error{Op: "NameNode", Text: "can't be found in cache", Kind: yarn.ErrCredentials},
-		"nn2:8020": &yarn.Error{Op: "NameNode", Text: "is standby", Kind: yarn.ErrUnreachable},
-	}
-	c, tries := &Client{client: &hdfs.Client{}, addresses: []string{"127.0.0.1:1"}, conf: conf.New(), getenv: func(string) string { return "" }}, 0
-	dial := c.noted(func(_ context.Context, _, address string) (net.Conn, error) { return nil, says[address] }, &yarn.Token{})
-	err := c.again(0, refused, func(*hdfs.Client) error {
-		tries++
-		_, _ = dial(t.Context(), "tcp", "nn1:8020")
-		_, err := dial(t.Context(), "tcp", "nn2:8020")
-		return fmt.Errorf("no available namenodes: %s", err) // as the library does
-	})
-	if number, text := errnoOf(err); number != unix.EACCES || !strings.Contains(text, "can't be found in cache") || tries != 1 {
-		t.Error(number, text, tries)
-	}
-	if _, err := dial(t.Context(), "tcp", "nn3:8020"); err != nil || c.noLogin.Load() != nil {
-		t.Error(err, c.noLogin.Load())
-	}
-	_, _ = dial(t.Context(), "tcp", "nn1:8020")
-	c.client = nil
-	if err := c.again(0, refused, func(*hdfs.Client) error { return nil }); err == nil || errors.Is(err, yarn.ErrCredentials) {
-		t.Errorf("nobody listens there, and it is %v", err)
+	c := &Client{token: ended}
+	if err := c.told(&yarn.Error{Op: "DataNode", Text: "no common quality", Kind: yarn.ErrCredentials}); strings.Contains(err.Error(), "renew") {
+		t.Error("another one's refusal: ", err)
 	}
 }

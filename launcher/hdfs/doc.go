@@ -14,8 +14,9 @@
 //	HDFS-1: a file is there under its name once all of it is, and its last block is where HDFS wants it; until then whoever reads that name has the file
 //	        before. What a program that ended had not closed is removed.
 //	HDFS-2: what is read is of one file: one that another took the name of is an error, also when the connection broke and was made anew.
-//	HDFS-3: an erasure-coded or encrypted file is refused by name, and never read wrong.
-//	HDFS-4: what may be repeated is repeated while no NameNode answers, for a minute; a rename or a removal whose answer was lost is not an error then.
+//	HDFS-3: an erasure-coded or encrypted file is refused by name, and never read wrong; where new files would be so, none is made.
+//	HDFS-4: what is asked of a NameNode is asked again while none answers, for a minute, also for a file in the midst of its writing; a rename or a removal
+//	        whose answer was lost is not an error then. What goes wrong for one file ends no other.
 //	HDFS-5: nothing that a program says makes a Server fail, or do for one what it could not do itself: who may connect has its user, and it logs in with what
 //	        the program names.
 //

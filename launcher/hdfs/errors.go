@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -60,8 +61,8 @@ var passing = []string{"SafeModeException", "RetriableException", "StandbyExcept
 // refused tells the same of what a program asked for: whatever else a NameNode says is meant.
 func refused(err error) bool {
 	var said hdfs.Error
-	if errors.As(err, new(*net.OpError)) {
-		return false // its connection broke
+	if nobody(err) || errors.As(err, new(*net.OpError)) {
+		return false
 	}
 	if answered(err) || errors.As(err, new(unix.Errno)) {
 		return true
@@ -75,6 +76,11 @@ func refused(err error) bool {
 		}
 	}
 	return true
+}
+
+// nobody tells whether no NameNode has answered.
+func nobody(err error) bool {
+	return errors.Is(err, yarn.ErrUnreachable) || errors.Is(err, yarn.ErrTooSlow)
 }
 
 // overQuota tells whether a folder has as much as the site lets it have, in bytes or in names.
@@ -95,10 +101,34 @@ func asFull(err error) error {
 	return err
 }
 
-// formError: a file is there in a form that the library does not know.
-type formError struct{ path, form string }
+// blockError: a DataNode ended, or refused, while a file was being written to it. The library can't go on elsewhere.
+type blockError struct{ error }
+
+// Unwrap gives what broke.
+func (e *blockError) Unwrap() error { return e.error }
+
+func (e *blockError) Error() string {
+	return "a DataNode that it was being written to is lost, so that it has to be written again (" + e.error.Error() + ")"
+}
+
+// ofBlock marks what no NameNode has said.
+func ofBlock(err error) error {
+	if err == nil || nobody(err) || answered(err) || errors.As(err, new(hdfs.Error)) || errors.Is(err, hdfs.ErrReplicating) || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return &blockError{err}
+}
+
+// formError: a file is there in a form that the library does not know, or would be if it were made.
+type formError struct {
+	path, form string
+	made       bool
+}
 
 func (e *formError) Error() string {
+	if e.made {
+		return "a new file in " + path.Dir(e.path) + " would be " + e.form + ", which is not written here: choose another folder, or give this one a policy that new files are not (`hdfs ec -setPolicy -replicate -path FOLDER`)"
+	}
 	return e.path + " is " + e.form + ", which is not read or written here: copy it to a folder without that by `hdfs dfs -cp`"
 }
 
@@ -133,6 +163,10 @@ func errnoOf(err error) (unix.Errno, string) {
 	}
 	var number unix.Errno
 	switch {
+	case nobody(err):
+		number = unix.ETIMEDOUT
+	case errors.As(err, new(*blockError)):
+		number = unix.EIO
 	case errors.As(err, &number):
 	case errors.Is(err, errReplaced):
 		number = unix.ESTALE

@@ -125,7 +125,7 @@ func (c *Client) rename(from, to string, id uint64) error {
 // draft is a file that is being written, beside the place that it will have.
 type draft struct {
 	c         *Client
-	w         writer
+	w         *writer
 	name, as  string
 	exclusive bool // there must be none in its place
 	id        uint64
@@ -145,38 +145,28 @@ func (c *Client) create(name string, exclusive bool) (*draft, error) {
 	if len(base) > maxName {
 		return nil, unix.ENAMETOOLONG
 	}
-	err := c.again(patience, refused, func(h *hdfs.Client) error {
+	d.as = path.Join(dir, fmt.Sprintf(".%.200s.%s.part", base, rand.Text()))
+	var err error
+	d.w, err = c.newFile(d.as, func(h *hdfs.Client) (*hdfs.FileWriter, error) {
 		info, err := h.Stat(name)
 		switch {
 		case err == nil && info.IsDir():
-			return unix.EISDIR
+			return nil, unix.EISDIR
 		case err == nil && exclusive:
-			return os.ErrExist
+			return nil, os.ErrExist
 		case errors.Is(err, os.ErrNotExist):
 			if err = h.MkdirAll(dir, c.permission(0o777)); errors.Is(err, os.ErrExist) {
 				err = unix.ENOTDIR
 			}
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o, err := h.ServerDefaults()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		d.as = path.Join(dir, fmt.Sprintf(".%.200s.%s.part", base, rand.Text()))
-		f, err := h.CreateFile(d.as, o.Replication, o.BlockSize, c.permission(0o666))
-		if err != nil {
-			return err
-		}
-		d.w = writer{f}
-		if info, err = h.Stat(d.as); err == nil {
-			_, err = plainFile(name, info)
-		}
-		if err != nil {
-			_ = h.Remove(d.as)
-		}
-		return err
+		return h.CreateFile(d.as, o.Replication, o.BlockSize, c.permission(0o666))
 	})
 	if err != nil {
 		return nil, err
@@ -225,8 +215,8 @@ func (d *draft) commit() error {
 
 // discard removes it. What can't be removed is hidden, and in nobody's way.
 func (d *draft) discard() {
-	_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.as) })
 	if !d.done {
-		_ = d.w.FileWriter.Close() // ends its connections
+		d.w.drop()
 	}
+	_ = d.c.again(0, refused, func(h *hdfs.Client) error { return h.Remove(d.as) })
 }

@@ -48,9 +48,9 @@ func plainFile(name string, info interface{ Sys() any }) (*hdfs.FileStatus, erro
 	status := info.Sys().(*hdfs.FileStatus) // as the library says
 	switch {
 	case status.GetEcPolicy() != nil:
-		return nil, &formError{name, "erasure-coded (" + status.GetEcPolicy().GetName() + ")"}
+		return nil, &formError{path: name, form: "erasure-coded (" + status.GetEcPolicy().GetName() + ")"}
 	case status.GetFileEncryptionInfo() != nil:
-		return nil, &formError{name, "encrypted"}
+		return nil, &formError{path: name, form: "encrypted"}
 	case isFolder(status):
 		return nil, unix.EISDIR
 	}
@@ -79,7 +79,7 @@ func (r *reader) ReadAt(b []byte, off int64) (n int, err error) {
 			return n, nil
 		}
 		if answered(err) || time.Since(began) > patience {
-			return n, err
+			return n, r.c.told(err)
 		}
 		_ = r.f.Close()
 		time.Sleep(again)

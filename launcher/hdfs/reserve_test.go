@@ -2,8 +2,10 @@ package hdfs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -21,6 +23,7 @@ import (
 // inode is a file of a nameNode.
 type inode struct {
 	id, size, block uint64
+	policy          string // erasure-coded so
 }
 
 // nameNode is as much of one as a commit asks for. Of one call it loses the answer, before or after it has done what was asked, or refuses it.
@@ -28,35 +31,63 @@ type nameNode struct {
 	t                   *testing.T
 	lost, missed, never string            // methods, once: acted and not answered; neither; refused
 	meanwhile           map[string]*inode // what other programs made when the connection broke
+	policy              string            // of new files
+	few                 bool              // no block ever has the copies that are wanted
 
-	mu    sync.Mutex
-	files map[string]*inode
+	running sync.WaitGroup
+	address string
+
+	mu      sync.Mutex
+	files   map[string]*inode
+	open    map[io.Closer]bool
+	replies map[string][]byte // by the numbers of a call that must not be done twice
+	made    int               // calls to make a file that were done
 }
 
-// client gives a client of it.
-func (n *nameNode) client() *Client {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// start has it listen, where it did before.
+func (n *nameNode) start() {
+	l, err := net.Listen("tcp", cmp.Or(n.address, "127.0.0.1:0"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	var running sync.WaitGroup
-	running.Go(func() {
+	n.address = l.Addr().String()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.open = map[io.Closer]bool{l: true}
+	n.running.Go(func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			running.Go(func() {
+			n.mu.Lock()
+			n.open[conn] = true
+			n.mu.Unlock()
+			n.running.Go(func() {
 				defer conn.Close()
 				n.serve(conn)
 			})
 		}
 	})
-	c := &Client{addresses: []string{l.Addr().String()}, conf: conf.New(), getenv: func(name string) string { return map[string]string{"HADOOP_USER_NAME": "alice"}[name] }}
+}
+
+// stop kills it. What it knows is on its disk.
+func (n *nameNode) stop() {
+	n.mu.Lock()
+	for c := range n.open {
+		c.Close()
+	}
+	n.mu.Unlock()
+	n.running.Wait()
+}
+
+// client gives a client of it.
+func (n *nameNode) client() *Client {
+	n.start()
+	c := &Client{addresses: []string{n.address}, conf: conf.New(), getenv: func(name string) string { return map[string]string{"HADOOP_USER_NAME": "alice"}[name] }}
 	n.t.Cleanup(func() {
 		c.Close()
-		l.Close()
-		running.Wait()
+		n.stop()
 	})
 	return c
 }
@@ -83,7 +114,8 @@ func (n *nameNode) serve(conn net.Conn) {
 		called, rest := cut(rest)
 		request, _ := cut(rest)
 		_, method := field(called, 1)
-		answer, exception, heard := n.call(string(method), request)
+		_, who := field(header, 4)
+		answer, exception, heard := n.call(fmt.Sprintf("%x %d", who, number), string(method), request)
 		if !heard {
 			return
 		}
@@ -108,9 +140,22 @@ func once(which *string, method string) bool {
 	return is
 }
 
-func (n *nameNode) call(method string, request []byte) (answer []byte, exception string, heard bool) {
+func (n *nameNode) call(numbers, method string, request []byte) (answer []byte, exception string, heard bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if reply, done := n.replies[numbers]; done {
+		return reply, "", true
+	}
+	if method == "create" || method == "rename2" || method == "delete" {
+		defer func() {
+			if n.replies == nil {
+				n.replies = map[string][]byte{}
+			}
+			if exception == "" && answer != nil {
+				n.replies[numbers] = answer
+			}
+		}()
+	}
 	if once(&n.missed, method) {
 		maps.Copy(n.files, n.meanwhile)
 		return nil, "", false
@@ -133,10 +178,16 @@ func (n *nameNode) call(method string, request []byte) (answer []byte, exception
 			break
 		}
 		block, _ := field(request, 7)
-		f = &inode{id: 100, block: block}
+		f = &inode{id: 100, block: block, policy: n.policy}
+		n.made++
 		n.files[string(name)] = f
 		answer = f.status()
 	case "complete":
+		answer = message(uint64(1), uint64(1))
+		if n.few {
+			answer = message(uint64(1), uint64(0))
+		}
+	case "mkdirs":
 		answer = message(uint64(1), uint64(1))
 	case "rename2":
 		_, to := field(request, 2)
@@ -146,6 +197,7 @@ func (n *nameNode) call(method string, request []byte) (answer []byte, exception
 		}
 		n.files[string(to)] = f
 		delete(n.files, string(name))
+		answer = []byte{}
 	case "delete":
 		delete(n.files, string(name))
 		answer = message(uint64(1), uint64(1))
@@ -155,8 +207,14 @@ func (n *nameNode) call(method string, request []byte) (answer []byte, exception
 
 // status is an answer with the file's.
 func (f *inode) status() []byte {
-	return message(uint64(1), message(uint64(1), uint64(2), uint64(2), []byte{}, uint64(3), f.size, uint64(4), message(uint64(1), uint64(0o644)), uint64(5), []byte("alice"),
-		uint64(6), []byte("users"), uint64(7), uint64(0), uint64(8), uint64(0), uint64(11), f.block, uint64(13), f.id))
+	fields := []any{
+		uint64(1), uint64(2), uint64(2), []byte{}, uint64(3), f.size, uint64(4), message(uint64(1), uint64(0o644)), uint64(5), []byte("alice"),
+		uint64(6), []byte("users"), uint64(7), uint64(0), uint64(8), uint64(0), uint64(11), f.block, uint64(13), f.id,
+	}
+	if f.policy != "" {
+		fields = append(fields, uint64(17), message(uint64(1), []byte(f.policy), uint64(4), uint64(1)))
+	}
+	return message(uint64(1), message(fields...))
 }
 
 // message encodes fields: numbers of them, and what they have.

@@ -126,7 +126,7 @@ func TestServeKeepsUsersApart(t *testing.T) {
 		t.Error("clients are mixed up")
 	}
 	for c, want := range map[*Client]string{alice: "alice", bob: "bob", contained: "carol"} {
-		if o, err := c.options(); err != nil || o.User != want || o.Addresses[0] != "h:1" {
+		if o, err := c.options(oneRound); err != nil || o.User != want || o.Addresses[0] != "h:1" {
 			t.Error(o.User, o.Addresses, err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestErrnoOf(t *testing.T) {
 		{saidNo("org.apache.hadoop.fs.ParentNotDirectoryException"), unix.ENOTDIR},
 		{asFull(saidNo("org.apache.hadoop.hdfs.protocol.DSQuotaExceededException")), unix.EDQUOT},
 		{saidNo("java.io.IOException"), unix.EIO},
-		{&formError{"/x", "encrypted"}, unix.EOPNOTSUPP},
+		{&formError{path: "/x", form: "encrypted"}, unix.EOPNOTSUPP},
 		{errReplaced, unix.ESTALE},
 		{&setupError{io.ErrUnexpectedEOF}, unix.EACCES},
 		{io.ErrUnexpectedEOF, unix.ETIMEDOUT},

@@ -14,9 +14,8 @@ import (
 	"github.com/maniple-hpc/maniple/rt/agent"
 )
 
-// SpillStore is a folder on HDFS for values that a node's memory has no room for. What may be repeated is repeated while no NameNode
-// answers, with a new connection each time, and what is read goes on behind what came; a write that broke is an error, and is done anew
-// by whoever has the bytes.
+// SpillStore is a folder on HDFS for values that a node's memory has no room for. What is asked of a NameNode is asked again while none
+// answers, and what is read goes on behind what came; a write that a DataNode broke is an error, and is done anew by whoever has the bytes.
 type SpillStore struct {
 	uri  string
 	base string // path of the folder
@@ -46,16 +45,17 @@ func (s *SpillStore) String() string { return s.uri }
 func (s *SpillStore) path(name string) string { return path.Join(s.base, name) }
 
 // Create is agent.SpillFS's.
-func (s *SpillStore) Create(name string) (w io.WriteCloser, err error) {
-	err = s.c.again(patience, answered, func(h *hdfs.Client) error {
+func (s *SpillStore) Create(name string) (io.WriteCloser, error) {
+	w, err := s.c.newFile(s.path(name), func(h *hdfs.Client) (*hdfs.FileWriter, error) {
 		if err := h.MkdirAll(path.Dir(s.path(name)), 0o700); err != nil {
-			return err
+			return nil, err
 		}
-		f, err := h.Create(s.path(name))
-		w = writer{f}
-		return err
+		return h.Create(s.path(name))
 	})
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Open is agent.SpillFS's.

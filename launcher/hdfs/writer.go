@@ -1,27 +1,89 @@
 package hdfs
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
 )
 
-// writer ends once the blocks are where HDFS wants them.
-type writer struct{ *hdfs.FileWriter }
+// writer writes a new file by a connection of its own, and ends once the blocks are where HDFS wants them.
+type writer struct {
+	*hdfs.FileWriter
+	c   *Client
+	end func() // of the connection; may be called again
+}
+
+// newFile makes one that does not exist, and is in a form that the library knows. make makes it.
+func (c *Client) newFile(name string, make func(*hdfs.Client) (*hdfs.FileWriter, error)) (*writer, error) {
+	h, err := c.apart()
+	if err != nil {
+		return nil, c.told(err)
+	}
+	w := &writer{c: c, end: sync.OnceFunc(func() { _ = h.Close() })}
+	if w.FileWriter, err = make(h); err == nil {
+		err = Plain(h, name)
+	}
+	if err != nil {
+		w.end()
+		return nil, c.told(err)
+	}
+	return w, nil
+}
+
+// Plain refuses a file that was just made, and removes it, if HDFS made it in a form that is not written here.
+func Plain(h *hdfs.Client, name string) error {
+	info, err := h.Stat(name)
+	if err == nil {
+		_, err = plainFile(name, info)
+	}
+	var form *formError
+	if errors.As(err, &form) {
+		err = &formError{form.path, form.form, true}
+	}
+	if err != nil {
+		_ = h.Remove(name)
+	}
+	return err
+}
 
 // Write is io.Writer's.
-func (w writer) Write(b []byte) (int, error) {
+func (w *writer) Write(b []byte) (int, error) {
 	n, err := w.FileWriter.Write(b)
-	return n, asFull(err)
+	return n, w.c.told(ofBlock(err))
 }
 
 // Close waits a while for the last block's copies.
-func (w writer) Close() error {
+func (w *writer) Close() error {
+	defer w.end()
+	return w.c.told(ofBlock(Closed(context.Background(), w.FileWriter)))
+}
+
+// drop ends the writing of what is nobody's any more. The connection goes first: nothing is told a NameNode any more of a file that is not whole.
+func (w *writer) drop() {
+	w.end()
+	_ = w.FileWriter.Close()
+}
+
+// Closed closes a new file, and waits for a minute until its last block is where HDFS wants it.
+func Closed(ctx context.Context, w *hdfs.FileWriter) error {
 	for wait, began := again, time.Now(); ; wait = min(2*wait, rarely) {
-		err := w.FileWriter.Close()
-		if err == nil || !hdfs.IsErrReplicating(err) || time.Since(began) > patience {
-			return asFull(err)
+		err := w.Close()
+		if !hdfs.IsErrReplicating(err) {
+			return err
 		}
-		time.Sleep(wait)
+		if time.Since(began) > patience {
+			return fmt.Errorf("HDFS has had fewer copies of its last block than it wants for %v: are DataNodes up (`hdfs dfsadmin -report`), and have they room? (%w)", patience, hdfs.ErrReplicating)
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%w: %w", hdfs.ErrReplicating, context.Cause(ctx))
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package yarn
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -53,10 +54,25 @@ func TestSpillToHDFS(t *testing.T) {
 		t.Fatalf("%d, %d, %v, %v", at, n, found, err)
 	}
 	heir.Inherit(7, left, parts[2].Object)
+	some := e2e.Parts(3 << 19)[0].Bytes
+	alice := g.hdfs(yarn.Config{User: "alice"})
+	defer alice.Close()
+	const name = "/user/alice/held"
+	held, err := alice.CreateFile(name, 1, 1<<20, 0o600) // of blocks so small that it needs several while the NameNode is away
+	if err == nil {
+		_, err = held.Write(some)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if out, err := g.b.script("daemon.sh kill nn"); err != nil {
 		t.Fatal(err, out)
 	}
-	during := make(chan error, 3)
+	during := make(chan error, 4)
+	go func() { // a file in the midst of its writing
+		_, err := held.Write(some)
+		during <- errors.Join(err, hdfsfiles.Closed(t.Context(), held))
+	}()
 	go func() { during <- e2e.ReadParts(f, 1, parts) }()
 	go func() { during <- e2e.ReadParts(heir, 7, parts[2:]) }()
 	go func() { during <- f.Write(2, parts) }()
@@ -67,10 +83,13 @@ func TestSpillToHDFS(t *testing.T) {
 	if out, err := g.b.script("daemon.sh wait"); err != nil {
 		t.Fatal(err, out)
 	}
-	for range 3 {
+	for range 4 {
 		if err := <-during; err != nil {
 			t.Error("while the NameNode started again: ", err)
 		}
+	}
+	if got, err := alice.ReadFile(name); err != nil || !bytes.Equal(got, append(some, some...)) {
+		t.Errorf("what was being written when the NameNode was killed are %d bytes: %v", len(got), err)
 	}
 	if err := e2e.ReadParts(f, 2, parts); err != nil {
 		t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type Retry struct {
 	For         time.Duration // since the call began; 0: each address is tried once
 	Interval    time.Duration // before the second round over the addresses; doubled for each later one; 0: 1 s
 	MaxInterval time.Duration // 0: 15 s
+	Passing     []string      // exceptions, without their package, that say as RetriableException does that the server may be asked again
 }
 
 func (c *Config) dialer() func(context.Context, string, string) (net.Conn, error) {
@@ -100,21 +102,38 @@ func (c *Client) Close() error {
 // Call calls a method. req is a message; resp points to one, or is nil if the answer does not matter.
 // The error is of the package's kinds, or the cause of ctx, with method and address around it.
 func (c *Client) Call(ctx context.Context, method string, req, resp any) error {
+	body := proto.AppendDelimited(nil, callHeader{Method: method, Protocol: c.cfg.Protocol, Version: 1})
+	return c.call(ctx, method, proto.AppendDelimited(body, req), c.cfg.Retry.For, func(answer []byte) error {
+		if resp == nil {
+			return nil
+		}
+		return proto.Unmarshal(answer, resp)
+	})
+}
+
+// call makes a call whose method's header and request are in body, for so long as patience lasts, and hands its answer on.
+func (c *Client) call(ctx context.Context, method string, body []byte, patience time.Duration, take func([]byte) error) error {
 	id := c.next.Add(1) & 0x7fffffff
 	began, rounds := time.Now(), 0
+	var refusal error // of the first server that did not let us in: another one may, and if none does, this is why
+	var refuses string
 	for try := 0; ; try++ {
-		address, body, err := c.try(ctx, id, try, method, req)
+		address, answer, err := c.try(ctx, id, try, body)
 		if err == nil {
-			if resp != nil {
-				err = proto.Unmarshal(body, resp)
-			}
-			if err == nil {
-				return nil
-			}
+			err = take(answer)
 		}
-		wait, again := c.again(err, try, &rounds)
-		if again && wait > 0 && time.Since(began)+wait > c.cfg.Retry.For {
+		if err == nil {
+			return nil
+		}
+		wait, again := c.again(err, try, &rounds, patience)
+		if again && wait > 0 && time.Since(began)+wait > patience {
 			again = false
+		}
+		if refusal == nil && errors.Is(err, ErrLogin) {
+			refusal, refuses = err, address
+		}
+		if refusal != nil && unanswered(err) && (wait > 0 || !again) {
+			err, address, again = refusal, refuses, false
 		}
 		if again && ctx.Err() == nil && sleep(ctx, wait) {
 			continue
@@ -128,33 +147,32 @@ func (c *Client) Call(ctx context.Context, method string, req, resp any) error {
 }
 
 // try makes a call once.
-func (c *Client) try(ctx context.Context, id int32, try int, method string, req any) (address string, body []byte, err error) {
+func (c *Client) try(ctx context.Context, id int32, try int, body []byte) (address string, answer []byte, err error) {
 	had, _, _ := c.current()
 	cn, address, err := c.connection(ctx)
 	if err != nil {
 		return address, nil, err
 	}
-	header := requestHeader{Engine: engine, CallID: id, ClientID: c.cfg.id[:], Retry: int32(try)}
-	frame := frameOf(header, callHeader{Method: method, Protocol: c.cfg.Protocol, Version: 1}, req)
+	frame := frameBehind(requestHeader{Engine: engine, CallID: id, ClientID: c.cfg.id[:], Retry: int32(try)}, body)
 	if len(frame) > maxRequest {
 		return address, nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(frame))
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, c.cfg.timeout(), ErrSilent)
 	defer cancel()
-	body, sent, err := cn.do(limited, &call{id: id, frame: frame, reply: make(chan reply, 1)})
+	answer, sent, err := cn.do(limited, &call{id: id, frame: frame, reply: make(chan reply, 1)})
 	if fresh := cn != had; err != nil && !sent && !fresh && errors.Is(err, ErrUnreachable) {
-		return c.try(ctx, id, try, method, req) // it was closed in this very moment, as idle ones are
+		return c.try(ctx, id, try, body) // it was closed in this very moment, as idle ones are
 	}
-	return address, body, err
+	return address, answer, err
 }
 
 // again judges a failure: whether to go on, and after what time. It turns to the next address where that helps.
-func (c *Client) again(err error, try int, rounds *int) (time.Duration, bool) {
-	elsewhere := standby(err) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrSilent)
+func (c *Client) again(err error, try int, rounds *int, patience time.Duration) (time.Duration, bool) {
+	last := (try+1)%len(c.cfg.Addresses) == 0
 	switch {
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrLogin), errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrTooLarge), errors.Is(err, ErrLogin) && last:
 		return 0, false
-	case elsewhere:
+	case unanswered(err):
 		c.mu.Lock()
 		c.at = (c.at + 1) % len(c.cfg.Addresses)
 		if cur := c.cur; cur != nil && standby(err) {
@@ -162,18 +180,24 @@ func (c *Client) again(err error, try int, rounds *int) (time.Duration, bool) {
 			defer cur.fail(fmt.Errorf("%w: it is standby", ErrUnreachable))
 		}
 		c.mu.Unlock()
-		if (try+1)%len(c.cfg.Addresses) != 0 {
+		if !last {
 			return 0, true // RPC-4
 		}
-	case !retriable(err):
+	case !c.passing(err):
 		return 0, false
 	}
-	if c.cfg.Retry.For <= 0 {
+	if patience <= 0 {
 		return 0, false
 	}
 	wait := min(orElse(c.cfg.Retry.Interval, time.Second)<<min(*rounds, 20), orElse(c.cfg.Retry.MaxInterval, 15*time.Second))
 	*rounds++
 	return wait/2 + rand.N(wait), true // many clients of a server that comes back shall not come at once
+}
+
+// passing tells whether the server asks to be called again.
+func (c *Client) passing(err error) bool {
+	var r *RemoteError
+	return errors.As(err, &r) && (r.Class == classRetriable || slices.Contains(c.cfg.Retry.Passing, r.Name()))
 }
 
 // connection gives the living connection, made by whoever comes first.

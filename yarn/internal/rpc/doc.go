@@ -17,9 +17,12 @@
 //	       higher retry count, so that the server's retry cache knows it; one that it answered never is,
 //	       but for StandbyException and RetriableException, which say that nothing was done.
 //	RPC-4: with more than one address a dead or standby server costs no wait until each was tried.
-//	RPC-5: with a token or a ticket the client never falls back to simple authentication.
+//	RPC-5: with a token or a ticket the client never falls back to simple authentication. A server that does not let it in is not asked again, but the
+//	       others are.
+//	RPC-6: a client behind a Tunnel has one answer to each of its calls, however often connections break and servers change places meanwhile, or is told
+//	       that none answers.
 //
 // Limits: the protocol buffer engine only. No callbacks, no alignment context of observer NameNodes. All methods
-// of YARN's three client protocols may be repeated by Hadoop's own annotations (idempotent, or at most once by
-// a number in the request), so the client repeats every method; do not call others with it.
+// of YARN's three client protocols and of HDFS's may be repeated by Hadoop's own annotations (idempotent, or at most once by
+// the numbers of RPC-3, which a NameNode keeps for ten minutes and hands on to the one that follows it), so the client repeats every method; do not call others with it.
 package rpc

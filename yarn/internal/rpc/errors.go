@@ -24,6 +24,8 @@ type RemoteError struct {
 	Stack   string // the rest of what the server said
 	Detail  Detail
 	Fatal   bool // the server closed the connection with it
+
+	text string // as it came
 }
 
 func (e *RemoteError) Error() string {
@@ -44,7 +46,7 @@ func remoteError(h responseHeader) *RemoteError {
 	text = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), h.Class))
 	return &RemoteError{
 		Class: h.Class, Message: strings.TrimSpace(strings.TrimPrefix(text, ":")), Stack: stack,
-		Detail: h.Detail, Fatal: h.Status == statusFatal,
+		Detail: h.Detail, Fatal: h.Status == statusFatal, text: h.Message,
 	}
 }
 
@@ -70,10 +72,9 @@ func standby(err error) bool {
 	return errors.As(err, &r) && r.Class == classStandby
 }
 
-// retriable tells whether the server asks to be called again.
-func retriable(err error) bool {
-	var r *RemoteError
-	return errors.As(err, &r) && r.Class == classRetriable
+// unanswered tells whether a server did not say what became of the call, so that another one is to be asked.
+func unanswered(err error) bool {
+	return standby(err) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrSilent) || errors.Is(err, ErrLogin)
 }
 
 // broken is a failure of the connection; what was on it may be tried again.

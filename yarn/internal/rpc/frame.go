@@ -59,6 +59,13 @@ func frameOf(header any, bodies ...any) []byte {
 	return b
 }
 
+// frameBehind puts a header before what is encoded already.
+func frameBehind(header any, rest []byte) []byte {
+	b := append(proto.AppendDelimited(make([]byte, 4, 64+len(rest)), header), rest...)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	return b
+}
+
 // cutMessage reads the delimited message at the front of b.
 func cutMessage(b []byte, m any) (rest []byte, err error) {
 	body, rest, err := proto.CutDelimited(b)

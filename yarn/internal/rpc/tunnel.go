@@ -1,164 +1,171 @@
 package rpc
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/maniple-hpc/maniple/yarn/internal/proto"
-	"github.com/maniple-hpc/maniple/yarn/internal/sasl"
 )
 
-// Tunnel connects, logs in, and gives a connection for a client of its own that speaks the same protocol
-// without security: what such a one says first, its greeting and its context, is replaced by what the login
-// asks for, and what follows goes wrapped where a layer is on. heed has for methods whom their replies are shown to, before
-// that client has them: he may change bytes of them.
-func Tunnel(ctx context.Context, cfg Config, address string, heed map[string]func(reply []byte)) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.connectTimeout(), ErrSilent)
-	defer cancel()
-	nc, err := cfg.dialer()(ctx, "tcp", address)
-	if err != nil {
-		return nil, broken(causeOf(ctx, err))
-	}
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	t, err := enter(ctx, cfg, nc, heed)
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		nc.Close()
-		return nil, causeOf(ctx, err)
-	}
-	return t, nil
+// Relay says how a Tunnel treats calls.
+type Relay struct {
+	Heed  map[string]func(reply []byte) // has for methods whom their replies are shown to, before their caller has them: he may change bytes of them
+	Once  []string                      // methods that are not repeated after a round over the servers: their caller does so himself
+	Error func(error) error             // what a caller is told where no server answered; nil: the error itself
 }
 
-func enter(ctx context.Context, cfg Config, nc net.Conn, heed map[string]func([]byte)) (*tunnel, error) {
-	auth, err := cfg.Auth()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLogin, err)
-	}
-	t := &tunnel{Conn: nc, protocol: cfg.Protocol, skip: len(greetSimple), heed: heed, calls: map[int32]func([]byte){}}
-	in := bufio.NewReader(nc)
-	t.in = in
-	if t.layer, t.user, err = auth.login(ctx, nc, in); err != nil {
-		return nil, err
-	}
-	if t.layer != nil {
-		t.in = &unwrapper{r: in, layer: t.layer, read: readSASL}
-	}
-	return t, nil
+// Tunnel gives a connection for a client of its own that speaks the same protocol without security, and knows nothing of servers that go and come back: it has one
+// that is always there (RPC-6). What such a client says first, its greeting and its context, counts for nothing; each of its calls is made as one of c's, one after
+// the other. One that no server answered is an error of Read, and the connection is good for the next one. Close closes c.
+func Tunnel(c *Client, relay Relay) net.Conn {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &tunnel{client: c, relay: relay, ctx: ctx, cancel: cancel, skip: len(greetSimple), calls: make(chan relayed, underWay)}
 }
 
-// tunnel is one connection. As any net.Conn it has one reader and one writer at a time.
+// underWay is how many calls may wait in a tunnel. Whoever writes another one waits until who reads has an answer.
+const underWay = 64
+
+// tunnel is such a connection. As any net.Conn it has one reader and one writer at a time.
 type tunnel struct {
-	net.Conn
-	protocol string
-	in       io.Reader
-	layer    sasl.Layer
-	user     *userInfo
-	skip     int          // bytes of the greeting that have not come yet
-	part     bytes.Buffer // of a frame that is not whole yet
-	begun    bool         // the context was sent
-	heed     map[string]func([]byte)
-	rest     []byte // of a reply that was shown
+	client *Client
+	relay  Relay
+	ctx    context.Context // until Close
+	cancel context.CancelCauseFunc
+	calls  chan relayed
 
-	mu    sync.Mutex
-	calls map[int32]func([]byte) // of those whose reply is to be shown
+	skip int          // of the writer: bytes of the greeting that have not come yet
+	part bytes.Buffer // and of a frame that is not whole yet
+
+	rest   []byte    // of the reader: of a reply
+	silent time.Time // and since when no server has answered; zero: the last call had an answer
+
+	closing sync.Once
 }
 
-func (t *tunnel) Read(p []byte) (int, error) {
-	if len(t.heed) == 0 {
-		return t.in.Read(p)
+// relayed is a call.
+type relayed struct {
+	id     int32 // as its caller counts
+	method string
+	body   []byte // the method's header and the request
+}
+
+func (t *tunnel) Write(p []byte) (int, error) {
+	if t.ctx.Err() != nil {
+		return 0, net.ErrClosed
 	}
-	if len(t.rest) == 0 {
-		frame, err := readFrame(t.in)
+	n := min(t.skip, len(p))
+	t.skip -= n
+	t.part.Write(p[n:])
+	for t.part.Len() >= 4 {
+		size := int(binary.BigEndian.Uint32(t.part.Bytes()))
+		if size > maxRequest {
+			return 0, fmt.Errorf("rpc: a request of %d bytes", size)
+		}
+		if t.part.Len() < 4+size {
+			break
+		}
+		frame := bytes.Clone(t.part.Next(4 + size)[4:])
+		var h requestHeader
+		rest, err := cutMessage(frame, &h)
 		if err != nil {
 			return 0, err
 		}
-		if err := t.show(frame); err != nil {
+		if h.CallID < 0 { // its context
+			continue
+		}
+		var call callHeader
+		if _, err := cutMessage(rest, &call); err != nil {
 			return 0, err
 		}
-		t.rest = append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(frame)), uint32(len(frame))), frame...)
+		select {
+		case t.calls <- relayed{h.CallID, call.Method, rest}:
+		case <-t.ctx.Done():
+			return 0, net.ErrClosed
+		}
+	}
+	return len(p), nil
+}
+
+// Read makes the next call, once what is left of the last one's reply was read.
+func (t *tunnel) Read(p []byte) (int, error) {
+	if len(t.rest) == 0 {
+		select {
+		case call := <-t.calls:
+			var err error
+			if t.rest, err = t.reply(call); err != nil {
+				return 0, err
+			}
+		case <-t.ctx.Done():
+			return 0, net.ErrClosed
+		}
 	}
 	n := copy(p, t.rest)
 	t.rest = t.rest[n:]
 	return n, nil
 }
 
-// show shows a reply to whom it may concern.
-func (t *tunnel) show(frame []byte) error {
-	var h responseHeader
-	rest, err := cutMessage(frame, &h)
+// reply makes a call, and gives the frame with which a server would answer it. Time in which nobody answered the calls before is lost for this one: who makes many
+// of them does not wait for each.
+func (t *tunnel) reply(call relayed) (frame []byte, err error) {
+	began, patience := time.Now(), t.client.cfg.Retry.For
+	if !t.silent.IsZero() {
+		began = t.silent
+		patience = max(0, patience-time.Since(began))
+	}
+	if slices.Contains(t.relay.Once, call.method) {
+		patience = 0
+	}
+	header := responseHeader{CallID: uint32(call.id), Version: 9, Retry: -1}
+	body := []byte(nil)
+	err = t.client.call(t.ctx, call.method, call.body, patience, func(b []byte) error { body = b; return nil })
+	var said *RemoteError
+	if errors.As(err, &said) && !unanswered(err) {
+		t.silent = time.Time{}
+		header.Status, header.Class, header.Message, header.Detail = statusError, said.Class, said.text, said.Detail
+		return frameOf(header), nil
+	}
 	if err != nil {
-		return err
+		t.silent = began
+		if t.ctx.Err() != nil {
+			return nil, net.ErrClosed
+		}
+		if t.relay.Error != nil {
+			err = t.relay.Error(err)
+		}
+		return nil, err
 	}
-	t.mu.Lock()
-	to := t.calls[int32(h.CallID)]
-	delete(t.calls, int32(h.CallID))
-	t.mu.Unlock()
-	if to == nil || h.Status != statusSuccess {
-		return nil
+	t.silent = time.Time{}
+	if heed := t.relay.Heed[call.method]; heed != nil {
+		heed(body)
 	}
-	body, _, err := proto.CutDelimited(rest)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotHadoop, err)
-	}
-	to(body)
+	return frameBehind(header, append(binary.AppendUvarint(make([]byte, 0, len(body)+binary.MaxVarintLen32), uint64(len(body))), body...)), nil
+}
+
+// Close ends the call that is under way, and all later ones.
+func (t *tunnel) Close() error {
+	t.closing.Do(func() {
+		t.cancel(ErrClosed)
+		_ = t.client.Close()
+	})
 	return nil
 }
 
-func (t *tunnel) Write(p []byte) (int, error) {
-	n := min(t.skip, len(p))
-	t.skip -= n
-	t.part.Write(p[n:])
-	for t.part.Len() >= 4 {
-		size := 4 + int(binary.BigEndian.Uint32(t.part.Bytes()))
-		if size > maxRequest {
-			return 0, fmt.Errorf("rpc: a request of %d bytes", size)
-		}
-		if t.part.Len() < size {
-			break
-		}
-		frame := t.part.Next(size)
-		var h requestHeader
-		rest, err := cutMessage(frame[4:], &h)
-		if err != nil {
-			return 0, err
-		}
-		if !t.begun {
-			frame, t.begun = frameOf(h, connectionContext{User: t.user, Protocol: t.protocol}), true
-		} else if len(t.heed) > 0 && h.CallID >= 0 {
-			var call callHeader
-			if _, err := cutMessage(rest, &call); err != nil {
-				return 0, err
-			}
-			if to := t.heed[call.Method]; to != nil {
-				t.mu.Lock()
-				t.calls[h.CallID] = to
-				t.mu.Unlock()
-			}
-		}
-		if err := t.send(frame); err != nil {
-			return 0, err
-		}
-	}
-	return len(p), nil
-}
+// tunnelAddr stands where connections have an address.
+type tunnelAddr struct{}
 
-func (t *tunnel) send(frame []byte) error {
-	if t.layer != nil {
-		token, err := t.layer.Wrap(frame)
-		if err != nil {
-			return err
-		}
-		frame = saslFrame(saslMessage{State: saslWrap, Token: token})
-	}
-	_, err := t.Conn.Write(frame)
-	return err
-}
+func (tunnelAddr) Network() string { return "rpc" }
+func (tunnelAddr) String() string  { return "tunnel" }
+
+func (t *tunnel) LocalAddr() net.Addr  { return tunnelAddr{} }
+func (t *tunnel) RemoteAddr() net.Addr { return tunnelAddr{} }
+
+// A call has its client's limits of time, and no others.
+func (t *tunnel) SetDeadline(time.Time) error      { return os.ErrNoDeadline }
+func (t *tunnel) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
+func (t *tunnel) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
