@@ -54,11 +54,7 @@ func (c *call) me() as {
 // yarnSite is a client of the cluster that Hadoop's configuration names. On one with Kerberos it logs in by the keytab that is
 // given, else by what kinit left.
 func (c *call) yarnSite(who as) (*site, error) {
-	dir := c.getenv("HADOOP_CONF_DIR")
-	if dir == "" {
-		dir = "/etc/hadoop/conf"
-	}
-	read, err := conf.Load(dir)
+	read, err := conf.Find(c.getenv)
 	if err != nil {
 		return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
 	}

@@ -42,9 +42,9 @@ const (
 func New(uri string, getenv func(string) string) (*Client, error) {
 	host := strings.TrimPrefix(uri, scheme)
 	c := &Client{uri: scheme + host, getenv: getenv}
-	read, err := conf.Load(cmp.Or(getenv("HADOOP_CONF_DIR"), "/etc/hadoop/conf"))
+	read, err := conf.Find(getenv)
 	if err != nil && host == "" {
-		return nil, fmt.Errorf("%w; set HADOOP_CONF_DIR, or name a NameNode as in hdfs://namenode:8020/path", err)
+		return nil, fmt.Errorf("%w; or name a NameNode as in hdfs://namenode:8020/path", err)
 	}
 	if err != nil {
 		read = conf.New()

@@ -2,7 +2,7 @@
 //
 // # Nouns
 //
-//   - A Client is a process's way to one file system, which it finds and logs in to as Hadoop's own programs do: by HADOOP_CONF_DIR, a token of
+//   - A Client is a process's way to one file system, which it finds and logs in to as Hadoop's own programs do: by HADOOP_CONF_DIR and what it finds without it, a token of
 //     HADOOP_TOKEN_FILE_LOCATION, a keytab, or what kinit left.
 //   - A Server does for programs what each might do itself. A program speaks to it by a socket (frame.go); `maniple hdfs-server` is one that a program
 //     starts for itself, and that whatever it forks uses with it.

@@ -20,7 +20,7 @@ const protocolVersion = 1
 
 // Variables are those of a program that say where HDFS is and who it is there. They are paths and names: no secret is in them.
 var Variables = []string{
-	"HADOOP_CONF_DIR", "HADOOP_USER_NAME", "HADOOP_TOKEN_FILE_LOCATION", "CONTAINER_ID", "USER",
+	"HADOOP_CONF_DIR", "YARN_CONF_DIR", "HADOOP_HOME", "HADOOP_USER_NAME", "HADOOP_TOKEN_FILE_LOCATION", "CONTAINER_ID", "USER",
 	"KRB5_CONFIG", "KRB5CCNAME", "MANIPLE_PRINCIPAL", "MANIPLE_KEYTAB",
 }
 

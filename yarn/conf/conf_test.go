@@ -1,12 +1,14 @@
 package conf
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 )
 
 // of makes a Conf of files, given as name and content.
@@ -229,10 +231,43 @@ func TestDir(t *testing.T) {
 	if d, err := Dir(env("HADOOP_HOME", home)); err != nil || d != etc {
 		t.Error(d, err)
 	}
+	if d, err := Dir(env("YARN_CONF_DIR", dir, "HADOOP_HOME", home)); err != nil || d != dir {
+		t.Error(d, err)
+	}
+	if c, err := Find(env("YARN_CONF_DIR", etc)); err != nil || len(c.values) != 0 {
+		t.Error(c, err)
+	}
 	if d, err := Dir(env("HADOOP_CONF_DIR", "/no/such/folder")); err == nil || !strings.Contains(err.Error(), "HADOOP_CONF_DIR") {
 		t.Error(d, err)
 	}
 	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "none of") {
+		t.Error(err)
+	}
+}
+
+// Editors have written such files in more than UTF-8.
+func TestEncodings(t *testing.T) {
+	letters := "<configuration><property><name>queue</name><value>Gr\u00fc\u00dfe \u20ac</value></property></configuration>"
+	wide := func(mark string, order binary.AppendByteOrder) string {
+		b := []byte(mark)
+		for _, u := range utf16.Encode([]rune("<?xml version=\"1.0\" encoding=\"UTF-16\"?>" + letters + "<!-- \U0001f600 -->")) {
+			b = order.AppendUint16(b, u)
+		}
+		return string(b)
+	}
+	narrow := func(label, euro string) string {
+		return "<?xml version=\"1.0\" encoding=\"" + label + "\"?>" + strings.NewReplacer("\u00fc", "\xfc", "\u00df", "\xdf", "\u20ac", euro).Replace(letters)
+	}
+	for what, text := range map[string]string{
+		"UTF-8": letters, "UTF-8 with a mark": "\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?>" + letters,
+		"UTF-16 of Windows": wide("\xff\xfe", binary.LittleEndian), "UTF-16": wide("\xfe\xff", binary.BigEndian), "UTF-16 without a mark": wide("", binary.BigEndian),
+		"windows-1252": narrow("Windows-1252", "\x80"), "Latin 9": narrow("ISO-8859-15", "\xa4"), "Latin 1": narrow("ISO-8859-1", "&#8364;"),
+	} {
+		if got := must(t, "yarn-site.xml", text).Get("queue"); got != "Gr\u00fc\u00dfe \u20ac" {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	if _, err := of(t, "core-site.xml", narrow("EUC-JP", "")); err == nil || !strings.Contains(err.Error(), "core-site.xml") || !strings.Contains(err.Error(), "write it in UTF-8") {
 		t.Error(err)
 	}
 }

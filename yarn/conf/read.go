@@ -43,6 +43,15 @@ func Dir(getenv func(string) string) (string, error) {
 	return "", errors.New("conf: no Hadoop configuration here: set HADOOP_CONF_DIR to the folder with core-site.xml and yarn-site.xml")
 }
 
+// Find reads the configuration that Dir finds.
+func Find(getenv func(string) string) (*Conf, error) {
+	dir, err := Dir(getenv)
+	if err != nil {
+		return nil, err
+	}
+	return Load(dir)
+}
+
 // Load reads the files of a folder. One that is missing is skipped; if all are, that is an error.
 func Load(dir string) (*Conf, error) {
 	c := New()
@@ -92,7 +101,7 @@ func (c *Conf) read(r io.Reader, name string, depth int) error {
 	if depth > maxIncludes {
 		return fmt.Errorf("conf: %s: includes are nested more than %d deep; does a file include itself?", name, maxIncludes)
 	}
-	d := xml.NewDecoder(r)
+	d := decoder(r)
 	for {
 		token, err := d.Token()
 		if err == io.EOF {

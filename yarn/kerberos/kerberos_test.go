@@ -31,8 +31,8 @@ func folder(t *testing.T, files ...string) string {
 // KRB-1: what distributions ship, and what gokrb5 ignores, refuses or panics on.
 func TestConfAsDistributionsHaveIt(t *testing.T) {
 	dir := folder(t, "krb5.conf", `# comment
-include DIR/first
-includedir DIR/conf.d
+include	DIR/first
+includedir 	 DIR/conf.d
 includedir DIR/nothing.d
 module /usr/lib/x.so:init
 

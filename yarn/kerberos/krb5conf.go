@@ -86,8 +86,10 @@ func (p *parser) take(text string) error {
 	if text == "" || text[0] == '#' || text[0] == ';' {
 		return nil
 	}
-	word, rest, _ := strings.Cut(text, " ")
-	rest = strings.TrimSpace(rest)
+	word, rest := text, ""
+	if i := strings.IndexAny(text, " \t"); i > 0 {
+		word, rest = text[:i], strings.TrimSpace(text[i:])
+	}
 	if len(p.open) == 0 && !strings.Contains(text, "=") {
 		switch word {
 		case "include":

@@ -19,7 +19,7 @@ MOST = 8 << 20  # bytes of a frame
 _HEAD = struct.Struct("<II")
 # What of this process says where HDFS is and who it is there: paths and names, no secrets.
 _VARIABLES = (
-    "HADOOP_CONF_DIR", "HADOOP_USER_NAME", "HADOOP_TOKEN_FILE_LOCATION", "CONTAINER_ID", "USER",
+    "HADOOP_CONF_DIR", "YARN_CONF_DIR", "HADOOP_HOME", "HADOOP_USER_NAME", "HADOOP_TOKEN_FILE_LOCATION", "CONTAINER_ID", "USER",
     "KRB5_CONFIG", "KRB5CCNAME", "MANIPLE_PRINCIPAL", "MANIPLE_KEYTAB",
 )  # fmt: skip
 _IDLE = 4  # connections that wait for the next request, of each file system
