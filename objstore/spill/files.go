@@ -122,19 +122,43 @@ func Open(dirs []Directory) (*Files, error) {
 	return f, errors.Join(errs...)
 }
 
-// Probe looks whether files can be made in each FS. It may take as long as a network does.
+// Probe looks whether files can be made in each FS, and read. It may take as long as a network does.
 func (f *Files) Probe() (all error) {
 	for _, d := range f.far {
-		name := path.Join(d.Path, "probe")
-		w, err := d.FS.Create(name)
-		if err == nil {
-			err = errors.Join(w.Close(), d.FS.Remove(name))
-		}
-		if err != nil {
+		if err := probe(d.FS, path.Join(d.Path, "probe")); err != nil {
 			all = errors.Join(all, fmt.Errorf("spill: %s: %w", d.FS, err))
 		}
 	}
 	return all
+}
+
+// probe writes a byte, and reads it.
+func probe(fs FS, name string) error {
+	w, err := fs.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write([]byte{'x'})
+	if err = errors.Join(err, w.Close()); err == nil {
+		err = readProbe(fs, name)
+	}
+	return errors.Join(err, fs.Remove(name))
+}
+
+func readProbe(fs FS, name string) error {
+	r, err := fs.Open(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b := []byte{0}
+	if _, err := r.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if b[0] != 'x' {
+		return ErrDamaged
+	}
+	return nil
 }
 
 // create makes a segment without a name.

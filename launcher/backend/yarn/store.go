@@ -35,7 +35,7 @@ type Store struct {
 type files interface {
 	stat(name string) (os.FileInfo, error)
 	mkdir(name string) error
-	create(name string) (io.WriteCloser, error)
+	create(ctx context.Context, name string) (io.WriteCloser, error) // Close waits as long as ctx for it to be whole
 	open(name string) (io.ReadCloser, error)
 	rename(from, to string) error // of a folder; onto none that has something in it
 	remove(name string) error
@@ -239,16 +239,16 @@ func (s *Store) write(ctx context.Context, c content, at string) error {
 	if _, err := c.from.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	w, err := s.fs.create(at)
+	w, err := s.fs.create(ctx, at)
 	if err != nil {
 		return err
 	}
 	sum, _, err := digest(io.TeeReader(c.from, w))
 	if err != nil {
-		_ = w.Close() // HDFS would wait for ever for copies of what never came
+		_ = w.Close()
 		return err
 	}
-	if err = closed(ctx, w); err == nil && sum != c.sum {
+	if err = w.Close(); err == nil && sum != c.sum {
 		err = errors.New("it changed while it was read; try again")
 	}
 	return err
@@ -278,40 +278,41 @@ func (s *Store) verify(at string, c content) (os.FileInfo, error) {
 	return have, err
 }
 
-// closed closes a file, and waits until its blocks are where HDFS wants them.
-func closed(ctx context.Context, w io.Closer) error {
-	for wait := 50 * time.Millisecond; ; wait = min(wait*2, time.Second) {
-		err := w.Close()
-		if err == nil || !hdfs.IsErrReplicating(err) {
-			return err
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		}
-	}
-}
-
 // hdfsFiles are HDFS's.
 type hdfsFiles struct{ c *hdfs.Client }
 
-func (h hdfsFiles) stat(name string) (os.FileInfo, error)      { return h.c.Stat(name) }
-func (h hdfsFiles) mkdir(name string) error                    { return h.c.MkdirAll(name, 0o700) }
-func (h hdfsFiles) create(name string) (io.WriteCloser, error) { return h.c.Create(name) }
-func (h hdfsFiles) open(name string) (io.ReadCloser, error)    { return h.c.Open(name) }
-func (h hdfsFiles) rename(from, to string) error               { return h.c.Rename(from, to) }
-func (h hdfsFiles) remove(name string) error                   { return h.c.Remove(name) }
-func (h hdfsFiles) close() error                               { return h.c.Close() }
+func (h hdfsFiles) stat(name string) (os.FileInfo, error) { return h.c.Stat(name) }
+func (h hdfsFiles) mkdir(name string) error               { return h.c.MkdirAll(name, 0o700) }
+func (h hdfsFiles) create(ctx context.Context, name string) (io.WriteCloser, error) {
+	w, err := h.c.Create(name)
+	if err == nil {
+		err = hdfsfiles.Plain(h.c, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return hdfsFile{w, ctx}, nil
+}
+func (h hdfsFiles) open(name string) (io.ReadCloser, error) { return h.c.Open(name) }
+func (h hdfsFiles) rename(from, to string) error            { return h.c.Rename(from, to) }
+func (h hdfsFiles) remove(name string) error                { return h.c.Remove(name) }
+func (h hdfsFiles) close() error                            { return h.c.Close() }
+
+// hdfsFile is one that is written.
+type hdfsFile struct {
+	*hdfs.FileWriter
+	ctx context.Context
+}
+
+// Close is io.Closer's.
+func (f hdfsFile) Close() error { return hdfsfiles.Closed(f.ctx, f.FileWriter) }
 
 // localFiles are those of a file system that all nodes see.
 type localFiles struct{}
 
 func (localFiles) stat(name string) (os.FileInfo, error) { return os.Stat(name) }
 func (localFiles) mkdir(name string) error               { return os.MkdirAll(name, 0o700) }
-func (localFiles) create(name string) (io.WriteCloser, error) {
+func (localFiles) create(_ context.Context, name string) (io.WriteCloser, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700)
 }
 func (localFiles) open(name string) (io.ReadCloser, error) { return os.Open(name) }
