@@ -26,6 +26,7 @@ type hurt struct {
 	kills string                     // its processes of a kind, or
 	do    func(*testing.T, *gateway) // to what it stands on
 
+	keeps  bool   // its ranks write checkpoints to HDFS throughout
 	begins bool   // its programs do so anew
 	takes  string // a NodeManager whose containers YARN gives up, though they go on: they begin anew if one was a node
 	splits string // a NodeManager that is cut off: they begin anew if some of the containers are there and some are not
@@ -40,7 +41,7 @@ var hurts = map[string]hurt{
 	"agents":   {kills: "agent"},
 	"keepers":  {kills: "yarn-node", begins: true},
 	"rm":       {do: again("rm")},
-	"nn":       {do: again("nn")},
+	"nn":       {do: again("nn"), keeps: true},
 	"nm1":      {do: again("nm1")},                         // which finds its containers again
 	"nm1-anew": {do: again("nm1", "forget"), takes: "nm1"}, // which says at once that it has none
 	"nm2":      {do: again("nm2"), takes: "nm2"},           // which comes back as another one: what it was is given up after 40 s
@@ -97,7 +98,7 @@ func TestHurt(t *testing.T) {
 		}
 		name, after := names[i%len(names)], time.Duration(r.IntN(1000))*time.Millisecond
 		t.Run(fmt.Sprintf("%d-%s-%dms", i, name, after.Milliseconds()), func(t *testing.T) {
-			c := g.counts(t)
+			c := g.counts(t, hurts[name].keeps)
 			time.Sleep(after)
 			c.suffers(hurts[name])
 			c.ends()
@@ -115,7 +116,7 @@ func TestHundredMixed(t *testing.T) {
 	late := time.Now().Add(mixedFor)
 	for i := 0; i < rounds; i += 10 {
 		t.Run(fmt.Sprintf("from-%d", i), func(t *testing.T) {
-			c := g.counts(t)
+			c := g.counts(t, false)
 			for j := i; j < min(i+10, rounds); j++ {
 				name, pause, recovers := names[r.IntN(len(names))], time.Duration(r.IntN(1000))*time.Millisecond, r.IntN(2) == 0
 				if time.Now().After(late) {
@@ -144,23 +145,48 @@ func TestHundredMixed(t *testing.T) {
 type counting struct {
 	*gateway
 	id, enough string
+	keeps      bool
 	lives      int // of each rank, at most
 	begun      int // at least
 }
 
 const countScript = `life=$MANIPLE_RESTARTS.$$
 i=0
+if [ $# -gt 1 ]; then "${@:2}" & fi
 until [ -e $1 ]; do i=$((i+1)); echo line $RANK $life $i; sleep 0.25; done
+if [ $# -gt 1 ]; then wait $! || exit 1; fi
 echo last $RANK $life $i
 `
 
-// counts starts one.
-func (g *gateway) counts(t *testing.T) *counting {
+// keepScript writes checkpoints one after the other, and reads each.
+const keepScript = `
+import os, sys
+from maniple import fs
+
+enough, at, rank, n = sys.argv[1], sys.argv[2], os.environ["RANK"], 0
+while not os.path.exists(enough):
+    n += 1
+    text = f"{n:9}\n" * 30000
+    with fs.open(f"{at}/{rank}", "w") as f:
+        f.write(text)
+    assert fs.open(f"{at}/{rank}").read() == text
+print("kept", rank, n)
+`
+
+// counts starts one; keeps: it writes checkpoints to HDFS, too.
+func (g *gateway) counts(t *testing.T, keeps bool) *counting {
 	t.Helper()
-	c := &counting{gateway: &gateway{t: t, b: g.b, binary: g.binary, home: t.TempDir(), dir: t.TempDir()}, lives: 1, begun: 1}
+	c := &counting{gateway: &gateway{t: t, b: g.b, binary: g.binary, home: t.TempDir(), dir: t.TempDir()}, lives: 1, begun: 1, keeps: keeps}
 	c.enough = filepath.Join(c.dir, "enough")
 	c.write("count.sh", countScript)
-	c.id = c.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--max-restarts", "100", "--", "bash", "count.sh", c.enough)...)
+	options, script := slices.Clone(small), []string{"bash", "count.sh", c.enough}
+	if keeps {
+		python, top := devPython(t)
+		c.write("keeps.py", keepScript)
+		options = append(options, "--files", "keeps.py", "--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"))
+		script = append(script, python, "keeps.py", c.enough, fmt.Sprintf("hdfs:///user/alice/hurt-%d", time.Now().UnixNano()))
+	}
+	c.id = c.submit(slices.Concat(options, []string{"-N", "2", "--ntasks-per-node", "1", "--max-restarts", "100", "--"}, script)...)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -169,6 +195,8 @@ func (g *gateway) counts(t *testing.T) *counting {
 	c.goOn("both ranks count", nil, false)
 	return c
 }
+
+var countKept = regexp.MustCompile(`(?m)\bkept [01] [1-9][0-9]+$`)
 
 var countLine, countEnd = regexp.MustCompile(`(?m)\bline ([01]) (\S+) ([0-9]+)$`), regexp.MustCompile(`(?m)\blast ([01]) (\S+) ([0-9]+)$`)
 
@@ -291,6 +319,9 @@ func (c *counting) ends() {
 				}
 			}
 		}
+	}
+	if kept := countKept.FindAllString(text, -1); c.keeps && len(kept) != 2 {
+		t.Errorf("of two ranks that write checkpoints to the end these did: %q", kept)
 	}
 	if t.Failed() {
 		t.Log(text)
