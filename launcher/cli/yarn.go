@@ -182,7 +182,9 @@ func (c *call) reachApplication(ctx context.Context, ep *boot.Endpoint, to gang.
 	return gang.Connect(ctx, to)
 }
 
-// waitApplication waits for an application's end and gives its exit code.
+const watchInterval = 500 * time.Millisecond
+
+// waitApplication waits for an application's end and gives its exit code. It goes on while no ResourceManager answers, as the application does.
 func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJSON bool, command []string) error {
 	ctx, sigs := watchSignals(c.ctx)
 	defer sigs.stop()
@@ -199,7 +201,7 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 		}()
 	}
 	said := ""
-	r, err := client.Watch(ctx, id, 500*time.Millisecond, func(r yarn.Report) {
+	tell := func(r yarn.Report) {
 		line := r.State.String()
 		if d := oneLine(r.Diagnostics); d != "" && !r.State.Over() {
 			line += ": " + d
@@ -208,7 +210,19 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 			said = line
 			c.say("submit: %s is %s", id, line)
 		}
-	})
+	}
+	r, err := client.Watch(ctx, id, watchInterval, tell)
+	for ctx.Err() == nil && (errors.Is(err, yarn.ErrUnreachable) || errors.Is(err, yarn.ErrTooSlow)) {
+		if line := oneLine(err.Error()); line != said {
+			said = line
+			c.say("submit: %s goes on, and is waited for: %s", id, line)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchInterval):
+			r, err = client.Watch(ctx, id, watchInterval, tell)
+		}
+	}
 	if ctx.Err() != nil {
 		c.say("submit: %s goes on; `maniple cancel %s` ends it", id, id)
 		return exitOf(ctx)

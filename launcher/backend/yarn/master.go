@@ -281,7 +281,7 @@ func (m *Master) register(ctx context.Context) (err error) {
 	}
 	master, err := am.Register(ctx, am.Config{
 		Schedulers: m.Job.Schedulers, Token: m.token, Attempt: m.Attempt, TrackingURL: shown, Host: host, Port: int32(m.relay.port()), Protection: m.Job.Protection,
-		Interval: heartbeat, OnEvent: m.fromYARN,
+		Interval: heartbeat, RetryFor: m.Job.Patience, OnEvent: m.fromYARN,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -80,6 +81,9 @@ func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
 	return grown
 }
 
+// minPatience is for how long a master tries to reach a ResourceManager at least: a site's setting is for clients, too, which may be told sooner.
+const minPatience = 10 * time.Minute
+
 // Configure notes what the master wants to know of the cluster: where masters register, after what time of silence YARN may take one for dead,
 // by which proxies its page is seen, and whether by user alone.
 func (a *Application) Configure(c *conf.Conf, user string) error {
@@ -95,6 +99,14 @@ func (a *Application) Configure(c *conf.Conf, user string) error {
 	}
 	if c.Secure() || c.Bool("yarn.acl.enable", false) {
 		a.Job.Owner = user
+	}
+	// As long as Hadoop's own masters try, and no shorter than YARN waits for one.
+	wait, err := c.Duration("yarn.resourcemanager.connect.max-wait.ms", time.Millisecond, 0)
+	if err != nil {
+		return err
+	}
+	if a.Job.Patience = max(wait, minPatience); wait < 0 { // -1: for ever
+		a.Job.Patience = math.MaxInt64
 	}
 	a.Job.Trust = maxTrust
 	if expiry, err := c.Duration("yarn.am.liveness-monitor.expiry-interval-ms", time.Millisecond, 0); err == nil && expiry > 0 {
