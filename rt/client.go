@@ -24,12 +24,13 @@ const build = "go"
 // Config says which cluster to join. The zero value joins the one that is up here, or starts one.
 type Config struct {
 	// Address: "" is the cluster of MANIPLE_ADDRESS, else this user's on this machine or in this Slurm job, else a new
-	// one; "auto" is the same and never a new one; "local" always a new one; else the name of a cluster, or the path
-	// of an agent's socket.
+	// one; "auto" is the same and never a new one; "local" always a new one, of this machine; else the name of a cluster,
+	// or the path of an agent's socket.
 	Address string
 	// Namespace of named actors; "": one of this program's own.
 	Namespace string
-	// What the node of a new cluster has; zero: what this machine has. An error when joining one that is up.
+	// What the node of a new cluster has, which is of this machine alone, in a Slurm job too; zero: what this machine has. An error when
+	// joining one that is up.
 	CPUs      int
 	GPUs      int
 	Resources map[string]float64
@@ -77,7 +78,7 @@ func Init(ctx context.Context, config Config) (*Client, error) {
 	}
 	c := &Client{hash: hash}
 	if path == "" {
-		if path, c.guard, err = local.Start(ctx, node); err != nil {
+		if path, c.guard, err = local.Start(ctx, node, config.Address == "local"); err != nil {
 			return nil, err
 		}
 	}

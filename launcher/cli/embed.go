@@ -46,9 +46,10 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 	o = boot.Options{Backend: c.localBackend(), Progress: c.stderr, Getenv: c.getenv, Loopback: true}
 	auto := c.str("fake-nodes") == "auto"
 	if !auto {
-		if fake, err = c.number("fake-nodes", 1, 1000); err != nil {
-			return o, 0, err
-		}
+		fake, err = c.number("fake-nodes", 1, 1000)
+	}
+	if err != nil {
+		return o, 0, err
 	}
 	if v, origin, ok := c.flag("join-timeout"); ok {
 		if o.JoinTimeout, ok = spec.ParseSeconds(v); !ok || o.JoinTimeout <= 0 {
@@ -86,44 +87,26 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 			return o, 0, usage("--interface", why, do)
 		}
 	}
-	var node bootdoc.Node
-	if node.CPUs, err = c.number("cpus", 1, 1<<20); err != nil {
+	node, err := c.declared()
+	if err != nil {
 		return o, 0, err
 	}
-	if node.GPUs, err = c.number("node-gpus", 0, 1<<16); err != nil {
-		return o, 0, err
-	}
-	if v, origin, ok := c.flag("node-mem"); ok {
-		if node.Memory, err = slurm.ParseMemory(v); err != nil {
-			return o, 0, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
-		}
-	}
-	if v, origin, ok := c.flag("node-resources"); ok {
-		list, why := spec.ParseResources(v)
-		if why != "" {
-			return o, 0, usage(origin, why, "write for instance bandwidth=2,license=1")
-		}
-		node.Resources = map[string]float64{}
-		for _, r := range list {
-			node.Resources[r.Name] = r.Amount
-		}
-	}
-	if v, origin, ok := c.flag("node-labels"); ok {
-		if node.Labels, err = parseLabels(origin, v); err != nil {
+	if auto {
+		has, err := device.Has(device.Options{Node: node, Loopback: true}) // in this environment, which the agent has too
+		if err != nil {
 			return o, 0, err
+		}
+		if !has {
+			fake = 1
 		}
 	}
 	o.Nodes = []bootdoc.Node{node}
-	honest := auto && device.Has(device.Options{Getenv: c.getenv, Node: node, Loopback: true})
-	if auto && !honest {
-		fake = 1
-	}
 	if fake > 0 {
-		if node.CPUs == 0 {
+		if node.CPUs == 0 && !node.NoCPUs {
 			node.CPUs = cpusHere()
 		}
 		o.Nodes = boot.FakeNodes(fake, node)
-	} else if !honest && (node.GPUs > 0 || node.CPUs > cpusHere()) {
+	} else if !auto && (node.GPUs > 0 || node.CPUs > cpusHere()) {
 		return o, 0, usage("--cpus, --node-gpus", "this machine has what it has", "add --fake-nodes 1 to declare more")
 	} else if node.Name, err = (&bootdoc.Doc{}).NodeName(); err != nil {
 		return o, 0, err
@@ -131,6 +114,36 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		o.Nodes[0].Name = node.Name
 	}
 	return o, fake, nil
+}
+
+// declared reads what a node is said to have.
+func (c *call) declared() (node bootdoc.Node, err error) {
+	if node.CPUs, err = c.number("cpus", 0, 1<<20); err != nil {
+		return node, err
+	}
+	if node.GPUs, err = c.number("node-gpus", 0, 1<<16); err != nil {
+		return node, err
+	}
+	node.NoCPUs, node.NoGPUs = node.CPUs == 0 && c.str("cpus") != "", node.GPUs == 0 && c.str("node-gpus") != ""
+	if v, origin, ok := c.flag("node-mem"); ok {
+		if node.Memory, err = slurm.ParseMemory(v); err != nil {
+			return node, usage(origin, strconv.Quote(v)+" is no size", "write megabytes, or a number with K, M, G or T")
+		}
+	}
+	if v, origin, ok := c.flag("node-resources"); ok {
+		list, why := spec.ParseResources(v)
+		if why != "" {
+			return node, usage(origin, why, "write for instance bandwidth=2,license=1")
+		}
+		node.Resources = map[string]float64{}
+		for _, r := range list {
+			node.Resources[r.Name] = r.Amount
+		}
+	}
+	if v, origin, ok := c.flag("node-labels"); ok {
+		node.Labels, err = parseLabels(origin, v)
+	}
+	return node, err
 }
 
 // network reads which ports and interfaces nodes may use.
@@ -211,8 +224,14 @@ func clearOf(flag func(name string) (text, origin string, ok bool)) ([]string, e
 	return networks, nil
 }
 
-// inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step.
+// inSlurm makes the cluster that of the Slurm job this runs in: a keeper on each of its nodes, by one step. They have what Slurm granted. A
+// setting for other machines is not for them; who types one is told so.
 func (c *call) inSlurm(o *boot.Options) error {
+	for _, name := range []string{"cpus", "node-gpus", "node-mem", "node-resources", "node-labels"} {
+		if c.IsSet(name) {
+			return usage("--"+name, "the nodes of a Slurm job have what Slurm granted", "leave it away, or add --fake-nodes auto for a cluster of this machine alone")
+		}
+	}
 	b := &slurmbackend.Backend{Environ: c.environ}
 	job, err := b.Job()
 	if err != nil {

@@ -32,11 +32,12 @@ func Detect(o Options) (Facts, error) {
 	return f, nil
 }
 
-// Has tells whether this machine has what is declared of its node, and lets it be used. A node of which more is said can only be a fake one.
-func Has(o Options) bool {
-	o.Node.Fake = false
+// Has tells whether this machine has what is declared of a node, and lets it be used: a node of which more is said can only be a fake one.
+func Has(o Options) (bool, error) {
+	n := o.Node
+	o.Node.Fake, o.Node.CPUs, o.Node.GPUs, o.Node.Memory = false, 0, 0, 0
 	f, err := Detect(o)
-	return err == nil && !slices.ContainsFunc(f.GPUs, func(g GPU) bool { return g.Kind == unreal })
+	return err == nil && float64(n.CPUs) <= f.CPU && n.GPUs <= len(f.GPUs) && n.Memory <= int64(f.Memory), err
 }
 
 // name is what the cluster calls this node: as told, as Slurm calls it, or the host name up to the first dot.
@@ -65,7 +66,7 @@ func (f *Facts) declare(o *Options) error {
 	if loose {
 		f.CPUs = []CPU{}
 	}
-	if n.CPUs > 0 {
+	if n.CPUs > 0 || n.NoCPUs {
 		if !loose && float64(n.CPUs) > f.CPU {
 			return fmt.Errorf("device: %d CPUs are declared, %v may be used (%s); declare no more, or make the node a fake one", n.CPUs, f.CPU, f.winner("CPU"))
 		}

@@ -21,7 +21,7 @@ type card struct {
 
 // detectGPUs fills GPUs and HostGPUs: what the machine has, of that what the grant and the masks leave.
 func (m *machine) detectGPUs(f *Facts, o *Options) error {
-	if o.Node.Fake {
+	if o.Node.Fake || o.Node.NoGPUs {
 		f.GPUs = declared(o.Node.GPUs)
 		f.HostGPUs = len(f.GPUs)
 		f.declared("GPU", "declared", float64(len(f.GPUs)))
@@ -72,13 +72,10 @@ func (m *machine) detectGPUs(f *Facts, o *Options) error {
 	return nil
 }
 
-// unreal is the kind of GPUs that are declared and not there.
-const unreal = "declared"
-
 func declared(n int) []GPU {
 	out := []GPU{}
 	for i := range n {
-		out = append(out, GPU{ID: fmt.Sprintf("gpu-%d", i), Kind: unreal, Minor: -1, NUMA: -1})
+		out = append(out, GPU{ID: fmt.Sprintf("gpu-%d", i), Kind: "declared", Minor: -1, NUMA: -1})
 	}
 	return out
 }

@@ -244,9 +244,9 @@ func declare(t *testing.T, o *device.Options, f []string) {
 		case k == "bare":
 			o.Node.Bare = true
 		case k == "cpus":
-			o.Node.CPUs = n
+			o.Node.CPUs, o.Node.NoCPUs = n, n == 0
 		case k == "gpus":
-			o.Node.GPUs = n
+			o.Node.GPUs, o.Node.NoGPUs = n, n == 0
 		case k == "memory":
 			o.Node.Memory = int64(n)
 		case strings.HasPrefix(k, "label."):
@@ -320,23 +320,32 @@ func TestHasWhatIsDeclared(t *testing.T) {
 	for _, c := range []struct {
 		machine    string
 		cpus, gpus int
+		memory     int64
 		want       bool
+		fails      string
 	}{
-		{"amd", 0, 1, true},
-		{"amd", 0, 2, true},
-		{"amd", 0, 9, false},
-		{"amd", 10_000, 1, false},
-		{"laptop", 1, 0, true},
-		{"laptop", 0, 1, false},
+		{"amd", 0, 1, 0, true, ""},
+		{"amd", 0, 2, 0, true, ""},
+		{"amd", 0, 9, 0, false, ""},
+		{"amd", 10_000, 1, 0, false, ""},
+		{"amd", 1, 1, 1 << 60, false, ""},
+		{"amd-slurm", 0, 9, 0, false, ""},
+		{"a100-declared", 2, 2, 1 << 30, true, ""}, // whatever it declares itself
+		{"a100-mask-empty", 0, 1, 0, false, ""},
+		{"a100-mask-wrong", 0, 1, 0, false, "CUDA_VISIBLE_DEVICES"}, // a fake node would hide what is wrong
+		{"a100-not-granted", 0, 1, 0, false, ""},
+		{"laptop", 1, 0, 0, true, ""},
+		{"laptop", 0, 1, 0, false, ""},
 	} {
 		data, err := os.ReadFile("testdata/" + c.machine + ".txtar")
 		if err != nil {
 			t.Fatal(err)
 		}
 		o := unpack(t, string(data))
-		o.Node.Fake, o.Node.CPUs, o.Node.GPUs = false, c.cpus, c.gpus
-		if got := device.Has(o); got != c.want {
-			t.Errorf("%s with %d CPUs and %d GPUs: %v", c.machine, c.cpus, c.gpus, got)
+		o.Node.Fake, o.Node.CPUs, o.Node.GPUs, o.Node.Memory = false, c.cpus, c.gpus, c.memory
+		got, err := device.Has(o)
+		if got != c.want || (err == nil) != (c.fails == "") || err != nil && !strings.Contains(err.Error(), c.fails) {
+			t.Errorf("%s with %d CPUs, %d GPUs and %d bytes: %v, %v", c.machine, c.cpus, c.gpus, c.memory, got, err)
 		}
 	}
 }

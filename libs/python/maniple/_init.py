@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from numbers import Real
 from typing import Any, Dict, Iterator, List, Optional
 
 from maniple import _local, runtime_env as _runtime_env
@@ -71,9 +72,10 @@ def init(
     """Joins a cluster, or starts one of this machine that ends with this process.
 
     address: None (default): the cluster of MANIPLE_ADDRESS, else this user's on this machine or in this
-    Slurm job, else a new one; "auto": as None, but never a new one; "local": always a new one; the name of a
-    cluster; or the path of an agent's socket.
-    num_cpus, num_gpus, resources, labels: what a new cluster's node has (default: what this machine has);
+    Slurm job, else a new one, in a Slurm job of all its nodes; "auto": as None, but never a new one; "local": always a new
+    one, of this machine alone; the name of a cluster; or the path of an agent's socket.
+    num_cpus, num_gpus, resources, labels: what a new cluster's node has (default: what this machine has), which is of this machine alone, in a
+    Slurm job too; num_cpus=0: what needs a CPU does not run there;
     object_store_memory: bytes of its memory for values (default: 30%; 80% at most);
     object_spilling_directory: where it writes values that this has no room for (default: on the node's own disk; several:
     divided by commas; "none": nowhere; "shared:" before one that all nodes see; hdfs://... or s3://bucket/prefix), and object_spilling_limit: how many
@@ -95,6 +97,9 @@ def init(
     problem = _runtime_env.check(runtime_env)
     if problem:
         raise ValueError(problem)
+    for what, number in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
+        if number is not None and not (isinstance(number, Real) and number >= 0 and number % 1 == 0):
+            raise ValueError(f"{what} is a whole number, 0 or more, not {number!r}")
     if object_store_memory is not None and not (isinstance(object_store_memory, int) and object_store_memory > 0):
         raise ValueError(f"object_store_memory is a number of bytes above 0, not {object_store_memory!r}")
     if object_spilling_directory is not None and not (isinstance(object_spilling_directory, str) and object_spilling_directory):
@@ -117,7 +122,7 @@ def init(
             raise ValueError(f"{given} can't be given when joining a cluster that is up (at {path}); address=\"local\" starts another")
         guard = None
         if path is None:
-            path, guard = _local.start(new)
+            path, guard = _local.start(new, address == "local")
         try:
             session = attach(path, dial.DRIVER, namespace or os.urandom(8).hex(), runtime_env)
         except BaseException:

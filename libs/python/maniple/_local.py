@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from maniple._core import dial
@@ -15,6 +16,7 @@ _SOCKET = "agent.sock"
 _EVERYWHERE = ("/tmp",)  # where keepers make their directories, after SLURM_TMPDIR and TMPDIR
 _START_TIMEOUT = 330.0  # seconds: 300 for nodes to join, and the rest
 _END_TIMEOUT = 15.0  # seconds
+_OF_A_NODE = ("num_cpus", "num_gpus", "resources", "labels")  # arguments of init that say what one node has
 
 
 def find(address: Optional[str]) -> Optional[str]:
@@ -104,19 +106,27 @@ class Guard:
         self._shell.returncode = 0  # not this process's child
 
 
-def start(node: Dict[str, Any]) -> Tuple[str, Guard]:
-    """Brings up a cluster of this machine, or of the Slurm job that this runs in. node: what init was given.
+def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Guard]:
+    """Brings up a cluster: of the Slurm job that this runs in; of this machine alone if there is none, if something is said of a node, or if it is
+    to be alone. node: what init was given.
 
     Raises ConnectionError with what the command said, FileNotFoundError without the binary.
     """
     from maniple._binary import find_binary
 
-    binary = find_binary()
-    name = os.environ.get("SLURM_JOB_ID") or f"python-{os.getpid()}"
-    argv = [binary, "up", "--json", "--idle", "never", *_node_flags(node)]
-    if not os.environ.get("SLURM_JOB_ID") or "--fake-nodes" in argv:
-        name = f"python-{os.getpid()}"
+    binary, job = find_binary(), os.environ.get("SLURM_JOB_ID")
+    said = [name for name in _OF_A_NODE if node.get(name) is not None]
+    apart = bool(job) and (alone or bool(said))
+    name = job if job and not apart else f"python-{os.getpid()}"
+    argv = [binary, "up", "--json", "--idle", "never", *_node_flags(node, apart)]
+    if name != job:
         argv += ["--cluster", name]
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
+    if apart and not alone and nodes != "1":
+        sys.stderr.write(
+            f"maniple: {', '.join(said)} was given, so this is a cluster of this node alone: the Slurm job {job} has {nodes} nodes, all of which init() "
+            'without it uses (address="local" says that this one is meant)\n'
+        )
     guard = Guard(binary, name)
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=_START_TIMEOUT)
@@ -134,15 +144,15 @@ def start(node: Dict[str, Any]) -> Tuple[str, Guard]:
         raise
 
 
-def _node_flags(node: Dict[str, Any]) -> List[str]:
-    """What a node is said to have; more than this machine has makes it a fake one."""
+def _node_flags(node: Dict[str, Any], apart: bool = False) -> List[str]:
+    """What a node is said to have; more than this machine has makes it a fake one. apart: it is no node of the Slurm job's cluster."""
     flags: List[str] = []
     cpus, gpus = node.get("num_cpus"), node.get("num_gpus")
-    if gpus or (cpus or 0) > (os.cpu_count() or 1):
-        flags += ["--fake-nodes", "auto"]  # if it has not so many
+    if apart or gpus or (cpus or 0) > (os.cpu_count() or 1):
+        flags += ["--fake-nodes", "auto"]
     if cpus is not None:
         flags += ["--cpus", str(int(cpus))]
-    if gpus:
+    if gpus is not None:
         flags += ["--node-gpus", str(int(gpus))]
     if node.get("resources"):
         flags += ["--node-resources", ",".join(f"{k}={v}" for k, v in node["resources"].items())]

@@ -58,6 +58,39 @@ def test_more_than_this_machine_has_is_a_fake_node():
     assert _local._node_flags({"object_spilling_limit": 4096}) == ["--object-spilling-limit", "4K"]
 
 
+@pytest.mark.parametrize(
+    "job, given, up, cluster",
+    [
+        ("7", {}, "", "7"),
+        ("7", {"object_store_memory": 1 << 30}, "--object-store-memory 1048576K", "7"),
+        ("7", {"num_cpus": 1}, "--fake-nodes auto --cpus 1 --cluster ", ""),
+        ("7", {"num_gpus": 0}, "--fake-nodes auto --node-gpus 0 --cluster ", ""),
+        ("7", {"labels": {"zone": "a"}}, "--fake-nodes auto --node-labels zone=a --cluster ", ""),
+        ("7", {"address": "local"}, "--fake-nodes auto --cluster ", ""),
+        ("", {"address": "local"}, "--cluster ", ""),
+        ("", {"num_cpus": 0, "num_gpus": 0}, "--cpus 0 --node-gpus 0 --cluster ", ""),
+    ],
+)
+def test_what_is_said_of_a_node_is_of_this_one_alone(nothing, binary, agent, monkeypatch, capfd, job, given, up, cluster):
+    """In a Slurm job of four nodes, where init() has them all."""
+    if job:
+        for name, value in (("SLURM_JOB_ID", job), ("SLURM_JOB_NUM_NODES", "4"), ("SLURMD_NODENAME", "n1")):
+            monkeypatch.setenv(name, value)
+    maniple.init(**given)
+    mine = f"python-{os.getpid()}"
+    assert calls(nothing) == [f"up --json --idle never {up}".strip() + ("" if cluster else " " + mine)]
+    assert ("so this is a cluster of this node alone: the Slurm job 7 has 4 nodes" in capfd.readouterr().err) == (bool(job) and not cluster and "address" not in given)
+    maniple.shutdown()
+    assert calls(nothing)[1] == f"down --now --cluster {cluster or mine}"
+
+
+def test_a_node_has_a_whole_number_of_each(nothing, binary):
+    for given in ({"num_cpus": 0.5}, {"num_cpus": -1}, {"num_gpus": "2"}, {"num_gpus": float("nan")}, {"num_cpus": float("inf")}):
+        with pytest.raises(ValueError, match="is a whole number, 0 or more"):
+            maniple.init(**given)
+    assert not (nothing / "calls").exists()
+
+
 def test_it_ends_with_a_process_that_is_killed(nothing, binary, agent):
     code = "import sys, maniple\nfrom maniple import _binary\n_binary.find_binary = lambda: sys.argv[1]\nmaniple.init('local'); print('up', flush=True); sys.stdin.read()"
     script = subprocess.Popen([sys.executable, "-c", code, str(binary)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})

@@ -75,11 +75,14 @@ func TestFind(t *testing.T) {
 func TestFlagsOfANode(t *testing.T) {
 	n := Node{CPUs: 100_000, GPUs: 2, Resources: map[string]float64{"b": 1.5, "a": 1}, Labels: map[string]string{"k": "v"}}
 	want := "--fake-nodes auto --cpus 100000 --node-gpus 2 --node-resources a=1,b=1.5 --node-labels k=v"
-	if got := strings.Join(n.flags(), " "); got != want {
+	if got := strings.Join(n.flags(false), " "); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := (Node{CPUs: 1}).flags(); !slices.Equal(got, []string{"--cpus", "1"}) || len(Node{}.flags())+len(Node{}.Given()) != 0 {
+	if got := (Node{CPUs: 1}).flags(false); !slices.Equal(got, []string{"--cpus", "1"}) || len(Node{}.flags(false))+len(Node{}.Given()) != 0 {
 		t.Errorf("%q", got)
+	}
+	if got := (Node{CPUs: 1}).flags(true); !slices.Equal(got, []string{"--fake-nodes", "auto", "--cpus", "1"}) {
+		t.Errorf("beside the cluster of a Slurm job: %q", got)
 	}
 	if got := strings.Join(n.Given(), " "); got != "CPUs GPUs Resources Labels" {
 		t.Errorf("given: %s", got)

@@ -97,15 +97,17 @@ func binary() (string, error) {
 	return "", fmt.Errorf("rt: no cluster is up here, and none can be started: maniple is neither on PATH nor beside this program: install it, or start a cluster and set MANIPLE_ADDRESS: %w", err)
 }
 
-// Start brings up a cluster of this machine, or of the Slurm job that this runs in, and gives the agent's socket.
-func Start(ctx context.Context, node Node) (string, *Guard, error) {
+// Start brings up a cluster and gives the agent's socket: of the Slurm job that this runs in, unless something is said of a node, or it is to
+// be this machine's alone, else of this machine.
+func Start(ctx context.Context, node Node, alone bool) (string, *Guard, error) {
 	program, err := binary()
 	if err != nil {
 		return "", nil, err
 	}
-	args := append([]string{"up", "--json", "--idle", "never"}, node.flags()...)
 	name := os.Getenv("SLURM_JOB_ID")
-	if name == "" || slices.Contains(args, "--fake-nodes") {
+	alone = alone || name == "" || len(node.Given()) > 0
+	args := append([]string{"up", "--json", "--idle", "never"}, node.flags(alone && name != "")...)
+	if alone {
 		name = fmt.Sprintf("go-%d", os.Getpid())
 		args = append(args, "--cluster", name)
 	}
@@ -151,9 +153,9 @@ func up(ctx context.Context, program string, args []string) (string, error) {
 	return last.Socket, nil
 }
 
-// flags say what a node is to have; more than this machine has makes it a fake one.
-func (n Node) flags() (out []string) {
-	if n.GPUs > 0 || n.CPUs > runtime.NumCPU() {
+// flags say what a node is to have; more than this machine has makes it a fake one. apart: it is no node of the Slurm job's cluster.
+func (n Node) flags(apart bool) (out []string) {
+	if apart || n.GPUs > 0 || n.CPUs > runtime.NumCPU() {
 		out = append(out, "--fake-nodes", "auto")
 	}
 	if n.CPUs > 0 {
