@@ -57,6 +57,7 @@ class ActorClass:
         self._made_with = Signature(cls)
         self._signatures = {name: Signature(*of) for name, of in _callables(cls, self._methods)}
         self._code: Any = None
+        self._pickled_for: Any = None
         self.__name__, self.__doc__, self.__module__ = cls.__name__, cls.__doc__, cls.__module__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -80,12 +81,12 @@ class ActorClass:
 
     def code(self, session: Any) -> Any:
         """See RemoteFunction.code."""
-        if self._code is None or session.held.foreign(self._code.pinned, session.strict) is not None:
+        if self._pickled_for is not session:
             from maniple._core.code import Code
 
             code = Code(self._class, self._name, is_class=True)
             session.refuse_foreign(code.pinned, session.strict)
-            self._code = code
+            self._code, self._pickled_for = code, session
         return self._code
 
     def __reduce__(self) -> Any:

@@ -29,6 +29,7 @@ class RemoteFunction:
         self._signature = Signature(function)
         self._default = _Call(self, options)
         self._code: Any = None
+        self._pickled_for: Any = None
         self.remote, self.bind = self._default.remote, self._default.bind
         update_wrapper(self, function)
 
@@ -45,13 +46,13 @@ class RemoteFunction:
         return _Call(self, merged)
 
     def code(self, session: Any) -> Any:
-        """The function as it is sent: pickled at its first call, and again if it captured what is of another session then."""
-        if self._code is None or session.held.foreign(self._code.pinned, session.strict) is not None:
+        """The function as it is sent: pickled at its first call in each session, since what it captured may be of another."""
+        if self._pickled_for is not session:
             from maniple._core.code import Code
 
             code = Code(self._function, self._name)
             session.refuse_foreign(code.pinned, session.strict)
-            self._code = code
+            self._code, self._pickled_for = code, session
         return self._code
 
     def __reduce__(self) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import traceback
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 import maniple
 from maniple import exceptions
 from maniple._core import session, wire
+from maniple.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from maniple.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from scripted import keys
 
 
@@ -28,6 +31,13 @@ class Actor:
     @maniple.method(num_returns="streaming")
     def items(self):
         yield 1
+
+
+class Mine:
+    """Which only cloudpickle sends, being of this program."""
+
+
+Mine.__module__ = "__main__"
 
 
 @pytest.fixture(params=["another cluster", "the same cluster"])
@@ -56,6 +66,10 @@ def lost():
 
 def no_actor():
     return pytest.raises(exceptions.ActorHandleNotFoundError, match="from before a fork or a shutdown")
+
+
+def no_group():
+    return pytest.raises(exceptions.TaskPlacementGroupRemoved, match=r"placement group \d+\.\d+\.\d+ is of another session, from before a shutdown")
 
 
 def test_a_stale_reference_names_nothing(again):
@@ -136,6 +150,58 @@ def test_a_stale_handle_calls_nobody(again):
     assert peer.take("CALL").fields.actor == new._id
 
 
+def test_a_stale_group_has_nothing(again):
+    old = placement_group([{"CPU": 1}])
+    on = f.options(scheduling_strategy=PlacementGroupSchedulingStrategy(old, 0))
+    on.remote()
+    peer = again()
+    actor = Actor.remote()
+    peer.take("CREATE")
+    for use in (on.remote, f.options(placement_group=old).remote, Actor.options(placement_group=old).remote):
+        with no_group():
+            use()
+    for use in (old.ready, old.wait, old.explain, old.table_id, lambda: remove_placement_group(old), lambda: placement_group_table(old)):
+        with no_group():
+            use()
+    for give in (lambda: f.remote(old), lambda: f.remote(x=[old]), lambda: maniple.put({"of": old}), lambda: Actor.remote(old), lambda: actor.who.remote([Mine(), old])):
+        with no_group():
+            give()
+    assert old.bundle_specs == [{"CPU": 1}]  # which needs nobody
+    new = placement_group([{"CPU": 1}])
+    remove_placement_group(new)
+    f.options(placement_group=new).remote(new)
+    assert wire.task_bytes(peer.take("GROUP_CANCEL").fields["group"]) == wire.task_bytes(new.table_id())
+    peer.take("SUBMIT")
+    peer.none_of("SUBMIT", "CREATE", "CALL", "PUT", "STATE_QUERY", "GROUP_WATCH", "GROUP_CANCEL")
+
+
+def test_a_function_that_captured_a_group_is_sent_anew(again):
+    captured = placement_group([{"CPU": 1}])
+
+    @maniple.remote
+    def asks():
+        return captured.explain()
+
+    asks.remote()
+    peer = again()
+    with no_group():
+        asks.remote()
+    captured = placement_group([{"CPU": 1}])
+    asks.remote()
+    assert captured.id.encode() in peer.take("FUNCTION").payload
+    peer.take("SUBMIT")
+
+
+def test_a_stale_group_that_was_found_or_sent(again):
+    """Whoever made it: it is of the session in which it came here."""
+    sent = pickle.loads(pickle.dumps(placement_group([{"CPU": 1}])))
+    by_name = type(sent)("1.2.3", None)
+    again()
+    for use in (lambda: by_name.bundle_specs, lambda: repr(by_name.bundle_count), by_name.wait, sent.wait, lambda: f.options(placement_group=sent).remote()):
+        with no_group():
+            use()
+
+
 def test_what_others_made_is_told_apart_where_ids_are_equal(again):
     """Other processes number their objects by themselves: the same ID may come again."""
     key = wire.key_of(bytes(range(16)), 0)
@@ -167,7 +233,7 @@ def test_a_stale_generator_is_not_waited_for(again):
 
 def test_a_forked_child_has_neither(agent, driver):
     """It joins with a session of its own, in which what the parent holds is of no use."""
-    a, ref = Actor.remote(), maniple.put(1)
+    a, ref, group = Actor.remote(), maniple.put(1), placement_group([{"CPU": 1}])
     a.who.remote()
     pid = os.fork()
     if pid == 0:
@@ -180,6 +246,7 @@ def test_a_forked_child_has_neither(agent, driver):
                 with lost():
                     use()
             assert maniple.get(maniple.put(2)) == 2
+            f.options(placement_group=group).remote(group)  # a group is there as long as the parent's job
             code = 0
         except BaseException:
             traceback.print_exc()

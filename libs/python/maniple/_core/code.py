@@ -7,6 +7,7 @@ import pickle
 import sys
 from typing import Any, Callable, Dict, List, Tuple
 
+from maniple import exceptions
 from maniple._core import values
 from maniple._core.references import ObjectRef
 
@@ -45,6 +46,8 @@ def _dump(target: Any, name: str) -> Tuple[bytes, List[ObjectRef]]:
     pickler.numbers = {}
     try:
         pickler.dump(target)
+    except exceptions.TaskPlacementGroupRemoved:  # it captured a group of another session
+        raise
     except Exception as e:
         raise TypeError(f"maniple: {name} can't be sent to a worker: {e}; what it captures must be picklable: pass it as an argument, or make it inside") from e
     size = file.tell()

@@ -18,6 +18,7 @@ from collections import ChainMap
 from struct import Struct
 from typing import Any, Callable, List, Optional, Sequence
 
+from maniple import exceptions
 from maniple._core import arrays, frames, tensors, wire
 from maniple._core.references import HasReference, ObjectRef
 
@@ -130,6 +131,8 @@ def encode(value: Any, table: "Optional[Callable[[], dict[Any, Any]]]" = None) -
                 counted, buffers = True, []
         if counted:
             meta, buffers, refs = _dump(_Pickler, value, storages)
+    except exceptions.TaskPlacementGroupRemoved:  # it is of another session
+        raise
     except Exception as e:  # whatever a class raises in __reduce__
         first = e
     if first is not None or _MAIN in meta:
@@ -137,6 +140,8 @@ def encode(value: Any, table: "Optional[Callable[[], dict[Any, Any]]]" = None) -
             meta, buffers, refs = _dump(cloud_pickler(), value, table() if table else storages)
         except ImportError as e:
             raise (first or e) from e
+        except exceptions.TaskPlacementGroupRemoved:
+            raise
         except Exception as e:
             raise TypeError(f"maniple: a {type(value).__qualname__} can't be sent: {e}") from e
     head = _HEAD.pack(len(meta), len(buffers))

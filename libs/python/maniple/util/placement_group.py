@@ -29,6 +29,25 @@ class PlacementGroup:
         self.id, self._bundles = id, None if bundles is None else [dict(b) for b in bundles]
         self._asked: Optional[Tuple[_Items, ...]] = None  # by placement_group() here; as dicts when they are looked at
         self._watched: Optional[_Watch] = None
+        self._home = _session.attached()  # the session that it is of; None: the first that is asked about it
+
+    def _check(self) -> None:
+        """Raises TaskPlacementGroupRemoved if the group is of a session that is over, or of another cluster: its ID may be another group's in the
+        one that there is. A forked child may use those of its parent."""
+        session, home = _session.attached(), self._home
+        if session is None or home is None:
+            self._home = home or session
+        elif home is not session and (home.table.closed or home.cluster != session.cluster):
+            raise exceptions.TaskPlacementGroupRemoved(
+                f"placement group {self.id} is of another session, from before a shutdown, and of no use in this one: "
+                "make the group again, or get it with get_placement_group() if it has a name and is still there"
+            )
+
+    def _ask(self, what: str) -> Dict[str, Any]:
+        """The agent's answer to a question about the group."""
+        session = _session.current()
+        self._check()
+        return session.query(what, self.id).get(what) or {}
 
     @property
     def bundle_specs(self) -> List[Dict[str, float]]:
@@ -36,8 +55,7 @@ class PlacementGroup:
         if self._bundles is None and self._asked is not None:
             self._bundles = [dict(items) for items in self._asked]
         if self._bundles is None:
-            facts = _session.current().query("group", self.id).get("group") or {}
-            self._bundles = [dict(b["resources"]) for b in facts.get("bundle_specs") or ()]
+            self._bundles = [dict(b["resources"]) for b in self._ask("group").get("bundle_specs") or ()]
         return self._bundles
 
     @property
@@ -45,6 +63,7 @@ class PlacementGroup:
         return len(self.bundle_specs)
 
     def table_id(self) -> Any:
+        self._check()
         return wire.task_fields(wire.task_of_text(self.id))
 
     def ready(self) -> ObjectRef:
@@ -77,13 +96,14 @@ class PlacementGroup:
 
     def explain(self) -> str:
         """What the group waits for, in words."""
-        return str((_session.current().query("explain", self.id).get("explain") or {}).get("text") or "")
+        return str(self._ask("explain").get("text") or "")
 
     @property
     def is_empty(self) -> bool:
         return not self.bundle_specs
 
     def __reduce__(self) -> Any:
+        self._check()
         return PlacementGroup, (self.id, self._bundles if self._asked is None else self.bundle_specs)
 
     def __eq__(self, other: object) -> bool:
@@ -162,6 +182,7 @@ def _watch(session: Any, group: PlacementGroup) -> _Watch:
     """The watch of a group, which is asked for if this process has not made the group."""
     watch = group._watched
     if watch is None or watch._session is not session:
+        group._check()
         watch = _begin_watch(session, group)
         session.send(wire.table("GroupWatch", {"group": group.table_id()}))
     return watch
@@ -294,7 +315,9 @@ def check_bundle_amount(resource: Any, amount: Any) -> Optional[str]:
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Gives a group's resources back and kills what runs on them. May be called again."""
-    _session.current().send(_REMOVE(wire.task_of_text(placement_group.id)))
+    session = _session.current()
+    placement_group._check()
+    session.send(_REMOVE(wire.task_of_text(placement_group.id)))
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -318,9 +341,9 @@ def get_current_placement_group() -> Optional[PlacementGroup]:
 
 def placement_group_table(placement_group: Optional[PlacementGroup] = None) -> Dict[str, Any]:
     """Facts about a group, or about all groups by ID: `bundles` by index, what each has; `bundles_to_node_id`, the node that each is at."""
-    session = _session.current()
     if placement_group is not None:
-        return _facts(session.query("group", placement_group.id).get("group") or {})
+        return _facts(placement_group._ask("group"))
+    session = _session.current()
     ids = [g["id"] for g in session.query("groups").get("groups") or []]
     return {i: _facts(session.query("group", i).get("group") or {}) for i in ids}
 
