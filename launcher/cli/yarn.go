@@ -69,8 +69,10 @@ func (c *call) yarnSite(who as) (*site, error) {
 			return nil, &Fault{Name: "REFUSED", What: c.page.name, Why: plain(err), Do: "or give --principal and --keytab", Err: err}
 		}
 		cfg.Kerberos = s.login
-		s.user, _, _ = strings.Cut(s.login.Principal(), "@")
-		s.user, _, _ = strings.Cut(s.user, "/")
+		if s.user, err = read.ShortName(s.login.Principal(), s.login.Realm()); err != nil {
+			_ = s.login.Close()
+			return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "log in as somebody else, or have the site's core-site.xml in HADOOP_CONF_DIR", Err: err}
+		}
 	case who.principal != "" || who.keytab != "":
 		return nil, usage(c.page.name, "this cluster has no Kerberos to log in by", "leave --principal and --keytab away; --user names a user")
 	case who.user != "":

@@ -280,6 +280,8 @@ func FuzzConf(f *testing.F) {
 			c.Get(key)
 			c.ResourceManagers()
 			c.NameNodes("")
+			c.Set("hadoop.security.auth_to_local", text)
+			c.ShortName(key, "EXAMPLE.COM")
 		}
 	})
 }

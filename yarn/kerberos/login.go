@@ -32,6 +32,7 @@ type Config struct {
 // Login is a principal's. It may be used by many goroutines.
 type Login struct {
 	client *client.Client
+	realm  string // the default one
 	hint   string // what to do when a ticket can't be had any more
 }
 
@@ -69,7 +70,7 @@ func New(cfg Config) (*Login, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kerberos: the ticket cache %s: %w; %s", path, err, hint)
 	}
-	return &Login{c, hint}, nil
+	return &Login{c, k.defaults["default_realm"], hint}, nil
 }
 
 func fromKeytab(cfg Config, k *krb5conf, conf *config.Config) (*Login, error) {
@@ -89,7 +90,7 @@ func fromKeytab(cfg Config, k *krb5conf, conf *config.Config) (*Login, error) {
 		c.Destroy()
 		return nil, fmt.Errorf("kerberos: the login of %s@%s with the keytab %s: %w; `klist -k %s` shows whose keys it has", name, realm, cfg.Keytab, err, cfg.Keytab)
 	}
-	return &Login{c, "is the KDC up, and the keytab current?"}, nil
+	return &Login{c, k.defaults["default_realm"], "is the KDC up, and the keytab current?"}, nil
 }
 
 // cachePath is the file of the cache.
@@ -123,6 +124,9 @@ func cachePath(cfg Config, k *krb5conf) (string, error) {
 func (l *Login) Principal() string {
 	return l.client.Credentials.CName().PrincipalNameString() + "@" + l.client.Credentials.Domain()
 }
+
+// Realm is the default one of krb5.conf; where that names none, the principal's own.
+func (l *Login) Realm() string { return first(l.realm, l.client.Credentials.Domain()) }
 
 // Close ends the renewal, and forgets keys and tickets.
 func (l *Login) Close() error {
