@@ -5,7 +5,7 @@ type Container struct {
 	ID       ContainerID `pb:"1"`
 	Node     NodeID      `pb:"2"`
 	HTTP     string      `pb:"3"` // host:port of the NodeManager's pages
-	Resource Resource    `pb:"4"` // what was granted, which is what was asked for, rounded up
+	Resource Resource    `pb:"4"` // what was granted: what was asked for, rounded up. A scheduler that counts memory alone, as Hadoop's default does, says one core
 	Priority Priority    `pb:"5"`
 	Token    Token       `pb:"6"` // what the NodeManager wants to see to start it
 	Ask      int64       `pb:"8"` // the allocation request that it answers

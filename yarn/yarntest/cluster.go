@@ -25,6 +25,7 @@ type Cluster struct {
 	apps     []*app
 	calls    map[string]int // by method
 	standby  bool
+	alone    bool            // memory is counted, and nothing else
 	loseNext map[string]bool // methods whose next answer is lost
 }
 
@@ -128,6 +129,14 @@ func (c *Cluster) SetStandby(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.standby = on
+}
+
+// SetMemoryAlone makes the scheduler count memory and nothing else, in steps of 1024 MiB, as Hadoop's does where a site says nothing: of cores
+// each grant says one, whatever was asked for.
+func (c *Cluster) SetMemoryAlone() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alone = true
 }
 
 // Restart is a ResourceManager that dies and comes back, with recovery: it knows applications and

@@ -218,14 +218,18 @@ func (c *Cluster) grant(a *app, any resourceRequest) *container {
 			hosts = append(hosts, k.Name)
 		}
 	}
+	size := any.Resource
+	if c.alone {
+		size = yarn.Resource{MemoryMB: (size.MemoryMB + 1023) &^ 1023, VCores: 1}
+	}
 	for pass := range 2 { // first where it is asked for
 		for _, n := range c.nodes {
 			named := slices.Contains(hosts, n.ID.Host)
-			if pass == 0 && !named || pass == 1 && !any.Relax || n.Size.MemoryMB-n.used.MemoryMB < any.Resource.MemoryMB || n.Size.VCores-n.used.VCores < any.Resource.VCores {
+			if pass == 0 && !named || pass == 1 && !any.Relax || n.Size.MemoryMB-n.used.MemoryMB < size.MemoryMB || !c.alone && n.Size.VCores-n.used.VCores < size.VCores {
 				continue
 			}
-			n.used.MemoryMB += any.Resource.MemoryMB
-			n.used.VCores += any.Resource.VCores
+			n.used.MemoryMB += size.MemoryMB
+			n.used.VCores += size.VCores
 			for i := range a.asks {
 				if k := &a.asks[i]; k.Priority == any.Priority && k.Ask == any.Ask && k.Count > 0 && (k.Name == "*" || k.Name[0] == '/' || k.Name == n.ID.Host) {
 					k.Count--
@@ -235,7 +239,7 @@ func (c *Cluster) grant(a *app, any resourceRequest) *container {
 			id := yarn.ContainerID{Attempt: a.attempt, Number: a.next}
 			k := &container{node: n, status: yarn.ContainerStatus{ID: id, State: yarn.ContainerNew, ExitCode: yarn.ExitInvalid}}
 			k.Container = yarn.Container{
-				ID: id, Node: n.ID, Resource: any.Resource, Priority: any.Priority, Ask: any.Ask,
+				ID: id, Node: n.ID, Resource: size, Priority: any.Priority, Ask: any.Ask,
 				Token: yarn.Token{Identifier: proto.Marshal(id), Password: binary.BigEndian.AppendUint64(nil, uint64(a.next)), Kind: "ContainerToken"},
 			}
 			a.containers = append(a.containers, k)

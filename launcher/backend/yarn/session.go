@@ -164,10 +164,10 @@ func (s *session) launch(e launch) {
 	})
 }
 
-// node is what a container's keeper says of itself.
+// node is what a container's keeper says of itself. It has the cores that were asked for also where YARN does not count them: there each grant says one.
 func (s *session) node(name string, c yarn.Container) bootdoc.Node {
 	n := bootdoc.Node{
-		Name: name, Grant: "YARN", CPUs: int(c.Resource.VCores), GPUs: int(c.Resource.Of(yarn.GPU)), Memory: s.m.Job.Memory,
+		Name: name, Grant: "YARN", CPUs: int(max(c.Resource.VCores, s.m.Job.Size.VCores)), GPUs: int(c.Resource.Of(yarn.GPU)), Memory: s.m.Job.Memory,
 		Labels: map[string]string{"host": c.Node.Host, "container": c.ID.String()},
 	}
 	for _, o := range s.m.Job.Size.Others {

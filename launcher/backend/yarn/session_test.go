@@ -205,6 +205,26 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// With Hadoop's default calculator YARN grants as many cores as anybody likes, and says one: a node has those that were asked for.
+func TestCoresThatAreNotCounted(t *testing.T) {
+	w := newWorld(t, 5, (*yarntest.Cluster).SetMemoryAlone)
+	for place := range 5 {
+		if _, b := w.container(place); b.Doc.Node.CPUs != 2 {
+			t.Errorf("%s has %d cores", b.Doc.Node.Name, b.Doc.Node.CPUs)
+		}
+	}
+	said := make(chan int32)
+	w.s.post(func() { said <- w.s.gang.members[0].container.Resource.VCores })
+	if n := <-said; n != 1 {
+		t.Error("YARN said", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 // YJOB-3: one that needs more memory than it has ends the application, which says so.
 func TestMemoryEndsTheApplication(t *testing.T) {
 	w := newWorld(t, 1)
