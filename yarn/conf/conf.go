@@ -45,6 +45,8 @@ var Defaults = map[string]string{
 	"yarn.resourcemanager.ha.enabled":                                        "false",
 	"yarn.resourcemanager.connect.max-wait.ms":                               "900000",
 	"yarn.resourcemanager.connect.retry-interval.ms":                         "30000",
+	"yarn.scheduler.minimum-allocation-mb":                                   "1024",
+	"yarn.scheduler.minimum-allocation-vcores":                               "1",
 	"yarn.http.policy":                                                       "HTTP_ONLY",
 	"yarn.am.liveness-monitor.expiry-interval-ms":                            "600000",
 	"yarn.resourcemanager.rm.container-allocation.expiry-interval-ms":        "600000",

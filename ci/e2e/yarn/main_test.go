@@ -56,10 +56,13 @@ type testbed struct {
 
 var (
 	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "mvn", "curl", "ss"}}
-	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: []string{"KERBEROS=1", "NODES=1", "DATA_PROTECTION=integrity,privacy"}}
+	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: kerberized}
 	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: apartness} // in soak
 	strict = &testbed{variable: "MANIPLE_E2E_YARN_STRICT", programs: simple.programs, settings: []string{"VMEM_CHECK=true", "NODES=1", "NM_MB=28000", "NM_VCORES=18", "LOG_FORMATS=IFile,TFile", "LOG_COMPRESSION=gz"}}
 )
+
+// kerberized: and cores are not counted, and memory is rounded up, as Hadoop has it where a site says nothing.
+var kerberized = []string{"KERBEROS=1", "NODES=1", "NM_MB=6144", "DATA_PROTECTION=integrity,privacy", "CALCULATOR=Default", "LEAST_MB=1024"}
 
 // testbeds are taken down at the end.
 var testbeds = []*testbed{simple, secure, strict, apart}

@@ -3,6 +3,7 @@
 package yarn
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,6 +53,43 @@ func TestSubmitWithKerberos(t *testing.T) {
 		t.Errorf("a program's own files, by the application's token: %+v", r)
 	}
 	if list, err := fs.ReadDir("/user/alice/.maniple/files"); err != nil || len(list) < 2 {
+		t.Error(list, err)
+	}
+}
+
+// Where Hadoop is as it comes, memory alone is counted, and rounded up: a node has the cores that were asked for all the same, and what a queue never has is refused. bob
+// is robert on this cluster (auth_to_local), and so is his folder.
+func TestSubmitWhereMemoryAloneCounts(t *testing.T) {
+	b := secure.up(t)
+	g := accountOn(t, b)
+	fs := g.kerberosHome()
+	defer fs.Close()
+	if err := errors.Join(fs.MkdirAll("/user/robert", 0o755), fs.Chown("/user/robert", "robert", "robert")); err != nil {
+		t.Fatal(err)
+	}
+	kdc := filepath.Join(b.dir, "kdc")
+	g.environ = []string{"KRB5_CONFIG=" + filepath.Join(kdc, "krb5.conf"), "MANIPLE_PRINCIPAL=bob", "MANIPLE_KEYTAB=" + filepath.Join(kdc, "keytab")}
+	if r := g.run(append(append([]string{"submit", "--on", "yarn", "-N", "6"}, small...), "--", "true")...); r.Code != 78 || !strings.Contains(r.Stderr, "need 7168 of memory-mb, since YARN rounds each up to a multiple of 1024") {
+		t.Errorf("more than the cluster has: %+v", r)
+	}
+	python, top := devPython(t)
+	g.write("main.py", `
+import os, maniple
+
+maniple.init()
+
+@maniple.remote(num_cpus=5)
+def who():
+    return os.environ["USER"]
+
+print(maniple.cluster_resources()["CPU"], *maniple.get([who.remote(), who.remote()]))
+`)
+	r := g.run("submit", "--on", "yarn", "--follow", "-N", "2", "-c", "6", "--mem", "512M", "--am-memory", "512M",
+		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--", python, "main.py")
+	if r.Code != 0 || !strings.HasSuffix(r.Stdout, "\n12 robert robert\n") {
+		t.Errorf("%+v", r)
+	}
+	if list, err := fs.ReadDir("/user/robert/.maniple/files"); err != nil || len(list) < 2 {
 		t.Error(list, err)
 	}
 }

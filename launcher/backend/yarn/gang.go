@@ -42,6 +42,9 @@ const (
 	maxUnstarted = 5
 )
 
+// doubtTries is how often all are asked for in vain before that is taken for more than a full queue. YARN tells nobody of what one user may have.
+const doubtTries = 3
+
 // effect is what the core wants done: one of the types below.
 type effect interface{ effect() }
 
@@ -155,7 +158,7 @@ func (g *gang) tick(now time.Time) []effect {
 	for _, c := range g.held {
 		ids = append(ids, c.ID)
 	}
-	text := fmt.Sprintf("%d of %d containers came within %v; they are given back, and asked for again in %v", len(ids), g.want, g.wait, pause.Round(time.Second))
+	text := fmt.Sprintf("%d of %d containers came within %v; they are given back, and asked for again in %v%s", len(ids), g.want, g.wait, pause.Round(time.Second), g.doubt())
 	g.held = nil
 	return []effect{ask{0}, release{ids}, tell{text}}
 }
@@ -254,9 +257,18 @@ func (g *gang) state(now time.Time) string {
 	case g.started:
 		return fmt.Sprintf("%d containers are being replaced", g.missing())
 	case !g.pause.IsZero():
-		return fmt.Sprintf("the queue had no room for all %d containers at once; asked for again in %v", g.want, g.pause.Sub(now).Round(time.Second))
+		return fmt.Sprintf("the queue had no room for all %d containers at once; asked for again in %v%s", g.want, g.pause.Sub(now).Round(time.Second), g.doubt())
 	}
-	return fmt.Sprintf("%d of %d containers are granted", len(g.held), g.want)
+	return fmt.Sprintf("%d of %d containers are granted%s", len(g.held), g.want, g.doubt())
+}
+
+// doubt says, after some tries, why it may be that they never come all at once; "" before.
+func (g *gang) doubt() string {
+	if g.tries < doubtTries {
+		return ""
+	}
+	return fmt.Sprintf("; %d times they did not all come: if nothing else fills the queue, what it gives to one user is the likely cause (user-limit-factor: 1 where a site does not set it, which is the queue's own capacity, "+
+		"also where it may have more)", g.tries)
 }
 
 // describe is how a container ended, in YARN's words and ours.

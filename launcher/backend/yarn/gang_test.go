@@ -83,6 +83,32 @@ func TestGangGivesBack(t *testing.T) {
 	expect(t, g.ended(yarn.ContainerStatus{ID: granted(4).ID, ExitCode: yarn.ExitAborted}), "ask 3")
 }
 
+// What one user may have of a queue is known to YARN alone: a gang that never comes together says that it may be that.
+func TestGangDoubts(t *testing.T) {
+	g := newGang(3, 3, time.Minute, 1)
+	g.begin()
+	now := epoch
+	for try := 1; try <= doubtTries; try++ {
+		g.granted(now, granted(try))
+		now = g.next()
+		got := g.tick(now)
+		expect(t, got, "ask 0, release 1, tell")
+		text, doubts := got[2].(tell).text, try == doubtTries
+		for _, said := range []string{text, g.state(now)} {
+			if strings.Contains(said, "user-limit-factor") != doubts {
+				t.Errorf("try %d: %s", try, said)
+			}
+		}
+		if now = g.next(); try == 1 && !strings.HasPrefix(text, "1 of 3 containers came within 1m0s; they are given back, and asked for again in ") {
+			t.Error(text)
+		}
+		expect(t, g.tick(now), "ask 3")
+		if strings.Contains(g.state(now), "user-limit-factor") != doubts {
+			t.Errorf("try %d: %s", try, g.state(now))
+		}
+	}
+}
+
 func TestGangStartsWithFewer(t *testing.T) {
 	g := newGang(3, 2, time.Minute, 1)
 	g.begin()

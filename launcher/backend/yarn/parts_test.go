@@ -334,7 +334,7 @@ func TestQueueShare(t *testing.T) {
 		{Name: "labelled", MaxCapacity: 0.25, DefaultLabel: "big"},
 	}}
 	for name, want := range map[string]queue{
-		"default": {1, ""}, "gpu": {0.25, ""}, "root.science.gpu": {0.25, ""}, "auto": {1, ""}, "labelled": {0.25, "big"},
+		"default": {share: 1}, "gpu": {share: 0.25}, "root.science.gpu": {share: 0.25}, "auto": {share: 1}, "labelled": {share: 0.25, label: "big"},
 	} {
 		if got, leaves := findQueue(root, name); got != want || leaves != nil {
 			t.Error(name, got, leaves)
@@ -351,7 +351,7 @@ func TestQueueShare(t *testing.T) {
 		t.Error(got)
 	}
 	for _, name := range []string{"default", "root.users.alice", "root.users.bob"} {
-		if got, leaves := findQueue(fair, name); got != (queue{share: 1}) || len(leaves) != 2 {
+		if got, leaves := findQueue(fair, name); got != (queue{share: 1, fair: true}) || len(leaves) != 2 {
 			t.Error(name, got, leaves)
 		}
 	}

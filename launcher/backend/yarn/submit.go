@@ -42,8 +42,9 @@ type Application struct {
 
 	ID yarn.ApplicationID // from Check on
 
-	leaves []string    // queues that there are, if its own is none of them
-	token  *yarn.Token // for HDFS
+	leasts map[string]least // by kinds of resources; none: nothing is rounded up
+	leaves []string         // queues that there are, if its own is none of them
+	token  *yarn.Token      // for HDFS
 }
 
 // What a process of ours reserves of its address space, of which it touches little, and how many there are: the master has
@@ -84,8 +85,15 @@ func (a *Application) AddressSpace(c *conf.Conf) (grown bool) {
 // minPatience is for how long a master tries to reach a ResourceManager at least: a site's setting is for clients, too, which may be told sooner.
 const minPatience = 10 * time.Minute
 
+// least is the setting to a multiple of which YARN rounds up what each container has of a kind.
+type least struct {
+	key   string
+	value int64
+	told  bool // by a file, and not by Hadoop's default alone
+}
+
 // Configure notes what the master wants to know of the cluster: where masters register, after what time of silence YARN may take one for dead,
-// by which proxies its page is seen, and whether by user alone.
+// by which proxies its page is seen, and whether by user alone; and to what YARN rounds up.
 func (a *Application) Configure(c *conf.Conf, user string) error {
 	all, err := c.ResourceManagers()
 	if err != nil {
@@ -111,6 +119,14 @@ func (a *Application) Configure(c *conf.Conf, user string) error {
 	a.Job.Trust = maxTrust
 	if expiry, err := c.Duration("yarn.am.liveness-monitor.expiry-interval-ms", time.Millisecond, 0); err == nil && expiry > 0 {
 		a.Job.Trust = min(a.Job.Trust, expiry/4)
+	}
+	a.leasts = map[string]least{}
+	for kind, key := range map[string]string{"memory-mb": "yarn.scheduler.minimum-allocation-mb", "vcores": "yarn.scheduler.minimum-allocation-vcores"} {
+		n, err := c.Int(key, 0)
+		if err != nil {
+			return err
+		}
+		a.leasts[kind] = least{key, n, c.Source(key) != ""}
 	}
 	return nil
 }
@@ -166,11 +182,17 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 	if err != nil {
 		return err
 	}
+	if q.fair {
+		a.leasts = nil // it rounds in other steps
+	}
 	label := a.Job.Label
 	if label == "" {
 		label = q.label
 	}
 	for _, kind := range known {
+		if kind == "vcores" && len(known) == 2 && !q.fair {
+			continue // Hadoop's default calculator counts memory alone. Where there is a third kind the CapacityScheduler does not take that one
+		}
 		all := int64(0)
 		for _, node := range nodes {
 			if label == "" || slices.Contains(node.Labels, label) {
@@ -182,15 +204,45 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 		if label != "" {
 			share = 1
 		}
-		need, most := a.Job.Size.Of(kind)*int64(a.Job.MinNodes)+a.Master.Of(kind), int64(float64(all)*share)
-		if need > most {
-			return &InfeasibleError{
-				fmt.Sprintf("%d nodes and the master need %d of %s, and queue %s never has more than %d of the cluster's %d", a.Job.MinNodes, need, kind, a.queue(), most, all),
-				"ask for less, or for another --queue",
-			}
+		if most := int64(float64(all) * share); a.needs(kind, n.Max, true) > most {
+			return a.tooLarge(kind, n.Max, most, all)
 		}
 	}
 	return nil
+}
+
+// needs is how much of a kind the smallest gang that starts has with its master, rounded as YARN does it, up to the largest container that there is.
+func (a *Application) needs(kind string, largest yarn.Resource, rounded bool) (all int64) {
+	add := func(count int, size yarn.Resource) {
+		n := size.Of(kind)
+		if to := a.leasts[kind].value; rounded && to > 0 && n%to != 0 {
+			n = max(n, min(n+to-n%to, largest.Of(kind)))
+		}
+		all += int64(count) * n
+	}
+	add(a.Job.MinNodes, a.Job.Size)
+	if !a.Outside { // which has no container
+		add(1, a.Master)
+	}
+	return all
+}
+
+// tooLarge says that a queue never has what is needed of a kind.
+func (a *Application) tooLarge(kind string, largest yarn.Resource, most, all int64) error {
+	who, why, do := "nodes and the master", "", "ask for less, or for another --queue"
+	if a.Outside {
+		who = "nodes"
+	}
+	need, to := a.needs(kind, largest, true), a.leasts[kind]
+	if need > a.needs(kind, largest, false) {
+		why = fmt.Sprintf(", since YARN rounds each up to a multiple of %d (%s", to.value, to.key)
+		if !to.told {
+			why += ", which no file here sets: that is Hadoop's default"
+			do += "; if the ResourceManager has another value, have it here, too"
+		}
+		why += ")"
+	}
+	return &InfeasibleError{fmt.Sprintf("%d %s need %d of %s%s, and queue %s never has more than %d of the cluster's %d", a.Job.MinNodes, who, need, kind, why, a.queue(), most, all), do}
 }
 
 func (a *Application) queue() string {
@@ -204,6 +256,7 @@ func (a *Application) queue() string {
 type queue struct {
 	share float64 // the most of the cluster that it ever has; 1: that is not known
 	label string  // of the nodes that its applications get, if they name none
+	fair  bool    // a FairScheduler's
 }
 
 // findQueue finds a queue of the CapacityScheduler, whose limit is a part of its parent's, up to the root. Of one that is not
@@ -218,7 +271,7 @@ func findQueue(root yarn.Queue, name string) (q queue, leaves []string) {
 		if len(at.Children) == 0 {
 			leaves = append(leaves, at.Name)
 			if at.Name == name || path == name {
-				q, found = queue{share, at.DefaultLabel}, true
+				q, found = queue{share: share, label: at.DefaultLabel}, true
 			}
 		}
 		for _, child := range at.Children {
@@ -229,7 +282,7 @@ func findQueue(root yarn.Queue, name string) (q queue, leaves []string) {
 	slices.Sort(leaves)
 	switch {
 	case fair || !found:
-		return queue{share: 1}, leaves
+		return queue{share: 1, fair: fair}, leaves
 	case !(q.share > 0 && q.share < 1): // and no number
 		q.share = 1
 	}

@@ -19,6 +19,7 @@ fs.defaultFS $fs
 hadoop.tmp.dir $DIR/tmp/$name
 hadoop.rpc.protection $PROTECTION
 hadoop.security.authentication $secure
+$([ $secure = simple ] || echo 'hadoop.security.auth_to_local RULE:[1:$1@$0](bob@.*)s/.*/robert/ DEFAULT')
 io.native.lib.available false
 S
 site hdfs-site.xml <<S
@@ -71,7 +72,7 @@ yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms 1000
 yarn.resourcemanager.am-rm-tokens.master-key-rolling-interval-secs $AMRM_ROLL
 yarn.am.liveness-monitor.expiry-interval-ms $AM_EXPIRY_MS
 yarn.nm.liveness-monitor.expiry-interval-ms $NM_EXPIRY_MS
-yarn.scheduler.minimum-allocation-mb 64
+yarn.scheduler.minimum-allocation-mb $LEAST_MB
 yarn.scheduler.maximum-allocation-mb $NM_MB
 yarn.scheduler.maximum-allocation-vcores $NM_VCORES
 yarn.nodemanager.bind-host $mine
@@ -104,9 +105,10 @@ yarn.resourcemanager.delegation.token.max-lifetime $TOKEN_MAX_MS
 K
 )
 S
-# Counted by the scheduler, and nothing more: the plugin that isolates GPUs stays off.
-site resource-types.xml <<< 'yarn.resource-types yarn.io/gpu'
-site node-resources.xml <<< "yarn.nodemanager.resource-type.yarn.io/gpu $NM_GPUS"
+# Counted by the scheduler, and nothing more: the plugin that isolates GPUs stays off. The default calculator refuses to start with a third kind.
+gpus() { [ "$CALCULATOR" = Default ] || echo "$@"; }
+gpus yarn.resource-types yarn.io/gpu | site resource-types.xml
+gpus yarn.nodemanager.resource-type.yarn.io/gpu "$NM_GPUS" | site node-resources.xml
 site capacity-scheduler.xml <<S
 $q.root.queues default,batch
 $q.root.default.capacity 60
@@ -115,7 +117,7 @@ $q.root.default.user-limit-factor 10
 $q.root.batch.capacity 40
 $q.root.batch.maximum-capacity 100
 $q.maximum-am-resource-percent 0.9
-$q.resource-calculator org.apache.hadoop.yarn.util.resource.DominantResourceCalculator
+$q.resource-calculator org.apache.hadoop.yarn.util.resource.${CALCULATOR}ResourceCalculator
 $q.node-locality-delay 0
 S
 cat > "$to/log4j.properties" <<'S'

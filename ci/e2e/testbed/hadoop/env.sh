@@ -6,6 +6,8 @@
 : "${LIB:=${XDG_CACHE_HOME:-$HOME/.cache}/maniple/hadoop-hdfs-$HADOOP_VERSION}"   # jars
 : "${NODES:=2}"                         # NodeManagers
 : "${NM_MB:=4096}" "${NM_VCORES:=8}" "${NM_GPUS:=4}"   # declared per NodeManager (more than the machine has is fine)
+: "${CALCULATOR:=Dominant}"              # what is counted; Default, as Hadoop has it: memory alone, and there are no GPUs
+: "${LEAST_MB:=64}"                     # of which each container's memory is a multiple; Hadoop has 1024
 : "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
