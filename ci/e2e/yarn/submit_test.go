@@ -479,17 +479,3 @@ func TestSubmitWithATimeLimit(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
-
-// Two gangs of which each needs more than half of the cluster both finish: what one holds of it, it gives back.
-func TestGangsDoNotStarve(t *testing.T) {
-	g := gatewayOf(t)
-	var ids []string
-	for range 2 {
-		ids = append(ids, g.submit("-N", "5", "--mem", "512M", "--am-memory", "512M", "--gang-wait", "3", "--", "sleep", "1"))
-	}
-	for _, id := range ids {
-		if r := g.over(id); r.Final != yarn.Succeeded {
-			t.Errorf("%+v", r)
-		}
-	}
-}

@@ -116,6 +116,8 @@ $q.root.default.maximum-capacity 100
 $q.root.default.user-limit-factor 10
 $q.root.batch.capacity 40
 $q.root.batch.maximum-capacity 100
+$q.root.batch.user-limit-factor 10
+$q.root.batch.ordering-policy fair
 $q.maximum-am-resource-percent 0.9
 $q.resource-calculator org.apache.hadoop.yarn.util.resource.${CALCULATOR}ResourceCalculator
 $q.node-locality-delay 0
