@@ -47,7 +47,7 @@ type Job struct {
 
 	Files      map[string]yarn.LocalResource `json:"files"` // of every container, our program among them
 	Schedulers []string                      `json:"schedulers"`
-	Trust      time.Duration                 `json:"trust_ns,omitempty"` // for how long YARN's answer to a heartbeat is good; 0: as maxTrust
+	Trust      time.Duration                 `json:"trust_ns,omitempty"`    // for how long YARN's answer to a heartbeat is good; 0: as maxTrust
 	Patience   time.Duration                 `json:"patience_ns,omitempty"` // with ResourceManagers of which none answers; 0: as am.Config says
 	Protection []string                      `json:"protection,omitempty"`
 
