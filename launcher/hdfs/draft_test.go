@@ -43,11 +43,12 @@ func TestDraftOutlivesItsNameNode(t *testing.T) {
 		if err := c.again(0, refused, func(h *hdfs.Client) error { _, err := h.Stat("/other"); return err }); !errors.Is(err, yarn.ErrUnreachable) {
 			t.Error("nobody was there, and another one is told: ", err)
 		}
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- d.commit() }()
 		select {
 		case err := <-done:
-			t.Error("it does not wait for the NameNode: ", err)
+			t.Error("it does not wait for the NameNode")
+			done <- err
 		case <-time.After(100 * time.Millisecond):
 		}
 		n.start()
@@ -109,6 +110,9 @@ func TestNoNewFileIsErasureCoded(t *testing.T) {
 		},
 	} {
 		err := does()
+		if err == nil {
+			t.Fatal(what, "is made")
+		}
 		if number, text := errnoOf(err); number != unix.EOPNOTSUPP || !strings.Contains(text, "would be erasure-coded (RS-6-3-1024k)") || !strings.Contains(text, "-setPolicy -replicate") {
 			t.Error(what, number, text)
 		}

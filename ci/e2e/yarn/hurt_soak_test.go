@@ -152,7 +152,7 @@ type counting struct {
 
 const countScript = `life=$MANIPLE_RESTARTS.$$
 i=0
-if [ $# -gt 1 ]; then "${@:2}" & fi
+if [ $# -gt 1 ]; then "${@:2}" 2>&1 & fi
 until [ -e $1 ]; do i=$((i+1)); echo line $RANK $life $i; sleep 0.25; done
 if [ $# -gt 1 ]; then wait $! || exit 1; fi
 echo last $RANK $life $i
@@ -170,6 +170,8 @@ while not os.path.exists(enough):
     with fs.open(f"{at}/{rank}", "w") as f:
         f.write(text)
     assert fs.open(f"{at}/{rank}").read() == text
+    if n == 1:
+        print("keeps", rank, flush=True)
 print("kept", rank, n)
 `
 
@@ -193,10 +195,13 @@ func (g *gateway) counts(t *testing.T, keeps bool) *counting {
 		_ = c.command(ctx, "cancel", c.id).Run() // one that is over says no
 	})
 	c.goOn("both ranks count", nil, false)
+	if keeps {
+		e2e.Until(t, afterwards, "both ranks write checkpoints", func() bool { return len(countKeeps.FindAllString(c.logs(c.id), -1)) == 2 })
+	}
 	return c
 }
 
-var countKept = regexp.MustCompile(`(?m)\bkept [01] [1-9][0-9]+$`)
+var countKeeps, countKept = regexp.MustCompile(`(?m)\bkeeps [01]$`), regexp.MustCompile(`(?m)\bkept [01] ([2-9]|[1-9][0-9]+)$`)
 
 var countLine, countEnd = regexp.MustCompile(`(?m)\bline ([01]) (\S+) ([0-9]+)$`), regexp.MustCompile(`(?m)\blast ([01]) (\S+) ([0-9]+)$`)
 
