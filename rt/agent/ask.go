@@ -26,6 +26,8 @@ func (l *loop) headAsks(ctx context.Context, q *fb.StateQueryT, corr uint64) {
 		l.askWay(ctx, q, corr)
 	case q.What == "idle":
 		l.askIdle(ctx, corr)
+	case q.What == "drivers":
+		l.askDrivers(ctx, corr)
 	case l.desk == nil || l.desk.process == 0:
 		l.answerHead(ctx, corr, jsonStore{}, 0)
 	default:
@@ -53,6 +55,44 @@ func (l *loop) askIdle(ctx context.Context, corr uint64) {
 		return
 	}
 	l.desk.post(mail{do: func() { give(l.desk.idle()) }}) // behind what tasks have said before
+}
+
+// jsonDrivers is who is attached to this agent as a driver, for the state query "drivers" (docs/spec/state.md).
+type jsonDrivers struct {
+	Attached []jsonDriver `json:"attached,omitempty"`
+	Workers  []string     `json:"workers,omitempty"` // the groups that drivers' workers are in, also when the driver is gone
+}
+
+type jsonDriver struct {
+	Name string `json:"name"`
+	PID  uint32 `json:"pid"`
+	Job  uint32 `json:"job"`
+}
+
+// askDrivers tells the head who uses this node for tasks.
+func (l *loop) askDrivers(ctx context.Context, corr uint64) {
+	give := func(j jsonDrivers) {
+		text, err := json.Marshal(map[string]any{"version": 1, "drivers": j})
+		l.replyHead(ctx, corr, text, err)
+	}
+	if l.desk == nil || l.desk.process == 0 {
+		give(jsonDrivers{})
+		return
+	}
+	l.desk.post(mail{do: func() { give(l.desk.drivers()) }})
+}
+
+// drivers lists those that have not said goodbye.
+func (d *desk) drivers() (j jsonDrivers) {
+	for _, c := range d.sorted() {
+		if c.kind == fb.AttachKindDriver && !c.through {
+			j.Attached = append(j.Attached, jsonDriver{c.name, c.pid, c.job})
+		}
+	}
+	for _, t := range d.templates {
+		j.Workers = append(j.Workers, t.group.String())
+	}
+	return j
 }
 
 // idle sums up what is not used by node.

@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/rt/native"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -29,5 +31,21 @@ func TestDevicesAreAskedFor(t *testing.T) {
 	}
 	if _, err := devices(t.Context(), &native.Client{}, []*fb.DeviceT{{Id: "GPU-a", Kind: "nvidia"}}); err == nil || !strings.Contains(err.Error(), "no maniple-native beside") {
 		t.Error(err)
+	}
+}
+
+// Drivers that have said goodbye use nothing; workers of one that is gone are told apart from programs.
+func TestWhoIsAttached(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.conns[5] = &workConn{process: 5, kind: fb.AttachKindDriver, name: "b.py", pid: 50, job: 5}
+	d.conns[3] = &workConn{process: 3, kind: fb.AttachKindDriver, name: "a.py", pid: 30, job: 3}
+	d.conns[4] = &workConn{process: 4, kind: fb.AttachKindDriver, name: "gone.py", job: 4, through: true}
+	d.conns[6] = &workConn{process: 6, kind: fb.AttachKindWorker, name: "w", job: 3}
+	d.templates = append(d.templates, &template{group: d.mint()})
+	text, err := json.Marshal(d.drivers())
+	want := `{"attached":[{"name":"a.py","pid":30,"job":3},{"name":"b.py","pid":50,"job":5}],"workers":["` + d.templates[0].group.String() + `"]}`
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v; want %s", text, err, want)
 	}
 }

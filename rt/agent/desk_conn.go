@@ -21,6 +21,7 @@ type workConn struct {
 	conn     line
 	process  id.Process
 	kind     fb.AttachKind
+	name     string // of a driver
 	pid      uint32 // as it says
 	job      uint32
 	template *template // it is one's
@@ -114,7 +115,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 			d.refuse(c, why)
 			return
 		}
-		c.job = j.number
+		c.job, c.name = j.number, a.attach.Name
 		d.storeUp(c, peer)
 		d.brings(work.ProcessUp{Process: c.process, Kind: work.Driver, Job: j.number, PID: a.attach.Pid, Direct: a.attach.Direct})
 	}

@@ -34,6 +34,7 @@ type jsonTold struct {
 	Name    string          `json:"name"`
 	Store   json.RawMessage `json:"store,omitempty"`
 	Devices json.RawMessage `json:"devices,omitempty"`
+	Drivers json.RawMessage `json:"drivers,omitempty"`
 	Idle    json.RawMessage `json:"-"`
 	From    string          `json:"from,omitempty"` // the node whose bytes Name read
 	Ways    json.RawMessage `json:"ways,omitempty"`
@@ -47,6 +48,8 @@ func (j *jsonTold) answer(what string) *json.RawMessage {
 		return &j.Devices
 	case "ways":
 		return &j.Ways
+	case "drivers":
+		return &j.Drivers
 	case "idle":
 		return &j.Idle
 	}
@@ -57,10 +60,12 @@ func (j *jsonTold) answer(what string) *json.RawMessage {
 func (c *Core) gather(m *member, what string, corr uint64) {
 	g := &gather{what: "store", asker: m.number, corr: corr, wait: gatherWait}
 	ask := &fb.StateQueryT{What: "memory"}
-	if what == "devices" {
+	switch what {
+	case "devices":
 		g.what, g.wait, ask.What = what, devicesWait, what
-	}
-	if what == "free" {
+	case "drivers":
+		g.what, ask.What = what, what
+	case "free":
 		g.what, ask.What = "idle", "idle"
 		if len(c.gathers) >= maxGathers/2 { // any number of tasks may look at the nodes
 			c.sayFree(g)

@@ -85,6 +85,33 @@ func TestStoresOfAllNodes(t *testing.T) {
 	}
 }
 
+// Who is attached as a driver is asked of all agents, too.
+func TestDriversOfAllNodes(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2"}})
+	first, second := id.Agent(w.join("n1", "CPU=4", 0).number), id.Agent(w.join("n2", "CPU=4", 0).number)
+	w.settle()
+	var out []Send
+	step := func(ev Event) {
+		out = nil
+		for _, e := range w.core.Step(w.now, ev, nil) {
+			if s, ok := e.(Send); ok {
+				out = append(out, s)
+			}
+		}
+	}
+	step(FromAgent{Agent: first, Msg: &fb.StateQueryT{What: "drivers"}, Corr: 5})
+	if len(out) != 2 || out[1].Agent != second || out[1].Msg.(*fb.StateQueryT).What != "drivers" {
+		t.Fatalf("asked: %+v", out)
+	}
+	step(FromAgent{Agent: second, Msg: &fb.StateReplyT{}, Corr: out[0].Corr, Payload: []byte(`{"version":1,"drivers":{"attached":[{"name":"a.py","pid":7,"job":3}]}}`)})
+	w.now += int64(gatherWait)
+	step(Tick{})
+	want := `{"version":1,"nodes":[{"name":"n1","error":"its agent has not answered for 2s"},{"name":"n2","drivers":{"attached":[{"name":"a.py","pid":7,"job":3}]}}]}`
+	if len(out) != 1 || out[0].Corr != 5 || string(out[0].Payload) != want {
+		t.Errorf("%+v, want %s", out, want)
+	}
+}
+
 // What drivers say of devices is gathered likewise, with more time, as the agents had it.
 func TestDevicesOfAllNodes(t *testing.T) {
 	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2"}})

@@ -157,11 +157,11 @@ type jsonExplain struct {
 // query answers a question about the state with JSON.
 func (c *Core) query(m *member, q *fb.StateQueryT, corr uint64) {
 	c.idleSince = c.now
-	if q.What == "stores" || q.What == "devices" || q.What == "free" {
+	switch q.What {
+	case "stores", "devices", "drivers", "free":
 		c.gather(m, q.What, corr)
 		return
-	}
-	if q.What == "ways" {
+	case "ways":
 		c.gatherWays(m, q.Id, corr)
 		return
 	}
@@ -244,7 +244,7 @@ func (c *Core) answer(what, ref string) (any, error) {
 			Explain jsonExplain `json:"explain"`
 		}{stateVersion, e}, err
 	}
-	return nil, fmt.Errorf("head: %q can't be asked for; nodes, free, groups, group, explain, cluster, stores, devices, ways, room and log can", what)
+	return nil, fmt.Errorf("head: %q can't be asked for; nodes, free, groups, group, explain, cluster, stores, devices, drivers, ways, room and log can", what)
 }
 
 func (c *Core) explain(ref string) (jsonExplain, error) {
