@@ -22,6 +22,8 @@ var starters = map[string]string{
 	"slurm/slurmtest":        "stands in for Slurm's programs in tests, and becomes the shell that they run",
 	"launcher/backend/slurm": "starts srun, whose step is one keeper per node",
 
+	"launcher/cli/guard.go": "becomes a shell that waits for the end of a pipe and becomes `maniple down`: who starts a cluster may be killed",
+
 	"launcher/cli/yarn_client.go": "starts the driver of `submit --client` beside itself, as who writes `python main.py` does: no node of the cluster has it",
 }
 

@@ -26,6 +26,8 @@ func (a *app) downCommand() *urfave.Command {
 			clusterFlag(),
 			toggle("now", "", "do not wait for programs"),
 			value("grace", "", "SECONDS", "how long programs may take to end (30)"),
+			rare(toggle("when-unused", "", "wait until no gang and no driver uses it")),
+			rare(value("id", "", "ID", "only the cluster of this ID, as `maniple up --json` says it")),
 			jsonFlag(),
 		},
 		action: (*call).down,
@@ -52,7 +54,13 @@ func (c *call) down() error {
 	client, err := c.connect(ctx, ep)
 	if err == nil {
 		defer client.Close()
-		err = client.Drain(ctx, "maniple down", time.Now().Add(grace), 0, now)
+		another := false
+		if another, err = c.mayEnd(ctx, client, ep); another || exitOf(ctx) != nil {
+			return err
+		}
+		if err == nil {
+			err = client.Drain(ctx, "maniple down", time.Now().Add(grace), 0, now)
+		}
 	}
 	if err != nil && !ep.Here() {
 		return err
@@ -106,6 +114,26 @@ func (c *call) down() error {
 	}
 	c.say("cluster %s is down", ep.Name)
 	return nil
+}
+
+// mayEnd tells whether it is another cluster than the one that is meant, and waits until nobody uses it if that is wanted.
+func (c *call) mayEnd(ctx context.Context, client *gang.Client, ep *boot.Endpoint) (another bool, err error) {
+	if id := c.String("id"); id != "" {
+		reply, _, err := ask[stateCluster](ctx, c, client, "cluster", "")
+		if err != nil {
+			return false, err
+		}
+		if reply.Cluster.ID != id {
+			return true, &Fault{Name: "NO_CLUSTER", What: "down", Why: "the cluster " + ep.Name + " that is up is another one than " + id, Do: "leave --id away to end it"}
+		}
+	}
+	if c.Bool("when-unused") {
+		err = c.unused(ctx, client, func(names string) { c.say("down: cluster %s stays for %s", ep.Name, names) })
+	}
+	if stopped := exitOf(ctx); stopped != nil {
+		return false, stopped
+	}
+	return false, err
 }
 
 // downPatience is how long an end is waited for without a word.

@@ -148,6 +148,8 @@ func classifyJoin(e *boot.JoinError) (name, do string) {
 	switch {
 	case e.Timeout > 0:
 		return "JOIN_TIMEOUT", "look at " + e.Missing[0] + ", or give more time with --join-timeout"
+	case textSays(e, "is kept by process"):
+		return "CLUSTER_UP", "end it with `maniple down`, or give this one another --cluster"
 	case textSays(e, "the node's port: "):
 		return "CANNOT_CREATE", "give ports that are free, and above 1023, with --port-range"
 	case textSays(e, "ulimit -u"):

@@ -194,29 +194,12 @@ func (c *call) runSpec(s *spec.Spec, o runOptions) error {
 	return err
 }
 
-// awaitOthers lets gangs end that are not ours: inside a job the first `run` brings up what all that start
+// awaitOthers lets gangs and drivers end that are not ours: inside a job the first `run` brings up what all that start
 // meanwhile use. A signal ends the wait, and with it them.
 func (c *call) awaitOthers(ctx context.Context, client *gang.Client) {
-	for said := false; ; said = true {
-		reply, _, err := ask[stateGroups](ctx, c, client, "groups", "")
-		var names []string
-		for _, g := range reply.Groups {
-			if g.Phase != "ended" {
-				names = append(names, g.Name)
-			}
-		}
-		if err != nil || len(names) == 0 {
-			return
-		}
-		if !said {
-			c.say("%s: done; it stays for %s, which other commands of this job run on its cluster", c.page.name, strings.Join(names, ", "))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+	_ = c.unused(ctx, client, func(names string) {
+		c.say("%s: done; it stays for %s, which other commands of this job run on its cluster", c.page.name, names)
+	}) // a cluster that can't be asked is over
 }
 
 // fillGPUs gives a job's own request the GPUs that all of the job's nodes have, if it names none. A driver

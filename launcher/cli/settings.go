@@ -29,7 +29,7 @@ type settings struct {
 }
 
 // acts are flags that do something rather than say how: nobody wants them from a file.
-var acts = []string{"all", "now", "dry-run", "show-origin"}
+var acts = []string{"all", "now", "dry-run", "show-origin", "with-stdin", "or-join", "when-unused", "id"}
 
 // settingsFiles are the places, the strongest first.
 func (a *app) settingsFiles() []string {

@@ -68,6 +68,7 @@ type stateGroups struct {
 
 type stateCluster struct {
 	Cluster struct {
+		ID       string `json:"id"`
 		State    string `json:"state"` // joining, up, short, draining
 		Expected int    `json:"expected"`
 		Joined   int    `json:"joined"`

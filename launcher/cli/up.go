@@ -19,6 +19,8 @@ func (a *app) upCommand() *urfave.Command {
 	flags := append([]urfave.Flag{clusterFlag()}, nodeFlags()...)
 	flags = append(flags,
 		value("idle", "", "TIME", "end it after so long without use (60m), or never"),
+		rare(toggle("with-stdin", "", "stay, and end it when standard input ends")),
+		rare(toggle("or-join", "", "no error if it is up: wait until it can be used")),
 		jsonFlag(),
 	)
 	for _, f := range flags {
@@ -58,7 +60,8 @@ func (c *call) up() error {
 	case o.Name == "":
 		o.Name = boot.DefaultName
 	}
-	if o.Job != "" { // before Slurm is asked for a step
+	join := c.Bool("or-join")
+	if o.Job != "" && !join { // before Slurm is asked for a step
 		if ep, err := boot.Find(c.getenv, o.Name); err == nil {
 			return fmt.Errorf("boot: %s: %w (%s)", ep.Name, boot.ErrUp, slurm.FoldHosts(ep.Nodes))
 		}
@@ -73,7 +76,18 @@ func (c *call) up() error {
 	}
 	ctx, sig := watchSignals(c.ctx)
 	defer sig.stop()
-	cluster, err := c.bringUp(ctx, o)
+	if c.Bool("with-stdin") {
+		ctx = c.whileInput(ctx)
+	}
+	var cluster *boot.Cluster
+	if join {
+		var up *upRecord
+		if cluster, up, err = c.upOrJoin(ctx, o); up != nil {
+			return c.joined(up)
+		}
+	} else {
+		cluster, err = c.bringUp(ctx, o)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,15 +102,29 @@ func (c *call) up() error {
 		return err
 	}
 	if c.on("json") {
-		return c.json(struct {
-			Version  int      `json:"version"`
-			Cluster  string   `json:"cluster"`
-			Kind     string   `json:"kind"`
-			Nodes    []string `json:"nodes"`
-			Endpoint string   `json:"endpoint"`
-			Socket   string   `json:"socket,omitempty"`
-		}{1, ep.Name, ep.Kind, ep.Nodes, path, ep.Socket})
+		err = c.json(upRecord{Version: 1, Cluster: ep.Name, ID: ep.Cluster, Kind: ep.Kind, Nodes: ep.Nodes, Endpoint: path, Socket: ep.Socket})
+	} else {
+		c.sayUp(&ep, fake, grants)
 	}
+	if c.Bool("with-stdin") {
+		return c.guard(&ep)
+	}
+	return err
+}
+
+// upRecord is what --json says of the cluster.
+type upRecord struct {
+	Version  int      `json:"version"`
+	Cluster  string   `json:"cluster"`
+	ID       string   `json:"id"`
+	Kind     string   `json:"kind"`
+	Nodes    []string `json:"nodes"`
+	Endpoint string   `json:"endpoint,omitempty"`
+	Socket   string   `json:"socket,omitempty"`
+	Joined   bool     `json:"joined,omitempty"` // it was up
+}
+
+func (c *call) sayUp(ep *boot.Endpoint, fake int, grants string) {
 	what := map[bool]string{true: "fake node", false: "node"}[fake > 0]
 	if len(ep.Nodes) != 1 {
 		what += "s"
@@ -113,5 +141,4 @@ func (c *call) up() error {
 		c.say("%s", grants)
 	}
 	c.say("cluster %s is up: %s (%s); end it with `maniple down%s`", ep.Name, what, slurm.FoldHosts(ep.Nodes), again)
-	return nil
 }

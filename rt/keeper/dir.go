@@ -25,13 +25,15 @@ type directory struct {
 	touched time.Time
 }
 
-// heldTime is how long a keeper waits for the agent of a dead one to finish sweeping the directory.
-const heldTime = 3 * time.Second
+// heldTime is how long a keeper waits for the agent of a dead one to finish sweeping the directory. One that hosts no head waits
+// longer: of two clusters of one name that are brought up at once the one that has the head's node stays, whoever was first on
+// the others, and the keepers of the other one have ended by then.
+const heldTime, heldElsewhere = 3 * time.Second, 8 * time.Second
 
 // openDirectory makes the node's directory, or takes over that of a dead keeper of this user once its
 // processes are ended.
-func openDirectory(doc *bootdoc.Doc, name string) (d directory, err error) {
-	for deadline := time.Now().Add(heldTime); ; time.Sleep(20 * time.Millisecond) {
+func openDirectory(doc *bootdoc.Doc, name string, wait time.Duration) (d directory, err error) {
+	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
 		if d.path, err = doc.MakeNodeDir(os.Getenv, name); err != nil {
 			return d, explainDir(err)
 		}

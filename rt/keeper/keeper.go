@@ -130,7 +130,11 @@ func (k *keeper) open() (err error) {
 	if k.key, err = newKey(); err != nil {
 		return &fault{"RANDOM", exitOS, err}
 	}
-	if k.dir, err = openDirectory(k.doc, k.name); err != nil {
+	held := heldTime
+	if !k.hosts {
+		held = heldElsewhere
+	}
+	if k.dir, err = openDirectory(k.doc, k.name, held); err != nil {
 		return err
 	}
 	defer func() {
