@@ -77,16 +77,21 @@ func Init(ctx context.Context, config Config) (*Client, error) {
 		return nil, fmt.Errorf("rt: %s can't be given when joining a cluster that is up (at %s); Address \"local\" starts another", strings.Join(given, ", "), path)
 	}
 	c := &Client{hash: hash}
-	if path == "" {
+	if path != "" {
+		if err = c.attach(ctx, path, config.Namespace); err != nil && !local.ByItself(config.Address) {
+			return nil, fmt.Errorf("rt: %w", err)
+		}
+	}
+	if path == "" || err != nil { // there is none, or who started it has just ended it
 		if path, c.guard, err = local.Start(ctx, node, config.Address == "local"); err != nil {
 			return nil, err
 		}
-	}
-	if err := c.attach(ctx, path, config.Namespace); err != nil {
-		if c.guard != nil {
-			c.guard.End()
+		if err = c.attach(ctx, path, config.Namespace); err != nil {
+			if c.guard != nil {
+				c.guard.End()
+			}
+			return nil, fmt.Errorf("rt: %w", err)
 		}
-		return nil, fmt.Errorf("rt: %w", err)
 	}
 	mu.Lock()
 	current = c

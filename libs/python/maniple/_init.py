@@ -120,15 +120,22 @@ def init(
         if path is not None and any(value is not None for value in new.values()):
             given = ", ".join(k for k, v in new.items() if v is not None)
             raise ValueError(f"{given} can't be given when joining a cluster that is up (at {path}); address=\"local\" starts another")
-        guard = None
-        if path is None:
+        guard, namespace = None, namespace or os.urandom(8).hex()
+        session = None
+        if path is not None:
+            try:
+                session = attach(path, dial.DRIVER, namespace, runtime_env)
+            except ConnectionError:
+                if not _local.by_itself(address):
+                    raise
+        if session is None:  # there is none, or who started it has just ended it
             path, guard = _local.start(new, address == "local")
-        try:
-            session = attach(path, dial.DRIVER, namespace or os.urandom(8).hex(), runtime_env)
-        except BaseException:
-            if guard is not None:
-                guard.end()
-            raise
+            try:
+                session = attach(path, dial.DRIVER, namespace, runtime_env)
+            except BaseException:
+                if guard is not None:
+                    guard.end()
+                raise
         _guard, session.prints.shown = guard, log_to_driver
         return Context(session)
 

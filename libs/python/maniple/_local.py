@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
+import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from maniple._core import dial
@@ -48,6 +50,11 @@ def find(address: Optional[str]) -> Optional[str]:
     return None
 
 
+def by_itself(address: Optional[str]) -> bool:
+    """Nobody named a cluster, and all programs of this Slurm job have the same one: whoever is first starts it."""
+    return address is None and not os.environ.get("MANIPLE_ADDRESS") and bool(os.environ.get("SLURM_JOB_ID"))
+
+
 def _in_allocation() -> bool:
     """This host is in the job's list of nodes, which may be folded."""
     names = os.environ.get("SLURM_JOB_NODELIST", "")
@@ -84,31 +91,46 @@ def _on_this_node(name: str) -> Optional[str]:
 
 
 class Guard:
-    """Ends a cluster when this process does, by whatever death: a shell that waits for the end of a pipe."""
+    """The command that brought a cluster up. It stays, as a shell, and ends the cluster when this process ends, by whatever death: it waits for the
+    end of a pipe."""
 
-    def __init__(self, binary: str, cluster: str):
-        self._shell: Any = subprocess.Popen(
-            ["/bin/sh", "-c", 'read nothing; exec "$0" down --now --cluster "$1" >/dev/null 2>&1', binary, cluster],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+    shared = False  # others find the cluster, too: it stays until none of them uses it
+
+    def __init__(self, argv: List[str]):
+        self._command: Any = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def said(self, timeout: float) -> str:
+        """What the command says until the cluster is up, or it has failed. Raises TimeoutError."""
+        pipe, deadline, text = self._command.stdout, time.monotonic() + timeout, b""
+        ready = select.poll()
+        ready.register(pipe, select.POLLIN)
+        while ready.poll(max(deadline - time.monotonic(), 0) * 1000):
+            data = os.read(pipe.fileno(), 1 << 16)
+            if not data:
+                pipe.close()
+                return text.decode(errors="replace")
+            text += data
+        raise TimeoutError(f"it is not up after {timeout:.0f} s")
 
     def end(self) -> None:
-        """Ends the cluster; waits for it."""
-        self._shell.stdin.close()
+        """Ends the cluster; waits for it. One that others use as well ends after them."""
+        self._command.stdin.close()
         try:
-            self._shell.wait(_END_TIMEOUT)
+            self._command.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
-            pass
+            if self.shared:
+                sys.stderr.write("maniple: the cluster that this program started is not down yet: other programs of the Slurm job may use it, and it stays for them\n")
+                self._command.wait()
 
     def forget(self) -> None:
         """In a forked child: lets go of the pipe, so that it does not keep the parent's cluster."""
-        os.close(self._shell.stdin.fileno())
-        self._shell.returncode = 0  # not this process's child
+        os.close(self._command.stdin.fileno())
+        self._command.returncode = 0  # not this process's child
 
 
-def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Guard]:
+def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Optional[Guard]]:
     """Brings up a cluster: of the Slurm job that this runs in; of this machine alone if there is none, if something is said of a node, or if it is
-    to be alone. node: what init was given.
+    to be alone. node: what init was given. Without a Guard it is another program's of the job, which was quicker.
 
     Raises ConnectionError with what the command said, FileNotFoundError without the binary.
     """
@@ -117,31 +139,44 @@ def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Guard]:
     binary, job = find_binary(), os.environ.get("SLURM_JOB_ID")
     said = [name for name in _OF_A_NODE if node.get(name) is not None]
     apart = bool(job) and (alone or bool(said))
-    name = job if job and not apart else f"python-{os.getpid()}"
-    argv = [binary, "up", "--json", "--idle", "never", *_node_flags(node, apart)]
-    if name != job:
-        argv += ["--cluster", name]
+    argv = [binary, "up", "--json", "--idle", "never", "--with-stdin", *_node_flags(node, apart)]
+    argv += ["--or-join"] if job and not apart else ["--cluster", f"python-{os.getpid()}"]
     nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
     if apart and not alone and nodes != "1":
         sys.stderr.write(
             f"maniple: {', '.join(said)} was given, so this is a cluster of this node alone: the Slurm job {job} has {nodes} nodes, all of which init() "
             'without it uses (address="local" says that this one is meant)\n'
         )
-    guard = Guard(binary, name)
+    guard = Guard(argv)
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=_START_TIMEOUT)
-        if done.returncode != 0:
-            raise ConnectionError(f"no cluster could be started: {done.stderr.strip() or done.returncode}")
-        socket_path = json.loads(done.stdout.strip().splitlines()[-1]).get("socket")
-        if not socket_path:
+        up = _told(guard.said(_START_TIMEOUT))
+        if not up.get("socket"):
             raise ConnectionError("the cluster has no node on this machine: `maniple exec -- python ...` runs the program on one")
-        return socket_path, guard
-    except (ValueError, IndexError, subprocess.TimeoutExpired) as e:
+        guard.shared = up.get("kind") == "slurm"
+    except (ValueError, TimeoutError) as e:
         guard.end()
         raise ConnectionError(f"no cluster could be started: {' '.join(argv[1:])}: {e}") from e
     except BaseException:
         guard.end()
         raise
+    if up.get("joined"):
+        guard.end()
+        return up["socket"], None
+    return up["socket"], guard
+
+
+def _told(text: str) -> Dict[str, Any]:
+    """What `maniple up` says of the cluster. Raises ConnectionError with its words if there is none."""
+    up: Dict[str, Any] = {}
+    words = []
+    for line in text.splitlines():
+        if line.startswith("{"):
+            up = json.loads(line)
+        elif line.strip():
+            words.append(line.strip())
+    if "cluster" not in up:
+        raise ConnectionError(f"no cluster could be started: {'; '.join(words) or 'nothing is said of why'}")
+    return up
 
 
 def _node_flags(node: Dict[str, Any], apart: bool = False) -> List[str]:

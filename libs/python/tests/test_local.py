@@ -19,7 +19,7 @@ from scripted import PATIENCE, Agent
 @pytest.fixture
 def nothing(monkeypatch, tmp_path):
     """A machine on which nothing runs, with a temporary directory of its own."""
-    for name in ("MANIPLE_ADDRESS", "SLURM_JOB_ID", "SLURM_TMPDIR"):
+    for name in ("MANIPLE_ADDRESS", "SLURM_JOB_ID", "SLURM_TMPDIR", "SLURMD_NODENAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(_local, "_EVERYWHERE", ())
@@ -29,13 +29,18 @@ def nothing(monkeypatch, tmp_path):
 
 @pytest.fixture
 def binary(nothing, agent, monkeypatch):
-    """A command `maniple` that notes how it is called and has the scripted agent for a cluster."""
+    """A command `maniple` that notes how it is called, has the scripted agent for a cluster, and notes when it would end that."""
     path = nothing / "maniple"
-    answer = json.dumps({"version": 1, "socket": agent.path})
-    path.write_text(f"#!/bin/sh\necho \"$@\" >> {nothing}/calls\n[ \"$1\" = down ] || echo '{answer}'\n")
+    path.write_text(up(agent.path))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(_binary, "find_binary", lambda: str(path))
     return path
+
+
+def up(socket, kind="local", then="read nothing; echo end >> $calls", **more):
+    """A script that says that the cluster of this socket is up, and stays."""
+    answer = json.dumps({"version": 1, "cluster": "it", "kind": kind, "socket": socket, **more})
+    return f"#!/bin/sh\ncalls=$(dirname $0)/calls\necho \"$@\" >> $calls\necho '{answer}'\nexec >&- 2>&-\n{then}\n"
 
 
 def calls(directory):
@@ -46,9 +51,9 @@ def test_a_cluster_is_started_and_ended(nothing, binary, agent):
     context = maniple.init(num_cpus=1, resources={"disk": 2}, labels={"zone": "a"})
     assert context["address"] == agent.path and int(agent.peer().attach["kind"]) == 1
     (up,) = calls(nothing)
-    assert up.split() == f"up --json --idle never --cpus 1 --node-resources disk=2 --node-labels zone=a --cluster python-{os.getpid()}".split()
+    assert up.split() == f"up --json --idle never --with-stdin --cpus 1 --node-resources disk=2 --node-labels zone=a --cluster python-{os.getpid()}".split()
     maniple.shutdown()
-    assert calls(nothing)[1] == f"down --now --cluster python-{os.getpid()}"
+    assert calls(nothing) == [up, "end"]
 
 
 def test_more_than_this_machine_has_is_a_fake_node():
@@ -61,8 +66,8 @@ def test_more_than_this_machine_has_is_a_fake_node():
 @pytest.mark.parametrize(
     "job, given, up, cluster",
     [
-        ("7", {}, "", "7"),
-        ("7", {"object_store_memory": 1 << 30}, "--object-store-memory 1048576K", "7"),
+        ("7", {}, "--or-join", "7"),
+        ("7", {"object_store_memory": 1 << 30}, "--object-store-memory 1048576K --or-join", "7"),
         ("7", {"num_cpus": 1}, "--fake-nodes auto --cpus 1 --cluster ", ""),
         ("7", {"num_gpus": 0}, "--fake-nodes auto --node-gpus 0 --cluster ", ""),
         ("7", {"labels": {"zone": "a"}}, "--fake-nodes auto --node-labels zone=a --cluster ", ""),
@@ -78,10 +83,10 @@ def test_what_is_said_of_a_node_is_of_this_one_alone(nothing, binary, agent, mon
             monkeypatch.setenv(name, value)
     maniple.init(**given)
     mine = f"python-{os.getpid()}"
-    assert calls(nothing) == [f"up --json --idle never {up}".strip() + ("" if cluster else " " + mine)]
+    assert calls(nothing) == [f"up --json --idle never --with-stdin {up}".strip() + ("" if cluster else " " + mine)]
     assert ("so this is a cluster of this node alone: the Slurm job 7 has 4 nodes" in capfd.readouterr().err) == (bool(job) and not cluster and "address" not in given)
     maniple.shutdown()
-    assert calls(nothing)[1] == f"down --now --cluster {cluster or mine}"
+    assert calls(nothing)[1] == "end"
 
 
 def test_a_node_has_a_whole_number_of_each(nothing, binary):
@@ -102,14 +107,74 @@ def test_it_ends_with_a_process_that_is_killed(nothing, binary, agent):
         if len(calls(nothing)) == 2:
             break
         deadline.wait(0.01)
-    assert calls(nothing)[1] == f"down --now --cluster python-{script.pid}"
+    (up, end) = calls(nothing)
+    assert up.endswith(f" --cluster python-{script.pid}") and end == "end"
 
 
-def test_a_failure_to_start_is_told_in_the_command_s_words(nothing, binary):
-    binary.write_text("#!/bin/sh\n[ \"$1\" = down ] || echo 'maniple: up: no room' >&2\nexit 73\n")
-    with pytest.raises(ConnectionError, match="no room"):
+def test_a_failure_to_start_is_told_in_the_command_s_words(nothing, binary, monkeypatch):
+    record = json.dumps({"version": 1, "event": "error", "code": "CANNOT_CREATE", "exit_code": 73, "what": "up"})
+    binary.write_text(f"#!/bin/sh\necho \"$@\" >> {nothing}/calls\necho 'maniple: up: no room' >&2\necho '{record}'\nexit 73\n")
+    for job in ("", "7"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURMD_NODENAME", "n1")
+        for address in (None, "local"):
+            with pytest.raises(ConnectionError, match="no cluster could be started: maniple: up: no room$"):
+                maniple.init(address)
+            assert not maniple.is_initialized()
+    up, mine = "up --json --idle never --with-stdin ", f"--cluster python-{os.getpid()}"  # nothing was ended that this did not start
+    assert calls(nothing) == [up + mine, up + mine, up + "--or-join", up + "--fake-nodes auto " + mine]
+
+
+def test_who_dies_while_a_cluster_is_brought_up_ends_it(nothing, binary, monkeypatch):
+    """The command is told by the end of its standard input, whatever it does."""
+    binary.write_text(f"#!/bin/sh\nread nothing; echo end >> {nothing}/calls\n")
+    monkeypatch.setattr(_local, "_START_TIMEOUT", 0.1)
+    with pytest.raises(ConnectionError, match="it is not up after 0 s"):
         maniple.init()
-    assert not maniple.is_initialized()
+    assert calls(nothing) == ["end"]
+
+
+@pytest.fixture
+def job(nothing, monkeypatch):
+    """A Slurm job, on one of whose nodes this is."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    return nothing / f"maniple-{os.getuid()}" / "7" / "n1"
+
+
+def test_the_cluster_of_a_job_is_whose_who_was_first(job, nothing, binary, agent):
+    binary.write_text(up(agent.path, "slurm"))
+    maniple.init()
+    assert calls(nothing) == ["up --json --idle never --with-stdin --or-join"]
+    maniple.shutdown()
+    assert calls(nothing)[1:] == ["end"]
+    binary.write_text(up(agent.path, "slurm", "", joined=True))
+    maniple.init()
+    maniple.shutdown()
+    assert calls(nothing)[2:] == ["up --json --idle never --with-stdin --or-join"]
+
+
+def test_a_cluster_that_just_ends_is_not_joined(job, nothing, binary, agent):
+    job.mkdir(parents=True)
+    ending = socket.socket(socket.AF_UNIX)
+    ending.bind(str(job / "agent.sock"))
+    ending.listen()
+    closer = threading.Thread(target=lambda: [ending.accept()[0].close() for _ in range(2)])  # who looks for it, and who attaches
+    closer.start()
+    binary.write_text(up(agent.path, "slurm"))
+    assert maniple.init()["address"] == agent.path
+    closer.join(PATIENCE)
+    with pytest.raises(ConnectionError):  # who names it is told
+        maniple.shutdown() or maniple.init(str(job / "none.sock"))
+    ending.close()
+
+
+def test_a_shared_cluster_stays_for_others_and_that_is_said(job, nothing, binary, agent, monkeypatch, capsys):
+    monkeypatch.setattr(_local, "_END_TIMEOUT", 0.05)
+    binary.write_text(up(agent.path, "slurm", "read nothing; sleep 0.3; echo end >> $calls"))
+    maniple.init()
+    maniple.shutdown()
+    assert calls(nothing)[1:] == ["end"] and "other programs of the Slurm job may use it" in capsys.readouterr().err
 
 
 def test_a_cluster_that_is_up_is_found_by_its_directory(nothing, binary, cloudpickle):

@@ -58,6 +58,11 @@ func Find(ctx context.Context, address string) (string, error) {
 	return "", nil
 }
 
+// ByItself tells whether nobody named a cluster, and all programs of this Slurm job have the same one: whoever is first starts it.
+func ByItself(address string) bool {
+	return address == "" && os.Getenv("MANIPLE_ADDRESS") == "" && os.Getenv("SLURM_JOB_ID") != ""
+}
+
 func host() string {
 	name, _ := os.Hostname() // "" finds nothing, which is what is known then
 	name, _, _ = strings.Cut(name, ".")

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,37 +48,70 @@ func (n Node) Given() (out []string) {
 	return out
 }
 
-// Guard ends a cluster with this process.
+// Guard is the command that brought a cluster up. It stays, as a shell, and ends the cluster when this process ends, in whatever way:
+// it waits for the end of a pipe.
 type Guard struct {
-	shell *exec.Cmd
-	pipe  io.WriteCloser
+	cmd    *exec.Cmd
+	pipe   io.WriteCloser
+	out    *os.File
+	shared bool // others find the cluster, too: it stays until none of them uses it
 }
 
-// newGuard starts the shell. It has a session of its own: a terminal's Ctrl-C is not for it.
-func newGuard(binary, cluster string) (*Guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", `read nothing; exec "$0" down --now --cluster "$1" >/dev/null 2>&1`, binary, cluster)
+// newGuard starts the command. It has a session of its own: a terminal's Ctrl-C is not for it.
+func newGuard(program string, args []string) (*Guard, error) {
+	cmd := exec.Command(program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	out, theirs, err := os.Pipe()
+	if err != nil {
+		pipe.Close()
 		return nil, err
 	}
-	return &Guard{cmd, pipe}, nil
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		pipe.Close()
+		out.Close()
+		return nil, err
+	}
+	return &Guard{cmd: cmd, pipe: pipe, out: out}, nil
 }
 
-// End ends the cluster, and waits for it.
+// said gives what the command says until the cluster is up, or it has failed.
+func (g *Guard) said(ctx context.Context) (string, error) {
+	stop := context.AfterFunc(ctx, func() { g.out.Close() }) // which ends the reading
+	defer stop()
+	text, err := io.ReadAll(g.out)
+	g.out.Close()
+	if ctx.Err() != nil {
+		return string(text), ctx.Err()
+	}
+	return string(text), err
+}
+
+// End ends the cluster, and waits for it. One that others use as well ends after them.
 func (g *Guard) End() {
 	g.pipe.Close()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = g.shell.Wait() // how `maniple down` ended is nobody's error: it did what could be done
+		_ = g.cmd.Wait() // how `maniple down` ended is nobody's error: it did what could be done
 	}()
-	timer := time.AfterFunc(endTime, func() { _ = g.shell.Process.Kill() })
-	<-done
-	timer.Stop()
+	late := time.NewTimer(endTime)
+	defer late.Stop()
+	select {
+	case <-done:
+		return
+	case <-late.C:
+	}
+	if g.shared {
+		fmt.Fprintln(os.Stderr, "maniple: the cluster that this program started is not down yet: other programs of the Slurm job may use it, and it stays for them")
+		<-done
+	}
 }
 
 // binary finds maniple: on PATH, else beside this program.
@@ -98,59 +130,69 @@ func binary() (string, error) {
 }
 
 // Start brings up a cluster and gives the agent's socket: of the Slurm job that this runs in, unless something is said of a node, or it is to
-// be this machine's alone, else of this machine.
+// be this machine's alone, else of this machine. Without a Guard it is another program's of the job, which was quicker.
 func Start(ctx context.Context, node Node, alone bool) (string, *Guard, error) {
 	program, err := binary()
 	if err != nil {
 		return "", nil, err
 	}
-	name := os.Getenv("SLURM_JOB_ID")
-	alone = alone || name == "" || len(node.Given()) > 0
-	args := append([]string{"up", "--json", "--idle", "never"}, node.flags(alone && name != "")...)
+	job := os.Getenv("SLURM_JOB_ID") != ""
+	alone = alone || !job || len(node.Given()) > 0
+	args := append([]string{"up", "--json", "--idle", "never", "--with-stdin"}, node.flags(alone && job)...)
 	if alone {
-		name = fmt.Sprintf("go-%d", os.Getpid())
-		args = append(args, "--cluster", name)
+		args = append(args, "--cluster", fmt.Sprintf("go-%d", os.Getpid()))
+	} else {
+		args = append(args, "--or-join")
 	}
-	guard, err := newGuard(program, name)
+	guard, err := newGuard(program, args)
 	if err != nil {
 		return "", nil, fmt.Errorf("rt: no cluster could be started: %w", err)
 	}
-	path, err := up(ctx, program, args)
+	up, err := guard.up(ctx, args)
 	if err != nil {
 		guard.End()
 		return "", nil, err
 	}
-	return path, guard, nil
+	if up.Joined {
+		guard.End()
+		return up.Socket, nil, nil
+	}
+	guard.shared = up.Kind == "slurm"
+	return up.Socket, guard, nil
 }
 
-func up(ctx context.Context, program string, args []string) (string, error) {
+// upRecord is the part of what `maniple up --json` says that matters here.
+type upRecord struct {
+	Cluster string `json:"cluster"`
+	Kind    string `json:"kind"`
+	Socket  string `json:"socket"`
+	Joined  bool   `json:"joined"`
+}
+
+// up waits until the cluster is up.
+func (g *Guard) up(ctx context.Context, args []string) (up upRecord, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.WaitDelay = time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
+	text, err := g.said(ctx)
+	if err != nil {
+		return up, fmt.Errorf("rt: no cluster could be started: %s: %w", strings.Join(args, " "), err)
+	}
+	var words []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "{") {
+			up = upRecord{}
+			err = json.Unmarshal([]byte(line), &up)
+		} else if line != "" {
+			words = append(words, line)
 		}
-		said := strings.TrimSpace(stderr.String())
-		if said == "" {
-			said = strings.Join(args, " ")
-		}
-		return "", fmt.Errorf("rt: no cluster could be started: %s: %w", said, err)
 	}
-	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-	var last struct {
-		Socket string `json:"socket"`
+	if err != nil || up.Cluster == "" {
+		return up, fmt.Errorf("rt: no cluster could be started: `maniple %s`: %s", strings.Join(args, " "), strings.Join(words, "; "))
 	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
-		return "", fmt.Errorf("rt: what `maniple %s` said can't be read: %w", strings.Join(args, " "), err)
+	if up.Socket == "" {
+		return up, errors.New("rt: the cluster has no node on this machine: `maniple exec -- PROGRAM` runs it on one")
 	}
-	if last.Socket == "" {
-		return "", errors.New("rt: the cluster has no node on this machine: `maniple exec -- PROGRAM` runs it on one")
-	}
-	return last.Socket, nil
+	return up, nil
 }
 
 // flags say what a node is to have; more than this machine has makes it a fake one. apart: it is no node of the Slurm job's cluster.
