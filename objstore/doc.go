@@ -37,7 +37,7 @@
 //	OBJ-7: what a process has no right to say (seal or give back what is not open to it, release what it
 //	       was not given) is an error and changes nothing.
 //	OBJ-8: the same calls give the same effects.
-//	OBJ-9: under want, evictable copies go before anybody waits, the longest unused first, and
+//	OBJ-9: under want, evictable copies, and what was demoted, go before anybody waits, the longest unused first, and
 //	       processes are asked for slabs that they don't use.
 //	       Nobody waits for memory that is made ahead without Hurry having said so.
 //	OBJ-10: an object is in memory, or whole in a file, or on its way from the one to the other and then still in the
@@ -56,7 +56,7 @@
 //	frame SlabReturn    shm Return, Return effect Refused  frame Slab with the error, or an error as the object's value
 //	frame Release       Undeliver          effect Recall   frame SlabRecall
 //	location is sent    Deliver            effect Drop     shm Drop, frame ArenaGone to those who met the arena
-//	process has ended   shm Died, Died     effect Evicted  the owner hears that the copy is gone
+//	process has ended   shm Died, Died     effect Evicted  who could make it again hears that it is gone
 //	frame ViewEnd       Undeliver, Keeps   effect RecallView  frame ViewRecall
 //	get of what         Load; and Unawait  effect Spill    spill Write, not in the loop; then Spilled or SpillFailed
 //	  lies in a file      after Loaded     effect Restore  spill Read, shm Write, not in the loop; then Restored

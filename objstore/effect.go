@@ -52,7 +52,7 @@ type Recall struct {
 	Slab    uint64
 }
 
-// Evicted says that the copy here is gone. There are others.
+// Evicted says that an object here is gone. There are copies of it, or it can be made again.
 type Evicted struct{ Object id.Object }
 
 // RecallView asks a process whether it looks at an object, and to say when it does not any more; answered by Undeliver, or

@@ -38,17 +38,8 @@ func (s *Store) gather(n int64, out []Effect) []Effect {
 	if out = s.dropEmpty(n, out); s.free() >= n {
 		return out
 	}
-	var pieces []*span
-	total := s.free()
-	for i := range s.pool.bins {
-		for sp := s.pool.bins[i].head; sp != nil; sp = sp.lnext {
-			if _, size := sp.usable(Grain); size > 0 {
-				pieces = append(pieces, sp)
-				total += size
-			}
-		}
-	}
-	if total < n {
+	pieces, total := s.pieces()
+	if s.free()+total < n {
 		return out
 	}
 	if out = s.Shrink(out); s.free() >= n {
@@ -59,16 +50,50 @@ func (s *Store) gather(n int64, out []Effect) []Effect {
 		if s.free() >= n {
 			break
 		}
-		off, size := sp.usable(Grain)
-		if a := sp.arena; a.first != nil { // else it went just now
-			if more := roundUp(n-s.free(), Grain); more < size { // the front stays, beside what others were given
-				off, size = off+size-more, more
-			}
-			out = append(out, Punch{Arena: a.number, Offset: off, Size: size})
-			a.held -= size
-			s.budget.give(Arenas, size)
-			s.become(sp, off, size, void, nil, nil)
+		if sp.arena.first != nil { // else it went just now
+			out = s.punch(sp, roundUp(n-s.free(), Grain), out)
 		}
+	}
+	return out
+}
+
+// pieces gives what is free in arenas and can be given back, and how many bytes that is.
+func (s *Store) pieces() (list []*span, total int64) {
+	for i := range s.pool.bins {
+		for sp := s.pool.bins[i].head; sp != nil; sp = sp.lnext {
+			if _, size := sp.usable(Grain); size > 0 {
+				list = append(list, sp)
+				total += size
+			}
+		}
+	}
+	return list, total
+}
+
+// punch gives at most so many bytes of a free piece back to the system. The front of it stays, beside what others were given.
+func (s *Store) punch(sp *span, most int64, out []Effect) []Effect {
+	off, size := sp.usable(Grain)
+	if most < size {
+		off, size = off+size-most, most
+	}
+	a := sp.arena
+	out = append(out, Punch{Arena: a.number, Offset: off, Size: size})
+	a.held -= size
+	s.budget.give(Arenas, size)
+	s.become(sp, off, size, void, nil, nil)
+	return out
+}
+
+// Shed gives back to the system all that can go, since the node's memory is short, be the budget used up or not: evictable objects, and what is free. What lies in slabs
+// that processes map comes when they return those, and goes the next time.
+func (s *Store) Shed(now int64, out []Effect) []Effect {
+	for s.idle.oldest != nil {
+		out, _ = s.evict(now, nil, 0, out)
+	}
+	out = s.Shrink(out)
+	pieces, _ := s.pieces()
+	for _, sp := range pieces {
+		out = s.punch(sp, sp.size, out)
 	}
 	return out
 }

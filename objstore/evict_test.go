@@ -155,3 +155,60 @@ func TestPiecesMakeRoom(t *testing.T) {
 		t.Errorf("%s of arenas are left", objstore.Bytes(n))
 	}
 }
+
+// Verifies OBJ-9: what can be made again goes as copies do, the longest unused first, and not while anybody needs it, nor once it is promoted.
+func TestDemoted(t *testing.T) {
+	w := newWorld(t, small, 7, 9)
+	w.lend(objstore.Agent, 8*mib, "grow 8 MiB, lent 0 slab 1 8 MiB new")
+	for n := range uint64(8) {
+		w.seal(objstore.Agent, n, 1, int64(n)*mib, mib, false)
+	}
+	w.giveBack(objstore.Agent, 1, "")
+	if _, err := w.s.Deliver(9, object1(4)); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []uint64{5, 4, 3, 2, 1} {
+		w.undeliver(objstore.Agent, n, "")
+		var rests bool
+		if w.out, rests = w.s.Demote(w.now, object1(n), w.out); !rests {
+			t.Fatalf("%d does not rest", n)
+		}
+		w.want("")
+	}
+	w.must(w.s.Promote(w.now, object1(3)))
+	if e := w.s.Explain(); e.Secondary != (objstore.Tally{Objects: 4, Bytes: 4 * mib}) || !strings.Contains(e.Text(), "4 MiB that can be made again, and go first") {
+		t.Errorf("%+v: %s", e.Secondary, e.Text())
+	}
+	w.lend(7, 24*mib, "grow 24 MiB, lent 7 slab 2 24 MiB new")
+	w.lend(7, 2*mib, "evicted 5, evicted 2, punch 1 MiB of 1, punch 1 MiB of 1, grow 2 MiB, lent 7 slab 3 2 MiB new")
+	w.undeliver(9, 4, "")
+	w.lend(7, 2*mib, "evicted 1, evicted 4, punch 1 MiB of 1, punch 1 MiB of 1, grow 2 MiB, lent 7 slab 4 2 MiB new")
+	w.lend(7, 2*mib, "recall 7 slab 2")
+	if _, rests := w.s.Demote(w.now, object1(1), nil); rests {
+		t.Error("what is gone rests")
+	}
+}
+
+// When the node's memory is short all goes that can, whatever the budget says, and the pieces between what stays.
+func TestShed(t *testing.T) {
+	w := newWorld(t, small, 7)
+	w.lend(objstore.Agent, 8*mib, "grow 8 MiB, lent 0 slab 1 8 MiB new")
+	for n := range uint64(4) {
+		w.seal(objstore.Agent, n, 1, int64(n)*mib, mib, n%2 == 0)
+		w.undeliver(objstore.Agent, n, "")
+	}
+	w.out = w.s.Shed(w.now, w.out)
+	w.want("evicted 0, recall 0 slab 1, evicted 2")
+	w.giveBack(objstore.Agent, 1, "")
+	w.out = w.s.Shed(w.now, w.out)
+	w.want("punch 1 MiB of 1, punch 1 MiB of 1, punch 4 MiB of 1")
+	if n := w.s.Used(objstore.Arenas); n != 2*mib {
+		t.Errorf("%s of arenas are left", objstore.Bytes(n))
+	}
+	w.out = w.s.Shed(w.now, w.out)
+	w.want("")
+	w.release(1, "")
+	w.release(3, "")
+	w.out = w.s.Shed(w.now, w.out)
+	w.want("drop 1")
+}

@@ -84,7 +84,7 @@ func (e Explanation) Text() string {
 		n    int64
 		what string
 	}{
-		{e.Secondary.Bytes, "in copies"}, {e.Open, "being written"}, {e.Holes, "released in slabs that their writers keep"},
+		{e.Secondary.Bytes, "that can be made again, and go first"}, {e.Open, "being written"}, {e.Holes, "released in slabs that their writers keep"},
 		{e.Growing, "asked of the system"},
 	} {
 		if part.n > 0 {

@@ -125,7 +125,16 @@ func (h *history) step() {
 			h.do(fmt.Sprint("release ", o.id), err)
 		}
 	case k < 94:
-		if o := h.pick(); o != nil {
+		if o := h.pick(); o != nil && h.rng.IntN(2) == 0 {
+			rests := o.arena != 0 && o.file == 0 && !o.writing && !o.released
+			o.secondary = o.secondary || rests
+			h.demoted += btoi(rests)
+			var done bool
+			if h.out, done = h.s.Demote(h.now, o.id, h.out); done != rests {
+				h.fatalf("%v was demoted: %v", o, done)
+			}
+			h.do(fmt.Sprint("demote ", o.id), nil)
+		} else if o != nil {
 			o.secondary = false
 			h.do(fmt.Sprint("promote ", o.id), h.s.Promote(h.now, o.id))
 		}
@@ -145,6 +154,9 @@ func (h *history) step() {
 			err = nil
 		}
 		h.do(fmt.Sprint("charge ", a, " ", n), err)
+	case k < 99 && h.rng.IntN(4) == 0:
+		h.out = h.s.Shed(h.now, h.out)
+		h.do("shed", nil)
 	case k < 99:
 		if n := h.rng.Int64N(8<<20) - 4<<20; n < 2<<20 {
 			h.out = h.s.Bound(h.now, n, h.out)
@@ -362,7 +374,7 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		seeds = 15
 	}
-	var refused, evicted, renamed, spares, hurries, punches int
+	var refused, evicted, renamed, spares, hurries, punches, demoted int
 	var moved spillCounts
 	for seed := range uint64(max(seeds, *manySeeds)) {
 		run := func() *history {
@@ -383,6 +395,7 @@ func TestHistories(t *testing.T) {
 			renamed += h.renamed
 			spares += h.spares
 			punches += h.punches
+			demoted += h.demoted
 			hurries += h.hurries
 			moved.add(h.counts)
 			if seed%10 == 0 {
@@ -394,6 +407,9 @@ func TestHistories(t *testing.T) {
 	}
 	if spares == 0 || hurries == 0 || hurries == spares {
 		t.Errorf("%d spare arenas, %d of them waited for", spares, hurries)
+	}
+	if demoted == 0 {
+		t.Error("nothing was demoted")
 	}
 	if punches == 0 {
 		t.Error("no memory was gathered from pieces")

@@ -73,6 +73,7 @@ type history struct {
 	voids    map[uint64][]extent // of arenas, what was given back
 	punches  int
 	spares   int
+	demoted  int
 	hurries  int
 	counter  uint64
 	charged  [5]int64

@@ -276,6 +276,20 @@ func (s *Store) Promote(now int64, object id.Object) error {
 	return nil
 }
 
+// Demote has an object be evictable, as a copy is, though there is no other: it can be made again. false: memory has it not alone, or not at all, and nothing changes.
+func (s *Store) Demote(now int64, object id.Object, out []Effect) ([]Effect, bool) {
+	o := s.objects[object]
+	if o == nil || o.at == nil || o.file != nil || o.spilling || o.released {
+		return out, false
+	}
+	s.unchain(o)
+	s.tally(o, -1)
+	o.secondary = true
+	s.tally(o, 1)
+	s.rank(o)
+	return s.serve(now, out), true
+}
+
 // settled looks at an object that has lost a pin or its references, and frees it if nothing keeps it.
 func (s *Store) settled(now int64, o *object, out []Effect) []Effect {
 	switch {

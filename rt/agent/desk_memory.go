@@ -186,8 +186,8 @@ func (d *desk) memoryShort(ctx context.Context, s *shortage) {
 		return
 	}
 	if d.store != nil {
-		if empty := d.store.store.Shrink(nil); len(empty) > 0 { // which may be enough
-			d.store.do(empty, nil)
+		if shed := d.store.store.Shed(d.l.now(), nil); len(shed) > 0 { // which may be enough
+			d.store.do(shed, nil)
 			return
 		}
 		if d.store.giveUpSpares() {
