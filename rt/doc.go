@@ -17,7 +17,7 @@
 //	}
 //
 // The nouns. A [Func] is a function that runs elsewhere, a [Ref] what it, or [Put], will give; [GetRange] gets a part of that, and [Concat] makes one
-// object of several. An [Actor] makes objects that live in a process of their own and are called by a [Handle] and a [Method]. A [Group] is bundles of
+// object of several. [Cached] gives a value that a node keeps for all its programs. An [Actor] makes objects that live in a process of their own and are called by a [Handle] and a [Method]. A [Group] is bundles of
 // resources that are reserved together. A [StreamFunc] gives a [Stream] of results, a [Func2] two. An [Option] says how one call is treated. A [Client] is
 // the connection.
 //

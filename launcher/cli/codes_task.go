@@ -22,6 +22,7 @@ var TaskCodes = []Code{
 	{"NAME_TAKEN", "ActorAlreadyExistsError", "an actor of that name lives in the namespace", "get_if_exists=True, or another name"},
 	{"AGENT_DIED", "LocalAgentDiedError", "this process's agent does not answer any more, and why", "the node's agent.log; a driver may join again"},
 	{"STORE_FULL", "ObjectStoreFullError", "a value found no room in the node's shared memory in time; the text says who holds what", "release references, or give the node more memory"},
+	{"CACHE_NOT_MADE", "ManipleError", "the process that was to make a cached value did not; `cached` asks again by itself, so that only a task that has such an object for an argument may see it", ""},
 	{"OUT_OF_MEMORY", "OutOfMemoryError", "the process that ran it was ended because the node had hardly any memory left, by the agent or by the kernel; the text says who had how much", "let it take less, give it `memory=` so that fewer run at a time, or give the node more"},
 	{"DISK_FULL", "OutOfDiskError", "a value found no room in the node's shared memory in time, and what lies there could not be written to disk for want of room; the text says where, and who holds what", "free the disk, or name another: `--object-spilling-directory`; or raise `--object-spilling-limit`"},
 	{"CLOSED", "(Go)", "this process is not connected to a cluster", "rt.Init, or no call after Close"},

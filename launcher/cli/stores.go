@@ -17,6 +17,7 @@ type stateStored struct {
 	Store struct {
 		Limit     float64  `json:"limit"`
 		Used      float64  `json:"used"`
+		Cached    float64  `json:"cached_bytes"`
 		Spilled   float64  `json:"spilled"`
 		Fabric    string   `json:"fabric"`
 		NoFabric  string   `json:"no_fabric"`
@@ -55,7 +56,11 @@ func (c *call) printStores(s *stateStores) {
 		if x.DiskLimit > 0 {
 			disk += fmt.Sprintf(", of %s at most", size(x.DiskLimit))
 		}
-		rows = append(rows, []string{n.Name, memory, size(x.Used) + " of " + size(x.Limit), size(x.Spilled), size(x.Restored), disk})
+		values := size(x.Used) + " of " + size(x.Limit)
+		if x.Cached > 0 {
+			values += ", " + size(x.Cached) + " cached"
+		}
+		rows = append(rows, []string{n.Name, memory, values, size(x.Spilled), size(x.Restored), disk})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(c.stdout)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/objstore/shm"
+	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -146,6 +147,8 @@ func (s *deskStore) effect(e objstore.Effect) error {
 		if c := s.d.conns[e.Process]; c != nil {
 			s.d.send(c, &fb.SlabRecallT{Slab: e.Slab}, 0, nil)
 		}
+	case objstore.Evicted:
+		s.d.brings(work.Evicted{Object: e.Object})
 	default:
 		s.spillEffect(e)
 	}
@@ -312,6 +315,16 @@ func (s *deskStore) Leave(p id.Process, o id.Object) {
 		s.do(s.store.Leave(s.d.l.now(), p, o, nil), nil)
 	}
 }
+
+// Rest is work.Store's.
+func (s *deskStore) Rest(o id.Object) bool {
+	out, rests := s.store.Demote(s.d.l.now(), o, nil)
+	s.do(out, nil)
+	return rests
+}
+
+// Reuse is work.Store's.
+func (s *deskStore) Reuse(o id.Object) bool { return s.store.Promote(s.d.l.now(), o) == nil }
 
 // Free is work.Store's.
 func (s *deskStore) Free(o id.Object) {

@@ -13,7 +13,7 @@ Everything is loaded on first use: programs that the command runs need nothing f
 """
 
 _PLACES = {
-    "_api": ("get", "get_range", "concat", "put", "wait", "kill", "cancel", "get_actor", "remote", "nodes", "cluster_resources", "available_resources", "get_gpu_ids"),
+    "_api": ("get", "get_range", "concat", "cached", "put", "wait", "kill", "cancel", "get_actor", "remote", "nodes", "cluster_resources", "available_resources", "get_gpu_ids"),
     "_timeline": ("timeline",),
     "_init": ("init", "shutdown", "is_initialized"),
     "actor": ("method", "ActorClass", "ActorHandle"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, overload
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union, overload
 
 from maniple._core import session as _session
 from maniple._core import wire
@@ -121,6 +121,30 @@ def put(value: Any) -> ObjectRef:
     if type(value) is ObjectRef:
         raise TypeError("put() of a reference is not allowed: wrap it in a list if the reference itself is meant")
     return (_session._session or _session.current()).put(value)
+
+
+def cached(key: Union[str, bytes], make: Callable[[], Any], *, timeout: Optional[float] = None) -> Any:
+    """The value that this node keeps under a key, made by make() if there is none.
+
+    key: names the content, for all programs of the cluster: 1 to 256 bytes, a str as UTF-8, best with a hash of what make() depends on. One process of the node makes the
+    value while the others that ask wait; if it fails, the next one makes it, and the error is its own caller's only. The value lies in shared memory: arrays in it are
+    read-only views of that, in whoever asked. It outlives the program, and goes when memory is short, the least recently used first, but not while it is looked at. What
+    finds no room is given to its maker alone.
+    timeout: seconds to wait for another that makes it (default: no end); GetTimeoutError then. make() itself is not interrupted.
+    Raises what make() raises; TypeError for a value that can't be pickled, or has references in it; DeadlockError if make() asks for the same key.
+    """
+    name = key.encode() if isinstance(key, str) else key
+    if not isinstance(name, bytes):
+        raise TypeError(f"a key is str or bytes, not a {type(key).__name__}")
+    if not 1 <= len(name) <= 256:
+        raise ValueError(f"a key has 1 to 256 bytes, not {len(name)}: give a hash of a longer one")
+    if not callable(make):
+        raise TypeError(f"make is a function without arguments, not a {type(make).__name__}")
+    if timeout is not None:
+        _check_seconds(timeout)
+    from maniple._core.caching import cached
+
+    return cached(_session._session or _session.current(), name, make, timeout)
 
 
 def wait(

@@ -30,6 +30,9 @@ func check(c *Core) error {
 	if err := checkShares(c); err != nil {
 		return err
 	}
+	if err := checkCache(c); err != nil {
+		return err
+	}
 	return checkGrants(c)
 }
 

@@ -225,6 +225,9 @@ func (c *Core) stopAt(k *stop) bool {
 			k.name, k.to = objectName(k.what), []spot{{agent: p.agent, what: k.what}}
 			return !p.closing && c.lent[o].asked != fb.WantNone
 		}
+		if o.has(markCached) {
+			return c.waitsForMaker(k)
+		}
 	}
 	if t == nil || t.cancelled || t.deadline != 0 || t.rests != 0 || t.owner.closing || c.doomed[t.id()] != "" {
 		return false

@@ -11,6 +11,7 @@ const (
 	codeLost          = "OBJECT_LOST"         // the node that had it died, or could not send it
 	codeRemake        = "RECONSTRUCTION"      // the value was lost, and can't be made again
 	codeFull          = "STORE_FULL"          // there is no memory for it
+	codeNotMade       = "CACHE_NOT_MADE"      // who was to make the cached value did not
 	codeEnvironment   = "ENVIRONMENT"         // no process could be started for it
 	codeDeadlock      = "DEADLOCK"            // what keeps it from starting waits for it (WORK-9, WORK-13)
 	codeUnschedulable = "TASK_UNSCHEDULABLE"  // it may run on no node

@@ -43,6 +43,7 @@ type Config struct {
 	Deep        int    // tasks of a class that are queued before more are piled; 16384
 	Piled       int    // bytes of those at most; 256 MiB
 	Direct      int    // short calls that a driver makes one by one before it gets a direct line to their actor; 32
+	Resting     int    // values of the cache that nobody uses; 65536
 	Lineage     int    // bytes of tasks that are kept to be run again; 256 MiB
 	StreamBytes uint64 // of a stream that nobody has taken, after which the task waits; 64 MiB
 	Store       Store  // of large values; nil: there is none
@@ -76,7 +77,8 @@ type Core struct {
 	dying        []*object
 	failing      []id.Task   // with an argument that failed
 	sought       []id.Object // that are gone and wanted
-	lineage      list        // tasks that are kept to be run again, the oldest first
+	cache        cache
+	lineage      list // tasks that are kept to be run again, the oldest first
 	lineageBytes int
 
 	grants      []*grant
@@ -180,6 +182,9 @@ func New(cfg Config) *Core {
 	if cfg.Deep == 0 {
 		cfg.Deep = 16384
 	}
+	if cfg.Resting == 0 {
+		cfg.Resting = 1 << 16
+	}
 	if cfg.Lineage == 0 {
 		cfg.Lineage = 256 << 20
 	}
@@ -191,6 +196,7 @@ func New(cfg Config) *Core {
 	}
 	c := &Core{
 		cfg: cfg, byProcess: map[id.Process]*process{}, entries: map[id.Task]*entry{}, lent: map[*object]*lends{}, finds: map[uint64]bool{}, doomed: map[id.Task]string{},
+		cache: cache{byKey: map[string]*cached{}, byObject: map[id.Object]*cached{}},
 		names: []string{"CPU", "GPU", "memory"}, builder: flatbuffers.NewBuilder(1024),
 	}
 	c.ways = newJob(0)
@@ -271,6 +277,8 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		c.onBrought(ev)
 	case Damaged:
 		c.onDamaged(ev)
+	case Evicted:
+		c.onEvicted(ev)
 	case Inherited:
 		c.onInherited(ev)
 	case Short:

@@ -56,6 +56,8 @@
 //	WORK-12: when the node's memory is nearly used up a worker ends whose work may be tried again, as long as those have enough of it;
 //	         one at a time, and nobody whose end would help nobody. That is counted apart from retries, and bounded.
 //	WORK-13: of what waits in a circle the first that has not started fails with the chain of their names; nothing fails so that may still go on.
+//	CACHE-1: a value of the cache is made by one process at a time, under an ID that no other has; if that does not make it, all who wait are told.
+//	CACHE-2: what rests is known by its key, and to the Store; it goes when that drops it, or when more rests than may. It is no object, and nobody holds it.
 //
 // Large values lie in the Store, if there is one: what is kept of them here is their place. A result that tells of a place
 // is a delivery of the object that lies there, so that a process holds what it may be looking at. Another agent is told

@@ -162,6 +162,9 @@ type Brought struct {
 	Full   bool
 }
 
+// Evicted: the Store has dropped an object that rested.
+type Evicted struct{ Object id.Object }
+
 // Drain: the node of an agent is being drained, or, Undo, not any more. Nothing new goes there, and what may be tried again is tried elsewhere: actors between
 // two of their calls, all that runs when Until has come.
 type Drain struct {
@@ -196,5 +199,6 @@ func (Surveyed) event()     {}
 func (Adopt) event()        {}
 func (Brought) event()      {}
 func (Damaged) event()      {}
+func (Evicted) event()      {}
 func (Drain) event()        {}
 func (Tick) event()         {}

@@ -40,7 +40,7 @@ func (c *Core) explainTask(t *task) string {
 		if t != t.worker.flight.head && t.worker.actor == nil {
 			return fmt.Sprintf("task %s, which runs before it in process %d", t.worker.flight.head.name(), t.worker.process.id)
 		}
-		return explainRunning(t)
+		return c.explainRunning(t)
 	case taskBuilt:
 		return "nothing: it is alive"
 	}

@@ -19,7 +19,7 @@ func (h *history) files(s *site) {
 	})
 	var all []id.Object
 	for _, o := range names {
-		if s.store.filed[o] || slices.Contains(h.sealing(s), o) {
+		if s.store.filed[o] || slices.Contains(h.sealing(s), o) || slices.Contains(s.store.resting, o) {
 			continue
 		}
 		for _, p := range slices.Sorted(maps.Keys(s.store.views[o])) { // it was asked
@@ -125,6 +125,9 @@ func checkViews(s *site) error {
 		if p.sealed.there {
 			known[p.sealed.object] = true
 		}
+	}
+	for _, o := range l.resting {
+		known[o] = c.cache.byObject[o] != nil
 	}
 	for o := range l.views {
 		if !known[o] {

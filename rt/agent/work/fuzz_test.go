@@ -42,6 +42,11 @@ func FuzzFrames(f *testing.F) {
 		seed(&fb.GoodbyeT{}, nil)
 		seed(&fb.SlabWantedT{Size: 1}, nil)
 		seed(&fb.SealT{Object: object(n, 55), Slab: 1, Offset: 64, Size: 100, Refs: 1}, objectBytes(own))
+		seed(&fb.CacheWantedT{Key: []byte("k"), Task: task(1, 2)}, nil)
+		made := frameOf(f, &fb.CacheWantedT{Key: []byte("k")}, nil)
+		made = append(made, frameOf(f, &fb.SealT{Object: object(0, 1), Slab: 1, Offset: 64, Size: 100}, nil)...)
+		f.Add(p, append(made, frameOf(f, &fb.ReleaseT{Object: object(0, 1), Deliveries: 1}, nil)...))
+		f.Add(p, append(frameOf(f, &fb.CacheWantedT{Key: []byte("j")}, nil), frameOf(f, &fb.CacheUnmadeT{Object: task(0, 1)}, nil)...))
 		sealed := frameOf(f, &fb.SealT{Object: object(1, 2), Slab: 1, Size: 100}, nil)
 		f.Add(p, append(sealed, frameOf(f, &fb.ResultT{Task: task(1, 2), Flags: uint32(fb.ResultFlagLast | fb.ResultFlagLocated)}, nil)...))
 	}

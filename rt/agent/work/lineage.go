@@ -367,6 +367,9 @@ func (c *Core) ask(o *object) {
 
 // explainObject says what is known of an object whose task has its outcome.
 func (c *Core) explainObject(ref string, o *object) string {
+	if why := c.explainCached(o.id()); why != "" {
+		return "object " + ref + " is not there: it is to be " + why
+	}
 	switch o.state {
 	case objectFailed:
 		return "object " + ref + " is there: an error"

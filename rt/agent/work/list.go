@@ -89,6 +89,7 @@ type jsonObject struct {
 	Deliveries uint32 `json:"deliveries,omitempty"` // references that it was sent
 	Shared     bool   `json:"shared,omitempty"`     // in shared memory
 	Pins       uint32 `json:"pins,omitempty"`       // tasks that need it and objects that contain it
+	Cached     string `json:"cached,omitempty"`     // its key in the node's cache; of process 0: nobody holds it, and it goes when memory is short
 }
 
 type jsonWorker struct {
@@ -310,10 +311,13 @@ func (c *Core) listObjects() (out []jsonObject, n int) {
 			case objectGone:
 				j.State = "gone"
 			}
+			if x := c.cache.byObject[o.id()]; o.has(markCached) {
+				j.Cached = x.title()
+			}
 			out = append(out, j)
 		}
 	}
-	return out, n
+	return c.listCached(out, n)
 }
 
 func (c *Core) listWorkers() (out []jsonWorker, n int) {

@@ -37,7 +37,8 @@ type peer struct {
 	flows   []*flow
 	severed bool // the agent for which it works is out of reach
 	line    *modelLine
-	talk    id.Task // its last call of an actor
+	talk    id.Task     // its last call of an actor
+	making  []id.Object // for the cache
 }
 
 // refs is what a process counts for one object.
@@ -112,6 +113,7 @@ func (p *peer) drop(o id.Object) {
 	delete(p.held, o)
 	p.before[o] = r // an answer may be under way
 	p.keys = slices.DeleteFunc(p.keys, func(k id.Object) bool { return k == o })
+	p.dropsMaking(o)
 	p.send(&fb.ReleaseT{Object: objectT(o), Deliveries: r.seen}, nil)
 }
 
@@ -225,6 +227,9 @@ func (p *peer) there(n int) []id.Object {
 }
 
 func (p *peer) put() {
+	if p.wantCached() {
+		return
+	}
 	in := p.there(2)
 	t := p.mint()
 	if p.h.rng.IntN(2) == 0 {
@@ -277,6 +282,8 @@ func (p *peer) read(chunk []byte) {
 		case *fb.CreateT:
 			p.actor = m
 			values, bodies = p.given(&job1{id: taskOf(m.Actor), kind: create, returns: 1}, m.Deps, m.Refs, f.payload, values, bodies)
+		case *fb.CachedT:
+			p.cached(m)
 		case *fb.GetT:
 			p.readerAt(objectOf(m.Object))
 		case *fb.ReadyT:

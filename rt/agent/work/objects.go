@@ -36,6 +36,7 @@ const (
 	markDying  objectMarks = 1 << iota // it is looked at whether anybody has it
 	markComing                         // from a file, because somebody waits for it
 	markLost                           // it came from an agent that is out of reach
+	markCached                         // it has a key in the cache
 	markVoid                           // it was made here for the agent by which it came now, and can't be read any more
 )
 

@@ -33,6 +33,7 @@ type process struct {
 	met     map[uint64]bool // arenas
 	told    int64           // when something was last sent to it, or it began to wait
 	watched bool            // what its worker waits for is looked at again in a moment
+	making  int             // values for the cache
 	sealed  sealed          // a result, of which the next frame has to tell
 
 	// Of another agent.
@@ -147,7 +148,7 @@ func (c *Core) frame(p *process, f frame) {
 		c.onRecalled(p, f)
 	case fb.FrameTypeCancel:
 		c.onCancel(p, f)
-	case fb.FrameTypeFunction, fb.FrameTypeShape, fb.FrameTypeMethods, fb.FrameTypeCreate, fb.FrameTypeStateQuery, fb.FrameTypeGoodbye:
+	case fb.FrameTypeFunction, fb.FrameTypeShape, fb.FrameTypeMethods, fb.FrameTypeCreate, fb.FrameTypeStateQuery, fb.FrameTypeCacheWanted, fb.FrameTypeCacheUnmade, fb.FrameTypeGoodbye:
 		c.onTable(p, f)
 	default:
 		c.out = append(c.out, Effect{Do: Pass, Process: p.id, Bytes: f.whole})
@@ -172,6 +173,10 @@ func (c *Core) onTable(p *process, f frame) {
 		c.onCreate(p, m, f)
 	case *fb.StateQueryT:
 		c.onQuery(p, m, f)
+	case *fb.CacheWantedT:
+		c.onCacheWanted(p, m, f.corr)
+	case *fb.CacheUnmadeT:
+		c.onCacheUnmade(p, m)
 	case *fb.GoodbyeT:
 		p.goodbye = true
 		if p.kind == Driver {

@@ -23,6 +23,9 @@ func (h *history) quiesce(what string) {
 				h.end(p, "it was told to")
 				moved = true
 			}
+			for !p.dead && p.makesCached() {
+				moved = true
+			}
 			if !p.dead && p.waitsDirect() {
 				p.direct()
 				moved = true
@@ -38,7 +41,7 @@ func (h *history) quiesce(what string) {
 				h.need(s)
 				moved = true
 			}
-			for h.fetched(s) || h.arrive(s) || h.names(s) || h.brought(s) {
+			for h.fetched(s) || h.arrive(s) || h.names(s) || h.brought(s) || h.tellEvicted(s) {
 				moved = true
 			}
 			moved = moved || slices.ContainsFunc(s.core.actors, func(a *actor) bool { return a.naming })

@@ -28,15 +28,17 @@ func TestRandomHistories(t *testing.T) {
 		newHistory(t, *seedFlag).run(2000)
 		return
 	}
-	submitted, held, ended, returned := 0, 0, 0, map[string]int{}
+	submitted, held, ended, returned, kept := 0, 0, 0, map[string]int{}, cacheCounts{}
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		h := newHistory(t, seed)
 		h.run(600)
 		submitted, held, ended = submitted+h.submitted, held+h.held, ended+h.ended
+		kept.add(h.kept)
 		for why, n := range h.returned {
 			returned[why] += n
 		}
 	}
+	kept.check(t, *seeds)
 	if len(returned) < 4 {
 		t.Errorf("%v: the histories don't reach all that becomes of what lies in files", returned)
 	}
@@ -104,6 +106,7 @@ type site struct {
 	asks   []Effect     // to the head
 	says   []Event      // of the head
 	told   map[view]int // places that went to processes here
+	gone   []Evicted    // of which the core is to hear
 
 	unlisted map[id.Object]bool // that came by way of another agent, and of which their owners said that they have them no more
 	cpus     int64
@@ -140,7 +143,8 @@ type history struct {
 	lines     int              // calls that went by direct lines
 	told      int              // and that an agent was told of
 	overs     int              // lines that agents had ended
-	returned  map[string]int   // what came back from files, by why it did not
+	kept      cacheCounts
+	returned  map[string]int // what came back from files, by why it did not
 }
 
 func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, seed, 1) }
@@ -343,6 +347,9 @@ func (h *history) act() {
 		return
 	}
 	p, s := h.peers[h.rng.IntN(len(h.peers))], h.sites[h.rng.IntN(len(h.sites))]
+	if h.evict(s); p.kind == Driver && !p.doomed && h.rng.IntN(15) == 0 && p.wantCached() {
+		return
+	}
 	if h.rng.IntN(10) == 0 {
 		h.files(s)
 	}
@@ -463,7 +470,7 @@ func (h *history) settle() {
 		if !circles || c.taskRec.used > c.lineage.n+len(c.entries) || c.piled > 0 {
 			h.t.Fatalf("seed %d: REF-1: all is released and %d entries are left at agent %d, %d tasks; %s", h.seed, len(c.entries), s.agent, c.taskRec.used, h.left())
 		}
-		if len(s.store.views) > len(c.entries) {
+		if len(s.store.views) > len(c.entries)+len(s.store.resting) {
 			h.t.Fatalf("seed %d: REF-1: all is released, and %d objects lie in the store", h.seed, len(s.store.views))
 		}
 	}

@@ -76,6 +76,9 @@ func (c *Core) unhold(h *holder) {
 	if o.waiting != nil {
 		c.unwait(o, func(w *waiter) bool { return w.process == p })
 	}
+	if o.has(markCached) && c.makes(p, o.id()) {
+		c.unmade(o.id(), "did not")
+	}
 	c.drop(o)
 }
 
@@ -207,6 +210,7 @@ func (c *Core) reap() {
 			o.holders.alone = false
 			c.ready(o.holders.process, o, fb.ObjectStateAlone, 0)
 		case o.holders != nil || o.pins > 0:
+		case o.has(markCached) && c.rests(o):
 		case o.kin > 0:
 			c.setAside(o)
 		default:

@@ -31,6 +31,11 @@ type Store interface {
 	Done(o id.Object)
 	// Free: nothing names the object any more.
 	Free(o id.Object)
+	// Rest: nobody needs the object, which can be made again. It stays until memory is wanted, and then goes: the event Evicted tells. false: it can't, and is
+	// as it was.
+	Rest(o id.Object) bool
+	// Reuse: what rested is needed again; false: it is gone.
+	Reuse(o id.Object) bool
 }
 
 // sealed is a result that a worker has sealed, until the Result that comes next tells of it.
@@ -51,13 +56,16 @@ func (c *Core) onSeal(p *process, f frame) {
 	}
 	name := objectOf(m.Object)
 	t := c.running(p.worker, name.Task)
+	cached := t == nil && c.makes(p, name)
 	switch {
 	case t != nil && t.kind == create:
 		c.refuse(p, "sealed what an actor's constructor gives: that is nothing")
 	case t == nil && c.strayDirect(p, name.Task):
 		c.cfg.Store.Discard(p.id, m)
 		p.sealed = sealed{is: true, object: name}
-	case t == nil && (!c.minted(p, name.Task) || name.Index != 0):
+	case cached && m.Refs > 0:
+		c.refuse(p, "sealed a cached value that has references in it")
+	case t == nil && !cached && (!c.minted(p, name.Task) || name.Index != 0):
 		c.refuse(p, "sealed an object under an ID that is not its own, or is used")
 	case !c.holdsAll(p, f.payload, 0, m.Refs):
 	case t != nil:
@@ -66,6 +74,10 @@ func (c *Core) onSeal(p *process, f frame) {
 		c.giveBack(p, uint32(len(f.payload)))
 		value, ok := c.intoStore(p, name, m, f, fb.ResultFlagNotTask|fb.ResultFlagLast)
 		if !ok {
+			return
+		}
+		if cached {
+			c.cachedMade(name, value)
 			return
 		}
 		o := c.newObject(c.newEntry(name.Task), 0)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ type ledger struct {
 	bringing  map[id.Object]int
 	told      map[view]int       // places, ever
 	lost      map[id.Object]bool // what could not be read from a file, ever
+	resting   []id.Object        // in the order in which they came to rest
 }
 
 type view struct {
@@ -87,6 +89,33 @@ func (l *ledger) Free(o id.Object) {
 	}
 	delete(l.views, o)
 	delete(l.filed, o)
+}
+
+func (l *ledger) Rest(o id.Object) bool {
+	if l.filed[o] {
+		return false
+	}
+	if l.views[o] == nil || len(l.views[o]) > 0 || slices.Contains(l.resting, o) {
+		l.t.Errorf("%v rests, and is viewed by %v: %s", o, l.views[o], debug.Stack())
+	}
+	l.resting = append(l.resting, o)
+	return true
+}
+
+func (l *ledger) Reuse(o id.Object) bool {
+	i := slices.Index(l.resting, o)
+	if i >= 0 {
+		l.resting = slices.Delete(l.resting, i, i+1)
+	}
+	return i >= 0
+}
+
+// evict drops what has rested for longest.
+func (l *ledger) evict() Evicted {
+	o := l.resting[0]
+	l.resting = l.resting[1:]
+	delete(l.views, o)
+	return Evicted{o}
 }
 
 // stored is a world with a store, a driver d and a worker w1 that has the task t.

@@ -45,11 +45,16 @@ func (c *Core) tellTaken(t *task) {
 }
 
 // explainRunning says what a task waits for that a process here has.
-func explainRunning(t *task) string {
+func (c *Core) explainRunning(t *task) string {
 	switch {
 	case t.blocked && t.waitsOf().reader:
 		return fmt.Sprintf("its reader, who had taken %d of its %d results when that was heard last", t.taken, t.items)
 	case t.blocked:
+		for _, name := range t.waitsOf().objects {
+			if why := c.explainCached(name); why != "" {
+				return why
+			}
+		}
 		return "objects: it runs and waits in get or wait"
 	}
 	return fmt.Sprintf("nothing: it runs in process %d", t.worker.process.id)

@@ -18,6 +18,9 @@ const (
 	CodeOption    = "OPTION"
 	User          = "USER" // what user code gave
 	CodeFull      = "STORE_FULL"
+	CodeDiskFull  = "DISK_FULL"
+	CodeNotMade   = "CACHE_NOT_MADE" // who was to make a cached value did not
+	CodeDeadlock  = "DEADLOCK"
 	CodeUnknown   = "UNKNOWN" // the agent knows nothing of that name
 )
 

@@ -71,6 +71,7 @@ type Session struct {
 	last    string
 	objects map[id.Object]*object
 	answers map[uint64]chan answer
+	cached  map[uint64]chan cachedAnswer
 	groups  map[id.Task]func(*fb.GroupUpdateT)
 	actors  map[id.Task]calls
 	streams map[id.Task]*Stream // that have not ended
@@ -99,7 +100,7 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 		Agent: id.Agent(attached.Agent), Process: id.Process(attached.Process), Job: attached.Job, Node: attached.Node, Cluster: attached.Cluster, Path: path,
 		hooks: hooks, limit: int(attached.InlineLimit), StreamBytes: attached.StreamBytes, ended: make(chan struct{}),
 		shapes: map[string]uint32{}, said: map[said]bool{},
-		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{}, streams: map[id.Task]*Stream{}, several: map[id.Task]uint32{},
+		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, cached: map[uint64]chan cachedAnswer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{}, streams: map[id.Task]*Stream{}, several: map[id.Task]uint32{},
 	}
 	if s.limit == 0 {
 		s.limit = 100 << 10
@@ -188,7 +189,7 @@ func (s *Session) frame(f work.Frame, later *[]func()) error {
 	case fb.FrameTypeCredit:
 		s.credits.grant(work.Credit(f).Bytes(), work.Credit(f).Records())
 		return nil
-	case fb.FrameTypeStateReply, fb.FrameTypeGroupUpdate, fb.FrameTypeActorState, fb.FrameTypeNotice, fb.FrameTypeRankOutput:
+	case fb.FrameTypeStateReply, fb.FrameTypeGroupUpdate, fb.FrameTypeActorState, fb.FrameTypeNotice, fb.FrameTypeRankOutput, fb.FrameTypeCached:
 	case fb.FrameTypeGoodbye:
 	case fb.FrameTypeShutdown:
 		if s.hooks.Work != nil {
@@ -210,6 +211,8 @@ func (s *Session) frame(f work.Frame, later *[]func()) error {
 			delete(s.answers, f.Corr())
 			ch <- answer{m.Error, append([]byte(nil), f.Payload()...)}
 		}
+	case *fb.CachedT:
+		s.cachedCame(f.Corr(), m)
 	case *fb.GroupUpdateT:
 		if m.Group != nil {
 			if told := s.groups[TaskOf(m.Group)]; told != nil {

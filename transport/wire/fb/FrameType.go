@@ -115,6 +115,9 @@ const (
 	FrameTypeChunk          FrameType = 134
 	FrameTypeViewFade       FrameType = 135
 	FrameTypeLocate         FrameType = 136
+	FrameTypeCacheWanted    FrameType = 137
+	FrameTypeCached         FrameType = 138
+	FrameTypeCacheUnmade    FrameType = 139
 	FrameTypeRecTerm        FrameType = 160
 	FrameTypeRecAgent       FrameType = 161
 	FrameTypeRecAgentDead   FrameType = 162
@@ -240,6 +243,9 @@ var EnumNamesFrameType = map[FrameType]string{
 	FrameTypeChunk:          "Chunk",
 	FrameTypeViewFade:       "ViewFade",
 	FrameTypeLocate:         "Locate",
+	FrameTypeCacheWanted:    "CacheWanted",
+	FrameTypeCached:         "Cached",
+	FrameTypeCacheUnmade:    "CacheUnmade",
 	FrameTypeRecTerm:        "RecTerm",
 	FrameTypeRecAgent:       "RecAgent",
 	FrameTypeRecAgentDead:   "RecAgentDead",
@@ -365,6 +371,9 @@ var EnumValuesFrameType = map[string]FrameType{
 	"Chunk":          FrameTypeChunk,
 	"ViewFade":       FrameTypeViewFade,
 	"Locate":         FrameTypeLocate,
+	"CacheWanted":    FrameTypeCacheWanted,
+	"Cached":         FrameTypeCached,
+	"CacheUnmade":    FrameTypeCacheUnmade,
 	"RecTerm":        FrameTypeRecTerm,
 	"RecAgent":       FrameTypeRecAgent,
 	"RecAgentDead":   FrameTypeRecAgentDead,

@@ -89,6 +89,9 @@ func main() {
 	case "objects":
 		objects(ctx)
 		fmt.Println("all is well")
+	case "cached":
+		cached(ctx)
+		fmt.Println("all is well")
 	case "sleep":
 		must(sleeps.Remote(ctx, 0).Get(ctx))
 		var refs []*rt.Ref[int]
@@ -130,6 +133,52 @@ var (
 		return n == len(l.Text), err
 	})
 )
+
+var keptSize = rt.NewFunc("keptSize", func(ctx context.Context, key string) (int, error) {
+	b, err := rt.Cached(ctx, key, func(context.Context) ([]byte, error) { return nil, errLuck })
+	return len(b), err
+})
+
+// cached has the node keep a value, and reads what a program in Python had kept.
+func cached(ctx context.Context) {
+	none := func(context.Context) ([]byte, error) { return nil, errLuck }
+	if b := must(rt.Cached(ctx, "of Python", none)); string(b) != "by Pythonby Pythonby Python" {
+		log.Fatalf("%q", b)
+	}
+	if _, err := rt.Cached(ctx, "of Go", none); !errors.Is(err, errLuck) {
+		log.Fatal(err)
+	}
+	_, err := rt.Cached(ctx, "of Go", func(ctx context.Context) ([]byte, error) { return rt.Cached(ctx, "of Go", none) })
+	var e *rt.Error
+	if !errors.As(err, &e) || e.Code != "DEADLOCK" {
+		log.Fatal(err)
+	}
+	begun, end := make(chan bool), make(chan bool)
+	go func() {
+		must(rt.Cached(ctx, "of Go", func(context.Context) ([]byte, error) {
+			close(begun)
+			<-end
+			return []byte("by Go"), nil
+		}))
+	}()
+	<-begun
+	ref := keptSize.Remote(ctx, "of Go")
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	if _, err := rt.Cached(short, "of Go", none); !errors.Is(err, context.DeadlineExceeded) {
+		log.Fatal(err)
+	}
+	close(end)
+	if n := must(ref.Get(ctx)); n != len("by Go") {
+		log.Fatal(n)
+	}
+	if b := must(rt.Cached(ctx, "of Go", none)); string(b) != "by Go" {
+		log.Fatalf("%q", b)
+	}
+	if b := must(rt.Cached(ctx, "empty", func(context.Context) ([]byte, error) { return []byte{}, nil })); len(b)+len(must(rt.Cached(ctx, "empty", none))) > 0 {
+		log.Fatal("it is not empty")
+	}
+}
 
 // objects has many times what the node's shared memory takes go through it, one after the other.
 func objects(ctx context.Context) {

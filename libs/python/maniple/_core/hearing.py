@@ -258,6 +258,17 @@ class Hearing:
             answer[1:] = [wire.untable("StateReply", body), bytes(payload)]
             answer[0].open()
 
+    def _cached_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        fields = wire.untable("Cached", body)
+        task = wire.task_bytes(fields.get("object"))
+        ref, answer = self._delivered_locked(key_of(task, 0)), self._answers.pop(corr, None)
+        if answer is not None:
+            answer[1:] = [ref, bool(fields.get("make")), bool(fields.get("there"))]
+            answer[0].open()
+        elif fields.get("make"):  # who asked was interrupted
+            self.connection.enqueue(wire.table("CacheUnmade", {"object": wire.task_fields(task)}))
+            self._later.append(self.connection.flush)
+
     def _update_locked(self, name: str, task: bytes, fields: Dict[str, Any]) -> None:
         for call in self.watching.get(task, ()):
             self._later.append(partial(call, name, fields))
@@ -295,6 +306,7 @@ class Hearing:
         frames.SLAB: _slab_locked,
         frames.SLAB_RECALL: _slab_recall_locked,
         frames.STATE_REPLY: _reply_locked,
+        frames.CACHED: _cached_locked,
         frames.GROUP_UPDATE: _group_locked,
         frames.ACTOR_STATE: _actor_locked,
         frames.NOTICE: _notice_locked,

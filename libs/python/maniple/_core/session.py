@@ -51,6 +51,7 @@ class Session(Giving, Hearing, Waiting):
         self.streams: Dict[bytes, Any] = {}  # by task
         self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
         self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
+        self.cached: Dict[bytes, bytes] = {}  # objects, by the keys that the node's cache has for them; some are not held any more
         self.sequences: Dict[bytes, Tuple[int, int]] = {}  # of calls, by actor: incarnation, last number
         self.on_end: Optional[Callable[[str], None]] = None
         self.on_alone: Callable[[bytes], None] = lambda key: None  # told of what this process asked for with WANT_ALONE
