@@ -117,6 +117,31 @@ func TestFSIsSecond(t *testing.T) {
 	if err := bad.Probe(); err == nil || f.Probe() != nil {
 		t.Errorf("%v", err)
 	}
+	for _, says := range []error{os.ErrPermission, nil} {
+		unread := open(t, Directory{FS: unreadable{Dir(far), says}, Path: "z"})
+		if err := unread.Probe(); err == nil || says != nil && !errors.Is(err, says) {
+			t.Errorf("it takes files that nobody can read: %v", err)
+		}
+	}
+	if list, _ := Dir(far).List("z", "", 0); len(list) > 0 {
+		t.Error(list)
+	}
+}
+
+// unreadable takes files, and refuses to read them, or reads something else.
+type unreadable struct {
+	Dir
+	says error
+}
+
+func (u unreadable) Open(name string) (Reader, error) {
+	if u.says != nil {
+		return nil, u.says
+	}
+	if err := os.WriteFile(u.path(name), []byte("y"), 0o600); err != nil {
+		return nil, err
+	}
+	return u.Dir.Open(name)
 }
 
 // FuzzLeft: an index that somebody else wrote is read or refused, and nothing is read past a file's end.
