@@ -103,10 +103,8 @@ func TestNoNewFileIsErasureCoded(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if _, err := h.Create("/out/g"); err != nil {
-				return err
-			}
-			return Plain(h, "/out/g")
+			_, err = Create(t.Context(), h, "/out/g")
+			return err
 		},
 	} {
 		err := does()
@@ -144,14 +142,14 @@ func TestCopiesThatNeverCome(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w, err := h.Create("/f")
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			w, err := Create(ctx, h, "/f")
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
 			began := time.Now()
-			err = Closed(ctx, w)
+			err = w.Close()
 			if past := time.Since(began); past < ends || past > ends+rarely || !errors.Is(err, hdfs.ErrReplicating) || (limit > patience) != strings.Contains(err.Error(), "are DataNodes up") {
 				t.Error(past, err)
 			}

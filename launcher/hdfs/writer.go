@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ func (c *Client) newFile(name string, make func(*hdfs.Client) (*hdfs.FileWriter,
 	}
 	w := &writer{c: c, end: sync.OnceFunc(func() { _ = h.Close() })}
 	if w.FileWriter, err = make(h); err == nil {
-		err = Plain(h, name)
+		err = checkNew(h, name)
 	}
 	if err != nil {
 		w.end()
@@ -34,8 +35,8 @@ func (c *Client) newFile(name string, make func(*hdfs.Client) (*hdfs.FileWriter,
 	return w, nil
 }
 
-// Plain refuses a file that was just made, and removes it, if HDFS made it in a form that is not written here.
-func Plain(h *hdfs.Client, name string) error {
+// checkNew refuses a file that was just made, and removes it, if HDFS made it in a form that is not written here.
+func checkNew(h *hdfs.Client, name string) error {
 	info, err := h.Stat(name)
 	if err == nil {
 		_, err = plainFile(name, info)
@@ -49,6 +50,27 @@ func Plain(h *hdfs.Client, name string) error {
 	}
 	return err
 }
+
+// Create makes a file by a client of the library's. It is in a form that is known here, and whole once Close, which waits as long as ctx, has returned.
+func Create(ctx context.Context, h *hdfs.Client, name string) (io.WriteCloser, error) {
+	w, err := h.Create(name)
+	if err == nil {
+		err = checkNew(h, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &closed{w, ctx}, nil
+}
+
+// closed is such a file.
+type closed struct {
+	*hdfs.FileWriter
+	ctx context.Context
+}
+
+// Close is io.Closer's.
+func (c *closed) Close() error { return Closed(c.ctx, c.FileWriter) }
 
 // Write is io.Writer's.
 func (w *writer) Write(b []byte) (int, error) {

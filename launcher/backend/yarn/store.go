@@ -284,28 +284,12 @@ type hdfsFiles struct{ c *hdfs.Client }
 func (h hdfsFiles) stat(name string) (os.FileInfo, error) { return h.c.Stat(name) }
 func (h hdfsFiles) mkdir(name string) error               { return h.c.MkdirAll(name, 0o700) }
 func (h hdfsFiles) create(ctx context.Context, name string) (io.WriteCloser, error) {
-	w, err := h.c.Create(name)
-	if err == nil {
-		err = hdfsfiles.Plain(h.c, name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return hdfsFile{w, ctx}, nil
+	return hdfsfiles.Create(ctx, h.c, name)
 }
 func (h hdfsFiles) open(name string) (io.ReadCloser, error) { return h.c.Open(name) }
 func (h hdfsFiles) rename(from, to string) error            { return h.c.Rename(from, to) }
 func (h hdfsFiles) remove(name string) error                { return h.c.Remove(name) }
 func (h hdfsFiles) close() error                            { return h.c.Close() }
-
-// hdfsFile is one that is written.
-type hdfsFile struct {
-	*hdfs.FileWriter
-	ctx context.Context
-}
-
-// Close is io.Closer's.
-func (f hdfsFile) Close() error { return hdfsfiles.Closed(f.ctx, f.FileWriter) }
 
 // localFiles are those of a file system that all nodes see.
 type localFiles struct{}
