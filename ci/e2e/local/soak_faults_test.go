@@ -266,13 +266,27 @@ func (x *wrongs) fill() bool {
 }
 
 // For 20 minutes (MANIPLE_SOAK_SECONDS) agents are killed, connections torn and garbled, bits of spilled values flipped, and the disk is full at times: each value is
-// right, or an error says why not, in time; and when it is over all is as it was.
+// right, or an error says why not, in time; and when it is over all is as it was. A third of the time values go by encrypted connections, a third by
+// plain ones, and a third by descriptors.
 func TestFaultsOfTheDataPlane(t *testing.T) {
-	r := seed(t)
 	lasts := 20 * time.Minute
 	if n, err := strconv.Atoi(os.Getenv("MANIPLE_SOAK_SECONDS")); err == nil {
 		lasts = time.Duration(n) * time.Second
 	}
+	for _, way := range []struct {
+		name  string
+		flags []string
+	}{
+		{"encrypted", []string{"--no-same-host-handover"}},
+		{"plain", []string{"--no-same-host-handover", "--clear-values", "127.0.0.0/8"}},
+		{"handed over", nil},
+	} {
+		t.Run(way.name, func(t *testing.T) { faults(t, lasts/3, way.flags) })
+	}
+}
+
+func faults(t *testing.T, lasts time.Duration, flags []string) {
+	r := seed(t)
 	w := newWorld(t)
 	x := &wrongs{w: w, r: r, disk: filepath.Join(w.dir, "disk"), share: filepath.Join(w.dir, "share"), done: map[string]int{}}
 	for _, dir := range []string{x.disk, x.share} {
@@ -284,7 +298,7 @@ func TestFaultsOfTheDataPlane(t *testing.T) {
 		t.Skipf("no file system can be mounted here: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(x.disk, unix.MNT_DETACH) })
-	w.must("up", "--cluster", "wronged", "--fake-nodes", "4", "--cpus", "2", "--node-mem", "2G", "--object-store-memory", "64M", "--object-spilling-directory", x.disk+",shared:"+x.share)
+	w.must(append([]string{"up", "--cluster", "wronged", "--fake-nodes", "4", "--cpus", "2", "--node-mem", "2G", "--object-store-memory", "64M", "--object-spilling-directory", x.disk + ",shared:" + x.share}, flags...)...)
 	p := w.python(wronged, "wronged", strconv.Itoa(r.IntN(1<<30)))
 	p.says("up")
 	kinds := []struct {
