@@ -78,6 +78,7 @@ type desk struct {
 	lent      []*lent
 	lentDue   map[lentKey]int64 // when more is asked for
 	lentTight map[lentKey]bool  // of what there was no room the last time
+	lentNever map[lentKey]int64 // when the head said that no node could ever have it
 	up        int               // nodes, as the head said last
 	upText    string            // what the core was told of them
 	minted    uint64
@@ -115,7 +116,7 @@ const maxUnsent = 1 << 30
 func newDesk(l *loop) *desk {
 	d := &desk{
 		l: l, slay: slay, wake: make(chan struct{}, 1), conns: map[id.Process]*workConn{},
-		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[lentKey]int64{}, lentTight: map[lentKey]bool{}, fetchSlab: map[uint64]int{},
+		hired: map[uint64]*hired{}, groups: map[id.Task]*made{}, nodes: map[uint32]string{}, lentDue: map[lentKey]int64{}, lentTight: map[lentKey]bool{}, lentNever: map[lentKey]int64{}, fetchSlab: map[uint64]int{},
 	}
 	d.dialing = l.dialTicket
 	d.turning.Lock()

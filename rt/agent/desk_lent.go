@@ -40,7 +40,7 @@ const (
 	maxBundles = 1000                          // and of one for what needs nothing
 	lentWait   = 2 * time.Second               // so long the head may look for a place
 	lentAgain  = int64(2 * time.Second)        // and is asked again after so long when it found none,
-	lentNever  = int64(30 * time.Second)       // or when no node could ever be one
+	lentNever  = int64(30 * time.Second)       // or when no node could ever be one, for tasks that have heard so
 )
 
 // settleLent asks for room on other nodes, and gives back what is not used.
@@ -49,6 +49,9 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 	wants := d.wants // of this turn
 	for _, k := range wants.Away {
 		due := d.lentDue[lentKey{k.Class, k.Where}]
+		if said := d.lentNever[lentKey{k.Class, k.Where}]; k.Since > said && said != 0 { // to others, that are told
+			due = 0
+		}
 		if k.Where == "" {
 			due = max(due, k.Since+lentAfter)
 		}
@@ -199,6 +202,9 @@ func (d *desk) toldLent(u *fb.GroupUpdateT, bundles []*fb.BundlePlaceT) bool {
 		}
 		if u.End != nil && u.End.Cause == "infeasible" {
 			d.lentDue[l.lentKey] = d.l.now() + lentNever
+			if !l.home {
+				d.lentNever[l.lentKey] = d.l.now()
+			}
 			d.brings(work.Waits{Class: l.class, Where: l.where, Why: u.End.Reason, Never: !l.home})
 		}
 	}
@@ -211,6 +217,7 @@ const noticeJoined = "NODE_JOINED"
 // nodeJoined asks at once for what no node had, or none that was free: the new one may.
 func (d *desk) nodeJoined(ctx context.Context) {
 	clear(d.lentDue)
+	clear(d.lentNever)
 	d.stake.again = 0
 	d.ask(ctx, d.process, &fb.StateQueryT{What: "nodes"}, askCount, nil)
 }

@@ -71,6 +71,16 @@ func TestLentByNobody(t *testing.T) {
 	if next := d.settleLent(t.Context()); next != now+lentNever || len(d.asked()) > 0 {
 		t.Errorf("the next question is due in %v", time.Duration(next-now))
 	}
+	now += int64(time.Second)
+	d.wants.Away[0].Since = now // those have heard it, and these come anew
+	d.settleLent(t.Context())
+	if m := d.asked(); len(m) != 1 || m[0].(*fb.GroupCreateT).Bundles[0].Labels[0].Value != "n9" {
+		t.Fatalf("for the next task of the kind %v is asked", m)
+	}
+	d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: "infeasible", Reason: "no such node"}}, nil)
+	if next := d.settleLent(t.Context()); next != now+lentNever || len(d.asked()) > 0 {
+		t.Errorf("when it has heard it, too, the next question is due in %v", time.Duration(next-now))
+	}
 	d.toldDesk(t.Context(), ToClient{M: &fb.NoticeT{Level: fb.LevelInfo, Code: "NODE_JOINED"}}, nil)
 	d.settleLent(t.Context())
 	if m := d.asked(); len(m) != 2 || m[0].(*fb.StateQueryT).What != "nodes" || m[1].(*fb.GroupCreateT).Bundles[0].Labels[0].Value != "n9" {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
@@ -136,5 +137,24 @@ func TestRandomWork(t *testing.T) {
 	}
 	if n := int(max(*seeds/5, 1)); n > 20 && (submitted < 50*n || away < 20*n) {
 		t.Errorf("only %d tasks and %d messages of tasks between nodes in %d clusters", submitted, away, n)
+	}
+}
+
+// A task that no node can have is told so at once, each time that one is submitted.
+func TestTasksThatNoNodeCanHave(t *testing.T) {
+	c := New(Config{Seed: 1, Nodes: 2, CPUs: 2})
+	c.Run(second)
+	d := c.Drive(c.Node(0))
+	c.Run(second)
+	define(d.proc)
+	d.send(&fb.ShapeT{Number: 90, Resources: cpus(10_000), Retries: 3, Bundle: -1, Labels: []*fb.LabelT{{Key: "disk", Value: "fast"}}}, nil)
+	for round := range 3 {
+		name := d.mint()
+		d.send(&fb.SubmitT{Task: taskT(name), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: d.at.Job, Shape: 90, Returns: 1}, nil)
+		d.expect(name, 1)
+		if !c.RunUntil(2*second, c.told) || len(d.Codes) != round+1 || !strings.HasPrefix(d.Codes[round], "TASK_UNSCHEDULABLE: ") {
+			t.Fatalf("task %d: after 2 s the driver was told %q; %q", round+1, d.Codes, d.Waits())
+		}
+		c.Run(5 * second)
 	}
 }

@@ -229,7 +229,7 @@ func (c *Core) stopAt(k *stop) bool {
 			return c.waitsForMaker(k)
 		}
 	}
-	if t == nil || t.cancelled || t.deadline != 0 || t.rests != 0 || t.owner.closing || c.doomed[t.id()] != "" {
+	if t == nil || t.cancelled || t.deadline != 0 || t.rests != 0 || t.owner.closing && !(t.owner.id == 0 && t.kind == call) || c.doomed[t.id()] != "" {
 		return false
 	}
 	k.name, k.stamp = t.name(), uint64(t.since)

@@ -105,6 +105,7 @@ type Core struct {
 	runs        runs
 	nodes       int                // of the cluster
 	others      [][]Amount         // what the others have
+	nodesAt     int64              // when that was something else last
 	lent        map[*object]*lends // what other agents sent
 	slices      []slice            // that are on their way
 	asked       []question         // that other agents have not answered
@@ -121,6 +122,8 @@ type Core struct {
 	going       bool       // this node is being drained
 	starvedAt   int64      // when a worker was ended for want of memory
 	shortSaid   int64      // when it was said that none can be
+	shortAt     int64      // when there was too little memory last,
+	shortText   string     // and who had it
 
 	actors  []*actor // alive or to be
 	pumping []*actor
@@ -286,7 +289,7 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 	case Drain:
 		c.onDrain(ev)
 	case Nodes:
-		c.nodes, c.others, c.restless = ev.N, ev.Others, true
+		c.nodes, c.others, c.nodesAt, c.restless = ev.N, ev.Others, c.now, true
 		if len(c.drains) > 0 {
 			c.moveOff()
 			c.drainsDue(true)

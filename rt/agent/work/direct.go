@@ -15,11 +15,13 @@ const (
 	directMost  = 1 << 14 // as many are waited for at most before there is another one
 	directShort = 10e6    // ns that each may take
 	directBytes = 4 << 10 // of a frame on a line
+	lineCalls   = 2       // that a worker may have from one: one runs, and one waits
 )
 
 // direct are the direct lines of an actor's worker.
 type direct struct {
-	callers []lineCaller // that have had one, be they gone
+	callers []lineCaller // that have had one, until the worker has ended the last line of one that is gone
+	had     bool         // there was one
 	caller  *process     // that called last
 	class   *class       // and how
 	n       int          // short calls of its in a row
@@ -32,6 +34,8 @@ type lineCaller struct {
 	process id.Process
 	after   int    // so many short calls in a row are waited for before the next one
 	count   uint64 // so many it had made when it got the last one
+	class   *class // of the calls on that
+	told    int    // of so many the worker has told since it is gone
 }
 
 // of finds a caller; nil: it has had no line.
@@ -67,13 +71,13 @@ func (c *Core) joinDirect(t *task, w *worker) {
 	}
 	switch {
 	case k == nil:
-		d.callers = append(d.callers, lineCaller{p.id, 2 * after, m.Sequence})
+		d.callers = append(d.callers, lineCaller{p.id, 2 * after, m.Sequence, t.class, 0})
 	case int64(m.Sequence-k.count)-int64(d.n) > int64(d.n): // the line before was of use
-		k.after, k.count = c.cfg.Direct, m.Sequence
+		k.after, k.count, k.class = c.cfg.Direct, m.Sequence, t.class
 	default:
-		k.after, k.count = min(2*after, directMost), m.Sequence
+		k.after, k.count, k.class = min(2*after, directMost), m.Sequence, t.class
 	}
-	d.n, d.over = 0, false
+	d.n, d.over, d.had = 0, false, true
 	c.out = append(c.out, Effect{Do: Join, Process: p.id, Worker: w.process.id, Line: &fb.LineT{
 		Actor: taskT(a.id()), Caller: uint32(p.id), Incarnation: a.incarnation, Shape: t.lane.shape, WorkerShape: t.class.number}})
 }
@@ -93,6 +97,23 @@ func (c *Core) linesOver(w *worker) bool {
 	return false
 }
 
+// linesGone has workers end the lines that they have to a driver that is gone: until then what they tell of may be its.
+func (c *Core) linesGone(p *process) {
+	for _, w := range c.workers {
+		if w.direct.caller == p {
+			w.direct.caller = nil
+		}
+		if w.direct.of(p.id) != nil && w.killed == "" && !w.shutting && c.linesOver(w) {
+			c.forgetCallers(&w.direct)
+		}
+	}
+}
+
+// forgetCallers drops the callers that are gone.
+func (c *Core) forgetCallers(d *direct) {
+	d.callers = slices.DeleteFunc(d.callers, func(k lineCaller) bool { return c.byProcess[k.process] == nil })
+}
+
 // hearsay tells whether all that an actor's worker does is what drivers say of it.
 func (w *worker) hearsay() bool {
 	return !slices.ContainsFunc(w.flight.all(), func(t *task) bool { return !t.unsure })
@@ -105,6 +126,7 @@ func (c *Core) onLine(p *process, f frame) {
 		return
 	}
 	p.worker.direct.asked, p.worker.direct.over = false, true
+	c.forgetCallers(&p.worker.direct)
 	for _, t := range p.worker.flight.all() {
 		if t.unsure {
 			c.leave(t)
@@ -117,7 +139,7 @@ func (c *Core) onLine(p *process, f frame) {
 
 // strayDirect tells whether a worker has, or may have, a call that this agent does not know, or not any more: nobody wants its result.
 func (c *Core) strayDirect(p *process, name id.Task) bool {
-	return p.worker != nil && name.Agent == c.cfg.Agent && p.worker.direct.of(name.Process) != nil
+	return p.worker != nil && p.worker.direct.had && name.Agent == c.cfg.Agent && (c.byProcess[name.Process] == nil || p.worker.direct.of(name.Process) != nil)
 }
 
 // onTold takes in a call that has gone by a direct line: from its caller, who does not wait there any more, or from the worker, which has it and
@@ -146,8 +168,7 @@ func (c *Core) onTold(p *process, f frame) {
 		caller = c.byProcess[name.Process]
 	}
 	if caller == nil && c.strayDirect(p, name) {
-		b := c.start(p, fb.FrameTypeCancel, wire.CancelSize, 0)
-		wire.PutCancel(b, &fb.CancelT{Task: taskT(name)})
+		c.toldOfGone(p, m, f)
 		return
 	}
 	a, cl := c.toldOfActor(p, caller, m)
@@ -181,6 +202,28 @@ func (c *Core) onTold(p *process, f frame) {
 	default:
 		c.fail(t, codeActorAway, "actor "+a.title()+": its worker died, and it is made again; the call may have run")
 	}
+}
+
+// toldOfGone takes in a call that its worker tells of and whose driver is gone. It goes on as others do that an actor has when their callers go, and nobody
+// has its result.
+func (c *Core) toldOfGone(p *process, m *fb.CallT, f frame) {
+	a, k := p.worker.actor, p.worker.direct.of(taskOf(m.Task).Process)
+	switch {
+	case k == nil || a == nil || !c.livesHere(a) || m.Incarnation != a.incarnation: // it ends with its worker
+		return
+	case k.told == lineCalls || taskOf(m.Actor) != a.id() || m.Job != k.class.job.number || m.Deps|m.Refs != 0 || m.Returns != 1 || len(f.whole) > directBytes:
+		c.refuse(p, "told of a call past its agent that is none for a line")
+		return
+	}
+	k.told++
+	j, runs := k.class.job, m.Attempt == 0
+	if !slices.Contains(c.jobs, j) {
+		c.jobs = append(c.jobs, j)
+	}
+	t := c.newCall(j.home, m, f, a, k.class)
+	t.retries = 0
+	c.unhold(c.holderOf(j.home, t.entry.first))
+	c.flies(t, p.worker, runs)
 }
 
 // livesHere tells whether an actor has a worker of this node, which has begun.

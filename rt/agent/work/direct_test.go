@@ -24,6 +24,7 @@ func newLined(t *testing.T, options ...func(*fb.CreateT)) *lined {
 	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
 	w.send("d", &fb.MethodsT{Function: numberOf("f"), Names: []string{"m"}}, nil)
 	w.send("d", &fb.ShapeT{Number: 1, Bundle: -1}, nil)
+	w.send("d", &fb.ShapeT{Number: 8, Bundle: -1, Resources: amounts(t, "CPU:2")}, nil) // all that there is
 	x := &lined{w, w.mint("d", "a")}
 	m := &fb.CreateT{Actor: taskT(x.actor), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, MaxPending: -1, Detached: true, Name: "it"}
 	for _, option := range options {
@@ -43,7 +44,13 @@ func newLined(t *testing.T, options ...func(*fb.CreateT)) *lined {
 }
 
 func (x *lined) call(name string) *fb.CallT {
-	return &fb.CallT{Task: taskT(x.mint("d", name)), Parent: &fb.TaskIDT{}, Actor: taskT(x.actor), Job: 1, Shape: 1, Returns: 1}
+	x.mint("d", name)
+	return x.again(name)
+}
+
+// again is a call of a name that there is.
+func (x *lined) again(name string) *fb.CallT {
+	return &fb.CallT{Task: taskT(x.task(name)), Parent: &fb.TaskIDT{}, Actor: taskT(x.actor), Job: 1, Shape: 1, Returns: 1}
 }
 
 // told is what tells of a new call.
@@ -70,21 +77,53 @@ func (x *lined) wants(what ...string) {
 	x.log = nil
 }
 
-// A driver that is gone when the worker tells of its call is as one that was gone before: the call is cancelled, and nobody has its result.
+// A call that an actor has goes on when its driver is gone, whoever told of it and whenever, as one by the agent does, and nobody has its result. What was
+// kept of the driver goes when its worker has ended the line.
 func TestLineOfADriverThatIsGone(t *testing.T) {
-	x := newLined(t)
-	told := x.told("c")
-	x.step(ProcessGone{Process: x.procs["d"], Why: "killed"})
-	x.send("w1", told, []byte("args"))
-	x.wants("w1 <- Cancel c")
-	x.send("w1", &fb.SealT{Object: objectT(x.object("c")), Size: 1 << 20}, nil)
-	x.send("w1", &fb.ResultT{Task: told.Task, Flags: uint32(fb.ResultFlagLast | fb.ResultFlagLocated)}, nil)
-	x.wants()
+	for _, last := range []bool{false, true} {
+		for _, tells := range []string{"worker, then it goes", "it goes, then worker", "by the agent"} {
+			x := newLined(t)
+			if last {
+				x.step(ProcessGone{Process: x.procs["other"], Why: "done"})
+			}
+			w, told := x.core.entries[x.actor].actor.worker, x.told("c")
+			if tells == "by the agent" {
+				x.send("d", x.again("c"), nil)
+			} else if tells[0] == 'w' {
+				x.send("w1", told, []byte("args"))
+			}
+			x.step(ProcessGone{Process: x.procs["d"], Why: "killed"})
+			if tells[0] == 'i' {
+				x.send("w1", told, []byte("args"))
+			}
+			if k := x.core.entries[x.task("c")]; w.flight.n != 1 || k == nil || k.task == nil || strings.Contains(strings.Join(x.log, "\n"), "Cancel") {
+				t.Errorf("%s, of the last one %v: %d are in flight\n%s", tells, last, w.flight.n, strings.Join(x.log, "\n"))
+			}
+			x.send("w1", &fb.LineT{}, nil)
+			if len(w.direct.callers) > 0 || w.direct.caller != nil {
+				t.Errorf("%s, of the last one %v: of %d drivers something is kept", tells, last, len(w.direct.callers))
+			}
+			x.send("w1", &fb.SealT{Object: objectT(x.object("c")), Size: 1 << 20}, nil)
+			x.send("w1", &fb.ResultT{Task: told.Task, Flags: uint32(fb.ResultFlagLast | fb.ResultFlagLocated)}, nil)
+			x.wants("w1 <- Line")
+			if _, left := x.core.entries[x.task("c")]; w.flight.n != 0 || left {
+				t.Errorf("%s, of the last one %v: %d are in flight, and it is known: %v", tells, last, w.flight.n, left)
+			}
+		}
+	}
+}
 
-	y := newLined(t)
-	y.send("w1", y.told("c"), []byte("args"))
-	y.step(ProcessGone{Process: y.procs["d"], Why: "killed"})
-	y.wants("w1 <- Cancel c")
+// A worker has no more from the line of a driver that is gone than there can be.
+func TestMoreThanALineHas(t *testing.T) {
+	x := newLined(t)
+	told := []*fb.ToldT{x.told("a"), x.told("b"), x.told("c")}
+	x.step(ProcessGone{Process: x.procs["d"], Why: "killed"})
+	for i, m := range told {
+		x.send("w1", m, nil)
+		if refused := x.core.refused > 0; refused != (i == 2) {
+			t.Errorf("the call of number %d is refused: %v", i, refused)
+		}
+	}
 }
 
 // Who comes second says nothing new, unless that the call runs.

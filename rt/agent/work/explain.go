@@ -21,6 +21,14 @@ func amountOf(n int64, name string) string {
 
 // explainTask says what a task waits for, by the tests that keep it from going on (WORK-10).
 func (c *Core) explainTask(t *task) string {
+	why := c.explainState(t)
+	if c.pressed(t) {
+		return fmt.Sprintf("memory: %s, %v ago; and then %s", c.shortText, time.Duration(c.now-c.shortAt).Round(time.Millisecond), why)
+	}
+	return why
+}
+
+func (c *Core) explainState(t *task) string {
 	switch t.state {
 	case taskWaiting:
 		if t.rests != 0 {
@@ -114,11 +122,11 @@ func (c *Core) explainClass(t *task) string {
 		behind = fmt.Sprintf("; %d tasks are before it", ahead)
 	}
 	if cl.starting > ahead {
-		return cl.newcomer().starts() + behind
+		return cl.newcomer().starts() + cl.unstarted() + behind
 	}
 	if cl.wishing() {
 		most := ", for a second at most"
-		if cl.needs.never > c.now {
+		if c.barred(&cl.needs) {
 			most = "" // for what comes behind is nowhere
 		}
 		return fmt.Sprintf("a place where it would %s%s%s", strings.Replace(cl.wishes[cl.stage].where, "rather ", "rather be, ", 1), most, behind)
@@ -155,7 +163,7 @@ func (c *Core) explainClass(t *task) string {
 		if len(c.workers) >= c.cfg.Processes {
 			return fmt.Sprintf("a process: the node has %d workers, which is its cap%s", len(c.workers), behind)
 		}
-		return "its turn" + behind
+		return "its turn" + cl.unstarted() + behind
 	}
 	if r := c.explainKin(t); r != "" {
 		return r + behind

@@ -141,16 +141,21 @@ func (c *Core) endJob(j *job, driver *process) {
 	}
 }
 
-// outlives tells whether a call runs in an actor that lives on without its caller: then it has to end there.
+// outlives tells whether an actor that lives on has a call already: then it has to end there. It goes on without its caller, and is not tried again, unless
+// it gives a stream, which is of no use without its reader.
 func (t *task) outlives() bool {
-	return t.kind == call && t.actor.phase != fb.ActorPhaseDead && t.worker.killed == ""
+	return t.kind == call && t.worker != nil && t.actor.phase != fb.ActorPhaseDead && t.worker.killed == ""
 }
 
 // dropTasks cancels what a process submitted. Those that run end with their workers, or, in actors that live on, by themselves.
 func (c *Core) dropTasks(p *process) {
 	for t := p.tasks.head; t != nil; {
 		next := t.ownedAfter
-		if t.kind != create {
+		switch {
+		case t.kind == create:
+		case t.outlives() && !t.streams():
+			t.retries = 0
+		default:
 			t.cancelled = true
 			if t.worker != nil && p.remote() && !t.outlives() { // which may send it again before its worker has ended
 				c.leave(t)

@@ -314,12 +314,15 @@ func (c *Core) onGone(p *process, why string) {
 		c.endJob(p.job, p)
 	}
 	c.orphan(p)
+	if p.direct && p.kind == Driver {
+		c.linesGone(p)
+	}
 	p.job.processes--
 	c.forget(p.job)
 }
 
-// orphan lets go of the tasks of a process that is gone: those whose results nobody waits for end, the
-// others go on without it.
+// orphan lets go of the tasks of a process that is gone: those whose results nobody waits for end, but for calls that actors have already, which may be in
+// the middle of something; the others go on without it.
 func (c *Core) orphan(p *process) {
 	for t := p.tasks.head; t != nil; t = p.tasks.head {
 		p.tasks.remove(t)
@@ -328,7 +331,11 @@ func (c *Core) orphan(p *process) {
 		if t.streams() { // who read it does so no more
 			c.tookTo(t, allTaken)
 		}
-		if t.kind != create && !t.wanted() {
+		switch {
+		case t.kind == create || t.wanted():
+		case t.outlives() && !t.streams():
+			t.retries = 0
+		default:
 			c.cancelTask(t, false, false)
 		}
 	}

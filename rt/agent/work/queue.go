@@ -31,7 +31,7 @@ func (c *Core) dispatch() {
 		j.active = slices.DeleteFunc(j.active, func(cl *class) bool {
 			cl.active = cl.queue.n > 0
 			if !cl.active {
-				cl.hungry = false
+				cl.setHungry(false, 0)
 			}
 			return !cl.active
 		})

@@ -19,6 +19,7 @@ const (
 	memoryRest  = int64(time.Second)      // the first time so much later, then twice that, and so on
 	memoryWait  = int64(2 * time.Second)  // so long a worker that was told to end is waited for before another one is
 	memorySay   = int64(30 * time.Second) // between two words on that nobody can be ended
+	memoryLong  = int64(10 * time.Second) // so long after it was short what waits for a worker may wait because of that
 	little      = 4                       // who has less than a quarter of the largest is spared
 	namedUses   = 5                       // so many processes a text names
 )
@@ -58,11 +59,13 @@ type victim struct {
 }
 
 func (c *Core) onShort(ev Short) {
+	c.shortAt = c.now
 	if slices.ContainsFunc(c.workers, func(w *worker) bool { return w.starved && c.now-c.starvedAt < memoryWait }) {
 		return
 	}
 	slices.SortStableFunc(ev.Uses, func(a, b Used) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	text := fmt.Sprintf("node %s has nearly used up its memory, %s: %s", c.cfg.Node, ev.Text, c.usesText(ev.Uses))
+	c.shortText = text
 	v := c.victim(ev.Uses)
 	if v == nil {
 		if c.now-c.shortSaid >= memorySay {
@@ -182,6 +185,21 @@ func (c *Core) pause(t *task) {
 func (c *Core) unpause(t *task) {
 	t.rests, t.missing = 0, 0
 	c.requeue(t)
+}
+
+// pressed tells whether a task waits because workers are ended for want of memory, and made again.
+func (c *Core) pressed(t *task) bool {
+	switch {
+	case c.shortText == "" || c.now-c.shortAt >= memoryLong:
+		return false
+	case t.rests != 0:
+		return true
+	case t.kind == call:
+		return false
+	case t.state == taskGiven:
+		return t.worker == nil || t.worker.host == nil && t.worker.process == nil
+	}
+	return t.state == taskQueued && (t.class.starting > 0 || slices.ContainsFunc(c.workers, func(w *worker) bool { return w.starved }))
 }
 
 // starvedText says how often a task was tried.

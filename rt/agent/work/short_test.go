@@ -121,6 +121,57 @@ func TestTriedAgainForMemory(t *testing.T) {
 	}
 }
 
+// What waits while workers are ended for want of memory and made again is told that first, and no longer once there is enough.
+func TestExplainOfMemory(t *testing.T) {
+	s := crowd(t, "driver d", "function d f", "function d C class", "methods d C m", "shape d 1 CPU:1 retries=1", "shape d 2 CPU:8", "shape d 3", "submit d a f", "submit d b f shape=2", "create d x C shape=1 restarts=1", "result w2 x")
+	why := func(name string) string { return s.w.core.Explain(s.w.ids[name]) }
+	first := "waits for memory: node n1 has nearly used up its memory, 1.9 GiB of 2 GiB (test): 1.5 GiB "
+	if text := why("b"); !strings.Contains(text, "waits for 8 CPU: ") {
+		t.Errorf("before: %s", text)
+	}
+	s.short("w1:1500 driver:80")
+	if text := why("b"); !strings.Contains(text, first+"f (") || !strings.Contains(text, "; and then 8 CPU: ") {
+		t.Errorf("while a worker is ended: %s", text)
+	}
+	s.do("gone w1")
+	if text := why("a"); !strings.Contains(text, first) || !strings.Contains(text, "; and then the next try in 1s") {
+		t.Errorf("its task: %s", text)
+	}
+	if text := why("b"); strings.Contains(text, "memory") {
+		t.Errorf("one that waits for CPUs: %s", text)
+	}
+	s.do("cancel d b")
+	s.w.auto = false
+	s.w.now += memoryWait
+	s.short("w2:1500")
+	s.do("gone w2")
+	s.do("call d c x 0 shape=3")
+	s.do("wait 1s")
+	for _, name := range []string{"a", "x"} {
+		if text := why(name); !strings.Contains(text, first) || !strings.Contains(text, "; and then its worker, which starts") {
+			t.Errorf("%s, whose worker starts: %s", name, text)
+		}
+	}
+	if text := why("c"); !strings.Contains(text, "which is restarting and waits for memory: ") {
+		t.Errorf("a call of the actor: %s", text)
+	}
+	s.do("wait 10s")
+	if text := why("a"); strings.Contains(text, "memory") {
+		t.Errorf("when there is enough: %s", text)
+	}
+}
+
+// Of workers that did not start what waits says so.
+func TestExplainOfWorkersThatDoNotStart(t *testing.T) {
+	s := &script{t: t}
+	for _, line := range []string{"core CPU:8", "driver d", "function d f", "shape d 1 CPU:1", "submit d a f", "failed why={fork: no memory}"} {
+		s.do(line)
+	}
+	if text := s.w.core.Explain(s.w.ids["a"]); !strings.Contains(text, "its worker, which starts; 1 before it did not start: fork: no memory") {
+		t.Error(text)
+	}
+}
+
 // What the kernel ended counts like what was ended before it; max_retries=0 means no other try.
 func TestKernelEndsOne(t *testing.T) {
 	s := crowd(t, "driver d", "function d f", "shape d 1 CPU:1 retries=0", "submit d a f")

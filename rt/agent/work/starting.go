@@ -1,5 +1,7 @@
 package work
 
+import "fmt"
+
 // newcomer gives one of its workers that start; nil: there is none.
 func (cl *class) newcomer() *worker {
 	for _, w := range cl.leased {
@@ -22,4 +24,12 @@ func (w *worker) starts() string {
 		return "its worker, which starts"
 	}
 	return "its worker, which starts: " + w.slow
+}
+
+// unstarted says that workers before the next one did not start.
+func (cl *class) unstarted() string {
+	if cl.failed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d before it did not start: %s", cl.failed, cl.why)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -96,6 +97,62 @@ func TestTaskThatNamesANode(t *testing.T) {
 	}
 	if at := p.at(soft); !strings.Contains(at, "0 of 1 CPU are free") {
 		t.Errorf("a wish for it: %s", at)
+	}
+}
+
+// Every task that no node can have is told so, as the first one was: also one that comes when those before it are over.
+func TestEachTaskThatNoNodeCanHave(t *testing.T) {
+	p, _ := newNodes(t)
+	p.say(0, 1, &fb.ShapeT{Number: 3, Bundle: -1, Resources: []*fb.ResourceT{{Name: "lic", Amount: one}}}, nil)
+	p.now++
+	ask := func() (k Lack) {
+		for _, k = range p.cores[0].Wants().Away {
+			p.step(0, Waits{Class: k.Class, Where: k.Where, Why: "no node has lic", Never: true})
+		}
+		return k
+	}
+	for round := range 2 {
+		p.said = nil
+		p.now++
+		began := p.now
+		first := p.shaped(&fb.ShapeT{Number: 3})
+		if k := ask(); k.Since != began {
+			t.Errorf("round %d: it is asked for as since %d, not %d", round, k.Since, began)
+		}
+		p.now++
+		second := p.shaped(&fb.ShapeT{Number: 3})
+		if k := ask(); k.Since != began || len(p.said) != 1 || !strings.Contains(p.said[0], "waits for what no node has: no node has lic") {
+			t.Errorf("round %d: since %d, %q", round, k.Since-began, p.said)
+		}
+		for _, task := range []id.Task{first, second} {
+			if at := p.at(task); !strings.Contains(at, "no node has lic") {
+				t.Errorf("round %d: it waits for %s", round, at)
+			}
+			p.say(0, 1, &fb.CancelT{Task: taskT(task)}, nil)
+		}
+		p.step(0, Tick{})
+	}
+}
+
+// A node that joins may be what a class may do with, of which none had anything.
+func TestNodeThatJoinsMeetsAWish(t *testing.T) {
+	p, _ := newNodes(t)
+	shape := &fb.ShapeT{Number: 3, Labels: []*fb.LabelT{{Key: "disk", Value: "fast"}}, Fallbacks: []*fb.LabelSetT{{Labels: []*fb.LabelT{{Key: "disk", Value: "slow"}}}}}
+	first := p.shaped(shape)
+	for range 2 {
+		for _, k := range p.cores[0].Wants().Away {
+			p.step(0, Waits{Class: k.Class, Where: k.Where, Why: "none has such a disk", Never: true})
+		}
+		p.step(0, Tick{})
+	}
+	if v := p.told("a 1", of(first)); !strings.HasPrefix(v, "TASK_UNSCHEDULABLE: ") {
+		t.Fatalf("where no node has any it is told %q", v)
+	}
+	p.now += 12 * int64(time.Second)
+	p.step(0, Nodes{N: 3})
+	second := p.shaped(shape)
+	if w := p.cores[0].Wants().Away; len(w) != 1 || w[0].Where != "rather disk=fast" {
+		t.Errorf("when a node has joined, %+v is asked for; it waits for %s", w, p.at(second))
 	}
 }
 

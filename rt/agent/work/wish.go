@@ -14,7 +14,7 @@ import (
 type wish struct {
 	where string // as placeOf writes it
 	shape *fb.ShapeT
-	never int64 // no node has it, as the head said; that is believed until then
+	never int64 // no node has it, as the head said; that is believed until then, or until there are other nodes
 }
 
 const (
@@ -107,17 +107,17 @@ func (c *Core) wish(cl *class) {
 	}
 	open := 0
 	for i := range cl.wishes {
-		if cl.wishes[i].never <= c.now {
+		if !c.barred(&cl.wishes[i]) {
 			open++
 		}
 	}
 	end := cl.wishFrom + int64(open)*wishWait
-	if cl.wishFrom == 0 || c.now >= end+wishAgain || c.now >= end && cl.needs.never > c.now {
+	if cl.wishFrom == 0 || c.now >= end+wishAgain || c.now >= end && c.barred(&cl.needs) {
 		cl.wishFrom = c.now
 	}
 	at := int((c.now - cl.wishFrom) / wishWait)
 	for i := range cl.wishes {
-		if cl.wishes[i].never > c.now {
+		if c.barred(&cl.wishes[i]) {
 			continue
 		}
 		if at--; at < 0 {
@@ -127,6 +127,9 @@ func (c *Core) wish(cl *class) {
 		}
 	}
 }
+
+// barred tells whether no node has what a wish is for, for all that is known.
+func (c *Core) barred(w *wish) bool { return w.never > c.now && w.never >= c.nodesAt+wishNever }
 
 // wished tells whether another agent has room where a class would rather be than at a grant.
 func (c *Core) wished(cl *class, g *grant) bool {
@@ -144,11 +147,11 @@ func (c *Core) wished(cl *class, g *grant) bool {
 // hopeless tells whether no node has anything that a class may do with, for all that was said.
 func (c *Core) hopeless(cl *class) bool {
 	for i := range cl.wishes {
-		if cl.wishes[i].never <= c.now {
+		if !c.barred(&cl.wishes[i]) {
 			return false
 		}
 	}
-	return cl.needs.never > c.now
+	return c.barred(&cl.needs)
 }
 
 // places names all that a class may do with, for an error.
