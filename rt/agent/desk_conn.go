@@ -319,13 +319,20 @@ func (d *desk) knownClient(ctx context.Context, c *workConn) {
 
 // say tells users what the core has to say: the process that it concerns, if it is a driver, or its driver.
 func (d *desk) say(e *work.Effect) {
+	m, of := &fb.NoticeT{Level: fb.LevelWarning, Code: e.Code, Text: e.Text, Wall: d.l.now()}, d.conns[e.Process]
+	if of != nil {
+		if j := d.jobOf(of.job); j != nil && j.errand != nil { // its driver is elsewhere
+			d.toDriver(j, m, nil)
+			return
+		}
+	}
 	for _, c := range d.sorted() {
 		mine := e.Process == 0 || c.process == e.Process
-		if of := d.conns[e.Process]; of != nil {
+		if of != nil {
 			mine = c.job == of.job
 		}
 		if mine && c.kind == fb.AttachKindDriver {
-			d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: e.Code, Text: e.Text, Wall: d.l.now()}, 0, nil)
+			d.send(c, m, 0, nil)
 		}
 	}
 }

@@ -62,6 +62,7 @@ type trail struct {
 	at    map[spot]*stop
 	away  []spot // of other agents
 	goes  bool   // something goes on, or is not known: nothing that leads there is stuck
+	idle  bool   // actors that do nothing are taken to keep what they have, and no CPU to come free but by an end
 }
 
 // onAwaits takes in that a task waits, and for what.
@@ -156,7 +157,7 @@ func (c *Core) lookForCircles() {
 	}
 	begin = c.roomless(begin)
 	for i := range begin { // from another one each time, if not all can be followed
-		c.seekCircle(begin[(i+int(c.questions))%len(begin)])
+		c.trace(begin[(i+int(c.questions))%len(begin)], false)
 	}
 }
 
@@ -200,21 +201,24 @@ func (c *Core) walkWaits(l *trail, from []spot) {
 		}
 		k.found = true
 		l.stops = append(l.stops, k)
-		l.goes = !c.stopAt(k) || len(l.stops) > maxStops
+		l.goes = !c.stopAt(k, l.idle) || len(l.stops) > maxStops
 		todo = append(todo, k.to...)
 	}
 }
 
-// stopAt fills in a stop of this agent's; false: it goes on, or may.
-func (c *Core) stopAt(k *stop) bool {
+// stopAt fills in a stop of this agent's; false: it goes on, or may. idle: an actor that does nothing does not.
+func (c *Core) stopAt(k *stop, idle bool) bool {
 	if k.room != "" {
-		return c.roomAt(k)
+		return c.roomAt(k, idle)
 	}
 	e := c.entries[k.what.Task]
 	if e == nil {
 		return false
 	}
 	t := e.task
+	if idle && t != nil && t.state == taskBuilt && k.what.Index == whole {
+		return c.idleStop(k, t.actor)
+	}
 	if k.what.Index != whole {
 		o := e.object(k.what.Index)
 		if o == nil || !o.missing() {
@@ -253,7 +257,7 @@ func (c *Core) stopAt(k *stop) bool {
 		if t.kind == call {
 			return c.waitsForActor(k, t)
 		}
-		return c.waitsForRoom(k, t)
+		return c.waitsForRoom(k, t, idle)
 	case taskGiven:
 		w := t.worker
 		switch {
@@ -324,9 +328,12 @@ func (c *Core) waitsForActor(k *stop, t *task) bool {
 }
 
 // waitsForRoom: a task that needs what waiting does not free goes on when one of those does that have it.
-func (c *Core) waitsForRoom(k *stop, t *task) bool {
+func (c *Core) waitsForRoom(k *stop, t *task, idle bool) bool {
+	stage := t.class.stage
+	t.class.stage = len(t.class.wishes) // what its kind wishes it waits for a moment only
+	defer func() { t.class.stage = stage }()
 	if c.elsewhere(t) {
-		return c.waitsForAny(k, t)
+		return c.waitsForAny(k, t, idle)
 	}
 	n := 0
 	for _, g := range c.grants {
@@ -334,7 +341,7 @@ func (c *Core) waitsForRoom(k *stop, t *task) bool {
 			continue
 		}
 		n++
-		if !slices.ContainsFunc(t.class.need.parts, func(p part) bool { return p.resource != resCPU && c.keptBy(k, g, p) }) {
+		if !slices.ContainsFunc(t.class.need.parts, func(p part) bool { return c.keptBy(k, g, p, idle) }) {
 			return false
 		}
 	}
@@ -342,20 +349,21 @@ func (c *Core) waitsForRoom(k *stop, t *task) bool {
 }
 
 // keptBy tells whether those that wait keep so much of a resource of a grant that a part can't be had, and adds them to a stop.
-func (c *Core) keptBy(k *stop, g *grant, p part) bool {
+func (c *Core) keptBy(k *stop, g *grant, p part, idle bool) bool {
+	if p.resource == resCPU && !idle {
+		return false
+	}
 	kept, to := int64(0), k.to
 	if g.group == (id.Task{}) {
-		n, by := c.keptOf(p.resource)
+		n, by := c.keptOf(p.resource, idle)
 		kept, to = n, append(to, by...)
 	}
 	for _, w := range c.workers {
-		if !w.held || w.grant != g || g.group == (id.Task{}) || w.blocked == 0 || w.shutting || w.class.need.get(p.resource) == 0 {
+		n := w.has(p.resource)
+		if !w.held || w.grant != g || g.group == (id.Task{}) || w.shutting || n == 0 || !c.clings(w, idle) {
 			continue
 		}
-		kept += w.class.need.get(p.resource)
-		for o := w.flight.head; o != nil; o = o.listed {
-			to = append(to, c.spotOf(o))
-		}
+		kept, to = kept+n, append(to, c.does(w)...)
 	}
 	if g.ever(p.resource)-kept >= p.amount {
 		return false

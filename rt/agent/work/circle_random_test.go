@@ -2,6 +2,7 @@ package work
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,19 +22,21 @@ type rings struct {
 	lends []*license            // of each node, if what is free of them goes to who lacks it
 	needs map[id.Task]int64     // so many of them tasks need
 	going map[id.Task]bool      // that go on, as was found
+	kept  map[id.Task]bool      // actors of which drivers were told that they do nothing, and keep what others need
+	idle  bool                  // such are taken to stay
 }
 
 // TestRandomCircles (WORK-13) has actors and tasks on one, two and three nodes call each other and wait, as honest processes do: one that has said what it waits for
 // goes on when that has come. Whoever is told that it is in a circle was stuck, for all that anybody knows; and nobody waits for ever.
 func TestRandomCircles(t *testing.T) {
-	ends, over, lent := map[string]int{}, 0, 0
+	ends, over, lent, kept := map[string]int{}, 0, 0, 0
 	first, last := uint64(1), uint64(*seeds)
 	if *seedFlag != 0 {
 		first, last = *seedFlag, *seedFlag
 	}
 	for seed := first; seed <= last; seed++ {
 		h := newHistories(t, seed, 1+int(seed%3))
-		h.rings = &rings{actor: map[id.Task]id.Task{}, made: map[id.Task][]id.Task{}, told: map[id.Task]bool{}, ends: ends, needs: map[id.Task]int64{}}
+		h.rings = &rings{actor: map[id.Task]id.Task{}, made: map[id.Task][]id.Task{}, told: map[id.Task]bool{}, ends: ends, needs: map[id.Task]int64{}, kept: map[id.Task]bool{}}
 		if seed%2 == 0 {
 			h.license()
 		}
@@ -41,12 +44,16 @@ func TestRandomCircles(t *testing.T) {
 		for _, k := range h.rings.lends {
 			lent += k.moves
 		}
+		kept += len(h.rings.kept)
 		for _, s := range h.sites {
 			over += int(s.core.questions)
 		}
 	}
 	if *seedFlag == 0 && (ends["task of several nodes"] < *seeds/12 || lent < *seeds) {
 		t.Errorf("only %v ended so in %d histories, and licenses were lent %d times", ends, *seeds, lent)
+	}
+	if *seedFlag == 0 && (kept < *seeds/12 || ends["idle actors"] < *seeds/12) {
+		t.Errorf("drivers were told of %d actors only in %d histories that they keep what others need, and %d times that was so still", kept, *seeds, ends["idle actors"])
 	}
 	if *seedFlag == 0 && (ends["call"] < *seeds/2 || ends["task"] < *seeds/2 || over < *seeds/2) {
 		t.Errorf("only %v ended so in %d histories, and %d questions were asked", ends, *seeds, over)
@@ -90,7 +97,7 @@ func (h *history) ring(steps int) {
 			case p.dead:
 			case len(p.inbox)+len(p.running) > 0:
 				p.work()
-			case p.actor != nil && h.rings.needs[taskOf(p.actor.Actor)] > 0: // it would keep its license for ever
+			case p.actor != nil && h.rings.kept[taskOf(p.actor.Actor)]: // it would keep its license for ever
 				h.end(p, "it has nothing to do")
 			}
 		}
@@ -101,6 +108,7 @@ func (h *history) ring(steps int) {
 		}
 		if h.rings.lends != nil {
 			h.lendLicense(true)
+			h.pass(int64(80 * time.Millisecond)) // who waits for an actor that does nothing is told after a while
 		}
 		h.pass(int64(20 * time.Millisecond))
 		waits := h.unsettled()
@@ -270,6 +278,39 @@ func (h *history) isStuck(s *site, t id.Task, what string) {
 	}
 }
 
+// toldKept (WORK-14): what is said of a task waits for actors that do nothing, and goes on by nothing else.
+func (h *history) toldKept(s *site, text string) {
+	var names []id.Task
+	for _, x := range taskNames.FindAllStringSubmatch(text, -1) {
+		t, err := id.ParseTask(x[1])
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		names = append(names, t)
+	}
+	for _, t := range names[1:] {
+		h.rings.kept[t] = true
+		if !slices.ContainsFunc(h.peers, func(p *peer) bool { return p.idles() && taskOf(p.actor.Actor) == t }) {
+			return // since it was asked about another agent's has gone, or been called
+		}
+	}
+	h.rings.going, h.rings.idle = map[id.Task]bool{}, true
+	for n := -1; n < len(h.rings.going); {
+		n = len(h.rings.going)
+		h.goes(names[0], map[id.Task]bool{})
+	}
+	h.rings.idle = false
+	if h.rings.going[names[0]] || len(names) < 2 {
+		h.t.Fatalf("seed %d: WORK-14: %v may go on, and agent %d says: %s; %s", h.seed, names[0], s.agent, text, h.ringText(names[0]))
+	}
+	h.rings.ends["idle actors"]++
+}
+
+var taskNames = regexp.MustCompile(`\((\d+\.\d+\.\d+)\)`)
+
+// idles tells whether a process is an actor that does nothing.
+func (p *peer) idles() bool { return p.actor != nil && len(p.running)+len(p.inbox) == 0 }
+
 // goes tells whether a task that has no outcome may go on by itself, or by others that were found to.
 func (h *history) goes(t id.Task, seen map[id.Task]bool) bool {
 	if !seen[t] && !h.rings.going[t] {
@@ -342,6 +383,12 @@ func (h *history) ringText(t id.Task) string {
 		}
 	}
 	for _, p := range h.peers {
+		if w := p.at.core.byProcess[p.id].worker; w != nil && w.held && h.rings.lends != nil {
+			text += fmt.Sprintf("; process %d of agent %d has %d licenses of %v, blocked: %d", p.id, p.at.agent, w.class.need.get(p.at.core.index("lic"))/one, w.grant.group, w.blocked)
+			if p.actor != nil {
+				text += fmt.Sprintf(", and is actor %v", taskOf(p.actor.Actor))
+			}
+		}
 		for _, j := range p.running {
 			text += fmt.Sprintf("; %v runs at agent %d, process %d, waits: %v for %d of %v, timed: %v, opens: %v", j.id, p.at.agent, p.id, j.blocked, j.need, j.awaits, j.timed, p.opens(j))
 		}

@@ -28,5 +28,8 @@ const (
 // codeMemoryShort is that of Say, when a node has nearly used up its memory.
 const codeMemoryShort = "MEMORY_SHORT"
 
+// codeKept is that of Say, when only actors that do nothing keep what a task needs.
+const codeKept = "KEPT_BY_ACTORS"
+
 // codeRefused is that of Say, for a process that sent what none may send (WORK-8).
 const codeRefused = "WORK_REFUSED"

@@ -95,6 +95,7 @@ type Core struct {
 	waits       uint64             // of tasks, so far
 	saying      int                // tasks that wait for what they have said
 	circleAt    int64              // when circles of those are looked for
+	idleLook    int64              // when it is looked what idle actors keep
 	searches    []*search          // that ask other agents
 	doomed      map[id.Task]string // calls that are in one, and asked back from their actors
 	lenders     int                // workers that wait, and lend their CPUs
@@ -339,6 +340,9 @@ func (c *Core) NextDeadline() int64 {
 	if c.circleAt != 0 {
 		next = min(next, c.circleAt)
 	}
+	if c.idleLook != 0 {
+		next = min(next, c.idleLook)
+	}
 	for i := range c.drains {
 		if d := &c.drains[i]; d.Until != 0 && !d.due {
 			next = min(next, d.Until)
@@ -369,6 +373,9 @@ func (c *Core) tick() {
 	c.dueTimers()
 	if c.circleAt != 0 && c.now >= c.circleAt {
 		c.lookForCircles()
+	}
+	if c.idleLook != 0 && c.now >= c.idleLook {
+		c.lookAtIdle()
 	}
 	c.drainsDue(false)
 	c.restless = true

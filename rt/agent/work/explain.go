@@ -132,6 +132,9 @@ func (c *Core) explainClass(t *task) string {
 		return fmt.Sprintf("a place where it would %s%s%s", strings.Replace(cl.wishes[cl.stage].where, "rather ", "rather be, ", 1), most, behind)
 	}
 	var why []string
+	if cl.kept != "" {
+		why = append(why, cl.kept)
+	}
 	for _, g := range c.grants {
 		if !cl.mayUse(g) {
 			continue

@@ -76,6 +76,8 @@ type class struct {
 	stage      int    // wish that they wait for, as many as there are: none
 	spreadFrom int64  // when what is to be spread began to wait for places on other nodes
 	nowhere    string // why there is nothing for it, as the head says
+	kept       string // of which idle actors keep too much, and which those are
+	toldKept   string // what of that its driver was told last
 	need       demand
 	lease      []Amount // the same, for Wants
 	queue      list

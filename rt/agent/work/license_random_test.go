@@ -3,6 +3,7 @@ package work
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -44,7 +45,8 @@ func (k *license) own() int64 {
 // stakeOf tells an agent what of its node tasks of its own may use.
 func (h *history) stakeOf(s *site) {
 	k := h.licenses(s)
-	h.step(s, Grant{Resources: []Amount{{"CPU", one}, {"lic", k.own() * one}}, Node: []Amount{{"CPU", one}, {"lic", k.n * one}}})
+	cpu := one + k.n*one/2 // so that actors with licenses keep no CPUs from others; each loan has one more
+	h.step(s, Grant{Resources: []Amount{{"CPU", cpu}, {"lic", k.own() * one}}, Node: []Amount{{"CPU", cpu + int64(len(k.loans))*one}, {"lic", k.n * one}}})
 	var others [][]Amount
 	for _, o := range h.sites {
 		if o != s {
@@ -121,7 +123,7 @@ func (h *history) freeOf(s *site, of id.Agent, need int64, seen map[id.Task]bool
 	whole := map[id.Task]bool{}
 	for _, p := range h.peers {
 		w := p.at.core.byProcess[p.id].worker
-		if p.at != s || w == nil || !w.held || len(p.running) == 0 || slices.ContainsFunc(p.running, func(j *job1) bool { return h.goesOn(p, j, seen) }) {
+		if p.at != s || w == nil || !w.held || len(p.running) == 0 && !(h.rings.idle && p.idles()) || slices.ContainsFunc(p.running, func(j *job1) bool { return h.goesOn(p, j, seen) }) {
 			continue
 		}
 		kept[w.grant.group] += w.class.need.get(s.core.index("lic")) / one
@@ -163,8 +165,11 @@ func (h *history) survey(s *site) bool {
 
 // roomFor is how many licenses a question for room is for.
 func (h *history) roomFor(text string) (n int64) {
-	if _, err := fmt.Sscanf(text, "%d lic", &n); err != nil {
+	if _, err := fmt.Sscanf(text, "%d lic", &n); err == nil {
+		return n / one
+	}
+	if !strings.HasSuffix(text, " CPU") {
 		h.t.Fatalf("seed %d: asked for %q", h.seed, text)
 	}
-	return n / one
+	return 0
 }

@@ -119,6 +119,9 @@ func (c *Core) startClass(cl *class) bool {
 			cl.setHungry(false, 0)
 			return true
 		}
+		if !cl.hungry {
+			c.lookForIdle(c.now + idleAfterwards)
+		}
 		cl.setHungry(true, c.now)
 		return false
 	}
@@ -175,7 +178,7 @@ func (cl *class) setHungry(hungry bool, now int64) {
 		cl.since = now
 	}
 	if !hungry {
-		cl.nowhere = ""
+		cl.nowhere, cl.kept, cl.toldKept = "", "", ""
 	}
 	cl.hungry = hungry
 }

@@ -17,10 +17,10 @@ import (
 // at any time. Which nodes there are the head knows (WORK-13, docs/adr/0045).
 
 // roomOf is what that waiting does not free is needed: amounts and names, by lines; "": nothing, or it can't be said.
-func (c *Core) roomOf(d *demand) string {
+func (c *Core) roomOf(d *demand, idle bool) string {
 	var lines []string
 	for _, p := range d.parts {
-		if p.resource == resCPU {
+		if p.resource == resCPU && !idle {
 			continue
 		}
 		if strings.Contains(c.names[p.resource], "\n") {
@@ -36,20 +36,20 @@ func (c *Core) roomOf(d *demand) string {
 }
 
 // waitsForAny: a task goes on when there is room for it at any node, or on what its agent has there already.
-func (c *Core) waitsForAny(k *stop, t *task) bool {
-	room := c.roomOf(&t.class.need)
+func (c *Core) waitsForAny(k *stop, t *task, idle bool) bool {
+	room := c.roomOf(&t.class.need, idle)
 	if t.class.group != (id.Task{}) || room == "" {
 		return false
 	}
 	k.to = []spot{{room: room}}
 	for _, p := range c.places {
-		if t.class.mayGo(p) && t.class.need.fits(p.total) && !c.keptThere(k, p, &t.class.need) {
+		if t.class.mayGo(p) && t.class.need.fits(p.total) && !c.keptThere(k, p, &t.class.need, idle) {
 			return false
 		}
 	}
 	for _, g := range c.grants {
 		lease := g.group != (id.Task{}) && !g.back && t.class.mayUse(g) && g.tooSmall(&t.class.need) < 0
-		if lease && !slices.ContainsFunc(t.class.need.parts, func(p part) bool { return p.resource != resCPU && c.keptBy(k, g, p) }) {
+		if lease && !slices.ContainsFunc(t.class.need.parts, func(p part) bool { return c.keptBy(k, g, p, idle) }) {
 			return false
 		}
 	}
@@ -60,9 +60,10 @@ func (c *Core) waitsForAny(k *stop, t *task) bool {
 }
 
 // keptThere tells whether tasks and actors that this agent has sent to a place have so much of something there that too little is left, and adds them to a stop.
-func (c *Core) keptThere(k *stop, p *place, d *demand) bool {
+func (c *Core) keptThere(k *stop, p *place, d *demand, idle bool) bool {
 	for _, x := range d.parts {
-		if x.resource == resCPU {
+		cpu := x.resource == resCPU
+		if cpu && !idle {
 			continue
 		}
 		left, to := get(p.total, x.resource), k.to
@@ -70,19 +71,19 @@ func (c *Core) keptThere(k *stop, p *place, d *demand) bool {
 			if h.agent != p.agent || h.tasks == nil {
 				continue
 			}
-			for t := h.tasks.flight.head; t != nil; t = t.listed {
+			for t := h.tasks.flight.head; t != nil && !cpu; t = t.listed {
 				if n := t.class.need.get(x.resource); t.place == p && n > 0 {
 					left, to = left-n, append(to, c.spotOf(t))
 				}
 			}
 			for _, w := range h.actors { // one that does nothing may be gone at any time
 				n := w.need.get(x.resource)
-				if w.place != p || n == 0 || w.flight.n == 0 {
-					continue
-				}
-				left -= n
-				for t := w.flight.head; t != nil; t = t.listed {
-					to = append(to, c.spotOf(t))
+				switch {
+				case w.place != p || n == 0:
+				case idle && c.idles(w):
+					left, to = left-n, append(to, spot{agent: h.agent, what: id.Object{Task: w.id, Index: whole}})
+				case !cpu && w.flight.n > 0:
+					left, to = left-n, append(to, c.does(w)...)
 				}
 			}
 		}
@@ -105,7 +106,7 @@ func (c *Core) has(resource int) int64 {
 }
 
 // roomAt: there is room at this node when one of those goes on that keep something of it. false: there may be some already.
-func (c *Core) roomAt(k *stop) bool {
+func (c *Core) roomAt(k *stop, idle bool) bool {
 	k.name = c.cfg.Node
 	for line := range strings.SplitSeq(k.room, "\n") {
 		text, name, _ := strings.Cut(line, " ")
@@ -114,7 +115,7 @@ func (c *Core) roomAt(k *stop) bool {
 		if err != nil || i < 0 || c.has(i) < amount { // the head knows of more than this agent
 			return false
 		}
-		if kept, by := c.keptOf(i); i != resCPU && c.has(i)-kept < amount {
+		if kept, by := c.keptOf(i, idle); (i != resCPU || idle) && c.has(i)-kept < amount {
 			k.to = by
 			return true
 		}
@@ -123,13 +124,13 @@ func (c *Core) roomAt(k *stop) bool {
 }
 
 // keptOf is how much of a resource those that wait here keep from who has none of it yet, and what they do.
-func (c *Core) keptOf(resource int) (kept int64, by []spot) {
+func (c *Core) keptOf(resource int, idle bool) (kept int64, by []spot) {
 	var whole []*grant
 	for _, w := range c.workers {
-		if !w.held || w.blocked == 0 || w.shutting {
+		if !w.held || w.shutting || !c.clings(w, idle) {
 			continue
 		}
-		g, n := w.grant, w.class.need.get(resource)
+		g, n := w.grant, w.has(resource)
 		switch {
 		case g.group != (id.Task{}) && !g.open && !g.lease: // a placement group's
 			continue
@@ -143,12 +144,17 @@ func (c *Core) keptOf(resource int) (kept int64, by []spot) {
 		if n == 0 {
 			continue
 		}
-		kept += n
-		for t := w.flight.head; t != nil; t = t.listed {
-			by = append(by, c.spotOf(t))
-		}
+		kept, by = kept+n, append(by, c.does(w)...)
 	}
 	return kept, by
+}
+
+// has is how much a worker has of a resource.
+func (w *worker) has(resource int) int64 {
+	if resource == resCPU && w.lent {
+		return 0
+	}
+	return w.class.need.get(resource)
 }
 
 // roomless adds the first of each class that waits for room at any node: its ancestors may be at nodes where nothing does, and what keeps it a lease may need nothing of it.

@@ -36,6 +36,7 @@ type inquiry struct {
 	agent  id.Agent
 	what   []id.Object
 	rooms  []string
+	idle   bool // as the trail says
 	number uint64
 	answer []byte
 }
@@ -49,12 +50,12 @@ func (s *search) asked() (n int) {
 	return n
 }
 
-// seekCircle looks for a circle from a spot on.
-func (c *Core) seekCircle(from spot) {
-	if slices.ContainsFunc(c.searches, func(s *search) bool { return s.from == from }) {
+// trace looks for a circle from a spot on, or, idle, for actors that do nothing at the end of all ways.
+func (c *Core) trace(from spot, idle bool) {
+	if slices.ContainsFunc(c.searches, func(s *search) bool { return s.from == from && s.trail.idle == idle }) {
 		return
 	}
-	s := &search{from: from, since: c.now, trail: &trail{at: map[spot]*stop{}}}
+	s := &search{from: from, since: c.now, trail: &trail{at: map[spot]*stop{}, idle: idle}}
 	c.walkWaits(s.trail, []spot{from})
 	if s.trail.goes || len(s.trail.away) > 0 && len(c.searches) >= maxSearches {
 		return
@@ -86,14 +87,18 @@ func (c *Core) goOn(s *search) {
 		return
 	}
 	c.giveUp(s)
-	if !slices.ContainsFunc(l.stops, func(k *stop) bool { return !l.whole(k) || k.agent == c.cfg.Agent && !c.still(k) }) {
+	switch {
+	case slices.ContainsFunc(l.stops, func(k *stop) bool { return !l.whole(k) || k.agent == c.cfg.Agent && !c.still(k, l.idle) }):
+	case l.idle:
+		c.sayIdle(s)
+	default:
 		c.breakCircle(l)
 	}
 }
 
 // next is what is to be asked of the agent of the first spot of others.
 func (l *trail) next() *inquiry {
-	q := &inquiry{agent: l.away[0].agent}
+	q := &inquiry{agent: l.away[0].agent, idle: l.idle}
 	l.away = slices.DeleteFunc(l.away, func(k spot) bool {
 		switch {
 		case k.agent != q.agent || q.agent == 0 && len(q.rooms) > 0:
@@ -114,9 +119,9 @@ func (l *trail) whole(k *stop) bool {
 }
 
 // still tells whether a stop of this agent's is what it was.
-func (c *Core) still(k *stop) bool {
+func (c *Core) still(k *stop, idle bool) bool {
 	now := &stop{spot: k.spot}
-	return c.stopAt(now) && now.stamp == k.stamp && now.queued == k.queued && slices.Equal(now.to, k.to)
+	return c.stopAt(now, idle) && now.stamp == k.stamp && now.queued == k.queued && slices.Equal(now.to, k.to)
 }
 
 func (c *Core) giveUp(s *search) {
@@ -169,7 +174,7 @@ func (c *Core) sendInquiry(p *process, q *inquiry) {
 	for i, o := range q.what {
 		wire.PutObjectID(names[i*objectSize:], &fb.ObjectIDT{Task: taskT(o.Task), Index: o.Index})
 	}
-	c.table(p, &fb.WaitQueryT{Objects: uint32(len(q.what)), Rooms: q.rooms}, q.number, names)
+	c.table(p, &fb.WaitQueryT{Objects: uint32(len(q.what)), Rooms: q.rooms, Idle: q.idle}, q.number, names)
 }
 
 // sendInquiries sends what waited for the way to an agent to be open.
@@ -196,7 +201,7 @@ func (c *Core) onWaitQuery(p *process, m *fb.WaitQueryT, f frame) {
 	for _, r := range m.Rooms {
 		from = append(from, spot{agent: c.cfg.Agent, room: r})
 	}
-	l := &trail{at: map[spot]*stop{}}
+	l := &trail{at: map[spot]*stop{}, idle: m.Idle}
 	c.walkWaits(l, from)
 	told := 0
 	for _, k := range l.stops {

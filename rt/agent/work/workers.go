@@ -371,6 +371,9 @@ func (c *Core) leave(t *task) {
 		t.place, c.restless = nil, true
 	}
 	if w.actor != nil {
+		if w.flight.n == 0 {
+			w.idleAt = c.now
+		}
 		if t.kind == call {
 			w.actor.gone(t)
 			c.wantPump(w.actor)

@@ -9,6 +9,7 @@ import (
 type WaitQueryT struct {
 	Objects uint32   `json:"objects"`
 	Rooms   []string `json:"rooms"`
+	Idle    bool     `json:"idle"`
 }
 
 func (t *WaitQueryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -31,6 +32,7 @@ func (t *WaitQueryT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	WaitQueryStart(builder)
 	WaitQueryAddObjects(builder, t.Objects)
 	WaitQueryAddRooms(builder, roomsOffset)
+	WaitQueryAddIdle(builder, t.Idle)
 	return WaitQueryEnd(builder)
 }
 
@@ -41,6 +43,7 @@ func (rcv *WaitQuery) UnPackTo(t *WaitQueryT) {
 	for j := 0; j < roomsLength; j++ {
 		t.Rooms[j] = string(rcv.Rooms(j))
 	}
+	t.Idle = rcv.Idle()
 }
 
 func (rcv *WaitQuery) UnPack() *WaitQueryT {
@@ -116,8 +119,20 @@ func (rcv *WaitQuery) RoomsLength() int {
 	return 0
 }
 
+func (rcv *WaitQuery) Idle() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(8))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *WaitQuery) MutateIdle(n bool) bool {
+	return rcv._tab.MutateBoolSlot(8, n)
+}
+
 func WaitQueryStart(builder *flatbuffers.Builder) {
-	builder.StartObject(2)
+	builder.StartObject(3)
 }
 func WaitQueryAddObjects(builder *flatbuffers.Builder, objects uint32) {
 	builder.PrependUint32Slot(0, objects, 0)
@@ -127,6 +142,9 @@ func WaitQueryAddRooms(builder *flatbuffers.Builder, rooms flatbuffers.UOffsetT)
 }
 func WaitQueryStartRoomsVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+func WaitQueryAddIdle(builder *flatbuffers.Builder, idle bool) {
+	builder.PrependBoolSlot(2, idle, false)
 }
 func WaitQueryEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
