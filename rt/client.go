@@ -88,7 +88,7 @@ func Init(ctx context.Context, config Config) (*Client, error) {
 		}
 		if err = c.attach(ctx, path, config.Namespace); err != nil {
 			if c.guard != nil {
-				c.guard.End()
+				c.guard.End(false)
 			}
 			return nil, fmt.Errorf("rt: %w", err)
 		}
@@ -202,7 +202,7 @@ func (c *Client) Close() {
 	c.once.Do(func() {
 		c.s.Close("Close was called")
 		if c.guard != nil {
-			c.guard.End()
+			c.guard.End(true)
 		}
 		mu.Lock()
 		defer mu.Unlock()

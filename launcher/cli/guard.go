@@ -210,6 +210,6 @@ func (c *call) unused(ctx context.Context, client *gang.Client, said func(names 
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		wait = min(2*wait, unusedLast)
+		wait = min(wait*5/4, unusedLast)
 	}
 }

@@ -42,7 +42,7 @@ together = [os.path.join(sys.argv[1], f"up.{i}") for i in range(2)]  # whoever w
 open(together[int(os.environ["SLURM_PROCID"])], "w").close()
 while not all(map(os.path.exists, together)):
     time.sleep(0.05)
-for _ in range(1 if started else 20):
+for _ in range(1 if started else 6):
     assert maniple.get(host.remote(), timeout=60)
     if not started:
         time.sleep(0.1)

@@ -134,7 +134,7 @@ def init(
                 session = attach(path, dial.DRIVER, namespace, runtime_env)
             except BaseException:
                 if guard is not None:
-                    guard.end()
+                    guard.end(patient=False)
                 raise
         _guard, session.prints.shown = guard, log_to_driver
         return Context(session)

@@ -112,13 +112,13 @@ class Guard:
             text += data
         raise TimeoutError(f"it is not up after {timeout:.0f} s")
 
-    def end(self) -> None:
-        """Ends the cluster; waits for it. One that others use as well ends after them."""
+    def end(self, patient: bool = True) -> None:
+        """Ends the cluster; waits for it. One that others use as well ends after them, for which only who is patient waits."""
         self._command.stdin.close()
         try:
             self._command.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
-            if self.shared:
+            if self.shared and patient:
                 sys.stderr.write("maniple: the cluster that this program started is not down yet: other programs of the Slurm job may use it, and it stays for them\n")
                 self._command.wait()
 

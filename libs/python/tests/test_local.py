@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import maniple
-from maniple import _binary, _local
+from maniple import _binary, _init, _local
 from scripted import PATIENCE, Agent
 
 
@@ -150,6 +150,7 @@ def test_the_cluster_of_a_job_is_whose_who_was_first(job, nothing, binary, agent
     assert calls(nothing)[1:] == ["end"]
     binary.write_text(up(agent.path, "slurm", "", joined=True))
     maniple.init()
+    assert _init._guard is None
     maniple.shutdown()
     assert calls(nothing)[2:] == ["up --json --idle never --with-stdin --or-join"]
 

@@ -93,8 +93,8 @@ func (g *Guard) said(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// End ends the cluster, and waits for it. One that others use as well ends after them.
-func (g *Guard) End() {
+// End ends the cluster, and waits for it. One that others use as well ends after them, for which only who is patient waits.
+func (g *Guard) End(patient bool) {
 	g.pipe.Close()
 	done := make(chan struct{})
 	go func() {
@@ -108,7 +108,7 @@ func (g *Guard) End() {
 		return
 	case <-late.C:
 	}
-	if g.shared {
+	if g.shared && patient {
 		fmt.Fprintln(os.Stderr, "maniple: the cluster that this program started is not down yet: other programs of the Slurm job may use it, and it stays for them")
 		<-done
 	}
@@ -150,11 +150,11 @@ func Start(ctx context.Context, node Node, alone bool) (string, *Guard, error) {
 	}
 	up, err := guard.up(ctx, args)
 	if err != nil {
-		guard.End()
+		guard.End(false)
 		return "", nil, err
 	}
 	if up.Joined {
-		guard.End()
+		guard.End(false)
 		return up.Socket, nil, nil
 	}
 	guard.shared = up.Kind == "slurm"

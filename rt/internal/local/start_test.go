@@ -60,7 +60,7 @@ func TestWhoBroughtItUpEndsIt(t *testing.T) {
 				if got := calls(); len(got) != 1 {
 					t.Errorf("it ended by itself: %q", got)
 				}
-				guard.End()
+				guard.End(true)
 			}
 			got := calls()
 			if want := "up --json --idle never --with-stdin --"; !strings.HasPrefix(got[0], want) || strings.Contains(got[0], "--or-join") != (c.job != "" && !c.alone) {
