@@ -95,9 +95,12 @@ func (d *desk) drivers() (j jsonDrivers) {
 	return j
 }
 
-// idle sums up what is not used by node.
+// idle sums up what is not used by node: nothing before the head has said who this agent is.
 func (d *desk) idle() map[string]map[string]float64 {
 	all := map[string]map[string]float64{}
+	if d.core == nil {
+		return all
+	}
 	for _, i := range d.core.Idle() {
 		for _, r := range i.Resources {
 			if all[i.Node] == nil {

@@ -49,3 +49,13 @@ func TestWhoIsAttached(t *testing.T) {
 		t.Errorf("%s, %v; want %s", text, err, want)
 	}
 }
+
+// Who asks for all nodes meets one that is just coming up.
+func TestAskedBeforeItHasANumber(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.core, d.agent = nil, 0
+	if idle, drivers := d.idle(), d.drivers(); len(idle) > 0 || len(drivers.Attached)+len(drivers.Workers) > 0 {
+		t.Errorf("%v, %+v", idle, drivers)
+	}
+}
