@@ -40,7 +40,9 @@ if how == "killed":
     os.kill(os.getpid(), 9)
 together = [os.path.join(sys.argv[1], f"up.{i}") for i in range(2)]  # whoever was quicker waits for the other one
 open(together[int(os.environ["SLURM_PROCID"])], "w").close()
+deadline = time.monotonic() + 30
 while not all(map(os.path.exists, together)):
+    assert time.monotonic() < deadline, "the other one did not come"
     time.sleep(0.05)
 for _ in range(1 if started else 6):
     assert maniple.get(host.remote(), timeout=60)
