@@ -200,3 +200,12 @@ def test_auto_starts_nothing(nothing, binary):
     with pytest.raises(ConnectionError, match="maniple up"):
         maniple.init("auto")
     assert not (nothing / "calls").exists()
+
+
+def test_an_init_that_fails_waits_for_nobody(job, nothing, binary, monkeypatch, capsys):
+    """Others may use the cluster that it has brought up: that ends without it."""
+    monkeypatch.setattr(_local, "_END_TIMEOUT", 0.05)
+    binary.write_text(up(str(nothing / "none.sock"), "slurm", "read nothing; sleep 1"))
+    with pytest.raises(ConnectionError, match="no agent at"):
+        maniple.init()
+    assert capsys.readouterr().err == ""
