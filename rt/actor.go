@@ -85,6 +85,7 @@ func (a *Actor[A, S]) Remote(ctx context.Context, arg A, options ...Option) Hand
 		if err != nil {
 			return nil, err
 		}
+		defer shape.Done()
 		if s.namespace == "" {
 			s.namespace = client.s.Namespace
 		}
@@ -99,7 +100,7 @@ func (a *Actor[A, S]) Remote(ctx context.Context, arg A, options ...Option) Hand
 		defer done()
 		c.retries = s.retries
 		return client.s.Create(ctx, &fb.CreateT{
-			Shape: shape, Function: number, MaxRestarts: s.restarts, MaxTaskRetries: s.retries, Name: s.name, Namespace_: s.namespace,
+			Shape: shape.Number, Function: number, MaxRestarts: s.restarts, MaxTaskRetries: s.retries, Name: s.name, Namespace_: s.namespace,
 			Detached: s.detached, Concurrency: s.concurrency, MaxPending: s.pending,
 		}, args)
 	}()
@@ -268,7 +269,8 @@ func (m *Method[S, A, R]) call(ctx context.Context, h Handle[S], args session.Ar
 		if err != nil {
 			return nil, err
 		}
-		return s.Call(ctx, h.h, number, shape, args)
+		defer shape.Done()
+		return s.Call(ctx, h.h, number, shape.Number, args)
 	}()
 	if err != nil {
 		return failed[R](fail(m.title(), err))

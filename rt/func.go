@@ -84,7 +84,8 @@ func (f *Func[A, R]) submit(ctx context.Context, args session.Args, options []Op
 		if err != nil {
 			return nil, err
 		}
-		return c.s.Submit(ctx, number, shape, args)
+		defer shape.Done()
+		return c.s.Submit(ctx, number, shape.Number, args)
 	}()
 	if err != nil {
 		return failed[R](fail(f.d.name, err))

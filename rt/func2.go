@@ -73,7 +73,8 @@ func submitted[A, T any](ctx context.Context, d *declaration, a A, options []Opt
 		if err != nil {
 			return none, err
 		}
-		return send(c, number, shape, args)
+		defer shape.Done()
+		return send(c, number, shape.Number, args)
 	}()
 	if err != nil {
 		err = fail(d.name, err)

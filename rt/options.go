@@ -184,14 +184,14 @@ func (p purpose) settle(options []Option) (*settings, error) {
 	return s, nil
 }
 
-// shape gives the number of the shape that options make.
-func (p purpose) shape(c *session.Session, options []Option) (uint32, error) {
+// shape gives the shape that options make, until it is done with.
+func (p purpose) shape(c *session.Session, options []Option) (*session.Shape, error) {
 	if len(options) == 0 && p != forActor {
 		return c.Shape(string(p), p.standard)
 	}
 	s, err := p.settle(options)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	return p.shapeOf(c, s)
 }
@@ -201,7 +201,7 @@ func (p purpose) standard() *fb.ShapeT {
 	return s.table(p)
 }
 
-func (p purpose) shapeOf(c *session.Session, s *settings) (uint32, error) {
+func (p purpose) shapeOf(c *session.Session, s *settings) (*session.Shape, error) {
 	var key strings.Builder
 	fmt.Fprintf(&key, "%s %v %d %v %q %v %d %q %v", p, s.resources, s.retries, s.retryErrors, s.node, s.group, s.bundle, s.name, s.env)
 	return c.Shape(key.String(), func() *fb.ShapeT { return s.table(p) })

@@ -117,7 +117,10 @@ class WorkerSession(Session):
 
     def _shape_locked(self, corr: int, body: bytes, payload: Any) -> None:
         fields = wire.untable("Shape", body)
-        self.shapes[fields.get("number") or 0] = fields
+        if fields.get("over"):
+            self.shapes.pop(fields.get("number") or 0, None)
+        else:
+            self.shapes[fields.get("number") or 0] = fields
 
     def _recall_locked(self, corr: int, body: bytes, payload: Any) -> None:
         task = wire.RECALL.read(body).task

@@ -121,11 +121,11 @@ class _Creation:
         code = actor.code(session)
         number = session.define(code)
         session.define_methods(number, [_spell(m) for m in actor._methods])
-        shape = _options.shape_of({"max_task_retries": 0, **o}, None, session.environment(o.get("runtime_env")))
+        shape = session.shape(_options.shape_of({"max_task_retries": 0, **o, "name": None}, None, session.environment(o.get("runtime_env"))))
         asynchronous = any(m["async"] for m in actor._methods)
         fields = {
             "function": number,
-            "shape": session.shape(shape),
+            "shape": shape.number,
             "max_restarts": o.get("max_restarts") or 0,
             "max_task_retries": o.get("max_task_retries") or 0,
             "name": name or "",
@@ -324,7 +324,8 @@ class ActorMethod:
             self._retries = target.max_task_retries
         self._retry = options.get("retry_exceptions") or False
         self._known: Any = None
-        self._shape, self._head = 0, b""
+        self._said: Any = None  # its shape,
+        self._shape, self._head = 0, b""  # and the number of that
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"actor methods are not called directly: write .{self._info['name']}.remote() in place of .{self._info['name']}()")
@@ -364,7 +365,8 @@ class ActorMethod:
         shape: Dict[str, Any] = {"retries": self._retries, "retry_exceptions": bool(self._retry), "bundle": -1, "name": self._options.get("name") or ""}
         if self._returns & wire.STREAM and self._returns != wire.DYNAMIC:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
-        self._shape = session.shape(shape)
+        self._said = session.shape(shape)
+        self._shape = self._said.number
         self._head = session.call_head(self._id, self._method, self._shape, self._told)
         self._known = session
 

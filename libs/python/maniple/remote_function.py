@@ -72,7 +72,8 @@ class _Call:
         self._signature = function._signature
         self._known: Any = None  # the session to which code and shape were said
         self._code: Any = None
-        self._shape, self._head = 0, b""
+        self._said: Any = None  # its shape,
+        self._shape, self._head = 0, b""  # and the number of that
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submits a task. Gives its reference; a list for num_returns over 1, None for 0, a generator for a stream.
@@ -99,7 +100,8 @@ class _Call:
             shape.update(returns_stream=True, backpressure=self._returns & ~wire.STREAM)
         self._code = self._function.code(session)
         session.define(self._code)
-        self._shape = session.shape(shape)
+        self._said = session.shape(shape)
+        self._shape = self._said.number
         self._head = session.head(self._code, self._shape, self._returns)
         self._known = session
 

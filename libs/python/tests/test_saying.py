@@ -1,5 +1,7 @@
 """What is said once, and goes wrong when it is said."""
 
+import collections
+
 import pytest
 
 import maniple
@@ -87,3 +89,58 @@ def test_an_actor_that_can_not_be_said_costs_no_credit(driver, monkeypatch):
     assert not spent
     maniple.remote(Counter).remote()
     assert driver.take("CREATE") and len(spent) == 1
+
+
+def names(driver, last):
+    """Names of shapes that were said, by number, and the numbers that were over, up to the task's Submit."""
+    said, over = {}, []
+    while True:
+        frame = driver.take()
+        if frame.name == "SHAPE" and frame.fields["over"]:
+            over.append(frame.fields["number"])
+        elif frame.name == "SHAPE":
+            said[frame.fields["number"]] = frame.fields["name"]
+        elif frame.name == "SUBMIT":
+            assert frame.fields.shape not in over
+            if frame.fields.task == last.binary()[:16]:
+                return said, over
+
+
+def test_shapes_that_nobody_has_are_over(driver, monkeypatch):
+    session = _session.attached()
+    monkeypatch.setattr(session, "_recent", collections.deque(maxlen=3))
+    kept = double.options(name="kept")
+    kept.remote(0)
+    for i in range(40):
+        ref = double.options(name=f"n{i}").remote(i)
+        kept.remote(i)
+    said, over = names(driver, ref)
+    assert sorted(said.values()) == sorted(["kept", *(f"n{i}" for i in range(40))]) and len(said) == 41, "each number once"
+    assert {said[n] for n in over} >= {f"n{i}" for i in range(30)} and "kept" not in {said[n] for n in over}
+    assert len(session._shapes) < 10
+    ref = double.options(name="n0").remote(0)  # which the agent knows no more
+    last = double.options(name="n0").remote(0)
+    said, _ = names(driver, last)
+    assert list(said.values()) == ["n0"] and min(said) > 41
+    del ref
+
+
+def test_too_many_shapes_at_a_time(driver, monkeypatch):
+    monkeypatch.setattr(_session, "_MOST_SHAPES", 20)
+    calls = [double.options(name=f"n{i}") for i in range(21)]
+    for call in calls[:20]:
+        call.remote(1)
+    with pytest.raises(ValueError, match="20 combinations of options"):
+        calls[20].remote(1)
+    calls[0].remote(1)
+    del call, calls[:15]
+    _session.attached()._recent.clear()
+    assert calls[-1].remote(1)
+
+
+def test_the_name_of_an_actor_is_no_part_of_its_shape(driver, monkeypatch):
+    monkeypatch.setattr(maniple.actor, "_settle_name", lambda session, handle, *more: handle)
+    for i in range(3):
+        maniple.remote(Counter).options(name=f"c{i}").remote()
+    made = [driver.take("CREATE").fields for _ in range(3)]
+    assert [m["name"] for m in made] == ["c0", "c1", "c2"] and len({m["shape"] for m in made}) == 1

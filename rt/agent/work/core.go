@@ -24,7 +24,7 @@ const (
 	idleAfter   = int64(5 * time.Second)        // workers beyond the number of CPUs end when idle for so long
 	endAfter    = int64(30 * time.Second)       // an actor that nobody has a handle of has so long to end
 	callsAhead  = 63                            // calls that may wait at an actor's worker
-	maxShapes   = 1 << 16                       // numbers of shapes on a connection
+	maxShapes   = 1 << 16                       // shapes of a process, at a time
 	maxReturns  = 1 << 20                       // results of one task
 	endedKept   = 1000                          // groups that are gone, for tasks that still come for them
 	maxRestarts = 3                             // workers of a class that may fail to start in a row

@@ -57,6 +57,7 @@
 //	         one at a time, and nobody whose end would help nobody. That is counted apart from retries, and bounded.
 //	WORK-13: of what waits in a circle the first that has not started fails with the chain of their names; nothing fails so that may still go on.
 //	WORK-14: of what waits for long because only actors that do nothing keep what it needs the driver is told, and by whom; not so where anything else may give it back.
+//	WORK-15: a worker knows the class of each task that it has; of a class that no process names any more nobody keeps more than its tasks need.
 //	CACHE-1: a value of the cache is made by one process at a time, under an ID that no other has; if that does not make it, all who wait are told.
 //	CACHE-2: what rests is known by its key, and to the Store; it goes when that drops it, or when more rests than may. It is no object, and nobody holds it.
 //

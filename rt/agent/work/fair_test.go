@@ -156,7 +156,7 @@ func (f *fair) driver(lengths ...time.Duration) id.Process {
 // submit sends n tasks of a length, each of which needs so many CPUs.
 func (f *fair) submit(p id.Process, n int, d time.Duration, shape uint32, cpus int64) {
 	f.t.Helper()
-	if x := f.core.byProcess[p]; int(shape) >= len(x.shapes) || x.shapes[shape] == nil {
+	if x := f.core.byProcess[p]; x.shape(shape) == nil {
 		f.say(p, &fb.ShapeT{Number: shape, Bundle: -1, Retries: 3, Resources: []*fb.ResourceT{{Name: "CPU", Amount: cpus * one}}}, nil)
 	}
 	for range n {

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -52,6 +53,7 @@ func (f *function) took(d int64) {
 
 // shape is what a process calls a class by; the class depends on the language of the function, too.
 type shape struct {
+	number  uint32
 	table   *fb.ShapeT
 	key     string
 	classes []*class
@@ -62,6 +64,8 @@ type shape struct {
 type class struct {
 	number     uint32 // on connections to workers
 	job        *job
+	key        string // in the job's classes
+	said       int    // shapes of processes that it belongs to; without any it is found no more, and lives as long as its tasks
 	language   string
 	frame      []byte // Shape with that number
 	table      *fb.ShapeT
@@ -195,15 +199,20 @@ func (c *Core) onMethods(p *process, m *fb.MethodsT, f frame) {
 }
 
 func (c *Core) onShape(p *process, m *fb.ShapeT) {
-	if m.Number >= maxShapes {
-		c.refuse(p, "numbered a shape beyond 65535")
+	at, known := p.findShape(m.Number)
+	switch {
+	case m.Over:
+		if known {
+			s := p.shapes[at]
+			p.shapes, p.named = slices.Delete(p.shapes, at, at+1), nil
+			c.unsay(s)
+		}
 		return
-	}
-	for int(m.Number) >= len(p.shapes) {
-		p.shapes = append(p.shapes, nil)
-	}
-	if p.shapes[m.Number] != nil {
+	case known:
 		c.refuse(p, "gave two shapes one number")
+		return
+	case len(p.shapes) >= maxShapes && !p.remote():
+		c.refuse(p, "has more than 65536 shapes at a time")
 		return
 	}
 	for _, r := range m.Resources {
@@ -220,7 +229,41 @@ func (c *Core) onShape(p *process, m *fb.ShapeT) {
 		c.refuse(p, "sent a shape that can't be kept")
 		return
 	}
-	p.shapes[number] = &shape{table: m, key: string(body)}
+	p.shapes = slices.Insert(p.shapes, at, &shape{number: number, table: m, key: string(body)})
+}
+
+// findShape gives the place of a shape among those of a process, and whether it is there.
+func (p *process) findShape(number uint32) (int, bool) {
+	return slices.BinarySearchFunc(p.shapes, number, func(s *shape, n uint32) int { return cmp.Compare(s.number, n) })
+}
+
+// shape gives what a process calls by a number; nil: nothing.
+func (p *process) shape(number uint32) *shape {
+	if p.named == nil || p.named.number != number {
+		at, known := p.findShape(number)
+		if !known {
+			return nil
+		}
+		p.named = p.shapes[at]
+	}
+	return p.named
+}
+
+// unsay: a process has a shape no more. Of classes that none has nothing is kept but what tasks need that were submitted before; a worker to which
+// the class was said, and that has none of them and is no actor of it, forgets it, too.
+func (c *Core) unsay(s *shape) {
+	for _, cl := range s.classes {
+		if cl.said--; cl.said > 0 {
+			continue
+		}
+		delete(cl.job.classes, cl.key)
+		for _, w := range c.workers {
+			if w.shapes[cl] && w.process != nil && !w.process.gone && w.killed == "" && !(w.actor != nil && w.class == cl) && !slices.ContainsFunc(w.flight.all(), func(t *task) bool { return t.class == cl }) {
+				delete(w.shapes, cl)
+				c.table(w.process, &fb.ShapeT{Number: cl.number, Over: true}, 0, nil)
+			}
+		}
+	}
 }
 
 // captures gives the group that what a process starts belongs to, too, because that was asked for with what runs on it; zero: none.
@@ -247,10 +290,10 @@ type unsaid struct {
 // class gives the class of a shape by its number on p's connection, for code in a language; nil if
 // there is no such number.
 func (c *Core) class(p *process, number uint32, language string, where unsaid) *class {
-	if int(number) >= len(p.shapes) || p.shapes[number] == nil {
+	s := p.shape(number)
+	if s == nil {
 		return nil
 	}
-	s := p.shapes[number]
 	if where != (unsaid{}) && (taskOf(s.table.Group) != (id.Task{}) || s.table.Strategy != "" || s.table.Node != "" || len(s.table.Labels)+len(s.table.Fallbacks) > 0) {
 		where = unsaid{}
 	}
@@ -278,7 +321,7 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 		if where.spread {
 			table.Strategy = spread // as far as the shell is concerned
 		}
-		cl = &class{number: c.nextClass, job: p.job, language: language, table: &table, unsaid: where, group: taskOf(table.Group)}
+		cl = &class{number: c.nextClass, job: p.job, key: key, language: language, table: &table, unsaid: where, group: taskOf(table.Group)}
 		c.choose(cl)
 		if where.spread {
 			cl.where = anyNode
@@ -297,5 +340,6 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 		}
 	}
 	s.classes = append(s.classes, cl)
+	cl.said++
 	return cl
 }

@@ -35,7 +35,7 @@ func (p *pair) child(of id.Task, cpus int64) id.Task {
 	p.t.Helper()
 	w := p.worker(of)
 	n := uint32(cpus)
-	if c := p.cores[1].byProcess[w]; int(n) >= len(c.shapes) || c.shapes[n] == nil {
+	if c := p.cores[1].byProcess[w]; c.shape(n) == nil {
 		p.say(1, w, &fb.ShapeT{Number: n, Resources: []*fb.ResourceT{{Name: "CPU", Amount: cpus * one}}, Retries: 1, Bundle: -1}, nil)
 	}
 	t := p.mint(1, w)

@@ -33,7 +33,8 @@ type peer struct {
 	last    map[id.Task]uint64 // of calls, by caller: the counter of the last
 	calls   map[id.Task]int    // calls on their way or done, by actor
 	shapes  bool
-	looks   int // names that it looks for
+	said    map[uint32]bool // numbers of classes, to a worker
+	looks   int             // names that it looks for
 	flows   []*flow
 	severed bool // the agent for which it works is out of reach
 	line    *modelLine
@@ -59,6 +60,7 @@ type refs struct {
 type job1 struct {
 	id      id.Task
 	kind    taskKind
+	shape   uint32
 	attempt uint32
 	returns uint32
 	args    []id.Object
@@ -132,11 +134,8 @@ func (p *peer) define() {
 		p.send(&fb.FunctionT{Hash: hashOf(name), Name: name, Language: "python"}, []byte("code"))
 	}
 	p.send(&fb.MethodsT{Function: numberOf("C"), Names: []string{"a", "b"}}, nil)
-	for i, s := range modelShapes {
-		m := &fb.ShapeT{Number: uint32(i + 1), Retries: s.retries, RetryExceptions: s.exceptions, MaxCalls: s.calls, Bundle: -1, Environment: s.env}
-		m.Resources = amounts(p.h.t, s.need)
-		wishLabels(m, i)
-		p.send(m, nil)
+	for i := range modelShapes {
+		p.shape(i)
 	}
 }
 
@@ -158,6 +157,9 @@ func (p *peer) submit(parent id.Task) {
 	rng := p.h.rng
 	deps, in := p.some(2), p.some(2)
 	t := p.mint()
+	if t.Counter%4 == 0 {
+		p.forget(int(t.Counter/4) % len(modelShapes))
+	}
 	shape := 1 + rng.IntN(5)
 	if rng.IntN(2) == 0 {
 		shape = 1
@@ -274,14 +276,19 @@ func (p *peer) read(chunk []byte) {
 		switch m := m.(type) {
 		case *fb.ResultT:
 			values, bodies = append(values, m), append(bodies, f.payload)
+		case *fb.ShapeT:
+			p.hearShape(m)
 		case *fb.SubmitT:
-			values, bodies = p.given(&job1{id: taskOf(m.Task), attempt: m.Attempt, returns: m.Returns, once: p.h.once[taskOf(m.Task)]}, m.Deps, m.Refs, f.payload, values, bodies)
+			p.knows(m.Shape)
+			values, bodies = p.given(&job1{id: taskOf(m.Task), shape: m.Shape, attempt: m.Attempt, returns: m.Returns, once: p.h.once[taskOf(m.Task)]}, m.Deps, m.Refs, f.payload, values, bodies)
 		case *fb.CallT:
-			values, bodies = p.given(&job1{id: taskOf(m.Task), kind: call, attempt: m.Attempt, returns: m.Returns}, m.Deps, m.Refs, f.payload, values, bodies)
+			p.knows(m.Shape)
+			values, bodies = p.given(&job1{id: taskOf(m.Task), shape: m.Shape, kind: call, attempt: m.Attempt, returns: m.Returns}, m.Deps, m.Refs, f.payload, values, bodies)
 			p.inOrder(m)
 		case *fb.CreateT:
 			p.actor = m
-			values, bodies = p.given(&job1{id: taskOf(m.Actor), kind: create, returns: 1}, m.Deps, m.Refs, f.payload, values, bodies)
+			p.knows(m.Shape)
+			values, bodies = p.given(&job1{id: taskOf(m.Actor), shape: m.Shape, kind: create, returns: 1}, m.Deps, m.Refs, f.payload, values, bodies)
 		case *fb.CachedT:
 			p.cached(m)
 		case *fb.GetT:

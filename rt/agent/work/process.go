@@ -18,17 +18,18 @@ type process struct {
 	job     *job
 	worker  *worker // of a worker
 	gone    bool
-	closing bool // nothing more is taken from it
-	goodbye bool // it said that it ends
-	direct  bool // it can have a Line
-	mute    bool // of a worker that was greeted: it has not said anything yet, so that nothing of what it was given has begun
-	cut     bool // it is gone because the connection to its agent was lost, which may live
-	shapes  []*shape
-	held    *holder // what it holds
-	tasks   owned   // what it submitted and has no outcome yet
-	piles   []*pile // of the same, those that wait behind many others
-	owed    credit  // spent and not given back
-	spent   credit  // of it, to be given back
+	closing bool     // nothing more is taken from it
+	goodbye bool     // it said that it ends
+	direct  bool     // it can have a Line
+	mute    bool     // of a worker that was greeted: it has not said anything yet, so that nothing of what it was given has begun
+	cut     bool     // it is gone because the connection to its agent was lost, which may live
+	shapes  []*shape // by number, in its order
+	named   *shape   // of these, what it named last
+	held    *holder  // what it holds
+	tasks   owned    // what it submitted and has no outcome yet
+	piles   []*pile  // of the same, those that wait behind many others
+	owed    credit   // spent and not given back
+	spent   credit   // of it, to be given back
 	last    *function
 	met     map[uint64]bool // arenas
 	told    int64           // when something was last sent to it, or it began to wait
@@ -317,6 +318,10 @@ func (c *Core) onGone(p *process, why string) {
 	if p.direct && p.kind == Driver {
 		c.linesGone(p)
 	}
+	for _, s := range p.shapes {
+		c.unsay(s)
+	}
+	p.shapes, p.named = nil, nil
 	p.job.processes--
 	c.forget(p.job)
 }

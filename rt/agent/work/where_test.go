@@ -25,7 +25,7 @@ func newNodes(t *testing.T) (*pair, id.Task) {
 // shaped submits a task of a shape that is said with it.
 func (p *pair) shaped(m *fb.ShapeT) id.Task {
 	p.t.Helper()
-	if m.Number >= uint32(len(p.cores[0].byProcess[1].shapes)) {
+	if p.cores[0].byProcess[1].shape(m.Number) == nil {
 		m.Bundle = -1
 		m.Resources = []*fb.ResourceT{{Name: "CPU", Amount: one}}
 		p.say(0, 1, m, nil)

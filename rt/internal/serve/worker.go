@@ -179,7 +179,11 @@ func (w *worker) frame(f work.Frame) error {
 	case *fb.MethodsT:
 		w.methods[m.Function] = m.Names
 	case *fb.ShapeT:
-		w.shapes[m.Number] = m
+		if m.Over {
+			delete(w.shapes, m.Number)
+		} else {
+			w.shapes[m.Number] = m
+		}
 	case *fb.ShutdownT:
 		w.leaving = true
 		w.wake.Broadcast()

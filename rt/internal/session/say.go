@@ -296,27 +296,67 @@ func (s *Session) cancel(name id.Task, force uint32) {
 	s.Flush()
 }
 
-// maxShapes is how many the agent takes of a connection.
-const maxShapes = 65_000
+const (
+	maxShapes  = 65_000 // at a time: the agent takes 65,536
+	keptShapes = 4096   // stay said though nobody uses them
+)
 
-// Shape gives the number of a shape, and says it if it is new. key stands for all that is in it.
-func (s *Session) Shape(key string, table func() *fb.ShapeT) (uint32, error) {
+// Shape is what tasks need and how they are treated, as it was said. Its number may be named until Done.
+type Shape struct {
+	Number uint32
+	s      *Session
+	key    string
+	users  int
+	idle   bool // it is among those that nobody uses, or did not when it came there
+	again  bool // it was used since then
+}
+
+// Shape gives a shape, and says it if it is new. key stands for all that is in it.
+func (s *Session) Shape(key string, table func() *fb.ShapeT) (*Shape, error) {
 	s.saying.Lock()
 	defer s.saying.Unlock()
-	if n := s.shapes[key]; n != 0 {
-		return n, nil
+	if k := s.shapes[key]; k != nil {
+		k.users++
+		k.again = true
+		return k, nil
 	}
-	n := uint32(len(s.shapes) + 1)
-	if n > maxShapes {
-		return 0, &Fault{Code: CodeOption, Message: fmt.Sprintf("this process has used %d combinations of options: a name for each call belongs into its argument", maxShapes)}
+	if len(s.shapes) >= maxShapes {
+		return nil, &Fault{Code: CodeOption, Message: fmt.Sprintf("this process uses %d combinations of options at a time: a name for each call belongs into its argument", maxShapes)}
 	}
+	s.lastShape++
+	k := &Shape{Number: s.lastShape, s: s, key: key, users: 1}
 	m := table()
-	m.Number = n
+	m.Number = k.Number
 	if err := s.Say(m, 0, nil); err != nil {
-		return 0, err
+		return nil, err
 	}
-	s.shapes[key] = n
-	return n, nil
+	s.shapes[key] = k
+	return k, nil
+}
+
+// Done is said by whoever got the shape when no more frames of theirs name it.
+func (k *Shape) Done() {
+	s := k.s
+	s.saying.Lock()
+	defer s.saying.Unlock()
+	if k.users--; k.users == 0 && !k.idle {
+		k.idle, k.again = true, false
+		s.idle = append(s.idle, k)
+	}
+	for len(s.idle) > keptShapes {
+		k := s.idle[0]
+		s.idle = s.idle[1:]
+		switch {
+		case k.users > 0:
+			k.idle = false
+		case k.again:
+			k.again = false
+			s.idle = append(s.idle, k)
+		default:
+			delete(s.shapes, k.key)
+			_ = s.Say(&fb.ShapeT{Number: k.Number, Over: true}, 0, nil) // fails with the session
+		}
+	}
 }
 
 // Define says a function, or a class with the names of its methods, if it is new.

@@ -62,9 +62,11 @@ type Session struct {
 	current atomic.Pointer[Task]
 	memory  *memory // nil: there is no shared memory
 
-	saying sync.Mutex // orders what is said once, and calls by their numbers
-	shapes map[string]uint32
-	said   map[said]bool
+	saying    sync.Mutex // orders what is said once, and calls by their numbers
+	shapes    map[string]*Shape
+	idle      []*Shape // that nobody uses, those that were not used for long first
+	lastShape uint32
+	said      map[said]bool
 
 	mu      sync.Mutex
 	why     error // of ended
@@ -99,7 +101,7 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 	s := &Session{
 		Agent: id.Agent(attached.Agent), Process: id.Process(attached.Process), Job: attached.Job, Node: attached.Node, Cluster: attached.Cluster, Path: path,
 		hooks: hooks, limit: int(attached.InlineLimit), StreamBytes: attached.StreamBytes, ended: make(chan struct{}),
-		shapes: map[string]uint32{}, said: map[said]bool{},
+		shapes: map[string]*Shape{}, said: map[said]bool{},
 		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, cached: map[uint64]chan cachedAnswer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{}, streams: map[id.Task]*Stream{}, several: map[id.Task]uint32{},
 	}
 	if s.limit == 0 {

@@ -25,6 +25,7 @@ type ShapeT struct {
 	ReturnsStream   bool         `json:"returns_stream"`
 	Lent            bool         `json:"lent"`
 	Fallbacks       []*LabelSetT `json:"fallbacks"`
+	Over            bool         `json:"over"`
 }
 
 func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -106,6 +107,7 @@ func (t *ShapeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	ShapeAddReturnsStream(builder, t.ReturnsStream)
 	ShapeAddLent(builder, t.Lent)
 	ShapeAddFallbacks(builder, fallbacksOffset)
+	ShapeAddOver(builder, t.Over)
 	return ShapeEnd(builder)
 }
 
@@ -146,6 +148,7 @@ func (rcv *Shape) UnPackTo(t *ShapeT) {
 		rcv.Fallbacks(&x, j)
 		t.Fallbacks[j] = x.UnPack()
 	}
+	t.Over = rcv.Over()
 }
 
 func (rcv *Shape) UnPack() *ShapeT {
@@ -417,8 +420,20 @@ func (rcv *Shape) FallbacksLength() int {
 	return 0
 }
 
+func (rcv *Shape) Over() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(40))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *Shape) MutateOver(n bool) bool {
+	return rcv._tab.MutateBoolSlot(40, n)
+}
+
 func ShapeStart(builder *flatbuffers.Builder) {
-	builder.StartObject(18)
+	builder.StartObject(19)
 }
 func ShapeAddNumber(builder *flatbuffers.Builder, number uint32) {
 	builder.PrependUint32Slot(0, number, 0)
@@ -482,6 +497,9 @@ func ShapeAddFallbacks(builder *flatbuffers.Builder, fallbacks flatbuffers.UOffs
 }
 func ShapeStartFallbacksVector(builder *flatbuffers.Builder, numElems int) flatbuffers.UOffsetT {
 	return builder.StartVector(4, numElems, 4)
+}
+func ShapeAddOver(builder *flatbuffers.Builder, over bool) {
+	builder.PrependBoolSlot(18, over, false)
 }
 func ShapeEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections import deque
 from time import monotonic, sleep
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set, Tuple
+from weakref import WeakValueDictionary
 
 from maniple import _options, exceptions, runtime_env
 from maniple._packages import Packages
@@ -24,8 +26,24 @@ from maniple._core.wire import NO_TASK, PICKLE, key_of
 from maniple._core.waiting import Waiting
 
 _LAST_LINES = 0.5  # seconds that the last lines of workers have to come
-_MAX_SHAPES = 65_000  # the agent takes 65,535
+_MOST_SHAPES = 65_000  # at a time: the agent takes 65,536
+_KEPT_SHAPES = 4096  # that were asked for last stay said, though nobody has their numbers
 _pack_submit, _pack_call, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.RELEASE.pack
+
+
+class Shape:
+    """A shape that was said. Its number may be named to the agent as long as somebody has this. over: the numbers of those that nobody has."""
+
+    __slots__ = ("number", "_over", "__weakref__")
+
+    def __init__(self, number: int, over: List[int]):
+        self.number, self._over = number, over
+
+    def __del__(self) -> None:
+        try:
+            self._over.append(self.number)  # PY-2
+        except AttributeError:  # a KeyboardInterrupt in __init__
+            pass
 
 
 class Session(Giving, Hearing, Waiting):
@@ -59,8 +77,10 @@ class Session(Giving, Hearing, Waiting):
         self._corr = itertools.count(1).__next__
         self._answers: Dict[int, List[Any]] = {}
         self._many: Dict[bytes, int] = {}  # tasks with several results, and how many
-        self._shapes: Dict[str, int] = {}  # those that were said, and their numbers
+        self._shapes: "WeakValueDictionary[str, Shape]" = WeakValueDictionary()  # those that were said
         self._numbers = itertools.count(1).__next__
+        self._recent: Deque[Shape] = deque(maxlen=_KEPT_SHAPES)
+        self._over: List[int] = []  # numbers that nobody has any more, and of which the agent is not told yet
         self._said: Set[Any] = set()  # code and methods of classes that were sent
         self._saying = threading.Lock()
         self.prints = Fold()  # what workers print
@@ -194,18 +214,25 @@ class Session(Giving, Hearing, Waiting):
             entries[key] = PENDING
         return [made(key) for key in keys]
 
-    def shape(self, fields: Dict[str, Any]) -> int:
-        """The number of a shape, said to the agent if it is new. fields: of Shape but for the number."""
+    def shape(self, fields: Dict[str, Any]) -> Shape:
+        """A shape, said to the agent if it is new. It is to be kept until no more frames name its number. fields: of Shape but for the number."""
         name = repr(sorted(fields.items()))
         with self._saying:
-            number = self._shapes.get(name)
-            if number is None:
-                number = self._numbers()  # nobody else's, be it that what follows raises or is interrupted
-                if number > _MAX_SHAPES:
-                    raise ValueError(f"this process has used {_MAX_SHAPES} combinations of options: a name for each call belongs into its arguments")
-                self.connection.send(wire.table("Shape", {**fields, "number": number}))
-                self._shapes[name] = number
-        return number
+            shape = self._shapes.get(name)
+            if shape is None:
+                shape = self._say_shape(fields)
+                self._shapes[name] = shape
+            self._recent.append(shape)
+        return shape
+
+    def _say_shape(self, fields: Dict[str, Any]) -> Shape:
+        while self._over:
+            self.connection.send(wire.table("Shape", {"number": self._over.pop(), "over": True}))
+        if len(self._shapes) >= _MOST_SHAPES:
+            raise ValueError(f"this process has remote functions and methods with {_MOST_SHAPES} combinations of options: a name for each belongs into its arguments")
+        number = self._numbers()  # nobody else's, be it that what follows raises or is interrupted
+        self.connection.send(wire.table("Shape", {**fields, "number": number}))
+        return Shape(number, self._over)
 
     def environment(self, own: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """The runtime_env of what is started here with one of its own over that of this process. Raises what Packages.settle raises."""

@@ -1,0 +1,150 @@
+package work
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
+)
+
+// shape says one of the shapes that the model has.
+func (p *peer) shape(i int) {
+	s := modelShapes[i]
+	m := &fb.ShapeT{Number: uint32(i + 1), Retries: s.retries, RetryExceptions: s.exceptions, MaxCalls: s.calls, Bundle: -1, Environment: s.env}
+	m.Resources = amounts(p.h.t, s.need)
+	wishLabels(m, i)
+	p.send(m, nil)
+}
+
+// forget ends a shape, and says it anew.
+func (p *peer) forget(i int) {
+	p.send(&fb.ShapeT{Number: uint32(i + 1), Over: true}, nil)
+	p.shape(i)
+}
+
+// hearShape takes in what a worker is told of a class.
+func (p *peer) hearShape(m *fb.ShapeT) {
+	if p.said == nil {
+		p.said = map[uint32]bool{}
+	}
+	if m.Over && slices.ContainsFunc(append(slices.Clone(p.inbox), p.running...), func(j *job1) bool { return j.shape == m.Number && p.matters(j) }) {
+		p.h.t.Fatalf("seed %d: WORK-15: worker %d has a task of class %d, which is over", p.h.seed, p.id, m.Number)
+	}
+	p.said[m.Number] = !m.Over
+}
+
+// matters tells whether the core waits for what a task of the worker gives.
+func (p *peer) matters(j *job1) bool {
+	e := p.at.core.entries[j.id]
+	return e != nil && e.task != nil && e.task.attempt == j.attempt && e.task.worker != nil && e.task.worker.process != nil && e.task.worker.process.id == p.id
+}
+
+// knows checks that a worker was told of the class of what it is given.
+func (p *peer) knows(class uint32) {
+	if !p.said[class] {
+		p.h.t.Fatalf("seed %d: WORK-15: worker %d was not told of class %d", p.h.seed, p.id, class)
+	}
+}
+
+// oneShape says a shape with a name, submits a task of it, and has it run to its end.
+func (w *world) oneShape(number uint32, name string) {
+	w.send("d", &fb.ShapeT{Number: number, Name: name, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1}, nil)
+	t := w.mint("d", name)
+	w.send("d", &fb.SubmitT{Task: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: number, Returns: 1}, nil)
+}
+
+// A driver may name as many shapes as it likes, one after the other: of those that are over nothing stays, here or in a worker.
+func TestShapesThatAreOver(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.auto = true
+	w.step(Grant{Resources: []Amount{{"CPU", one}}})
+	w.attach("d", Driver, 1, 0)
+	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+	for n := uint32(maxShapes) - 50; n < maxShapes+50; n++ {
+		name := fmt.Sprint("n", n)
+		w.oneShape(n, name)
+		for _, k := range w.core.workers {
+			if k.process != nil && k.flight.n == 1 {
+				w.told(w.who[k.process.id], name, fb.ResultFlagLast, "")
+			}
+		}
+		if o := w.core.lookup(w.object(name)); o.state != objectThere {
+			t.Fatalf("%s did not run", name)
+		}
+		w.send("d", &fb.ShapeT{Number: n, Over: true}, nil)
+	}
+	j := w.core.jobs[0]
+	if p := w.core.byProcess[w.procs["d"]]; len(p.shapes) > 0 || len(j.classes) > 0 || w.core.refused > 0 {
+		t.Errorf("%d shapes and %d classes are left, %d frames were refused", len(p.shapes), len(j.classes), w.core.refused)
+	}
+	for _, k := range w.core.workers {
+		if len(k.shapes) > 0 {
+			t.Errorf("a worker knows %d classes", len(k.shapes))
+		}
+	}
+}
+
+// What was submitted runs, though its shape is over, and keeps it in its worker.
+func TestTasksOutliveTheirShape(t *testing.T) {
+	w := newPiler(t)
+	for i := range 20 {
+		w.submit(fmt.Sprint("t", i))
+	}
+	w.send("d", &fb.ShapeT{Number: 1, Over: true}, nil)
+	k := w.core.workers[0]
+	if len(k.shapes) != 1 || k.flight.n == 0 {
+		t.Fatalf("the worker knows %d classes of its %d tasks", len(k.shapes), k.flight.n)
+	}
+	if got := w.runAll(); len(got) != 20 || w.core.refused > 0 {
+		t.Errorf("%v ran, %d frames were refused", got, w.core.refused)
+	}
+	w.submit("late")
+	if w.core.refused == 0 {
+		t.Error("a number that is over was taken")
+	}
+}
+
+// A class is kept as long as any process of its job has the shape.
+func TestAClassIsOverWithItsLastShape(t *testing.T) {
+	w := newPiler(t)
+	w.submit("a")
+	w.attach("e", Driver, 1, 0)
+	w.send("e", &fb.ShapeT{Number: 9, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1}, nil)
+	n := w.mint("e", "b")
+	w.send("e", &fb.SubmitT{Task: taskT(n), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 9, Returns: 1}, nil)
+	w.runAll()
+	j := w.core.jobs[0]
+	for _, step := range []struct {
+		do   func()
+		want int
+	}{
+		{func() { w.send("d", &fb.ShapeT{Number: 1, Over: true}, nil) }, 1},
+		{func() { w.send("d", &fb.ShapeT{Number: 1, Over: true}, nil) }, 1}, // twice is once
+		{func() { w.step(ProcessGone{Process: w.procs["e"]}) }, 0},
+	} {
+		if step.do(); len(j.classes) != step.want {
+			t.Errorf("%d classes, want %d", len(j.classes), step.want)
+		}
+	}
+	if told := strings.Join(w.log, "\n"); !strings.Contains(told, "Shape") {
+		t.Error("the worker was told nothing")
+	}
+}
+
+// Too many at a time are still too many.
+func TestTooManyShapesAtATime(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.attach("d", Driver, 1, 0)
+	var all []byte
+	for n := range uint32(maxShapes) {
+		all = append(all, frameOf(t, &fb.ShapeT{Number: n * 3, Bundle: -1}, nil)...)
+	}
+	if w.step(&Frames{Process: w.procs["d"], Bytes: all}); w.core.refused > 0 {
+		t.Fatal("so many may be")
+	}
+	if w.send("d", &fb.ShapeT{Number: 1, Bundle: -1}, nil); w.core.refused == 0 {
+		t.Error("one more was taken")
+	}
+}
