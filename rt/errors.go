@@ -97,7 +97,7 @@ func outward(err error) error {
 		return &WorkerError{Task: task, Node: f.Node, Message: f.Message}
 	case "ACTOR_DIED", "ACTOR_UNSCHEDULABLE", "ACTOR_GROUP_REMOVED", "ACTOR_UNAVAILABLE", "NAME_TAKEN":
 		return &ActorError{Actor: task, Node: f.Node, Message: f.Message, Dead: f.Code != "ACTOR_UNAVAILABLE"}
-	case session.CodeLost, session.CodeRemake:
+	case session.CodeLost, session.CodeOwner, session.CodeRemake:
 		return &LostError{Object: task, Message: f.Message}
 	}
 	return e

@@ -57,7 +57,7 @@ until(lambda: len([n for n in maniple.nodes() if n["Alive"]]) == 1, "the owner's
 try:
     get(another)
     assert False, "it is there"
-except maniple.exceptions.ObjectLostError as e:
+except maniple.exceptions.OwnerDiedError as e:
     assert "its owner, node n2" in str(e), e
 print("all is well", flush=True)
 maniple.shutdown()

@@ -163,7 +163,7 @@ class ObjectFreedError(ObjectLostError):
 
 
 class OwnerDiedError(ObjectLostError):
-    """The node that owned the object died, and nobody was its heir. Nothing raises it here: it is an ObjectLostError that names the node."""
+    """The node that owned the object, where it was put or its task was submitted, died: the text says which. A worker that dies takes along nothing that it has put."""
 
     code = "OWNER_DIED"
 

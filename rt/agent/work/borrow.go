@@ -85,7 +85,7 @@ func (c *Core) onListed(p *process, m *fb.ReadyT) {
 		if l := c.lent[o]; l != nil {
 			l.listing = false
 		}
-		c.adrift(o, "node "+p.node+", its owner, has it no more")
+		c.adrift(o, codeLost, "node "+p.node+", its owner, has it no more", "")
 		return
 	}
 	if o != nil && o.has(markLost) {
@@ -153,9 +153,9 @@ func (a *actor) quiet() bool {
 }
 
 // adrift loses an object, if the agent is gone by which it came, and that its owner had it was the last hope.
-func (c *Core) adrift(o *object, why string) {
+func (c *Core) adrift(o *object, code, why, advice string) {
 	if o != nil && o.has(markLost) && !o.foreign && o.state == objectPending {
-		c.lose(o, codeLost, why+", and the node by way of which it came is gone")
+		c.lose(o, code, why+", and the node by way of which it came is gone"+advice)
 	}
 }
 
@@ -166,7 +166,7 @@ func (c *Core) unanswered(p *process, why string) {
 		if l := c.lent[o]; l != nil {
 			l.listing = false
 		}
-		c.adrift(o, "node "+p.node+", its owner, can't be reached: "+why)
+		c.adrift(o, codeOwner, "node "+p.node+", its owner, which put it or submitted its task, can't be reached: "+why, outlives)
 	}
 	p.listings = nil
 }

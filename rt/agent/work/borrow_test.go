@@ -292,7 +292,7 @@ func TestReferenceEndsWithItsOwner(t *testing.T) {
 	x.passed(put)
 	x.later()
 	x.dies(0)
-	if v := x.gets(2, put); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "its owner, node n1, which put it or submitted its task, is gone: it died") {
+	if v := x.gets(2, put); !strings.HasPrefix(v, "OWNER_DIED: ") || !strings.Contains(v, "its owner, node n1, which put it or submitted its task, is gone: it died; make it again") {
 		t.Errorf("the driver is told %q", v)
 	}
 	x.drop(2, put)

@@ -9,6 +9,7 @@ const (
 	codeMemory        = "OUT_OF_MEMORY"       // its process was ended because the node ran out of memory
 	codeNodeDied      = "NODE_DIED"           // the node that ran it died, and its retries are used up
 	codeLost          = "OBJECT_LOST"         // the node that had it died, or could not send it
+	codeOwner         = "OWNER_DIED"          // the node that had put it, or submitted its task, died: it has no heirs
 	codeRemake        = "RECONSTRUCTION"      // the value was lost, and can't be made again
 	codeFull          = "STORE_FULL"          // there is no memory for it
 	codeNotMade       = "CACHE_NOT_MADE"      // who was to make the cached value did not

@@ -403,12 +403,15 @@ func (c *Core) lenderGone(p *process, why string) {
 				c.askListing(o.id())
 			}
 		case o.owner() == p.agent:
-			c.lose(o, codeLost, "its owner, node "+p.node+", which put it or submitted its task, is gone: "+why)
+			c.lose(o, codeOwner, "its owner, node "+p.node+", which put it or submitted its task, is gone: "+why+outlives)
 		default:
 			c.lose(o, codeLost, "node "+p.node+", by way of which it came, is gone: "+why)
 		}
 	}
 }
+
+// outlives says what to do about a value that was lost with its owner.
+const outlives = "; make it again, and have what is to outlive a node put, or its task submitted, at another one, as by the driver"
 
 // lose gives an object the error that it is lost.
 func (c *Core) lose(o *object, code, why string) {

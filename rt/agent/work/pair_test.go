@@ -468,7 +468,7 @@ func TestValueThatIsLost(t *testing.T) {
 	p.result(task, []id.Object{of(made)}, "with a reference")
 	p.cutOff("it died")
 	p.say(0, 1, &fb.GetT{Object: objectT(of(made)), Want: fb.WantValue}, nil)
-	if v := p.told("a 1", of(made)); !strings.HasPrefix(v, "OBJECT_LOST: ") || !strings.Contains(v, "n2") {
+	if v := p.told("a 1", of(made)); !strings.HasPrefix(v, "OWNER_DIED: ") || !strings.Contains(v, "n2") {
 		t.Errorf("the driver is told %q", v)
 	}
 }

@@ -13,6 +13,7 @@ const (
 	CodeAgentDied = "AGENT_DIED"
 	CodeClosed    = "CLOSED"
 	CodeLost      = "OBJECT_LOST"
+	CodeOwner     = "OWNER_DIED"     // it was lost with the node that had put it, or submitted its task
 	CodeRemake    = "RECONSTRUCTION" // it was lost, and can't be made again
 	CodeValue     = "VALUE"
 	CodeOption    = "OPTION"
