@@ -195,10 +195,10 @@ class WorkerSession(Session):
     def begin(self, job: Job) -> bool:
         """A job's turn has come. False: it was given back or cancelled."""
         with self.table.lock:
+            job.started = True  # from here on nobody takes it back
             if self.jobs.get(job.task) is not job:
                 self.inbox.ended(job.task)
                 return False
-            job.started = True
             self.inbox.begun(job.task)
         if job.behind and job.kind == wire.SUBMIT.number:
             self.connection.send(wire.STARTED.pack(0, 0, job.task))

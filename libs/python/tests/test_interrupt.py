@@ -26,7 +26,7 @@ def interrupted(call, interrupt=lambda: os.kill(os.getpid(), signal.SIGINT)):
 
     def send():
         deadline = time.monotonic() + PATIENCE
-        waiting = ("wait", "acquire", "_block", "_wait")  # the last two call the extension's
+        waiting = ("wait", "acquire", "pause")  # the last one calls the extension's
         while time.monotonic() < deadline:  # until the main thread is really inside
             frame = sys._current_frames()[main]
             if frame.f_code.co_name in waiting and "_core" in frame.f_code.co_filename:

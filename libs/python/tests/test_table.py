@@ -3,6 +3,7 @@
 import gc
 import random
 import sys
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ import maniple
 from maniple._core import session as _session
 from maniple._core import table, wire
 from maniple._core.table import PENDING
+from scripted import PATIENCE
 from test_arenas import SIZE, arena, locate, say_arena  # noqa: F401
 from test_driver import double
 from test_twins import fast
@@ -122,6 +124,9 @@ def test_a_random_history_of_the_table_is_that_of_a_dict(driver, seed):
             for key, state in known.items():
                 found = entries.get(key)
                 assert found is PENDING if state is PENDING else type(found) is table.Value, (step, key, found)
+            deadline = time.monotonic() + PATIENCE  # what was taken over is let go of by the thread that hears
+            while len(entries) != len(known) and time.monotonic() < deadline:
+                session.connection.flush()
             assert len(entries) == len(known)
 
 

@@ -12,13 +12,15 @@ Guarantees.
 
 - PY-1: waiting (for a value, for credit, for a full socket) ends within 0.3 s of a KeyboardInterrupt, and
   the stream of frames is whole after it.
-- PY-2: ``__del__`` of a reference only appends to a list.
+- PY-2: ``__del__`` of a reference only appends to a queue.
 - PY-3: after ``os.fork`` the child is disconnected: its references do nothing, what it has read stays
   readable, and its first call connects it as a process of its own.
 - PY-4: when the connection ends, for whatever reason, everything that waits raises.
 - PY-5: no frame of an agent makes this process hang or crash: what can't be read ends the connection.
+- PY-6: a signal's handler, or a ``__del__``, may call whatever users call, also where it has interrupted just that: at any
+  bytecode of a thread of the user's nothing is held that others need while it waits, and nothing is half done that others see.
 
 Limits. A KeyboardInterrupt that comes while Python runs a ``__del__``, ours or another's, is printed and lost:
-Python's rule. Values travel inside frames, at most 64 MiB each. A job with references in its
+Python's rule. A ``__del__`` of the user's that Python runs on the thread which reads, or the one which writes, gets an error from what would wait. Values travel inside frames, at most 64 MiB each. A job with references in its
 arguments is taken by Python, so its recall waits for the interpreter's lock.
 """

@@ -11,11 +11,10 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 9, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
+enum { INTERFACE = 10, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
 static PyObject *dumps, *protocol;
@@ -347,7 +346,7 @@ static PyObject *get_closed(PyObject *self, void *unused) {
 
 static PyObject *flush_all(Link *l) {
     hold(l);
-    bool some = l->out.size || l->drops || l->unwritten;
+    bool some = l->out.size || l->drops || l->unwritten, others = l->other;
     let_go(l);
     while (some) {
         int state;
@@ -355,7 +354,13 @@ static PyObject *flush_all(Link *l) {
         state = link_flush(l, SLICE);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals()) return NULL;
-        some = state > 0;
+        some = state > 0, others = true;
+    }
+    if (others) {
+        hold(l);
+        l->look = l->other;
+        if (l->look && l->taking) link_untake(l);
+        let_go(l);
     }
     Py_RETURN_NONE;
 }
@@ -466,9 +471,17 @@ static PyObject *py_credited(PyObject *self, PyObject *args) {
     }
 }
 
-/* A task or call with one result: its reference, or None if there is no credit or no connection. */
-static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned long long sequence, unsigned incarnation) {
-    const uint8_t *head = bytes_of(frame, HEADER_SIZE + (sequence ? SIZE(call) : SIZE(submit)), "a frame"), *rest = head ? bytes_of(payload, 0, NULL) : NULL;
+/* The next of itertools.count. */
+static uint64_t number_of(PyObject *numbers) {
+    PyObject *next = PyIter_Next(numbers);
+    uint64_t number = next ? PyLong_AsUnsignedLongLong(next) : 0;
+    Py_XDECREF(next);
+    return number;
+}
+
+/* A task or call with one result: its reference, or None if there is no credit or no connection. numbers: of calls. */
+static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned incarnation, PyObject *numbers) {
+    const uint8_t *head = bytes_of(frame, HEADER_SIZE + (numbers ? SIZE(call) : SIZE(submit)), "a frame"), *rest = head ? bytes_of(payload, 0, NULL) : NULL;
     if (!rest) return NULL;
     size_t length = (size_t)PyBytes_Size(frame), size = (size_t)PyBytes_Size(payload);
     uint8_t key[KEY_SIZE] = {0};
@@ -477,7 +490,7 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
     if (!ref) return NULL;
     hold(l);
     Entry *e = NULL;
-    direct_before(l, head, sequence);
+    direct_before(l, head, numbers);
     if (spend(l, (int64_t)size)) {
         mint(l, key);
         size_t before = l->out.size;
@@ -485,12 +498,12 @@ static PyObject *send_task(Link *l, PyObject *frame, PyObject *payload, unsigned
             uint8_t *at = l->out.bytes + before;
             put32(at, (uint32_t)(length - HEADER_SIZE + size));
             memcpy(at + HEADER_SIZE, key, TASK_SIZE);
-            if (sequence) {
-                put64(at + HEADER_SIZE + AT(call, sequence), sequence);
+            if (numbers) {
+                put64(at + HEADER_SIZE + AT(call, sequence), number_of(numbers));
                 put32(at + HEADER_SIZE + AT(call, incarnation), incarnation);
             }
             link_sent(l);
-            if (sequence) direct_called(l, before);
+            if (numbers) direct_called(l, before);
         } else {
             l->out.size = before;
             l->credit_records++, l->credit_bytes += (int64_t)size;
@@ -558,15 +571,14 @@ static PyObject *py_expect(PyObject *self, PyObject *args) {
 static PyObject *py_submit(PyObject *self, PyObject *args) {
     PyObject *frame, *payload;
     if (!PyArg_ParseTuple(args, "SS", &frame, &payload)) return NULL;
-    return send_task(link_of(self), frame, payload, 0, 0);
+    return send_task(link_of(self), frame, payload, 0, NULL);
 }
 
 static PyObject *py_call(PyObject *self, PyObject *args) {
-    PyObject *frame, *payload;
-    unsigned long long sequence;
+    PyObject *frame, *payload, *numbers;
     unsigned incarnation;
-    if (!PyArg_ParseTuple(args, "SSKI", &frame, &payload, &sequence, &incarnation)) return NULL;
-    return send_task(link_of(self), frame, payload, sequence, incarnation);
+    if (!PyArg_ParseTuple(args, "SSIO", &frame, &payload, &incarnation, &numbers)) return NULL;
+    return PyIter_Check(numbers) ? send_task(link_of(self), frame, payload, incarnation, numbers) : PyErr_Format(PyExc_TypeError, "calls are numbered by an iterator");
 }
 
 static uint64_t nanoseconds(clockid_t clock) {
@@ -759,7 +771,8 @@ static PyObject *py_take(PyObject *self, PyObject *args) {
         if (!l->first) l->last = &l->first;
         l->busy = got;
         closed = l->closed;
-        bool heap = l->other >= HEAP;
+        bool heap = l->other >= HEAP || l->look;
+        l->look = false;
         l->taking = !got && !closed && !heap;
         int was = atomic_load(&l->arrivals);
         stir = link_stirs(l);
@@ -955,28 +968,7 @@ static PyObject *forks(PyObject *module, PyObject *given) {
     return list;
 }
 
-static PyObject *huge(PyObject *module, PyObject *args) {
-    (void)module;
-    enum { COLLAPSE = 25, LARGE = 2 << 20 }; /* MADV_COLLAPSE of Linux 6.1 */
-    unsigned long long from, to;
-    if (!PyArg_ParseTuple(args, "KK", &from, &to)) return NULL;
-    from = (from + LARGE - 1) / LARGE * LARGE, to = to / LARGE * LARGE;
-    bool all = from < to, goes = true;
-    Py_BEGIN_ALLOW_THREADS
-    for (; goes && from < to; from += LARGE) {
-        int failed = -1;
-        for (int tries = 0; failed && tries < 3; tries++) { /* a page may be on its way between the kernel's lists */
-            failed = madvise((void *)(uintptr_t)from, LARGE, COLLAPSE);
-            if (failed && errno != EAGAIN) break;
-        }
-        all = all && !failed;
-        goes = !failed || errno != EINVAL; /* it knows nothing of it, or must not */
-    }
-    Py_END_ALLOW_THREADS
-    return PyBool_FromLong(all);
-}
-
-static PyMethodDef functions[] = {{"huge", huge, METH_VARARGS, NULL}, {"forks", forks, METH_O, NULL}, {"setup", setup, METH_VARARGS, NULL}, {"heads", heads, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {{"forks", forks, METH_O, NULL}, {"setup", setup, METH_VARARGS, NULL}, {"heads", heads, METH_O, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_fast", "See _fast.pyi.", -1, functions, NULL, NULL, NULL, NULL};
 
 static int add_type(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **type) {

@@ -183,6 +183,7 @@ typedef struct Link {
 
     Dropped *dropped, *others; /* by references that went; those of them that Python knows of */
     size_t drops, drop_room, other, other_room;
+    bool look;            /* Python is to see to those now: somebody is about to wait */
 
     int64_t credit_bytes, credit_records, enough;
     atomic_int credit; /* changes with every grant */

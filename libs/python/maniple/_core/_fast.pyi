@@ -1,6 +1,6 @@
 """The C extension: a connection without the interpreter. See _fast.h for how it works, native for who uses it."""
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
 
@@ -62,8 +62,8 @@ class Link:
     def mint(self) -> bytes: ...
     def submit(self, frame: bytes, payload: bytes) -> Any:
         """Sends a Submit with one result, whose ID and length it writes. Gives the reference; None without credit."""
-    def call(self, frame: bytes, payload: bytes, sequence: int, incarnation: int) -> Any:
-        """The same with a Call."""
+    def call(self, frame: bytes, payload: bytes, incarnation: int, numbers: Iterator[int]) -> Any:
+        """The same with a Call, which gets the next number."""
     def expect(self, task: bytes, count: int) -> List[Ref]:
         """The references to the results of a task that has several."""
     def spend(self, size: int) -> int:

@@ -373,10 +373,31 @@ static PyObject *py_ways(PyObject *module, PyObject *unused) {
     return list;
 }
 
+static PyObject *huge(PyObject *module, PyObject *args) {
+    (void)module;
+    enum { COLLAPSE = 25, LARGE = 2 << 20 }; /* MADV_COLLAPSE of Linux 6.1 */
+    unsigned long long from, to;
+    if (!PyArg_ParseTuple(args, "KK", &from, &to)) return NULL;
+    from = (from + LARGE - 1) / LARGE * LARGE, to = to / LARGE * LARGE;
+    bool all = from < to, goes = true;
+    Py_BEGIN_ALLOW_THREADS
+    for (; goes && from < to; from += LARGE) {
+        int failed = -1;
+        for (int tries = 0; failed && tries < 3; tries++) { /* a page may be on its way between the kernel's lists */
+            failed = madvise((void *)(uintptr_t)from, LARGE, COLLAPSE);
+            if (failed && errno != EAGAIN) break;
+        }
+        all = all && !failed;
+        goes = !failed || errno != EINVAL; /* it knows nothing of it, or must not */
+    }
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(all);
+}
+
 static PyMethodDef slab_methods[] = {{"fill", slab_fill, METH_VARARGS, NULL}, {"close", slab_close, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
 static PyType_Slot slab_slots[] = {{Py_tp_new, slab_new}, {Py_tp_dealloc, slab_dealloc}, {Py_tp_methods, slab_methods}, {0, NULL}};
 static PyType_Spec slab_spec = {"maniple._core._fast.Slab", sizeof(SlabObject), 0, Py_TPFLAGS_DEFAULT, slab_slots};
-static PyMethodDef copy_functions[] = {{"copy", py_copy, METH_VARARGS, NULL}, {"ways", py_ways, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef copy_functions[] = {{"copy", py_copy, METH_VARARGS, NULL}, {"ways", py_ways, METH_NOARGS, NULL}, {"huge", huge, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 
 int add_slab(PyObject *module) {
     PyObject *type = PyType_FromSpec(&slab_spec);

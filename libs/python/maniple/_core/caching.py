@@ -108,7 +108,7 @@ def _ask(session: Any, key: bytes) -> Tuple[ObjectRef, bool, bool]:
 
 
 def _wait(session: Any, key: bytes, gate: Any) -> None:
-    if not gate.wait(_ANSWER):
+    if not session.pause(gate.wait, _ANSWER):
         raise exceptions.GetTimeoutError(f"the agent of node {session.node} did not say within {_ANSWER} s what it has under key {_title(key)}")
 
 

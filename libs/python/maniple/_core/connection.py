@@ -1,8 +1,8 @@
-"""One connection to an agent: a thread that reads, and a writer that sends many frames at once.
+"""One connection to an agent: a thread that reads, and one that writes many frames at once.
 
 Frames that are sent gather until there are 64 of them, until somebody is about to wait, or for a
-millisecond. Writing is such that a KeyboardInterrupt at any bytecode leaves the stream whole (PY-1): what
-was written is noted by the same call into C that wrote it.
+millisecond. Nobody but the writing thread writes, so that neither a KeyboardInterrupt nor what a signal's handler sends
+can come into the middle of a frame (PY-1, PY-6).
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import socket
 import threading
 from collections import deque
 from struct import Struct
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Deque, List, Tuple
 
 from maniple._core import frames
 from maniple._core.arenas import Descriptor
+from maniple._core.patience import SLICE
 from maniple._core.wire import HEADER, HEADER_SIZE, ProtocolError
 
 Frame = Tuple[int, int, bytes, Any]  # type, corr, body, payload: bytes, or the descriptor that came along
 
 FLUSH_AT = 64  # frames
+CROWDED = 8  # times FLUSH_AT, at which who sends waits until they are written
 FLUSH_AFTER = 0.001  # seconds that a frame nobody waits for may stay here
 PATIENCE = 20  # times FLUSH_AFTER without a frame, after which the next one has to wake the writer
 LOOK_AFTER = 0.25  # seconds after which dropped references are looked for though nothing was sent
 CHUNK = 65536  # bytes asked of the socket at once: more would be mapped and unmapped each time
 MAX_LENGTH = frames.MAX_MESSAGE
+_GATE = type(threading.Lock())
 _ROOM = socket.CMSG_SPACE(16 * 4)  # descriptors that may come with one read: the kernel gives those of one write
 
 
@@ -34,17 +37,14 @@ class Connection:
     """Frames over a stream socket.
 
     batch: called on the reader thread with each list of frames that came together. closed: called once, on
-    that thread, with the reason. before: called before each write, may send. The socket is owned: close()
+    that thread, with the reason. before: called by the writer before each write, may send. The socket is owned: close()
     ends it.
     """
 
     def __init__(self, sock: socket.socket, batch: Callable[[List[Frame]], None], closed: Callable[[str], None], before: Callable[[], None]):
         self._sock, self._batch, self._on_closed, self._before = sock, batch, closed, before
-        self._out: "deque[bytes]" = deque()
-        # Frames taken out, their bytes in one piece (None: not made yet), how many of those each write took.
-        self._state: Tuple[List[bytes], Optional[memoryview], List[int]] = ([], None, [])
+        self._out: Deque[Any] = deque()  # frames, and gates of those who wait until what is before them is written
         self._files: "deque[int]" = deque()  # descriptors that came, for frames that name them
-        self._writing = threading.Lock()
         self._wake = threading.Lock()
         self._wake.acquire()
         self._asleep = False
@@ -56,17 +56,21 @@ class Connection:
         self._reader.start()
         self._pulse.start()
 
+    def mine(self) -> bool:
+        """Called on a thread of this connection, which others wait for."""
+        return threading.get_ident() in (self._reader.ident, self._pulse.ident)
+
     def send(self, frame: bytes) -> None:
-        """Sends a frame soon. Never blocks but for a full socket at every 64th."""
+        """Sends a frame soon. Never blocks but when many wait to be written."""
         out = self._out
         out.append(frame)
-        if self._asleep:
+        if self._asleep or len(out) >= FLUSH_AT:
             self._stir()
-        if len(out) >= FLUSH_AT:
-            self.flush()
+            if len(out) >= FLUSH_AT * CROWDED:
+                self.flush()
 
     def enqueue(self, frame: bytes) -> None:
-        """Sends a frame with the next flush: for what is called by flush itself."""
+        """Sends a frame with the next flush."""
         self._out.append(frame)
 
     def _stir(self) -> None:
@@ -77,54 +81,54 @@ class Connection:
             pass
 
     def flush(self) -> None:
-        """Writes all that was sent before. Interruptible; an error of the socket is the reader's to tell."""
-        self._before()
-        with self._writing:
-            while not self.closed and self._write():
-                pass
-
-    def _write(self) -> bool:
-        """One write, or the setting up of it. False: nothing is left."""
-        taken, block, written = self._state
-        if block is None:
-            try:
-                taken.extend(iter(self._out.popleft, None))
-            except IndexError:
-                pass
-            if not taken:
-                return False
-            self._state = taken, memoryview(taken[0] if len(taken) == 1 else b"".join(taken)), written
-            return True
-        done = sum(written)
-        if done == len(block):
-            self._state = [], None, []
-            return True
-        try:
-            # One call into C: no signal handler runs between the write and its note.
-            written.extend(map(self._sock.send, (block[done:],), (socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,)))
-        except BlockingIOError:
-            _wait_writable(self._sock)
-        except OSError:
-            return False
-        return True
+        """Has all written that was sent before. Interruptible; an error of the socket is the reader's to tell."""
+        if self.closed or threading.get_ident() == self._pulse.ident or not self._pulse.is_alive():
+            return
+        written = threading.Lock()
+        written.acquire()
+        self._out.append(written)
+        self._stir()
+        while not written.acquire(timeout=SLICE) and not self.closed and self._pulse.is_alive():
+            pass
 
     def _beat(self) -> None:
-        """Writes what was sent and nobody waited for. Sleeps once nothing was sent for a while."""
+        """Writes what was sent. Sleeps once nothing was sent for a while."""
         quiet = 0
         while not self.closed:
             if quiet < PATIENCE:
                 self._wake.acquire(timeout=FLUSH_AFTER)
             else:
-                self.flush()  # for references that were dropped
                 self._asleep = True
-                if self._out or self._wake.acquire(timeout=LOOK_AFTER):
-                    quiet = 0
+                if not self._out:
+                    self._wake.acquire(timeout=LOOK_AFTER)
                 self._asleep = False
-            if self._out:
-                self.flush()
-                quiet = 0
-            else:
-                quiet += 1
+            quiet = 0 if self._write() else quiet + 1
+        self._write()
+
+    def _write(self) -> bool:
+        """Writes all that was sent. False: there was nothing."""
+        self._before()
+        taken: List[Any] = []
+        try:
+            taken.extend(iter(self._out.popleft, None))
+        except IndexError:  # that was the last one
+            pass
+        whole = [frame for frame in taken if type(frame) is not _GATE]
+        if whole:
+            self._send_all(memoryview(whole[0] if len(whole) == 1 else b"".join(whole)))
+        for gate in taken:
+            if type(gate) is _GATE:
+                gate.release()
+        return bool(taken)
+
+    def _send_all(self, block: memoryview) -> None:
+        while block and not self.closed:
+            try:
+                block = block[self._sock.send(block, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+            except BlockingIOError:
+                _wait_writable(self._sock)
+            except OSError:
+                return
 
     def _read(self) -> None:
         why = "the agent closed the connection"
@@ -227,4 +231,4 @@ class Connection:
 def _wait_writable(sock: socket.socket) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
-    poll.poll(200)  # milliseconds; see patience
+    poll.poll(200)  # milliseconds, after which it looks whether it is over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
+from maniple import exceptions
 from maniple._core import frames, references, table, values, wire
 from maniple._core.arenas import Place
 from maniple._core.hearing import Seen
@@ -13,6 +14,7 @@ from maniple._core.table import Table, Value
 from maniple._core.wire import key_of
 
 _pack_put = wire.PUT.pack
+_MOST = frames.MAX_MESSAGE - wire.HEADER_SIZE - (1 << 10)  # bytes of a value in a frame
 
 
 class Giving:
@@ -61,16 +63,21 @@ class Giving:
             with self.table.lock:  # whoever made it looks at it without a question
                 at = self.place_locked(key, place)
                 self._entries[key] = table.HERE if at is None else Value(wire.NOT_TASK, encoded.format, tuple(encoded.refs), at)
+                if at is not None and at.left:  # it was asked back already
+                    self._entries[key] = table.READY
             return
         payload, refs = encoded.payload, encoded.refs
         size = len(heads) + len(payload)
+        if size > _MOST:
+            why = "this agent has none" if self.slabs is None else "the code that a signal's handler, or a __del__, has interrupted is about to write there: put it elsewhere"
+            raise exceptions.ObjectStoreFullError(f"a value of {size} bytes has to lie in shared memory, and {why}")
         self.spend(size)
         self._entries[key] = Value(wire.NOT_TASK, encoded.format, tuple(refs), payload) if len(payload) <= self.inline_limit else table.HERE
         self.connection.send(b"".join((_pack_put(size, 0, key, encoded.format, len(refs)), heads, payload)))
 
     def shared(self, encoded: values.Encoded) -> bool:
-        """A value goes through shared memory."""
-        return self.slabs is not None and encoded.size > self.inline_limit
+        """A value goes through shared memory; but not what a signal's handler gives while the code that it interrupts is about to write there."""
+        return self.slabs is not None and encoded.size > self.inline_limit and not self.slabs.inside()
 
     def seal(self, key: bytes, encoded: values.Encoded, heads: bytes, told: bytes = b"", before: Callable[[], bytes] = bytes) -> bytes:
         """Writes a value into shared memory and tells the agent; gives its Location. told: frames that go right behind; before: gives those that go before.

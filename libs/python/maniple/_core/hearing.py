@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
 from maniple._core import arenas, dial, frames, table, wire
@@ -41,10 +42,10 @@ class Hearing:
     slabs: Optional[Slabs]
     prints: Fold
     seen: Dict[bytes, Seen]  # by key, of what may be looked at
-    wanted: Dict[bytes, int]  # by those who get it and have not got it
+    wanted: List[Sequence[bytes]]  # keys, of each who gets some and has not got them
     streams: Dict[bytes, Any]
     watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]]
-    sequences: Dict[bytes, Tuple[int, int]]
+    sequences: Dict[bytes, Tuple[int, Iterator[int]]]
     _entries: Any
     _many: Dict[bytes, int]
     _answers: Dict[int, List[Any]]
@@ -196,7 +197,7 @@ class Hearing:
 
     def uses_locked(self, key: bytes) -> bool:
         """Somebody is about to look at the object without another question."""
-        return key in self.wanted
+        return any(key in keys for keys in self.wanted)
 
     def _end_many_locked(self, task: bytes, value: Value) -> None:
         """No more results come of this task: those that are missing have the error of the last one."""
@@ -280,10 +281,10 @@ class Hearing:
     def _actor_locked(self, corr: int, body: bytes, payload: Any) -> None:
         fields = wire.untable("ActorState", body)
         actor, incarnation = wire.task_bytes(fields.get("actor")), fields.get("incarnation") or 0
-        before, sequence = self.sequences.get(actor, (0, 0))
+        before, numbers = self.sequences.get(actor) or (0, itertools.count(1))
         if incarnation > before and (self.kind == dial.WORKER or key_of(actor, 0) in self._entries):  # else it was let go of, or its handle comes next
             # Calls that left for the first life of an actor that was only being made are numbered already.
-            self.sequences[actor] = incarnation, sequence if before == 0 else 0
+            self.sequences[actor] = incarnation, numbers if before == 0 else itertools.count(1)
         self._update_locked("ActorState", actor, fields)
 
     def _notice_locked(self, corr: int, body: bytes, payload: Any) -> None:

@@ -34,8 +34,10 @@ class Connection:
         self._takes.acquire()
         self._taker = _thread.start_new_thread(self._take, ())  # threading's own waits until it runs, which each new worker would pay for
 
+    def mine(self) -> bool:
+        return _thread.get_ident() == self._taker
+
     def flush(self) -> None:
-        self._before()
         self._link.flush()
 
     def _take(self) -> None:
@@ -131,11 +133,7 @@ class Table(table.Table):
             keys = self.entries.register(gate, list(keys))
         for key in keys:
             self.claim_locked(key)
-            entry = self.entries.get(key)
-            if entry is None or type(entry) is State:
-                super().register_locked(gate, (key,))
-            else:  # it came meanwhile
-                gate.arrived(key, isinstance(entry, BaseException) or bool(entry.flags & 2))
+        super().register_locked(gate, keys)
 
     def unregister(self, gate: Any, keys: Sequence[Any]) -> None:
         self.entries.unregister(gate, keys)

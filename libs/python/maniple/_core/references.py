@@ -7,7 +7,8 @@ lost: deliveries count references inside arguments, results and answers, not the
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Sequence, TypeVar
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Generator, Iterable, List, Optional, Sequence, TypeVar
 
 from maniple._core import twin
 from maniple._core.wire import INDEX, KEY_SIZE, OBJECT_SIZE, TASK_SIZE
@@ -117,13 +118,15 @@ if twin.fast is not None:
 
 
 class Held:
-    """Counts the references of this process. The table's lock guards the counts; drops come without it.
+    """Counts the references of this process. The table's lock guards the counts; what is gained and dropped comes without it,
+    and is counted on the connection's own threads, which no signal's handler interrupts (PY-6).
 
     link: takes drops, in place of a list. claim: told of an object of which there will be more than one reference. foreign: see there.
     """
 
     def __init__(self, link: Any = None, claim: Callable[[bytes], None] = _forget, foreign: Any = None) -> None:
-        self.dropped: Any = [] if link is None else link
+        self.dropped: Any = deque() if link is None else link
+        self._gained: Deque[bytes] = deque()
         self._drop, self._claim = self.dropped.append if link is None else link, claim
         self._more: Dict[bytes, int] = {}  # references to an object beyond the first
         self._delivered: Dict[bytes, int] = {}
@@ -147,8 +150,8 @@ class Held:
 
     def count_locked(self, key: bytes) -> None:
         """Something beside references holds the object: it appends the key to dropped when it goes."""
+        self._gained.append(key)
         self._claim(key)
-        self._more[key] = self._more.get(key, 0) + 1
 
     def delivered_locked(self, key: bytes, known: bool) -> ObjectRef:
         """A reference that the agent sent, to an object that was claimed. known: this process held one already."""
@@ -161,11 +164,14 @@ class Held:
 
     def take_dropped(self) -> List[bytes]:
         """The keys dropped since the last call, oldest first."""
-        if type(self.dropped) is not list:
+        if type(self.dropped) is not deque:
             return self.dropped.dropped()  # type: ignore[no-any-return]
-        keys = self.dropped[: len(self.dropped)]
-        del self.dropped[: len(keys)]
-        return keys
+        return _taken(self.dropped)
+
+    def gather_locked(self) -> None:
+        """Counts what was gained until now, and so whatever was gained before it was dropped."""
+        for key in _taken(self._gained):
+            self._more[key] = self._more.get(key, 0) + 1
 
     def drop_locked(self, key: bytes) -> int:
         """One reference went. The deliveries to tell the agent if it was the last, else -1."""
@@ -177,6 +183,16 @@ class Held:
         else:
             self._more[key] = more - 1
         return -1
+
+
+def _taken(queue: Deque[bytes]) -> List[bytes]:
+    """All that is in it, taken out by one call into C."""
+    keys: List[bytes] = []
+    try:
+        keys.extend(iter(queue.popleft, None))
+    except IndexError:  # that was the last one
+        pass
+    return keys
 
 
 def key_index(key: bytes) -> int:

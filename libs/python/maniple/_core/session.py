@@ -6,8 +6,9 @@ import itertools
 import os
 import threading
 from collections import deque
+from functools import partial
 from time import monotonic, sleep
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 from weakref import WeakValueDictionary
 
 from maniple import _options, exceptions, runtime_env
@@ -64,13 +65,13 @@ class Session(Giving, Hearing, Waiting):
         self.packages = Packages(attached.get("packages") or "")
         self.arenas = Arenas()
         self.seen: Dict[bytes, Seen] = {}
-        self.wanted: Dict[bytes, int] = {}
+        self.wanted: List[Sequence[bytes]] = []
         self.link, self.table, self.held, self.credits, self.connection, self.mint = twin.parts(sock, attached, kind == dial.WORKER, self._batch, self._closed, self._release_dropped)
         self.streams: Dict[bytes, Any] = {}  # by task
         self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
         self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
         self.cached: Dict[bytes, bytes] = {}  # objects, by the keys that the node's cache has for them; some are not held any more
-        self.sequences: Dict[bytes, Tuple[int, int]] = {}  # of calls, by actor: incarnation, last number
+        self.sequences: Dict[bytes, Tuple[int, Iterator[int]]] = {}  # of calls, by actor: incarnation, the numbers to come
         self.on_end: Optional[Callable[[str], None]] = None
         self.on_alone: Callable[[bytes], None] = lambda key: None  # told of what this process asked for with WANT_ALONE
         self._entries = self.table.entries
@@ -82,12 +83,12 @@ class Session(Giving, Hearing, Waiting):
         self._recent: Deque[Shape] = deque(maxlen=_KEPT_SHAPES)
         self._over: List[int] = []  # numbers that nobody has any more, and of which the agent is not told yet
         self._said: Set[Any] = set()  # code and methods of classes that were sent
-        self._saying = threading.Lock()
         self.prints = Fold()  # what workers print
         self._later: List[Callable[[], None]] = []  # to be done by the reader without the lock
+        self._dropped: List[bytes] = []  # references that went, of which the agent has to hear
         self._ended: Optional[str] = None
         # None: there is no shared memory, and all values go inside frames.
-        self.slabs = Slabs(self.connection.enqueue, self.connection.flush) if attached.get("store") else None
+        self.slabs = Slabs(self.connection.enqueue, self.connection.flush, self.pause) if attached.get("store") else None
 
     def start(self) -> None:
         self.connection.start()
@@ -136,20 +137,18 @@ class Session(Giving, Hearing, Waiting):
         if returns == 1 and link is not None:
             if not head or parent is not None or deps or refs:
                 head = _pack_call(0, 0, NO_TASK, up, actor, 0, job, 0, deadline, trace, method, 0, 1, deps, refs, shape, PICKLE)
-            with self._saying:
-                incarnation, sequence = self.sequences.get(actor, (0, 0))
-                made = link.call(head, payload, sequence + 1, incarnation)
-                if made is not None:
-                    self.sequences[actor] = incarnation, sequence + 1
-                    return made
+            made = link.call(head, payload, *self._sequence(actor))
+            if made is not None:
+                return made
         task = self.mint()
         self.spend(len(payload))
-        with self._saying:  # numbers leave in their order
-            incarnation, sequence = self.sequences.get(actor, (0, 0))
-            self.sequences[actor] = incarnation, sequence + 1
-            made = self.expect(task, returns)
-            self.connection.send(_pack_call(len(payload), 0, task, up, actor, sequence + 1, job, 0, deadline, trace, method, incarnation, returns, deps, refs, shape, PICKLE) + payload)
+        made = self.expect(task, returns)
+        incarnation, numbers = self._sequence(actor)
+        self.connection.send(_pack_call(len(payload), 0, task, up, actor, next(numbers), job, 0, deadline, trace, method, incarnation, returns, deps, refs, shape, PICKLE) + payload)
         return made
+
+    def _sequence(self, actor: bytes) -> Tuple[int, Iterator[int]]:
+        return self.sequences.get(actor) or self.sequences.setdefault(actor, (0, itertools.count(1)))
 
     def call_head(self, actor: bytes, method: int, shape: int, returns: int) -> bytes:
         """As head, of calls of a method."""
@@ -187,7 +186,7 @@ class Session(Giving, Hearing, Waiting):
                 assert task is not None
                 self.connection.send(wire.BLOCKED.pack(0, 0, task.task))
             self.connection.flush()
-            acquire(gate)
+            self.pause(partial(acquire, gate))
         finally:
             if told:
                 assert task is not None
@@ -217,17 +216,20 @@ class Session(Giving, Hearing, Waiting):
     def shape(self, fields: Dict[str, Any]) -> Shape:
         """A shape, said to the agent if it is new. It is to be kept until no more frames name its number. fields: of Shape but for the number."""
         name = repr(sorted(fields.items()))
-        with self._saying:
-            shape = self._shapes.get(name)
-            if shape is None:
-                shape = self._say_shape(fields)
-                self._shapes[name] = shape
-            self._recent.append(shape)
+        shape = self._shapes.get(name)
+        if shape is None:
+            shape = self._say_shape(fields)
+            self._shapes[name] = shape  # now others may use it; what comes between says it once more, by a number of its own
+        self._recent.append(shape)
         return shape
 
     def _say_shape(self, fields: Dict[str, Any]) -> Shape:
         while self._over:
-            self.connection.send(wire.table("Shape", {"number": self._over.pop(), "over": True}))
+            try:
+                number = self._over.pop()
+            except IndexError:  # a thread or a handler has told of it
+                break
+            self.connection.send(wire.table("Shape", {"number": number, "over": True}))
         if len(self._shapes) >= _MOST_SHAPES:
             raise ValueError(f"this process has remote functions and methods with {_MOST_SHAPES} combinations of options: a name for each belongs into its arguments")
         number = self._numbers()  # nobody else's, be it that what follows raises or is interrupted
@@ -240,49 +242,54 @@ class Session(Giving, Hearing, Waiting):
 
     def define(self, code: Any) -> int:
         """The number of a function or class, whose code is sent if it is new."""
-        with self._saying:
-            if code.hash not in self._said:
-                self.connection.send(wire.table("Function", code.fields(), code.payload))
-                self._said.add(code.hash)
+        if code.hash not in self._said:
+            self.connection.send(wire.table("Function", code.fields(), code.payload))
+            self._said.add(code.hash)
         return int(code.number)
 
     def define_methods(self, function: int, names: Sequence[str]) -> None:
         """Says the numbers of a class's methods, if it is new."""
-        with self._saying:
-            if ("methods", function) not in self._said:
-                self.connection.send(wire.table("Methods", {"function": function, "names": list(names)}))
-                self._said.add(("methods", function))
+        if ("methods", function) not in self._said:
+            self.connection.send(wire.table("Methods", {"function": function, "names": list(names)}))
+            self._said.add(("methods", function))
 
     def send(self, frame: bytes) -> None:
         self.connection.send(frame)
 
     def _release_dropped(self) -> None:
+        """On a thread of the connection's own. In Python alone that is the one that writes, for which somebody may wait who has the lock."""
+        self._dropped += self.held.take_dropped()
+        if self._dropped and self.table.lock.acquire(self.link is not None):
+            try:
+                self.held.gather_locked()
+                keys, self._dropped = self._dropped, []
+                self._release_locked(keys)
+            finally:
+                self.table.lock.release()
+
+    def _release_locked(self, keys: List[bytes]) -> None:
         held = self.held
-        keys = held.take_dropped()
-        if not keys:
-            return
         out: List[bytes] = []
         recalled: List[bytes] = []  # views of what the agent asked for
         size, drop, forget, sequences, seen = wire.KEY_SIZE, held.drop_locked, self._entries.pop, self.sequences, self.seen
-        with self.table.lock:
-            for key in self.table.release_locked(keys, held, self.promises, seen, sequences):
-                if len(key) != size:
-                    from maniple._core.streams import drop_locked
+        for key in self.table.release_locked(keys, held, self.promises, seen, sequences):
+            if len(key) != size:
+                from maniple._core.streams import drop_locked
 
-                    drop_locked(self, key, out)
-                    continue
-                deliveries = drop(key)
-                if deliveries >= 0:
-                    forget(key, None)
-                    seen.pop(key, None)
-                    if sequences:
-                        sequences.pop(key[: wire.TASK_SIZE], None)  # if it was an actor
-                    if not (self.promises and self.promises.pop(key, None)):
-                        out.append(_pack_release(0, 0, key, deliveries))
-                elif seen and key in seen and seen[key].recalled:
-                    recalled.append(key)
-            for key in recalled:
-                self.leave_locked(key)
+                drop_locked(self, key, out)
+                continue
+            deliveries = drop(key)
+            if deliveries >= 0:
+                forget(key, None)
+                seen.pop(key, None)
+                if sequences:
+                    sequences.pop(key[: wire.TASK_SIZE], None)  # if it was an actor
+                if not (self.promises and self.promises.pop(key, None)):
+                    out.append(_pack_release(0, 0, key, deliveries))
+            elif seen and key in seen and seen[key].recalled:
+                recalled.append(key)
+        for key in recalled:
+            self.leave_locked(key)
         if out:
             self.connection.enqueue(b"".join(out))
 
@@ -299,7 +306,7 @@ class Session(Giving, Hearing, Waiting):
                 raise self.table.closed
             self.connection.send(wire.table("StateQuery", {"what": what, "id": id}, corr=corr))
             self.connection.flush()
-            if not answer[0].wait(timeout):
+            if not self.pause(answer[0].wait, timeout):
                 raise exceptions.GetTimeoutError(f"the agent did not answer what {what} {id} is within {timeout} s")
         finally:
             self._answers.pop(corr, None)

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import mmap
 import threading
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from collections import deque
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from maniple import exceptions
 from maniple._core import table, twin, wire
@@ -93,12 +96,15 @@ class Room:
 
 
 class Slabs:
-    """What this process may write. enqueue sends with the next flush; flush sends now. Any thread may take room."""
+    """What this process may write. enqueue sends with the next flush; flush sends now; pause waits at a gate (Waiting.pause). Any thread may take room,
+    but not what interrupts one here: see inside.
+    """
 
-    def __init__(self, enqueue: Callable[[bytes], None], flush: Callable[[], None]):
-        self._enqueue, self._flush = enqueue, flush
-        self._turn = threading.Lock()  # of those who want memory, one asks
-        self._lock = threading.Lock()  # guards what follows; nobody waits with it
+    def __init__(self, enqueue: Callable[[bytes], None], flush: Callable[[], None], pause: Callable[[Callable[..., bool]], bool]):
+        self._enqueue, self._flush, self._pause = enqueue, flush, pause
+        self._turn = threading.RLock()  # of those who want memory, one asks
+        self._news: Deque[Callable[[], None]] = deque()  # what the agent said, for whoever has the lock
+        self._lock = threading.RLock()  # guards what follows; nobody waits with it, nor the reader for it
         self._slabs: Dict[int, _Slab] = {}
         self._open: Optional[_Slab] = None  # where the next value goes, between _at and _end
         self._at = self._end = 0
@@ -107,17 +113,36 @@ class Slabs:
         self._strays = 0  # answers to come that nobody waits for any more
         self._closed: Optional[BaseException] = None
 
+    def inside(self) -> bool:
+        """This thread is in the middle of something here: a signal's handler asks, or a __del__."""
+        return self._turn._is_owned() or self._lock._is_owned()  # type: ignore[attr-defined]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        finally:
+            try:
+                self._settle()
+            except ProtocolError as e:
+                self.close(exceptions.SystemFault(f"the agent lent what can't be: {e}"))
+
+    def _settle(self) -> None:
+        """Takes in what the agent said, unless another thread has the lock, which does so then: it may have been interrupted by who waits for this one."""
+        while self._news and not self._lock._is_owned() and self._lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                while self._news:
+                    self._news.popleft()()
+            finally:
+                self._lock.release()
+
     def take(self, size: int) -> Room:
         """Place for size bytes. Waits until the agent has some; raises ObjectStoreFullError with who holds what."""
-        if not self._turn.locked():  # else what is open is for who waits
-            with self._lock:
-                room = self._take_locked(size)
-            if room is not None:
-                return room
         while True:
             acquire(self._turn)
             try:
-                with self._lock:
+                with self._locked():
                     room = self._take_locked(size)
                     if room is not None:
                         return room
@@ -150,28 +175,28 @@ class Slabs:
     def _wait(self, answer: table.Gate) -> None:
         try:
             self._flush()
-            answer.wait()
+            if not self._closed:
+                self._pause(answer.wait)
         except BaseException:
-            with self._lock:
+            with self._locked():
                 if self._answer is answer:
                     self._answer = None
                     self._strays += 1
                     self._enqueue(wire.table("SlabWanted", {"size": 0}))
             raise
-        with self._lock:
-            if self._closed:
-                raise self._closed
-            if self._refused:
-                raise exceptions.BY_CODE.get(self._code, exceptions.ObjectStoreFullError)(self._refused)
+        if self._closed:
+            raise self._closed
+        if self._refused:
+            raise exceptions.BY_CODE.get(self._code, exceptions.ObjectStoreFullError)(self._refused)
 
     def done(self, room: Room) -> None:
         """A value was told of."""
-        with self._lock:
+        with self._locked():
             self._leave_locked(room.slab)
 
     def give_back(self, room: Room) -> None:
         """Nothing came of it."""
-        with self._lock:
+        with self._locked():
             if not room.slab.recalled:
                 self._enqueue(wire.table("SlabForgo", {"slab": room.slab.number, "offset": room.offset, "size": room.size}))
             self._leave_locked(room.slab)
@@ -190,20 +215,23 @@ class Slabs:
     # What the agent says, on the reader thread.
 
     def lent(self, fields: Dict[str, Any], payload: Any) -> None:
-        with self._lock:
-            error, answer = fields.get("error") or "", self._answer
-            if self._strays:
-                self._strays -= 1
-                answer = None
-            elif answer is None:
-                raise ProtocolError("a slab that nobody asked for")
-            if not error:
-                self._open_locked(fields, payload)
-            elif answer is not None:
-                self._refused, self._code = error, fields.get("code") or ""
-            if answer is not None:
-                self._answer = None
-                answer.open()
+        self._news.append(partial(self._lent_locked, fields, payload))
+        self._settle()
+
+    def _lent_locked(self, fields: Dict[str, Any], payload: Any) -> None:
+        error, answer = fields.get("error") or "", self._answer
+        if self._strays:
+            self._strays -= 1
+            answer = None
+        elif answer is None:
+            raise ProtocolError("a slab that nobody asked for")
+        if not error:
+            self._open_locked(fields, payload)
+        elif answer is not None:
+            self._refused, self._code = error, fields.get("code") or ""
+        if answer is not None:
+            self._answer = None
+            answer.open()
 
     def _open_locked(self, fields: Dict[str, Any], payload: Any) -> None:
         number, size = fields.get("slab") or 0, fields.get("size") or 0
@@ -219,28 +247,30 @@ class Slabs:
         self._open, self._at, self._end = slab, at, end
 
     def recalled(self, fields: Dict[str, Any]) -> None:
-        with self._lock:
-            slab = self._slabs.get(fields.get("slab") or 0)
-            if slab is None:
-                return  # the messages crossed
-            slab.recalled = True
-            if self._open is slab:
-                self._open = None
-            self._return_locked(slab)
+        self._news.append(partial(self._recalled_locked, fields))
+        self._settle()
+
+    def _recalled_locked(self, fields: Dict[str, Any]) -> None:
+        slab = self._slabs.get(fields.get("slab") or 0)
+        if slab is None:
+            return  # the messages crossed
+        slab.recalled = True
+        if self._open is slab:
+            self._open = None
+        self._return_locked(slab)
 
     # The end.
 
     def close(self, why: BaseException) -> None:
         """The connection is over: nobody gets anything any more. What is written goes on being mapped."""
-        with self._lock:
-            self._closed = self._closed or why
-            answer, self._answer = self._answer, None
+        self._closed = self._closed or why
+        answer, self._answer = self._answer, None
         if answer is not None:
             answer.open()
 
     def leave(self) -> None:
         """Gives back what nobody writes in."""
-        with self._lock:
+        with self._locked():
             self._open = None
             for slab in list(self._slabs.values()):
                 slab.recalled = True

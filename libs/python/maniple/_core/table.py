@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 
 from maniple._core import twin
 from maniple._core.patience import acquire
+from maniple._core.tally import Tally
 from maniple._core.wire import WANT_HERE, WANT_READY, WANT_VALUE, key_of
 
 
@@ -59,22 +60,32 @@ class Gate:
     failed opens it.
     """
 
-    __slots__ = ("missing", "want", "early", "_lock", "_open")
+    __slots__ = ("_left", "want", "early", "_lock", "_open")
 
     def __init__(self, missing: int, want: int = WANT_VALUE, early: bool = False):
-        self.missing, self.want, self.early = missing, want, early
+        self._left, self.want, self.early = Tally(missing), want, early
         self._lock, self._open = threading.Lock(), False
         self._lock.acquire()
 
+    @property
+    def missing(self) -> int:
+        return self._left.add(0)
+
+    @missing.setter
+    def missing(self, number: int) -> None:
+        self._left.set(number)
+
     def arrived(self, key: bytes, failed: bool) -> None:
-        self.missing -= 1
-        if self.missing <= 0 or (failed and self.early):
+        if self._left.add(-1) <= 0 or (failed and self.early):
             self.open()
 
     def open(self) -> None:
         if not self._open:
             self._open = True
-            self._lock.release()
+            try:
+                self._lock.release()
+            except RuntimeError:  # what came between has opened it
+                pass
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """True if it opened; False after timeout seconds (None: never). Interruptible."""
@@ -104,11 +115,15 @@ class Callback:
 
 
 class Table:
-    """Entries by key. The lock is held for every change but the first mention of a key that nobody can know."""
+    """Entries by key. The lock is held for every change but the first mention of a key that nobody can know.
+
+    What holds it on a thread of the user's, a signal's handler or a ``__del__`` may interrupt, and say and wait for what it likes there: so the
+    lock is that thread's as often as it wants, and others' while it waits (PY-6). Every step there leaves things as the next one, whoever's, can take them.
+    """
 
     def __init__(self) -> None:
         self.entries: Dict[bytes, Any] = {}
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.closed: Optional[BaseException] = None  # why nothing will come any more
         self._waiting: Dict[bytes, List[Any]] = {}
 
@@ -141,9 +156,9 @@ class Table:
         self.entries[key] = entry
         gates = self._waiting.pop(key, None)
         if gates:
-            failed = isinstance(entry, BaseException) or bool(entry.flags & 2)
-            for gate in gates:
-                gate.arrived(key, failed)
+            failed = _failed(entry)
+            while gates:  # who is about to wait has its gate here, or finds the entry
+                gates.pop(0).arrived(key, failed)
 
     def there_locked(self, key: bytes, entry: State, here: bool = False) -> int:
         """An object exists, at this node if here; its value is not in this process. Tells what is to be asked for those who wait still, 0: nothing."""
@@ -160,7 +175,14 @@ class Table:
 
     def register_locked(self, gate: Any, keys: Iterable[bytes]) -> None:
         for key in keys:
-            self._waiting.setdefault(key, []).append(gate)
+            gates = self._waiting.setdefault(key, [])
+            gates.append(gate)
+            entry = self.entries.get(key)
+            if entry is not None and (type(entry) is not State or (gate.want != WANT_VALUE and is_ready(entry, gate.want == WANT_HERE))) and gate in gates:
+                gates.remove(gate)  # it came before the gate was there
+                gate.arrived(key, type(entry) is not State and _failed(entry))
+        if self.closed:
+            gate.open()
 
     def gate(self) -> Any:
         """A gate for what is not an object, for whoever waits for one thing: the connection does not let it wait for more."""
@@ -173,11 +195,10 @@ class Table:
         """Forgets a gate whose waiter went away."""
         with self.lock:
             for key in keys:
-                gates = self._waiting.get(key)
-                if gates and gate in gates:
-                    gates.remove(gate)
-                    if not gates:
-                        del self._waiting[key]
+                if gate in self._waiting.get(key, ()):
+                    for other in self._waiting.pop(key, ()):
+                        if other is not gate:
+                            Table.register_locked(self, other, (key,))
 
     def close(self, why: BaseException) -> None:
         """PY-4: opens every gate; whoever comes through looks at closed."""
@@ -187,3 +208,7 @@ class Table:
             self._waiting.clear()
         for gate in gates.values():
             gate.open()
+
+
+def _failed(entry: Any) -> bool:
+    return isinstance(entry, BaseException) or bool(entry.flags & 2)

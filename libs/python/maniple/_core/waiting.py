@@ -30,7 +30,7 @@ class Waiting:
     connection: Any
     inline_limit: int
     seen: Dict[bytes, Any]
-    wanted: Dict[bytes, int]
+    wanted: List[Sequence[bytes]]
     leave_locked: Callable[[bytes], bool]
     held: Held
     _futures: Optional[Any] = None
@@ -48,9 +48,7 @@ class Waiting:
                 raise self._late(timeout, [ref._key for ref in refs])
         self.refuse_foreign(refs)
         keys = [ref._key for ref in refs]
-        with self.table.lock:
-            for key in keys:
-                self.wanted[key] = self.wanted.get(key, 0) + 1
+        self.wanted.append(keys)
         try:
             while True:
                 missing = self._ask(keys)
@@ -74,11 +72,11 @@ class Waiting:
 
     def raw(self, key: bytes, deadline: Optional[float] = None, timeout: Optional[float] = None) -> Tuple[int, Any]:
         """Format and bytes of an object's value, which are good as long as they are viewed. Raises its error."""
-        with self.table.lock:
-            self.wanted[key] = self.wanted.get(key, 0) + 1
+        keys = [key]
+        self.wanted.append(keys)
         try:
             while True:
-                missing = self._ask([key])
+                missing = self._ask(keys)
                 if not missing:
                     break
                 self._wait_for(missing, deadline, timeout)
@@ -88,17 +86,16 @@ class Waiting:
                 raise exceptions.SystemFault(f"of object {key.hex()} there are no bytes")
             return entry.format, entry.payload.view() if type(entry.payload) is Place else memoryview(entry.payload)
         finally:
-            self._unwanted([key])
+            self._unwanted(keys)
 
     def _unwanted(self, keys: Sequence[bytes]) -> None:
         """Nobody who got these waits for them any more; what the agent asked for meanwhile it may have."""
-        with self.table.lock:
-            for key in keys:
-                n = self.wanted.pop(key) - 1
-                if n:
-                    self.wanted[key] = n
-                elif key in self.seen:
-                    self.leave_locked(key)
+        self.wanted.remove(keys)
+        if self.seen:
+            with self.table.lock:
+                for key in keys:
+                    if key in self.seen:
+                        self.leave_locked(key)
 
     def _ask(self, keys: Sequence[bytes]) -> List[bytes]:
         """Asks for what nobody asked for yet. The keys whose values are not here, each once; none if one of those here is an error."""
@@ -161,7 +158,7 @@ class Waiting:
                 assert task is not None
                 self.connection.send(self._blocked(task, deadline, keys, need))
             self.connection.flush()
-            opened = gate.wait(None if deadline is None else deadline - monotonic())
+            opened = self.pause(gate.wait, None if deadline is None else deadline - monotonic())
         finally:
             if told:
                 assert task is not None
@@ -171,6 +168,21 @@ class Waiting:
         if opened and self.table.closed:
             raise self.table.closed
         return opened
+
+    def pause(self, wait: Callable[..., bool], *timeout: Optional[float]) -> bool:
+        """wait(*timeout), of a gate. Whatever holds the table's lock below a signal's handler that waits here, others need it for that to end (PY-6).
+
+        Raises RuntimeError on a thread for which all others wait.
+        """
+        if self.connection.mine():
+            raise RuntimeError("a __del__ that Python happens to run on the thread which hears the agent can't wait for it: submit, put and kill there, and get() elsewhere")
+        lock = self.table.lock
+        held = lock._release_save() if lock._is_owned() else None  # type: ignore[attr-defined]
+        try:
+            return wait(*timeout)
+        finally:
+            if held is not None:
+                lock._acquire_restore(held)  # type: ignore[attr-defined]
 
     def _blocked(self, task: Running, deadline: Optional[float], keys: Sequence[Any], need: int) -> bytes:
         """What tells the agent that a task waits, and for what, unless something else may end that: by then the agent says if it waits in a circle."""

@@ -165,7 +165,7 @@ class _Watch:
             if left is not None and left <= 0:
                 return False
             # A closed connection opens no gate of ours: look once in a while.
-            gate.wait(0.2 if left is None else min(left, 0.2))
+            self._session.pause(gate.wait, 0.2 if left is None else min(left, 0.2))
             if self._session.table.closed:
                 raise self._session.table.closed
         return True
