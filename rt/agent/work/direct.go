@@ -139,7 +139,7 @@ func (c *Core) onLine(p *process, f frame) {
 
 // strayDirect tells whether a worker has, or may have, a call that this agent does not know, or not any more: nobody wants its result.
 func (c *Core) strayDirect(p *process, name id.Task) bool {
-	return p.worker != nil && p.worker.direct.had && name.Agent == c.cfg.Agent && (c.byProcess[name.Process] == nil || p.worker.direct.of(name.Process) != nil)
+	return p.worker != nil && p.worker.direct.had && name.Agent == c.cfg.Agent && name.Process != 0 && (c.byProcess[name.Process] == nil || p.worker.direct.of(name.Process) != nil)
 }
 
 // onTold takes in a call that has gone by a direct line: from its caller, who does not wait there any more, or from the worker, which has it and

@@ -258,14 +258,9 @@ func (h *history) step(s *site, ev Event) {
 				s.killed = append(s.killed, e.Key)
 			}
 		case Say:
-			if e.Code == codeMemoryShort || e.Code == codeKept && h.rings == nil {
-				break
+			if e.Code != codeMemoryShort && !(e.Code == codeKept && h.toldKept(s, e.Text)) {
+				h.t.Fatalf("seed %d: agent %d: %s: %s", h.seed, s.agent, e.Code, e.Text)
 			}
-			if e.Code == codeKept {
-				h.toldKept(s, e.Text)
-				break
-			}
-			h.t.Fatalf("seed %d: agent %d: %s: %s", h.seed, s.agent, e.Code, e.Text)
 		}
 	}
 	for t, why := range s.core.doomed {
