@@ -39,12 +39,21 @@ func newCore(attempt int32) *core {
 	return &core{attempt: attempt, held: map[yarn.ContainerID]bool{}, surplus: map[yarn.ContainerID]bool{}, nmTokens: map[yarn.NodeID]yarn.Token{}}
 }
 
-// registered takes what a first or a further registration told.
-func (c *core) registered(r Registered) {
-	for _, k := range r.Containers {
-		c.held[k.ID] = true
-	}
+// registered takes what a first or a further registration told. What of it is news is for a further one to tell.
+func (c *core) registered(r Registered) []Event {
 	c.tokens(r.NMTokens)
+	return c.previous(r.Containers)
+}
+
+// previous takes in containers of attempts before this one (AM-7).
+func (c *core) previous(list []yarn.Container) (out []Event) {
+	for _, k := range list {
+		if !c.held[k.ID] && !c.surplus[k.ID] && !slices.Contains(c.releasing, k.ID) {
+			c.held[k.ID] = true
+			out = append(out, Found{k})
+		}
+	}
+	return out
 }
 
 func (c *core) tokens(list []nmToken) {
@@ -157,9 +166,7 @@ func (c *core) answer(r allocateResponse) (out []Event) {
 	c.unsent, c.sending = slices.Delete(c.unsent, 0, c.sending), 0
 	c.avoidUnsent, c.avoidGone = false, nil
 	c.tokens(r.NMTokens)
-	for _, k := range r.Previous {
-		c.held[k.ID] = true
-	}
+	out = c.previous(r.Previous)
 	for _, k := range r.Granted {
 		if c.grant(k) {
 			out = append(out, Granted{k})

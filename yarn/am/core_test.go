@@ -143,6 +143,33 @@ func TestEndsAreToldOnce(t *testing.T) {
 	}
 }
 
+// AM-7.
+func TestFoundOnce(t *testing.T) {
+	before := func(n int64) yarn.Container {
+		return yarn.Container{ID: yarn.ContainerID{Attempt: yarn.AttemptID{Application: myApp.Application, Number: 1}, Number: n}}
+	}
+	told := func(events []Event) (out []int64) {
+		for _, e := range events {
+			out = append(out, e.(Found).Container.ID.Number)
+		}
+		return out
+	}
+	c := newCore(2)
+	c.registered(Registered{Containers: []yarn.Container{before(2)}})
+	c.release(before(3).ID)
+	all := []yarn.Container{before(2), before(3), before(4)}
+	if got := told(exchange(t, c, "-3", allocateResponse{Previous: all})); !reflect.DeepEqual(got, []int64{4}) {
+		t.Errorf("found %v", got)
+	}
+	c.resync()
+	if got := told(c.registered(Registered{Containers: append(all, before(5))})); !reflect.DeepEqual(got, []int64{5}) {
+		t.Errorf("found %v", got)
+	}
+	if events := exchange(t, c, "-3", allocateResponse{Previous: all, Ended: []yarn.ContainerStatus{{ID: before(4).ID}}}); len(events) != 1 {
+		t.Errorf("%+v", events)
+	}
+}
+
 // AM-4.
 func TestRefusedAsks(t *testing.T) {
 	c := newCore(2)

@@ -21,6 +21,8 @@
 //	AM-5: tokens are taken as they come: a rolled token of the master from the next connection on, a
 //	      NodeManager's until a newer one comes.
 //	AM-6: Finish returns when YARN knows the final status, or says why it does not.
+//	AM-7: a container of an attempt before this one is known from the registration or told as Found, once, as late as the ResourceManager
+//	      may hear of it.
 //
 // Limits: no scheduling requests (placement constraints by attribute or tag), no opportunistic containers, no
 // changes of a running container's size.

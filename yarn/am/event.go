@@ -9,6 +9,10 @@ type Event interface{ event() }
 // (yarn.resourcemanager.rm.container-allocation.expiry-interval-ms, 10 min by default).
 type Granted struct{ Container yarn.Container }
 
+// Found is a container of an attempt before this one that goes on, and of which the ResourceManager did not know at the registration: it was
+// started anew, and the container's NodeManager has reported only now. It is this attempt's to use or to release.
+type Found struct{ Container yarn.Container }
+
 // Ended is a container that is over, started or not.
 type Ended struct{ Status yarn.ContainerStatus }
 
@@ -43,6 +47,7 @@ type Refused struct {
 type Over struct{ Err error }
 
 func (Granted) event()           {}
+func (Found) event()             {}
 func (Ended) event()             {}
 func (NodeChanged) event()       {}
 func (PreemptionWarning) event() {}

@@ -79,7 +79,7 @@ func Register(ctx context.Context, cfg Config) (*Master, error) {
 	if err != nil {
 		return nil, fmt.Errorf("yarn: register: %w", err)
 	}
-	if m.told, err = m.register(ctx); err != nil {
+	if m.told, _, err = m.register(ctx); err != nil {
 		m.rpc.Close()
 		return nil, err
 	}
@@ -89,20 +89,21 @@ func Register(ctx context.Context, cfg Config) (*Master, error) {
 	return m, nil
 }
 
-func (m *Master) register(ctx context.Context) (r Registered, err error) {
+// register registers the attempt, and gives what a further registration has to tell.
+func (m *Master) register(ctx context.Context) (r Registered, news []Event, err error) {
 	began, port := time.Now(), m.cfg.Port
 	if port == 0 {
 		port = -1
 	}
 	err = m.rpc.Call(ctx, "registerApplicationMaster", registerRequest{m.cfg.Host, port, m.cfg.TrackingURL}, &r)
 	if err != nil {
-		return r, yarn.ErrorOf("register", err)
+		return r, nil, yarn.ErrorOf("register", err)
 	}
 	m.mu.Lock()
-	m.core.registered(r)
+	news = m.core.registered(r)
 	m.answered = began
 	m.mu.Unlock()
-	return r, nil
+	return r, news, nil
 }
 
 // Registered is what the ResourceManager told at the registration.
@@ -232,11 +233,13 @@ func (m *Master) beat(ctx context.Context) error {
 		m.mu.Lock()
 		m.core.resync()
 		m.mu.Unlock()
-		if _, err := m.register(ctx); err != nil {
+		_, news, err := m.register(ctx)
+		if err != nil {
 			return err
 		}
 		m.wake()
 		m.tell(Resynced{})
+		m.tell(news...)
 		return nil
 	case errors.Is(err, yarn.ErrRefused):
 		m.mu.Lock()
@@ -272,7 +275,7 @@ func (m *Master) Finish(ctx context.Context, final yarn.FinalStatus, diagnostics
 		var r finishResponse
 		err := yarn.ErrorOf("finish", m.rpc.Call(ctx, "finishApplicationMaster", finishRequest{diagnostics, url, final}, &r))
 		if errors.Is(err, yarn.ErrNotRegistered) {
-			_, err = m.register(ctx)
+			_, _, err = m.register(ctx)
 		}
 		if err != nil || r.Done {
 			return err

@@ -38,6 +38,7 @@ type Node struct {
 	used     yarn.Resource
 	starting bool
 	refusing bool
+	away     bool
 }
 
 // app is an application and its attempt.
@@ -200,6 +201,14 @@ func (c *Cluster) Launched(id yarn.ContainerID) (yarn.LaunchContext, bool) {
 		return yarn.LaunchContext{}, false
 	}
 	return k.launch, k.status.State >= yarn.ContainerRunning
+}
+
+// Ended tells whether a container is over.
+func (c *Cluster) Ended(id yarn.ContainerID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, k := c.find(id)
+	return k != nil && k.status.State == yarn.ContainerComplete
 }
 
 func (c *Cluster) find(id yarn.ContainerID) (*app, *container) {

@@ -40,6 +40,7 @@ type allocateResponse struct {
 	Preempt   *preemption            `pb:"8"`
 	NMTokens  []nmToken              `pb:"9"`
 	Token     *yarn.Token            `pb:"12"`
+	Previous  []yarn.Container       `pb:"17"`
 }
 
 type preemption struct {
@@ -114,7 +115,7 @@ var masterMethods = map[string]method{
 			Types      []yarn.ResourceType `pb:"9"`
 		}{Max: c.max(), Queue: Queue, Types: c.types()}
 		for _, k := range a.containers {
-			if k.ID.Attempt != a.attempt && k.status.State == yarn.ContainerRunning {
+			if k.ID.Attempt != a.attempt && k.status.State == yarn.ContainerRunning && !k.node.away {
 				out.Containers = append(out.Containers, k.Container)
 				out.Tokens = append(out.Tokens, nmToken{k.node.ID, k.node.token(a)})
 				a.told[k.node.ID] = true
@@ -225,7 +226,7 @@ func (c *Cluster) grant(a *app, any resourceRequest) *container {
 	for pass := range 2 { // first where it is asked for
 		for _, n := range c.nodes {
 			named := slices.Contains(hosts, n.ID.Host)
-			if pass == 0 && !named || pass == 1 && !any.Relax || n.Size.MemoryMB-n.used.MemoryMB < size.MemoryMB || !c.alone && n.Size.VCores-n.used.VCores < size.VCores {
+			if n.away || pass == 0 && !named || pass == 1 && !any.Relax || n.Size.MemoryMB-n.used.MemoryMB < size.MemoryMB || !c.alone && n.Size.VCores-n.used.VCores < size.VCores {
 				continue
 			}
 			n.used.MemoryMB += size.MemoryMB

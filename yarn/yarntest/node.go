@@ -43,6 +43,28 @@ func (n *Node) SetRefusing(on bool) {
 	n.refusing = on
 }
 
+// SetAway makes the ResourceManager know nothing of the node, as one that was started anew before the node has reported. When it is
+// back, masters are told of what goes on there of attempts before theirs.
+func (n *Node) SetAway(on bool) {
+	c := n.cluster
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n.away = on; on {
+		return
+	}
+	for _, a := range c.apps {
+		for _, k := range a.containers {
+			if k.node == n && k.ID.Attempt != a.attempt && k.status.State == yarn.ContainerRunning {
+				a.news.Previous = append(a.news.Previous, k.Container)
+				if !a.told[n.ID] {
+					a.told[n.ID] = true
+					a.news.NMTokens = append(a.news.NMTokens, nmToken{n.ID, n.token(a)})
+				}
+			}
+		}
+	}
+}
+
 type failure struct {
 	ID        yarn.ContainerID `pb:"1"`
 	Exception struct {

@@ -26,6 +26,7 @@
 //	YJOB-6: who reads the application's output is told whether that was all of it.
 //	YJOB-7: a master that comes after one that died has its nodes and a copy of the head's journal that has all that the head ever
 //	        said: the head waits until each node that is there has each piece. A master that is over can't take it back (docs/adr/0034).
+//	        One that YARN tells of later, as after a restart of its own, goes on likewise, or is given back at once where the program has begun anew.
 //	YJOB-8: the application's page is served to YARN's proxies alone, and where YARN knows its users to the application's own.
 //
 // Limits. Who lost its master can't tell the death of that machine from a cut in the network: then the nodes end, and the next master

@@ -78,10 +78,20 @@ func newGang(want, least int, wait time.Duration, seed uint64) *gang {
 // begin asks for all.
 func (g *gang) begin() []effect { return []effect{ask{g.missing()}} }
 
-// resume has a place filled by a container of the master before this one. The gang has started, and what is missing is asked for.
-func (g *gang) resume(place int, c yarn.Container) {
+// resume has a place filled by a container of the master before this one. The gang has started, and what is missing is asked for. One that was granted in its
+// place meanwhile, and is no node yet, is not needed.
+func (g *gang) resume(place int, c yarn.Container) (out []effect) {
 	g.started = true
+	if old := g.members[place].container; old != nil {
+		out = append(out, release{[]yarn.ContainerID{old.ID}})
+	}
 	g.members[place] = member{container: &c, ready: true}
+	return append(out, ask{g.missing()})
+}
+
+// waits tells whether a place has no node.
+func (g *gang) waits(place int) bool {
+	return !g.closed && !g.members[place].ready && !g.members[place].given
 }
 
 // next is when the core wants to be ticked; zero: not before something happens.

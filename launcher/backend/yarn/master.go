@@ -54,9 +54,10 @@ type Master struct {
 	page   *page // nil: YARN's proxy is not known, or there is no port
 
 	mu      sync.Mutex
-	blamed  string // why the application ends, if not by its command
-	early   []am.Event
-	session *session // nil: not yet
+	blamed  string        // why the application ends, if not by its command
+	early   []am.Event    // what came before the session
+	came    chan struct{} // something came; nil: nobody waits for it
+	session *session      // nil: not yet
 	exit    func(code int)
 
 	announced func(context.Context) // nil: nobody wants to know
@@ -310,6 +311,10 @@ func (m *Master) fromYARN(e am.Event) {
 	s := m.session
 	if s == nil {
 		m.early = append(m.early, e)
+		select {
+		case m.came <- struct{}{}:
+		default:
+		}
 	}
 	m.mu.Unlock()
 	if s != nil {

@@ -13,15 +13,15 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/am"
 )
 
 const (
-	meetTime  = 20 * time.Second // for all nodes of the master before this one to answer
+	meetTime  = 20 * time.Second // for all nodes of the master before this one to answer, and for one of them to be found
 	callTime  = 3 * time.Second  // for one of a node's ports
 	startTime = 5 * time.Second  // for the process in a container whose machine says that there is none yet
 )
@@ -35,43 +35,79 @@ type survivor struct {
 }
 
 // Recover finds what the masters before this one left: nodes that go on, and in them the head's journal. Without a word of any of them the
-// program begins anew.
+// program begins anew. A ResourceManager that was started anew meanwhile knows nodes only from when their NodeManagers have reported, and grants nothing new
+// for a while: as long as none has answered, those are waited for.
 func (m *Master) Recover(ctx context.Context) error {
 	m.Life = uint32(m.Attempt.Number - 1)
 	if m.Attempt.Number == 1 {
 		return nil
 	}
+	m.came = make(chan struct{}, 1)
 	if err := m.register(ctx); err != nil {
 		return err
 	}
-	var all []survivor
-	var mu sync.Mutex
-	var calls sync.WaitGroup
 	ctx, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
-	for _, c := range m.master.Registered().Containers {
+	var all []survivor
+	answers, calling, over := make(chan *survivor), 0, ctx.Done()
+	call := func(c yarn.Container) {
 		if c.ID.Attempt == m.Attempt && c.ID.Number == 1 {
-			continue // this process's own
+			return // this process's own
 		}
-		calls.Go(func() {
+		calling++
+		go func() {
 			v, err := m.call(ctx, c)
 			if err != nil {
-				m.say("container %s of the master before this one is given back: %v", c.ID, err)
-				m.master.Release(c.ID)
+				m.giveBack(c, err)
+				answers <- nil
 				return
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, v)
-		})
+			answers <- &v
+		}()
 	}
-	calls.Wait()
+	for _, c := range m.master.Registered().Containers {
+		call(c)
+	}
+	for calling > 0 || len(all) == 0 && over != nil {
+		select {
+		case <-m.came:
+			for _, c := range m.found() {
+				call(c)
+			}
+		case v := <-answers:
+			if calling--; v != nil {
+				all = append(all, *v)
+			}
+		case <-over:
+			over = nil
+		}
+	}
 	m.kept = m.choose(all)
 	if len(m.kept) > 0 {
 		m.Life = m.kept[0].Life
 		m.copies = newCopies(m.kept[0].journal, m.kept[0].Seq)
 	}
 	return nil
+}
+
+// found takes out of what came before the session what containers were found.
+func (m *Master) found() (list []yarn.Container) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.early = slices.DeleteFunc(m.early, func(e am.Event) bool {
+		f, is := e.(am.Found)
+		if is {
+			list = append(list, f.Container)
+		}
+		return is
+	})
+	return list
+}
+
+// giveBack gives back a container of a master before this one.
+func (m *Master) giveBack(c yarn.Container, why error) {
+	m.say("container %s of the master before this one is given back: %v", c.ID, why)
+	m.master.Release(c.ID)
 }
 
 // Resumed tells whether this master goes on with what another one began.
@@ -90,9 +126,8 @@ func (m *Master) choose(all []survivor) []survivor {
 			list = append(list, v)
 			continue
 		}
-		m.say("node %s in container %s does not belong to what goes on: it is given back", v.Node, v.container.ID)
 		v.link.close()
-		m.master.Release(v.container.ID)
+		m.giveBack(v.container, fmt.Errorf("node %s does not belong to what goes on", v.Node))
 	}
 	return list
 }

@@ -85,10 +85,13 @@ func (w *world) dies() {
 	w.m.relay.mu.Unlock()
 }
 
-// successor is the world's next master, before it does anything.
-func (w *world) successor() *world {
+// successor is the world's next master, before it does anything. Meanwhile is done once YARN has started it.
+func (w *world) successor(meanwhile ...func()) *world {
 	w.t.Helper()
 	w.cluster.NextAttempt(w.app)
+	for _, do := range meanwhile {
+		go do()
+	}
 	next := &world{t: w.t, cluster: w.cluster, app: w.app, m: &Master{Job: w.m.Job, Folder: filepath.Join(w.t.TempDir(), "own")}}
 	next.m.exit = func(code int) { w.left <- code }
 	next.m.token, next.m.Attempt = w.cluster.Master(w.app)
@@ -230,6 +233,84 @@ func TestNextMasterBeginsAnew(t *testing.T) {
 		t.Errorf("%s %+v", fresh, b)
 	}
 	next.stop()
+}
+
+// YJOB-7: nodes of which a ResourceManager that was started anew learns after the next master has registered are waited for, and one of which it learns
+// later still has its place, as long as nobody else does.
+func TestLateNodesGoOn(t *testing.T) {
+	w := newWorld(t, 5)
+	ids, keepers := w.stations(5)
+	head, _, err := journal.DialCopy(t.Context(), w.s.doc.Journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := head.Copy([]byte("all"), true); err != nil {
+		t.Fatal(err)
+	}
+	full, other := w.cluster.Nodes()[0], w.cluster.Nodes()[1]
+	full.SetAway(true)
+	other.SetAway(true)
+	w.dies()
+	next := w.successor(func() {
+		for w.cluster.Calls("registerApplicationMaster") < 2 {
+			runtime.Gosched()
+		}
+		full.SetAway(false)
+	})
+	if !next.m.Resumed() || len(next.m.kept) != 4 {
+		t.Fatalf("%+v", next.m.kept)
+	}
+	next.starts()
+	other.SetAway(false)
+	for _, k := range keepers {
+		k.hears(t, `"head":["127.0.0.1:1"]`)
+	}
+	for place, id := range ids {
+		if got, _ := next.container(place); got != id {
+			t.Errorf("place %d has %s, and had %s", place, got, id)
+		}
+	}
+	next.stop()
+}
+
+// What is found when the program has begun anew does not run beside it.
+func TestLateNodesAreGivenBack(t *testing.T) {
+	w := newWorld(t, 5)
+	ids, keepers := w.stations(5)
+	for _, k := range keepers {
+		k.st.mu.Lock()
+		k.st.journal = nil
+		k.st.mu.Unlock()
+	}
+	other := w.cluster.Nodes()[1]
+	other.SetAway(true)
+	w.dies()
+	next := w.successor()
+	if next.m.Resumed() {
+		t.Fatalf("%+v", next.m.kept)
+	}
+	next.starts()
+	other.SetAway(false)
+	for late := time.Now().Add(20 * time.Second); !w.cluster.Ended(ids[4]); runtime.Gosched() {
+		if time.Now().After(late) {
+			t.Fatal("the node of the life before runs on")
+		}
+	}
+	if fresh, b := next.container(4); fresh == ids[4] || b.Doc.Epoch != 1 {
+		t.Errorf("%s %+v", fresh, b)
+	}
+	next.stop()
+}
+
+// stations are those of all places, with what they are in.
+func (w *world) stations(n int) (ids []yarn.ContainerID, keepers []*nodeKeeper) {
+	w.t.Helper()
+	for place := range n {
+		id, b := w.container(place)
+		ids, keepers = append(ids, id), append(keepers, w.station(id, b))
+		w.event(backend.KindReady)
+	}
+	return ids, keepers
 }
 
 // YJOB-5: no other master comes to a container whose folder its NodeManager has removed: without its own it ends.

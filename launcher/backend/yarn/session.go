@@ -242,9 +242,46 @@ func (s *session) resume() {
 	for _, v := range s.m.kept {
 		s.kept = append(s.kept, v.Node)
 		s.gang.resume(s.m.place(v.Node), v.container)
-		_ = v.link.send(backend.HeadLine(s.doc.Head)) // one that is gone is found by who reads it
-		s.work.Go(func() { s.joined(v.Node, v.container.ID.String(), v.link) })
+		s.serve(v)
 	}
+}
+
+// serve has a node's keeper come to this master's head, and reads what it says.
+func (s *session) serve(v survivor) {
+	_ = v.link.send(backend.HeadLine(s.doc.Head)) // one that is gone is found by who reads it
+	s.work.Go(func() { s.joined(v.Node, v.container.ID.String(), v.link) })
+}
+
+// found takes in a container of a master before this one, of which YARN was late to tell. What runs there must not run beside what begins anew: without a
+// node that goes on here it is given back at once.
+func (s *session) found(c yarn.Container) {
+	if !s.m.Resumed() {
+		s.m.giveBack(c, errors.New("the program has begun anew"))
+		return
+	}
+	s.work.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), meetTime)
+		defer cancel()
+		v, err := s.m.call(ctx, c)
+		if err != nil {
+			s.m.giveBack(c, err)
+			return
+		}
+		s.post(func() { s.late(v) })
+	})
+}
+
+// late takes over a node that goes on, if its place has no other one yet. One that had a later master than the nodes that are here goes on with something else.
+func (s *session) late(v survivor) {
+	place := s.place(v.Node)
+	if s.headOver || place < 0 || v.Life != s.m.Life || v.Attempt > s.m.kept[0].Attempt || !s.gang.waits(place) {
+		v.link.close()
+		s.m.giveBack(v.container, fmt.Errorf("node %s does not belong to what goes on, or has been replaced", v.Node))
+		return
+	}
+	delete(s.launched, v.Node)
+	s.apply(s.gang.resume(place, v.container))
+	s.serve(v)
 }
 
 func (s *session) place(name string) int { return s.m.place(name) }
@@ -255,6 +292,8 @@ func (s *session) fromYARN(e am.Event) {
 		switch e := e.(type) {
 		case am.Granted:
 			s.apply(s.gang.granted(time.Now(), e.Container))
+		case am.Found:
+			s.found(e.Container)
 		case am.Ended:
 			s.apply(s.gang.ended(e.Status))
 		case am.PreemptionWarning:
