@@ -287,6 +287,9 @@ func (c *call) gang(ctx context.Context, client *gang.Client, sig *signals, s *s
 		}
 		c.master.Announced(limits.signal)
 		defer c.master.Announced(nil)
+		if !shape.Driver { // what a driver has left on the nodes it may find again
+			rio.Waits = c.master.Waits
+		}
 	}
 	first := true
 	rio.Started = func(u *gang.Update) {

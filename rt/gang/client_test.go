@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,8 @@ import (
 func TestRunToItsEnd(t *testing.T) {
 	a := newAgent(t)
 	var out, errs bytes.Buffer
-	g, done := begin(t, a, attachTo(t, a), ranks(2), IO{Stdout: &out, Stderr: &errs})
+	var waits []bool
+	g, done := begin(t, a, attachTo(t, a), ranks(2), IO{Stdout: &out, Stderr: &errs, Waits: func(on bool) { waits = append(waits, on) }})
 	if g.Agent != 7 || g.Process != 1 || g.Counter != 1 {
 		t.Errorf("group %+v", g)
 	}
@@ -39,6 +41,9 @@ func TestRunToItsEnd(t *testing.T) {
 	r := <-done
 	if r.err != nil || r.end.Code != 3 || r.end.Rank != 1 || r.end.Ranks != 2 {
 		t.Fatalf("%+v", r)
+	}
+	if !slices.Equal(waits, []bool{true, false}) {
+		t.Errorf("it waits: %v", waits)
 	}
 	if out.String() != "[0-1] hello\n[0] world\n" {
 		t.Errorf("stdout %q", out.String())

@@ -209,6 +209,9 @@ func (r *run) update(u *fb.GroupUpdateT) {
 	if was == nil || was.Incarnation != u.Incarnation {
 		r.in.restart()
 	}
+	if waits := u.Phase == fb.GroupPhasePending; r.io.Waits != nil && (was == nil || waits != (was.Phase == fb.GroupPhasePending)) {
+		r.io.Waits(waits)
+	}
 	if u.Phase == fb.GroupPhasePending && u.Explain != r.shown {
 		r.shown = u.Explain
 		r.explain(u.Explain)

@@ -84,6 +84,7 @@ type IO struct {
 	Interrupts <-chan Interrupt
 	Started    func(*fb.GroupUpdateT) // called each time all ranks run
 	Notice     func(*fb.NoticeT)      // nil: written to Stderr as "maniple: text"
+	Waits      func(bool)             // whether it waits to be placed, when that changes
 	Explain    func(string)           // why it waits, when that changes; nil: written to Stderr
 }
 

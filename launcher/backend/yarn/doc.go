@@ -16,7 +16,8 @@
 //	YJOB-1: the cluster's secret and the job travel as named secrets in the launch contexts' tokens; they are in no
 //	        argument, no environment and no log, and a container takes them out of its token file.
 //	YJOB-2: grants are held for at most the gang's wait and then all given back, with a random pause before the next
-//	        try: two gangs that hold half a queue each do not wait for each other for ever.
+//	        try: two gangs that hold half a queue each do not wait for each other for ever. So are the nodes of a program that has waited as long
+//	        for those that were lost.
 //	YJOB-3: a node that YARN took away (-100, -101, -102) is replaced and is not the program's failure; one that
 //	        needed more memory than it has (-103, -104) ends the application and is never tried again at the same size.
 //	YJOB-4: a file that is in the store under its content's hash is never written again, also by who brings the same content

@@ -12,15 +12,17 @@ import (
 // gang is the core that assembles the containers and replaces those that are lost. It has no clock and no socket: now
 // comes in, effects go out, and chance is a generator with a seed.
 type gang struct {
-	want, min int
-	wait      time.Duration
-	chance    *rand.Rand
+	min    int // with so many it starts at the end of its wait; after its first start all are needed
+	wait   time.Duration
+	chance *rand.Rand
 
 	held    []yarn.Container // granted and not launched, before the start
 	since   time.Time        // of the first of them
 	pause   time.Time        // until then nothing is asked for; zero: no pause
-	tries   int              // that ended in a release
-	started bool             // the first launch was made
+	tries   int              // that ended in a release, one after the other
+	started bool             // all that are needed were there at once
+	idle    bool             // the program waits to be placed: nothing of it runs
+	lacking time.Time        // since when it waits while a place has no container, as far as ticks tell; zero: it does not
 	closed  bool             // nothing is wanted any more
 	members []member         // by place: n1 is the first
 }
@@ -61,6 +63,7 @@ type (
 		fatal bool // and the application with it
 	}
 	absent struct{ place int } // the gang starts without this place
+	leave  struct{ place int } // its node is to end, and another one will come
 	tell   struct{ text string }
 )
 
@@ -69,10 +72,11 @@ func (release) effect() {}
 func (launch) effect()  {}
 func (loss) effect()    {}
 func (absent) effect()  {}
+func (leave) effect()   {}
 func (tell) effect()    {}
 
 func newGang(want, least int, wait time.Duration, seed uint64) *gang {
-	return &gang{want: want, min: least, wait: wait, chance: rand.New(rand.NewPCG(seed, 1)), members: make([]member, want)}
+	return &gang{min: least, wait: wait, chance: rand.New(rand.NewPCG(seed, 1)), members: make([]member, want)}
 }
 
 // begin asks for all.
@@ -81,7 +85,7 @@ func (g *gang) begin() []effect { return []effect{ask{g.missing()}} }
 // resume has a place filled by a container of the master before this one. The gang has started, and what is missing is asked for. One that was granted in its
 // place meanwhile, and is no node yet, is not needed.
 func (g *gang) resume(place int, c yarn.Container) (out []effect) {
-	g.started = true
+	g.started, g.min = true, len(g.members)
 	if old := g.members[place].container; old != nil {
 		out = append(out, release{[]yarn.ContainerID{old.ID}})
 	}
@@ -97,7 +101,11 @@ func (g *gang) waits(place int) bool {
 // next is when the core wants to be ticked; zero: not before something happens.
 func (g *gang) next() time.Time {
 	switch {
-	case g.closed || g.started:
+	case g.closed:
+		return time.Time{}
+	case g.started && !g.lacking.IsZero():
+		return g.lacking.Add(g.wait)
+	case g.started:
 		return time.Time{}
 	case !g.pause.IsZero():
 		return g.pause
@@ -125,7 +133,7 @@ func (g *gang) granted(now time.Time, c yarn.Container) []effect {
 		g.since = now
 	}
 	g.held = append(g.held, c)
-	if len(g.held) >= g.want {
+	if len(g.held) >= g.want() {
 		return g.start()
 	}
 	return nil
@@ -133,14 +141,20 @@ func (g *gang) granted(now time.Time, c yarn.Container) []effect {
 
 // start launches what is held.
 func (g *gang) start() (out []effect) {
-	g.started = true
-	for i, c := range g.held {
-		g.members[i].container = &c
-		out = append(out, launch{i, c})
-	}
-	for i := len(g.held); i < g.want; i++ {
-		g.members[i].given = true
-		out = append(out, absent{i})
+	g.started, g.tries, g.min = true, 0, len(g.members)
+	held := g.held
+	for i := range g.members {
+		m := &g.members[i]
+		switch {
+		case m.given:
+		case len(held) > 0:
+			c := held[0]
+			held, m.container = held[1:], &c
+			out = append(out, launch{i, c})
+		default:
+			m.given = true
+			out = append(out, absent{i})
+		}
 	}
 	g.held = nil
 	return append(out, ask{0})
@@ -148,29 +162,72 @@ func (g *gang) start() (out []effect) {
 
 // tick does what is due.
 func (g *gang) tick(now time.Time) []effect {
+	if lacks := g.started && g.idle && g.missing() > 0; !lacks {
+		g.lacking = time.Time{}
+	} else if g.lacking.IsZero() {
+		g.lacking = now
+	}
 	at := g.next()
 	if at.IsZero() || now.Before(at) {
 		return nil
 	}
+	if g.started {
+		return g.giveUp(now)
+	}
 	if !g.pause.IsZero() {
 		g.pause = time.Time{}
-		return []effect{ask{g.want}}
+		return []effect{ask{g.want()}}
 	}
 	if len(g.held) >= g.min {
 		return g.start()
 	}
-	// YJOB-2. The pause grows, so that of several gangs one gets through.
-	g.tries++
-	most := g.wait * time.Duration(min(g.tries, 4))
-	pause := g.wait/4 + time.Duration(g.chance.Int64N(int64(most)+1))
-	g.pause = now.Add(pause)
+	pause := g.rest(now)
 	var ids []yarn.ContainerID
 	for _, c := range g.held {
 		ids = append(ids, c.ID)
 	}
-	text := fmt.Sprintf("%d of %d containers came within %v; they are given back, and asked for again in %v%s", len(ids), g.want, g.wait, pause.Round(time.Second), g.doubt())
+	text := fmt.Sprintf("%d of %d containers came within %v; they are given back, and asked for again in %v%s", len(ids), g.want(), g.wait, pause, g.doubt())
 	g.held = nil
 	return []effect{ask{0}, release{ids}, tell{text}}
+}
+
+// rest begins a pause, and says how long it is. It grows, so that of several gangs one gets through (YJOB-2).
+func (g *gang) rest(now time.Time) time.Duration {
+	g.tries++
+	most := g.wait * time.Duration(min(g.tries, 4))
+	pause := g.wait/4 + time.Duration(g.chance.Int64N(int64(most)+1))
+	g.pause = now.Add(pause)
+	return pause.Round(time.Second)
+}
+
+// giveUp gives back the nodes of a program that waits in vain for those that were lost: another gang may wait for these (YJOB-2). All are asked for anew.
+func (g *gang) giveUp(now time.Time) []effect {
+	out := []effect{ask{0}}
+	var ids []yarn.ContainerID
+	missing := g.missing()
+	for i := range g.members {
+		m := &g.members[i]
+		if m.container != nil {
+			ids, out = append(ids, m.container.ID), append(out, leave{i})
+			m.container, m.ready, m.back = nil, false, false
+		}
+	}
+	g.started, g.lacking = false, time.Time{}
+	text := fmt.Sprintf("%d of %d containers were not replaced within %v, and the program waits for them; the others are given back, and all are asked for again in %v", missing, g.want(), g.wait, g.rest(now))
+	return append(out, release{ids}, tell{text})
+}
+
+// waiting takes in whether the program waits to be placed, so that nothing of it runs.
+func (g *gang) waiting(on bool) { g.idle = on }
+
+// want counts the places that are to be filled.
+func (g *gang) want() (n int) {
+	for _, m := range g.members {
+		if !m.given {
+			n++
+		}
+	}
+	return n
 }
 
 // joined notes that a place's node is ready.
@@ -202,7 +259,7 @@ func (g *gang) unstarted(id yarn.ContainerID, why string) []effect {
 func (g *gang) ended(s yarn.ContainerStatus) []effect {
 	if i := slices.IndexFunc(g.held, func(c yarn.Container) bool { return c.ID == s.ID }); i >= 0 {
 		g.held = slices.Delete(g.held, i, i+1) // its node was lost before the start
-		return []effect{ask{g.want - len(g.held)}}
+		return []effect{ask{g.want() - len(g.held)}}
 	}
 	place := slices.IndexFunc(g.members, func(m member) bool { return m.container != nil && m.container.ID == s.ID })
 	if place < 0 || g.closed {
@@ -267,9 +324,9 @@ func (g *gang) state(now time.Time) string {
 	case g.started:
 		return fmt.Sprintf("%d containers are being replaced", g.missing())
 	case !g.pause.IsZero():
-		return fmt.Sprintf("the queue had no room for all %d containers at once; asked for again in %v%s", g.want, g.pause.Sub(now).Round(time.Second), g.doubt())
+		return fmt.Sprintf("the queue had no room for all %d containers at once; asked for again in %v%s", g.want(), g.pause.Sub(now).Round(time.Second), g.doubt())
 	}
-	return fmt.Sprintf("%d of %d containers are granted%s", len(g.held), g.want, g.doubt())
+	return fmt.Sprintf("%d of %d containers are granted%s", len(g.held), g.want(), g.doubt())
 }
 
 // doubt says, after some tries, why it may be that they never come all at once; "" before.

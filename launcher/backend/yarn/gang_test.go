@@ -30,6 +30,8 @@ func told(list []effect) string {
 			words = append(words, fmt.Sprintf("launch %d on %s", e.place, e.container.Node.Host))
 		case absent:
 			words = append(words, fmt.Sprintf("absent %d", e.place))
+		case leave:
+			words = append(words, fmt.Sprintf("leave %d", e.place))
 		case loss:
 			words = append(words, fmt.Sprintf("lost %d %v", e.place, e.fatal))
 		case tell:
@@ -158,6 +160,66 @@ func TestGangReplaces(t *testing.T) {
 		}
 		expect(t, g.granted(epoch, granted(9)), "release 1")
 	}
+}
+
+// YJOB-2: a program that waits for a lost node keeps the others no longer than grants are held, and one that runs keeps them.
+func TestGangGivesUp(t *testing.T) {
+	g := newGang(3, 2, time.Minute, 1)
+	g.begin()
+	g.waiting(true)
+	for i := range 3 {
+		g.granted(epoch, granted(i+1))
+		g.joined(i)
+	}
+	g.waiting(false)
+	lost := yarn.ContainerStatus{ID: granted(2).ID, ExitCode: yarn.ExitAborted}
+	expect(t, g.ended(lost), "lost 1 false, ask 1")
+	now := epoch.Add(time.Hour)
+	expect(t, g.tick(now), "")
+	if !g.next().IsZero() {
+		t.Error("its program runs, and it is given until", g.next())
+	}
+	g.waiting(true)
+	expect(t, g.tick(now), "")
+	expect(t, g.tick(now.Add(time.Minute-1)), "")
+	g.waiting(false) // it was placed on those that are left
+	expect(t, g.tick(now.Add(time.Minute)), "")
+	g.waiting(true)
+	now = now.Add(time.Hour)
+	expect(t, g.tick(now), "")
+	now = g.next()
+	got := g.tick(now)
+	expect(t, got, "ask 0, leave 0, leave 2, release 2, tell")
+	if text := got[4].(tell).text; !strings.HasPrefix(text, "1 of 3 containers were not replaced within 1m0s, and the program waits for them; the others are given back, and all are asked for again in ") {
+		t.Error(text)
+	}
+	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
+	expect(t, g.granted(now, granted(4)), "release 1")
+	now = g.next()
+	expect(t, g.tick(now), "ask 3")
+	g.granted(now, granted(5))
+	g.granted(now, granted(6))
+	expect(t, g.tick(now.Add(time.Minute)), "ask 0, release 2, tell") // the program has all three places
+	now = g.next()
+	expect(t, g.tick(now), "ask 3")
+	g.granted(now, granted(7))
+	g.granted(now, granted(8))
+	expect(t, g.granted(now, granted(9)), "launch 0 on host7, launch 1 on host8, launch 2 on host9, ask 0")
+
+	// What it started without is not asked for again.
+	g = newGang(3, 2, time.Minute, 1)
+	g.begin()
+	g.waiting(true)
+	g.granted(epoch, granted(1))
+	g.granted(epoch, granted(2))
+	expect(t, g.tick(epoch.Add(time.Minute)), "launch 0 on host1, launch 1 on host2, absent 2, ask 0")
+	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "lost 0 false, ask 1")
+	g.tick(now)
+	expect(t, g.tick(now.Add(time.Minute)), "ask 0, leave 1, release 1, tell")
+	now = g.next()
+	expect(t, g.tick(now), "ask 2")
+	g.granted(now, granted(3))
+	expect(t, g.granted(now, granted(4)), "launch 0 on host3, launch 1 on host4, ask 0")
 }
 
 // A container that no NodeManager will start is not asked for again and again.

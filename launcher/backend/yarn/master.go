@@ -140,6 +140,16 @@ func (m *Master) Announced(do func(context.Context)) {
 	m.announced = do
 }
 
+// Waits takes in whether the program waits to be placed, so that nothing of it runs: then nodes are not kept for ever for those that are missing.
+func (m *Master) Waits(on bool) {
+	m.mu.Lock()
+	s := m.session
+	m.mu.Unlock()
+	if s != nil { // else it was not started here
+		s.post(func() { s.gang.waiting(on) })
+	}
+}
+
 // announce tells of such a node.
 func (m *Master) announce() {
 	m.mu.Lock()

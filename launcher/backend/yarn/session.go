@@ -116,6 +116,12 @@ func (s *session) apply(list []effect) {
 			s.launch(e)
 		case absent:
 			s.tell(backend.Event{Kind: backend.KindLost, Node: s.names[e.place], Text: "it starts without: YARN gave no container in time"})
+		case leave:
+			name := s.names[e.place]
+			delete(s.launched, name)
+			if l := s.links[name]; l != nil {
+				l.end(backend.AbandonLine("its container is given back"))
+			}
 		case tell:
 			s.tell(backend.Event{Kind: backend.KindWarning, Text: e.text})
 		case loss:
