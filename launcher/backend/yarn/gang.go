@@ -31,13 +31,14 @@ type gang struct {
 type member struct {
 	container *yarn.Container // nil: it waits for one
 	ready     bool            // its node has joined
-	failures  int             // ends without ever being ready, one after the other
+	proven    bool            // the program ran, or runs, since it has joined
+	failures  int             // ends without being proven, one after the other
 	unstarted int             // containers that did not become a node, one after the other
 	back      bool            // its container did not become a node, and was given back
 	given     bool            // up: it will not be filled
 }
 
-// How often a place may fail before its node joined: what happens twice happens again. That a container could not even be
+// How often a place may fail before the program has run on its node: what happens twice happens again. That a container could not even be
 // started may be of the one NodeManager.
 const (
 	maxFailures  = 2
@@ -89,7 +90,7 @@ func (g *gang) resume(place int, c yarn.Container) (out []effect) {
 	if old := g.members[place].container; old != nil {
 		out = append(out, release{[]yarn.ContainerID{old.ID}})
 	}
-	g.members[place] = member{container: &c, ready: true}
+	g.members[place] = member{container: &c, ready: true, proven: true}
 	return append(out, ask{g.missing()})
 }
 
@@ -209,7 +210,7 @@ func (g *gang) giveUp(now time.Time) []effect {
 		m := &g.members[i]
 		if m.container != nil {
 			ids, out = append(ids, m.container.ID), append(out, leave{i})
-			m.container, m.ready, m.back = nil, false, false
+			m.container, m.ready, m.proven, m.back = nil, false, false, false
 		}
 	}
 	g.started, g.lacking = false, time.Time{}
@@ -217,8 +218,22 @@ func (g *gang) giveUp(now time.Time) []effect {
 	return append(out, release{ids}, tell{text})
 }
 
-// waiting takes in whether the program waits to be placed, so that nothing of it runs.
-func (g *gang) waiting(on bool) { g.idle = on }
+// waiting takes in whether the program waits to be placed, so that nothing of it runs. That it does not is progress for the nodes that are there.
+func (g *gang) waiting(on bool) {
+	g.idle = on
+	for i := range g.members {
+		if g.members[i].ready {
+			g.prove(i)
+		}
+	}
+}
+
+// prove forgives a place its failures, once the program runs.
+func (g *gang) prove(place int) {
+	if m := &g.members[place]; !g.idle {
+		m.proven, m.failures = true, 0
+	}
+}
 
 // want counts the places that are to be filled.
 func (g *gang) want() (n int) {
@@ -233,7 +248,8 @@ func (g *gang) want() (n int) {
 // joined notes that a place's node is ready.
 func (g *gang) joined(place int) {
 	m := &g.members[place]
-	m.ready, m.failures, m.unstarted = true, 0, 0
+	m.ready, m.unstarted = true, 0
+	g.prove(place)
 }
 
 // unstarted takes in that a container did not become a node: its NodeManager refused it, or it said nothing for too long. It is
@@ -272,10 +288,10 @@ func (g *gang) ended(s yarn.ContainerStatus) []effect {
 		m.back = false
 		return []effect{ask{g.missing()}}
 	}
-	if !m.ready && !s.ExitCode.Free() {
+	if !m.proven && !s.ExitCode.Free() {
 		m.failures++
 	}
-	m.ready = false
+	m.ready, m.proven = false, false
 	lost := loss{place: place, text: text}
 	switch {
 	case s.ExitCode == yarn.ExitVirtualMemory || s.ExitCode == yarn.ExitPhysicalMemory:
@@ -283,7 +299,7 @@ func (g *gang) ended(s yarn.ContainerStatus) []effect {
 		lost.text += "; ask for more with --mem"
 	case m.failures >= maxFailures:
 		lost.fatal = true
-		lost.text += "; it was tried " + fmt.Sprint(m.failures) + " times"
+		lost.text += fmt.Sprintf("; these are %d ends in a row, and the program has not run there in between", m.failures)
 	}
 	if lost.fatal {
 		g.closed = true

@@ -145,7 +145,7 @@ func TestGangReplaces(t *testing.T) {
 	up()
 	got := end(1)
 	expect(t, got, "lost 0 true, ask 0")
-	if text := got[0].(loss).text; !strings.Contains(text, "exit code 1: because") || !strings.Contains(text, "tried 2 times") {
+	if text := got[0].(loss).text; !strings.Contains(text, "exit code 1: because") || !strings.Contains(text, "2 ends in a row") {
 		t.Error(text)
 	}
 	for _, code := range []yarn.ExitCode{yarn.ExitPhysicalMemory, yarn.ExitVirtualMemory} {
@@ -220,6 +220,33 @@ func TestGangGivesUp(t *testing.T) {
 	expect(t, g.tick(now), "ask 2")
 	g.granted(now, granted(3))
 	expect(t, g.granted(now, granted(4)), "launch 0 on host3, launch 1 on host4, ask 0")
+}
+
+// YJOB-3: that a node joins is no progress as long as the program waits, and what YARN took counts for nothing.
+func TestGangEndsWithoutProgress(t *testing.T) {
+	g := newGang(1, 1, time.Hour, 1)
+	g.begin()
+	g.waiting(true)
+	n := 0
+	end := func(code yarn.ExitCode, runs bool, want string) {
+		t.Helper()
+		n++
+		g.granted(epoch, granted(n))
+		g.joined(0)
+		if runs {
+			g.waiting(false)
+			g.waiting(true)
+		}
+		expect(t, g.ended(yarn.ContainerStatus{ID: granted(n).ID, ExitCode: code}), want)
+	}
+	for range 3 {
+		end(137, true, "lost 0 false, ask 1")
+	}
+	end(137, false, "lost 0 false, ask 1")
+	end(137, true, "lost 0 false, ask 1")
+	end(1, false, "lost 0 false, ask 1")
+	end(yarn.ExitPreempted, false, "lost 0 false, ask 1")
+	end(137, false, "lost 0 true, ask 0")
 }
 
 // A container that no NodeManager will start is not asked for again and again.
