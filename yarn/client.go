@@ -19,7 +19,7 @@ import (
 type Config struct {
 	ResourceManagers []string // host:port of the client port (8032); with high availability of all of them
 
-	// User is whom a cluster without Kerberos believes one to be. "": HADOOP_USER_NAME, else the process's user.
+	// User is whom a cluster without Kerberos believes one to be. "": CurrentUser.
 	// With Kerberos it is whom to act for, as the cluster's settings of proxy users allow; "": for oneself.
 	User string
 
@@ -117,9 +117,16 @@ func FromConf(c *conf.Conf) (Config, error) {
 	return cfg, nil
 }
 
-// CurrentUser is whom a cluster without Kerberos believes one to be: HADOOP_USER_NAME, else the process's user.
-func CurrentUser() (string, error) {
-	if u := os.Getenv("HADOOP_USER_NAME"); u != "" {
+// CurrentUser is UserOf this process.
+func CurrentUser() (string, error) { return UserOf(os.Getenv) }
+
+// UserOf is whom a cluster without Kerberos believes a process with this environment to be: HADOOP_USER_NAME, else in a container of YARN,
+// whose processes may have the NodeManager's user, the application's, else the process's user.
+func UserOf(getenv func(string) string) (string, error) {
+	if u := getenv("HADOOP_USER_NAME"); u != "" {
+		return u, nil
+	}
+	if u := getenv("USER"); u != "" && getenv("CONTAINER_ID") != "" {
 		return u, nil
 	}
 	u, err := user.Current()

@@ -189,6 +189,14 @@ func TestCurrentUser(t *testing.T) {
 	if u, err := yarn.CurrentUser(); err != nil || u == "" || u == "carol" {
 		t.Error(u, err)
 	}
+	container := map[string]string{"USER": "dave", "CONTAINER_ID": "container_1_1_1_1"}
+	if u, err := yarn.UserOf(func(name string) string { return container[name] }); err != nil || u != "dave" {
+		t.Error("in a container:", u, err)
+	}
+	container["CONTAINER_ID"] = ""
+	if u, err := yarn.UserOf(func(name string) string { return container[name] }); err != nil || u == "dave" {
+		t.Error("outside of one:", u, err)
+	}
 }
 
 func TestFromConf(t *testing.T) {

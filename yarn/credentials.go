@@ -62,6 +62,14 @@ func (c Credentials) Find(kind, service string) (Token, bool) {
 	return Token{}, false
 }
 
+// ForHDFS gives the token for a file system: the one for its service, else the first of the kind, which is called by another of its names.
+func (c Credentials) ForHDFS(service string) (Token, bool) {
+	if t, ok := c.Find(KindHDFS, service); ok {
+		return t, true
+	}
+	return c.Find(KindHDFS, "")
+}
+
 const (
 	credentialsMagic    = "HDTS"
 	credentialsWritable = 0 // what Hadoop writes

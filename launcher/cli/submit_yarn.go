@@ -144,7 +144,7 @@ func (c *call) submitYARN(args []string) error {
 	if err := app.Check(c.ctx, client.Client); err != nil {
 		return yarnFault("submit", err)
 	}
-	store, err := yarnbackend.OpenStore(c.ctx, client.conf, client.user, client.login)
+	store, err := yarnbackend.OpenStore(c.ctx, client.conf, client.user, client.login, client.carried)
 	if err != nil {
 		return yarnFault("submit", err)
 	}
@@ -340,6 +340,11 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 	if v, ok := r.get("tags"); ok {
 		app.Tags = strings.Split(strings.ToLower(v), ",")
 	}
+	tags, err := oozieTags(c.getenv)
+	if err != nil {
+		return err
+	}
+	app.Tags = append(app.Tags, tags...)
 	job := &app.Job
 	flag := func(name string) (string, string, bool) {
 		v, ok := r.get(name)

@@ -17,76 +17,12 @@ import (
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/rt/gang"
 	"github.com/maniple-hpc/maniple/yarn"
-	"github.com/maniple-hpc/maniple/yarn/conf"
-	"github.com/maniple-hpc/maniple/yarn/kerberos"
 )
 
 var applicationPattern = regexp.MustCompile(`^application_[0-9]+_[0-9]+$`)
 
 // isApplication tells whether s is written as an application of YARN is.
 func isApplication(s string) bool { return applicationPattern.MatchString(s) }
-
-// site is the cluster that Hadoop's configuration names, and who this user is there.
-type site struct {
-	*yarn.Client
-	conf       *conf.Conf
-	login      *kerberos.Login // nil on a cluster without Kerberos
-	user       string          // its short name
-	protection []string
-}
-
-// Close ends the connection and the login.
-func (s *site) Close() {
-	_ = s.Client.Close()
-	if s.login != nil {
-		_ = s.login.Close()
-	}
-}
-
-// as is how a user names himself: by nothing, or by what kinit does not know.
-type as struct{ user, principal, keytab string }
-
-// me is who the environment says that this is: commands other than submit have no flags for it.
-func (c *call) me() as {
-	return as{principal: c.getenv("MANIPLE_PRINCIPAL"), keytab: c.getenv("MANIPLE_KEYTAB"), user: c.getenv("MANIPLE_USER")}
-}
-
-// yarnSite is a client of the cluster that Hadoop's configuration names. On one with Kerberos it logs in by the keytab that is
-// given, else by what kinit left.
-func (c *call) yarnSite(who as) (*site, error) {
-	read, err := conf.Find(c.getenv)
-	if err != nil {
-		return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
-	}
-	cfg, err := yarn.FromConf(read)
-	if err != nil {
-		return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "set HADOOP_CONF_DIR to the folder of yarn-site.xml", Err: err}
-	}
-	s := &site{conf: read, protection: cfg.Protection}
-	switch {
-	case read.Secure():
-		if s.login, err = kerberos.New(kerberos.Config{Principal: who.principal, Keytab: who.keytab}); err != nil {
-			return nil, &Fault{Name: "REFUSED", What: c.page.name, Why: plain(err), Do: "or give --principal and --keytab", Err: err}
-		}
-		cfg.Kerberos = s.login
-		if s.user, err = read.ShortName(s.login.Principal(), s.login.Realm()); err != nil {
-			_ = s.login.Close()
-			return nil, &Fault{Name: "CONFIG", What: c.page.name, Why: plain(err), Do: "log in as somebody else, or have the site's core-site.xml in HADOOP_CONF_DIR", Err: err}
-		}
-	case who.principal != "" || who.keytab != "":
-		return nil, usage(c.page.name, "this cluster has no Kerberos to log in by", "leave --principal and --keytab away; --user names a user")
-	case who.user != "":
-		s.user, cfg.User = who.user, who.user
-	default:
-		if s.user, err = yarn.CurrentUser(); err != nil {
-			return nil, yarnFault(c.page.name, err)
-		}
-	}
-	if s.Client, err = yarn.New(cfg); err != nil {
-		return nil, yarnFault(c.page.name, err)
-	}
-	return s, nil
-}
 
 // yarnFault gives an error of YARN its exit code.
 func yarnFault(what string, err error) error {

@@ -66,7 +66,7 @@ const scheme = "hdfs://"
 // options are looked for with each connection: tokens are replaced in their file.
 func (c *Client) options(patience time.Duration) (o hdfs.ClientOptions, err error) {
 	cfg := yarn.Config{RetryFor: patience}
-	if cfg.User, err = c.user(); err != nil {
+	if cfg.User, err = yarn.UserOf(c.getenv); err != nil {
 		return o, err
 	}
 	if c.conf.Secure() {
@@ -100,11 +100,7 @@ func (c *Client) prove(cfg *yarn.Config) (user string, err error) {
 		if err != nil {
 			return "", err
 		}
-		t, found := all.Find(yarn.KindHDFS, c.service)
-		if !found { // it is called by its address
-			t, found = all.Find(yarn.KindHDFS, "")
-		}
-		if found {
+		if t, found := all.ForHDFS(c.service); found {
 			cfg.Token = &t
 			return cfg.User, nil
 		}
@@ -118,18 +114,6 @@ func (c *Client) prove(cfg *yarn.Config) (user string, err error) {
 	cfg.Kerberos = c.login
 	user, _, _ = strings.Cut(c.login.Principal(), "@")
 	return user, nil
-}
-
-// user is who this process is to a cluster without Kerberos: in a container of YARN, whose processes may have the NodeManager's user, the
-// application's.
-func (c *Client) user() (string, error) {
-	if name := c.getenv("HADOOP_USER_NAME"); name != "" {
-		return name, nil
-	}
-	if name := c.getenv("USER"); name != "" && c.getenv("CONTAINER_ID") != "" {
-		return name, nil
-	}
-	return yarn.CurrentUser()
 }
 
 // connected gives the connection of all that is asked again if nobody answers.

@@ -25,6 +25,9 @@ import (
 const limit = 90 * time.Second
 
 func TestMain(m *testing.M) {
+	if os.Getenv(actionVariable) != "" {
+		os.Exit(playLauncher())
+	}
 	if os.Getenv(roleVariable) != "" {
 		os.Exit(playMaster())
 	}

@@ -43,8 +43,9 @@ type files interface {
 }
 
 // OpenStore opens the store of a user on the file system that Hadoop's configuration names first. On a cluster with
-// Kerberos login is the user's, and the store has a token for the application's containers, which YARN renews.
-func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.Login) (*Store, error) {
+// Kerberos login is the user's, and the store has a token for the application's containers, which YARN renews. Where login is nil
+// it is a token that this process carries: who has no ticket is given no other one.
+func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.Login, carried yarn.Credentials) (*Store, error) {
 	uri := c.Get("fs.defaultFS")
 	if uri == "" || strings.HasPrefix(uri, "file:") {
 		home, err := os.UserHomeDir()
@@ -64,13 +65,20 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 	s := &Store{base: base}
 	who := yarn.Config{User: user}
 	if c.Secure() {
-		who.Kerberos = login
+		service = yarn.TokenService(ctx, service, c.Bool("hadoop.security.token.service.use_ip", true))
+		if who.Kerberos = login; login == nil {
+			t, ok := carried.ForHDFS(service)
+			if !ok {
+				return nil, fmt.Errorf("yarn: HDFS at %s: this process has neither a ticket nor, in the file of HADOOP_TOKEN_FILE_LOCATION, a token for it; log in with --principal and --keytab", strings.Join(addresses, ", "))
+			}
+			who.Token, s.token = &t, &t
+		}
 	}
 	options, err := hdfsfiles.Options(c, who, addresses)
 	if err != nil {
 		return nil, err
 	}
-	if c.Secure() {
+	if who.Kerberos != nil {
 		way, err := yarn.NewHDFS(c, yarn.Config{Kerberos: login}, addresses)
 		if err != nil {
 			return nil, err
@@ -79,7 +87,6 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		if list, err := c.ResourceManagers(); err == nil && len(list) > 0 {
 			renewer = c.Principal("yarn.resourcemanager.principal", list[0].Host)
 		}
-		service = yarn.TokenService(ctx, service, c.Bool("hadoop.security.token.service.use_ip", true))
 		token, err := way.Token(ctx, service, renewer)
 		if err != nil {
 			return nil, err
