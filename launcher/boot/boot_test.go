@@ -245,6 +245,44 @@ func TestOwnerDies(t *testing.T) {
 	}
 }
 
+// Signals are for the keepers that were there when a cluster was looked for, not for those of a later one of its name.
+func TestSignalsOfALaterCluster(t *testing.T) {
+	getenv := world(t)
+	base, err := bootdoc.Base(getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := (&Endpoint{Dir: filepath.Join(base, "l")}).Keepers()
+	c := up(t, Options{Name: "l", Nodes: nodes("", ""), Getenv: getenv, Embedded: true})
+	if _, err := c.Publish(getenv); err != nil {
+		t.Fatal(err)
+	}
+	ep, err := Find(getenv, "l")
+	if err != nil || ep.ID(getenv) != c.Endpoint.Cluster || c.Endpoint.Cluster == "" {
+		t.Fatalf("%+v is taken for %q: %v", ep, ep.ID(getenv), err)
+	}
+	other := *ep
+	other.Start++
+	if id := other.ID(getenv); id != "" {
+		t.Errorf("a keeper that is not noted is of %s", id)
+	}
+	if n := before.Signal(true); n != 0 || len(ep.Keepers()) != 2 {
+		t.Errorf("%d keepers of a later cluster took a signal, %d live", n, len(ep.Keepers()))
+	}
+	now := ep.Keepers()
+	if n := now.Signal(true); n != 2 {
+		t.Errorf("%d keepers took a signal", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := ep.Gone(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := now.Signal(false); n != 0 {
+		t.Errorf("%d dead keepers took a signal", n)
+	}
+}
+
 // A home that cannot be written, or is none: the note goes to the node's own directory and is found.
 func TestHomeReadOnly(t *testing.T) {
 	getenv := world(t)

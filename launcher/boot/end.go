@@ -14,22 +14,31 @@ import (
 // without a descriptor per process, and down is not a hot path.
 const pollGone = 20 * time.Millisecond
 
-// Signal asks this cluster's keepers on this machine to drain (TERM), or to stop now (TERM twice), when
-// their agent cannot be asked. It says how many there are.
-func (ep *Endpoint) Signal(now bool) int {
-	nodes := liveNodes(ep.Dir)
-	for _, n := range nodes {
-		syscall.Kill(n.Pid, syscall.SIGTERM)
-	}
-	if now {
+// Keepers are those of a cluster that lived on this machine when they were looked for.
+type Keepers []liveNode
+
+// Keepers looks for the cluster's keepers on this machine. Who means this cluster and no later one of its name does so at once.
+func (ep *Endpoint) Keepers() Keepers { return liveNodes(ep.Dir) }
+
+// Signal asks those of them that still live to drain (TERM), or to stop now (TERM twice), when their agent
+// cannot be asked. It says how many there are.
+func (k Keepers) Signal(now bool) int {
+	n := k.term()
+	if now && n > 0 {
 		time.Sleep(pollGone) // two signals at once would be one
-		for _, n := range nodes {
-			if alive(n.Pid, n.Start) {
-				syscall.Kill(n.Pid, syscall.SIGTERM)
-			}
+		k.term()
+	}
+	return n
+}
+
+func (k Keepers) term() (n int) {
+	for _, node := range k {
+		if alive(node.Pid, node.Start) {
+			n++
+			syscall.Kill(node.Pid, syscall.SIGTERM)
 		}
 	}
-	return len(nodes)
+	return n
 }
 
 // Gone returns when no keeper of the cluster lives on this machine any more.

@@ -102,6 +102,20 @@ func onThisNode(getenv func(string) string, name string) *Endpoint {
 	}
 }
 
+// ID is the cluster's ID as far as its endpoint says, "" where none does: the first keeper here has to be the one that is noted there.
+func (ep *Endpoint) ID(getenv func(string) string) string {
+	if ep.Cluster != "" {
+		return ep.Cluster
+	}
+	for _, state := range StateDirs(getenv) {
+		note, err := readEndpoint(endpointFile(state, ep.Kind, ep.Name, ep.Host))
+		if err == nil && ep.Pid != 0 && note.Pid == ep.Pid && note.Start == ep.Start && note.Host == ep.Host && note.Boot == ep.Boot {
+			return note.Cluster
+		}
+	}
+	return ""
+}
+
 // List gives all clusters of this user that can be seen from here, this node's first.
 func List(getenv func(string) string) []*Endpoint {
 	var list []*Endpoint

@@ -49,24 +49,21 @@ func (c *call) down() error {
 	if err != nil {
 		return err
 	}
+	keepers, sure := ep.Keepers(), c.sure(ep) // while this is asked and waited for, another cluster may come up under the name
 	ctx, sig := watchSignals(c.ctx)
 	defer sig.stop()
 	client, err := c.connect(ctx, ep)
 	if err == nil {
 		defer client.Close()
-		another := false
-		if another, err = c.mayEnd(ctx, client, ep); another || exitOf(ctx) != nil {
-			return err
-		}
-		if err == nil {
+		if sure, err = c.mayEnd(ctx, client, ep); err == nil {
 			err = client.Drain(ctx, "maniple down", time.Now().Add(grace), 0, now)
 		}
 	}
-	if err != nil && !ep.Here() {
+	if err != nil && (!sure || !ep.Here() || exitOf(ctx) != nil) {
 		return err
 	}
 	if err != nil { // its agent can't be asked: the keepers take signals
-		if n := ep.Signal(now); n == 0 {
+		if n := keepers.Signal(now); n == 0 {
 			return err
 		}
 		c.say("cluster %s does not answer: its keepers are asked to end it", ep.Name)
@@ -116,24 +113,39 @@ func (c *call) down() error {
 	return nil
 }
 
-// mayEnd tells whether it is another cluster than the one that is meant, and waits until nobody uses it if that is wanted.
-func (c *call) mayEnd(ctx context.Context, client *gang.Client, ep *boot.Endpoint) (another bool, err error) {
-	if id := c.String("id"); id != "" {
-		reply, _, err := ask[stateCluster](ctx, c, client, "cluster", "")
-		if err != nil {
-			return false, err
-		}
-		if reply.Cluster.ID != id {
-			return true, &Fault{Name: "NO_CLUSTER", What: "down", Why: "the cluster " + ep.Name + " that is up is another one than " + id, Do: "leave --id away to end it"}
-		}
-	}
-	if c.Bool("when-unused") {
+// sure tells whether the cluster may be ended, as far as that is known without asking it.
+func (c *call) sure(ep *boot.Endpoint) bool {
+	id := c.String("id")
+	return !c.Bool("when-unused") && (id == "" || id == ep.ID(c.getenv))
+}
+
+// mayEnd asks whether it is the cluster that is meant, and waits until nobody uses it if that is wanted. sure: it may be ended, even if it
+// does not answer.
+func (c *call) mayEnd(ctx context.Context, client *gang.Client, ep *boot.Endpoint) (sure bool, err error) {
+	another, err := c.another(ctx, client, ep)
+	if err == nil && c.Bool("when-unused") {
 		err = c.unused(ctx, client, func(names string) { c.say("down: cluster %s stays for %s", ep.Name, names) })
+		if err == nil { // a client comes back to whoever listens where its agent did
+			another, err = c.another(ctx, client, ep)
+		}
 	}
 	if stopped := exitOf(ctx); stopped != nil {
 		return false, stopped
 	}
-	return false, err
+	return err == nil || !another && c.sure(ep), err
+}
+
+// another asks a cluster for its ID. An error that it is another one than the one that is meant, or that it can't be asked.
+func (c *call) another(ctx context.Context, client *gang.Client, ep *boot.Endpoint) (bool, error) {
+	id := c.String("id")
+	if id == "" {
+		return false, nil
+	}
+	reply, _, err := ask[stateCluster](ctx, c, client, "cluster", "")
+	if err != nil || reply.Cluster.ID == id {
+		return false, err
+	}
+	return true, &Fault{Name: "NO_CLUSTER", What: "down", Why: "the cluster " + ep.Name + " that is up is another one than " + id, Do: "leave --id away to end it"}
 }
 
 // downPatience is how long an end is waited for without a word.

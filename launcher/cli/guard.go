@@ -187,18 +187,24 @@ const (
 	unusedTries = 10
 )
 
-// unused returns when nobody uses a cluster any more. said is told once who does.
+// unused returns when nobody uses a cluster any more. said is told once who does. A question that fails is asked again as long as the cluster
+// is there: what is not known ends nothing.
 func (c *call) unused(ctx context.Context, client *gang.Client, said func(names string)) error {
+	return untilUnused(ctx, func() ([]string, bool, error) { return c.users(ctx, client) }, client.Err, said)
+}
+
+// untilUnused looks for users until there are none, or over says that the cluster is.
+func untilUnused(ctx context.Context, look func() (names []string, all bool, err error), over func() error, said func(names string)) error {
 	wait, silent := unusedFirst, 0
 	for {
-		names, all, err := c.users(ctx, client)
-		if err != nil {
-			return err
+		names, all, err := look()
+		if ended := over(); err != nil && ended != nil {
+			return ended
 		}
-		if silent++; all {
+		if silent++; all || err != nil {
 			silent = 0
 		}
-		if len(names) == 0 && (all || silent > unusedTries) {
+		if err == nil && len(names) == 0 && (all || silent > unusedTries) {
 			return nil
 		}
 		if said != nil && len(names) > 0 {
