@@ -45,6 +45,9 @@ type Client struct {
 	once  sync.Once
 }
 
+// attachTries is how often a cluster is looked for that another program of the job brings up, and may end before this one has attached.
+const attachTries = 4
+
 var (
 	joining sync.Mutex // one Init at a time
 	mu      sync.Mutex
@@ -77,21 +80,22 @@ func Init(ctx context.Context, config Config) (*Client, error) {
 		return nil, fmt.Errorf("rt: %s can't be given when joining a cluster that is up (at %s); Address \"local\" starts another", strings.Join(given, ", "), path)
 	}
 	c := &Client{hash: hash}
-	if path != "" {
-		if err = c.attach(ctx, path, config.Namespace); err != nil && !local.ByItself(config.Address) {
-			return nil, fmt.Errorf("rt: %w", err)
-		}
-	}
-	if path == "" || err != nil { // there is none, or who started it has just ended it
-		if path, c.guard, err = local.Start(ctx, node, config.Address == "local"); err != nil {
-			return nil, err
-		}
-		if err = c.attach(ctx, path, config.Namespace); err != nil {
-			if c.guard != nil {
-				c.guard.End(false)
+	for try := 1; ; try++ {
+		if path == "" { // there is none, or who started it has just ended it
+			if path, c.guard, err = local.Start(ctx, node, config.Address == "local"); err != nil {
+				return nil, err
 			}
+		}
+		if err = c.attach(ctx, path, config.Namespace); err == nil {
+			break
+		}
+		if c.guard != nil {
+			c.guard.End(false)
+		}
+		if c.guard != nil || !local.ByItself(config.Address) || try == attachTries || ctx.Err() != nil {
 			return nil, fmt.Errorf("rt: %w", err)
 		}
+		path = ""
 	}
 	mu.Lock()
 	current = c

@@ -22,6 +22,7 @@ _UNUSED = {
     "dashboard_port", "job_config", "_temp_dir", "_system_config", "_metrics_export_port", "_node_ip_address",
     "_driver_object_store_memory", "_memory", "_redis_username", "_redis_password", "_node_name", "_enable_object_reconstruction", "_tracing_startup_hook",
 }  # fmt: skip
+_ATTACH_TRIES = 4  # so often a cluster is looked for that another program of the job brings up, and may end before this one has attached
 # Libraries that take long to import: workers are born with those that the driver has when it connects.
 _SLOW = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch")
 
@@ -121,21 +122,19 @@ def init(
             given = ", ".join(k for k, v in new.items() if v is not None)
             raise ValueError(f"{given} can't be given when joining a cluster that is up (at {path}); address=\"local\" starts another")
         guard, namespace = None, namespace or os.urandom(8).hex()
-        session = None
-        if path is not None:
+        session, tries = None, 0
+        while session is None:
+            if path is None:  # there is none, or who started it has just ended it
+                path, guard = _local.start(new, address == "local")
+            tries += 1
             try:
                 session = attach(path, dial.DRIVER, namespace, runtime_env)
-            except ConnectionError:
-                if not _local.by_itself(address):
-                    raise
-        if session is None:  # there is none, or who started it has just ended it
-            path, guard = _local.start(new, address == "local")
-            try:
-                session = attach(path, dial.DRIVER, namespace, runtime_env)
-            except BaseException:
+            except BaseException as e:
                 if guard is not None:
                     guard.end(patient=False)
-                raise
+                if guard is not None or not isinstance(e, ConnectionError) or not _local.by_itself(address) or tries == _ATTACH_TRIES:
+                    raise
+                path = None
         _guard, session.prints.shown = guard, log_to_driver
         return Context(session)
 

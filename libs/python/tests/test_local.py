@@ -170,6 +170,19 @@ def test_a_cluster_that_just_ends_is_not_joined(job, nothing, binary, agent):
     ending.close()
 
 
+def test_a_cluster_that_ends_while_it_is_joined_is_looked_for_again(job, nothing, binary, agent):
+    """Who joins is counted once it has attached: the cluster may end before that, for another one."""
+    gone, here = (up(path, "slurm", "", joined=True) for path in (str(nothing / "none.sock"), agent.path))
+    binary.write_text(f"#!/bin/sh\nif [ $(cat $(dirname $0)/calls 2>/dev/null | wc -l) -lt 2 ]; then\n{gone}exit; fi\n{here}")
+    assert maniple.init()["address"] == agent.path and _init._guard is None
+    assert calls(nothing) == ["up --json --idle never --with-stdin --or-join"] * 3
+    maniple.shutdown()
+    binary.write_text(gone)  # not for ever
+    with pytest.raises(ConnectionError, match="no agent at"):
+        maniple.init()
+    assert len(calls(nothing)) == 3 + 4
+
+
 def test_a_shared_cluster_stays_for_others_and_that_is_said(job, nothing, binary, agent, monkeypatch, capsys):
     monkeypatch.setattr(_local, "_END_TIMEOUT", 0.05)
     binary.write_text(up(agent.path, "slurm", "read nothing; sleep 0.3; echo end >> $calls"))
