@@ -146,10 +146,10 @@ func (c *Core) beginGather(g *gather) bool {
 	return true
 }
 
-// gatherFrom asks a node's agent, if it can answer. j is what is known of the answer.
+// gatherFrom asks a node's agent, if it can answer. j is what is known of the answer. Who uses a node is asked of one that is being drained, too.
 func (c *Core) gatherFrom(g *gather, n *node, j jsonTold, ask *fb.StateQueryT) {
 	at := n.agent
-	if node := c.jsonNode(n); node.State != "up" {
+	if node := c.jsonNode(n); node.State != "up" && (node.State != "draining" || g.what != "drivers") {
 		j.Error, at = "it is "+node.State+": "+node.Why, 0
 	} else {
 		c.out = append(c.out, Send{Agent: at, Msg: ask, Corr: g.key})

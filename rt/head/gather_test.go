@@ -2,6 +2,7 @@ package head
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,30 @@ func TestDriversOfAllNodes(t *testing.T) {
 	want := `{"version":1,"nodes":[{"name":"n1","error":"its agent has not answered for 2s"},{"name":"n2","drivers":{"attached":[{"name":"a.py","pid":7,"job":3}]}}]}`
 	if len(out) != 1 || out[0].Corr != 5 || string(out[0].Payload) != want {
 		t.Errorf("%+v, want %s", out, want)
+	}
+}
+
+// A node that is being drained tells who uses it, and nothing else. One that is gone does not.
+func TestDriversOfADrainingNode(t *testing.T) {
+	w := newWorld(t, Config{Name: "demo", Expect: []string{"n1", "n2", "n3"}})
+	first, second := id.Agent(w.join("n1", "CPU=4", 0).number), id.Agent(w.join("n2", "CPU=4", 0).number)
+	third := id.Agent(w.join("n3", "CPU=4", 0).number)
+	w.settle()
+	w.step(FromAgent{Agent: first, Msg: &fb.NodeDrainT{Node: "n2", Reason: "a test"}})
+	w.step(LinkDown{third, "EOF"})
+	for _, tt := range []struct {
+		what string
+		want []id.Agent
+	}{{"drivers", []id.Agent{first, second}}, {"stores", []id.Agent{first}}, {"devices", []id.Agent{first}}} {
+		var asked []id.Agent
+		for _, e := range w.core.Step(w.now, FromAgent{Agent: first, Msg: &fb.StateQueryT{What: tt.what}, Corr: 5}, nil) {
+			if s, ok := e.(Send); ok {
+				asked = append(asked, s.Agent)
+			}
+		}
+		if !slices.Equal(asked, tt.want) {
+			t.Errorf("%s: asked %v, want %v", tt.what, asked, tt.want)
+		}
 	}
 }
 
