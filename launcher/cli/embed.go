@@ -286,16 +286,24 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if need, here := cpusOnOneNode(shape, nodes), cpusHere(); need > here && s.CPUsPerTask == 0 && !s.Bind && c.str("cpus") == "" {
-		for i := range o.Nodes {
-			o.Nodes[i].CPUs, o.Nodes[i].Fake = max(need, o.Nodes[i].CPUs), true
-		}
+	if need, here := cpusOnOneNode(shape, nodes), cpusHere(); need > here && s.CPUsPerTask == 0 && !s.Bind && c.str("cpus") == "" && stretch(o.Nodes, fake, need) {
 		if fake == 0 && !shape.Driver {
 			what := map[bool]string{true: "rank shares", false: "ranks share"}[shape.Ranks == 1]
 			c.say("%s: %d %s the %d cores of this machine", c.page.name, shape.Ranks, what, here)
 		}
 	}
 	return c.bringUp(ctx, o)
+}
+
+// stretch makes up so many cores for each node. A real one that is to have GPUs stays as it is: a fake one has none that a program can use.
+func stretch(nodes []bootdoc.Node, fake, cpus int) bool {
+	if fake == 0 && slices.ContainsFunc(nodes, func(n bootdoc.Node) bool { return n.GPUs > 0 }) {
+		return false
+	}
+	for i := range nodes {
+		nodes[i].CPUs, nodes[i].Fake = max(cpus, nodes[i].CPUs), true
+	}
+	return true
 }
 
 // bringUp is boot.Up, with a signal told as such.
