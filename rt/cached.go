@@ -36,6 +36,10 @@ func Cached[T any](ctx context.Context, key string, make func(context.Context) (
 	}
 	for lost := false; ; {
 		h, mine, err := c.s.Cached(ctx, key)
+		if errors.Is(err, session.ErrMaking) {
+			sayNotKept("cached value %q is not kept on node %s, as others that are asked for now: whoever asks makes it for itself: %v", key, c.s.Node, err)
+			return make(ctx)
+		}
 		if err != nil {
 			return none, fail("Cached", err)
 		}
@@ -86,13 +90,16 @@ func keepCached[T any](ctx context.Context, h *session.Hold, key string, make fu
 	}
 	var full *session.Fault
 	if errors.As(err, &full) && (full.Code == session.CodeFull || full.Code == session.CodeDiskFull) && ctx.Err() == nil {
-		notKept.Do(func() {
-			fmt.Fprintf(os.Stderr, "maniple: cached value %q of %d bytes is not kept on node %s, as others that find no room: whoever asks makes it for itself: %v\n", key, len(e.Bytes), s.Node, err)
-		})
+		sayNotKept("cached value %q of %d bytes is not kept on node %s, as others that find no room: whoever asks makes it for itself: %v", key, len(e.Bytes), s.Node, err)
 		return v, nil
 	}
 	return v, fail("Cached", err)
 }
 
-// notKept says once that something found no room.
+// notKept is for what is said once.
 var notKept sync.Once
+
+// sayNotKept says that something is not kept.
+func sayNotKept(text string, about ...any) {
+	notKept.Do(func() { fmt.Fprintf(os.Stderr, "maniple: "+text+"\n", about...) })
+}

@@ -204,6 +204,63 @@ def test_who_is_interrupted_makes_nothing(driver):
     driver.none_of("CACHE_UNMADE")
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """This process makes two values at a time."""
+    monkeypatch.setattr(session, "MAKING", 2)
+    monkeypatch.setattr(caching, "_said", False)
+
+
+def made_twice(driver, gate):
+    """Two threads that make a value until the gate opens."""
+    making = []
+    for n, task in enumerate((X, Y)):
+        making.append(beside(lambda n=n: maniple.cached(f"k{n}", lambda: gate.wait(20) and [n])))
+        asked(driver, task, True, key=f"k{n}".encode())
+    return making
+
+
+def test_one_more_waits_for_its_turn(few, driver, arena):
+    gate = threading.Event()
+    making = made_twice(driver, gate)
+    more = beside(lambda: maniple.cached("more", lambda: "more"))
+    with pytest.raises(exceptions.GetTimeoutError, match="after 0.05 s cached value 'late' is not asked for"):
+        maniple.cached("late", never, timeout=0.05)
+    driver.none_of("CACHE_WANTED")
+    gate.set()
+    driver.take("SLAB_WANTED")
+    lend(driver, arena, MIB)
+    asked(driver, wire.TASK.pack(7, 0, 3), True, key=b"more")
+    assert more() == "more" and [end() for end in making] == [[0], [1]]
+    assert session.attached().places.qsize() == 2
+
+
+def test_one_more_is_made_for_its_caller_alone(few, driver, capsys, monkeypatch):
+    monkeypatch.setattr(caching, "_PATIENCE", 0.05)
+    gate = threading.Event()
+    making = made_twice(driver, gate)
+    assert [maniple.cached(key, lambda: key) for key in ("more", "another")] == ["more", "another"]
+    driver.none_of("CACHE_WANTED")
+    assert capsys.readouterr().err.count("cached value 'more' is not kept on node n1") == 1
+    monkeypatch.setattr(caching, "_PATIENCE", 20)
+    more = beside(lambda: maniple.cached("more", never))
+    driver.close()
+    gate.set()
+    assert all(isinstance(end(), exceptions.LocalAgentDiedError) for end in (more, *making))
+
+
+def test_whatever_ends_it_lets_others_make_theirs(few, driver):
+    for make in (True, False, True):  # it comes too late
+        assert interrupted(lambda: maniple.cached("k", never)) < SOON
+        asked(driver, X, make)
+        driver.take("RELEASE")
+    for n in range(1, 4):
+        made = beside(lambda: maniple.cached("k", lambda: 1 / 0))
+        asked(driver, wire.TASK.pack(7, 0, 10 + n), True)
+        assert isinstance(made(), ZeroDivisionError)
+    assert session.attached().places.qsize() == 2
+
+
 def test_the_end_of_the_connection(driver):
     got = beside(lambda: maniple.cached("k", never))
     driver.take("CACHE_WANTED")

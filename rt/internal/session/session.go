@@ -60,7 +60,8 @@ type Session struct {
 	corr    atomic.Uint64
 	ended   chan struct{} // closed when nothing will come any more
 	current atomic.Pointer[Task]
-	memory  *memory // nil: there is no shared memory
+	memory  *memory       // nil: there is no shared memory
+	places  chan struct{} // those taken by values that are made for the cache, and by questions that may become such
 
 	saying    sync.Mutex // orders what is said once, and calls by their numbers
 	shapes    map[string]*Shape
@@ -100,7 +101,7 @@ func Attach(ctx context.Context, path string, fields *fb.AttachT, hooks Hooks) (
 	_ = conn.SetDeadline(time.Time{})
 	s := &Session{
 		Agent: id.Agent(attached.Agent), Process: id.Process(attached.Process), Job: attached.Job, Node: attached.Node, Cluster: attached.Cluster, Path: path,
-		hooks: hooks, limit: int(attached.InlineLimit), StreamBytes: attached.StreamBytes, ended: make(chan struct{}),
+		hooks: hooks, limit: int(attached.InlineLimit), StreamBytes: attached.StreamBytes, ended: make(chan struct{}), places: make(chan struct{}, maxMaking),
 		shapes: map[string]*Shape{}, said: map[said]bool{},
 		objects: map[id.Object]*object{}, answers: map[uint64]chan answer{}, cached: map[uint64]chan cachedAnswer{}, groups: map[id.Task]func(*fb.GroupUpdateT){}, actors: map[id.Task]calls{}, streams: map[id.Task]*Stream{}, several: map[id.Task]uint32{},
 	}

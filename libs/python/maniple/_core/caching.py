@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from queue import Empty
 from struct import Struct
 from time import monotonic
 from typing import Any, Callable, List, Optional, Set, Tuple
@@ -13,12 +14,15 @@ from maniple._core import values, wire
 from maniple._core.arenas import Place
 from maniple._core.context import running
 from maniple._core.hearing import Seen
+from maniple._core.patience import SLICE
 from maniple._core.references import ObjectRef
+from maniple._core.session import MAKING
 from maniple._core.table import Value
 
 MAX_KEY = 256  # bytes
 _NOT_MADE = "CACHE_NOT_MADE"  # of the error that those have who waited for one that did not make it
 _ANSWER = 30.0  # seconds that the agent has
+_PATIENCE = 30.0  # seconds that one more waits for another to end while this process makes as many as it may: they may wait for it
 _MAX_KNOWN = 1024  # keys, some of whose values are not held any more
 _EMPTY = Struct("<II").pack(1, 0) + b"\x40"  # b"" in an envelope: what lies in shared memory has bytes
 _making = threading.local()  # keys: what this thread makes
@@ -36,6 +40,8 @@ def cached(session: Any, key: bytes, make: Callable[[], Any], timeout: Optional[
     while True:
         ref, mine, there = _known(session, key), False, True
         if ref is None:
+            if not _placed(session, key, deadline, timeout):
+                return make()
             ref, mine, there = _ask(session, key)
         if mine:
             return _make(session, key, ref, make, keys)
@@ -84,6 +90,33 @@ def _know(session: Any, key: bytes, ref: ObjectRef) -> None:
         known[key] = ref._key
 
 
+def _placed(session: Any, key: bytes, deadline: Optional[float], timeout: Optional[float]) -> bool:
+    """Takes a place among those that this process makes or asks for; False: there was none in time."""
+    if _taken(session, 0.0):
+        return True
+    end = monotonic() + _PATIENCE
+    if session.idle(_taken, session, end if deadline is None else min(deadline, end)):
+        return True
+    if deadline is not None and deadline < end:
+        raise exceptions.GetTimeoutError(f"after {timeout} s cached value {_title(key)} is not asked for: this process makes {MAKING} others") from None
+    _say(f"cached value {_title(key)} is not kept on node {session.node}, as others that are asked for now: whoever asks makes it for itself: this process has made {MAKING} others for {_PATIENCE:.0f} s")
+    return False
+
+
+def _taken(session: Any, until: float) -> bool:
+    """Whether a place could be taken. Interruptible."""
+    while True:
+        if session.table.closed:
+            raise session.table.closed
+        left = until - monotonic()
+        try:
+            session.places.get(timeout=max(0.0, min(left, SLICE)))
+            return True
+        except Empty:
+            if left <= SLICE:
+                return False
+
+
 def _ask(session: Any, key: bytes) -> Tuple[ObjectRef, bool, bool]:
     """A reference to what is cached under a key; whether this process is to make it; whether it is there."""
     corr, task = session._corr(), running.get()
@@ -114,6 +147,7 @@ def _wait(session: Any, key: bytes, gate: Any) -> None:
 
 def _unmade(session: Any, ref: ObjectRef) -> None:
     session.connection.send(wire.table("CacheUnmade", {"object": wire.task_fields(ref._key[: wire.TASK_SIZE])}))
+    session.places.put(None)
     session.connection.flush()
 
 
@@ -138,7 +172,9 @@ def _make(session: Any, key: bytes, ref: ObjectRef, make: Callable[[], Any], key
             _say(f"cached value {_title(key)} of {encoded.size} bytes is not kept on node {session.node}, as others that find no room: whoever asks makes it for itself: {e}")
             return value
     finally:
-        if not kept:
+        if kept:
+            session.places.put(None)
+        else:
             _unmade(session, ref)
     value = session.get((ref,))[0]
     _know(session, key, ref)

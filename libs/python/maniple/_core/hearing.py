@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
@@ -41,6 +42,7 @@ class Hearing:
     credits: Any
     slabs: Optional[Slabs]
     prints: Fold
+    places: "SimpleQueue[None]"
     seen: Dict[bytes, Seen]  # by key, of what may be looked at
     wanted: List[Sequence[bytes]]  # keys, of each who gets some and has not got them
     streams: Dict[bytes, Any]
@@ -263,12 +265,14 @@ class Hearing:
         fields = wire.untable("Cached", body)
         task = wire.task_bytes(fields.get("object"))
         ref, answer = self._delivered_locked(key_of(task, 0)), self._answers.pop(corr, None)
+        if answer is None and fields.get("make"):  # who asked was interrupted
+            self.connection.enqueue(wire.table("CacheUnmade", {"object": wire.task_fields(task)}))
+            self._later.append(self.connection.flush)
+        if answer is None or not fields.get("make"):
+            self.places.put(None)
         if answer is not None:
             answer[1:] = [ref, bool(fields.get("make")), bool(fields.get("there"))]
             answer[0].open()
-        elif fields.get("make"):  # who asked was interrupted
-            self.connection.enqueue(wire.table("CacheUnmade", {"object": wire.task_fields(task)}))
-            self._later.append(self.connection.flush)
 
     def _update_locked(self, name: str, task: bytes, fields: Dict[str, Any]) -> None:
         for call in self.watching.get(task, ()):

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from functools import partial
+from queue import SimpleQueue
 from time import monotonic, sleep
 from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 from weakref import WeakValueDictionary
@@ -28,6 +29,7 @@ from maniple._core.waiting import Waiting
 
 _LAST_LINES = 0.5  # seconds that the last lines of workers have to come
 _MOST_SHAPES = 65_000  # at a time: the agent takes 65,536
+MAKING = 1000  # values that are made for the cache at a time, with the questions that may become such: the agent ends who is to make 1,024 and asks on
 _KEPT_SHAPES = 4096  # that were asked for last stay said, though nobody has their numbers
 _pack_submit, _pack_call, _pack_release = wire.SUBMIT.pack, wire.CALL.pack, wire.RELEASE.pack
 
@@ -71,6 +73,9 @@ class Session(Giving, Hearing, Waiting):
         self.watching: Dict[bytes, List[Callable[[str, Dict[str, Any]], None]]] = {}  # groups and actors, by ID
         self.promises: Dict[bytes, Callable[[], None]] = {}  # objects that only this process knows of, by key
         self.cached: Dict[bytes, bytes] = {}  # objects, by the keys that the node's cache has for them; some are not held any more
+        self.places: "SimpleQueue[None]" = SimpleQueue()  # those that are free among so many
+        for _ in range(MAKING):
+            self.places.put(None)
         self.sequences: Dict[bytes, Tuple[int, Iterator[int]]] = {}  # of calls, by actor: incarnation, the numbers to come
         self.on_end: Optional[Callable[[str], None]] = None
         self.on_alone: Callable[[bytes], None] = lambda key: None  # told of what this process asked for with WANT_ALONE
@@ -178,7 +183,10 @@ class Session(Giving, Hearing, Waiting):
             raise self.table.closed
 
     def _wait_for_credit(self, gate: threading.Lock) -> None:
-        """Waits at a gate; a task frees its CPU meanwhile: those that would give credit back may need it."""
+        self.idle(partial(acquire, gate))
+
+    def idle(self, wait: Callable[..., bool], *args: Any) -> bool:
+        """pause(wait, *args); a task frees its CPU meanwhile: those that would end that, as by giving credit back, may need it."""
         task = running.get()
         told = task is not None and task.blocks
         try:
@@ -186,7 +194,7 @@ class Session(Giving, Hearing, Waiting):
                 assert task is not None
                 self.connection.send(wire.BLOCKED.pack(0, 0, task.task))
             self.connection.flush()
-            self.pause(partial(acquire, gate))
+            return self.pause(wait, *args)
         finally:
             if told:
                 assert task is not None

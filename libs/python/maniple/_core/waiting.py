@@ -169,8 +169,8 @@ class Waiting:
             raise self.table.closed
         return opened
 
-    def pause(self, wait: Callable[..., bool], *timeout: Optional[float]) -> bool:
-        """wait(*timeout), of a gate. Whatever holds the table's lock below a signal's handler that waits here, others need it for that to end (PY-6).
+    def pause(self, wait: Callable[..., bool], *args: Any) -> bool:
+        """wait(*args), as of a gate. Whatever holds the table's lock below a signal's handler that waits here, others need it for that to end (PY-6).
 
         Raises RuntimeError on a thread for which all others wait.
         """
@@ -179,7 +179,7 @@ class Waiting:
         lock = self.table.lock
         held = lock._release_save() if lock._is_owned() else None  # type: ignore[attr-defined]
         try:
-            return wait(*timeout)
+            return wait(*args)
         finally:
             if held is not None:
                 lock._acquire_restore(held)  # type: ignore[attr-defined]
