@@ -43,7 +43,7 @@ func TestGoExamples(t *testing.T) {
 		},
 		"parameters": func(out string) bool { return out == "y = 3.0x + 2.0\n" },
 		"tour": func(out string) bool {
-			return out == "to: 2\nwords: 3\non the way: after 600 km: no fuel\ntoo late\nthere: 1 not yet: 1\ncancelled\nsum: 332833500\nand: 1\nby a: bear\nEnter the king\nfib: 13\n"
+			return out == "to: 2\nwords: 3\non the way: after 600 km: no fuel\ntoo late\nthere: 1 not yet: 1\ncancelled\nsum: 332833500\nand: 1\nby a: bear\nEnter the king\nprimes: [2 3 5 7]\nfib: 13\n"
 		},
 		"bundles": func(out string) bool { return strings.Count(out, "an actor in process ") == 2 },
 	} {

@@ -175,6 +175,12 @@ func tour(ctx context.Context) error {
 	}
 	fmt.Printf("%s\n", both)
 
+	primes, err := rt.Cached(ctx, "primes-v1", func(ctx context.Context) ([]byte, error) { return []byte{2, 3, 5, 7}, nil })
+	if err != nil {
+		return err
+	}
+	fmt.Println("primes:", primes)
+
 	f, err := fib.Remote(ctx, 7, rt.CPUs(0.5), rt.Retries(1)).Get(ctx)
 	if err != nil {
 		return err
