@@ -40,7 +40,7 @@ class Answers:
 
     def __init__(self, directory):
         self.agent, self.arena, self.lent, self.numbers = Agent(directory, store=True), os.memfd_create("arena"), 0, []
-        self.values = {}
+        self.values, self.made = {}, 0
         os.ftruncate(self.arena, 64 * MIB)
         self.agent.on_attach = self.attached
 
@@ -67,6 +67,9 @@ class Answers:
             peer.raw_result(frame.fields.object[:16], *self.values[frame.fields.object], flags=wire.LAST | wire.NOT_TASK)
         elif frame.name == "RELEASE":
             self.values.pop(frame.fields.object, None)
+        elif frame.name == "CACHE_WANTED":
+            self.made += 1  # nothing is cached: whoever asks is to make it
+            peer.table("Cached", {"object": wire.task_fields(wire.TASK.pack(7, 0, self.made)), "make": True}, corr=frame.corr)
         elif frame.name == "SLAB_WANTED" and frame.fields.get("size"):
             self.lend(frame.fields["size"])
 
@@ -152,14 +155,17 @@ def outer_calls(actor):
     def large():
         assert maniple.get(double.remote(b"x" * LARGE)) == 7
 
+    def cached():
+        assert maniple.cached(f"outer {next(cpus)}", lambda: b"z" * LARGE) == b"z" * LARGE
+
     return {
-        "submit": lambda: double.remote(1), "call": lambda: actor.add.remote(), "call of two": two, "put": lambda: maniple.put(1), "large": look, "argument": large,
+        "cached": cached, "submit": lambda: double.remote(1), "call": lambda: actor.add.remote(), "call of two": two, "put": lambda: maniple.put(1), "large": look, "argument": large,
         "get": get_all, "wait": wait, "drop": drop, "shape": lambda: double.options(num_cpus=next(cpus)).remote(1), "actor": lambda: Counter.remote(),
     }  # fmt: skip
 
 
 cpus = iter(range(2, 1 << 30))
-NAMES = ["submit", "call", "call of two", "put", "large", "argument", "get", "wait", "drop", "shape", "actor"]
+NAMES = ["cached", "submit", "call", "call of two", "put", "large", "argument", "get", "wait", "drop", "shape", "actor"]
 
 
 def nested(actor):
@@ -169,6 +175,7 @@ def nested(actor):
     small, large = maniple.put(5), maniple.put(b"y" * LARGE)
     assert maniple.get([small, large], timeout=PATIENCE) == [5, b"y" * LARGE]
     assert maniple.wait([double.remote(1), double.remote(2)], num_returns=2, timeout=PATIENCE)[1] == []
+    assert maniple.cached(f"inner {next(cpus)}", lambda: b"c" * LARGE, timeout=PATIENCE) == b"c" * LARGE
 
 
 @pytest.mark.parametrize("name", NAMES)

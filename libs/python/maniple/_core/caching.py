@@ -34,7 +34,7 @@ def cached(session: Any, key: bytes, make: Callable[[], Any], timeout: Optional[
     keys: Set[bytes] = _making.__dict__.setdefault("keys", set())
     if key in keys:
         raise exceptions.DeadlockError(f"what makes cached value {_title(key)} asks for it itself")
-    if session.slabs is None:
+    if session.slabs is None or session.slabs.inside():  # what interrupts this thread there makes it for itself
         return make()
     deadline, lost = None if timeout is None else monotonic() + timeout, False
     while True:
