@@ -149,7 +149,7 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 			c.say("submit: %s is %s", id, line)
 		}
 	}
-	r, err := client.Watch(ctx, id, watchInterval, tell)
+	r, err := client.watch.Watch(ctx, id, watchInterval, tell)
 	for ctx.Err() == nil && (errors.Is(err, yarn.ErrUnreachable) || errors.Is(err, yarn.ErrTooSlow)) {
 		if line := oneLine(err.Error()); line != said {
 			said = line
@@ -158,7 +158,7 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 		select {
 		case <-ctx.Done():
 		case <-time.After(watchInterval):
-			r, err = client.Watch(ctx, id, watchInterval, tell)
+			r, err = client.watch.Watch(ctx, id, watchInterval, tell)
 		}
 	}
 	if ctx.Err() != nil {

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"cmp"
+	"time"
+
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/conf"
 	"github.com/maniple-hpc/maniple/yarn/kerberos"
@@ -9,6 +12,7 @@ import (
 // site is the cluster that Hadoop's configuration names, and who this user is there.
 type site struct {
 	*yarn.Client
+	watch      *yarn.Client // as Client, for who waits: it says so within a minute when nobody answers
 	conf       *conf.Conf
 	login      *kerberos.Login  // nil on a cluster without Kerberos, and where a token is enough
 	carried    yarn.Credentials // of the file that HADOOP_TOKEN_FILE_LOCATION names, where they are what this process logs in by
@@ -19,6 +23,7 @@ type site struct {
 // Close ends the connection and the login.
 func (s *site) Close() {
 	_ = s.Client.Close()
+	_ = s.watch.Close()
 	if s.login != nil {
 		_ = s.login.Close()
 	}
@@ -76,10 +81,22 @@ func (c *call) yarnSite(who as) (*site, error) {
 			return nil, yarnFault(c.page.name, err)
 		}
 	}
-	if s.Client, err = yarn.New(cfg); err != nil {
+	if err := s.open(cfg); err != nil {
 		return nil, yarnFault(c.page.name, err)
 	}
 	return s, nil
+}
+
+// toldAfter is how long who waits for an application's end is told nothing while no ResourceManager answers.
+const toldAfter = time.Minute
+
+// open makes the clients.
+func (s *site) open(cfg yarn.Config) (err error) {
+	if s.Client, err = yarn.New(cfg); err == nil {
+		cfg.RetryFor = min(cmp.Or(cfg.RetryFor, toldAfter), toldAfter) // the site's may be for ever
+		s.watch, err = yarn.New(cfg)
+	}
+	return err
 }
 
 // carriedTokens are those of the file that YARN gives a container, which are none elsewhere.
