@@ -144,6 +144,9 @@ func (c *call) submitYARN(args []string) error {
 	if err := app.Check(c.ctx, client.Client); err != nil {
 		return yarnFault("submit", err)
 	}
+	if why := app.Job.Doubt; why != "" {
+		c.say("submit: %s", why)
+	}
 	store, err := yarnbackend.OpenStore(c.ctx, client.conf, client.user, client.login, client.carried)
 	if err != nil {
 		return yarnFault("submit", err)

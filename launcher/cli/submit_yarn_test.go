@@ -3,6 +3,9 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -78,5 +81,27 @@ func TestSubmitSaysWhereValuesLie(t *testing.T) {
 		if _, err := application(flag, text); err == nil || !strings.Contains(err.Error(), flag) || !strings.Contains(err.Error(), "; write ") {
 			t.Error(flag, err)
 		}
+	}
+}
+
+// What may keep an application waiting for ever is said when it is submitted, and its master knows it.
+func TestSubmitSaysWhatIsDoubted(t *testing.T) {
+	cluster := yarntest.New(t, yarn.Resource{MemoryMB: 65536, VCores: 4})
+	home := t.TempDir()
+	site := "<configuration><property><name>yarn.resourcemanager.address</name><value>" + cluster.ResourceManager() + "</value></property></configuration>"
+	if err := os.WriteFile(filepath.Join(home, "yarn-site.xml"), []byte(site), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", home)
+	said := new(bytes.Buffer)
+	getenv := func(name string) string {
+		return map[string]string{"HOME": home, "HADOOP_CONF_DIR": home}[name]
+	}
+	c := &call{app: &app{stdout: io.Discard, stderr: said, getenv: getenv}, ctx: t.Context(), page: &page{name: "submit"}}
+	if err := c.submitYARN([]string{"-N", "2", "-c", "2", "--mem", "512M", "--", "true"}); err != nil {
+		t.Fatal(err)
+	}
+	if text := said.String(); !strings.Contains(text, "submit: 2 nodes and the master need 5 of vcores") {
+		t.Error(text)
 	}
 }

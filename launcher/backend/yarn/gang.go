@@ -14,6 +14,7 @@ import (
 type gang struct {
 	min    int // with so many it starts at the end of its wait; after its first start all are needed
 	wait   time.Duration
+	doubts string // why they may never all come, as of Job.Doubt; "": nobody knows of a reason, or they have all been there
 	chance *rand.Rand
 
 	held    []yarn.Container // granted and not launched, before the start
@@ -86,7 +87,7 @@ func (g *gang) begin() []effect { return []effect{ask{g.missing()}} }
 // resume has a place filled by a container of the master before this one. The gang has started, and what is missing is asked for. One that was granted in its
 // place meanwhile, and is no node yet, is not needed.
 func (g *gang) resume(place int, c yarn.Container) (out []effect) {
-	g.started, g.min = true, len(g.members)
+	g.started, g.min, g.doubts = true, len(g.members), ""
 	if old := g.members[place].container; old != nil {
 		out = append(out, release{[]yarn.ContainerID{old.ID}})
 	}
@@ -142,7 +143,7 @@ func (g *gang) granted(now time.Time, c yarn.Container) []effect {
 
 // start launches what is held.
 func (g *gang) start() (out []effect) {
-	g.started, g.tries, g.min = true, 0, len(g.members)
+	g.started, g.tries, g.min, g.doubts = true, 0, len(g.members), ""
 	held := g.held
 	for i := range g.members {
 		m := &g.members[i]
@@ -345,8 +346,11 @@ func (g *gang) state(now time.Time) string {
 	return fmt.Sprintf("%d of %d containers are granted%s", len(g.held), g.want(), g.doubt())
 }
 
-// doubt says, after some tries, why it may be that they never come all at once; "" before.
+// doubt says why it may be that they never come all at once: what is known from the beginning, else what is likely after some tries; "" before.
 func (g *gang) doubt() string {
+	if g.doubts != "" {
+		return "; " + g.doubts
+	}
 	if g.tries < doubtTries {
 		return ""
 	}

@@ -111,6 +111,38 @@ func TestGangDoubts(t *testing.T) {
 	}
 }
 
+// What who submits knows of is said from the beginning, and no more once all have been there.
+func TestGangSaysWhatIsDoubted(t *testing.T) {
+	const doubt = "; they need 33 cores"
+	g := newGang(2, 2, time.Minute, 1)
+	g.doubts = doubt[2:]
+	g.begin()
+	for try := range doubtTries + 1 {
+		if got := g.state(epoch); got != "0 of 2 containers are granted"+doubt {
+			t.Error(got)
+		}
+		g.granted(epoch, granted(try))
+		now := g.next()
+		text := g.tick(now)[2].(tell).text
+		for _, said := range []string{text, g.state(now)} {
+			if !strings.HasSuffix(said, doubt) {
+				t.Error(said)
+			}
+		}
+		g.tick(g.next())
+	}
+	g.granted(epoch, granted(10))
+	g.granted(epoch, granted(11))
+	g.waiting(true)
+	g.joined(0)
+	g.ended(yarn.ContainerStatus{ID: granted(11).ID, ExitCode: yarn.ExitAborted})
+	g.tick(epoch)
+	g.tick(g.next())
+	if got := g.state(epoch); strings.Contains(got, "cores") || !strings.HasPrefix(got, "the queue had no room") {
+		t.Error(got)
+	}
+}
+
 func TestGangStartsWithFewer(t *testing.T) {
 	g := newGang(3, 2, time.Minute, 1)
 	g.begin()

@@ -43,7 +43,8 @@ type Job struct {
 	NoHandover bool     `json:"no_handover,omitempty"`
 	Clear      []string `json:"clear,omitempty"`
 
-	Wait time.Duration `json:"wait_ns"` // how long grants are held for the rest of the gang
+	Wait  time.Duration `json:"wait_ns"`         // how long grants are held for the rest of the gang
+	Doubt string        `json:"doubt,omitempty"` // why they may never all come, as far as who submits can tell; "": nothing speaks for that
 
 	Files      map[string]yarn.LocalResource `json:"files"` // of every container, our program among them
 	Schedulers []string                      `json:"schedulers"`

@@ -173,6 +173,7 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 		links: map[string]*link{}, launched: map[string]time.Time{}, said: map[string]bool{}, goes: map[string]going{},
 		gang: newGang(m.Job.Nodes, m.Job.MinNodes, m.Job.Wait, rand.Uint64()),
 	}
+	s.gang.doubts = m.Job.Doubt
 	for i := range m.Job.Nodes {
 		s.names = append(s.names, nodeName(i))
 	}

@@ -147,8 +147,9 @@ func (e *UnknownError) Error() string {
 }
 
 // Check asks the cluster for an ID, and whether the application can ever run: a kind of resource that is not counted, a
-// container larger than any and a gang larger than its queue would wait for ever, or be ignored.
+// container larger than any and a gang larger than its queue would wait for ever, or be ignored. What no client can know of that is the Job's Doubt.
 func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
+	a.Job.Doubt = ""
 	root, err := c.Queue(ctx, "root")
 	if err != nil {
 		return err
@@ -190,9 +191,6 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 		label = q.label
 	}
 	for _, kind := range known {
-		if kind == "vcores" && len(known) == 2 && !q.fair {
-			continue // Hadoop's default calculator counts memory alone. Where there is a third kind the CapacityScheduler does not take that one
-		}
 		all := int64(0)
 		for _, node := range nodes {
 			if label == "" || slices.Contains(node.Labels, label) {
@@ -204,9 +202,16 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 		if label != "" {
 			share = 1
 		}
-		if most := int64(float64(all) * share); a.needs(kind, n.Max, true) > most {
-			return a.tooLarge(kind, n.Max, most, all)
+		most := int64(float64(all) * share)
+		if a.needs(kind, n.Max, true) <= most {
+			continue
 		}
+		no := a.tooLarge(kind, n.Max, most, all)
+		// Hadoop's default calculator counts memory alone. Where there is a third kind the CapacityScheduler does not take that one.
+		if kind != "vcores" || len(known) != 2 || q.fair {
+			return no
+		}
+		a.doubt(no, "its scheduler counts cores (DominantResourceCalculator)")
 	}
 	return nil
 }
@@ -227,8 +232,16 @@ func (a *Application) needs(kind string, largest yarn.Resource, rounded bool) (a
 	return all
 }
 
+// doubt notes that an application waits for ever if something is so that no client is told.
+func (a *Application) doubt(no *InfeasibleError, ifSo string) {
+	if a.Job.Doubt != "" {
+		a.Job.Doubt += "; "
+	}
+	a.Job.Doubt += no.Why + ", so that they wait for ever if " + ifSo
+}
+
 // tooLarge says that a queue never has what is needed of a kind.
-func (a *Application) tooLarge(kind string, largest yarn.Resource, most, all int64) error {
+func (a *Application) tooLarge(kind string, largest yarn.Resource, most, all int64) *InfeasibleError {
 	who, why, do := "nodes and the master", "", "ask for less, or for another --queue"
 	if a.Outside {
 		who = "nodes"
