@@ -207,11 +207,15 @@ func (a *Application) Check(ctx context.Context, c *yarn.Client) error {
 			continue
 		}
 		no := a.tooLarge(kind, n.Max, most, all)
+		switch {
 		// Hadoop's default calculator counts memory alone. Where there is a third kind the CapacityScheduler does not take that one.
-		if kind != "vcores" || len(known) != 2 || q.fair {
+		case kind == "vcores" && len(known) == 2 && !q.fair:
+			a.doubt(no, "its scheduler counts cores (DominantResourceCalculator)")
+		case a.leasts[kind].told || a.needs(kind, n.Max, false) > most:
 			return no
+		default:
+			a.doubt(no, "the ResourceManager has no other value")
 		}
-		a.doubt(no, "its scheduler counts cores (DominantResourceCalculator)")
 	}
 	return nil
 }
@@ -242,7 +246,7 @@ func (a *Application) doubt(no *InfeasibleError, ifSo string) {
 
 // tooLarge says that a queue never has what is needed of a kind.
 func (a *Application) tooLarge(kind string, largest yarn.Resource, most, all int64) *InfeasibleError {
-	who, why, do := "nodes and the master", "", "ask for less, or for another --queue"
+	who, why := "nodes and the master", ""
 	if a.Outside {
 		who = "nodes"
 	}
@@ -251,11 +255,10 @@ func (a *Application) tooLarge(kind string, largest yarn.Resource, most, all int
 		why = fmt.Sprintf(", since YARN rounds each up to a multiple of %d (%s", to.value, to.key)
 		if !to.told {
 			why += ", which no file here sets: that is Hadoop's default"
-			do += "; if the ResourceManager has another value, have it here, too"
 		}
 		why += ")"
 	}
-	return &InfeasibleError{fmt.Sprintf("%d %s need %d of %s%s, and queue %s never has more than %d of the cluster's %d", a.Job.MinNodes, who, need, kind, why, a.queue(), most, all), do}
+	return &InfeasibleError{fmt.Sprintf("%d %s need %d of %s%s, and queue %s never has more than %d of the cluster's %d", a.Job.MinNodes, who, need, kind, why, a.queue(), most, all), "ask for less, or for another --queue"}
 }
 
 func (a *Application) queue() string {
