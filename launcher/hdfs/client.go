@@ -2,10 +2,13 @@ package hdfs
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
@@ -26,6 +29,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
+	end    func()          // of it
 	login  *kerberos.Login // nil: there was no need of one
 	token  *yarn.Token     // with which the last connection logs in; nil: with none
 }
@@ -123,9 +127,9 @@ func (c *Client) connected() (*hdfs.Client, error) {
 	if c.client != nil {
 		return c.client, nil
 	}
-	h, err := c.connect(oneRound)
+	h, end, err := c.connect(oneRound)
 	if err == nil {
-		c.client = h
+		c.client, c.end = h, end
 	}
 	return h, err
 }
@@ -134,24 +138,35 @@ func (c *Client) connected() (*hdfs.Client, error) {
 const oneRound = -1
 
 // apart gives a connection for a file that is to be written, whose calls are made again while no NameNode answers. Nobody else has it: it is not forgotten when
-// another call fails, and has leases of its own.
-func (c *Client) apart() (*hdfs.Client, error) {
+// another call fails, and has leases of its own. end is for whoever asked.
+func (c *Client) apart() (h *hdfs.Client, end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.connect(patience)
 }
 
-// connect makes a connection, which asks for nothing yet. The caller has the lock.
-func (c *Client) connect(patience time.Duration) (*hdfs.Client, error) {
+// connect makes a connection, which asks for nothing yet. The caller has the lock. After its end, which may be called again, it dials no more: the library would
+// turn to the next NameNode where the connection to one is closed.
+func (c *Client) connect(patience time.Duration) (h *hdfs.Client, end func(), err error) {
 	o, err := c.options(patience)
 	if err != nil {
-		return nil, &setupError{err}
+		return nil, nil, &setupError{err}
 	}
-	h, err := hdfs.NewClient(o)
-	if err != nil {
-		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(c.addresses, ", "), err)
+	var over atomic.Bool
+	dial := o.NamenodeDialFunc
+	o.NamenodeDialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if over.Load() {
+			return nil, net.ErrClosed
+		}
+		return dial(ctx, network, address)
 	}
-	return h, nil
+	if h, err = hdfs.NewClient(o); err != nil {
+		return nil, nil, fmt.Errorf("HDFS at %s: %w", strings.Join(c.addresses, ", "), err)
+	}
+	return h, sync.OnceFunc(func() {
+		over.Store(true)
+		_ = h.Close()
+	}), nil
 }
 
 // forget has the next call connect anew.
@@ -159,8 +174,8 @@ func (c *Client) forget(h *hdfs.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h != nil && c.client == h {
-		_ = h.Close()
 		c.client = nil
+		c.end()
 	}
 }
 

@@ -30,6 +30,23 @@ func TestHalfAFileTakesNoPlace(t *testing.T) {
 	}
 }
 
+// What is given up is not told a NameNode as a whole file, however many there are.
+func TestGivenUpFileIsNotCompleted(t *testing.T) {
+	n := &nameNode{t: t, files: map[string]*inode{}, missed: "complete"}
+	c := n.client()
+	c.addresses = append(c.addresses, c.addresses[0])
+	d, err := c.create("/out/f", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.discard()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.missed == "" || len(n.files) != 0 {
+		t.Error(n.missed, n.files)
+	}
+}
+
 // HDFS-4: a file that is being written outlives its NameNode, and what goes wrong for others meanwhile; what was done and not answered is done once.
 func TestDraftOutlivesItsNameNode(t *testing.T) {
 	for _, tc := range []struct{ lost, missed string }{{}, {lost: "create"}, {missed: "create"}, {lost: "complete"}, {missed: "complete"}, {lost: "rename2"}, {missed: "rename2"}} {

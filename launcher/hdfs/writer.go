@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
@@ -20,11 +19,11 @@ type writer struct {
 
 // newFile makes one that does not exist, and is in a form that the library knows. make makes it.
 func (c *Client) newFile(name string, make func(*hdfs.Client) (*hdfs.FileWriter, error)) (*writer, error) {
-	h, err := c.apart()
+	h, end, err := c.apart()
 	if err != nil {
 		return nil, c.told(err)
 	}
-	w := &writer{c: c, end: sync.OnceFunc(func() { _ = h.Close() })}
+	w := &writer{c: c, end: end}
 	if w.FileWriter, err = make(h); err == nil {
 		err = checkNew(h, name)
 	}
@@ -84,7 +83,7 @@ func (w *writer) Close() error {
 	return w.c.told(ofBlock(Closed(context.Background(), w.FileWriter)))
 }
 
-// drop ends the writing of what is nobody's any more. The connection goes first: nothing is told a NameNode any more of a file that is not whole.
+// drop ends the writing of what is nobody's any more. The connection goes first: no NameNode is told any more of a file that is not whole.
 func (w *writer) drop() {
 	w.end()
 	_ = w.FileWriter.Close()
