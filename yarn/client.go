@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"sync/atomic"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn/conf"
@@ -34,6 +35,8 @@ type Config struct {
 	Timeout       time.Duration // for each answer; 0: 60 s
 	RetryFor      time.Duration // how long a call goes on while no ResourceManager answers; 0: 60 s; negative: each is asked once
 	RetryInterval time.Duration // between rounds over the ResourceManagers, growing to 15 s; 0: 1 s
+
+	Active *atomic.Int32 // of NewHDFS: which NameNode answered last, for all that have it in common; nil: each finds out
 }
 
 const clientProtocol = "org.apache.hadoop.yarn.api.ApplicationClientProtocolPB"

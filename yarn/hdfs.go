@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn/conf"
@@ -27,6 +28,7 @@ var notYet = []string{"SafeModeException", "NotReplicatedYetException"}
 const (
 	nameNodeAgain  = 200 * time.Millisecond // after the first round over the NameNodes; doubled for each later one
 	nameNodeRarely = 2 * time.Second
+	nameNodeLogin  = 10 * time.Second // for a connection
 )
 
 // HDFS is how a client that knows nothing of security reaches an HDFS: DialNameNode and DialDataNode are what it dials with. Their connections are logged in,
@@ -43,7 +45,7 @@ type HDFS struct {
 }
 
 // NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout,
-// RetryFor and RetryInterval (0: 200 ms, growing to 2 s) count, for NameNodes in the place of ResourceManagers; of the token it is the NameNode's.
+// RetryFor, RetryInterval (0: 200 ms, growing to 2 s) and Active count, for NameNodes in the place of ResourceManagers; of the token it is the NameNode's.
 func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
 	h := &HDFS{dial: cfg.Dial, login: transferLogin}
 	if h.dial == nil {
@@ -63,8 +65,11 @@ func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Active == nil {
+		cfg.Active = new(atomic.Int32)
+	}
 	h.nameNodes = rpc.Config{
-		Addresses: addresses, Protocol: nameNodeProtocol, Dial: cfg.Dial, Timeout: cfg.Timeout,
+		Addresses: addresses, Protocol: nameNodeProtocol, Dial: cfg.Dial, Timeout: cfg.Timeout, Connect: nameNodeLogin, Active: cfg.Active,
 		Auth: func() (rpc.Auth, error) { return auth, nil },
 		Retry: rpc.Retry{
 			For: cmp.Or(cfg.RetryFor, time.Minute), Interval: cmp.Or(cfg.RetryInterval, nameNodeAgain), MaxInterval: nameNodeRarely, Passing: notYet,

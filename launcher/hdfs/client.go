@@ -26,6 +26,7 @@ type Client struct {
 	addresses []string
 	service   string
 	getenv    func(string) string
+	active    atomic.Int32 // which of addresses answered last: a connection begins with it
 
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
@@ -69,7 +70,7 @@ const scheme = "hdfs://"
 
 // options are looked for with each connection: tokens are replaced in their file.
 func (c *Client) options(patience time.Duration) (o hdfs.ClientOptions, err error) {
-	cfg := yarn.Config{RetryFor: patience}
+	cfg := yarn.Config{RetryFor: patience, Active: &c.active}
 	if cfg.User, err = yarn.UserOf(c.getenv); err != nil {
 		return o, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,41 @@ func TestGivenUpFileIsNotCompleted(t *testing.T) {
 	defer n.mu.Unlock()
 	if n.missed == "" || len(n.files) != 0 {
 		t.Error(n.missed, n.files)
+	}
+}
+
+// Of two NameNodes the one that has answered is asked first for each file.
+func TestDeadNameNodeIsTriedOnce(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tried atomic.Int32
+	go func() {
+		for {
+			conn, err := dead.Accept()
+			if err != nil {
+				return
+			}
+			tried.Add(1)
+			conn.Close()
+		}
+	}()
+	defer dead.Close()
+	n := &nameNode{t: t, files: map[string]*inode{}}
+	c := n.client()
+	c.addresses = append([]string{dead.Addr().String()}, c.addresses...)
+	for _, name := range []string{"/f", "/g", "/h"} {
+		d, err := c.create(name, false)
+		if err == nil {
+			err = d.commit()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := tried.Load(); got != 1 {
+		t.Error(got)
 	}
 }
 

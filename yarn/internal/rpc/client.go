@@ -31,6 +31,9 @@ type Config struct {
 	Idle    time.Duration                                                        // without calls, after which a connection is closed; 0: 10 s
 	Retry   Retry
 
+	// Active is which of Addresses answered last, for all clients that have it in common: a new one begins there. nil: it begins with the first.
+	Active *atomic.Int32
+
 	id [16]byte
 }
 
@@ -83,7 +86,11 @@ func New(cfg Config) (*Client, error) {
 		}
 	}
 	crand.Read(cfg.id[:])
-	return &Client{cfg: cfg, dialing: make(chan struct{}, 1)}, nil
+	c := &Client{cfg: cfg, dialing: make(chan struct{}, 1)}
+	if cfg.Active != nil {
+		c.at = int(cfg.Active.Load()) % len(cfg.Addresses)
+	}
+	return c, nil
 }
 
 // Close ends the connection and, with ErrClosed, all calls. It waits for the connection's goroutines.
@@ -123,6 +130,7 @@ func (c *Client) call(ctx context.Context, method string, body []byte, patience 
 			err = take(answer)
 		}
 		if err == nil {
+			c.answers(address)
 			return nil
 		}
 		wait, again := c.again(err, try, &rounds, patience)
@@ -143,6 +151,13 @@ func (c *Client) call(ctx context.Context, method string, body []byte, patience 
 			err = fmt.Errorf("%w (given up after %d tries in %v)", err, try+1, time.Since(began).Round(time.Second))
 		}
 		return err
+	}
+}
+
+// answers notes for others which address is the active one's.
+func (c *Client) answers(address string) {
+	if i := slices.Index(c.cfg.Addresses, address); c.cfg.Active != nil && i >= 0 {
+		c.cfg.Active.Store(int32(i))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -323,6 +324,24 @@ func TestFailover(t *testing.T) {
 		err := w.client.Call(t.Context(), "say", text{"x"}, nil)
 		if err == nil || time.Since(began) < 30*time.Second || time.Since(began) > time.Minute || !strings.Contains(err.Error(), "given up after") {
 			t.Error(time.Since(began), err)
+		}
+	})
+}
+
+// Clients that have Active in common begin with the server that answered last.
+func TestActiveIsInCommon(t *testing.T) {
+	cfg := Config{Addresses: []string{"dead:1", "rm:1"}, Active: new(atomic.Int32)}
+	inBubble(t, &Server{Handle: echo}, cfg, func(t *testing.T, w *world) {
+		if err := w.client.Call(t.Context(), "say", text{"x"}, nil); err != nil {
+			t.Error(err)
+		}
+		second, err := New(w.client.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Close()
+		if err := second.Call(t.Context(), "say", text{"x"}, nil); err != nil || strings.Join(w.dials, " ") != "dead:1 rm:1 rm:1" {
+			t.Error(err, w.dials)
 		}
 	})
 }
