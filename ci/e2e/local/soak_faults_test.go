@@ -3,6 +3,7 @@
 package local
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,7 +21,7 @@ import (
 // wronged is a driver that makes values of many sizes here and on other nodes, more than memory has room for, hands them on and reads them, and says what
 // came of it, until a file appears. Each value is what it should be, or an error of maniple's says why not, in time; nothing else is right.
 const wronged = `
-import collections, gc, os, random, sys, time
+import collections, gc, json, os, random, sys, time
 import maniple
 from maniple import exceptions as ex
 from maniple._core import session
@@ -127,6 +128,11 @@ while session.current().query("memory")["store"].get("disk_bytes") and time.mono
     time.sleep(0.1)
 left = session.current().query("memory")["store"].get("disk_bytes")
 assert not left, f"{left} bytes of nobody lie on disk"
+came = collections.Counter()
+for node in session.current().query("stores")["nodes"]:
+    assert not node.get("error"), node
+    came.update({way: node["store"].get(way, 0) for way in ("received", "clear_received", "beside")})
+print("came", json.dumps(came), flush=True)
 print("all is well", flush=True)
 `
 
@@ -276,16 +282,28 @@ func TestFaultsOfTheDataPlane(t *testing.T) {
 	for _, way := range []struct {
 		name  string
 		flags []string
+		meant func(c came) bool
 	}{
-		{"encrypted", []string{"--no-same-host-handover"}},
-		{"plain", []string{"--no-same-host-handover", "--clear-values", "127.0.0.0/8"}},
-		{"handed over", nil},
+		{"encrypted", []string{"--no-same-host-handover"}, func(c came) bool { return c.Received > 0 && c.Clear == 0 && c.Beside == 0 }},
+		{"plain", []string{"--no-same-host-handover", "--clear-values", "127.0.0.0/8"}, func(c came) bool { return c.Clear > 0 && c.Clear == c.Received && c.Beside == 0 }},
+		{"handed over", nil, func(c came) bool { return c.Beside > 0 && c.Clear == 0 }}, // what lies in a file is sent, and what can not be handed over comes encrypted
 	} {
-		t.Run(way.name, func(t *testing.T) { faults(t, lasts/3, way.flags) })
+		t.Run(way.name, func(t *testing.T) {
+			if c := faults(t, lasts/3, way.flags); !way.meant(c) && !t.Failed() {
+				t.Errorf("values came by other ways: %+v", c)
+			}
+		})
 	}
 }
 
-func faults(t *testing.T, lasts time.Duration, flags []string) {
+// came is how many bytes of values the nodes' agents have received, and how many of those unencrypted and by descriptors, since each was started.
+type came struct {
+	Received int64 `json:"received"`
+	Clear    int64 `json:"clear_received"`
+	Beside   int64 `json:"beside"`
+}
+
+func faults(t *testing.T, lasts time.Duration, flags []string) (c came) {
 	r := seed(t)
 	w := newWorld(t)
 	x := &wrongs{w: w, r: r, disk: filepath.Join(w.dir, "disk"), share: filepath.Join(w.dir, "share"), done: map[string]int{}}
@@ -331,6 +349,13 @@ func faults(t *testing.T, lasts time.Duration, flags []string) {
 			}
 		}
 	}
+	if text := regexp.MustCompile(`(?m)^came (.*)$`).FindStringSubmatch(p.out.String()); text != nil {
+		if err := json.Unmarshal([]byte(text[1]), &c); err != nil {
+			t.Error(err)
+		}
+		t.Logf("came: %+v", c)
+	}
 	w.must("down", "--cluster", "wronged")
 	w.nothingLeft()
+	return c
 }
