@@ -159,8 +159,12 @@ func (c *Core) dropTasks(p *process) {
 		next := t.ownedAfter
 		switch {
 		case t.kind == create:
-		case t.outlives() && !t.streams():
+		case t.outlives() && !t.comesAgain(p):
 			t.retries = 0
+		case t.outlives() && p.cut:
+			if !t.cancelled {
+				c.cancelTask(t, false, false)
+			}
 		default:
 			t.cancelled = true
 			if t.worker != nil && p.remote() && !t.outlives() { // which may send it again before its worker has ended

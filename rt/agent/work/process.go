@@ -327,7 +327,7 @@ func (c *Core) onGone(p *process, why string) {
 }
 
 // orphan lets go of the tasks of a process that is gone: those whose results nobody waits for end, but for calls that actors have already, which may be in
-// the middle of something; the others go on without it.
+// the middle of something, and which nobody sends again; the others go on without it.
 func (c *Core) orphan(p *process) {
 	for t := p.tasks.head; t != nil; t = p.tasks.head {
 		p.tasks.remove(t)
@@ -338,10 +338,14 @@ func (c *Core) orphan(p *process) {
 		}
 		switch {
 		case t.kind == create || t.wanted():
-		case t.outlives() && !t.streams():
+		case t.outlives() && !t.comesAgain(p):
 			t.retries = 0
 		default:
 			c.cancelTask(t, false, false)
 		}
 	}
 }
+
+// comesAgain tells whether a call that an actor has is of no use without its caller, which is gone: it gives a stream, or the caller is only out of reach and sends
+// it again, and may not as long as it is here.
+func (t *task) comesAgain(p *process) bool { return t.streams() || p.cut && t.retries != 0 }

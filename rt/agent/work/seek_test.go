@@ -1,9 +1,11 @@
 package work
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/maniple-hpc/maniple/transport/wire"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
@@ -90,6 +92,54 @@ func TestRetriesOutOfReach(t *testing.T) {
 	p.calls(w, call, "called")
 	if v := p.toldOf(1, d, call); v != "called" {
 		t.Errorf("then the driver is told %q", v)
+	}
+}
+
+// Calls that an actor has, and that may be tried again, are taken back when the way to their caller is lost: it sends them again. Those that may not go on.
+func TestCallsThatComeAgain(t *testing.T) {
+	for _, retries := range []int32{-1, 0} {
+		p, d, actor, w := elsewhere(t)
+		p.say(1, d, &fb.ShapeT{Number: 3, Bundle: -1, Retries: retries}, nil)
+		var calls []id.Task
+		for range 5 {
+			call := p.mint(1, d)
+			p.say(1, d, &fb.CallT{Task: taskT(call), Parent: &fb.TaskIDT{}, Actor: taskT(actor), Job: uint32(d), Shape: 3, Returns: 1}, []byte("args"))
+			calls = append(calls, call)
+		}
+		had := p.cores[0].entries[actor].actor.worker.flight.n
+		p.down = true
+		p.cutWay(p.ways[0], connectionLost)
+		var recalled []id.Task
+		cancels := 0
+		for _, f := range p.got[fmt.Sprintf("a %d", w)] {
+			switch m, _ := wire.Unmarshal(f.kind, f.body); m := m.(type) {
+			case *fb.RecallT:
+				recalled = append(recalled, taskOf(m.Task))
+			case *fb.CancelT:
+				cancels++
+			}
+		}
+		if retries == 0 {
+			if had < 2 || len(recalled)+cancels > 0 {
+				t.Errorf("of %d calls that are not tried again %d are recalled and %d cancelled", had, len(recalled), cancels)
+			}
+			continue
+		}
+		if had < 2 || len(recalled) != had-1 || cancels != 1 {
+			t.Fatalf("of %d calls %d are recalled and %d cancelled", had, len(recalled), cancels)
+		}
+		p.calls(w, calls[0], "for nobody")
+		for _, call := range recalled {
+			p.say(0, w, &fb.RecalledT{Task: taskT(call)}, nil)
+		}
+		p.down = false
+		p.wait(1, seekAgain)
+		for _, call := range calls {
+			p.calls(w, call, "called")
+			if v := p.toldOf(1, d, call); v != "called" {
+				t.Errorf("of %v the driver is told %q", call, v)
+			}
+		}
 	}
 }
 
