@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type deskMemory struct {
 	kills   atomic.Uint64          // of the kernel, that are known
 	below   map[int][]int          // while a worker is chosen: processes that others have started
 	last    atomic.Pointer[string] // what was read last, for people
+	asked   int64                  // when one look was waited for slabs that were asked for
 	over    time.Time              // of the watch: since when there is too little, which fading views would mend; zero: there is not
 }
 
@@ -34,6 +36,7 @@ const (
 	memoryRare  = time.Second            // and at most
 	memoryCost  = 10                     // looks take at most a tenth of the time
 	memoryBound = 500 * time.Millisecond // as often it is looked at least while the store is bounded
+	slabsLate   = int64(time.Second)     // so long no more looks are waited for slabs, after one that was
 	fadeUsed    = 2                      // views fade from the half of what there is on,
 	fadePart    = 8                      // once they are an eighth of it;
 	fadeLeast   = 1 << 20                // of values that have so many bytes;
@@ -186,8 +189,7 @@ func (d *desk) memoryShort(ctx context.Context, s *shortage) {
 		return
 	}
 	if d.store != nil {
-		if shed := d.store.store.Shed(d.l.now(), nil); len(shed) > 0 { // which may be enough
-			d.store.do(shed, nil)
+		if d.shed(s) {
 			return
 		}
 		if d.store.giveUpSpares() {
@@ -229,6 +231,22 @@ func (d *desk) memoryShort(ctx context.Context, s *shortage) {
 	}
 	d.step(ctx, ev)
 	d.memory.below = nil
+}
+
+// shed gives back of values what can go; true: that may be enough. Slabs that processes give back for it are waited for until the next look.
+func (d *desk) shed(s *shortage) bool {
+	now, before := d.l.now(), d.store.store.Used(objstore.Arenas)
+	effects := d.store.store.Shed(now, nil)
+	d.store.do(effects, nil)
+	if before-d.store.store.Used(objstore.Arenas) >= -spare(s.reading) {
+		return true
+	}
+	asked := slices.ContainsFunc(effects, func(e objstore.Effect) bool { _, is := e.(objstore.Recall); return is })
+	if !asked || now < d.memory.asked+slabsLate {
+		return false
+	}
+	d.memory.asked = now
+	return true
 }
 
 // endBelow ends what a worker that is being ended for want of memory has started.

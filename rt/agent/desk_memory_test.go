@@ -10,6 +10,7 @@ import (
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // watched is a desk whose node has 16 GiB of memory, of which so many KiB are left, as tell says, and whose keeper is process 100.
@@ -121,5 +122,76 @@ func TestSpareIsGivenUp(t *testing.T) {
 	}
 	if err := d.store.memory.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What values give back is enough only if it is as much as there is too little; slabs that are on their way get one look.
+func TestShedIsEnough(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.memory = &deskMemory{}
+	d.store = newDeskStore(d, 1<<30)
+	defer d.store.memory.Close()
+	const limit, mib = 16 << 30, int64(1 << 20)
+	short := func(by int64) *shortage {
+		return &shortage{reading: device.Reading{Limit: limit, Used: limit - memoryKept(limit) + uint64(by)}}
+	}
+	lend := func(p id.Process) (slab uint64) {
+		t.Helper()
+		out, err := d.store.store.Lend(now, p, 4*mib, nil)
+		for i := 0; i < len(out) && err == nil; i++ {
+			switch e := out[i].(type) {
+			case objstore.Grow:
+				if err = d.store.memory.Make(e.Arena, e.Size); err == nil {
+					out, err = d.store.store.Grown(now, e.Arena, out)
+				}
+			case objstore.Lent:
+				slab = e.Slab
+			}
+		}
+		if err != nil || slab == 0 {
+			t.Fatal(out, err)
+		}
+		return slab
+	}
+	seal := func(p id.Process, slab, n uint64, offset int64, copied bool) {
+		t.Helper()
+		o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: n}}
+		if err := d.store.store.Seal(now, p, objstore.Sealed{Object: o, Slab: slab, Offset: offset, Size: mib, Secondary: copied}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.store.store.Undeliver(now, p, o, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p := range id.Process(2) {
+		if err := d.store.store.Attach(7 + p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, enough := range []bool{true, false} {
+		slab := lend(7)
+		seal(7, slab, uint64(n+1), 0, false)
+		if _, err := d.store.store.Return(now, 7, slab, nil); err != nil {
+			t.Fatal(err)
+		}
+		free := d.store.store.Explain().Free
+		if got := d.shed(short(free + int64(n))); free == 0 || got != enough {
+			t.Errorf("%d bytes are enough for %d: %v", free, free+int64(n), got)
+		}
+		if d.shed(short(1)) {
+			t.Error("nothing is enough")
+		}
+	}
+	for i, want := range []bool{true, false, true} {
+		slab := lend(8)
+		seal(8, slab, uint64(10+i), 0, true)
+		if got := d.shed(short(1 << 30)); got != want {
+			t.Errorf("slab %d, which is recalled, is waited for: %v", i, got)
+		}
+		if d.shed(short(1 << 30)) {
+			t.Errorf("slab %d is waited for twice", i)
+		}
+		now += int64(time.Second) * int64(i)
 	}
 }
