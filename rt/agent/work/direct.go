@@ -133,6 +133,9 @@ func (c *Core) onLine(p *process, f frame) {
 			c.fail(t, codeSystem, "its driver told of the call, and never made it")
 		}
 	}
+	if p.worker.flight.n == 0 { // it may have been called a moment ago
+		p.worker.idleAt = c.now
+	}
 	c.wantPump(p.worker.actor)
 	c.drainsDue(true)
 }

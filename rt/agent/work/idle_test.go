@@ -78,7 +78,7 @@ func TestCPUsThatIdleActorsKeep(t *testing.T) {
 	}
 }
 
-// Of an actor that has a line nobody knows whether it does anything: its worker ends that first.
+// Of an actor that has a line nobody knows whether it does anything: its worker ends that first, and may have been called by it until then.
 func TestIdleActorWithALine(t *testing.T) {
 	x := newLined(t, func(m *fb.CreateT) { m.Shape = 8 })
 	x.send("d", &fb.SubmitT{Task: taskT(x.mint("d", "a")), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 8, Returns: 1}, nil)
@@ -89,12 +89,15 @@ func TestIdleActorWithALine(t *testing.T) {
 		}
 		return strings.Join(x.log, "\n")
 	}
-	if got := wait(12 * time.Second); !strings.Contains(got, "w1 <- Line") || strings.Contains(got, "KEPT") {
-		t.Errorf("after 12 s: %s", got)
+	if got := wait(19 * time.Second); !strings.Contains(got, "w1 <- Line") || strings.Contains(got, "KEPT") {
+		t.Errorf("after 19 s: %s", got)
 	}
 	x.send("w1", &fb.LineT{}, nil)
+	if got := wait(2 * time.Second); strings.Contains(got, "KEPT") { // it was looked at meanwhile
+		t.Errorf("2 s after the line ended: %s", got)
+	}
 	if got := wait(10 * time.Second); !strings.Contains(got, "say KEPT_BY_ACTORS") {
-		t.Errorf("after 22 s: %s", got)
+		t.Errorf("12 s after the line ended: %s", got)
 	}
 }
 
