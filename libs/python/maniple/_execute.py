@@ -192,6 +192,8 @@ class Executor:
     def result(self, job: Job, index: int, flags: int, encoded: values.Encoded, spent: Spent = UNTOLD) -> None:
         """spent: told with the last one."""
         session, cpu = self.session, spent[0]
+        if encoded.refs:
+            session.deliver_promised(encoded.refs)
         heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs]) if encoded.refs else b""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if cpu > _PEAK_AFTER else 0
         if not heads and self._send is not None and encoded.size <= session.inline_limit:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from maniple._core import code, twin, values, wire
-from scripted import PATIENCE, Agent
+from scripted import PATIENCE, Agent, keys
 from relay import ROOT
 from test_arenas import locate, say_arena
 
@@ -81,9 +81,17 @@ def keep(x):
     return len(x), getattr(x, "readonly", None)
 
 
+@_own
+def promise(several):
+    from maniple.util.placement_group import placement_group
+
+    group = placement_group([{"CPU": 1}])
+    return (group.ready(), [group.ready()]) if several else group.ready()
+
+
 def _worker(directory):
     agent = Agent(directory)
-    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock)})
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock), "promise": _own(promise)})
     yield made
     made.end()
     agent.close()
@@ -244,6 +252,15 @@ def test_an_argument_that_was_not_sent_along_is_asked_for_when_its_task_begins(s
         shared.peer.none_of("AWAITS")
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_a_result_names_the_agent_knows(shared, several):
+    task = shared.submit("promise", several, returns=1 + several)
+    for index in range(1 + several):
+        made, result = shared.peer.take("SUBMIT", "RESULT"), shared.peer.take("RESULT")
+        assert made.name == "SUBMIT" and (result.fields.object, result.fields.flags & wire.ERROR) == (wire.key_of(task, index), 0)
+        assert keys(result) == [wire.key_of(made.fields.task, 0)]
 
 
 def test_a_task_of_unknown_code(shared):

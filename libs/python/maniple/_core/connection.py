@@ -44,6 +44,7 @@ class Connection:
     def __init__(self, sock: socket.socket, batch: Callable[[List[Frame]], None], closed: Callable[[str], None], before: Callable[[], None]):
         self._sock, self._batch, self._on_closed, self._before = sock, batch, closed, before
         self._out: Deque[Any] = deque()  # frames, and gates of those who wait until what is before them is written
+        self.enqueue = self._out.append  # sends a frame with the next flush
         self._files: "deque[int]" = deque()  # descriptors that came, for frames that name them
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -68,10 +69,6 @@ class Connection:
             self._stir()
             if len(out) >= FLUSH_AT * CROWDED:
                 self.flush()
-
-    def enqueue(self, frame: bytes) -> None:
-        """Sends a frame with the next flush."""
-        self._out.append(frame)
 
     def _stir(self) -> None:
         self._asleep = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from maniple import exceptions
@@ -23,6 +24,7 @@ class Giving:
     table: Table
     held: Held
     connection: Any
+    credits: Any
     slabs: Optional[Slabs]
     inline_limit: int
     agent: int
@@ -46,7 +48,7 @@ class Giving:
         heads = b""
         if encoded.refs:
             self.refuse_foreign(encoded.refs, self.strict)
-            self._deliver_promised(encoded.refs)
+            self.deliver_promised(encoded.refs)
             heads = references.heads(encoded.refs)
         if self.shared(encoded):
             self.spend(len(heads))
@@ -124,7 +126,7 @@ class Giving:
                 refs = [*deps, *encoded.refs, *pinned]
         if not refs:
             return 0, 0, encoded.payload
-        self._deliver_promised(refs)
+        self.deliver_promised(refs)
         return len(deps), len(refs) - len(deps), references.heads(refs) + encoded.payload
 
     def _apart(self, value: Any, kept: List[ObjectRef]) -> Any:
@@ -138,10 +140,24 @@ class Giving:
                 kept.append(value)
         return value
 
-    def _deliver_promised(self, refs: Sequence[ObjectRef]) -> None:
-        """Tells the agent of objects that leave this process and that it does not know."""
-        if self.promises:
-            for ref in refs:
-                promise = self.promises.pop(ref.binary(), None)
-                if promise:
-                    promise()
+    def deliver_promised(self, refs: Sequence[ObjectRef]) -> None:
+        """Tells the agent of objects that leave this process and that it does not know. What goes wrong leaves them promised."""
+        with self.table.lock:  # what another thread keeps is sent before this one names it
+            promised = [self.promises.get(ref.binary()) for ref in refs] if self.promises else ()
+        for promise in promised:
+            if promise:
+                promise()
+
+    def keep_promise(self, key: bytes, frame: bytes, size: int) -> None:
+        """Sends the frame that tells the agent of a promised object, once. size: what was spent for it, which comes back if another was quicker."""
+        with self.table.lock:  # and one call into C, so that what interrupts this thread finds it promised or sent (PY-6)
+            sent = list(map(self.connection.enqueue, compress((frame,), map(self.promises.pop, (key,), (None,)))))
+        if not sent:
+            self.credits.grant(size, 1)
+
+    def put_promised(self, key: bytes, value: Any) -> None:
+        """Keeps a promise by a value without references."""
+        encoded = values.encode(value)
+        payload = encoded.payload
+        self.spend(len(payload))
+        self.keep_promise(key, b"".join((_pack_put(len(payload), 0, key, encoded.format, 0), payload)), len(payload))

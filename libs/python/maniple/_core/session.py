@@ -120,12 +120,13 @@ class Session(Giving, Hearing, Waiting):
         return made
 
     def fulfil(self, key: bytes, code: Any, shape: int, args: Tuple[Any, ...]) -> None:
-        """Sends the task that gives an object, the first of those that the task may make, to which there are references already."""
-        deps, refs, payload = self.arguments(args, {}, code.pinned, [])
+        """Keeps a promise by the task that gives the object."""
+        kept: List[ObjectRef] = []
+        deps, refs, payload = self.arguments(args, {}, code.pinned, kept)
         parent = running.get()
         up, job, deadline, trace = (NO_TASK, self.job, 0, 0) if parent is None else (parent.task, parent.job, parent.deadline, parent.trace)
         self.spend(len(payload))
-        self.connection.send(_pack_submit(len(payload), 0, key[: wire.TASK_SIZE], up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE) + payload)
+        self.keep_promise(key, _pack_submit(len(payload), 0, key[: wire.TASK_SIZE], up, code.number, job, 0, deadline, trace, shape, 1, deps, refs, PICKLE) + payload, len(payload))
 
     def head(self, code: Any, shape: int, returns: int) -> bytes:
         """The frame of a task without parent and references, for the extension to copy; empty if that can't send it."""

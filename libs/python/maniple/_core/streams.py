@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, AsyncIterator, Iterator, List, Optional
 
 from maniple._core import table, values, wire
@@ -176,12 +177,11 @@ class ObjectRefGenerator:
         if not stream.ahead:
             stream.tell(wire.ALL_TAKEN)
         with session.table.lock:
-            first, stream.whole = not stream.whole, stream.whole or key_of(session.mint(), 0)
-            key = stream.whole
-            if not first and key in session.table.entries:
-                return session.held.again_locked(key)
+            if stream.whole and stream.whole in session.table.entries:
+                return session.held.again_locked(stream.whole)
+            key = stream.whole = key_of(session.mint(), 0)  # another one if it was let go of: that one may live elsewhere
+            session.promises[key] = partial(_leave, session, stream, key)
             session.table.entries[key] = PENDING if stream.end is None else (stream.failure or _NOTHING)
-        session.promises[key] = lambda: session.put_encoded(key, values.encode(session.get([ObjectRef(key)])[0]))
         return session.held.made(key)
 
     def is_finished(self) -> bool:
@@ -219,6 +219,22 @@ def open_stream(session: Any, task: bytes, ahead: int) -> ObjectRefGenerator:
     session.streams[task] = stream
     session.table.entries[key_of(task, 0)] = PENDING
     return ObjectRefGenerator(session, stream)
+
+
+def _leave(session: Any, stream: Stream, key: bytes) -> None:
+    """Has what completed() gave be an object for others, once the stream has ended: None, or a task that fails as it did."""
+    session.wait((ObjectRef(key),), 1, None)
+    if stream.failure is None:
+        return session.put_promised(key, None)  # type: ignore[no-any-return]
+    from maniple.remote_function import RemoteFunction
+
+    RemoteFunction(_fail, {"num_cpus": 0, "name": "completed"}).options().fulfil(session, key, bytes(stream.failure.payload))
+
+
+def _fail(failure: bytes) -> None:
+    from maniple._execute import ArgumentError
+
+    raise ArgumentError(failure)
 
 
 def drop_locked(session: Any, task: bytes, out: List[bytes]) -> None:

@@ -81,7 +81,7 @@ class PlacementGroup:
 
         def leave() -> None:  # the reference goes to another process, which does not wait for this one
             if watch.known() and watch.error() is None:
-                session.put_encoded(key, values.encode(self))
+                session.put_promised(key, self)
             else:
                 _same_on(self).fulfil(session, key, self)
 
