@@ -7,6 +7,7 @@ lost: deliveries count references inside arguments, results and answers, not the
 
 from __future__ import annotations
 
+from _thread import interrupt_main
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Generator, Iterable, List, Optional, Sequence, TypeVar
 
@@ -42,6 +43,8 @@ class _Counted:
             self._drop(self._key)  # appends to a list (PY-2)
         except AttributeError:  # a KeyboardInterrupt in __init__
             pass
+        except KeyboardInterrupt:  # Python would print it and go on
+            interrupt_main()
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self) or other._key != self._key:  # type: ignore[attr-defined]
