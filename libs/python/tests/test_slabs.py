@@ -2,6 +2,7 @@
 
 import gc
 import os
+import queue
 import socket
 import threading
 
@@ -10,12 +11,13 @@ import pytest
 import maniple
 from maniple import exceptions
 from maniple._core import frames, session, values, wire
-from scripted import Agent, keys
+from scripted import PATIENCE, Agent, keys
 from test_arenas import locate, say_arena
 from test_driver import double
 from test_interrupt import SOON, interrupted
 
 MIB = 1 << 20
+LARGE = b"x" * 300_000
 
 
 @pytest.fixture
@@ -179,6 +181,49 @@ def test_a_slab_that_is_none_ends_the_connection(driver, arena, size, at):
     with pytest.raises(exceptions.LocalAgentDiedError, match="can't be read"):
         maniple.put(b"x" * MIB)
     thread.join()
+
+
+def waits(driver):
+    """A thread that puts a large value, and waits for memory."""
+    thread = threading.Thread(target=maniple.put, args=(LARGE,))
+    thread.start()
+    assert driver.take("SLAB_WANTED")
+    return thread
+
+
+def test_who_holds_what_the_answer_needs_waits_for_its_turn_without_it(driver, arena):
+    first, locked = waits(driver), threading.Event()
+
+    def handler():  # of a signal, which came while the table was locked
+        with session.current().table.lock:
+            locked.set()
+            maniple.put(LARGE)
+
+    second = threading.Thread(target=handler)
+    second.start()
+    assert locked.wait(PATIENCE)
+    lend(driver, arena, MIB)
+    for thread in (first, second):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert len({driver.take("SEAL").fields.offset for _ in range(2)}) == 2
+
+
+def test_the_thread_that_hears_the_answer_does_not_wait_for_its_turn(driver, arena):
+    first, ref, came = waits(driver), maniple.remote(lambda: 1).remote(), queue.Queue()
+
+    def put():  # as a __del__ that the collector runs there
+        try:
+            maniple.put(LARGE)
+        except BaseException as e:
+            came.put(e)
+
+    session.current().when_ready(ref, put)
+    driver.result(driver.take("SUBMIT").fields.task)
+    assert isinstance(came.get(timeout=PATIENCE), RuntimeError)
+    lend(driver, arena, MIB)
+    first.join(PATIENCE)
+    assert not first.is_alive() and driver.take("SEAL")
 
 
 def test_when_the_agent_goes_nobody_waits_for_memory(driver):

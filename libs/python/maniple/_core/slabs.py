@@ -140,8 +140,9 @@ class Slabs:
     def take(self, size: int) -> Room:
         """Place for size bytes. Waits until the agent has some; raises ObjectStoreFullError with who holds what."""
         while True:
-            acquire(self._turn)
             try:
+                if not self._turn.acquire(blocking=False):
+                    self._pause(partial(acquire, self._turn))  # who has it may need what this thread has
                 with self._locked():
                     room = self._take_locked(size)
                     if room is not None:
@@ -149,7 +150,8 @@ class Slabs:
                     answer = self._ask_locked(size)
                 self._wait(answer)
             finally:
-                self._turn.release()
+                if self._turn._is_owned():  # type: ignore[attr-defined]
+                    self._turn.release()
 
     def _take_locked(self, size: int) -> Optional[Room]:
         if self._closed:
