@@ -9,7 +9,8 @@ import pytest
 
 import maniple
 from maniple import exceptions
-from maniple._core import frames, values, wire
+from maniple._core import frames, session, values, wire
+from scripted import PATIENCE
 from test_driver import double
 
 SIZE = 1 << 20
@@ -95,6 +96,30 @@ def test_what_nobody_looks_at_is_left_to_the_agent_and_asked_for_again(driver, a
     assert driver.take("RELEASE").fields[:2] == (key, 2)
     driver.table("ViewRecall", {"task": wire.task_fields(key[:16])})  # the messages crossed
     driver.none_of("VIEW_END")
+
+
+def test_a_value_is_used_while_others_that_wait_come_and_go(driver):
+    now, key = session.current(), double.remote(1).binary()
+
+    class Leaves(list):
+        def __contains__(self, other):  # as its thread does, while this one looks
+            now.wanted.remove(self)
+            return super().__contains__(other)
+
+    now.wanted += [Leaves(), [key]]
+    assert now.uses_locked(key)
+    now.wanted.clear()
+
+
+def test_a_large_value_that_one_has_read_is_asked_for_by_the_next(driver):
+    ref = double.remote(1)
+    task, large = driver.take("SUBMIT").fields.task, b"x" * 300_000
+    futures = [ref.future(), ref.future()]
+    driver.result(task, large)
+    assert futures[0].result(PATIENCE) == large
+    assert driver.take("GET").fields.object == ref.binary()
+    driver.result(task, large)
+    assert futures[1].result(PATIENCE) == large
 
 
 def test_arrays_in_shared_memory_can_not_be_written(driver, arena):

@@ -199,7 +199,7 @@ class Hearing:
 
     def uses_locked(self, key: bytes) -> bool:
         """Somebody is about to look at the object without another question."""
-        return any(key in keys for keys in self.wanted)
+        return any(key in keys for keys in list(self.wanted))  # which others change meanwhile
 
     def _end_many_locked(self, task: bytes, value: Value) -> None:
         """No more results come of this task: those that are missing have the error of the last one."""

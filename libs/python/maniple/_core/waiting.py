@@ -314,13 +314,12 @@ class Waiting:
         return _nothing
 
     def _outcome(self, ref: ObjectRef) -> Tuple[Any, Optional[BaseException]]:
-        """The value, or the error."""
-        entry = self.table.entries.get(ref._key)
+        """The value, or the error; Left: it is to be asked for again."""
         try:
-            if type(entry) is State and self.table.closed:
-                raise self.table.closed
             return self.value(ref._key), None
         except BaseException as e:  # noqa: B902: also what a user's task raised as KeyboardInterrupt
+            if type(self.table.entries.get(ref._key)) is State:  # the agent wanted it back meanwhile, or another has read it
+                return None, self.table.closed or Left()
             return None, e
 
     def async_future(self, ref: ObjectRef) -> Tuple[Any, Callable[[], None]]:
