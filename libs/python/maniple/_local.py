@@ -132,7 +132,7 @@ def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Optional[Guar
     """Brings up a cluster: of the Slurm job that this runs in; of this machine alone if there is none, if something is said of a node, or if it is
     to be alone. node: what init was given. Without a Guard it is another program's of the job, which was quicker.
 
-    Raises ConnectionError with what the command said, FileNotFoundError without the binary.
+    Raises ConnectionError with what the command said, FileNotFoundError without the binary, ValueError if node says something and another was quicker.
     """
     from maniple._binary import find_binary
 
@@ -161,6 +161,9 @@ def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Optional[Guar
         raise
     if up.get("joined"):
         guard.end()
+        given = ", ".join(name for name, value in node.items() if value is not None)
+        if given:
+            raise ValueError(f'{given} can\'t be given when joining a cluster that is up (at {up["socket"]}), which another program of the Slurm job has just started; address="local" starts another')
         return up["socket"], None
     return up["socket"], guard
 

@@ -155,6 +155,13 @@ def test_the_cluster_of_a_job_is_whose_who_was_first(job, nothing, binary, agent
     assert calls(nothing)[2:] == ["up --json --idle never --with-stdin --or-join"]
 
 
+def test_what_a_node_is_to_have_is_not_for_one_whose_cluster_another_started(job, nothing, binary, agent):
+    binary.write_text(up(agent.path, "slurm", "", joined=True))
+    with pytest.raises(ValueError, match="object_store_memory, object_spilling_limit can't be given when joining a cluster that is up"):
+        maniple.init(object_store_memory=1 << 30, object_spilling_limit=1 << 30)
+    assert _init._guard is None and not maniple.is_initialized()
+
+
 def test_a_cluster_that_just_ends_is_not_joined(job, nothing, binary, agent):
     job.mkdir(parents=True)
     ending = socket.socket(socket.AF_UNIX)
