@@ -119,6 +119,20 @@ def test_the_next_one_makes_it(driver, arena):
     assert driver.take("SEAL").fields.object == wire.key_of(Y, 0) and got() == "mine"
 
 
+def test_what_is_known_and_lost_is_made_again(driver, arena):
+    ref = maniple.put(1)
+    now = session.attached()
+    now.cached[b"k"] = ref.binary()
+    with now.table.lock:
+        now.table.settle_locked(ref.binary(), exceptions.ObjectLostError("its node died"))
+    got = beside(lambda: maniple.cached("k", lambda: "mine"))
+    asked(driver, Y, True)
+    driver.take("SLAB_WANTED")
+    lend(driver, arena, MIB)
+    assert driver.take("SEAL").fields.object == wire.key_of(Y, 0) and got() == "mine"
+    assert now.cached[b"k"] == wire.key_of(Y, 0) and ref
+
+
 def test_one_thread_waits_for_another(driver, arena):
     gate = threading.Event()
     first = beside(lambda: maniple.cached("k", lambda: gate.wait(20) and "made"))

@@ -54,6 +54,7 @@ def cached(session: Any, key: bytes, make: Callable[[], Any], timeout: Optional[
             lost = lost or e.code != _NOT_MADE
             if not again:
                 raise
+            session.cached.pop(key, None)  # what is lost is not known any more: the agent has another, or this process makes it
         else:
             _know(session, key, ref)
             return value
