@@ -18,7 +18,7 @@ type job struct {
 	over      bool // its driver is gone; only what is detached goes on
 	functions map[uint64]*function
 	classes   map[string]*class
-	grouped   []*class // those of a group that has not ended
+	grouped   []*class // those of a group that has not ended, which processes can name or have tasks waiting
 	active    []*class // with tasks in their queues, in the order in which they came to have some
 	turn      int      // class that is next
 	held      []int64  // of what all jobs share: by index of the resource
@@ -72,6 +72,7 @@ type class struct {
 	unsaid     unsaid
 	group      id.Task
 	over       bool   // the group has ended
+	listed     bool   // in the job's grouped
 	where      string // its tasks are to run, "": anywhere
 	home       bool   // on this node
 	wishes     []wish // where they would rather be,
@@ -261,6 +262,9 @@ func (c *Core) unsay(s *shape) {
 			continue
 		}
 		delete(cl.job.classes, cl.key)
+		if !cl.active {
+			cl.unroll()
+		}
 		for _, w := range c.workers {
 			if w.shapes[cl] && w.process != nil && !w.process.gone && w.killed == "" && !(w.actor != nil && w.class == cl) && !slices.ContainsFunc(w.flight.all(), func(t *task) bool { return t.class == cl }) {
 				delete(w.shapes, cl)
@@ -335,15 +339,31 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 		for _, p := range cl.need.parts {
 			cl.lease = append(cl.lease, Amount{c.names[p.resource], p.amount})
 		}
-		if cl.group != (id.Task{}) && c.grantsOf(cl) == 0 && !slices.ContainsFunc(c.places, cl.mayGo) {
-			c.out = append(c.out, Effect{Do: Watch, Group: cl.group})
-		}
 		p.job.classes[key] = cl
-		if cl.group != (id.Task{}) {
-			p.job.grouped = append(p.job.grouped, cl)
-		}
+		cl.over = c.over(cl)
+		c.enroll(cl)
 	}
 	s.classes = append(s.classes, cl)
 	cl.said++
 	return cl
+}
+
+// enroll has a class hear when its group ends, and asks where that is if nothing of it is known here.
+func (c *Core) enroll(cl *class) {
+	if cl.group == (id.Task{}) || cl.listed || c.over(cl) {
+		return
+	}
+	cl.listed = true
+	cl.job.grouped = append(cl.job.grouped, cl)
+	if c.grantsOf(cl) == 0 && !slices.ContainsFunc(c.places, cl.mayGo) {
+		c.out = append(c.out, Effect{Do: Watch, Group: cl.group})
+	}
+}
+
+// unroll forgets a class that no process can name and none of whose tasks waits, until one does.
+func (cl *class) unroll() {
+	if cl.listed {
+		cl.listed = false
+		cl.job.grouped = slices.DeleteFunc(cl.job.grouped, func(k *class) bool { return k == cl })
+	}
 }

@@ -11,6 +11,7 @@ func (c *Core) activate(cl *class) {
 	if !cl.active {
 		cl.active = true
 		cl.job.active = append(cl.job.active, cl)
+		c.enroll(cl)
 	}
 }
 
@@ -32,6 +33,9 @@ func (c *Core) dispatch() {
 			cl.active = cl.queue.n > 0
 			if !cl.active {
 				cl.setHungry(false, 0)
+				if cl.said == 0 {
+					cl.unroll()
+				}
 			}
 			return !cl.active
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // shape says one of the shapes that the model has.
@@ -48,41 +49,79 @@ func (p *peer) knows(class uint32) {
 	}
 }
 
-// oneShape says a shape with a name, submits a task of it, and has it run to its end.
-func (w *world) oneShape(number uint32, name string) {
-	w.send("d", &fb.ShapeT{Number: number, Name: name, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1}, nil)
+// oneShape says a shape with a name, of a group unless that is zero, and submits a task of it.
+func (w *world) oneShape(number uint32, name string, group id.Task) {
+	s := &fb.ShapeT{Number: number, Name: name, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Bundle: -1}
+	if group != (id.Task{}) {
+		s.Group = taskT(group)
+	}
+	w.send("d", s, nil)
 	t := w.mint("d", name)
 	w.send("d", &fb.SubmitT{Task: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: number, Returns: 1}, nil)
 }
 
-// A driver may name as many shapes as it likes, one after the other: of those that are over nothing stays, here or in a worker.
+// A driver may name as many shapes as it likes, one after the other: of those that are over nothing stays, here or in a worker, be they of a group.
 func TestShapesThatAreOver(t *testing.T) {
+	for i, group := range []id.Task{{}, {Agent: 1, Process: 77, Counter: 1}, {Agent: 1, Process: 77, Counter: 1}} {
+		w, early := newWorld(t, Config{}), i == 2 // its task runs still
+		w.auto = true
+		w.step(Grant{Group: group, Resources: []Amount{{"CPU", one}}})
+		w.attach("d", Driver, 1, 0)
+		w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+		for n := uint32(maxShapes) - 50; n < maxShapes+50; n++ {
+			name := fmt.Sprint("n", n)
+			w.oneShape(n, name, group)
+			if early {
+				w.send("d", &fb.ShapeT{Number: n, Over: true}, nil)
+			}
+			for _, k := range w.core.workers {
+				if k.process != nil && k.flight.n == 1 {
+					w.told(w.who[k.process.id], name, fb.ResultFlagLast, "")
+				}
+			}
+			if o := w.core.lookup(w.object(name)); o.state != objectThere {
+				t.Fatalf("%s did not run", name)
+			}
+			if !early {
+				w.send("d", &fb.ShapeT{Number: n, Over: true}, nil)
+			}
+		}
+		j := w.core.jobs[0]
+		if p := w.core.byProcess[w.procs["d"]]; len(p.shapes) > 0 || len(j.classes) > 0 || len(j.grouped) > 0 || w.core.refused > 0 {
+			t.Errorf("%d shapes and %d classes are left, %d of a group, %d frames were refused", len(p.shapes), len(j.classes), len(j.grouped), w.core.refused)
+		}
+		for _, k := range w.core.workers {
+			if len(k.shapes) > 0 && !early {
+				t.Errorf("a worker knows %d classes", len(k.shapes))
+			}
+		}
+	}
+}
+
+// A task whose shape is over hears of the end of its group all the same, also if it did not wait for that at the time.
+func TestTaskOfAShapeThatIsOver(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.auto = true
+	group := id.Task{Agent: 1, Process: 77, Counter: 1}
 	w.step(Grant{Resources: []Amount{{"CPU", one}}})
 	w.attach("d", Driver, 1, 0)
 	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
-	for n := uint32(maxShapes) - 50; n < maxShapes+50; n++ {
-		name := fmt.Sprint("n", n)
-		w.oneShape(n, name)
-		for _, k := range w.core.workers {
-			if k.process != nil && k.flight.n == 1 {
-				w.told(w.who[k.process.id], name, fb.ResultFlagLast, "")
-			}
-		}
-		if o := w.core.lookup(w.object(name)); o.state != objectThere {
-			t.Fatalf("%s did not run", name)
-		}
-		w.send("d", &fb.ShapeT{Number: n, Over: true}, nil)
-	}
+	w.oneShape(7, "first", id.Task{})
+	w.send("d", &fb.ShapeT{Number: 8, Bundle: -1, Group: taskT(group)}, nil)
+	name := w.mint("d", "late")
+	w.send("d", &fb.SubmitT{Task: taskT(name), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 8, Returns: 1, Deps: 1}, objectBytes(w.object("first")))
+	w.send("d", &fb.ShapeT{Number: 8, Over: true}, nil)
 	j := w.core.jobs[0]
-	if p := w.core.byProcess[w.procs["d"]]; len(p.shapes) > 0 || len(j.classes) > 0 || w.core.refused > 0 {
-		t.Errorf("%d shapes and %d classes are left, %d frames were refused", len(p.shapes), len(j.classes), w.core.refused)
+	if len(j.grouped) != 0 {
+		t.Errorf("%d classes are kept", len(j.grouped))
 	}
-	for _, k := range w.core.workers {
-		if len(k.shapes) > 0 {
-			t.Errorf("a worker knows %d classes", len(k.shapes))
-		}
+	w.told(w.who[w.core.workers[0].process.id], "first", fb.ResultFlagLast, "")
+	if len(j.grouped) != 1 || w.core.lookup(w.object("late")).state != objectPending {
+		t.Fatalf("when it waits for its group, %d classes are kept", len(j.grouped))
+	}
+	w.step(Grant{Group: group, Gone: true})
+	if len(j.grouped) != 0 || w.core.lookup(w.object("late")).state != objectFailed {
+		t.Errorf("when that is over, %d classes are kept", len(j.grouped))
 	}
 }
 
