@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -39,6 +40,7 @@ const (
 	lentMost   = 8                             // groups that are asked for at a time, or bundles of a spread one,
 	maxBundles = 1000                          // and of one for what needs nothing
 	lentWait   = 2 * time.Second               // so long the head may look for a place
+	lentKept   = 1000                          // notes on what was asked for are kept before those are looked for that are of no use any more
 	lentAgain  = int64(2 * time.Second)        // and is asked again after so long when it found none,
 	lentNever  = int64(30 * time.Second)       // or when no node could ever be one, for tasks that have heard so
 )
@@ -47,6 +49,7 @@ const (
 func (d *desk) settleLent(ctx context.Context) int64 {
 	now, next := d.l.now(), never
 	wants := d.wants // of this turn
+	d.forgetLent(now)
 	for _, k := range wants.Away {
 		due := d.lentDue[lentKey{k.Class, k.Where}]
 		if said := d.lentNever[lentKey{k.Class, k.Where}]; k.Since > said && said != 0 { // to others, that are told
@@ -90,6 +93,23 @@ func (d *desk) settleLent(ctx context.Context) int64 {
 		}
 	}
 	return next
+}
+
+// forgetLent drops what is known of tasks that want nothing of other nodes any more, once nothing of it is to be waited for.
+func (d *desk) forgetLent(now int64) {
+	if len(d.lentDue)+len(d.lentTight)+len(d.lentNever) <= lentKept {
+		return
+	}
+	kept := map[lentKey]bool{}
+	for _, k := range d.wants.Away {
+		kept[lentKey{k.Class, k.Where}] = true
+	}
+	for _, l := range d.lent {
+		kept[l.lentKey] = true
+	}
+	maps.DeleteFunc(d.lentDue, func(k lentKey, due int64) bool { return !kept[k] && due <= now })
+	maps.DeleteFunc(d.lentTight, func(k lentKey, _ bool) bool { return !kept[k] && d.lentDue[k] <= now })
+	maps.DeleteFunc(d.lentNever, func(k lentKey, _ int64) bool { return !kept[k] && d.lentDue[k] <= now })
 }
 
 // borrow asks the head for room for tasks of a class.

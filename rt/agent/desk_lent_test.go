@@ -88,6 +88,23 @@ func TestLentByNobody(t *testing.T) {
 	}
 }
 
+// Of tasks of one kind after the other that no node can have nothing is kept for ever; what is still waited for is.
+func TestLentIsForgotten(t *testing.T) {
+	now := int64(time.Second)
+	d := alone(&now)
+	d.up = 2
+	for class := range uint32(2 * lentKept) {
+		d.wants = &work.Wants{Away: []work.Lack{{Class: class, Where: "node=n9", Shape: &fb.ShapeT{Node: "n9"}, Tasks: 1, Since: now}}}
+		d.settleLent(t.Context())
+		d.asked()
+		d.toldLent(&fb.GroupUpdateT{Group: taskT(d.lent[0].group), Phase: fb.GroupPhaseEnded, End: &fb.GroupEndT{Cause: "infeasible", Reason: "no such node"}}, nil)
+		now += lentNever / 100
+	}
+	if next := d.settleLent(t.Context()); next <= now || len(d.lentDue) > lentKept || len(d.lentTight) > lentKept || len(d.lentNever) > lentKept || len(d.lentNever) < 99 {
+		t.Errorf("%d, %d and %d are kept, the next look is in %v", len(d.lentDue), len(d.lentTight), len(d.lentNever), time.Duration(next-now))
+	}
+}
+
 // Where the other nodes died, what is to be spread runs at home, and nobody is told that it never can.
 func TestSpreadWithoutOthers(t *testing.T) {
 	for cpus, impossible := range map[int64]bool{1: false, 9: true} {
