@@ -170,14 +170,22 @@ func (c *Client) connect(patience time.Duration) (h *hdfs.Client, end func(), er
 	}), nil
 }
 
-// forget has the next call connect anew.
+// forget has the next call connect anew, and waits for none that is under way.
 func (c *Client) forget(h *hdfs.Client) {
+	if end := c.taken(h); end != nil {
+		go end() // once the calls that have begun are over
+	}
+}
+
+// taken takes the connection out, and gives its end; nil: it is another one by now.
+func (c *Client) taken(h *hdfs.Client) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h != nil && c.client == h {
-		c.client = nil
-		c.end()
+	if h == nil || c.client != h {
+		return nil
 	}
+	end, c.client, c.end = c.end, nil, nil
+	return end
 }
 
 // Close ends the connection and the login.
@@ -186,7 +194,9 @@ func (c *Client) Close() {
 	h, login := c.client, c.login
 	c.login = nil
 	c.mu.Unlock()
-	c.forget(h)
+	if end := c.taken(h); end != nil {
+		end()
+	}
 	if login != nil {
 		_ = login.Close()
 	}

@@ -83,6 +83,48 @@ func TestDeadNameNodeIsTriedOnce(t *testing.T) {
 	}
 }
 
+// A connection is left at once, whatever is being asked on it.
+func TestForgettingWaitsForNobody(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c := &Client{addresses: []string{silent.Addr().String()}, conf: conf.New(), getenv: func(string) string { return "alice" }}
+	h, err := c.connected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := h.StatFs()
+		asked <- err
+	}()
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan *hdfs.Client, 1)
+	go func() {
+		c.forget(h)
+		other, _ := c.connected()
+		left <- other
+	}()
+	select {
+	case other := <-left:
+		if other == nil || other == h {
+			t.Error("no other connection is made")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits")
+	}
+	conn.Close()
+	if err := <-asked; !errors.Is(err, yarn.ErrUnreachable) {
+		t.Error(err)
+	}
+	c.Close()
+}
+
 // HDFS-4: a file that is being written outlives its NameNode, and what goes wrong for others meanwhile; what was done and not answered is done once.
 func TestDraftOutlivesItsNameNode(t *testing.T) {
 	for _, tc := range []struct{ lost, missed string }{{}, {lost: "create"}, {missed: "create"}, {lost: "complete"}, {missed: "complete"}, {lost: "rename2"}, {missed: "rename2"}} {

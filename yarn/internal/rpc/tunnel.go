@@ -28,6 +28,13 @@ func Tunnel(c *Client, relay Relay) net.Conn {
 	return &tunnel{client: c, relay: relay, ctx: ctx, cancel: cancel, skip: len(greetSimple), calls: make(chan relayed, underWay)}
 }
 
+// A call that nobody answers, and which is not repeated, is the answer to those that come within shared of its end, if it took longer than costly: who makes
+// them has waited for its turn meanwhile. That a server is not there costs nothing to ask again.
+const (
+	shared = 5 * time.Second
+	costly = time.Second
+)
+
 // underWay is how many calls may wait in a tunnel. Whoever writes another one waits until who reads has an answer.
 const underWay = 64
 
@@ -44,6 +51,8 @@ type tunnel struct {
 
 	rest   []byte    // of the reader: of a reply
 	silent time.Time // and since when no server has answered; zero: the last call had an answer
+	failed time.Time // when a call was given up that was made once and waited for
+	why    error     // what its caller was told
 
 	closing sync.Once
 }
@@ -121,12 +130,16 @@ func (t *tunnel) reply(call relayed) (frame []byte, err error) {
 	if slices.Contains(t.relay.Once, call.method) {
 		patience = 0
 	}
+	if patience <= 0 && time.Since(t.failed) < shared {
+		return nil, t.why
+	}
+	made := time.Now()
 	header := responseHeader{CallID: uint32(call.id), Version: 9, Retry: -1}
 	body := []byte(nil)
 	err = t.client.call(t.ctx, call.method, call.body, patience, func(b []byte) error { body = b; return nil })
 	var said *RemoteError
 	if errors.As(err, &said) && !unanswered(err) {
-		t.silent = time.Time{}
+		t.silent, t.failed, t.why = time.Time{}, time.Time{}, nil
 		header.Status, header.Class, header.Message, header.Detail = statusError, said.Class, said.text, said.Detail
 		return frameOf(header), nil
 	}
@@ -138,9 +151,12 @@ func (t *tunnel) reply(call relayed) (frame []byte, err error) {
 		if t.relay.Error != nil {
 			err = t.relay.Error(err)
 		}
+		if patience <= 0 && time.Since(made) > costly {
+			t.failed, t.why = time.Now(), err
+		}
 		return nil, err
 	}
-	t.silent = time.Time{}
+	t.silent, t.failed, t.why = time.Time{}, time.Time{}, nil
 	if heed := t.relay.Heed[call.method]; heed != nil {
 		heed(body)
 	}

@@ -240,6 +240,39 @@ func TestTunnelOutlivesServers(t *testing.T) {
 	})
 }
 
+// A server that is silent is waited for once for all calls that wait for their turn.
+func TestSilenceIsWaitedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n network
+		n.listen("a:1") // where nobody accepts
+		c, err := New(Config{Addresses: []string{"a:1"}, Protocol: testProtocol, Dial: n.dial, Auth: as("alice"), Retry: Retry{For: -1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &behind{t: t, conn: Tunnel(c, Relay{Error: func(err error) error { return errors.Join(errNobody, err) }})}
+		one := func(least, most time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if _, err := x.calls("say", "it"); !errors.Is(err, errNobody) || !errors.Is(err, ErrSilent) || time.Since(began) < least || time.Since(began) > most {
+				t.Error(err, time.Since(began))
+			}
+		}
+		one(15*time.Second, 25*time.Second)
+		one(0, 0)
+		<-time.After(shared)
+		one(15*time.Second, 25*time.Second)
+		one(0, 0)
+		<-time.After(shared)
+		s := &Server{Handle: echo}
+		s.Serve(n.listen("a:1"))
+		if got, err := x.calls("say", "it"); err != nil || got != "say it" {
+			t.Error(got, err)
+		}
+		x.conn.Close()
+		s.Close()
+	})
+}
+
 // RPC-5: that one server does not let us in is said when no other one does; it is not asked again for that.
 func TestOneOfTwoRefuses(t *testing.T) {
 	for _, second := range []string{"lets in", "is down", "refuses", "is standby"} {
