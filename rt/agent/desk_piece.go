@@ -194,3 +194,32 @@ func (d *desk) settlePieces(ctx context.Context) int64 {
 	}
 	return next
 }
+
+// nextParts reads what of files is asked for and there is room for: what has to wait on waits in its place.
+func (s *deskStore) nextParts() {
+	waiting := s.spill.parts
+	s.spill.parts = nil
+	for _, next := range waiting {
+		next()
+	}
+}
+
+// partLater asks again, behind those that wait meanwhile, for a piece that can't be had from a file system that nodes share; or, when this agent ends, no more.
+func (s *deskStore) partLater(why error, again, no func()) {
+	s.sayAway(why)
+	s.moves(func() error {
+		select {
+		case <-s.spill.over:
+			return why
+		case <-time.After(spillAgain):
+			return nil
+		}
+	}, func(err error) {
+		if err != nil {
+			no()
+			return
+		}
+		again()
+	})
+	s.nextParts()
+}

@@ -409,19 +409,23 @@ func (s *deskStore) part(o id.Object, offset, size int64, then func(bulk.Piece, 
 		piece, began, from := make([]byte, size), time.Now(), s.spill.files.Where(l.File)
 		s.spill.reading[from] = true
 		s.moves(func() error {
-			err := s.read(l.File, l.Offset, offset, size, func(at int64, b []byte) error {
+			err := s.spill.files.Read(l.File, l.Offset, offset, size, func(at int64, b []byte) error {
 				copy(piece[at:], b)
 				return nil
 			})
 			s.spill.read.add(size, began)
 			return err
 		}, func(err error) {
+			delete(s.spill.reading, from)
+			if errors.Is(err, spill.ErrAway) { // others of that directory may be there
+				s.partLater(err, func() { s.part(o, offset, size, then) }, func() { then(bulk.Piece{}, err) })
+				return
+			}
 			now, _ := s.store.Lookup(o)
-			if err != nil && !errors.Is(err, spill.ErrAway) && now.Location.Kind == objstore.InFile && now.Location.File == l.File {
+			if err != nil && now.Location.Kind == objstore.InFile && now.Location.File == l.File {
 				s.d.l.log.Error("a value on disk is lost", "object", o, "error", err)
 				s.d.brings(work.Damaged{Object: o, Why: err.Error()})
 			}
-			delete(s.spill.reading, from)
 			if err != nil {
 				then(bulk.Piece{}, err)
 			} else {
@@ -455,15 +459,6 @@ func (s *deskStore) piece(arena uint64, offset, size int64) (p bulk.Piece, err e
 	p.Lies.Offset = offset
 	p.Lies.File, err = s.memory.Reader(arena)
 	return p, err
-}
-
-// nextParts reads what of files is asked for and there is room for: what has to wait on waits in its place.
-func (s *deskStore) nextParts() {
-	waiting := s.spill.parts
-	s.spill.parts = nil
-	for _, next := range waiting {
-		next()
-	}
 }
 
 // end waits for the disk, false: it hangs. leave: what was written to a directory that nodes share stays, since the others think that this one is dead,

@@ -189,6 +189,68 @@ func TestAwayIsNotLost(t *testing.T) {
 	})
 }
 
+// A piece that can't be had for a while holds up no other one of its directory, and comes when it can.
+func TestAwayHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times, now := new(atomic.Int32), int64(time.Second)
+		d := alone(&now)
+		s := &deskStore{d: d, store: objstore.New(objstore.Config{Budget: 16 << 20, Spill: 16 << 20}), spill: &deskSpill{over: make(chan struct{}), reading: map[string]bool{}}}
+		var err error
+		if s.spill.files, err = spill.Open([]spill.Directory{{FS: away{spill.Dir(t.TempDir()), times}, Path: "own"}}); err != nil {
+			t.Fatal(err)
+		}
+		defer s.spill.files.Close(false)
+		var got []string
+		ask := func(text string) {
+			s.part(id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: uint64(len(text))}}, 0, int64(len(text)), func(p bulk.Piece, err error) {
+				if got = append(got, string(p.Bytes)); err != nil {
+					got = append(got, err.Error())
+				}
+			})
+		}
+		for _, text := range []string{"bad", "good", "better"} {
+			o := id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: uint64(len(text))}}
+			file, err := s.store.Inherit(o, int64(len(text)), 0, 1)
+			if err == nil {
+				err = s.spill.files.Write(file, []spill.Part{{Object: o, Bytes: []byte(text)}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		turns := func() {
+			for more := true; more; {
+				synctest.Wait()
+				d.mu.Lock()
+				box := d.box
+				d.box = nil
+				d.mu.Unlock()
+				for more = len(box) > 0; len(box) > 0; box = box[1:] {
+					box[0].do()
+				}
+			}
+		}
+		times.Store(1)
+		ask("bad")
+		ask("good")
+		ask("better")
+		if turns(); !slices.Equal(got, []string{"good", "better"}) {
+			t.Errorf("while one can't be had %q are", got)
+		}
+		<-time.After(spillAgain)
+		if turns(); !slices.Equal(got, []string{"good", "better", "bad"}) {
+			t.Errorf("then %q are", got)
+		}
+		times.Store(1)
+		ask("bad")
+		turns()
+		close(s.spill.over)
+		if turns(); len(got) != 5 || !strings.Contains(got[4], syscall.ECONNREFUSED.Error()) {
+			t.Errorf("as the agent ends: %q", got)
+		}
+	})
+}
+
 // ownSegments are the files of spilled values that this process has.
 func ownSegments(dir string) (paths []string) {
 	list, _ := filepath.Glob("/proc/self/fd/*")
