@@ -90,6 +90,7 @@ type desk struct {
 	effects   []work.Effect
 	frames    work.Frames
 	events    []work.Event // that effects brought about, for after them
+	expected  []*hired     // actors' workers that templates were told of, whose connections are to be taken over before the turn ends
 	slay      func(pid int)
 	memory    *deskMemory // nil: a simulation has no memory to watch
 	storeless bool        // a simulation has no memory to share
@@ -201,7 +202,16 @@ func (d *desk) step(ctx context.Context, ev work.Event) {
 
 // later gives the core what effects brought about.
 func (d *desk) later(ctx context.Context) {
-	for (d.stake.changed || len(d.events) > 0) && d.core != nil {
+	for (d.stake.changed || len(d.events) > 0 || len(d.expected) > 0) && d.core != nil {
+		for _, h := range d.expected {
+			if h.birth != nil {
+				d.bear(ctx, h)
+			}
+		}
+		d.expected = d.expected[:0]
+		if !d.stake.changed && len(d.events) == 0 {
+			break
+		}
 		var ev work.Event
 		if d.stake.changed { // first, for what is a group's now no task may use
 			ev = d.stake.grant()

@@ -31,6 +31,10 @@ func (d *desk) fork(c *workConn, f *fb.ForkT) {
 	}
 	if h == nil || !c.born || !d.conceive(c, h, f) {
 		d.send(c, f, 0, nil) // and it attaches
+		return
+	}
+	if h.actor { // whose work is known; a task's could be done by somebody else before this one is there
+		d.expected = append(d.expected, h)
 	}
 }
 
@@ -49,11 +53,11 @@ func (d *desk) conceive(c *workConn, h *hired, f *fb.ForkT) bool {
 		ours.Close()
 		return false
 	}
-	h.birth = b
+	h.birth, h.greeted = b, true
 	return true
 }
 
-// bear takes over the connection of a worker that runs now.
+// bear takes over the connection of a worker that its template makes. What an actor's is sent before it runs its template reads, which is warm.
 func (d *desk) bear(ctx context.Context, h *hired) {
 	b := h.birth
 	h.birth = nil

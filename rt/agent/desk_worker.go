@@ -53,7 +53,9 @@ type hired struct {
 	forked   int64            // when its template was told of it; 0: it was not
 	spoke    bool             // it has attached, or, born attached, said something
 	setup    *workerSetup     // nil: its environment is there
-	birth    *birth           // its connection, until it runs; nil: it brings one
+	actor    bool             // it is for one
+	birth    *birth           // its connection, until that is taken over; nil: it brings one
+	greeted  bool             // it is born with one
 	final    bool             // it can't be made, and neither can another one like it
 }
 
@@ -279,6 +281,9 @@ func (d *desk) templateSays(ctx context.Context, c *workConn, b carrier.Batch) {
 			d.kill(h, h.killed)
 		case h.birth != nil:
 			d.bear(ctx, h)
+		case h.greeted && h.conn != nil:
+			h.conn.pid = s.Pid
+			d.brings(work.Born{Process: h.conn.process, PID: s.Pid})
 		}
 	}
 }
@@ -299,7 +304,7 @@ func (d *desk) hire(ctx context.Context, n *work.Need) {
 		d.brings(work.WorkerFailed{Key: n.Key, Why: why, Final: true})
 		return
 	}
-	h := &hired{key: n.Key, job: j, template: d.templateWith(ctx, j, &wanted)}
+	h := &hired{key: n.Key, job: j, actor: n.Actor, template: d.templateWith(ctx, j, &wanted)}
 	d.hired[n.Key] = h
 	j.hired++
 	h.template.hired++
@@ -458,7 +463,7 @@ func (d *desk) settleLate(now int64) int64 {
 	}
 	for _, h := range d.hired {
 		switch due := h.forked + attachWait; {
-		case h.spoke || h.forked == 0 || h.killed != "" || h.state != nil || h.birth != nil && h.pid == 0:
+		case h.spoke || h.forked == 0 || h.killed != "" || h.state != nil || h.greeted && h.pid == 0:
 		case now < due:
 			next = min(next, due)
 		default:

@@ -33,6 +33,7 @@ const (
 	fnGroup = 'g' // makes a group, "of a task", and gives its process
 	fnNap   = 'n' // for 50 ms
 	fnWarm  = 'w' // gives what its template had imported
+	fnEarly = 'e' // gives whether its worker was sent something before it was made
 )
 
 // attach opens a work connection; batches go to take on one goroutine.
@@ -72,6 +73,11 @@ func worker(key string) int {
 	n, _ := strconv.ParseUint(key, 10, 64)
 	known := make(chan *fb.AttachedT, 1)
 	take := func(c *work.Conn, f work.Frame) {
+		if f.Type() == fb.FrameTypeCreate {
+			m, _ := f.Message()
+			answer(c, taskID(m.(*fb.CreateT).Actor), 0, os.Getenv("EARLY"))
+			return
+		}
 		if f.Type() != fb.FrameTypeSubmit {
 			return
 		}
@@ -91,16 +97,14 @@ func worker(key string) int {
 			known <- at
 			_ = c.Send(oneBundle(at, "of a task", 1), 0, nil)
 		}
-		payload := []byte(strconv.Itoa(os.Getpid()))
-		if byte(s.Function()) == fnWarm {
-			payload = []byte(os.Getenv("WARM"))
+		text := strconv.Itoa(os.Getpid())
+		switch byte(s.Function()) {
+		case fnWarm:
+			text = os.Getenv("WARM")
+		case fnEarly:
+			text = os.Getenv("EARLY")
 		}
-		_, r := work.Extend(nil, fb.FrameTypeResult, len(payload))
-		work.Result(r).SetTask(s.Task())
-		work.Result(r).SetAttempt(s.Attempt())
-		work.Result(r).SetFlags(uint32(fb.ResultFlagLast))
-		copy(r.Payload(), payload)
-		_ = c.Append(r)
+		answer(c, s.Task(), s.Attempt(), text)
 	}
 	c, at, err := born(take)
 	if c == nil {
@@ -171,7 +175,7 @@ func driveWith(t *testing.T, n *node, executable string, preload ...string) *dri
 		t.Fatal(err)
 	}
 	t.Cleanup(d.conn.Cut)
-	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup, fnNap, fnWarm} {
+	for _, fn := range []byte{fnPID, fnDie, fnSleep, fnGroup, fnNap, fnWarm, fnEarly} {
 		hash := make([]byte, 32)
 		hash[0] = fn
 		d.send(&fb.FunctionT{Hash: hash, Name: string(fn), Language: "python"})
@@ -203,6 +207,13 @@ func (d *driver) submit(fn byte, shape uint32) {
 		d.t.Fatal(err)
 	}
 	d.conn.Flush()
+}
+
+// create makes an actor.
+func (d *driver) create(shape uint32) {
+	d.t.Helper()
+	d.next++
+	d.send(&fb.CreateT{Actor: &fb.TaskIDT{Agent: d.at.Agent, Process: d.at.Process, Counter: d.next}, Function: fnPID, Shape: shape, Job: d.at.Job, Concurrency: 1})
 }
 
 func (d *driver) result() string {

@@ -7,12 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/maniple-hpc/maniple/transport/uds"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/transport/work"
 )
 
@@ -54,8 +58,12 @@ func forking(more ...string) (*work.Conn, error) {
 		cmd.Env, cmd.Stdout, cmd.Stderr = append(append(os.Environ(), fork.Env...), more...), os.Stdout, os.Stderr
 		if end != nil {
 			defer end.Close()
+			if os.Getenv("STILLBORN") != "" {
+				_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Error: "no process could be forked"}, 0, nil)
+				return
+			}
 			cmd.ExtraFiles = []*os.File{end}
-			cmd.Env = append(cmd.Env, fmt.Sprintf("BORN=%d %d", fork.Attached.Agent, fork.Attached.Process))
+			cmd.Env = append(cmd.Env, fmt.Sprintf("BORN=%d %d", fork.Attached.Agent, fork.Attached.Process), fmt.Sprintf("EARLY=%v", sent(end)))
 		}
 		if err := cmd.Start(); err != nil {
 			_ = c.Send(&fb.WorkerStateT{Key: fork.Key, Phase: fb.RankPhaseEnded, Error: err.Error()}, 0, nil)
@@ -84,6 +92,32 @@ func forking(more ...string) (*work.Conn, error) {
 			}
 		}
 	}), nil
+}
+
+// sent tells whether something has been sent to a worker that is not made yet.
+func sent(end *os.File) (some bool) {
+	raw, err := end.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			some = err == nil && n > 0
+		})
+	}
+	return some
+}
+
+// answer gives the only result of a task, or says that an actor is made.
+func answer(c *work.Conn, task id.Task, attempt uint32, text string) {
+	_, r := work.Extend(nil, fb.FrameTypeResult, len(text))
+	work.Result(r).SetTask(task)
+	work.Result(r).SetAttempt(attempt)
+	work.Result(r).SetFlags(uint32(fb.ResultFlagLast))
+	copy(r.Payload(), text)
+	_ = c.Append(r)
+}
+
+func taskID(t *fb.TaskIDT) id.Task {
+	return id.Task{Agent: id.Agent(t.Agent), Process: id.Process(t.Process), Counter: t.Counter}
 }
 
 // born is the connection that a worker was given by its template; nil: none.
@@ -148,5 +182,32 @@ func TestWorkersWaitForASecondTemplate(t *testing.T) {
 	d.result()
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the last one came after %v: nobody said that there is no second template", took)
+	}
+}
+
+// The work of an actor's worker is there before its template is to make it. A task's could be done by somebody else until then.
+func TestWorkOfAnActorIsSentBeforeItsWorkerIsMade(t *testing.T) {
+	d := drive(t, cluster(t, "n1")[0])
+	d.create(1)
+	if early := d.result(); early != "true" {
+		t.Errorf("something was sent before: %q", early)
+	}
+	d.submit(fnEarly, 99)
+	if early := d.result(); early != "false" {
+		t.Errorf("a task was given to a process that was not there: %q", early)
+	}
+	d.send(&fb.StateQueryT{What: "workers"})
+	if answer := <-d.replies; strings.Count(answer, `"pid":`) < 2 || strings.Contains(answer, `"pid":0`) {
+		t.Errorf("processes are not known: %s", answer)
+	}
+}
+
+// Where no worker can be made for an actor that is said, though its work was sent.
+func TestActorWhoseWorkerIsNeverMade(t *testing.T) {
+	t.Setenv("STILLBORN", "1")
+	d := drive(t, cluster(t, "n1")[0])
+	d.create(1)
+	if why := d.result(); !strings.Contains(why, "no process could be forked") {
+		t.Errorf("it is told so: %s", why)
 	}
 }

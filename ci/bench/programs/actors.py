@@ -19,6 +19,9 @@ class Actor:
             import torch  # noqa: F401, F811
 
     def nothing(self):
+        pass
+
+    def memory(self):
         return own_memory()
 
 
@@ -30,23 +33,29 @@ def own_memory():
 
 def made(count):
     actors = [Actor.remote() for _ in range(count)]
-    memory = api.get([a.nothing.remote() for a in actors])
-    return actors, memory
+    api.get([a.nothing.remote() for a in actors])
+    return actors
+
+
+def heaviest(actors):
+    """Bytes of its own that the largest of them has."""
+    return max(api.get([a.memory.remote() for a in actors]))
 
 
 count = number(1)
 start()
 until = time.monotonic() + WARM
 while True:
-    first, memory = made(1)
-    api.kill(first[0])
-    if max(memory) <= HEAVY or time.monotonic() > until:
+    (first,) = made(1)
+    own = heaviest([first])
+    api.kill(first)
+    if own <= HEAVY or time.monotonic() > until:
         break
     time.sleep(0.5)
-if max(memory) > HEAVY and TORCH:
-    sys.exit(f"an actor has {max(memory) >> 20} MiB of its own: no worker has imported torch, so it imports it itself, and {count} of them are not what is measured here")
-if max(memory) > HEAVY:
+if own > HEAVY and TORCH:
+    sys.exit(f"an actor has {own >> 20} MiB of its own: no worker has imported torch, so it imports it itself, and {count} of them are not what is measured here")
+if own > HEAVY:
     count = min(count, 10)
 time.sleep(0.5)
-timed("actors", count, lambda: made(count), own=max(memory) / (1 << 20))
+timed("actors", count, lambda: made(count), own=own / (1 << 20))
 api.shutdown()

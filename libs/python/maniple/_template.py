@@ -345,6 +345,7 @@ class _Template:
             if fds:
                 fd = fds.pop()
                 session = _worker.WorkerSession(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd), fields["attached"], self._path)
+                session.early()
             elif fields.get("attached"):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # its connection came, and there was no descriptor for it
         except Exception as e:  # of this worker alone: the others go on

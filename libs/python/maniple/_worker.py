@@ -30,7 +30,14 @@ from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, forked
 CANCEL_SIGNAL = signal.SIGRTMIN + 10
 _LAST_WORDS = 0.5  # seconds for flushing standard output when the agent is gone
 _OBJECT = wire.OBJECT_SIZE
+_PLAIN = (frames.FUNCTION, frames.SHAPE, frames.METHODS, frames.ACTOR_STATE)  # frames without references
 _FIRST_WORD = wire.STARTED.pack(0, 0, wire.NO_TASK)
+
+
+def _plain(kind: int, body: bytes) -> bool:
+    """Whether a frame has no references in it."""
+    fields = wire.untable("Create", body) if kind == frames.CREATE else {}
+    return not (fields.get("deps") or fields.get("refs")) if fields else kind in _PLAIN
 
 
 class WorkerSession(Session):
@@ -47,6 +54,10 @@ class WorkerSession(Session):
         # By key: value, number of jobs that use it, and that it came for one that comes next.
         self._deps: Dict[bytes, List[Any]] = {}
         self._coming: List[Any] = []  # references that keep what came for that one
+
+    def early(self) -> None:
+        """Before the fork: takes what the worker was sent already, if that makes no references, which would be this process's. In a child all that would be done for the first time."""
+        self.connection.early(_plain)
 
     # What comes, on the reader thread with the table locked.
 

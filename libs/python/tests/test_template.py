@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from maniple import _template
+from maniple import _template, _worker
 from maniple._core import code, twin, values, wire
 from relay import ROOT
 from scripted import PATIENCE, Agent, Peer
@@ -272,6 +272,10 @@ def asked_for(template, key, env):
     return peer
 
 
+def sockets_of(pid):
+    return sum(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket") for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
 def open_here():
     import os
 
@@ -327,3 +331,82 @@ def test_a_worker_that_can_not_be_made_costs_no_other(agent, tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+SAYS = 3  # of its methods, behind those that all have
+
+
+class Early:
+    def __init__(self, *given):
+        self.given = given
+
+    def says(self):
+        import os
+
+        return self.given, sorted(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0] for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}"))
+
+
+@pytest.mark.skipif(twin.fast is None, reason="workers are born attached by the extension alone")
+def test_what_workers_are_sent_before_they_are_made(agent, tmp_path, cloudpickle):
+    """The template takes what it may, and each worker has all of its own: what came in time, what did not, what has references, a large frame, a descriptor."""
+    for sent in (Early, Early.__init__, Early.says):
+        sent.__module__ = "__main__"  # by value
+    cls, nothing = code.Code(Early, "Early", True), values.encode(((), {})).payload
+    process = start(agent, tmp_path)
+    try:
+        template = agent.peer()
+        before = sockets_of(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        peers, late = {}, {}
+        for key in range(1, 7):
+            peers[key] = peer = asked_for(template, key, [])
+            given = b"x" * (300_000 if key == 3 else 8)
+            arguments = values.encode(((given,), {})).payload
+            actor = wire.TASK.pack(7, 50, key)
+            reference, some = (wire.TASK.pack(7, 52, 1) + b"\0" * 8, 1) if key == 2 else (b"", 0)
+            frames = wire.table("Function", cls.fields(), cls.payload) + wire.table("Shape", {"number": 1})
+            frames += wire.table("Create", {"actor": wire.task_fields(actor), "function": cls.number, "shape": 1, "concurrency": 1, "refs": some, "job": 1, "format": wire.PICKLE}, reference + arguments)
+            cut = {4: 0, 5: len(frames) - 20, 6: 100}.get(key, len(frames))
+            threading.Thread(target=peer.send, args=(frames[:cut],), daemon=True).start()
+            late[key] = frames[cut:]
+        time.sleep(0.1)
+        process.send_signal(signal.SIGCONT)
+        for _ in peers:
+            assert template.take("WORKER_STATE").fields["phase"] == 1
+        for key, peer in peers.items():
+            if late[key]:
+                peer.send(late[key])
+            made = peer.take("RESULT")
+            peer.send(wire.CALL.pack(len(nothing), 0, wire.TASK.pack(7, 51, key), wire.NO_TASK, wire.TASK.pack(7, 50, key), 1, 1, 0, 0, 0, SAYS, 0, 1, 0, 0, 1, wire.PICKLE) + nothing)
+            said = peer.take("RESULT")
+            assert made.fields.flags & wire.ERROR == 0, (key, made.payload)
+            given, open_now = values.decode(said.fields.format, said.payload, [])
+            assert len(given[0]) == (300_000 if key == 3 else 8) and open_now.count("socket") == 1, key
+        assert sockets_of(process.pid) == before
+    finally:
+        process.send_signal(signal.SIGCONT)
+        template.close()
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(twin.fast is None, reason="workers are born attached by the extension alone")
+def test_a_session_takes_what_came_before_it_begins(tmp_path, cloudpickle):
+    ours, theirs = socket.socketpair()
+    session = _worker.WorkerSession(theirs, {"agent": 7, "process": 9, "job": 1}, str(tmp_path))
+    read, write = os.pipe()
+    try:
+        def create(number, **more):
+            return wire.table("Create", {"actor": wire.task_fields(wire.TASK.pack(7, 50, number)), "function": 1, "concurrency": 1, "job": 1, "format": wire.PICKLE, **more}, b"\0" * 32)
+
+        ours.sendall(wire.table("Shape", {"number": 3}) + create(1) + create(2, refs=1) + create(3))
+        socket.send_fds(ours, [wire.table("Shape", {"number": 4})], [read])
+        opened = sorted(os.listdir("/proc/self/fd"))
+        session.early()
+        assert list(session.shapes) == [3] and list(session.jobs) == [wire.TASK.pack(7, 50, 1)]  # the next one has a reference
+        assert sorted(os.listdir("/proc/self/fd")) == opened
+    finally:
+        session.connection.forget()
+        for fd in (read, write):
+            os.close(fd)
+        ours.close()

@@ -247,6 +247,10 @@ func (c *Core) Step(now int64, ev Event, out []Effect) []Effect {
 		}
 	case ProcessUp:
 		c.onUp(ev)
+	case Born:
+		if p := c.byProcess[ev.Process]; p != nil {
+			p.pid = ev.PID
+		}
 	case ProcessGone:
 		if p := c.byProcess[ev.Process]; p != nil {
 			if p.worker != nil {

@@ -30,13 +30,19 @@ const (
 type ProcessUp struct {
 	Process id.Process
 	Kind    Kind
-	Job     uint32 // driver: its number, as the head gave it; owner: a new one; host: that of NeedHost
-	Key     uint64 // worker: that of NeedWorker
-	PID     uint32
+	Job     uint32   // driver: its number, as the head gave it; owner: a new one; host: that of NeedHost
+	Key     uint64   // worker: that of NeedWorker
+	PID     uint32   // 0: it is born later
 	Agent   id.Agent // owner, host
 	Node    string   // of it
 	Direct  bool     // driver, worker: it can have a Line
 	Greeted bool     // worker: it was told what Greeting says before it was there, and says something before it begins with what it is given
+}
+
+// Born: a worker that was greeted runs. Until then nobody knew its process.
+type Born struct {
+	Process id.Process
+	PID     uint32
 }
 
 // ProcessGone: its connection is closed, and the process over. Why is for messages: "killed by signal 9".
@@ -186,6 +192,7 @@ type Tick struct{}
 
 func (*Frames) event()      {}
 func (ProcessUp) event()    {}
+func (Born) event()         {}
 func (ProcessGone) event()  {}
 func (WorkerFailed) event() {}
 func (WorkerSlow) event()   {}

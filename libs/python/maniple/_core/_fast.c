@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 10, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
+enum { INTERFACE = 11, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
 static PyObject *dumps, *protocol;
@@ -291,6 +291,12 @@ static PyObject *py_start(PyObject *self, PyObject *unused) {
     if (!error) Py_RETURN_NONE;
     errno = error;
     return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *py_early(PyObject *self, PyObject *unused) {
+    (void)unused;
+    if (!link_inert(link_of(self))) link_early(link_of(self));
+    Py_RETURN_NONE;
 }
 
 static PyObject *py_close(PyObject *self, PyObject *args) {
@@ -894,7 +900,7 @@ static PyObject *py_withdraw(PyObject *self, PyObject *task) {
 }
 
 static PyMethodDef link_methods[] = {
-    {"start", py_start, METH_NOARGS, NULL}, {"close", py_close, METH_VARARGS, NULL}, {"forget", py_forget, METH_NOARGS, NULL}, {"fate", py_fate, METH_O, NULL},
+    {"start", py_start, METH_NOARGS, NULL}, {"early", py_early, METH_NOARGS, NULL}, {"close", py_close, METH_VARARGS, NULL}, {"forget", py_forget, METH_NOARGS, NULL}, {"fate", py_fate, METH_O, NULL},
     {"send", py_send, METH_O, NULL}, {"enqueue", py_enqueue, METH_O, NULL}, {"flush", py_flush, METH_NOARGS, NULL}, {"mint", py_mint, METH_NOARGS, NULL},
     {"spend", py_spend, METH_VARARGS, NULL}, {"credited", py_credited, METH_VARARGS, NULL}, {"grant", py_grant, METH_VARARGS, NULL}, {"submit", py_submit, METH_VARARGS, NULL}, {"expect", py_expect, METH_VARARGS, NULL},
     {"call", py_call, METH_VARARGS, NULL}, {"result", py_result, METH_VARARGS, NULL}, {"results", py_results, METH_VARARGS, NULL}, {"append", py_append, METH_O, NULL}, {"dropped", py_dropped, METH_NOARGS, NULL}, {"take", py_take, METH_VARARGS, NULL},

@@ -212,6 +212,8 @@ enum { SLEEPS = 1, READS }; /* who waits for work */
 Link *link_new(int fd, uint32_t agent, uint32_t process, int64_t bytes, int64_t records, uint32_t inline_limit, bool worker);
 /* Starts the threads; from here on the descriptor is the link's. An errno. */
 int link_start(Link *);
+/* Takes what has come before a link is started, but for what begins with a descriptor, which this process is not to have. */
+void link_early(Link *);
 void link_share(Link *);
 void link_drop(Link *);
 /* This process is a fork's child and the link its parent's: nothing in it may be touched. */

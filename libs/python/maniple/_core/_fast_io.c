@@ -294,6 +294,21 @@ static bool read_some(Link *l, int flags) {
     return !in->over;
 }
 
+void link_early(Link *l) {
+    Incoming *in = &l->in;
+    ssize_t there = recv(l->fd, in->buffer, CHUNK, MSG_PEEK | MSG_DONTWAIT);
+    size_t have = there < 0 ? 0 : (size_t)there, taken = 0;
+    while (have - taken >= HEADER_SIZE) {
+        const uint8_t *p = in->buffer + taken;
+        if (p[11] || have - taken - HEADER_SIZE < get32(p)) break;
+        taken += HEADER_SIZE + get32(p);
+    }
+    if (!taken) return;
+    ssize_t n = recv(l->fd, in->buffer, taken, MSG_DONTWAIT);
+    in->have = n < 0 ? 0 : (size_t)n;
+    in->over = !parse(l);
+}
+
 /* A frame has begun that the buffer is too small for. */
 static bool larger(const Link *l) { return l->in.have >= HEADER_SIZE && get32(l->in.buffer) > CHUNK - HEADER_SIZE; }
 

@@ -23,11 +23,20 @@ class Connection:
     def __init__(self, link: Any, batch: Callable[[List[Any]], None], closed: Callable[[str], None], before: Callable[[], None]):
         self._link, self._batch, self._on_closed, self._before = link, batch, closed, before
         self.send, self.enqueue = link.send, link.enqueue
+        self._left: List[Any] = []  # that came early
         self._taker, self._takes = 0, _thread.allocate_lock()  # its ident; held while it runs
 
     @property
     def closed(self) -> bool:
         return bool(self._link.closed)
+
+    def early(self, may: Callable[[int, bytes], bool]) -> None:
+        """Takes what has come before it is started, up to the first frame that may not be: that is the first to be taken then."""
+        self._link.early()
+        frames = self._link.take(0.0)
+        count = next((i for i, (kind, _, body, _) in enumerate(frames) if not may(kind, body)), len(frames))
+        self._batch(frames[:count])
+        self._left = frames[count:]
 
     def start(self) -> None:
         self._link.start()
@@ -49,6 +58,9 @@ class Connection:
     def _take_all(self) -> None:
         take, batch, before, why = self._link.take, self._batch, self._before, ""
         try:
+            if self._left:
+                batch(self._left)
+                self._left = []
             while True:
                 got = take(LOOK_AFTER)
                 if got is None:
