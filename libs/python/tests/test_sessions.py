@@ -231,6 +231,14 @@ def test_a_stale_generator_is_not_waited_for(again):
             use()
 
 
+def test_why_an_agent_ends_the_connection_is_told(driver):
+    waiting = f.remote(1)
+    driver.table("Goodbye", {"reason": "released an object that it does not hold"})
+    driver.close()
+    with pytest.raises(exceptions.LocalAgentDiedError, match="node n1 does not answer any more: released an object that it does not hold"):
+        maniple.get(waiting)
+
+
 def test_a_forked_child_has_neither(agent, driver):
     """It joins with a session of its own, in which what the parent holds is of no use."""
     a, ref, group = Actor.remote(), maniple.put(1), placement_group([{"CPU": 1}])

@@ -303,6 +303,10 @@ class Hearing:
     def _shutdown_locked(self, corr: int, body: bytes, payload: Any) -> None:
         self._ended = wire.untable("Shutdown", body).get("reason") or "it was shut down"
 
+    def _goodbye_locked(self, corr: int, body: bytes, payload: Any) -> None:
+        """The agent ends the connection, and says why."""
+        self._ended = wire.untable("Goodbye", body).get("reason") or self._ended
+
     handlers: Dict[int, Callable[..., None]] = {
         frames.CREDIT: _credit_locked,
         frames.READY: _ready_locked,
@@ -317,6 +321,7 @@ class Hearing:
         frames.NOTICE: _notice_locked,
         frames.RANK_OUTPUT: _output_locked,
         frames.SHUTDOWN: _shutdown_locked,
+        frames.GOODBYE: _goodbye_locked,
         frames.VIEW_RECALL: _view_recall_locked,
         frames.VIEW_FADE: _view_fade_locked,
     }
