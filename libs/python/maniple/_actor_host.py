@@ -19,6 +19,7 @@ from maniple.actor import _GIVERS, TENSORS, _methods
 _GROUP_SHIFT = 24
 _DEFAULT = ""
 _MAX_NAME = 100  # characters of an actor's text
+_LOOK_AFTER = 2.0  # seconds after which a signal is noticed that woke nobody
 
 
 def live(session: Any, executor: Executor, creation: Job) -> None:
@@ -102,6 +103,7 @@ def _introduce(actor: Any) -> None:
 def _one_by_one(session: Any, executor: Executor, interrupt: Any, inbox: Any) -> None:
     """In the order in which calls come, on the main thread. interrupt: reaches that."""
     while True:
+        job = None
         try:
             job = inbox.get()
             if job is None:
@@ -116,6 +118,8 @@ def _one_by_one(session: Any, executor: Executor, interrupt: Any, inbox: Any) ->
             session.ended(job)
         except TaskInterrupt:
             continue
+        except Exception as e:
+            executor.stray(job, e)
 
 
 def _giving(session: Any, executor: Executor) -> "Callable[[Job], None]":
@@ -162,14 +166,24 @@ def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_o
             pass  # as in _one_by_one
         session.ended(job)
 
-    while True:
-        try:
+    ended, over = threading.Lock(), []
+    ended.acquire()
+
+    def take() -> None:
+        job: Any = True
+        while job is not None:
             job = session.inbox.get()
-        except TaskInterrupt:
-            continue
-        if job is None:
-            break
-        pools[group_of(job)].submit(run, job)
+            if job is not None:
+                pools[group_of(job)].submit(run, job)
+        over.append(True)
+        ended.release()
+
+    threading.Thread(target=take, name="maniple-inbox", daemon=True).start()
+    while not over:  # the main thread is for signals' handlers
+        try:
+            ended.acquire(timeout=_LOOK_AFTER)
+        except Exception as e:
+            executor.stray(None, e)
     threading.Thread(target=_refuse, args=(session, executor), name="maniple-calls", daemon=True).start()
     for pool in pools.values():
         pool.shutdown(wait=True)

@@ -119,6 +119,8 @@ def forked() -> None:
     _clock.begin()
 
 
+_STRAY = "a signal's handler raised while nothing of yours ran: {}: {}"
+
 # How a task went: its CPU time; and by wall(), when it began (0: that is not told), had its arguments (0: it has none) and was over.
 Spent = Tuple[int, int, int, int]
 UNTOLD: Spent = (0, 0, 0, 0)
@@ -131,6 +133,7 @@ class Executor:
         self.session, self.functions = session, Functions(session.captured)
         self._send, self._results = (None, None) if session.link is None else (session.link.result, session.link.results)
         self._spoken = ""  # whose lines are printed now
+        self._told: Optional[Job] = None  # whose last result was sent last
         self.actor: Any = None  # the user's object
         self.actor_task: Optional[bytes] = None
         self.actor_job = 0  # whose the actor is, and all that it makes, be its caller another job's
@@ -197,17 +200,23 @@ class Executor:
         heads = b"".join([r.binary() + b"\0\0\0\0" for r in encoded.refs]) if encoded.refs else b""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 if cpu > _PEAK_AFTER else 0
         if not heads and self._send is not None and encoded.size <= session.inline_limit:
-            return self._send(job.task, index, job.attempt, flags, encoded.format, encoded.payload, peak, spent)  # type: ignore[no-any-return]
-        key = wire.key_of(job.task, index)
-        if encoded.size > session.inline_limit and session.shared(encoded) and not flags & wire.ERROR:
-            told = wire.RESULT.pack(0, 0, key, job.attempt, flags | wire.LOCATED, encoded.format, 0, 0, peak, cpu)
-            return session.seal(key, encoded, heads, told, lambda: _ran(job, flags, spent))
-        payload = encoded.payload
-        frame = _pack_result(len(heads) + len(payload), 0, key, job.attempt, flags, encoded.format, len(encoded.refs), len(payload), peak, cpu)
-        session.send(_ran(job, flags, spent) + frame + heads + payload)
+            self._send(job.task, index, job.attempt, flags, encoded.format, encoded.payload, peak, spent)
+        else:
+            key = wire.key_of(job.task, index)
+            if encoded.size > session.inline_limit and session.shared(encoded) and not flags & wire.ERROR:
+                told = wire.RESULT.pack(0, 0, key, job.attempt, flags | wire.LOCATED, encoded.format, 0, 0, peak, cpu)
+                session.seal(key, encoded, heads, told, lambda: _ran(job, flags, spent))
+            else:
+                payload = encoded.payload
+                frame = _pack_result(len(heads) + len(payload), 0, key, job.attempt, flags, encoded.format, len(encoded.refs), len(payload), peak, cpu)
+                session.send(_ran(job, flags, spent) + frame + heads + payload)
+        if flags & wire.LAST:
+            self._told = job
 
     def fail(self, job: Job, error: BaseException, name: str, retry: Any = None, index: int = 0, spent: Spent = UNTOLD) -> None:
-        """Sends what went wrong, as the last result."""
+        """Sends what went wrong, as the last result; unless that was sent: then a signal's handler has raised behind it."""
+        if self._told is job:
+            return note(_STRAY.format(type(error).__name__, error))
         flags = wire.LAST | wire.ERROR
         if isinstance(error, ArgumentError):
             payload = bytes(error.payload)
@@ -223,6 +232,14 @@ class Executor:
             if retry is not None and not isinstance(cause, tuple(retry)):
                 flags |= wire.FINAL
         self.result(job, index, flags, values.Encoded(wire.FAILURE, [], payload), spent)
+
+    def stray(self, job: Optional[Job], error: Exception) -> None:
+        """Takes what a signal's handler of the user's raised on the main thread while none of their code ran, as torch's does when a process of a
+        DataLoader is killed: the worker lives on. job: the one in hand, which fails if its result was not sent."""
+        if job is None or self.session.jobs.get(job.task) is not job:
+            return note(_STRAY.format(type(error).__name__, error))
+        self.fail(job, error, "the call")
+        self.session.ended(job)
 
     def leave(self, job: Job, name: str, spent: Spent = UNTOLD) -> None:
         """Sends that the actor ended itself in this call, which is not done again."""

@@ -169,6 +169,7 @@ class WorkerSession(Session):
     def _say_cancelled(self, job: Job) -> None:
         payload = failures.plain("CANCELLED", "the task was cancelled before it began", job.task)
         self.executor.result(job, 0, wire.LAST | wire.ERROR | wire.FINAL, values.Encoded(wire.FAILURE, [], payload))
+        job.payload, job.refs, job.deps, job.kept = None, (), (), ()  # the executor may know it for a while
         self.connection.flush()
 
     def _get_locked(self, corr: int, body: bytes, payload: Any) -> None:
@@ -277,6 +278,7 @@ def work(session: WorkerSession) -> None:
 
     executor = session.executor
     while True:
+        job = None
         try:
             job = session.inbox.get()
             if job is None:
@@ -285,13 +287,14 @@ def work(session: WorkerSession) -> None:
                 continue
             job.interrupt = interrupt
             if job.kind == frames.CREATE:
-                _actor_host.live(session, executor, job)
-                return
+                break
             executor.run(job, session.guard)
             session.ended(job)
-            del job
         except TaskInterrupt:  # it came when the job's code was over
             continue
+        except Exception as e:
+            executor.stray(job, e)
+    _actor_host.live(session, executor, job)
 
 
 def attach(path: str, key: int) -> WorkerSession:
@@ -332,6 +335,8 @@ def run(session: WorkerSession, settings: Settings, born: bool = False) -> int:
         session.send(_FIRST_WORD)
         session.connection.flush()  # it is written before anything is begun
     work(session)
+    if _session.attached() is not session:  # a fork's child that came back from its task: the session is its parent's
+        return 0
     session.on_end = None
     session.outlive(True)
     session.close("the worker is done")

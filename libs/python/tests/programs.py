@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 import time
 
@@ -142,10 +143,34 @@ def forks(refs, view, n):
     return codes, maniple.get(refs)
 
 
+def bell(path):
+    """From now on SIGUSR1 raises."""
+
+    def rings(signum, frame):
+        mark(path)
+        raise RuntimeError("the bell")
+
+    signal.signal(signal.SIGUSR1, rings)
+    return os.getpid()
+
+
+@maniple.remote
+def returns_twice():
+    """The child that it forks comes back from it, too. Whether that ended."""
+    pid, deadline = os.fork(), time.monotonic() + HOLD / 6
+    while pid and time.monotonic() < deadline:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return "the child ended"
+        time.sleep(0.01)
+    return "the child lives" if pid else "this is the child"
+
+
 @maniple.remote
 class Counter:
-    def __init__(self, n=0):
+    def __init__(self, n=0, path=None):
         self.n = n
+        if path:
+            bell(path)
 
     def add(self, n=1):
         self.n += n
@@ -169,6 +194,21 @@ class Counter:
 
     def leave(self):
         maniple.actor.exit_actor()
+
+    def sends_and_raises(self):
+        """As a signal's handler that raises right behind its result."""
+        from maniple._core.session import current
+
+        executor = current().executor
+        result = executor.result
+
+        def sends(*args):
+            del executor.result
+            result(*args)
+            raise RuntimeError("the bell")
+
+        executor.result = sends
+        return "sent"
 
     def forks(self, refs, view, n):
         return forks._function(refs, view, n)

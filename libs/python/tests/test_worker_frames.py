@@ -89,9 +89,19 @@ def promise(several):
     return (group.ready(), [group.ready()]) if several else group.ready()
 
 
+def bell(path):
+    import signal
+
+    def rings(signum, frame):
+        open(path, "w").close()
+        raise RuntimeError("the bell")
+
+    signal.signal(signal.SIGUSR1, rings)
+
+
 def _worker(directory):
     agent = Agent(directory)
-    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock), "promise": _own(promise)})
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock), "promise": _own(promise), "bell": _own(bell)})
     yield made
     made.end()
     agent.close()
