@@ -130,7 +130,9 @@ def init(
             try:
                 session = attach(path, dial.DRIVER, namespace, runtime_env)
             except BaseException as e:
-                if guard is not None:
+                if guard is not None and not isinstance(e, Exception):  # a Ctrl-C, which is not to wait
+                    guard.leave()
+                elif guard is not None:
                     guard.end(patient=False)
                 if guard is not None or not isinstance(e, ConnectionError) or not _local.by_itself(address) or tries == _ATTACH_TRIES:
                     raise

@@ -13,6 +13,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from maniple._core import dial
+from maniple._core.patience import SLICE
 
 _SOCKET = "agent.sock"
 _EVERYWHERE = ("/tmp",)  # where keepers make their directories, after SLURM_TMPDIR and TMPDIR
@@ -104,23 +105,37 @@ class Guard:
         pipe, deadline, text = self._command.stdout, time.monotonic() + timeout, b""
         ready = select.poll()
         ready.register(pipe, select.POLLIN)
-        while ready.poll(max(deadline - time.monotonic(), 0) * 1000):
-            data = os.read(pipe.fileno(), 1 << 16)
-            if not data:
-                pipe.close()
-                return text.decode(errors="replace")
-            text += data
-        raise TimeoutError(f"it is not up after {timeout:.0f} s")
+        while True:
+            left = deadline - time.monotonic()
+            if ready.poll(max(min(left, SLICE), 0) * 1000):
+                data = os.read(pipe.fileno(), 1 << 16)
+                if not data:
+                    pipe.close()
+                    return text.decode(errors="replace")
+                text += data
+            elif left <= SLICE:
+                raise TimeoutError(f"it is not up after {timeout:.0f} s")
 
     def end(self, patient: bool = True) -> None:
         """Ends the cluster; waits for it. One that others use as well ends after them, for which only who is patient waits."""
+        self.leave()
+        if not self._over(_END_TIMEOUT) and self.shared and patient:
+            sys.stderr.write("maniple: the cluster that this program started is not down yet: other programs of the Slurm job may use it, and it stays for them\n")
+            self._over(float("inf"))
+
+    def leave(self) -> None:
+        """Has the cluster end, and does not wait for it."""
         self._command.stdin.close()
-        try:
-            self._command.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            if self.shared and patient:
-                sys.stderr.write("maniple: the cluster that this program started is not down yet: other programs of the Slurm job may use it, and it stays for them\n")
-                self._command.wait()
+
+    def _over(self, seconds: float) -> bool:
+        """The command has ended, or does within so many seconds. Popen's own wait() keeps a Ctrl-C for itself for a quarter of one."""
+        deadline, pause = time.monotonic() + seconds, 0.001
+        while self._command.poll() is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return True
 
     def forget(self) -> None:
         """In a forked child: lets go of the pipe, so that it does not keep the parent's cluster."""
@@ -156,8 +171,11 @@ def start(node: Dict[str, Any], alone: bool = False) -> Tuple[str, Optional[Guar
     except (ValueError, TimeoutError) as e:
         guard.end()
         raise ConnectionError(f"no cluster could be started: {' '.join(argv[1:])}: {e}") from e
-    except BaseException:
+    except Exception:
         guard.end()
+        raise
+    except BaseException:  # a Ctrl-C, which is not to wait
+        guard.leave()
         raise
     if up.get("joined"):
         guard.end()

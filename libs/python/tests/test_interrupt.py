@@ -20,17 +20,22 @@ from test_driver import double
 SOON = 0.3  # seconds: PY-1
 
 
-def interrupted(call, interrupt=lambda: os.kill(os.getpid(), signal.SIGINT)):
-    """Runs call, sends this process a SIGINT while it waits, and gives the seconds until it raised."""
+def interrupted(call, interrupt=lambda: os.kill(os.getpid(), signal.SIGINT), waiting=("wait", "acquire", "pause"), inside="_core", still=0.0):
+    """Runs call, sends this process a SIGINT while it waits, and gives the seconds until it raised. waiting: functions of Python's, of files whose path
+    has inside, that call what waits; pause calls the extension's. still: seconds that it has to be at one place there."""
     main, sent = threading.main_thread().ident, []
 
     def send():
         deadline = time.monotonic() + PATIENCE
-        waiting = ("wait", "acquire", "pause")  # the last one calls the extension's
         while time.monotonic() < deadline:  # until the main thread is really inside
             frame = sys._current_frames()[main]
-            if frame.f_code.co_name in waiting and "_core" in frame.f_code.co_filename:
-                break
+            if frame.f_code.co_name in waiting and inside in frame.f_code.co_filename:
+                at = frame, frame.f_lasti
+                if still:
+                    time.sleep(still)
+                    frame = sys._current_frames()[main]
+                if (frame, frame.f_lasti) == at:
+                    break
         sent.append(time.monotonic())
         interrupt()
 

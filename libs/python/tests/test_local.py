@@ -1,5 +1,6 @@
 """init without a cluster: how one is found, started, and ended with the process that wanted it."""
 
+import _thread
 import json
 import os
 import signal
@@ -8,12 +9,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 import maniple
 from maniple import _binary, _init, _local
 from scripted import PATIENCE, Agent
+from test_interrupt import SOON, interrupted
 
 
 @pytest.fixture
@@ -220,6 +223,40 @@ def test_auto_starts_nothing(nothing, binary):
     with pytest.raises(ConnectionError, match="maniple up"):
         maniple.init("auto")
     assert not (nothing / "calls").exists()
+
+
+def ended(directory):
+    """Waits until the command has noted its end."""
+    deadline = time.monotonic() + PATIENCE
+    while not (directory / "calls").exists() or "end" not in calls(directory):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_interrupt_does_not_wait_for_a_cluster_that_comes_up(nothing, binary):  # PY-1
+    """It ends by itself."""
+    for interrupt in ((), (_thread.interrupt_main,)):
+        binary.write_text("#!/bin/sh\nread nothing; sleep 1; echo end >> $(dirname $0)/calls\n")
+        assert interrupted(maniple.init, *interrupt, waiting=("said",), inside="_local") < SOON
+        assert not maniple.is_initialized() and _init._guard is None
+        ended(nothing)
+        (nothing / "calls").unlink()
+
+
+def test_an_interrupt_does_not_wait_for_a_cluster_that_goes_down(nothing, binary, agent):  # PY-1
+    binary.write_text(up(agent.path, then="read nothing; sleep 1; echo end >> $calls"))
+    maniple.init()
+    assert interrupted(maniple.shutdown, waiting=("_over",), inside="_local") < SOON
+    assert not maniple.is_initialized() and _init._guard is None
+    ended(nothing)
+
+
+def test_an_interrupt_does_not_wait_for_a_cluster_that_is_joined(nothing, binary, agent):  # PY-1
+    agent.welcome = lambda peer: None
+    binary.write_text(up(agent.path, then="read nothing; sleep 1; echo end >> $calls"))
+    assert interrupted(maniple.init, waiting=("exactly", "_await")) < SOON
+    assert not maniple.is_initialized() and _init._guard is None
+    ended(nothing)
 
 
 def test_an_init_that_fails_waits_for_nobody(job, nothing, binary, monkeypatch, capsys):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
+from time import monotonic
 from typing import Any, Dict, Tuple
 
 from maniple._core import frames, wire
+from maniple._core.patience import SLICE
 from maniple._core.wire import HEADER, HEADER_SIZE, ProtocolError
 
 CLIENT, DRIVER, WORKER, TEMPLATE = frames.ATTACH_KIND_CLIENT, frames.ATTACH_KIND_DRIVER, frames.ATTACH_KIND_WORKER, frames.ATTACH_KIND_TEMPLATE
@@ -90,8 +93,21 @@ def exactly(sock: socket.socket, size: int) -> bytes:
     """Reads so many bytes. Raises ConnectionError at the end of the stream."""
     parts = b""
     while len(parts) < size:
+        _await(sock)
         data = sock.recv(size - len(parts))
         if not data:
             raise ConnectionError("maniple: the agent closed the connection")
         parts += data
     return parts
+
+
+def _await(sock: socket.socket) -> None:
+    """Waits for something to read, as long as the socket's timeout says, by slices: see patience."""
+    timeout = sock.gettimeout()
+    if timeout is None:
+        return
+    ready, deadline = select.poll(), monotonic() + timeout
+    ready.register(sock, select.POLLIN)
+    while not ready.poll(max(min(deadline - monotonic(), SLICE), 0) * 1000):
+        if monotonic() >= deadline:
+            raise socket.timeout("timed out")
