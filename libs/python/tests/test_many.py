@@ -8,7 +8,7 @@ import pytest
 
 import maniple
 from maniple import ObjectRef, exceptions
-from maniple._core import twin, values, wire
+from maniple._core import session, twin, values, wire
 
 
 def test_an_error_is_that_of_all_results_that_have_not_come(driver):
@@ -134,3 +134,78 @@ def test_arrays_with_a_serializer_of_their_own_go_by_it():
     finally:
         deregister_serializer(np.ndarray)
     assert [values.decode(e.format, e.payload)[0] for e in map(values.encode, (one, other))] == [0, 1]
+
+
+LARGE = b"x" * 300_000  # more than a table keeps that others have, too
+
+
+_reads = []
+
+
+class Shown:
+    """Becomes LARGE where it is read, after what is in _reads."""
+
+    def __reduce__(self):
+        return _read, (LARGE,)
+
+
+def _read(value):
+    while _reads:
+        _reads.pop()()
+    return value
+
+
+def inside(driver, *made):
+    """References to results of tasks that come inside frames, however large."""
+
+    @maniple.remote
+    def large():
+        pass
+
+    refs = []
+    for value in made:
+        refs.append(large.remote())
+        driver.result(driver.take("SUBMIT").fields.task, value)
+    assert maniple.wait(refs, num_returns=len(refs), timeout=20) == (refs, [])
+    return refs
+
+
+def again(driver, value):
+    """Answers one who asks once more for what another has read."""
+    frame = driver.take("GET")
+    driver.result(frame.fields.object[:16], value)
+
+
+@pytest.mark.parametrize("several", [lambda a, b: ([b, b], [b]), lambda a, b: ([a, b], [])], ids=["twice in one list", "by two at once"])
+def test_a_large_value_that_is_read_twice(driver, several):
+    first, second = inside(driver, Shown(), LARGE)
+    asked, after = several(first, second)
+    if first in asked:
+        _reads.append(lambda: maniple.get(second))  # as another thread may, while the first one is read
+    assert maniple.get(asked, timeout=20) == [LARGE, LARGE]
+    driver.none_of("GET")
+    for ref in after:  # the agent has it
+        thread = threading.Thread(target=again, args=(driver, LARGE))
+        thread.start()
+        assert maniple.get(ref, timeout=20) == LARGE
+        thread.join()
+
+
+@pytest.mark.parametrize("read", [lambda now, ref: now.get([ref], 20)[0], lambda now, ref: bytes(now.raw(ref.binary())[1])], ids=["get", "raw"])
+def test_a_large_value_that_another_thread_has_just_read(driver, monkeypatch, read):
+    (ref,) = inside(driver, LARGE)
+    now, quicker = session.attached(), [True]
+    ask = now._ask
+
+    def asks(keys):
+        missing = ask(keys)
+        if quicker:
+            quicker.pop()
+            assert now.get([ref]) == [LARGE]
+        return missing
+
+    monkeypatch.setattr(now, "_ask", asks)
+    thread = threading.Thread(target=again, args=(driver, LARGE))
+    thread.start()
+    assert LARGE in read(now, ref)
+    thread.join()

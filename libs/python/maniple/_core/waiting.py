@@ -52,12 +52,22 @@ class Waiting:
         try:
             while True:
                 missing = self._ask(keys)
-                if not missing:
-                    break
-                self._wait_for(missing, deadline, timeout)
-            return [self.value(key) for key in keys]
+                if missing:
+                    self._wait_for(missing, deadline, timeout)
+                    continue
+                got = self._values(keys)
+                if got is not None:
+                    return got
         finally:
             self._unwanted(keys)
+
+    def _values(self, keys: Sequence[bytes]) -> Optional[List[Any]]:
+        """The values of objects that are all here; raises the first error. None: one of them was read by another meanwhile, and has to be asked for again."""
+        found = list(map(self.table.entries.get, keys))  # all before any is read: that takes a large one out of the table
+        if any(type(entry) is State for entry in found):
+            return None
+        found.reverse()
+        return [self._read(key, found.pop()) for key in keys]
 
     def refuse_foreign(self, refs: Sequence[Any], strict: bool = False) -> None:
         """Raises ObjectLostError if one of these is of another session, where its ID may be another object's. strict: or of none."""
@@ -77,12 +87,14 @@ class Waiting:
         try:
             while True:
                 missing = self._ask(keys)
-                if not missing:
+                if missing:
+                    self._wait_for(missing, deadline, timeout)
+                    continue
+                entry = self.table.entries.get(key)
+                if type(entry) is not State:  # else another has read it meanwhile
                     break
-                self._wait_for(missing, deadline, timeout)
-            entry = self.table.entries.get(key)
             if type(entry) is not Value or entry.flags & wire.ERROR:
-                self.value(key)
+                self._read(key, entry)
                 raise exceptions.SystemFault(f"of object {key.hex()} there are no bytes")
             return entry.format, entry.payload.view() if type(entry.payload) is Place else memoryview(entry.payload)
         finally:
@@ -100,21 +112,20 @@ class Waiting:
     def _ask(self, keys: Sequence[bytes]) -> List[bytes]:
         """Asks for what nobody asked for yet. The keys whose values are not here, each once; none if one of those here is an error."""
         entries = self.table.entries
-        missing, failed = [], False
+        missing: List[bytes] = []
+        failed: Optional[Tuple[bytes, Any]] = None
         for key in keys:
             entry = entries.get(key)
             if type(entry) is State:
                 missing.append(key)
             elif entry is None:
                 raise _not_held(key)
-            elif type(entry) is not Value or entry.flags & wire.ERROR:
-                failed = True
+            elif failed is None and _failed(entry):
+                failed = key, entry
         if not missing:
             return missing
-        if failed:
-            for key in keys:
-                if type(entries[key]) is not State:
-                    self.value(key)
+        if failed is not None:
+            self._read(*failed)
         missing = list(dict.fromkeys(missing))
         frames = []
         with self.table.lock:
@@ -203,9 +214,8 @@ class Waiting:
         if self.table.closed:
             raise self.table.closed
 
-    def value(self, key: bytes) -> Any:
-        """The value of an object that is here; raises its error."""
-        entry = self.table.entries.get(key)
+    def _read(self, key: bytes, entry: Any) -> Any:
+        """The value of an object, by its entry, which is no State; raises its error."""
         if type(entry) is not Value:
             if isinstance(entry, BaseException):
                 raise entry
@@ -315,11 +325,12 @@ class Waiting:
 
     def _outcome(self, ref: ObjectRef) -> Tuple[Any, Optional[BaseException]]:
         """The value, or the error; Left: it is to be asked for again."""
+        entry = self.table.entries.get(ref._key)
+        if type(entry) is State:  # the agent wanted it back meanwhile, or another has read it
+            return None, self.table.closed or Left()
         try:
-            return self.value(ref._key), None
+            return self._read(ref._key, entry), None
         except BaseException as e:  # noqa: B902: also what a user's task raised as KeyboardInterrupt
-            if type(self.table.entries.get(ref._key)) is State:  # the agent wanted it back meanwhile, or another has read it
-                return None, self.table.closed or Left()
             return None, e
 
     def async_future(self, ref: ObjectRef) -> Tuple[Any, Callable[[], None]]:
