@@ -27,7 +27,9 @@ func Cached[T any](ctx context.Context, key string, make func(context.Context) (
 	switch {
 	case err != nil:
 		return none, err
-	case len(key) == 0 || len(key) > maxKey:
+	case key == "":
+		return none, &Error{Code: session.CodeOption, Message: fmt.Sprintf("Cached: a key has 1 to %d bytes, and an empty one names nothing", maxKey)}
+	case len(key) > maxKey:
 		return none, &Error{Code: session.CodeOption, Message: fmt.Sprintf("Cached: a key has 1 to %d bytes, not %d: give a hash of a longer one", maxKey, len(key))}
 	case ctx.Value(making{key}) != nil:
 		return none, &Error{Code: session.CodeDeadlock, Message: fmt.Sprintf("what makes cached value %q asks for it itself", key)}

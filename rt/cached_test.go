@@ -24,8 +24,8 @@ func TestCachedWithoutMemory(t *testing.T) {
 		}
 	}
 	var e *rt.Error
-	for _, key := range []string{"", strings.Repeat("k", 257)} {
-		if _, err := rt.Cached(ctx, key, make); !errors.As(err, &e) || e.Code != "OPTION" {
+	for key, want := range map[string]string{"": "an empty one", strings.Repeat("k", 257): "a longer one"} {
+		if _, err := rt.Cached(ctx, key, make); !errors.As(err, &e) || e.Code != "OPTION" || !strings.Contains(e.Message, want) {
 			t.Errorf("a key of %d bytes: %v", len(key), err)
 		}
 	}

@@ -131,13 +131,14 @@ def cached(key: Union[str, bytes], make: Callable[[], Any], *, timeout: Optional
     read-only views of that, in whoever asked. It outlives the program, and goes when memory is short, the least recently used first, but not while it is looked at. What
     finds no room is given to its maker alone.
     timeout: seconds to wait for another that makes it (default: no end); GetTimeoutError then. make() itself is not interrupted.
-    Raises what make() raises; TypeError for a value that can't be pickled, or has references in it; DeadlockError if make() asks for the same key.
+    Raises what make() raises; TypeError for a value that can't be pickled, or has references in it; DeadlockError if the thread that makes the value asks for
+    the same key meanwhile, in make(), as it is pickled, or in a signal's handler.
     """
     name = key.encode() if isinstance(key, str) else key
     if not isinstance(name, bytes):
         raise TypeError(f"a key is str or bytes, not a {type(key).__name__}")
     if not 1 <= len(name) <= 256:
-        raise ValueError(f"a key has 1 to 256 bytes, not {len(name)}: give a hash of a longer one")
+        raise ValueError(f"a key has 1 to 256 bytes, not {len(name)}: " + ("give a hash of a longer one" if name else "an empty one names nothing"))
     if not callable(make):
         raise TypeError(f"make is a function without arguments, not a {type(make).__name__}")
     if timeout is not None:

@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import signal
 import threading
 
 import pytest
@@ -282,11 +283,41 @@ def test_the_end_of_the_connection(driver):
     assert isinstance(got(), exceptions.LocalAgentDiedError)
 
 
-def test_what_makes_a_value_can_not_ask_for_it(driver):
-    made = beside(lambda: maniple.cached("k", lambda: maniple.cached("k", never)))
+class Itself:
+    """A value that is asked for as it is pickled."""
+
+    def __reduce__(self):
+        return list, (maniple.cached("k", never),)
+
+
+@pytest.mark.parametrize("make", [lambda: maniple.cached("k", never), Itself], ids=["making it", "pickling it"])
+def test_what_makes_a_value_can_not_ask_for_it(driver, make):
+    made = beside(lambda: maniple.cached("k", make))
     asked(driver, X, True)
-    assert isinstance(made(), exceptions.DeadlockError)
+    error = made()
+    assert isinstance(error, (exceptions.DeadlockError, TypeError)) and "cached value 'k' is asked for by the thread that makes it" in str(error)
     driver.take("CACHE_UNMADE")
+    driver.none_of("CACHE_WANTED")
+    again = beside(lambda: maniple.cached("k", never))  # by then it may
+    asked(driver, Y)
+    driver.fail(Y, "X", "it is broken", flags=wire.LAST | wire.ERROR | wire.NOT_TASK)
+    assert "it is broken" in str(again())
+
+
+def test_a_handler_can_not_ask_for_what_its_thread_may_have_to_make(driver):
+    def handler(*_):
+        with pytest.raises(exceptions.DeadlockError):
+            maniple.cached("k", never)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        assert interrupted(lambda: maniple.cached("k", never)) < SOON
+    finally:
+        signal.signal(signal.SIGINT, before)
+    asked(driver, X, True)  # too late
+    driver.take("CACHE_UNMADE")
+    driver.none_of("CACHE_WANTED")
 
 
 def test_keys_that_are_not_held_are_forgotten(driver, arena, monkeypatch):
@@ -306,8 +337,9 @@ def test_keys_that_are_not_held_are_forgotten(driver, arena, monkeypatch):
 
 @pytest.mark.parametrize("args, error", [((5, never), TypeError), (("", never), ValueError), (("é" * 129, never), ValueError), (("k", 5), TypeError)])
 def test_wrong_arguments(args, error):
-    with pytest.raises(error):
+    with pytest.raises(error) as e:
         maniple.cached(*args)
+    assert ("longer one" in str(e.value)) == (len(str(args[0])) > 100) and ("an empty one" in str(e.value)) == (args[0] == "")
 
 
 def test_without_shared_memory_all_make_it(tmp_path, cloudpickle):

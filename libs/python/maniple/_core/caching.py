@@ -31,20 +31,26 @@ _said = False  # that something could not be kept
 
 def cached(session: Any, key: bytes, make: Callable[[], Any], timeout: Optional[float]) -> Any:
     """See maniple.cached. key: bytes."""
-    keys: Set[bytes] = _making.__dict__.setdefault("keys", set())
-    if key in keys:
-        raise exceptions.DeadlockError(f"what makes cached value {_title(key)} asks for it itself")
     if session.slabs is None or session.slabs.inside():  # what interrupts this thread there makes it for itself
         return make()
+    keys: Set[bytes] = _making.__dict__.setdefault("keys", set())
+    if key in keys:
+        raise exceptions.DeadlockError(
+            f"cached value {_title(key)} is asked for by the thread that makes it, which would wait for itself: what makes or pickles the value, or a signal's handler meanwhile, can't ask for it"
+        )
     deadline, lost = None if timeout is None else monotonic() + timeout, False
     while True:
-        ref, mine, there = _known(session, key), False, True
+        ref, there = _known(session, key), True
         if ref is None:
             if not _placed(session, key, deadline, timeout):
                 return make()
-            ref, mine, there = _ask(session, key)
-        if mine:
-            return _make(session, key, ref, make, keys)
+            try:
+                keys.add(key)  # before the answer: it may be that this thread makes it
+                ref, mine, there = _ask(session, key)
+                if mine:
+                    return _make(session, key, ref, make)
+            finally:
+                keys.discard(key)
         try:
             value = session.get((ref,), None if there or deadline is None else max(0.0, deadline - monotonic()))[0]
         except exceptions.GetTimeoutError:
@@ -152,15 +158,11 @@ def _unmade(session: Any, ref: ObjectRef) -> None:
     session.connection.flush()
 
 
-def _make(session: Any, key: bytes, ref: ObjectRef, make: Callable[[], Any], keys: Set[bytes]) -> Any:
+def _make(session: Any, key: bytes, ref: ObjectRef, make: Callable[[], Any]) -> Any:
     """Makes the value and keeps it, if there is room. Whatever goes wrong, who waits is told."""
     kept = False
     try:
-        keys.add(key)
-        try:
-            value = make()
-        finally:
-            keys.discard(key)
+        value = make()
         encoded = values.encode(value)
         if encoded.refs:
             raise TypeError(f"cached value {_title(key)} has references in it, which would be kept for as long as the cluster lives: get their values first")
