@@ -187,6 +187,30 @@ func TestConcurrency(t *testing.T) {
 	must[[]bool](t)(rt.GetAll(ctx, refs))
 }
 
+// MaxPending bounds what waits; 0 is no bound, as -1 is.
+func TestMaxPending(t *testing.T) {
+	ctx, _ := join(t, 1, work.Config{})
+	for _, n := range []int{0, -1, 2} {
+		c := Counter.Remote(ctx, start{}, rt.MaxPending(n))
+		var refs []*rt.Ref[int]
+		for range 20 {
+			refs = append(refs, Add.Remote(ctx, c, 1))
+		}
+		refused := 0
+		for _, r := range refs {
+			var e *rt.Error
+			if _, err := r.Get(ctx); errors.As(err, &e) && e.Code == "PENDING_CALLS" {
+				refused++
+			} else if err != nil {
+				t.Errorf("MaxPending(%d): %v", n, err)
+			}
+		}
+		if (refused > 0) != (n > 0) {
+			t.Errorf("MaxPending(%d): %d of 20 calls were refused", n, refused)
+		}
+	}
+}
+
 // A call that waits for one of the actor's places has not begun: it can be cancelled, its deadline can pass, and the
 // calls that run go on.
 func TestCallsWithoutAPlace(t *testing.T) {

@@ -100,9 +100,14 @@ func Restarts(n int) Option {
 	return Option{"Restarts", []purpose{forActor}, func(s *settings) error { return count(&s.restarts, n) }}
 }
 
-// MaxPending is how many calls of one process may wait at an actor (default: any number).
+// MaxPending is how many calls of one process may wait at an actor (default: any number); 0 and -1 are without bound.
 func MaxPending(n int) Option {
-	return Option{"MaxPending", []purpose{forActor}, func(s *settings) error { return count(&s.pending, n) }}
+	return Option{"MaxPending", []purpose{forActor}, func(s *settings) error {
+		if n == 0 {
+			n = -1
+		}
+		return count(&s.pending, n)
+	}}
 }
 
 func count(into *int32, n int) error {
