@@ -33,7 +33,25 @@ func check(c *Core) error {
 	if err := checkCache(c); err != nil {
 		return err
 	}
+	if err := checkClasses(c); err != nil {
+		return err
+	}
 	return checkGrants(c)
+}
+
+// checkClasses: a class that no process says is known to a worker only as long as it has a lease or a task of it, or is an actor of it.
+func checkClasses(c *Core) error {
+	for _, w := range c.workers {
+		if w.process == nil || w.process.gone || w.shutting || w.killed != "" {
+			continue
+		}
+		for cl := range w.shapes {
+			if own := w.class == cl && (w.held || w.actor != nil); cl.said == 0 && !own && !slices.ContainsFunc(w.flight.all(), func(t *task) bool { return t.class == cl }) {
+				return fmt.Errorf("WORK-15: worker %d knows class %d, which is over", w.process.id, cl.number)
+			}
+		}
+	}
+	return nil
 }
 
 // checkShares: what each job has of what all share adds up.

@@ -266,12 +266,23 @@ func (c *Core) unsay(s *shape) {
 			cl.unroll()
 		}
 		for _, w := range c.workers {
-			if w.shapes[cl] && w.process != nil && !w.process.gone && w.killed == "" && !(w.actor != nil && w.class == cl) && !slices.ContainsFunc(w.flight.all(), func(t *task) bool { return t.class == cl }) {
-				delete(w.shapes, cl)
-				c.table(w.process, &fb.ShapeT{Number: cl.number, Over: true}, 0, nil)
-			}
+			c.forgetClass(w, cl)
 		}
 	}
+}
+
+// forgetClass has a worker forget a class that no process says any more, unless it has a task of it or is an actor of it.
+func (c *Core) forgetClass(w *worker, cl *class) {
+	if cl.said > 0 || !w.shapes[cl] || w.process == nil || w.process.gone || w.killed != "" || w.actor != nil && w.class == cl {
+		return
+	}
+	for t := w.flight.head; t != nil; t = t.listed {
+		if t.class == cl {
+			return
+		}
+	}
+	delete(w.shapes, cl)
+	c.table(w.process, &fb.ShapeT{Number: cl.number, Over: true}, 0, nil)
 }
 
 // captures gives the group that what a process starts belongs to, too, because that was asked for with what runs on it; zero: none.

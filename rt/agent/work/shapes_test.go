@@ -91,7 +91,7 @@ func TestShapesThatAreOver(t *testing.T) {
 			t.Errorf("%d shapes and %d classes are left, %d of a group, %d frames were refused", len(p.shapes), len(j.classes), len(j.grouped), w.core.refused)
 		}
 		for _, k := range w.core.workers {
-			if len(k.shapes) > 0 && !early {
+			if len(k.shapes) > 0 {
 				t.Errorf("a worker knows %d classes", len(k.shapes))
 			}
 		}
@@ -139,9 +139,37 @@ func TestTasksOutliveTheirShape(t *testing.T) {
 	if got := w.runAll(); len(got) != 20 || w.core.refused > 0 {
 		t.Errorf("%v ran, %d frames were refused", got, w.core.refused)
 	}
+	if len(k.shapes) > 0 {
+		t.Errorf("the worker knows %d classes, and has no task", len(k.shapes))
+	}
 	w.submit("late")
 	if w.core.refused == 0 {
 		t.Error("a number that is over was taken")
+	}
+}
+
+// So do calls; an actor's own class stays in its worker.
+func TestCallsOutliveTheirShape(t *testing.T) {
+	w := newPiler(t)
+	w.send("d", &fb.MethodsT{Function: numberOf("f"), Names: []string{"m"}}, nil)
+	a := w.mint("d", "a")
+	w.send("d", &fb.CreateT{Actor: taskT(a), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, MaxPending: -1}, nil)
+	w.send("d", &fb.ShapeT{Number: 1, Over: true}, nil)
+	w.runAll()
+	k := w.core.workers[0]
+	for n := uint32(2); n < 6; n++ {
+		w.send("d", &fb.ShapeT{Number: n, Name: fmt.Sprint("n", n), Bundle: -1}, nil)
+		for i := range 3 {
+			w.send("d", &fb.CallT{Task: taskT(w.mint("d", fmt.Sprint("c", n, i))), Parent: &fb.TaskIDT{}, Actor: taskT(a), Sequence: uint64(3*(n-2)) + uint64(i) + 1, Incarnation: 1, Job: 1, Shape: n, Returns: 1}, nil)
+		}
+		w.send("d", &fb.ShapeT{Number: n, Over: true}, nil)
+		if k.flight.n != 3 || len(k.shapes) != 2 {
+			t.Fatalf("the worker knows %d classes, and has %d calls", len(k.shapes), k.flight.n)
+		}
+		w.runAll()
+		if k.flight.n != 0 || len(k.shapes) != 1 || w.core.refused > 0 {
+			t.Fatalf("the worker knows %d classes, and has %d calls; %d frames were refused", len(k.shapes), k.flight.n, w.core.refused)
+		}
 	}
 }
 

@@ -371,6 +371,7 @@ func (c *Core) leave(t *task) {
 		t.place, c.restless = nil, true
 	}
 	if w.actor != nil {
+		c.forgetClass(w, t.class)
 		if w.flight.n == 0 {
 			w.idleAt = c.now
 		}
@@ -459,6 +460,7 @@ func (c *Core) introduce(w *worker, fn *function, cl *class) {
 // rest ends a lease whose worker has nothing to do.
 func (c *Core) rest(w *worker) {
 	c.unlease(w)
+	c.forgetClass(w, w.class)
 	c.release(w)
 	w.idleAt = c.now
 	w.job.idle = append(w.job.idle, w)
