@@ -154,6 +154,9 @@ func (s *Store) evict(now int64, p *process, coming int64, out []Effect) ([]Effe
 		s.unchain(o)
 		s.leave(now, o)
 	} else {
+		if o.copied {
+			s.moved.Dropped.add(1, o.size)
+		}
 		out = append(s.discard(now, o, out), Evicted{name})
 	}
 	switch {

@@ -170,13 +170,13 @@ func TestDemoted(t *testing.T) {
 	for _, n := range []uint64{5, 4, 3, 2, 1} {
 		w.undeliver(objstore.Agent, n, "")
 		var rests bool
-		if w.out, rests = w.s.Demote(w.now, object1(n), w.out); !rests {
+		if w.out, rests = w.s.Demote(w.now, object1(n), false, w.out); !rests {
 			t.Fatalf("%d does not rest", n)
 		}
 		w.want("")
 	}
 	w.must(w.s.Promote(w.now, object1(3)))
-	if e := w.s.Explain(); e.Secondary != (objstore.Tally{Objects: 4, Bytes: 4 * mib}) || !strings.Contains(e.Text(), "4 MiB that can be made again, and go first") {
+	if e := w.s.Explain(); e.Secondary != (objstore.Tally{Objects: 4, Bytes: 4 * mib}) || !strings.Contains(e.Text(), "4 MiB that can be had again, and go first") {
 		t.Errorf("%+v: %s", e.Secondary, e.Text())
 	}
 	w.lend(7, 24*mib, "grow 24 MiB, lent 7 slab 2 24 MiB new")
@@ -184,7 +184,7 @@ func TestDemoted(t *testing.T) {
 	w.undeliver(9, 4, "")
 	w.lend(7, 2*mib, "evicted 1, evicted 4, punch 1 MiB of 1, punch 1 MiB of 1, grow 2 MiB, lent 7 slab 4 2 MiB new")
 	w.lend(7, 2*mib, "recall 7 slab 2")
-	if _, rests := w.s.Demote(w.now, object1(1), nil); rests {
+	if _, rests := w.s.Demote(w.now, object1(1), false, nil); rests {
 		t.Error("what is gone rests")
 	}
 }

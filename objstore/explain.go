@@ -14,6 +14,7 @@ type Explanation struct {
 	Limit, Total       int64
 	Accounts           [accounts]int64
 	Primary, Secondary Tally // objects in arenas
+	Copies             Tally // of the secondary ones, what can be had elsewhere
 	Open               int64 // lent and not sealed
 	Holes              int64 // released, but of slabs that processes still map
 	Free               int64 // in arenas, of nobody
@@ -35,6 +36,11 @@ type Tally struct {
 	Bytes   int64
 }
 
+func (t *Tally) add(sign, bytes int64) {
+	t.Objects += int(sign)
+	t.Bytes += sign * bytes
+}
+
 // Holder is what one process keeps from being used otherwise.
 type Holder struct {
 	Process id.Process
@@ -45,7 +51,7 @@ type Holder struct {
 // Explain says who holds what, holders of the most first.
 func (s *Store) Explain() Explanation {
 	e := Explanation{Limit: s.budget.limit, Total: s.budget.total, Accounts: s.budget.used,
-		Primary: s.sealed[0], Secondary: s.sealed[1], Waiting: len(s.queue),
+		Primary: s.sealed[0], Secondary: s.sealed[1], Copies: s.copies, Waiting: len(s.queue),
 		Bounded: s.bounded, Spilled: s.filed, Files: s.fileBytes, Writing: s.writingBytes, Moved: s.moved, Disk: s.diskErr}
 	for _, sl := range s.lending {
 		e.Open += sl.opened
@@ -84,7 +90,7 @@ func (e Explanation) Text() string {
 		n    int64
 		what string
 	}{
-		{e.Secondary.Bytes, "that can be made again, and go first"}, {e.Open, "being written"}, {e.Holes, "released in slabs that their writers keep"},
+		{e.Secondary.Bytes, "that can be had again, and go first"}, {e.Open, "being written"}, {e.Holes, "released in slabs that their writers keep"},
 		{e.Growing, "asked of the system"},
 	} {
 		if part.n > 0 {

@@ -10,6 +10,7 @@ import (
 func (s *Store) Check() error {
 	var arenas, inline int64
 	var sealed [2]Tally
+	var copies Tally
 	opened, holes, lives := map[*slab]int64{}, map[*slab]int64{}, map[*slab]int64{}
 	objects := 0
 	if s.growing != nil {
@@ -47,8 +48,10 @@ func (s *Store) Check() error {
 				if o.secondary {
 					t = &sealed[1]
 				}
-				t.Objects++
-				t.Bytes += sp.size
+				t.add(1, sp.size)
+				if o.copied {
+					copies.add(1, sp.size)
+				}
 			case sl != nil && (s.slabs[sl.number] != sl || sp.off < sl.start || sp.off+sp.size > sl.end):
 				return fmt.Errorf("arena %d: span at %d outside of its slab", a.number, sp.off)
 			case sp.kind == open:
@@ -91,6 +94,16 @@ func (s *Store) Check() error {
 		}
 		if o.job != nil && (o.in == &o.job.spillable) != (o.at != nil && !o.secondary && o.file == nil && !o.pinned() && s.cfg.Spill > 0) {
 			return fmt.Errorf("%s: spillable %v", name(o.name), o.in == &o.job.spillable)
+		}
+		askable := o.at != nil && !o.restoring && !o.spilling && o.tasks == 0 &&
+			slices.ContainsFunc(o.views, func(v view) bool { return !v.recalled && v.process.number != Agent })
+		if first := askable && o.secondary && !(o.late && s.cfg.Spill > 0); (o.in == &s.viewed) != first {
+			return fmt.Errorf("%s: asked about first %v", name(o.name), !first)
+		} else if o.job != nil && (o.in == &o.job.viewed) != (askable && !first && s.cfg.Spill > 0) {
+			return fmt.Errorf("%s: asked about %v", name(o.name), o.in == &o.job.viewed)
+		}
+		if o.copied && !o.secondary {
+			return fmt.Errorf("%s is a copy, and primary", name(o.name))
 		}
 		if o.asked {
 			asked += o.at.size
@@ -144,8 +157,8 @@ func (s *Store) Check() error {
 	switch {
 	case objects != len(all):
 		return fmt.Errorf("%d objects, %d found", len(all), objects)
-	case sealed != s.sealed:
-		return fmt.Errorf("sealed %v, found %v", s.sealed, sealed)
+	case sealed != s.sealed || copies != s.copies:
+		return fmt.Errorf("sealed %v, copies %v, found %v, %v", s.sealed, s.copies, sealed, copies)
 	case arenas != s.budget.used[Arenas] || inline != s.budget.used[Inline]:
 		return fmt.Errorf("accounts %v, found %d and %d", s.budget.used, arenas, inline)
 	case total != s.budget.total || total > s.budget.limit || total < 0:

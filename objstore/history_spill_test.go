@@ -37,6 +37,11 @@ func (h *history) takeSpill(e objstore.Effect) {
 	switch e := e.(type) {
 	case objstore.Spill:
 		at := int64(0)
+		for _, o := range h.objects { // OBJ-9
+			if o.secondary && o.arena != 0 && len(o.views)+o.tasks == 0 {
+				h.fatalf("%+v is spilled, and %+v is still here", e, o)
+			}
+		}
 		for _, part := range e.Parts {
 			o := h.objects[h.index(part.Object)]
 			if len(o.views) > 0 || o.tasks > 0 || o.secondary || o.released || o.file != 0 || o.writing {

@@ -130,7 +130,7 @@ func (h *history) step() {
 			o.secondary = o.secondary || rests
 			h.demoted += btoi(rests)
 			var done bool
-			if h.out, done = h.s.Demote(h.now, o.id, h.out); done != rests {
+			if h.out, done = h.s.Demote(h.now, o.id, h.rng.IntN(2) == 0, h.out); done != rests {
 				h.fatalf("%v was demoted: %v", o, done)
 			}
 			h.do(fmt.Sprint("demote ", o.id), nil)
@@ -203,6 +203,7 @@ func (h *history) seal(i int) {
 	err := h.s.Seal(h.now, w.p, objstore.Sealed{Object: o.id, Slab: w.slab, Offset: o.at.from - w.start, Size: n, Secondary: o.secondary, Job: o.job})
 	h.keep(o)
 	o.views[w.p] = 1
+	delete(h.told, objstore.RecallView{Process: w.p, Object: o.id}) // what it said was of what had the name before
 	h.cut(i, o.at)
 	h.do(fmt.Sprintf("seal %v of %d at %d of slab %d", o.id, n, o.at.from-w.start, w.slab), err)
 }

@@ -59,11 +59,13 @@ type object struct {
 	spilling  bool  // it is being written there
 	restoring bool  // it is being read from there
 	asked     bool  // its views are being recalled, which counts as memory that comes
+	late      bool  // who may look at it was asked, and did not answer in time
 	size      int64
 	format    uint32
 	version   uint32
 	job       *job
 	secondary bool
+	copied    bool // secondary, as it can be had elsewhere
 	released  bool
 	views     []view // in order of the first delivery
 	tasks     int
@@ -148,6 +150,7 @@ func (s *Store) Deliver(p id.Process, object id.Object) (Location, error) {
 func (s *Store) deliver(p *process, o *object) {
 	defer s.rank(o)
 	s.unchain(o)
+	o.late = false
 	for i := range o.views {
 		if v := &o.views[i]; v.process == p {
 			v.deliveries++
@@ -270,21 +273,21 @@ func (s *Store) Promote(now int64, object id.Object) error {
 	}
 	s.unchain(o)
 	s.tally(o, -1)
-	o.secondary = false
+	o.secondary, o.copied = false, false
 	s.tally(o, 1)
 	s.rank(o)
 	return nil
 }
 
-// Demote has an object be evictable, as a copy is, though there is no other: it can be made again. false: memory has it not alone, or not at all, and nothing changes.
-func (s *Store) Demote(now int64, object id.Object, out []Effect) ([]Effect, bool) {
+// Demote has an object be evictable: copied, as it can be had elsewhere, or else as it can be made again. false: memory has it not alone, or not at all, and nothing changes.
+func (s *Store) Demote(now int64, object id.Object, copied bool, out []Effect) ([]Effect, bool) {
 	o := s.objects[object]
 	if o == nil || o.at == nil || o.file != nil || o.spilling || o.released {
 		return out, false
 	}
 	s.unchain(o)
 	s.tally(o, -1)
-	o.secondary = true
+	o.secondary, o.copied = true, copied
 	s.tally(o, 1)
 	s.rank(o)
 	return s.serve(now, out), true
@@ -371,8 +374,10 @@ func (s *Store) tally(o *object, sign int64) {
 	} else {
 		o.job.bytes += sign * o.at.size
 	}
-	t.Objects += int(sign)
-	t.Bytes += sign * o.at.size
+	t.add(sign, o.at.size)
+	if o.copied {
+		s.copies.add(sign, o.at.size)
+	}
 }
 
 // vacated notes since when an arena is empty.

@@ -107,7 +107,7 @@ func (s *Store) Seal(now int64, p id.Process, x Sealed) error {
 		return fmt.Errorf("objstore: %s seals %s: %w", ProcessName(p), name(x.Object), ErrExists)
 	}
 	o := s.newObject(x.Object, x.Size, x.Format)
-	o.secondary, o.job, o.version = x.Secondary, s.jobOf(x.Job), cmp.Or(x.Version, o.version)
+	o.secondary, o.copied, o.job, o.version = x.Secondary, x.Secondary, s.jobOf(x.Job), cmp.Or(x.Version, o.version)
 	sp.slab.touched = now
 	o.at = s.become(sp, sp.slab.start+x.Offset, roundUp(x.Size, Align), live, sp.slab, o)
 	s.objects[x.Object] = o

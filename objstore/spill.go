@@ -9,8 +9,8 @@ import (
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
-// When all that is idle is gone and memory is still short, primary objects are written to files, several to one, and
-// leave memory. Which: of the job that has most in memory (OBJ-11), what nobody has used for longest. What processes may look at has
+// When all that is idle is gone and memory is still short, processes are asked whether they look at copies of theirs, which go when they do not. After that
+// primary objects are written to files, several to one, and leave memory. Which: of the job that has most in memory (OBJ-11), what nobody has used for longest. What processes may look at has
 // to be asked back first. A file is deleted with the last object in it; so what was loaded again leaves memory a second
 // time without being written.
 
@@ -38,10 +38,11 @@ type file struct {
 	live   int       // objects that are in it, or to be
 }
 
-// Traffic is how much went to files and came back.
+// Traffic is how much went to files and came back, or did not have to.
 type Traffic struct {
 	Spilled, Restored Tally
-	Failed            int // files that could not be written, or objects that could not be read
+	Dropped           Tally // copies that went for want of memory
+	Failed            int   // files that could not be written, or objects that could not be read
 }
 
 // chain is a list of objects, by time since the last use.
@@ -75,7 +76,10 @@ func (s *Store) rank(o *object) {
 		c = &s.idle
 	case len(o.views) == 0 && spills && !o.released:
 		c = &o.job.spillable
-	case spills && slices.ContainsFunc(o.views, func(v view) bool { return !v.recalled && v.process.number != Agent }):
+	case !spills && !o.secondary || !slices.ContainsFunc(o.views, func(v view) bool { return !v.recalled && v.process.number != Agent }):
+	case o.secondary && !(spills && o.late):
+		c = &s.viewed
+	default:
 		c = &o.job.viewed
 	}
 	if len(o.views) == 0 || c != nil {
@@ -124,22 +128,27 @@ func (s *Store) most(list func(*job) *chain) (best *job) {
 // spill has objects written to files, and views asked back, until n bytes are on their way. What it can't do now it tries again a
 // little later.
 func (s *Store) spill(now, n int64, out []Effect) []Effect {
-	if s.cfg.Spill == 0 {
-		return out
+	spills := s.cfg.Spill > 0
+	n -= s.coming(now)
+	if n > 0 && s.viewed.oldest != nil {
+		s.askAgain(now)
+		out, n = s.askViews(n, func() *object { return s.viewed.oldest }, out)
 	}
-	coming := s.coming(now)
-	for coming < n && len(s.writing) < s.cfg.Writers && now >= s.diskAfter {
+	for spills && n > 0 && len(s.writing) < s.cfg.Writers && now >= s.diskAfter {
 		e, size, ok := s.batch(now)
 		if !ok {
 			break
 		}
 		out = append(out, e)
-		coming += size
+		n -= size
 	}
-	if coming < n {
-		out = s.askViews(now, n-coming, out)
+	if spills && n > 0 {
+		s.askAgain(now)
+		out, _ = s.askViews(n, s.viewedOfMost, out)
 	}
-	s.againAt = now + answerTime
+	if spills || len(s.asked) > 0 {
+		s.againAt = now + answerTime
+	}
 	return out
 }
 
@@ -182,18 +191,21 @@ func (s *Store) batch(now int64) (Spill, int64, bool) {
 	return e, f.size, true
 }
 
-// askViews asks processes whether they look at objects of theirs, until n bytes may be on their way.
-func (s *Store) askViews(now, n int64, out []Effect) []Effect {
-	if now-s.askedAt >= answerTime {
-		s.askAgain()
-		s.askedAt = now
+// viewedOfMost gives what nobody has used for longest of the job that has most, of what processes may look at; nil: there is nothing.
+func (s *Store) viewedOfMost() *object {
+	if j := s.most(func(j *job) *chain { return &j.viewed }); j != nil {
+		return j.viewed.oldest
 	}
+	return nil
+}
+
+// askViews asks processes whether they look at objects of theirs, until n bytes may be on their way, and gives how many may not be.
+func (s *Store) askViews(n int64, next func() *object, out []Effect) ([]Effect, int64) {
 	for n > 0 {
-		j := s.most(func(j *job) *chain { return &j.viewed })
-		if j == nil {
-			return out
+		o := next()
+		if o == nil {
+			break
 		}
-		o := j.viewed.oldest
 		s.unchain(o)
 		for i := range o.views {
 			if v := &o.views[i]; !v.recalled && v.process.number != Agent {
@@ -206,13 +218,18 @@ func (s *Store) askViews(now, n int64, out []Effect) []Effect {
 		s.askedBytes += o.at.size
 		n -= o.at.size
 	}
-	return out
+	return out, n
 }
 
-// askAgain: those who have not answered are not waited for, and may be asked once more.
-func (s *Store) askAgain() {
+// askAgain: those who have not answered in time are not waited for, and may be asked once more; about copies not before anything is written.
+func (s *Store) askAgain(now int64) {
+	if now-s.askedAt < answerTime {
+		return
+	}
+	s.askedAt = now
 	for len(s.asked) > 0 {
 		o := s.asked[0]
+		o.late = true
 		for i := range o.views {
 			o.views[i].recalled = o.views[i].kept
 		}

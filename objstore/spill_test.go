@@ -136,6 +136,43 @@ func TestViewsAreAskedBack(t *testing.T) {
 	}
 }
 
+// Verifies OBJ-9: processes are asked about copies first, and nothing is written before they have answered or had a second for it; they are asked once.
+func TestCopiesAreAskedBackFirst(t *testing.T) {
+	x := newSpilling(t, 1, 1, 1, 1, 1, 1, 1, 1)
+	for n := range uint64(6) {
+		x.leaves(n + 3)
+	}
+	for n := range uint64(2) {
+		if _, done := x.s.Demote(x.now, object1(n+1), true, nil); !done {
+			t.Fatal("it is no copy")
+		}
+	}
+	out := x.wants(4 << 20)
+	if len(out) != 1 || out[0] != (objstore.RecallView{Process: 7, Object: object1(1)}) {
+		t.Fatalf("%+v", out)
+	}
+	out = x.leaves(1)
+	if len(out) != 2 || out[0] != (objstore.Evicted{Object: object1(1)}) {
+		t.Fatalf("after it looks there no more: %+v", out)
+	}
+	if e := x.s.Explain(); e.Copies != (objstore.Tally{Objects: 1, Bytes: 4 << 20}) || e.Moved.Dropped != (objstore.Tally{Objects: 1, Bytes: 4 << 20}) || e.Moved.Spilled.Objects > 0 {
+		t.Errorf("%+v are left, %+v", e.Copies, e.Moved)
+	}
+	x.fills(out[1], 20)
+	out = x.wants(4 << 20)
+	if len(out) != 1 || out[0] != (objstore.RecallView{Process: 7, Object: object1(2)}) {
+		t.Fatalf("%+v", out)
+	}
+	x.now += 1e9
+	out = x.s.Tick(x.now, nil)
+	if _, names := x.spills(out); len(out) != 1 || len(names) != 1 || names[0] != object1(3) {
+		t.Errorf("after it did not answer: %+v", out)
+	}
+	if err := x.s.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Verifies OBJ-10: what comes back leaves again without being written, and a full disk is said to who waited, with what holds the
 // memory.
 func TestRestoreAndFullDisk(t *testing.T) {

@@ -24,6 +24,7 @@ type Store struct {
 	queue     []*request
 
 	idle         chain // evictable: copies, and what lies in a file, too
+	viewed       chain // copies, and the like, of processes that were not asked whether they look
 	jobs         []*job
 	files        map[uint64]*file
 	lastFile     uint64
@@ -45,6 +46,7 @@ type Store struct {
 	spare               *span    // linked by next
 	spareObject         *object  // linked by newer
 	sealed              [2]Tally // in arenas: primary, secondary
+	copies              Tally    // of those, what can be had elsewhere
 
 	bounded bool // arenas may take bound bytes, which may be less than they have
 	bound   int64

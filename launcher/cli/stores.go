@@ -18,6 +18,7 @@ type stateStored struct {
 		Limit     float64  `json:"limit"`
 		Used      float64  `json:"used"`
 		Cached    float64  `json:"cached_bytes"`
+		Copies    float64  `json:"copy_bytes"`
 		Spilled   float64  `json:"spilled"`
 		Fabric    string   `json:"fabric"`
 		NoFabric  string   `json:"no_fabric"`
@@ -59,6 +60,9 @@ func (c *call) printStores(s *stateStores) {
 		values := size(x.Used) + " of " + size(x.Limit)
 		if x.Cached > 0 {
 			values += ", " + size(x.Cached) + " cached"
+		}
+		if x.Copies > 0 {
+			values += ", " + size(x.Copies) + " copies"
 		}
 		rows = append(rows, []string{n.Name, memory, values, size(x.Spilled), size(x.Restored), disk})
 	}

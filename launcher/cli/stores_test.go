@@ -30,3 +30,18 @@ values go unencrypted between nodes whose addresses are in one of 10.1.0.0/16, f
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 }
+
+// What of a node's memory may go, and is not its own, is said beside what is used.
+func TestMemoryOfNodes(t *testing.T) {
+	var s stateStores
+	if err := json.Unmarshal([]byte(`{"nodes":[{"name":"n1","store":{"limit":67108864,"used":33554432,"cached_bytes":4194304,"copy_bytes":8388608,"spilled":1048576}}]}`), &s); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := &call{app: &app{stdout: &out}}
+	c.printStores(&s)
+	want := "\n  NODE  MEMORY  VALUES                                        SPILLED  RESTORED  DISK\n  n1    -       32 MiB of 64 MiB, 4 MiB cached, 8 MiB copies  1 MiB    0 B       -\n"
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}

@@ -202,21 +202,23 @@ func (d *desk) step(ctx context.Context, ev work.Event) {
 
 // later gives the core what effects brought about.
 func (d *desk) later(ctx context.Context) {
-	for (d.stake.changed || len(d.events) > 0 || len(d.expected) > 0) && d.core != nil {
+	for d.core != nil {
 		for _, h := range d.expected {
 			if h.birth != nil {
 				d.bear(ctx, h)
 			}
 		}
 		d.expected = d.expected[:0]
-		if !d.stake.changed && len(d.events) == 0 {
-			break
-		}
 		var ev work.Event
-		if d.stake.changed { // first, for what is a group's now no task may use
+		switch {
+		case d.stake.changed: // first, for what is a group's now no task may use
 			ev = d.stake.grant()
-		} else {
+		case len(d.events) > 0:
 			ev, d.events = d.events[0], d.events[1:]
+		case d.store != nil && d.store.settled():
+			continue
+		default:
+			return
 		}
 		d.effects = d.core.Step(d.l.now(), ev, d.effects[:0])
 		for i := range d.effects {

@@ -234,12 +234,12 @@ func (d *desk) fetchGot(e pull.Got) {
 
 // fetched ends a fetch, and tells the core. Its memory is not given back while other agents get pieces from there.
 func (d *desk) fetched(f *fetch) {
-	s, now := d.store, d.l.now()
+	s := d.store
 	if !f.told {
 		f.told = true
 		ev := work.Fetched{Process: f.errand.process, Object: f.object, Why: f.why, Here: f.here, Anew: f.anew, Size: uint64(f.size)}
 		if f.got && f.why == "" && !f.over {
-			err := s.store.Seal(now, objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber(), Version: f.ofVersion()})
+			err := s.store.Seal(d.l.now(), objstore.Agent, objstore.Sealed{Object: f.object, Slab: f.lent.Slab, Offset: f.lent.From, Size: f.size, Job: f.errand.jobNumber(), Version: f.ofVersion()})
 			if err != nil {
 				f.why = err.Error()
 				ev.Why, ev.Here = f.why, true
@@ -260,7 +260,7 @@ func (d *desk) fetched(f *fetch) {
 		return
 	}
 	if f.sealed {
-		s.do(s.store.Undeliver(now, objstore.Agent, f.object, 1, nil))
+		s.landed = append(s.landed, f.object) // the core says whether it is a copy
 	}
 	if f.lent.Slab != 0 {
 		d.leaveSlab(f)

@@ -68,6 +68,7 @@ func (d *desk) settled(t *testing.T) (told []ToAgent) {
 		}
 		d.settleFetches(t.Context())
 		d.settlePulls(t.Context())
+		d.store.settled() // the core would have been told
 		for len(d.l.inbox) > 0 {
 			again = true
 			m := (<-d.l.inbox).ev.(ToAgent)

@@ -17,6 +17,9 @@ type jsonStore struct {
 	Bytes       int64    `json:"bytes"`
 	Cached      int      `json:"cached,omitempty"`
 	CachedBytes int64    `json:"cached_bytes,omitempty"`
+	Copies      int      `json:"copies,omitempty"`
+	CopyBytes   int64    `json:"copy_bytes,omitempty"`
+	Dropped     int64    `json:"dropped,omitempty"`
 	Open        int64    `json:"open,omitempty"`
 	Free        int64    `json:"free,omitempty"`
 	Waiting     int      `json:"waiting,omitempty"`
@@ -104,7 +107,8 @@ func (s *deskStore) show(brief bool) jsonStore {
 		OnDisk: x.Spilled.Objects, DiskBytes: x.Files, Spilled: x.Moved.Spilled.Bytes, SpillSpeed: s.spill.wrote.speed(),
 		Restored: x.Moved.Restored.Bytes, ReadSpeed: s.spill.read.speed(), Failed: x.Moved.Failed, Off: s.spill.off, Text: s.named(x.Text()),
 	}
-	j.Cached, j.CachedBytes = x.Secondary.Objects, x.Secondary.Bytes
+	j.Cached, j.CachedBytes = x.Secondary.Objects-x.Copies.Objects, x.Secondary.Bytes-x.Copies.Bytes
+	j.Copies, j.CopyBytes, j.Dropped = x.Copies.Objects, x.Copies.Bytes, x.Moved.Dropped.Bytes
 	j.Sent, j.Received, j.Beside = s.bulk.traffic.sent.Load(), s.bulk.traffic.received.Load(), s.bulk.traffic.beside.Load()
 	j.ClearCame = s.bulk.traffic.clear.Load()
 	for _, n := range s.d.l.core.cfg.Clear {

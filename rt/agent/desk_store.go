@@ -13,7 +13,6 @@ import (
 
 	"github.com/maniple-hpc/maniple/objstore"
 	"github.com/maniple-hpc/maniple/objstore/shm"
-	"github.com/maniple-hpc/maniple/rt/agent/work"
 	"github.com/maniple-hpc/maniple/transport"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
@@ -35,6 +34,8 @@ type deskStore struct {
 	spares map[uint64]spareArena // that are made and that nobody waits for
 	copies map[id.Object]bool    // large ones of other nodes' values
 	kept   []kept                // those of them that nobody here needs any more, in the order in which they go
+	landed []id.Object           // what was fetched, until the core has been told of it
+	gone   map[id.Object]bool    // what was evicted, likewise
 }
 
 const (
@@ -75,7 +76,7 @@ func newDeskStore(d *desk, budget int64) *deskStore {
 	if s.off != "" {
 		d.l.log.Info("values are never written to disk", "why", s.off)
 	}
-	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true, Version: d.agent * versionsApart})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]spareArena{}, copies: map[id.Object]bool{}}
+	x := &deskStore{d: d, store: objstore.New(s.config(objstore.Config{Budget: budget, Ahead: true, Version: d.agent * versionsApart})), spill: s, bulk: newDeskBulk(d.agent), spares: map[uint64]spareArena{}, copies: map[id.Object]bool{}, gone: map[id.Object]bool{}}
 	if len(s.far) > 0 {
 		var others []string
 		x.moves(func() error {
@@ -148,7 +149,7 @@ func (s *deskStore) effect(e objstore.Effect) error {
 			s.d.send(c, &fb.SlabRecallT{Slab: e.Slab}, 0, nil)
 		}
 	case objstore.Evicted:
-		s.d.brings(work.Evicted{Object: e.Object})
+		s.evicted(e.Object)
 	default:
 		s.spillEffect(e)
 	}
@@ -298,6 +299,9 @@ func (s *deskStore) View(p id.Process, o id.Object) (arena uint64, offset int64,
 		return 0, 0, true // it is told nothing any more
 	}
 	l, err := s.store.Deliver(p, o)
+	if s.gone[o] && errors.Is(err, objstore.ErrUnknown) {
+		return 0, 0, false
+	}
 	s.do(nil, err)
 	return l.Arena, l.Offset, l.Kind != objstore.InFile
 }
@@ -318,10 +322,17 @@ func (s *deskStore) Leave(p id.Process, o id.Object) {
 
 // Rest is work.Store's.
 func (s *deskStore) Rest(o id.Object) bool {
-	out, rests := s.store.Demote(s.d.l.now(), o, nil)
-	s.do(out, nil)
-	return rests
+	return s.demote(o, false)
 }
+
+func (s *deskStore) demote(o id.Object, copied bool) bool {
+	out, done := s.store.Demote(s.d.l.now(), o, copied, nil)
+	s.do(out, nil)
+	return done
+}
+
+// Loosen is work.Store's.
+func (s *deskStore) Loosen(o id.Object) { s.demote(o, true) }
 
 // Reuse is work.Store's.
 func (s *deskStore) Reuse(o id.Object) bool { return s.store.Promote(s.d.l.now(), o) == nil }
@@ -329,8 +340,14 @@ func (s *deskStore) Reuse(o id.Object) bool { return s.store.Promote(s.d.l.now()
 // Free is work.Store's.
 func (s *deskStore) Free(o id.Object) {
 	s.bulk.freed = append(s.bulk.freed, o)
-	s.keep(o)
-	s.do(s.store.Release(s.d.l.now(), o, nil))
+	if s.keep(o) {
+		return
+	}
+	out, err := s.store.Release(s.d.l.now(), o, nil)
+	if s.gone[o] && errors.Is(err, objstore.ErrUnknown) {
+		err = nil
+	}
+	s.do(out, err)
 }
 
 // storeUp makes a process known to the store. pid: a driver's, 0: it is not known.

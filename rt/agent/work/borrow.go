@@ -65,6 +65,9 @@ func (c *Core) list(p *process, name id.Object) {
 	if o := c.lookup(name); o != nil && !o.has(markLost) && (!o.foreign || o.state == objectAway) {
 		c.deliver(p, name)
 		m.State = fb.ObjectStateListed
+		if o.state == objectThere || o.state == objectAway {
+			m.Size = c.size(o)
+		}
 	}
 	if !p.gone {
 		b := c.start(p, fb.FrameTypeReady, wire.ReadySize, 0)
@@ -97,6 +100,11 @@ func (c *Core) onListed(p *process, m *fb.ReadyT) {
 	case l.home == p:
 		l.owed++
 	default:
+		if m.Size == 0 { // it has the value no more, or not yet
+			if c.secure(o); o.waiting != nil {
+				c.ask(o)
+			}
+		}
 		l.spare, l.spareAt = p, len(p.spares)
 		p.spares = append(p.spares, o)
 		c.move(o)
@@ -135,10 +143,12 @@ func (c *Core) move(o *object) {
 
 // relend gives an object back to where it came from, and has it come from its owner, which has delivered it once.
 func (c *Core) relend(o *object, p *process) {
-	there := c.lent[o].there
+	there, copied := c.lent[o].there, o.has(markCopy)
+	o.set(markCopy, false) // it is one of the owner's, then
 	c.unlend(o)
 	c.lend(p, o)
-	c.lent[o].there = there         // who waits for it has been told
+	c.lent[o].there = there // who waits for it has been told
+	o.set(markCopy, copied)
 	p.lent = p.lent[:len(p.lent)-1] // no frame of its brought it
 	c.lent[o].owed = 1
 	if o.waiting != nil {

@@ -193,13 +193,6 @@ func (c *Core) uncache(x *cached) {
 	}
 }
 
-// onEvicted: the Store has dropped what rested. It may have been asked for since, and was found to be gone.
-func (c *Core) onEvicted(ev Evicted) {
-	if x := c.cache.byObject[ev.Object]; x != nil && x.value != nil {
-		c.uncache(x)
-	}
-}
-
 // title is a key as people read it.
 func (x *cached) title() string {
 	if utf8.ValidString(x.key) {

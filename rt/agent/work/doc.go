@@ -32,6 +32,8 @@
 //	REF-6: a reference that came by way of an agent which does not own the object comes from the owner once that has
 //	       said that it lists this agent.
 //	REF-7: a process that wants to know when it alone has an object is told once, then or by the end of the turn in which that comes to be.
+//	REF-8: the Store may let go of what is a copy of its home's value, and held by no other agent; that is fetched once more when it is wanted. A
+//	       copy whose home is lost, or does not have the value, is let go of with its last reference only.
 //	LIN-1: an object counts the lineages that would need it, and one that nothing else names keeps no value in memory (LIN-2).
 //	LIN-3: a lineage is of a task that has its outcome and runs nowhere, and an object of it is there; their bytes are bounded (LIN-4).
 //	LIN-5: a value that stayed away lies with one agent, and is fetched if anybody waits for it.

@@ -197,7 +197,9 @@ func (k *errand) over(i int, why string, tells bool) {
 		k.send(parcel{end: 1 - i, closes: why})
 	}
 	k.h.inherits(k.ends[i], k.process[i])
+	stay := k.h.copiesOf(k.ends[i], k.process[i])
 	k.h.step(k.ends[i], ProcessGone{Process: k.process[i], Why: why, Cut: why == connectionLost})
+	k.h.checkStay(k.ends[i], stay)
 }
 
 // sever: what the workers at the far end do from now on is for nobody.
@@ -278,10 +280,14 @@ func (h *history) fetched(s *site) bool {
 	ev := Fetched{Process: w.Process, Object: w.Object}
 	there := k.ends[1-k.end(s)]
 	lost := there.store.views[w.Object] == nil
+	if s.dropped[w.Object] && !lost {
+		delete(s.dropped, w.Object)
+		h.copies.again++
+	}
 	from := there.core.lookup(w.Object)
 	// It was here, where it can't be read any more, which comes out by this; or is being made again.
 	back := from != nil && (from.missing() || from.state == objectFailed || from.state == objectAway && there.core.home(from).agent == s.agent)
-	if o := s.core.lookup(w.Object); lost && !back && !there.store.lost[w.Object] && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
+	if o := s.core.lookup(w.Object); lost && !back && !there.store.dropped[w.Object] && !there.store.lost[w.Object] && !k.gone[1-k.end(s)] && o != nil && (o.state == objectPending || o.state == objectAway) && (o.pins > 0 || o.holders != nil) && s.core.home(o) == s.core.byProcess[w.Process] {
 		h.t.Fatalf("seed %d: agent %d fetches %v, which agent %d has no more", h.seed, s.agent, w.Object, there.agent)
 	}
 	switch at := h.rng.IntN(5); {
@@ -292,7 +298,7 @@ func (h *history) fetched(s *site) bool {
 		h.returned["of other agents' values"]++
 	case !h.calm && at == 2 && h.rng.IntN(2) == 0:
 		ev.Why, ev.Here, ev.Anew = "it was made anew while it came", true, true
-	case !h.calm && at == 1 && len(there.store.views[w.Object]) == 0 && !slices.Contains(h.sealing(there), w.Object):
+	case !h.calm && at == 1 && len(there.store.views[w.Object]) == 0 && !slices.Contains(h.sealing(there), w.Object) && !slices.Contains(there.store.copies, w.Object):
 		ev.Why = "it can't be read"
 		h.returned["damaged"]++
 		there.store.filed[w.Object], there.store.lost[w.Object] = true, true

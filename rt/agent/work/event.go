@@ -168,7 +168,7 @@ type Brought struct {
 	Full   bool
 }
 
-// Evicted: the Store has dropped an object that rested.
+// Evicted: the Store has dropped an object that rested, or a copy.
 type Evicted struct{ Object id.Object }
 
 // Drain: the node of an agent is being drained, or, Undo, not any more. Nothing new goes there, and what may be tried again is tried elsewhere: actors between

@@ -197,6 +197,7 @@ func (c *Core) came(p *process, k *fetch, ev Fetched) {
 		m.Attempt = 0
 		wire.PutResult(value[wire.HeaderSize:], m)
 		c.settle(o, value)
+		c.copied(o)
 	} else if o != nil && c.home(o) == p && o.state == objectAway {
 		c.arriveHome(o, value)
 	}

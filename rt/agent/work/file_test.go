@@ -19,7 +19,7 @@ func (h *history) files(s *site) {
 	})
 	var all []id.Object
 	for _, o := range names {
-		if s.store.filed[o] || slices.Contains(h.sealing(s), o) || slices.Contains(s.store.resting, o) {
+		if s.store.filed[o] || slices.Contains(h.sealing(s), o) || slices.Contains(s.store.resting, o) || slices.Contains(s.store.copies, o) {
 			continue
 		}
 		for _, p := range slices.Sorted(maps.Keys(s.store.views[o])) { // it was asked
@@ -109,7 +109,7 @@ func checkViews(s *site) error {
 	for name, e := range c.entries {
 		for i := range len(e.others()) + 1 {
 			o := e.object(uint32(i))
-			if o == nil || !o.placed {
+			if o == nil || !o.placed || l.dropped[o.id()] {
 				continue
 			}
 			known[o.id()] = true
@@ -136,6 +136,9 @@ func checkViews(s *site) error {
 	}
 	if len(known) != len(l.views) {
 		return fmt.Errorf("%d objects lie in the store, %d are known", len(l.views), len(known))
+	}
+	if err := checkCopies(s); err != nil {
+		return err
 	}
 	for v, n := range s.told {
 		if l.told[v] != n {

@@ -347,6 +347,9 @@ func (c *Core) fetchArgs(t *task) {
 		case objectFailed:
 			c.failing = append(c.failing, t.id())
 		default:
+			if l := c.lent[o]; l != nil {
+				l.stays = true
+			}
 			t.missing++
 			c.await(o, waiter{task: t})
 		}

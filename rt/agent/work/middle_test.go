@@ -106,6 +106,10 @@ func (h *history) middle() {
 	var wishes []wish
 	for _, p := range h.peers {
 		for _, o := range p.keys {
+			if p.at != m && p.at.copyAt(o) && h.actors[o.Task] == nil && !p.doomed && !p.severed && !h.worksFor(p, m) { // a copy is there whoever is lost
+				wishes = append(wishes, wish{p, o, p.held[o]})
+				continue
+			}
 			if p.at == m || o.Task.Agent == m.agent || h.actors[o.Task] != nil || p.doomed || p.severed || p.at.unlisted[o] || p.at.store.lost[o] || h.worksFor(p, m) || h.cuts[[2]id.Agent{p.at.agent, o.Task.Agent}] {
 				continue
 			}
@@ -121,6 +125,7 @@ func (h *history) middle() {
 		}
 	}
 	h.quiesce("what an agent had to be lost")
+	h.dropWhatCanBeHad()
 	for _, w := range wishes {
 		if w.p.dead || w.p.doomed || w.p.severed || w.p.held[w.o] != w.r {
 			continue

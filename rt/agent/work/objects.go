@@ -38,6 +38,7 @@ const (
 	markLost                           // it came from an agent that is out of reach
 	markCached                         // it has a key in the cache
 	markVoid                           // it was made here for the agent by which it came now, and can't be read any more
+	markCopy                           // its value is a copy of what its home has, and the Store may let go of it
 )
 
 func (o *object) has(m objectMarks) bool { return o.marks&m != 0 }

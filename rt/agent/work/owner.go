@@ -97,6 +97,7 @@ type lends struct {
 	asked fb.Want // of that one
 	there bool    // it has a value, for all that was said of it
 	again bool    // asked once more, since it could not be fetched
+	stays bool    // its value is not let go of: it was, when a task that needs all its arguments at once was about to go
 	at    int     // in home.lends
 
 	listing bool     // its owner was asked to list this agent, and has not answered no
@@ -234,6 +235,7 @@ func (c *Core) unlend(o *object) {
 	if !o.foreign {
 		return
 	}
+	c.secure(o)
 	l := c.lent[o]
 	if p := c.unspare(o); p != nil {
 		c.releaseTo(p, o.id(), 1)

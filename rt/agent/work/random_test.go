@@ -50,49 +50,6 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
-// TestRandomHistoriesOfNodes lets the same go on at two and at three agents that lend each other bundles: what one has is on its
-// way to another for any time, is lost with the connection between them at times, and values are fetched, or can't be.
-func TestRandomHistoriesOfNodes(t *testing.T) {
-	nodes := func(seed uint64) int { return 2 + int(seed%3/2) }
-	if *seedFlag != 0 {
-		newHistories(t, *seedFlag, nodes(*seedFlag)).run(900 + 4100*(nodes(*seedFlag)-2))
-		return
-	}
-	away, finds, remade, kin, full, damaged, inherited, listed, outlived := 0, 0, 0, 0, 0, 0, 0, 0, 0
-	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
-		h := newHistories(t, seed, nodes(seed))
-		h.run(900 + 4100*(nodes(seed)-2))
-		away, finds, kin = away+h.away, finds+h.finds, kin+len(h.kin)
-		inherited += h.inherited
-		listed, outlived = listed+h.listed, outlived+h.outlived
-		full, damaged = full+h.returned["of other agents' values"], damaged+h.returned["damaged"]
-		for _, s := range h.sites {
-			remade += int(s.core.remade)
-		}
-	}
-	if kin < *seeds/8 {
-		t.Errorf("only %d workers ran in %d histories on what ancestors of their tasks lent", kin, *seeds)
-	}
-	if full < *seeds/8 || damaged < *seeds/8 {
-		t.Errorf("only %d values found no memory and %d could not be read in %d histories", full, damaged, *seeds)
-	}
-	if listed < *seeds/6 || outlived < *seeds {
-		t.Errorf("only %d references were listed by owners that had not sent them, and %d outlived a third node in %d histories", listed, outlived, *seeds)
-	}
-	if remade < *seeds/4 {
-		t.Errorf("only %d tasks ran again in %d histories because their values were gone", remade, *seeds)
-	}
-	if away < *seeds*10 {
-		t.Errorf("only %d chunks of frames went between the nodes in %d histories", away, *seeds)
-	}
-	if inherited < *seeds/8 {
-		t.Errorf("only %d values outlived their agents in %d histories", inherited, *seeds)
-	}
-	if finds < *seeds {
-		t.Errorf("only %d names were found in %d histories", finds, *seeds)
-	}
-}
-
 // site is an agent.
 type site struct {
 	agent  id.Agent
@@ -107,6 +64,9 @@ type site struct {
 	says   []Event      // of the head
 	told   map[view]int // places that went to processes here
 	gone   []Evicted    // of which the core is to hear
+	late   []Evicted    // the same, of copies: after its next step
+
+	dropped map[id.Object]bool // copies that were, ever
 
 	unlisted map[id.Object]bool // that came by way of another agent, and of which their owners said that they have them no more
 	cpus     int64
@@ -145,6 +105,7 @@ type history struct {
 	overs     int              // lines that agents had ended
 	kept      cacheCounts
 	returned  map[string]int // what came back from files, by why it did not
+	copies    copyCounts
 }
 
 func newHistory(t *testing.T, seed uint64) *history { return newHistories(t, seed, 1) }
@@ -154,7 +115,7 @@ func newHistories(t *testing.T, seed uint64, nodes int) *history {
 		actors: map[id.Task]*fb.CreateT{}, once: map[id.Task]bool{}, starts: map[id.Task]int{}, runs: map[id.Task]*peer{}, head: newRegistry(), returned: map[string]int{}, kin: map[*worker]bool{}, cuts: map[[2]id.Agent]bool{}}
 	for i := range nodes {
 		store := newLedger(t)
-		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}, unlisted: map[id.Object]bool{}}
+		s := &site{agent: id.Agent(agentNumber + i), store: store, told: map[view]int{}, unlisted: map[id.Object]bool{}, dropped: map[id.Object]bool{}}
 		s.core = New(Config{Agent: s.agent, Node: fmt.Sprintf("n%d", i+1), Processes: 12, Deep: int(1 + seed%7), Piled: 3 * pileBlockSize, Direct: 1, Lineage: int(2+seed%2*1000) << 10, Store: store})
 		h.sites = append(h.sites, s)
 		cpus := int64(1 + h.rng.IntN(4))
@@ -280,6 +241,11 @@ func (h *history) step(s *site, ev Event) {
 	if err := check(s.core); err != nil {
 		h.t.Fatalf("seed %d: agent %d after %T: %v", h.seed, s.agent, ev, err)
 	}
+	late := s.late
+	s.late = nil
+	for _, ev := range late {
+		h.dropped(s, ev)
+	}
 }
 
 func (h *history) peer(s *site, p id.Process) *peer {
@@ -346,6 +312,9 @@ func (h *history) act() {
 		return
 	}
 	p, s := h.peers[h.rng.IntN(len(h.peers))], h.sites[h.rng.IntN(len(h.sites))]
+	if h.rng.IntN(8) == 0 {
+		h.dropSome(s)
+	}
 	if h.evict(s); p.kind == Driver && !p.doomed && h.rng.IntN(15) == 0 && p.wantCached() {
 		return
 	}

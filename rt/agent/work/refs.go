@@ -44,6 +44,9 @@ func (c *Core) hold(p *process, o *object) *holder {
 	h := c.holdRec.take()
 	h.object, h.process = o, p
 	h.next, o.holders = o.holders, h
+	if p.remote() && o.has(markCopy) {
+		c.cfg.Store.Reuse(o.id())
+	}
 	h.after = p.held
 	if p.held != nil {
 		p.held.before = h
@@ -70,7 +73,9 @@ func (c *Core) unhold(h *holder) {
 		h.after.before = h.before
 	}
 	c.holdRec.give(h)
-	if o.placed && !p.remote() {
+	if p.remote() {
+		c.offer(o)
+	} else if o.placed {
 		c.cfg.Store.Leave(p.id, o.id())
 	}
 	if o.waiting != nil {
@@ -259,7 +264,7 @@ func (c *Core) empty(o *object) {
 		c.cfg.Store.Free(o.id())
 	}
 	o.value, o.placed, o.state = nil, false, objectPending
-	o.set(markComing, false)
+	o.set(markComing|markCopy, false)
 }
 
 // holdsAll looks whether p may name the objects at the beginning of a payload, deps and refs together.

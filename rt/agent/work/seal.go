@@ -16,7 +16,7 @@ type Store interface {
 	// Discard takes back what a process has written and nobody wants.
 	Discard(p id.Process, m *fb.SealT)
 	// View: a process is to be told where the object lies, once more, and keeps it there by that. false: it lies in a
-	// file, and Bring has it come back.
+	// file, and Bring has it come back; or it is a copy that is gone, of which Evicted is about to tell.
 	View(p id.Process, o id.Object) (arena uint64, offset int64, there bool)
 	// Unview undoes one View, or Seal's.
 	Unview(p id.Process, o id.Object)
@@ -34,7 +34,9 @@ type Store interface {
 	// Rest: nobody needs the object, which can be made again. It stays until memory is wanted, and then goes: the event Evicted tells. false: it can't, and is
 	// as it was.
 	Rest(o id.Object) bool
-	// Reuse: what rested is needed again; false: it is gone.
+	// Loosen: the object is a copy of what can be had elsewhere. It stays until memory is wanted and nobody looks at it, and then goes: the event Evicted tells.
+	Loosen(o id.Object)
+	// Reuse: what rested is needed again, or a copy is to stay; false: it is gone.
 	Reuse(o id.Object) bool
 }
 

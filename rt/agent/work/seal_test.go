@@ -24,6 +24,8 @@ type ledger struct {
 	told      map[view]int       // places, ever
 	lost      map[id.Object]bool // what could not be read from a file, ever
 	resting   []id.Object        // in the order in which they came to rest
+	copies    []id.Object        // that may be dropped, in that order
+	dropped   map[id.Object]bool // of those, until the core is told
 }
 
 type view struct {
@@ -32,7 +34,7 @@ type view struct {
 }
 
 func newLedger(t testing.TB) *ledger {
-	return &ledger{t: t, views: map[id.Object]map[id.Process]int{}, filed: map[id.Object]bool{}, bringing: map[id.Object]int{}, moved: map[id.Object]int64{}, told: map[view]int{}, lost: map[id.Object]bool{}}
+	return &ledger{t: t, views: map[id.Object]map[id.Process]int{}, filed: map[id.Object]bool{}, bringing: map[id.Object]int{}, moved: map[id.Object]int64{}, told: map[view]int{}, lost: map[id.Object]bool{}, dropped: map[id.Object]bool{}}
 }
 
 func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, error) {
@@ -42,13 +44,14 @@ func (l *ledger) Seal(p id.Process, o id.Object, m *fb.SealT) (uint64, int64, er
 	if l.views[o] != nil || l.bringing[o] > 0 {
 		l.t.Errorf("%v was sealed twice, or is on its way from a file: %s", o, debug.Stack())
 	}
+	delete(l.dropped, o)
 	l.views[o] = map[id.Process]int{p: 1}
 	return 9, int64(m.Offset) + 4096, nil
 }
 
 func (l *ledger) Discard(id.Process, *fb.SealT) { l.discarded++ }
 func (l *ledger) View(p id.Process, o id.Object) (uint64, int64, bool) {
-	if l.filed[o] {
+	if l.filed[o] || l.dropped[o] {
 		return 0, 0, false
 	}
 	l.count(p, o, 1)
@@ -60,7 +63,11 @@ func (l *ledger) Seen(p id.Process, o id.Object, places uint32) error {
 	return nil
 }
 func (l *ledger) Unview(p id.Process, o id.Object) { l.count(p, o, -1) }
-func (l *ledger) Leave(p id.Process, o id.Object)  { l.count(p, o, -l.views[o][p]) }
+func (l *ledger) Leave(p id.Process, o id.Object) {
+	if !l.dropped[o] {
+		l.count(p, o, -l.views[o][p])
+	}
+}
 func (l *ledger) Bring(o id.Object) {
 	l.brought = append(l.brought, o)
 	l.bringing[o]++
@@ -84,6 +91,10 @@ func (l *ledger) count(p id.Process, o id.Object, n int) {
 }
 
 func (l *ledger) Free(o id.Object) {
+	if l.dropped[o] {
+		return
+	}
+	l.copies = slices.DeleteFunc(l.copies, func(x id.Object) bool { return x == o })
 	if l.views[o] == nil || len(l.views[o]) > 0 {
 		l.t.Errorf("%v is freed, and viewed by %v: %s", o, l.views[o], debug.Stack())
 	}
@@ -103,11 +114,42 @@ func (l *ledger) Rest(o id.Object) bool {
 }
 
 func (l *ledger) Reuse(o id.Object) bool {
+	if i := slices.Index(l.copies, o); i >= 0 {
+		l.copies = slices.Delete(l.copies, i, i+1)
+		return true
+	}
 	i := slices.Index(l.resting, o)
 	if i >= 0 {
 		l.resting = slices.Delete(l.resting, i, i+1)
 	}
-	return i >= 0
+	return i >= 0 || l.views[o] != nil
+}
+
+func (l *ledger) Loosen(o id.Object) {
+	if l.views[o] == nil && !l.dropped[o] || slices.Contains(l.copies, o) {
+		l.t.Errorf("%v is a copy already, or not here: %s", o, debug.Stack())
+	}
+	if l.views[o] != nil && !l.filed[o] {
+		l.copies = append(l.copies, o)
+	}
+}
+
+// loose gives the copies that may be dropped now.
+func (l *ledger) loose() (list []id.Object) {
+	for _, o := range l.copies {
+		if len(l.views[o]) == 0 && l.bringing[o] == 0 {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// drop drops a copy.
+func (l *ledger) drop(o id.Object) Evicted {
+	l.copies = slices.DeleteFunc(l.copies, func(x id.Object) bool { return x == o })
+	delete(l.views, o)
+	l.dropped[o] = true
+	return Evicted{o}
 }
 
 // evict drops what has rested for longest.
