@@ -1,8 +1,10 @@
 """How large values are copied into shared memory, by the extension."""
 
 import os
+import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -79,19 +81,54 @@ def test_how_fast_each_way_is_is_learnt_from_what_is_copied(memory, size, of):
 
 
 @fast
-def test_what_is_a_small_part_of_a_value_teaches_nothing():
-    """It may fit into a cache, where other ways are best."""
+def test_the_first_large_value_teaches_all_ways():
+    """The best one is taken from its first chunks on, be it the only value that there is."""
     memory = os.memfd_create("slab")
-    os.ftruncate(memory, 80 * MIB)
-    slab = twin.fast.Slab(memory, 0, 80 * MIB)
-    value = bytes(72 * MIB)
-    before = known(3)
-    slab.fill(0, [value])
-    assert known(3) == min(before + 1, WAYS)
-    slab.fill(0, [value])
-    assert known(3) == min(before + 2, WAYS)
+    os.ftruncate(memory, 72 * MIB)
+    slab = twin.fast.Slab(memory, 0, 72 * MIB)
+    slab.fill(0, [b"what stands before an array", bytes(71 * MIB)])
+    assert known(3) == WAYS
     slab.close()
     os.close(memory)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@fast
+def test_when_a_copy_is_interrupted_nobody_writes_any_more():
+    """What was to become the value is given to the next one then."""
+    size = 256 * MIB
+    memory = os.memfd_create("slab")
+    slab, value = None, b"x" * size
+
+    def written():
+        return sum(os.pread(memory, 1, at) == b"x" for at in range(0, size, MIB))
+
+    def interrupt(number, frame):
+        raise Interrupted
+
+    before, counts = signal.signal(signal.SIGALRM, interrupt), []
+    try:
+        for _ in range(20):
+            os.ftruncate(memory, 0)
+            os.ftruncate(memory, size)
+            slab = twin.fast.Slab(memory, 0, size)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                slab.fill(0, [value])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                counts.append(written())
+                time.sleep(0.05)
+                assert written() == counts[-1]
+            slab.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.close(memory)
+    assert min(counts) < size // MIB, counts
 
 
 @fast

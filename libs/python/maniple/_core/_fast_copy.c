@@ -1,9 +1,9 @@
 /* A slab, mapped for writing, and copies into it without the interpreter's lock.
  *
  * Two threads copy what is large, chunk by chunk: each takes the next one, so that a helper that gets no processor, or comes late,
- * holds up nobody. Whether stores go through the caches or past them is best depends on the machine, on what else it does and on
- * the size, so it is measured as values are copied: each way has a rate, the best one is taken, and now and then the other one is
- * tried again. */
+ * holds up nobody, nor does the interpreter's lock while one looks for signals. Whether stores go through the caches or past them is
+ * best depends on the machine, on what else it does and on the size, so it is measured with each chunk: each way has a rate, the best
+ * one is taken, and now and then the other one is tried again. */
 #define _GNU_SOURCE
 #include "_fast_python.h"
 
@@ -31,10 +31,10 @@ enum {
     WAYS,
     LEAST = 512 << 10, /* below it plain stores are best: what is written is read soon, from the caches */
     LARGE = 8 << 20,  /* below it one thread is */
-    PIECE = 64 << 20, /* copied at once: between two, an interrupt comes through */
-    TAKEN = 1 << 20,  /* what a thread takes of it */
+    PIECE = 32 << 20, /* copied at once by a thread: between two, an interrupt comes through */
+    TAKEN = 1 << 20,  /* what a thread takes of a value */
     FREE = 4 << 20,   /* from there the interpreter's lock is let go of */
-    AGAIN = 32,       /* pieces between two that try the other way */
+    AGAIN = 64,       /* chunks between two that try the other way */
     SIZES = 5,
     STACK = 256 << 10,
     ENTER = 22,       /* MADV_POPULATE_READ: Linux 5.14 */
@@ -67,18 +67,17 @@ static double spent(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* A piece that is copied. Both threads share it; a helper that begins when all is taken finds it whole, and touches nothing else. */
+/* What is copied. Who does it and a helper share it; a helper that begins when all is taken finds it whole, and touches nothing else. */
 typedef struct {
     char *to;
     const char *from;
     size_t size;
-    int way;
-    bool cold;   /* pages of to are not in the page table */
-    bool shared; /* by two threads */
+    const char *warm; /* up to where pages are in the page table */
+    int of, way;      /* the class of sizes that it is of, and its way; WAYS: the best that is known, chunk by chunk */
+    bool shared;      /* by two threads */
     atomic_int shares;
-    atomic_size_t next, done; /* where the next chunk begins; bytes that are copied */
-    atomic_int whole;         /* all are; what who waits for that sleeps on */
-    _Atomic double seconds;   /* of CPU that copying took, of both threads; without what it took to enter pages */
+    atomic_size_t next, done, end; /* where the next chunk begins; bytes that are copied; that are to be */
+    atomic_int whole;              /* they are; what who waits for that sleeps on */
 } Copy;
 
 static void enter_pages(char *at, size_t size) {
@@ -86,26 +85,60 @@ static void enter_pages(char *at, size_t size) {
     madvise(at - before, size + before, ENTER); /* or they come by faults */
 }
 
-static void copy_chunks(Copy *c) {
-    for (double before = spent();;) {
+/* What was learnt. */
+
+static _Atomic double rates[SIZES][WAYS]; /* bytes in a second of CPU; 0: not known */
+static atomic_uint chunks[SIZES];
+
+static int size_of(size_t size) { return size < LARGE ? 0 : size < 16 << 20 ? 1 : size < 64 << 20 ? 2 : size < 512 << 20 ? 3 : 4; }
+
+/* The best way, and now and then the other one. */
+static int choose(int of) {
+#ifdef __x86_64__
+    double through = atomic_load(&rates[of][THROUGH]), past = atomic_load(&rates[of][PAST]);
+    int best = past > through ? PAST : THROUGH;
+    if (through == 0 || past == 0) return through == 0 ? THROUGH : PAST;
+    return atomic_fetch_add(&chunks[of], 1) % AGAIN == AGAIN - 1 ? THROUGH + PAST - best : best;
+#else
+    (void)of;
+    return THROUGH;
+#endif
+}
+
+/* A slow chunk, for which others had the caches or that was interrupted, says less than a fast one. */
+static void learn(int of, int way, double rate) {
+    double known = atomic_load(&rates[of][way]);
+    atomic_store(&rates[of][way], known == 0 ? rate : known + (rate - known) / (rate > known ? 4 : 16));
+}
+
+static void copy_chunk(const Copy *c, size_t at, size_t size) {
+    char *to = c->to + at;
+    if (to + size > c->warm) enter_pages(to, size);
+    if (size < LEAST) {
+        memcpy(to, c->from + at, size);
+        return;
+    }
+    int way = c->way == WAYS ? choose(c->of) : c->way;
+    double before = spent();
+    if (way == PAST) stream(to, c->from + at, size);
+    else memcpy(to, c->from + at, size);
+    double took = spent() - before;
+    if (c->way == WAYS && took > 0) learn(c->of, way, (double)size / took);
+}
+
+/* Takes chunks and copies them, most bytes of it. false: there are no more. */
+static bool copy_chunks(Copy *c, size_t most) {
+    for (size_t mine = 0; mine < most; mine += TAKEN) {
         size_t at = atomic_fetch_add(&c->next, TAKEN);
-        if (at >= c->size) return;
+        if (at >= c->size) return false;
         size_t size = c->size - at < TAKEN ? c->size - at : TAKEN;
-        if (c->cold) {
-            enter_pages(c->to + at, size);
-            before = spent();
-        }
-        if (c->way == PAST) stream(c->to + at, c->from + at, size);
-        else memcpy(c->to + at, c->from + at, size);
-        double after = spent(), known = atomic_load(&c->seconds);
-        while (!atomic_compare_exchange_weak(&c->seconds, &known, known + after - before)) {
-        }
-        before = after;
-        if (atomic_fetch_add(&c->done, size) + size == c->size) {
+        copy_chunk(c, at, size);
+        if (atomic_fetch_add(&c->done, size) + size >= atomic_load(&c->end)) {
             atomic_store(&c->whole, 1);
             if (c->shared) wake(&c->whole);
         }
     }
+    return true;
 }
 
 static void leave(Copy *c) {
@@ -113,7 +146,7 @@ static void leave(Copy *c) {
 }
 
 static void *help(void *copy) {
-    copy_chunks(copy);
+    copy_chunks(copy, SIZE_MAX);
     leave(copy);
     return NULL;
 }
@@ -139,64 +172,33 @@ static void share(Copy *c) {
     }
 }
 
-/* Gives the seconds of CPU that it took. */
-static double copy(char *to, const char *from, size_t size, bool two, int way, bool cold) {
-    Copy alone = {0}, *c = two && size > TAKEN ? calloc(1, sizeof *c) : &alone;
-    if (!c) c = &alone;
-    c->to = to, c->from = from, c->size = size, c->way = way, c->cold = cold;
-    atomic_store(&c->shares, 1);
-    if (c != &alone) share(c);
-    copy_chunks(c);
-    while (size && !atomic_load(&c->whole)) nap(&c->whole, 0, 1000);
-    double took = atomic_load(&c->seconds);
-    if (c != &alone) leave(c);
-    return took;
-}
-
-/* What was learnt. */
-
-static _Atomic double rates[SIZES][WAYS]; /* bytes in a second of CPU; 0: not known */
-static atomic_uint pieces[SIZES];
-
 /* There is a processor for a second thread. */
 static bool two_can(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) || CPU_COUNT(&set) > 1;
 }
 
-static int size_of(size_t size) { return size < LARGE ? 0 : size < 16 << 20 ? 1 : size < 64 << 20 ? 2 : size < 512 << 20 ? 3 : 4; }
-
-/* The best way, or, where something is to be learnt, now and then the other one. */
-static int choose(int size, bool tries) {
-#ifdef __x86_64__
-    double through = atomic_load(&rates[size][THROUGH]), past = atomic_load(&rates[size][PAST]);
-    int best = past > through ? PAST : THROUGH;
-    if (!tries) return best;
-    if (through == 0 || past == 0) return through == 0 ? THROUGH : PAST;
-    return atomic_fetch_add(&pieces[size], 1) % AGAIN == AGAIN - 1 ? THROUGH + PAST - best : best;
-#else
-    (void)size, (void)tries;
-    return THROUGH;
-#endif
+/* Gives alone, or, where a helper has begun, what both share. */
+static Copy *begin(Copy *alone, bool two) {
+    Copy *c = two && alone->size > TAKEN ? malloc(sizeof *c) : NULL;
+    atomic_store(&alone->end, alone->size);
+    atomic_store(&alone->shares, 1);
+    if (!c) return alone;
+    *c = *alone;
+    share(c);
+    return c;
 }
 
-/* One slow copy, for which others had the caches, says little; a fast one says that it can be done. */
-static void learn(int size, int way, double rate) {
-    double known = atomic_load(&rates[size][way]);
-    atomic_store(&rates[size][way], rate > known ? rate : known + (rate - known) / 8);
+/* Nothing more of it is taken. */
+static void stop(Copy *c) {
+    size_t taken = atomic_exchange(&c->next, c->size);
+    if (taken < c->size) atomic_store(&c->end, taken);
 }
 
-/* whole: the size of the value that this is a piece of. What is a small part of it, as its last piece may be, teaches nothing: it may fit into a cache. */
-static void copy_well(char *to, const char *from, size_t size, size_t whole, bool cold) {
-    if (size < LEAST) {
-        if (cold) enter_pages(to, size);
-        memcpy(to, from, size);
-        return;
-    }
-    bool teaches = size == PIECE || size > whole / 2;
-    int at = size_of(whole), way = choose(at, teaches);
-    double took = copy(to, from, size, size >= LARGE && two_can(), way, cold);
-    if (teaches && took > 0) learn(at, way, (double)size / took);
+/* Waits until all that was taken is copied, by whomever. */
+static void end(Copy *c, const Copy *alone) {
+    while (atomic_load(&c->done) < atomic_load(&c->end)) nap(&c->whole, 0, 1000);
+    if (c != alone) leave(c);
 }
 
 /* Mappings. */
@@ -300,17 +302,26 @@ static int fill_one(SlabObject *s, size_t at, PyObject *view, size_t whole) {
         PyErr_Format(PyExc_ValueError, "%zu bytes at %zu of a slab of %zu", size, at, s->bytes ? s->size : 0);
         return -1;
     }
-    for (size_t done = 0; done < size;) {
-        size_t piece = size - done < PIECE ? size - done : PIECE;
-        char *to = s->bytes + at + done;
-        bool cold = at + done + piece > s->warm && piece > 4096;
-        PyThreadState *state = piece >= FREE ? PyEval_SaveThread() : NULL;
-        copy_well(to, (const char *)from + done, piece, whole, cold);
+    Copy alone = {.to = s->bytes + at, .from = from, .size = size, .warm = size > 4096 ? s->bytes + s->warm : s->bytes + s->size, .of = size_of(whole), .way = WAYS};
+    Copy *c = begin(&alone, size >= LARGE && two_can());
+    bool more = true, interrupted = false;
+    while (more && !interrupted) {
+        PyThreadState *state = size >= FREE ? PyEval_SaveThread() : NULL;
+        more = copy_chunks(c, PIECE);
+        if (!more) end(c, &alone);
         if (state) PyEval_RestoreThread(state);
-        done += piece;
-        if (at + done > s->warm) s->warm = at + done;
-        if (done < size && PyErr_CheckSignals()) return -1;
+        interrupted = more && PyErr_CheckSignals();
+        if (s->owner != getpid()) { /* a handler has made this child, where nobody helps and no slab is mapped */
+            if (!interrupted) PyErr_SetString(PyExc_ValueError, "a slab of the process that made this one by a fork");
+            return -1;
+        }
     }
+    if (interrupted) {
+        stop(c);
+        end(c, &alone);
+        return -1;
+    }
+    if (at + size > s->warm) s->warm = at + size;
     return 0;
 }
 
@@ -357,7 +368,10 @@ static PyObject *py_copy(PyObject *module, PyObject *args) {
 #pragma GCC diagnostic pop
     if (room < size) return PyErr_Format(PyExc_ValueError, "%zd bytes into %zd", size, room);
     Py_BEGIN_ALLOW_THREADS
-    copy(to, from, (size_t)size, two, past ? PAST : THROUGH, false);
+    Copy alone = {.to = to, .from = from, .size = (size_t)size, .warm = (char *)to + size, .way = past ? PAST : THROUGH};
+    Copy *c = begin(&alone, two);
+    copy_chunks(c, SIZE_MAX);
+    end(c, &alone);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
