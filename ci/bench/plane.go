@@ -14,7 +14,7 @@ var spilling = race{program: "spilling.py", args: []string{"1024", "4096", "64"}
 	told("a plain writer and reader", "share", "MB/s", figure("plain"), false),
 }}
 
-const fastest = "of the fastest of six ways to copy as much in the same process: one thread or two, numpy's, or the extension's through the caches and past them"
+const fastest = "of the fastest of six ways to copy as much in the same process: one thread or two, numpy's, or the extension's through the caches and past them; each after 0.3 s of rest, as each put"
 
 var store = race{program: "store.py", args: []string{"1024", "5"}, quick: []string{"100", "1"}, limit: 2 * time.Minute, bars: []bar{
 	atLeast("put 1 GiB into a store never used: share of a copy", "cold", "", quotient("put", "copy", 1), 0.8).noted("of a copy by two threads into memory that is new, shared or not; before each as much was used, so that the machine's own host had given the memory"),

@@ -31,7 +31,7 @@ const step = 16 << 20
 // sharedFrom is how much each of two threads makes, at least.
 const sharedFrom = 32 << 20
 
-// create makes an arena. It takes as long as the system needs to clear the memory. hurry: it is made at idle priority until that is
+// create makes an arena. It takes as long as the system needs to clear the memory. hurry: nobody waits for it until that is
 // closed; nil: it is waited for. stop, ended: closed when it, or none at all, is not wanted any more.
 func create(number uint64, size int64, hurry, stop, ended <-chan struct{}) (_ *arena, err error) {
 	if size <= 0 {
@@ -87,8 +87,6 @@ func mapped(fd int, size int64) ([]byte, error) {
 	return b, err
 }
 
-func never() bool { return false }
-
 // inParts has two threads make an arena, each a part of it, where that pays: most of the time goes into clearing, or, on a virtual machine whose host gives it
 // memory at the first touch, into that. work runs in a goroutine of its own, which it may lock to its thread for good.
 func inParts(size int64, work func(from, to int64) error) error {
@@ -107,17 +105,21 @@ func inParts(size int64, work func(from, to int64) error) error {
 
 // hasten makes all pages of an arena that somebody waits for.
 func hasten(fd int, b []byte) error {
-	return inParts(int64(len(b)), func(from, to int64) error { return allocate(fd, b, from, to, stride, never) })
+	return inParts(int64(len(b)), func(from, to int64) error { return allocate(fd, b, from, to, hasty(stride)) })
 }
 
-// allocate makes the pages of [from, to) of an arena, or some until stop says so. It may be done twice, and by two at once. stride: see enlarge.
-func allocate(fd int, b []byte, from, to, stride int64, stop func() bool) error {
-	enlarge(b, from, to, stride, stop)
-	for at := from; at < to && !stop(); { // SHM-1
-		err := unix.Fallocate(fd, 0, at, min(step, to-at))
+// allocate makes the pages of [from, to) of an arena, or some until p says so. It may be done twice, and by two at once.
+func allocate(fd int, b []byte, from, to int64, p pace) error {
+	enlarge(b, from, to, p)
+	for at := from; at < to; { // SHM-1
+		size := min(p.next(), step, to-at)
+		if size == 0 {
+			break
+		}
+		err := unix.Fallocate(fd, 0, at, size)
 		switch {
 		case err == nil:
-			at += step
+			at += size
 		case !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("fallocate: %w", err)
 		}
@@ -157,7 +159,7 @@ func (a *arena) close() error {
 		a.open = nil
 	}
 	if a.rw != nil {
-		if fd := int(a.rw.Fd()); made { // SHM-4; and who makes it at idle priority has it open for longer
+		if fd := int(a.rw.Fd()); made { // SHM-4; and who makes it ahead has it open for longer
 			errs = append(errs, punch(fd, 0, a.size))
 		}
 		errs = append(errs, a.rw.Close())

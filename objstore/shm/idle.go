@@ -5,16 +5,15 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/maniple-hpc/maniple/objstore/client/pages"
 )
 
-// idle allocates an arena at idle priority, until hurry is closed: then what is left is done at once, beside the threads that began
-// it, whose priority can't be raised without a privilege. Those work on a descriptor and a mapping of their own, so that nothing
-// has to wait for them; and what was given back meanwhile the last one takes back, if they made it again too late (SHM-4).
+// idle allocates an arena in time that nobody else wants, until hurry is closed: then what is left is done at once, beside the threads that began
+// it. Those work on a descriptor and a mapping of their own, so that nothing has to wait for them; and what was given back meanwhile the last one
+// takes back, if they made it again too late (SHM-4).
 func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 	fd, err := unix.FcntlInt(a.rw.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -26,18 +25,16 @@ func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 		return err
 	}
 	a.late.begin()
-	var hurried atomic.Bool
-	done := make(chan error, 1)
+	over, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		err := inParts(a.size, func(from, to int64) error {
-			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-			// Where it is refused the work is done as any other. It is few calls, each long: a thread that waits for a CPU while it
-			// runs Go code would hold up the garbage collector.
-			_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
-			if err := allocate(fd, b, from, to, atIdle, hurried.Load); err != nil {
+			runtime.LockOSThread() // whose time counts
+			defer runtime.UnlockOSThread()
+			p := &gentle{over: over}
+			if err := allocate(fd, b, from, to, p); err != nil {
 				return err
 			}
-			clearPages(b[from:to], hurried.Load)
+			clearPages(b[from:to], p)
 			return nil
 		})
 		_ = pages.Unmap(b)
@@ -52,27 +49,33 @@ func (a *arena) idle(hurry, stop, ended <-chan struct{}) error {
 	case err := <-done:
 		return err
 	case <-ended:
-		hurried.Store(true)
-		return os.ErrClosed
+		err = os.ErrClosed
 	case <-stop:
-		hurried.Store(true)
-		return ErrGivenUp
+		err = ErrGivenUp
 	case <-hurry:
-		hurried.Store(true)
-		return hasten(int(a.rw.Fd()), a.bytes)
 	}
+	close(over)
+	if err != nil {
+		return err
+	}
+	return hasten(int(a.rw.Fd()), a.bytes)
 }
 
 // clearPages has the small pages of a new arena cleared, which otherwise waits for whoever meets them first.
-func clearPages(b []byte, stop func() bool) {
-	for at := 0; at < len(b) && !stop(); at += step {
-		part := b[at:min(at+step, len(b))]
+func clearPages(b []byte, p pace) {
+	for at := 0; at < len(b); {
+		size := min(int(p.next()), len(b)-at)
+		if size == 0 {
+			break
+		}
+		part := b[at : at+size]
 		pages.Enter(part)
 		_ = unix.Madvise(part, unix.MADV_DONTNEED) // see enlarge
+		at += size
 	}
 }
 
-// late is what an arena that is in use has to do with those who made it at idle priority, and may be at work still.
+// late is what an arena that is in use has to do with those who made it ahead, and may be at work still.
 type late struct {
 	mu     sync.Mutex
 	works  bool

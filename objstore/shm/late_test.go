@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who makes an arena at idle priority may be overtaken, and go on when a client has written there: that stays.
+// Who makes an arena ahead may be overtaken, and go on when a client has written there: that stays.
 func TestLateWorkLeavesWhatIsThere(t *testing.T) {
 	const size = 16 << 20
 	var m Memory
@@ -19,10 +19,10 @@ func TestLateWorkLeavesWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := m.arenas[1]
-	if err := allocate(int(a.rw.Fd()), a.bytes, 0, size, atIdle, never); err != nil {
+	if err := allocate(int(a.rw.Fd()), a.bytes, 0, size, hasty(mostStep)); err != nil {
 		t.Fatal(err)
 	}
-	clearPages(a.bytes, never)
+	clearPages(a.bytes, hasty(mostStep))
 	for i, b := range a.bytes {
 		if b != 1 {
 			t.Fatalf("byte %d is %d", i, b)
@@ -44,7 +44,7 @@ func TestLateWorkKeepsNothingThatWasPunched(t *testing.T) {
 	if err := m.Punch(1, 0, hole); err != nil {
 		t.Fatal(err)
 	}
-	if err := allocate(fd, a.bytes, 0, size, atIdle, never); err != nil {
+	if err := allocate(fd, a.bytes, 0, size, hasty(mostStep)); err != nil {
 		t.Fatal(err)
 	}
 	a.late.end(fd)

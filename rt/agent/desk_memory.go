@@ -284,7 +284,7 @@ func (d *desk) boundStore(left int64) {
 	s.do(s.store.Bound(now, left, nil), nil)
 }
 
-// spareArena is one that is made at idle priority, until one of these is closed: somebody waits for it, or nobody will.
+// spareArena is one that is made in time that nobody else wants, until one of these is closed: somebody waits for it, or nobody will.
 type spareArena struct{ hurry, stop chan struct{} }
 
 // giveUpSpares has no arena made any more that nobody waits for; false: there was none.

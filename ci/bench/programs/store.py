@@ -1,7 +1,8 @@
 """put of large arrays into a store that was never used, into one that had time to get warm, and into memory that was used before; beside each, in the
 same process, the fastest copy of as many bytes, with one thread or two, through the caches or past them, into memory that is as
 cold or as warm. A virtual machine may have to get memory from its host, which takes several times what the rest does, and have it taken back when it is
-free: before whatever is cold, as much was used a moment before, so that neither pays for that.
+free: before whatever is cold, as much was used a moment before, so that neither pays for that. A processor that has slept takes up to two milliseconds until
+it copies: before each put, and before each copy into warm memory, which take turns, nothing is done for as long.
 
     python PROGRAM.py maniple|ray MIB_OF_THE_LARGEST COUNT
 """
@@ -16,6 +17,7 @@ from stand import NAME, api, number, part, say, start, timed
 
 MIB = 1 << 20
 LARGEST, COUNT = number(1) * MIB, number(2)
+REST = 0.3  # seconds, in which what was dropped is free again
 WAYS = [(two, stream) for two in (False, True) for stream in (False, True)]
 
 
@@ -47,15 +49,25 @@ def halves(room, array):
     other.join()
 
 
-def warm_copy(array):
-    """The fastest median of all ways into memory that was written before."""
+def in_turn(array, puts):
+    """The medians of seconds: of that many puts, and of the fastest of all ways to copy into memory that was written before."""
     room = np.empty_like(array)
     ways = [lambda: np.copyto(room, array), lambda: halves(room, array)]
     if NAME == "maniple":
         ways += [lambda w=w: copy(room, array, *w) for w in WAYS]
     for way in ways:
         way()
-    return min(statistics.median(clocked(way) for _ in range(COUNT)) for way in ways)
+    all_took, copies = [], [[] for _ in ways]
+    for turn in range(max(COUNT, puts)):
+        for way, took in zip(ways, copies):
+            time.sleep(REST)
+            took.append(clocked(way))
+        if turn < puts:
+            time.sleep(REST)
+            took, ref = put(array)
+            all_took.append(took)
+            del ref
+    return statistics.median(all_took or [0]), min(map(statistics.median, copies))
 
 
 def from_host(size):
@@ -81,26 +93,22 @@ def cold_copy(array):
 start()
 api.put(np.ones(8, np.uint8))  # the connection
 arrays = {f"{size // MIB} MiB": np.ones(size, np.uint8) for size in (LARGEST // 10, LARGEST)}
-with part("cold"):
+with part("cold", "spare"):
     array = arrays[f"{LARGEST // MIB} MiB"]
     from_host(2 * LARGEST)
-    took, first = put(array)
-    say("cold", put=LARGEST / took / 1e9, copy=LARGEST / cold_copy(array) / 1e9)
-with part("spare"):
+    cold, first = put(array)
     time.sleep(2 * LARGEST / (1 << 30))
-    took, second = put(array)  # the first is there still
-    say("spare", put=LARGEST / took / 1e9, copy=LARGEST / warm_copy(array) / 1e9)
+    spare, second = put(array)  # the first is there still
+    say("cold", put=LARGEST / cold / 1e9, copy=LARGEST / cold_copy(array) / 1e9)
+    say("spare", put=LARGEST / spare / 1e9, copy=LARGEST / in_turn(array, 0)[1] / 1e9)
     del first, second
 for name, (size, array) in zip(("small", "large"), ((LARGEST // 10, arrays[f"{LARGEST // 10 // MIB} MiB"]), (LARGEST, array))):
     with part(name):
-        before, all_took = warm_copy(array), []
-        for _ in range(COUNT + 2):
-            took, ref = put(array)
-            all_took.append(took)
-            del ref
-            time.sleep(0.3)  # the memory is free
-        after = warm_copy(array)
-        say(name, put=size / statistics.median(all_took[2:]) / 1e9, copy=2 * size / (before + after) / 1e9)
+        for _ in range(2):
+            put(array)
+            time.sleep(REST)
+        took, copied = in_turn(array, COUNT)
+        say(name, put=size / took / 1e9, copy=size / copied / 1e9)
 del arrays, array
 with part("1 MiB"):
     array, count = np.ones(MIB, np.uint8), 400
