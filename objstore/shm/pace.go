@@ -35,7 +35,7 @@ type gentle struct {
 
 func (g *gentle) next() int64 {
 	if g.step == 0 {
-		g.step = leastStep
+		g.step, g.rest = leastStep, mostRest // it is asked for when somebody begins to write a large value
 	} else {
 		g.look(spent()-g.used, delayed()-g.waited)
 	}
