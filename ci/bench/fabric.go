@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/maniple-hpc/maniple/rt/agent"
 	"github.com/maniple-hpc/maniple/rt/native"
 )
 
@@ -172,7 +173,7 @@ func (e *fabricEnd) rate(ctx context.Context, place native.FabricPlace, size int
 		began := time.Now()
 		work := make(chan int64)
 		done := make(chan error)
-		for range transferStreams {
+		for range agent.Streams() {
 			go func() {
 				var last error
 				for at := range work {
@@ -187,7 +188,7 @@ func (e *fabricEnd) rate(ctx context.Context, place native.FabricPlace, size int
 			work <- at
 		}
 		close(work)
-		for range transferStreams {
+		for range agent.Streams() {
 			err = cmp.Or(<-done, err)
 		}
 		if err != nil {
@@ -216,7 +217,7 @@ func clearCopy(size int64) (best float64, err error) {
 	}
 	defer ln.Close()
 	var out, in []net.Conn
-	for range transferStreams {
+	for range agent.Streams() {
 		c, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			return 0, err

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/maniple-hpc/maniple/rt/agent"
 )
 
 // What goes from node to node.
@@ -53,10 +55,7 @@ func transfer(l *lab) error {
 		l.add(Result{Schema: schema, Name: fabricShare, Skipped: "not run: " + why})
 		r.bars = slices.DeleteFunc(slices.Clone(r.bars), func(b bar) bool { return b.part == "by the fabric" })
 	}
-	more := []string{strconv.Itoa(transferStreams), self, strings.TrimSpace(string(out)), libraries}
+	more := []string{strconv.Itoa(agent.Streams()), self, strings.TrimSpace(string(out)), libraries}
 	r.args, r.quick = append(r.args[:2:2], more...), append(r.quick[:2:2], more...)
 	return r.experiment(l)
 }
-
-// transferStreams is how many connections an agent opens to another one on a machine of two cores.
-const transferStreams = 2

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -64,13 +63,14 @@ const (
 
 func newDeskBulk(agent uint32) *deskBulk {
 	return &deskBulk{
-		core:    pull.New(pull.Config{Agent: agent, Streams: bulkStreams()}),
+		core:    pull.New(pull.Config{Agent: agent, Streams: Streams()}),
 		streams: map[uint64]bulkStream{}, waits: map[uint64]func(bulk.Piece){}, apart: map[uint32]bool{},
 	}
 }
 
-// bulkStreams is how many connections bring one large value: encrypting is what takes long.
-func bulkStreams() int { return max(2, runtime.GOMAXPROCS(0)/2) }
+// Streams is how many connections an agent of this machine opens to another one for one large value: encrypting is what takes long. What is measured
+// beside agents has as many.
+func Streams() int { return max(2, procs()/2) }
 
 // tickets are those that were given to other agents and not used yet. Safe for concurrent use.
 type tickets struct {

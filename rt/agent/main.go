@@ -44,11 +44,14 @@ func Main(args []string, build string, far func(uri string, getenv func(string) 
 	return code
 }
 
+// procs is how many processors an agent uses: of a node with 192 cores the programs want the most.
+func procs() int { return min(runtime.GOMAXPROCS(0), 8) }
+
 // run serves one node until its core says Exit.
 func run(ctx context.Context, f *os.File, build string, log *slog.Logger, far func(string, func(string) string) (SpillFS, error)) (int, error) {
 	// The step's signals reach every process of it; what they mean is the keeper's to say.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
-	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 8)) // of a node with 192 cores the programs want the most
+	runtime.GOMAXPROCS(procs())
 	thrift()
 	keeper, err := uds.NewFDConn(f)
 	if err != nil {

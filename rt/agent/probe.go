@@ -92,7 +92,7 @@ func (l *loop) ways(ctx context.Context, question string) ([]jsonWay, error) {
 		}
 		return err
 	}
-	for range bulkStreams() {
+	for range Streams() {
 		if err := dial(l.mayClear()); err != nil {
 			return nil, err
 		}

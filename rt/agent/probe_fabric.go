@@ -36,7 +36,7 @@ func probeFabric(cfg *Config, client *native.Client, log *slog.Logger) *native.F
 
 // probeMemory is what others read, and behind it what is read into: maniple-native alone has it.
 func probeMemory(uint64) (*os.File, int64, error) {
-	size := int64(probeChunk * (1 + bulkStreams()))
+	size := int64(probeChunk * (1 + Streams()))
 	fd, err := unix.MemfdCreate("maniple-probe", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, 0, fmt.Errorf("agent: memory to measure by the fabric: %w", err)
@@ -125,7 +125,7 @@ func farLatency(ctx context.Context, line *native.FabricLine, place native.Fabri
 func farBandwidth(ctx context.Context, line *native.FabricLine, place native.FabricPlace, most time.Duration) (float64, error) {
 	var wait sync.WaitGroup
 	var bytes atomic.Int64
-	errs := make([]error, bulkStreams())
+	errs := make([]error, Streams())
 	began := time.Now()
 	for i := range errs {
 		wait.Go(func() {

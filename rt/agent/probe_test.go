@@ -3,11 +3,13 @@ package agent_test
 import (
 	"context"
 	"encoding/json"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/maniple-hpc/maniple/rt/agent"
 	"github.com/maniple-hpc/maniple/rt/bootdoc"
 	"github.com/maniple-hpc/maniple/rt/gang"
 )
@@ -49,8 +51,20 @@ func TestWaysAreMeasured(t *testing.T) {
 			t.Errorf("%d is from %s to %s, want %s", i, n.From, n.Name, want)
 		case i >= 2 && !strings.Contains(n.Error, "no such way"):
 			t.Errorf("%s: %+v", want, n)
-		case i < 2 && (n.Error != "" || len(n.Ways) != 1 || n.Ways[0].Carrier != "tls" || n.Ways[0].Streams < 2 || n.Ways[0].Bandwidth < 1e6 || n.Ways[0].Latency <= 0 || n.Ways[0].Latency > 1):
+		case i < 2 && (n.Error != "" || len(n.Ways) != 1 || n.Ways[0].Carrier != "tls" || n.Ways[0].Streams != agent.Streams() || n.Ways[0].Bandwidth < 1e6 || n.Ways[0].Latency <= 0 || n.Ways[0].Latency > 1):
 			t.Errorf("%s: %+v", want, n)
+		}
+	}
+}
+
+// A node of few processors opens two connections for a value, and one of many no more than half as many as its agent uses.
+func TestStreamsByProcessors(t *testing.T) {
+	for procs, want := range map[int]int{1: 2, 2: 2, 6: 3, 8: 4, 192: 4} {
+		before := runtime.GOMAXPROCS(procs)
+		got := agent.Streams()
+		runtime.GOMAXPROCS(before)
+		if got != want {
+			t.Errorf("of %d processors: %d connections, want %d", procs, got, want)
 		}
 	}
 }
