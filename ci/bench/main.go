@@ -49,7 +49,7 @@ var experiments = []experiment{
 	{"many", many.experiment},
 	{"operations", operations},
 	{"profile", profile},
-	{"spilling", spilling.experiment},
+	{"spilling", spilling},
 	{"thousand-nodes", thousandNodes},
 	{"store", store.experiment},
 	{"mapped", mapped.experiment},

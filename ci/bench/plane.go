@@ -1,18 +1,56 @@
 package main
 
-import "time"
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
 
 // The bars of the data plane.
 
-var spilling = race{program: "spilling.py", args: []string{"1024", "4096", "64"}, quick: []string{"128", "512", "8"}, limit: 5 * time.Minute, bars: []bar{
-	atLeast("spilling: share of a plain writer and reader", "share", "", figure("share"), 0.7).
-		noted("bytes spilled and restored over the time in which any were, over those of pwrite and pread of 1 MiB in the same directory before and after; void if these differ by over 25%"),
+var sorting = race{program: "spilling.py", args: []string{"1024", "4096", "64"}, quick: []string{"128", "512", "8"}, limit: 5 * time.Minute, bars: []bar{
+	atLeast("spilling: share of fio", "share", "", figure("share"), 0.7).
+		noted("bytes spilled and restored, but for those that the kernel's cache gave or took, over the time in which the disk was busy (/proc/diskstats); of fio's with blocks of 1 MiB in the same directory before and after, as many " +
+			"written and read; void if these differ by over 25%"),
 	told("sort of 4 GiB with a store of 1 GiB", "spilling", "s", figure("seconds"), true),
 	told("spilling: written", "spilling", "GB", figure("spilled"), false),
 	told("spilling: read", "spilling", "GB", figure("restored"), false),
+	told("spilling: of that the disk wrote", "spilling", "GB", figure("wrote"), false),
+	told("spilling: of that the disk read", "spilling", "GB", figure("read"), false),
+	told("spilling: the disk was busy", "spilling", "s", figure("busy"), false),
 	told("spilling: rate", "spilling", "MB/s", figure("rate"), false),
-	told("a plain writer and reader", "share", "MB/s", figure("plain"), false),
+	told("fio", "share", "MB/s", figure("plain"), false),
 }}
+
+// spilling sorts what memory has no room for, with fio beside it.
+func spilling(l *lab) error {
+	fio, err := l.debian("fio")
+	if err != nil {
+		return err
+	}
+	return sorting.with(fio).experiment(l)
+}
+
+// with is the race with more arguments.
+func (r race) with(more ...string) race {
+	r.args, r.quick = slices.Concat(r.args, more), slices.Concat(r.quick, more)
+	return r
+}
+
+// debian is a program that runs one of Debian's.
+func (l *lab) debian(program string) (string, error) {
+	cmd := exec.Command("bash", filepath.Join(l.top, "ci/bench/debian.sh"), program)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s can't be had: %w", program, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
 
 const fastest = "of the fastest of six ways to copy as much in the same process: one thread or two, numpy's, or the extension's through the caches and past them; each after 0.3 s of rest, as each put"
 

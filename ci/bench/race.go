@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -37,8 +38,31 @@ type bar struct {
 type runs struct {
 	ours, theirs []map[string]part
 	repeated     int   // runs of Ray that failed once
+	void         int   // runs of ours that were void, and were repeated
 	err          error // why there are no more
 	longest      time.Duration
+}
+
+// voidMost is how often a run that is void is repeated.
+const voidMost = 2
+
+// void tells whether a program found that its run says nothing.
+func void(said map[string]part) bool {
+	for _, p := range said {
+		if strings.HasPrefix(p.Error, "Void:") {
+			return true
+		}
+	}
+	return false
+}
+
+// valid runs a program again while its run is void, and tells how often.
+func valid(play func() (map[string]part, error)) (said map[string]part, again int, err error) {
+	for ; ; again++ {
+		if said, err = play(); err != nil || !void(said) || again == voidMost {
+			return said, again, err
+		}
+	}
 }
 
 // long is how much a run alone may take to be repeated.
@@ -90,7 +114,9 @@ func (r race) run(l *lab) (got runs) {
 			began := time.Now()
 			if mine {
 				var said map[string]part
-				said, got.err = play(ours, r.limit)
+				var again int
+				said, again, got.err = valid(func() (map[string]part, error) { return play(ours, r.limit) })
+				got.void += again
 				got.ours = append(got.ours, said)
 				got.longest = max(got.longest, time.Since(began))
 			} else {
@@ -161,6 +187,9 @@ func (b bar) result(got runs, alone bool, folders ...string) Result {
 	}
 	if got.repeated > 0 {
 		note = join(note, fmt.Sprintf("%d runs of Ray failed and were repeated", got.repeated))
+	}
+	if got.void > 0 {
+		note = join(note, fmt.Sprintf("%d runs of ours were void and were repeated", got.void))
 	}
 	for _, parts := range got.ours[:1] {
 		note = join(note, parts[b.part].Note)

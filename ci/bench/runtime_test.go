@@ -90,7 +90,7 @@ func TestEveryBarHasItsLine(t *testing.T) {
 
 // Every part that a bar is about is said by its program.
 func TestBarsNameParts(t *testing.T) {
-	for _, r := range []race{tasks, actorCalls, roundTrips, puts, gets, messages, groups, groupsOnNodes, actors, actorsWithTorch, firstResult, workerKilled, idleRuntime, queued, many} {
+	for _, r := range []race{tasks, actorCalls, roundTrips, puts, gets, messages, groups, groupsOnNodes, actors, actorsWithTorch, firstResult, workerKilled, idleRuntime, queued, many, store, mapped, sorting, nodeToNode, broadcast} {
 		text, err := os.ReadFile("programs/" + r.program)
 		if err != nil {
 			t.Error(err)

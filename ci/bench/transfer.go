@@ -1,13 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent"
@@ -43,11 +39,9 @@ func transfer(l *lab) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("bash", filepath.Join(l.top, "ci/bench/iperf3.sh"))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	iperf3, err := l.debian("iperf3")
 	if err != nil {
-		return fmt.Errorf("iperf3 can't be had: %w", err)
+		return err
 	}
 	r := nodeToNode
 	_, libraries, why := l.fabric()
@@ -55,7 +49,5 @@ func transfer(l *lab) error {
 		l.add(Result{Schema: schema, Name: fabricShare, Skipped: "not run: " + why})
 		r.bars = slices.DeleteFunc(slices.Clone(r.bars), func(b bar) bool { return b.part == "by the fabric" })
 	}
-	more := []string{strconv.Itoa(agent.Streams()), self, strings.TrimSpace(string(out)), libraries}
-	r.args, r.quick = append(r.args[:2:2], more...), append(r.quick[:2:2], more...)
-	return r.experiment(l)
+	return r.with(strconv.Itoa(agent.Streams()), self, iperf3, libraries).experiment(l)
 }

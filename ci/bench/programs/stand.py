@@ -107,6 +107,10 @@ def until(what, ready, limit=60.0):
         time.sleep(0.001)
 
 
+class Void(Exception):
+    """The machine was not the same all the time, so that this run says nothing: it is repeated."""
+
+
 @contextlib.contextmanager
 def part(*names):
     """What fails in here is said for these parts, and the others go on."""
