@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,16 +25,16 @@ import (
 )
 
 // bareCopy is a plain copy between two processes, to stand beside what goes from node to node: from memory that is mapped over connections of
-// crypto/tls, and to memory that is mapped. It runs as `bench copy BYTES STREAMS TIMES` and says how long the
-// fastest took, and how much of all processors one took in both processes, in seconds.
+// crypto/tls, and to memory that is mapped. It runs as `bench copy BYTES STREAMS`, copies as often as each line of its input says, and answers with a line:
+// how long the fastest took, and how much of all processors one took in both processes, in seconds.
 const bareCopy = "copy"
 
 // copyPiece is what is written at once.
 const copyPiece = 4 << 20
 
 // copies is the sender, which starts the receiver.
-func copies(args []string) error {
-	size, streams, times, err := copyArgs(args)
+func copies(args []string, asked io.Reader, said io.Writer) error {
+	size, streams, err := copyArgs(args)
 	if err != nil {
 		return err
 	}
@@ -54,8 +56,7 @@ func copies(args []string) error {
 		return err
 	}
 	receiver := exec.Command(self, append([]string{bareCopy, ln.Addr().String()}, args...)...)
-	var theirs strings.Builder
-	receiver.Stdout, receiver.Stderr = &theirs, os.Stderr
+	receiver.Stderr = os.Stderr
 	if err := receiver.Start(); err != nil {
 		return err
 	}
@@ -70,36 +71,61 @@ func copies(args []string) error {
 			return err
 		}
 	}
-	best, ours := time.Duration(0), spending()
-	for range times {
-		began := time.Now()
-		err := onEach(conns, memory, func(c net.Conn, part []byte) error {
-			for len(part) > 0 {
-				n := min(copyPiece, len(part))
-				if _, err := c.Write(part[:n]); err != nil {
-					return err
-				}
-				part = part[n:]
-			}
-			_, err := io.ReadFull(c, make([]byte, 1)) // it has all
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if took := time.Since(began); best == 0 || took < best {
-			best = took
-		}
-	}
-	cpu := spending() - ours
-	if err := receiver.Wait(); err != nil {
-		return err
-	}
-	other, err := strconv.ParseFloat(strings.TrimSpace(theirs.String()), 64)
+	theirs, err := heard(conns)
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]float64{"seconds": best.Seconds(), "cpu": (cpu.Seconds() + other) / float64(times)})
+	out := json.NewEncoder(said)
+	for lines := bufio.NewScanner(asked); lines.Scan(); {
+		times, err := strconv.Atoi(lines.Text())
+		if err != nil || times < 1 {
+			return fmt.Errorf("%q is no number of copies", lines.Text())
+		}
+		best, before, cpu := time.Duration(0), theirs, -spending()
+		for range times {
+			began := time.Now()
+			if err := onEach(conns, memory, sends); err != nil {
+				return err
+			}
+			if theirs, err = heard(conns); err != nil { // it has all
+				return err
+			}
+			if took := time.Since(began); best == 0 || took < best {
+				best = took
+			}
+		}
+		cpu += spending() + theirs - before
+		if err := out.Encode(map[string]float64{"seconds": best.Seconds(), "cpu": cpu.Seconds() / float64(times)}); err != nil {
+			return err
+		}
+	}
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	return receiver.Wait()
+}
+
+func sends(c net.Conn, part []byte) error {
+	for len(part) > 0 {
+		n := min(copyPiece, len(part))
+		if _, err := c.Write(part[:n]); err != nil {
+			return err
+		}
+		part = part[n:]
+	}
+	return nil
+}
+
+// heard waits until the receiver is ready on each connection, and gives what it has had of all processors.
+func heard(conns []net.Conn) (had time.Duration, err error) {
+	for _, c := range conns {
+		b := make([]byte, 8)
+		if _, err := io.ReadFull(c, b); err != nil {
+			return 0, err
+		}
+		had = max(had, time.Duration(binary.LittleEndian.Uint64(b)))
+	}
+	return had, nil
 }
 
 // spending is what this process has had of all processors.
@@ -109,9 +135,9 @@ func spending() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// receives is the other process.
+// receives is the other process: it says on each connection that it is ready, each time, and ends with them.
 func receives(address string, args []string) error {
-	size, streams, times, err := copyArgs(args)
+	size, streams, err := copyArgs(args)
 	if err != nil {
 		return err
 	}
@@ -126,35 +152,36 @@ func receives(address string, args []string) error {
 		}
 		defer conns[i].Close()
 	}
-	before := spending()
-	for range times {
+	for {
+		ready := binary.LittleEndian.AppendUint64(nil, uint64(spending()))
 		err := onEach(conns, memory, func(c net.Conn, part []byte) error {
-			if _, err := io.ReadFull(c, part); err != nil {
+			if _, err := c.Write(ready); err != nil {
 				return err
 			}
-			_, err := c.Write([]byte{1})
+			_, err := io.ReadFull(c, part)
 			return err
 		})
+		if errors.Is(err, io.EOF) { // before a copy has begun
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 	}
-	_, err = fmt.Println((spending() - before).Seconds())
-	return err
 }
 
-func copyArgs(args []string) (size int64, streams, times int, err error) {
-	if len(args) != 3 {
-		return 0, 0, 0, fmt.Errorf("usage: bench %s BYTES STREAMS TIMES", bareCopy)
+func copyArgs(args []string) (size int64, streams int, err error) {
+	if len(args) != 2 {
+		return 0, 0, fmt.Errorf("usage: bench %s BYTES STREAMS", bareCopy)
 	}
 	size, err = strconv.ParseInt(args[0], 10, 64)
 	if err == nil {
 		streams, err = strconv.Atoi(args[1])
 	}
-	if err == nil {
-		times, err = strconv.Atoi(args[2])
+	if err == nil && (size < 1 || streams < 1) {
+		err = fmt.Errorf("%d bytes by %d connections are no copy", size, streams)
 	}
-	return size, streams, times, err
+	return size, streams, err
 }
 
 // pages is shared memory all of which is there.
@@ -164,17 +191,7 @@ func pages(size int64) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, size); err != nil {
-		return nil, err
-	}
-	memory, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, err
-	}
-	for i := range memory {
-		memory[i] = byte(i >> 12)
-	}
-	return memory, nil
+	return filled(fd, size)
 }
 
 // onEach does something with each connection and its part of the memory, at once.
@@ -211,5 +228,5 @@ func isCopy(args []string) (is bool, err error) {
 	case len(args) > 1 && strings.Contains(args[1], ":"):
 		return true, receives(args[1], args[2:])
 	}
-	return true, copies(args[1:])
+	return true, copies(args[1:], os.Stdin, os.Stdout)
 }
