@@ -12,7 +12,10 @@
 // Of the runtime a Python program of programs/ runs on both systems, with the same Python and the same number of
 // CPUs, each time on a new cluster (race.go); the CPU of its work is that of all processes (clock.go). A program
 // that fails or is late makes its bars fail, with its last words. BARS_QUICK=1 tries the bench itself: one pair of
-// small sizes, which is no measurement and is not kept.
+// small sizes, which is no measurement and is not kept. BARS_RESUME=1 goes on with a run of `bench bars NAME` of the same commit that was cut off: rows
+// of experiments that were over are taken as they are.
+//
+// Of the bars of data-plane the 20 minutes of faults are left to `make soak`; `bench faults` measures them here.
 //
 // Limits: times are wall clock of whole commands unless an experiment says otherwise.
 package main

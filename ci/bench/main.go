@@ -72,7 +72,8 @@ var issues = map[string][]string{
 	"first-light": {"start", "idle", "second-node", "gang-64", "failure", "run-true", "submit", "forms", "simulation", "demo", "kills", "clusters", "suite"},
 	"runtime": {"tasks", "actor-calls", "round-trips", "puts", "gets", "messages", "groups", "groups-on-nodes", "actors", "actors-with-torch", "first-result",
 		"worker-killed", "idle-runtime", "queued", "many", "operations", "profile"},
-	"data-plane": {"store", "mapped", "spilling", "transfer", "fabric", "broadcast", "faults", "thousand-nodes"},
+	// The 20 minutes of faults are a test of `make soak`.
+	"data-plane": {"store", "mapped", "spilling", "transfer", "fabric", "broadcast", "thousand-nodes"},
 	"yarn":       {"yarn-submit", "yarn-kills", "yarn-hurt", "yarn-gangs", "yarn-kerberos", "yarn-demo", "yarn-views", "yarn-privacy"},
 }
 
@@ -142,6 +143,12 @@ func run(args []string) (ok bool, err error) {
 		return false, err
 	}
 	defer l.close()
+	var left *kept
+	if keep {
+		if left, err = keeps(l.report, resume); err != nil {
+			return false, err
+		}
+	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
 	var sofar atomic.Pointer[Report]
@@ -158,6 +165,15 @@ func run(args []string) (ok bool, err error) {
 	start := time.Now()
 	for _, e := range list {
 		began, before := time.Now(), len(l.report.Results)
+		if left != nil {
+			if d, ok := left.of(e.name); ok {
+				fmt.Fprintf(os.Stderr, "%s was measured before this run\n", e.name)
+				l.report.Results = append(l.report.Results, d.Results...)
+				l.report.Resumed = append(l.report.Resumed, e.name)
+				start = start.Add(-time.Duration(d.Took * float64(time.Second)))
+				continue
+			}
+		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", e.name)
 		l.measure(e)
 		if l.ending.Load() {
@@ -172,12 +188,20 @@ func run(args []string) (ok bool, err error) {
 			fmt.Fprintf(os.Stderr, "    %s: %s\n", row[0], strings.TrimSpace(row[1]+" "+row[5]))
 		}
 		fmt.Fprintf(os.Stderr, "  %s took %.0f s\n", e.name, time.Since(began).Seconds())
+		if left != nil {
+			if err := left.add(keptOf{e.name, time.Since(began).Seconds(), l.report.Results[before:]}); err != nil {
+				return false, err
+			}
+		}
 		sofar.Store(l.report.interrupted(time.Since(start)))
 	}
 	l.report.Took = time.Since(start).Seconds()
 	l.report.print(os.Stdout)
 	if keep {
 		if err := l.report.save(l.top); err != nil {
+			return false, err
+		}
+		if err := left.remove(); err != nil {
 			return false, err
 		}
 	}

@@ -19,6 +19,9 @@ const schema = 2
 // everything is the title of a run of all experiments, and the target of the Makefile that makes it.
 const everything = "bench"
 
+// dirty ends the commit of a tree that is not it.
+const dirty = " with changes"
+
 // trial is said in the title of a report that is none.
 const trial = "NOT A MEASUREMENT, one pair of small sizes (BARS_QUICK)"
 
@@ -30,7 +33,8 @@ type Report struct {
 	Took    float64   `json:"took"` // seconds
 	Commit  string    `json:"commit"`
 	Machine string    `json:"machine"`
-	Load    float64   `json:"load"` // average of the minute before the run: what others did
+	Load    float64   `json:"load"`              // average of the minute before the run: what others did
+	Resumed []string  `json:"resumed,omitempty"` // experiments of an earlier run, which was cut off
 	Results []Result  `json:"results"`
 }
 
@@ -43,7 +47,7 @@ func newReport(top, title string) *Report {
 	}
 	commit := git("rev-parse", "--short", "HEAD")
 	if git("status", "--porcelain", "--untracked-files=no") != "" {
-		commit += " with changes"
+		commit += dirty
 	}
 	return &Report{Schema: schema, Title: title, When: time.Now().UTC().Truncate(time.Second), Commit: commit, Machine: machine(), Load: load()}
 }
@@ -193,6 +197,9 @@ func (r *Report) page() string {
 	}
 	fmt.Fprintf(&b, "# Bars: %s\n\nWritten by `make %s`; the samples are in the JSON file of the same name.\n\n", r.Title, target)
 	fmt.Fprintf(&b, "* When: %s, in %.1f min\n* Commit: %s\n* Machine: %s\n* Load average in the minute before: %.2f\n\n", r.When.Format(time.RFC3339), r.Took/60, r.Commit, r.Machine, r.Load)
+	if len(r.Resumed) > 0 {
+		fmt.Fprintf(&b, "Of an earlier run of the same commit, which was cut off: %s.\n\n", strings.Join(r.Resumed, ", "))
+	}
 	b.WriteString("| bar | figure | range | p90 | limit | | |\n|---|---|---|---|---|---|---|\n")
 	for _, x := range r.Results {
 		row := x.row()
