@@ -78,7 +78,7 @@ R
 chmod 755 {DIR}/node.sh
 export RAY_TMPDIR=/tmp
 export RAY_ADDRESS=$(sed -n "s/ $(hostname)\$//p" /etc/hosts):6399
-started() { for i in $(seq 1800); do grep -q 'runtime started' {DIR}/$1 && return; sleep 0.1; done; tail -n 5 {DIR}/$1; }
+started() { local try; for try in $(seq 1800); do grep -q 'runtime started' {DIR}/$1 && return; sleep 0.1; done; tail -n 5 {DIR}/$1; }
 {DIR}/node.sh --head --port=6399 --include-dashboard=false > {DIR}/n1 2>&1 &
 all=$!
 started n1 # nodes that come earlier give up, and so do many that start at once
