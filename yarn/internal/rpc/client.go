@@ -43,7 +43,13 @@ type Retry struct {
 	Interval    time.Duration // before the second round over the addresses; doubled for each later one; 0: 1 s
 	MaxInterval time.Duration // 0: 15 s
 	Passing     []string      // exceptions, without their package, that say as RetriableException does that the server may be asked again
+
+	// Waits is told why a call has had no answer for 3 s and is made again, once for each call. nil: nobody is.
+	Waits func(error)
 }
+
+// tellAfter is when Waits is told.
+const tellAfter = 3 * time.Second
 
 func (c *Config) dialer() func(context.Context, string, string) (net.Conn, error) {
 	if c.Dial != nil {
@@ -124,6 +130,7 @@ func (c *Client) call(ctx context.Context, method string, body []byte, patience 
 	began, rounds := time.Now(), 0
 	var refusal error // of the first server that did not let us in: another one may, and if none does, this is why
 	var refuses string
+	told := c.cfg.Retry.Waits == nil
 	for try := 0; ; try++ {
 		address, answer, err := c.try(ctx, id, try, body)
 		if err == nil {
@@ -142,6 +149,10 @@ func (c *Client) call(ctx context.Context, method string, body []byte, patience 
 		}
 		if refusal != nil && unanswered(err) && (wait > 0 || !again) {
 			err, address, again = refusal, refuses, false
+		}
+		if again && !told && time.Since(began) >= tellAfter {
+			told = true
+			c.cfg.Retry.Waits(fmt.Errorf("%s of %s at %s: %w", method, shortName(c.cfg.Protocol), address, err))
 		}
 		if again && ctx.Err() == nil && sleep(ctx, wait) {
 			continue

@@ -298,10 +298,11 @@ func TestRepeatedCallKeepsItsNumbers(t *testing.T) {
 	})
 }
 
-// RPC-4: first rounds cost nothing; then the waits grow, and end.
+// RPC-4: first rounds cost nothing; then the waits grow, and end. Who waits for longer than a moment is told why, once.
 func TestFailover(t *testing.T) {
 	s := &Server{Handle: echo}
-	cfg := Config{Addresses: []string{"dead:1", "standby:1", "rm:1"}, Retry: Retry{For: time.Minute}}
+	var waits []error
+	cfg := Config{Addresses: []string{"dead:1", "standby:1", "rm:1"}, Retry: Retry{For: time.Minute, Waits: func(err error) { waits = append(waits, err) }}}
 	inBubble(t, s, cfg, func(t *testing.T, w *world) {
 		standby := &Server{Handle: func(Request) (any, error) {
 			return nil, &RemoteError{Class: classStandby, Message: "Operation category READ is not supported in state standby"}
@@ -324,6 +325,9 @@ func TestFailover(t *testing.T) {
 		err := w.client.Call(t.Context(), "say", text{"x"}, nil)
 		if err == nil || time.Since(began) < 30*time.Second || time.Since(began) > time.Minute || !strings.Contains(err.Error(), "given up after") {
 			t.Error(time.Since(began), err)
+		}
+		if len(waits) != 1 || !errors.Is(waits[0], ErrUnreachable) || !strings.HasPrefix(waits[0].Error(), "say of ") {
+			t.Error(waits)
 		}
 	})
 }

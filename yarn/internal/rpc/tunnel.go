@@ -11,12 +11,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/maniple-hpc/maniple/yarn/internal/proto"
 )
 
 // Relay says how a Tunnel treats calls.
 type Relay struct {
 	Heed  map[string]func(reply []byte) // has for methods whom their replies are shown to, before their caller has them: he may change bytes of them
 	Once  []string                      // methods that are not repeated after a round over the servers: their caller does so himself
+	Add   map[string]func() []byte      // has for methods what gives more fields of their requests; one that is refused with them is made without
 	Error func(error) error             // what a caller is told where no server answered; nil: the error itself
 }
 
@@ -136,8 +139,15 @@ func (t *tunnel) reply(call relayed) (frame []byte, err error) {
 	made := time.Now()
 	header := responseHeader{CallID: uint32(call.id), Version: 9, Retry: -1}
 	body := []byte(nil)
-	err = t.client.call(t.ctx, call.method, call.body, patience, func(b []byte) error { body = b; return nil })
+	do := func(request []byte) error {
+		return t.client.call(t.ctx, call.method, request, patience, func(b []byte) error { body = b; return nil })
+	}
+	request, added := t.relay.with(call)
+	err = do(request)
 	var said *RemoteError
+	if added && errors.As(err, &said) && !unanswered(err) {
+		said, err = nil, do(call.body)
+	}
 	if errors.As(err, &said) && !unanswered(err) {
 		t.silent, t.failed, t.why = time.Time{}, time.Time{}, nil
 		header.Status, header.Class, header.Message, header.Detail = statusError, said.Class, said.text, said.Detail
@@ -161,6 +171,26 @@ func (t *tunnel) reply(call relayed) (frame []byte, err error) {
 		heed(body)
 	}
 	return frameBehind(header, append(binary.AppendUvarint(make([]byte, 0, len(body)+binary.MaxVarintLen32), uint64(len(body))), body...)), nil
+}
+
+// with gives a call's header and request with what is added to it.
+func (r *Relay) with(call relayed) (request []byte, added bool) {
+	add := r.Add[call.method]
+	if add == nil {
+		return call.body, false
+	}
+	more := add()
+	_, rest, err := proto.CutDelimited(call.body)
+	if err != nil || len(more) == 0 {
+		return call.body, false
+	}
+	fields, _, err := proto.CutDelimited(rest)
+	if err != nil {
+		return call.body, false
+	}
+	request = append([]byte(nil), call.body[:len(call.body)-len(rest)]...)
+	request = binary.AppendUvarint(request, uint64(len(fields)+len(more)))
+	return append(append(request, fields...), more...), true
 }
 
 // Close ends the call that is under way, and all later ones.

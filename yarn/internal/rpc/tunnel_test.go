@@ -240,6 +240,53 @@ func TestTunnelOutlivesServers(t *testing.T) {
 	})
 }
 
+// Fields that are added to requests are in them, and who refuses these has the request as it was made.
+func TestTunnelAddsFields(t *testing.T) {
+	type request struct {
+		S    string   `pb:"1"`
+		More []string `pb:"4"`
+	}
+	var seen []request
+	s := &Server{Handle: func(r Request) (any, error) {
+		var m request
+		if err := r.Read(&m); err != nil {
+			return nil, err
+		}
+		seen = append(seen, m)
+		if len(m.More) > 1 || m.S == "never" {
+			return nil, &RemoteError{Class: "java.io.IOException", Message: "all are excluded"}
+		}
+		return text{m.S}, nil
+	}}
+	inBubble(t, s, Config{}, func(t *testing.T, w *world) {
+		var more []string
+		add := map[string]func() []byte{"add": func() []byte { return proto.Marshal(request{More: more}) }}
+		x := &behind{t: t, conn: Tunnel(w.client, Relay{Add: add})}
+		for _, tc := range []struct {
+			method, s string
+			more      []string
+			want      []int
+			refused   bool
+		}{
+			{"add", "a", nil, []int{0}, false}, {"add", "b", []string{"x"}, []int{1}, false}, {"say", "c", []string{"x"}, []int{0}, false},
+			{"add", strings.Repeat("d", 200), []string{"x", "y"}, []int{2, 0}, false}, {"add", "never", []string{"x"}, []int{1, 0}, true}, {"add", "never", nil, []int{0}, true},
+		} {
+			seen, more = nil, tc.more
+			got, err := x.calls(tc.method, tc.s)
+			if (err != nil) != tc.refused || err == nil && got != tc.s || len(seen) != len(tc.want) {
+				t.Errorf("%+v: %q, %v, %+v", tc, got, err, seen)
+				continue
+			}
+			for i, r := range seen {
+				if r.S != tc.s || len(r.More) != tc.want[i] {
+					t.Errorf("%+v: %+v", tc, r)
+				}
+			}
+		}
+		x.conn.Close()
+	})
+}
+
 // A server that is silent is waited for once for all calls that wait for their turn.
 func TestSilenceIsWaitedForOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
