@@ -36,7 +36,10 @@ type Config struct {
 	RetryFor      time.Duration // how long a call goes on while no ResourceManager answers; 0: 60 s; negative: each is asked once
 	RetryInterval time.Duration // between rounds over the ResourceManagers, growing to 15 s; 0: 1 s
 
+	Waits func(error) // of NewHDFS: is told why a call has had no answer for 3 s, and goes on; nil: nobody is
+
 	Active *atomic.Int32 // of NewHDFS: which NameNode answered last, for all that have it in common; nil: each finds out
+	Broken *Broken       // of NewHDFS: DataNodes that get no new blocks, for all that have it in common; nil: each finds out
 }
 
 const clientProtocol = "org.apache.hadoop.yarn.api.ApplicationClientProtocolPB"

@@ -38,16 +38,21 @@ type HDFS struct {
 	transfer  []sasl.QOP // what is good enough between us and DataNodes; nil: they are not asked to prove anything
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 	login     time.Duration // so long may one at a DataNode last
+	broken    *Broken
 
 	mu      sync.Mutex
-	encrypt bool     // the NameNode says that data is encrypted
-	key     *dataKey // with this; nil: it is asked for when it is needed
+	last    []dataNode // of the block that was given or looked up last for writing
+	encrypt bool       // the NameNode says that data is encrypted
+	key     *dataKey   // with this; nil: it is asked for when it is needed
 }
 
 // NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout,
-// RetryFor, RetryInterval (0: 200 ms, growing to 2 s) and Active count, for NameNodes in the place of ResourceManagers; of the token it is the NameNode's.
+// RetryFor, RetryInterval (0: 200 ms, growing to 2 s), Waits, Active and Broken count, for NameNodes in the place of ResourceManagers; of the token it is the NameNode's.
 func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
-	h := &HDFS{dial: cfg.Dial, login: transferLogin}
+	h := &HDFS{dial: cfg.Dial, login: transferLogin, broken: cfg.Broken}
+	if h.broken == nil {
+		h.broken = new(Broken)
+	}
 	if h.dial == nil {
 		h.dial = (&net.Dialer{}).DialContext
 	}
@@ -68,11 +73,16 @@ func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
 	if cfg.Active == nil {
 		cfg.Active = new(atomic.Int32)
 	}
+	var waits func(error)
+	if cfg.Waits != nil {
+		waits = func(err error) { cfg.Waits(ErrorOf(OpNameNode, err)) }
+	}
 	h.nameNodes = rpc.Config{
 		Addresses: addresses, Protocol: nameNodeProtocol, Dial: cfg.Dial, Timeout: cfg.Timeout, Connect: nameNodeLogin, Active: cfg.Active,
 		Auth: func() (rpc.Auth, error) { return auth, nil },
 		Retry: rpc.Retry{
 			For: cmp.Or(cfg.RetryFor, time.Minute), Interval: cmp.Or(cfg.RetryInterval, nameNodeAgain), MaxInterval: nameNodeRarely, Passing: notYet,
+			Waits: waits,
 		},
 	}
 	return h, nil
@@ -81,14 +91,16 @@ func NewHDFS(c *conf.Conf, cfg Config, addresses []string) (*HDFS, error) {
 // DialNameNode gives a connection to the active one of the NameNodes, whichever is named. It is made and logged in with the first call, and lives until it is
 // closed: a call that no NameNode answered is made again elsewhere, by the same numbers, for RetryFor; then Read gives an *Error (OpNameNode), and later calls go on. So a file
 // that is being written outlives a NameNode that is started anew or followed by another one. The renewal of leases, which clients repeat themselves, is not repeated.
-// Whether data is to be encrypted is heard, and kept from the client: it is DialDataNode that does it.
+// Whether data is to be encrypted is heard, and kept from the client: it is DialDataNode that does it. New blocks go to no DataNode that Break has found, unless the
+// NameNode knows no others.
 func (h *HDFS) DialNameNode(context.Context, string, string) (net.Conn, error) {
 	c, err := rpc.New(h.nameNodes)
 	if err != nil {
 		return nil, fmt.Errorf("yarn: %w; name the NameNodes", err)
 	}
 	return rpc.Tunnel(c, rpc.Relay{
-		Heed: map[string]func([]byte){"getServerDefaults": h.heard}, Once: []string{"renewLease"},
+		Heed: map[string]func([]byte){"getServerDefaults": h.heard, "addBlock": h.given, "append": h.given}, Once: []string{"renewLease"},
+		Add:   map[string]func() []byte{"addBlock": h.broken.excluded},
 		Error: func(err error) error { return ErrorOf(OpNameNode, err) },
 	}), nil
 }

@@ -147,7 +147,9 @@ func (c *call) submitYARN(args []string) error {
 	if why := app.Job.Doubt; why != "" {
 		c.say("submit: %s", why)
 	}
-	store, err := yarnbackend.OpenStore(c.ctx, client.conf, client.user, client.login, client.carried)
+	store, err := yarnbackend.OpenStore(c.ctx, client.conf, client.user, client.login, client.carried, func(err error) {
+		c.say("submit: HDFS has no answer yet, and is asked again for a minute: %s", plain(err))
+	})
 	if err != nil {
 		return yarnFault("submit", err)
 	}

@@ -26,7 +26,10 @@ type Client struct {
 	addresses []string
 	service   string
 	getenv    func(string) string
+	say       func(error)  // hears why a call has had no answer for a while, and goes on; nil: nobody does
 	active    atomic.Int32 // which of addresses answered last: a connection begins with it
+	broken    yarn.Broken
+	said      atomic.Int64 // when say was called last; nanoseconds since 1970
 
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
@@ -39,6 +42,7 @@ const (
 	patience = time.Minute // so long is asked again
 	again    = 200 * time.Millisecond
 	rarely   = 2 * time.Second
+	silently = 3 * time.Second // it is waited before anybody hears why
 )
 
 // New gives a client of a file system: hdfs://namenode:8020, hdfs://nameservice, or "" and hdfs:// for the one that Hadoop's configuration names
@@ -69,23 +73,37 @@ func New(uri string, getenv func(string) string) (*Client, error) {
 const scheme = "hdfs://"
 
 // options are looked for with each connection: tokens are replaced in their file.
-func (c *Client) options(patience time.Duration) (o hdfs.ClientOptions, err error) {
-	cfg := yarn.Config{RetryFor: patience, Active: &c.active}
+func (c *Client) options(patience time.Duration) (o hdfs.ClientOptions, way *yarn.HDFS, err error) {
+	cfg := yarn.Config{RetryFor: patience, Active: &c.active, Broken: &c.broken, Waits: c.waits}
 	if cfg.User, err = yarn.UserOf(c.getenv); err != nil {
-		return o, err
+		return o, nil, err
 	}
 	if c.conf.Secure() {
 		if cfg.User, err = c.prove(&cfg); err != nil {
-			return o, err
+			return o, nil, err
 		}
 	}
 	c.token = cfg.Token
-	return Options(c.conf, cfg, c.addresses)
+	return Reach(c.conf, cfg, c.addresses)
+}
+
+// waits says why HDFS has no answer, once in a while.
+func (c *Client) waits(err error) {
+	now := time.Now().UnixNano()
+	if last := c.said.Load(); c.say != nil && (last == 0 || now-last > int64(patience)) && c.said.CompareAndSwap(last, now) {
+		c.say(err)
+	}
 }
 
 // Options are those of the library for the file system behind NameNodes, reached as the site's configuration says. cfg says who asks, and how long calls that no
 // NameNode answers are made again (a minute).
 func Options(c *conf.Conf, cfg yarn.Config, addresses []string) (hdfs.ClientOptions, error) {
+	o, _, err := Reach(c, cfg, addresses)
+	return o, err
+}
+
+// Reach gives the same, and the way that they go.
+func Reach(c *conf.Conf, cfg yarn.Config, addresses []string) (hdfs.ClientOptions, *yarn.HDFS, error) {
 	o := hdfs.ClientOptions{Addresses: addresses, User: cfg.User}
 	cfg.Timeout = cmp.Or(cfg.Timeout, silence)
 	if cfg.Token != nil || cfg.Kerberos != nil {
@@ -95,7 +113,7 @@ func Options(c *conf.Conf, cfg yarn.Config, addresses []string) (hdfs.ClientOpti
 	if err == nil {
 		o.NamenodeDialFunc, o.DatanodeDialFunc = way.DialNameNode, Heard(way.DialDataNode)
 	}
-	return o, err
+	return o, way, err
 }
 
 // prove sets with what this process logs in, and gives whose it is.
@@ -128,30 +146,37 @@ func (c *Client) connected() (*hdfs.Client, error) {
 	if c.client != nil {
 		return c.client, nil
 	}
-	h, end, err := c.connect(oneRound)
+	l, err := c.connect(oneRound)
 	if err == nil {
-		c.client, c.end = h, end
+		c.client, c.end = l.Client, l.end
 	}
-	return h, err
+	return l.Client, err
 }
 
 // oneRound has a call end when none of the NameNodes answers it.
 const oneRound = -1
 
 // apart gives a connection for a file that is to be written, whose calls are made again while no NameNode answers. Nobody else has it: it is not forgotten when
-// another call fails, and has leases of its own. end is for whoever asked.
-func (c *Client) apart() (h *hdfs.Client, end func(), err error) {
+// another call fails, and has leases of its own. Its end is for whoever asked.
+func (c *Client) apart() (line, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.connect(patience)
 }
 
-// connect makes a connection, which asks for nothing yet. The caller has the lock. After its end, which may be called again, it dials no more: the library would
+// line is a connection: as the library has it, what it goes by, and its end, which may be called again.
+type line struct {
+	*hdfs.Client
+	way *yarn.HDFS
+	end func()
+}
+
+// connect makes a connection, which asks for nothing yet. The caller has the lock. After its end it dials no more: the library would
 // turn to the next NameNode where the connection to one is closed.
-func (c *Client) connect(patience time.Duration) (h *hdfs.Client, end func(), err error) {
-	o, err := c.options(patience)
+func (c *Client) connect(patience time.Duration) (line, error) {
+	o, way, err := c.options(patience)
 	if err != nil {
-		return nil, nil, &setupError{err}
+		return line{}, &setupError{err}
 	}
 	var over atomic.Bool
 	dial := o.NamenodeDialFunc
@@ -161,13 +186,14 @@ func (c *Client) connect(patience time.Duration) (h *hdfs.Client, end func(), er
 		}
 		return dial(ctx, network, address)
 	}
-	if h, err = hdfs.NewClient(o); err != nil {
-		return nil, nil, fmt.Errorf("HDFS at %s: %w", strings.Join(c.addresses, ", "), err)
+	h, err := hdfs.NewClient(o)
+	if err != nil {
+		return line{}, fmt.Errorf("HDFS at %s: %w", strings.Join(c.addresses, ", "), err)
 	}
-	return h, sync.OnceFunc(func() {
+	return line{h, way, sync.OnceFunc(func() {
 		over.Store(true)
 		_ = h.Close()
-	}), nil
+	})}, nil
 }
 
 // forget has the next call connect anew, and waits for none that is under way.
@@ -204,10 +230,15 @@ func (c *Client) Close() {
 
 // again does something until HDFS has an answer, which may be no: one of which final says that asking again would give the same.
 func (c *Client) again(patience time.Duration, final func(error) bool, do func(*hdfs.Client) error) error {
+	told := false
 	for wait, began := again, time.Now(); ; wait = min(2*wait, rarely) {
 		h, err := c.connected()
 		if err == nil {
 			err = do(h)
+		}
+		if !told && err != nil && !final(err) && time.Since(began) >= silently {
+			told = true
+			c.waits(err)
 		}
 		over := err == nil || final(err) || time.Since(began) > patience
 		if err != nil && (!over || errors.Is(err, yarn.ErrCredentials)) { // the file of tokens may have a new one by the next call

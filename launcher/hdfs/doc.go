@@ -19,6 +19,7 @@
 //	        whose answer was lost is not an error then. What goes wrong for one file ends no other.
 //	HDFS-5: nothing that a program says makes a Server fail, or do for one what it could not do itself: who may connect has its user, and it logs in with what
 //	        the program names.
+//	HDFS-6: a file that is being written outlives DataNodes of its last block, as long as one that has the block lives; of a small one none has to.
 //
 // # Ownership
 //

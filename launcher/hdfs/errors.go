@@ -101,14 +101,14 @@ func asFull(err error) error {
 	return err
 }
 
-// blockError: a DataNode ended, or refused, while a file was being written to it. The library can't go on elsewhere.
+// blockError: a DataNode ended, or refused, while a file was being written to it, and no other one has what it had.
 type blockError struct{ error }
 
 // Unwrap gives what broke.
 func (e *blockError) Unwrap() error { return e.error }
 
 func (e *blockError) Error() string {
-	return "a DataNode that it was being written to is lost, so that it has to be written again (" + e.error.Error() + ")"
+	return "a DataNode that it was being written to is lost, and no other one has what that had, so that it has to be written again (" + e.error.Error() + ")"
 }
 
 // ofBlock marks what no NameNode has said.
@@ -118,6 +118,9 @@ func ofBlock(err error) error {
 	}
 	return &blockError{err}
 }
+
+// LostDataNode tells whether a file can't be written to its end because a DataNode ended, or refused.
+func LostDataNode(err error) bool { return errors.As(err, new(*blockError)) }
 
 // formError: a file is there in a form that the library does not know, or would be if it were made.
 type formError struct {

@@ -24,6 +24,7 @@ import (
 type inode struct {
 	id, size, block uint64
 	policy          string // erasure-coded so
+	data            []byte // that DataNodes have
 }
 
 // nameNode is as much of one as a commit asks for. Of one call it loses the answer, before or after it has done what was asked, or refuses it.
@@ -33,6 +34,7 @@ type nameNode struct {
 	meanwhile           map[string]*inode // what other programs made when the connection broke
 	policy              string            // of new files
 	few                 bool              // no block ever has the copies that are wanted
+	nodes               []*dataNode       // for blocks, the first one that is not excluded; after a recovery the first one that lives
 
 	running sync.WaitGroup
 	address string
@@ -182,6 +184,8 @@ func (n *nameNode) call(numbers, method string, request []byte) (answer []byte, 
 		n.made++
 		n.files[string(name)] = f
 		answer = f.status()
+	case "addBlock", "append", "recoverLease", "isFileClosed", "updateBlockForPipeline":
+		answer, exception = n.ofBlock(method, f, request)
 	case "complete":
 		answer = message(uint64(1), uint64(1))
 		if n.few {
@@ -208,7 +212,7 @@ func (n *nameNode) call(numbers, method string, request []byte) (answer []byte, 
 // status is an answer with the file's.
 func (f *inode) status() []byte {
 	fields := []any{
-		uint64(1), uint64(2), uint64(2), []byte{}, uint64(3), f.size, uint64(4), message(uint64(1), uint64(0o644)), uint64(5), []byte("alice"),
+		uint64(1), uint64(2), uint64(2), []byte{}, uint64(3), f.size + uint64(len(f.data)), uint64(4), message(uint64(1), uint64(0o644)), uint64(5), []byte("alice"),
 		uint64(6), []byte("users"), uint64(7), uint64(0), uint64(8), uint64(0), uint64(11), f.block, uint64(13), f.id,
 	}
 	if f.policy != "" {

@@ -30,6 +30,8 @@ const listed = 1000
 // Server does for programs on HDFS what each of them might do itself. It owns a client for each file system and user that a connection is
 // about, as long as there is one.
 type Server struct {
+	Say func(string) // what a program is told of that it waits for; nil: nothing
+
 	mu      sync.Mutex
 	clients map[string]*lent
 }
@@ -56,6 +58,11 @@ func (s *Server) take(a ask) (c *Client, give func(), err error) {
 		made, err := New(scheme+a.Server, func(name string) string { return a.Env[name] })
 		if err != nil {
 			return nil, nil, err
+		}
+		if s.Say != nil {
+			made.say = func(err error) {
+				s.Say(fmt.Sprintf("%s: %s; it is asked again for %v", made.uri, oneLine(err), patience))
+			}
 		}
 		l = &lent{Client: made}
 		s.clients[key] = l
@@ -235,7 +242,7 @@ func Main() int {
 		fmt.Fprintln(os.Stderr, "maniple: hdfs-server: a program starts it for itself")
 		return 64
 	}
-	var s Server
+	s := Server{Say: func(text string) { fmt.Fprintln(os.Stderr, "maniple:", text) }}
 	var all sync.WaitGroup
 	for {
 		conn, err := receive(socket)
@@ -274,6 +281,12 @@ func receive(socket *net.UnixConn) (net.Conn, error) {
 			return conn, nil
 		}
 	}
+}
+
+// oneLine is the first line of an error.
+func oneLine(err error) string {
+	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	return text
 }
 
 // clean is a path as HDFS has it.

@@ -12,9 +12,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/colinmarc/hdfs/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/yarn"
+	"github.com/maniple-hpc/maniple/yarn/conf"
 )
 
 // talk is a program's side of a connection to a server.
@@ -126,7 +131,7 @@ func TestServeKeepsUsersApart(t *testing.T) {
 		t.Error("clients are mixed up")
 	}
 	for c, want := range map[*Client]string{alice: "alice", bob: "bob", contained: "carol"} {
-		if o, err := c.options(oneRound); err != nil || o.User != want || o.Addresses[0] != "h:1" {
+		if o, _, err := c.options(oneRound); err != nil || o.User != want || o.Addresses[0] != "h:1" {
 			t.Error(o.User, o.Addresses, err)
 		}
 	}
@@ -224,6 +229,26 @@ func FuzzReadFrame(f *testing.F) {
 		a, data, err := readFrame(bufio.NewReader(strings.NewReader(text)), nil)
 		if err == nil && (len(data) > len(text) || len(a.Op) > 6*len(text)) {
 			t.Errorf("%d bytes of %d", len(data), len(text))
+		}
+	})
+}
+
+// Who waits for HDFS is told why once in a while, and not what is asked at once.
+func TestWaitingIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		c := &Client{addresses: []string{"127.0.0.1:1"}, conf: conf.New(), getenv: func(string) string { return "alice" }, say: func(err error) { said = append(said, err.Error()) }}
+		defer c.Close()
+		for _, step := range []struct {
+			patience time.Duration
+			told     int
+		}{{time.Second, 0}, {10 * time.Second, 1}, {time.Minute, 1}, {10 * time.Second, 2}} {
+			if err := c.again(step.patience, refused, func(h *hdfs.Client) error { _, err := h.Stat("/f"); return err }); !errors.Is(err, yarn.ErrUnreachable) {
+				t.Error(err)
+			}
+			if len(said) != step.told || step.told > 0 && !strings.Contains(said[0], "refused") {
+				t.Errorf("after %v: %q", step.patience, said)
+			}
 		}
 	})
 }

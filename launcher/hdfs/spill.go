@@ -15,7 +15,8 @@ import (
 )
 
 // SpillStore is a folder on HDFS for values that a node's memory has no room for. What is asked of a NameNode is asked again while none
-// answers, and what is read goes on behind what came; a write that a DataNode broke is an error, and is done anew by whoever has the bytes.
+// answers, and what is read goes on behind what came; a write goes on at other DataNodes when one is
+// lost (HDFS-6), and where it can't it is an error, and is done anew by whoever has the bytes.
 type SpillStore struct {
 	uri  string
 	base string // path of the folder

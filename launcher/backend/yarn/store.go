@@ -39,13 +39,16 @@ type files interface {
 	open(name string) (io.ReadCloser, error)
 	rename(from, to string) error // of a folder; onto none that has something in it
 	remove(name string) error
+	lost(err error) bool // why a file was not written is a place that is not taken again
 	close() error
 }
 
 // OpenStore opens the store of a user on the file system that Hadoop's configuration names first. On a cluster with
 // Kerberos login is the user's, and the store has a token for the application's containers, which YARN renews. Where login is nil
 // it is a token that this process carries: who has no ticket is given no other one.
-func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.Login, carried yarn.Credentials) (*Store, error) {
+//
+// waits is told why HDFS has no answer for a while, and is asked again.
+func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.Login, carried yarn.Credentials, waits func(error)) (*Store, error) {
 	uri := c.Get("fs.defaultFS")
 	if uri == "" || strings.HasPrefix(uri, "file:") {
 		home, err := os.UserHomeDir()
@@ -63,7 +66,7 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 		return nil, fmt.Errorf("yarn: fs.defaultFS: %w; files go to HDFS only", err)
 	}
 	s := &Store{base: base}
-	who := yarn.Config{User: user}
+	who := yarn.Config{User: user, Waits: waits}
 	if c.Secure() {
 		service = yarn.TokenService(ctx, service, c.Bool("hadoop.security.token.service.use_ip", true))
 		if who.Kerberos = login; login == nil {
@@ -74,12 +77,12 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 			who.Token, s.token = &t, &t
 		}
 	}
-	options, err := hdfsfiles.Options(c, who, addresses)
+	options, reached, err := hdfsfiles.Reach(c, who, addresses)
 	if err != nil {
 		return nil, err
 	}
 	if who.Kerberos != nil {
-		way, err := yarn.NewHDFS(c, yarn.Config{Kerberos: login}, addresses)
+		way, err := yarn.NewHDFS(c, yarn.Config{Kerberos: login, Waits: waits}, addresses)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +100,7 @@ func OpenStore(ctx context.Context, c *conf.Conf, user string, login *kerberos.L
 	if err != nil {
 		return nil, fmt.Errorf("yarn: HDFS at %s: %w", strings.Join(addresses, ", "), err)
 	}
-	s.fs = hdfsFiles{client}
+	s.fs = hdfsFiles{client, reached}
 	return s, nil
 }
 
@@ -202,12 +205,8 @@ func digest(r io.Reader) (sum string, size int64, err error) {
 // has something in it, neither on HDFS nor here: of several that bring the same content at once the first one's copy stays,
 // and the others use it once they have read that it is what they have.
 func (s *Store) bring(ctx context.Context, c content) (os.FileInfo, error) {
-	beside := c.beside()
-	if err := s.fs.mkdir(beside); err != nil {
-		return nil, err
-	}
-	if err := s.write(ctx, c, path.Join(beside, c.name)); err != nil {
-		s.drop(beside, c.name)
+	beside, err := s.brought(ctx, c)
+	if err != nil {
 		return nil, err
 	}
 	at := path.Join(c.dir, c.name)
@@ -228,6 +227,27 @@ func (s *Store) bring(ctx context.Context, c content) (os.FileInfo, error) {
 		// What is there is not what its name says: it goes out of the way, and is nobody's any more.
 		if old := c.beside(); s.fs.rename(c.dir, old) == nil {
 			s.drop(old, c.name)
+		}
+	}
+}
+
+// broughtTries is how often a content is written, each time to other DataNodes.
+const broughtTries = 5
+
+// brought writes the content into a folder beside its own. One that is lost on its way, with a machine that it went to, is written again as a whole.
+func (s *Store) brought(ctx context.Context, c content) (beside string, err error) {
+	for try := 1; ; try++ {
+		beside = c.beside()
+		if err = s.fs.mkdir(beside); err != nil {
+			return "", err
+		}
+		if err = s.write(ctx, c, path.Join(beside, c.name)); err == nil {
+			return beside, nil
+		}
+		again := s.fs.lost(err) && try < broughtTries && ctx.Err() == nil
+		s.drop(beside, c.name)
+		if !again {
+			return "", err
 		}
 	}
 }
@@ -286,7 +306,10 @@ func (s *Store) verify(at string, c content) (os.FileInfo, error) {
 }
 
 // hdfsFiles are HDFS's.
-type hdfsFiles struct{ c *hdfs.Client }
+type hdfsFiles struct {
+	c   *hdfs.Client
+	way *yarn.HDFS
+}
 
 func (h hdfsFiles) stat(name string) (os.FileInfo, error) { return h.c.Stat(name) }
 func (h hdfsFiles) mkdir(name string) error               { return h.c.MkdirAll(name, 0o700) }
@@ -297,6 +320,13 @@ func (h hdfsFiles) open(name string) (io.ReadCloser, error) { return h.c.Open(na
 func (h hdfsFiles) rename(from, to string) error            { return h.c.Rename(from, to) }
 func (h hdfsFiles) remove(name string) error                { return h.c.Remove(name) }
 func (h hdfsFiles) close() error                            { return h.c.Close() }
+func (h hdfsFiles) lost(err error) bool {
+	is := hdfsfiles.LostDataNode(err)
+	if is {
+		h.way.Break(context.Background())
+	}
+	return is
+}
 
 // localFiles are those of a file system that all nodes see.
 type localFiles struct{}
@@ -309,4 +339,5 @@ func (localFiles) create(_ context.Context, name string) (io.WriteCloser, error)
 func (localFiles) open(name string) (io.ReadCloser, error) { return os.Open(name) }
 func (localFiles) rename(from, to string) error            { return os.Rename(from, to) }
 func (localFiles) remove(name string) error                { return os.Remove(name) }
+func (localFiles) lost(error) bool                         { return false }
 func (localFiles) close() error                            { return nil }

@@ -1,6 +1,9 @@
 package yarn
 
 import (
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,6 +113,56 @@ func TestStoreKeepsTheFirstCopy(t *testing.T) {
 		t.Errorf("%+v, the first: %+v; %v", second, first, err)
 	}
 	alone(t, dir, "text")
+}
+
+// losing are local files, of which the next so many are not written to their end.
+type losing struct {
+	localFiles
+	n, made int
+	why     error
+}
+
+var errMachineLost = errors.New("a machine is lost")
+
+func (l *losing) lost(err error) bool { return errors.Is(err, errMachineLost) }
+
+func (l *losing) create(ctx context.Context, name string) (io.WriteCloser, error) {
+	l.made++
+	w, err := l.localFiles.create(ctx, name)
+	if l.made <= l.n && err == nil {
+		w = half{w, l.why}
+	}
+	return w, err
+}
+
+// half is a file that breaks when it is closed.
+type half struct {
+	io.WriteCloser
+	why error
+}
+
+func (h half) Close() error { return errors.Join(h.WriteCloser.Close(), h.why) }
+
+// A content that is lost on its way is written again as a whole, a few times, and nothing stays of what was written before.
+func TestStoreWritesAgain(t *testing.T) {
+	for _, tc := range []struct {
+		n, made int
+		why     error
+		good    bool
+	}{{4, 5, errMachineLost, true}, {5, 5, errMachineLost, false}, {1, 1, errors.New("the quota is full"), false}} {
+		dir := t.TempDir()
+		fs := &losing{n: tc.n, why: tc.why}
+		s, file := storeIn(t, dir, fs, "text")
+		_, err := s.Put(t.Context(), file)
+		if (err == nil) != tc.good || err != nil && !errors.Is(err, tc.why) || fs.made != tc.made {
+			t.Errorf("%+v: %d made, %v", tc, fs.made, err)
+		}
+		if tc.good {
+			alone(t, dir, "text")
+		} else if left, _ := filepath.Glob(filepath.Join(dir, "home", ".maniple", "files", "*", ".*")); len(left) > 0 {
+			t.Error(left)
+		}
+	}
 }
 
 // What somebody left under a content's hash and is not that content goes out of the way, however large it is.

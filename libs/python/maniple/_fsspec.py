@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import posixpath
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from fsspec.compression import compr
 from fsspec.core import get_compression
@@ -88,6 +89,20 @@ class _Packed(io.BufferedIOBase):
             fs.unclosed(self)
         else:
             self.close()
+
+
+_COPIES = 3  # how often a file is copied until it is given up
+
+
+def _whole(copy: Callable[[], None]) -> None:
+    """Copies again where the machines that had a part of it are lost: what is copied is there to be read again."""
+    for _ in range(_COPIES - 1):
+        try:
+            return copy()
+        except OSError as e:
+            if e.errno != errno.EIO:
+                raise
+    return copy()
 
 
 class HDFSFileSystem(AbstractFileSystem):
@@ -187,12 +202,19 @@ class HDFSFileSystem(AbstractFileSystem):
         if self.isdir(path1):
             self.makedirs(path2, exist_ok=True)
             return
+        _whole(lambda: self._copy(path1, path2))
+
+    def _copy(self, path1: str, path2: str) -> None:
         with self.open(path1, "rb") as source, self.open(path2, "wb") as to:
             while True:
                 data = source.read(_hdfs.MOST)
                 if not data:
                     return
                 to.write(data)
+
+    def put_file(self, lpath: str, rpath: str, *more: Any, **other: Any) -> None:
+        put = super().put_file
+        _whole(lambda: put(lpath, rpath, *more, **other))
 
     def created(self, path: str) -> Any:
         return self.modified(path)

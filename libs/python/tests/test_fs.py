@@ -26,6 +26,7 @@ class Server:
 
     def __init__(self):
         self.files, self.ids, self.asked, self.cut = {}, {}, [], set()
+        self.broken = []  # what goes wrong with the next writes
         self.threads, self.sockets = [], []
 
     def connect(self):
@@ -46,7 +47,7 @@ class Server:
         }  # fmt: skip
 
     def serve(self, conn):
-        opened, draft, name, exclusive = None, None, "", False
+        opened, draft, name, exclusive, failed = None, None, "", False, 0
         file = conn.makefile("rb")
         while True:
             head = file.read(8)
@@ -73,11 +74,13 @@ class Server:
             elif op == "read":
                 out = opened[ask["at"] : ask["at"] + ask["size"]]
             elif op == "create":
-                name, draft, exclusive = path, b"", ask["exclusive"]
+                name, draft, exclusive, failed = path, b"", ask["exclusive"], 0
                 no = errno.EEXIST if exclusive and path in self.files else 0
             elif op == "write":
                 draft += data
-                no = errno.EDQUOT if len(draft) > 10 << 20 else 0
+                no = failed = failed or (self.broken.pop() if self.broken else errno.EDQUOT if len(draft) > 10 << 20 else 0)
+            elif op in ("finish", "commit") and failed:  # half of it takes no place
+                no = failed
             elif op == "commit" and exclusive and name in self.files:
                 no = errno.EEXIST
             elif op == "commit":

@@ -1,6 +1,7 @@
 """HDFS by fsspec, which torch brings along. test_fs.py has it run, with its server in this process."""
 
 import bz2
+import errno
 import gc
 import gzip
 import os
@@ -98,3 +99,19 @@ def test_what_a_compressor_can_not_write_is_an_error(filesystem, hdfs):  # noqa:
         with filesystem.open("/x", "wb", compression="gzip") as f:
             f.write(os.urandom(11 << 20))
     assert hdfs.files["/x"] == b"old"
+
+
+def test_what_can_be_read_again_is_copied_again(filesystem, hdfs, tmp_path):  # noqa: F811
+    (tmp_path / "local").write_bytes(b"what a disk has" * 1000)
+    hdfs.put("/old", b"what HDFS has")
+    for copy, want in (lambda: filesystem.put(str(tmp_path / "local"), "/put"), ("/put", b"what a disk has" * 1000)), (lambda: filesystem.cp("/old", "/new"), ("/new", b"what HDFS has")):
+        for broken, raises in ([errno.EIO] * 2, None), ([errno.EIO] * 3, errno.EIO), ([errno.EDQUOT], errno.EDQUOT):
+            hdfs.broken[:] = broken
+            hdfs.files.pop(want[0], None)
+            if raises is None:
+                copy()
+                assert hdfs.files[want[0]] == want[1]
+                continue
+            with pytest.raises(OSError) as caught:
+                copy()
+            assert caught.value.errno == raises and want[0] not in hdfs.files and not hdfs.broken
