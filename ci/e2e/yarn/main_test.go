@@ -60,7 +60,8 @@ type testbed struct {
 var (
 	simple = &testbed{variable: "MANIPLE_E2E_YARN", programs: []string{"java", "mvn", "curl", "ss"}}
 	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: kerberized}
-	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: apartness} // in soak
+	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: apartness}                   // in soak
+	twin   = &testbed{variable: "MANIPLE_E2E_YARN_TWIN", programs: simple.programs, settings: []string{"NAMENODES=2", "DATANODES=3", "REPLICATION=2", "NODES=1"}} // in soak
 	strict = &testbed{variable: "MANIPLE_E2E_YARN_STRICT", programs: simple.programs, settings: []string{"VMEM_CHECK=true", "NODES=1", "NM_MB=28000", "NM_VCORES=18", "LOG_FORMATS=IFile,TFile", "LOG_COMPRESSION=gz"}}
 )
 
@@ -68,7 +69,7 @@ var (
 var kerberized = []string{"KERBEROS=1", "NODES=1", "NM_MB=6144", "DATA_PROTECTION=integrity,privacy", "CALCULATOR=Default", "LEAST_MB=1024"}
 
 // testbeds are taken down at the end.
-var testbeds = []*testbed{simple, secure, strict, apart}
+var testbeds = []*testbed{simple, secure, twin, strict, apart}
 
 // apartness: each NodeManager has a network, and room for two of three containers. nm1 finds them again when it is started anew, and of what nm2 is silent about
 // for 40 s is given up.

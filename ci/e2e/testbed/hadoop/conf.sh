@@ -5,6 +5,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
 name=$1 to=$DIR/conf/$1 q=yarn.scheduler.capacity secure=simple at=$(addr rm) mine=$(addr "$1") nmport=0
 fs=hdfs://$at:$(port 6)
+[ "$NAMENODES" = 1 ] || fs=hdfs://ha
 [ "$HDFS" = 1 ] || fs=file:///
 [ ! -e "$DIR/kdc/keytab" ] || secure=kerberos
 case " $NM_RECOVERY " in *" $name "*) nmport=8041;; esac   # which has to stay
@@ -21,15 +22,27 @@ hadoop.rpc.protection $PROTECTION
 hadoop.security.authentication $secure
 $([ $secure = simple ] || echo 'hadoop.security.auth_to_local RULE:[1:$1@$0](bob@.*)s/.*/robert/ DEFAULT')
 io.native.lib.available false
+$(case $DATANODES-$name in 1-*) ;; *-dn*) echo ipc.client.connect.max.retries 1;; esac)
 S
 site hdfs-site.xml <<S
-dfs.namenode.rpc-address $at:$(port 6)
-dfs.namenode.http-address $at:$(port 7)
-dfs.namenode.name.dir file://$DIR/nn
+$(if [ "$NAMENODES" = 1 ]; then echo "dfs.namenode.rpc-address $at:$(port 6)
+dfs.namenode.http-address $at:$(port 7)"
+else echo "dfs.nameservices ha
+dfs.ha.namenodes.ha nn,nn2
+dfs.namenode.rpc-address.ha.nn $at:$(port 6)
+dfs.namenode.http-address.ha.nn $at:$(port 7)
+dfs.namenode.rpc-address.ha.nn2 $at:$(port 8)
+dfs.namenode.http-address.ha.nn2 $at:$(port 9)
+dfs.namenode.shared.edits.dir file://$DIR/edits
+dfs.ha.tail-edits.period 1s
+dfs.client.failover.proxy.provider.ha org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider"
+case $name in nn*) echo "dfs.ha.namenode.id $name";; esac; fi)
+dfs.namenode.name.dir file://$DIR/$(case $name in nn*) echo "$name";; *) echo nn;; esac)
 dfs.namenode.safemode.extension 0
 dfs.permissions.superusergroup $(id -gn)
-dfs.replication 1
-dfs.datanode.data.dir file://$DIR/dn
+dfs.replication $REPLICATION
+$([ "$DATANODES" = 1 ] || echo dfs.heartbeat.interval 1)
+dfs.datanode.data.dir file://$DIR/$(case $name in dn*) echo "$name";; *) echo dn;; esac)
 dfs.datanode.address $at:0
 dfs.datanode.http.address $at:0
 dfs.datanode.ipc.address $at:0

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# One daemon of the testbed in DIR; NAME is nn, dn, rm, nm1, nm2, ..., kdc
+# One daemon of the testbed in DIR; NAME is nn, nn2, dn, dn2, ..., rm, nm1, nm2, ..., kdc
 #   daemon.sh start NAME      daemon.sh kill NAME (as a power loss)      daemon.sh wait (until all are up)
 #   daemon.sh forget NAME: a NodeManager that was killed has nothing of what it had noted
+#   daemon.sh active NAME     daemon.sh standby NAME: of two NameNodes; the other one is dead or standby
 #   daemon.sh cut NAME        daemon.sh join NAME: a NodeManager's network, where it has one of its own
 #   daemon.sh leave NAME SECONDS, daemon.sh back NAME: such a NodeManager is decommissioned in so long, or is not any more
 set -euo pipefail
@@ -11,9 +12,20 @@ server=org.apache.hadoop.yarn.server hdfs=org.apache.hadoop.hdfs.server
 format() { # NAME MAIN: the NameNode's folder, once
   [ "$1" = nn ] && [ ! -e "$DIR/nn/current/VERSION" ] || return 0
   "$JAVA_HOME/bin/java" $JAVA_OPTS -Xmx128m -cp "$DIR/conf/nn:$LIB/*" "$2" -format -nonInteractive >"$DIR/log/format.log" 2>&1 || { tail -20 "$DIR/log/format.log" >&2; exit 1; }
+  [ "$NAMENODES" = 1 ] || cp -a "$DIR/nn" "$DIR/nn2"
 }
-files_up() { # the NameNode takes files
-  [ "$HDFS" = 0 ] || curl -fsS -m 5 "http://$(addr nn):$(port 7)/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState" 2>/dev/null | tr -d '" ' | grep -q '^NumLiveDataNodes:1,'
+files_up() { # the NameNodes that run know their DataNodes
+  [ "$HDFS" = 1 ] || return 0
+  local n live want
+  want=$(for n in $(datanodes); do pid_of "$n" || true; done | wc -l)
+  for n in $(namenodes); do
+    pid_of "$n" >/dev/null || continue
+    live=$(curl -fsS -m 5 "http://$(addr "$n"):$(web_of "$n")/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState" 2>/dev/null | tr -d '" ,' | sed -n 's/^NumLiveDataNodes://p')
+    [ "${live:-0}" -ge "$want" ] || return 1   # it takes ten minutes for a dead one to be none
+  done
+}
+ha() { # as `hdfs haadmin` does
+  "$JAVA_HOME/bin/java" $JAVA_OPTS -Xmx128m -cp "$DIR/conf/rm:$LIB/*" org.apache.hadoop.hdfs.tools.DFSHAAdmin "$@" >>"$DIR/log/haadmin.log" 2>&1 || { tail -5 "$DIR/log/haadmin.log" >&2; exit 1; }
 }
 refresh() { # as `yarn rmadmin` does
   bash "$here/shell.sh"
@@ -30,8 +42,8 @@ start)
   fi
   bash "$here/conf.sh" "$name"
   case $name in
-  nn) main=$hdfs.namenode.NameNode heap=192m;;
-  dn) main=$hdfs.datanode.DataNode heap=192m;;
+  nn*) main=$hdfs.namenode.NameNode heap=192m;;
+  dn*) main=$hdfs.datanode.DataNode heap=192m;;
   rm) main=$server.resourcemanager.ResourceManager heap=256m;;
   *) main=$server.nodemanager.NodeManager heap=192m;;
   esac
@@ -42,6 +54,8 @@ start)
     -cp "$DIR/conf/$name:$DIR/web:$LIB/*" $main >>"$DIR/log/$name.log" 2>&1 </dev/null 9>&- &
   keep "$name" $!;;
 kill) p=$(pid_of "$2") && kill -KILL "$p"; rm -f "$DIR/pid/$2";;
+active) ha -transitionToActive --forceactive "$2";; # its word that no other one is active is ours
+standby) ha -transitionToStandby "$2";;
 forget) rm -rf "$DIR/$2/recovery";;
 cut) ip link set "$PREFIX$2" down;;
 join) ip link set "$PREFIX$2" up;;
@@ -57,5 +71,5 @@ wait)
     sleep 0.2
   done
   say "${up:-0} of $NODES NodeManagers (or HDFS not) are up after $UP_LIMIT s"; tail -20 "$DIR"/log/*.log >&2; exit 1;;
-*) sed -n '2,5s/^# //p' "$0"; exit 2;;
+*) sed -n '2,6s/^# //p' "$0"; exit 2;;
 esac

@@ -9,6 +9,8 @@
 : "${CALCULATOR:=Dominant}"              # what is counted; Default, as Hadoop has it: memory alone, and there are no GPUs
 : "${LEAST_MB:=64}"                     # of which each container's memory is a multiple; Hadoop has 1024
 : "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it
+: "${NAMENODES:=1}"                     # 2: nn and nn2 behind hdfs://ha, with edits in a folder that both see; nn is active first, and then whichever daemon.sh says
+: "${DATANODES:=1}" "${REPLICATION:=1}" # dn, dn2, ..., and how many of them have each block
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
 : "${DATA_PROTECTION:=}" "${DATA_ENCRYPTION:=false}" "${DATA_CIPHERS:=}"   # dfs.data.transfer.protection, dfs.encrypt.data.transfer[.cipher.suites], with KERBEROS=1
@@ -31,11 +33,16 @@ JAVA_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIP
 for p in lang util io net nio; do JAVA_OPTS+=" --add-opens=java.base/java.$p=ALL-UNNAMED"; done
 JAVA_OPTS+=" --add-opens=java.base/sun.nio.ch=ALL-UNNAMED"
 [ ! -e "$DIR/kdc/krb5.conf" ] || JAVA_OPTS+=" -Djava.security.krb5.conf=$DIR/kdc/krb5.conf"
-# Eight ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's, the NameNode's for clients and
-# browsers. NodeManagers and the DataNode take what is free.
+# Ten ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's, the NameNode's for clients and
+# browsers, and the second one's. NodeManagers and DataNodes take what is free.
+PORTS=10
 port() { echo $(($(cat "$DIR/port") + $1)); }
 # With namespaces, what up.sh chose for this testbed: a bridge, on whose first address all are but the NodeManagers.
-[ -e "$DIR/netns" ] && SLOT=$((($(cat "$DIR/port") - 27000) / 8)) && NETNS=1 BRIDGE=mhb$SLOT PREFIX=mh$SLOT JAVA_OPTS+=" -Djdk.net.hosts.file=$DIR/hosts"
+[ -e "$DIR/netns" ] && SLOT=$((($(cat "$DIR/port") - 27000) / PORTS)) && NETNS=1 BRIDGE=mhb$SLOT PREFIX=mh$SLOT JAVA_OPTS+=" -Djdk.net.hosts.file=$DIR/hosts"
 addr() { # addr NAME: the address of a daemon
   case $NETNS-$1 in 0-*) echo 127.0.0.1;; 1-nm*) echo "10.78.$SLOT.$((10 + ${1#nm}))";; *) echo "10.78.$SLOT.1";; esac
 }
+# The daemons of HDFS, by name.
+namenodes() { echo nn; [ "$NAMENODES" = 1 ] || echo nn2; }
+datanodes() { echo dn; for ((i = 2; i <= DATANODES; i++)); do echo "dn$i"; done; }
+web_of() { case $1 in nn2) port 9;; *) port 7;; esac; } # a NameNode's port for browsers

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real YARN on loopback ports of this machine: a ResourceManager with recovery, NODES x NodeManager, and HDFS
-# of a NameNode and a DataNode. Several
+# of a NameNode and a DataNode, or of more of them. Several
 # testbeds run side by side. KERBEROS=1 puts a KDC beside them. Needs Java 17 and, the first time, Maven, which fetches about 90 MB of jars.
 #   DIR=/var/tmp/maniple-e2e/hadoop/mine ./up.sh      then: . $DIR/env      (settings: env.sh)
 set -euo pipefail
@@ -32,9 +32,9 @@ mkdir -p "$DIR"/{pid,log,conf,state,tmp}; chmod 755 "$DIR"; chmod 700 "$DIR/pid"
 [ -n "$OWNER" ] && echo "$OWNER $(birth "$OWNER")" > "$DIR/owner"
 if [ ! -s "$DIR/port" ]; then
   taken=" $({ cat "$ROOT"/hadoop/*/port 2>/dev/null || true; } | tr '\n' ' ') "
-  for ((base = 27000; base < 28000; base += 8)); do
+  for ((base = 27000; base < 28000; base += PORTS)); do
     [[ $taken == *" $base "* ]] && continue
-    busy=$(ss -Hltn | awk -v b=$base '{n = split($4, a, ":"); if (a[n] >= b && a[n] < b + 8) print}')
+    busy=$(ss -Hltn | awk -v b=$base -v n=$PORTS '{k = split($4, a, ":"); if (a[k] >= b && a[k] < b + n) print}')
     [ -n "$busy" ] || { echo $base > "$DIR/port"; break; }
   done
   [ -s "$DIR/port" ] || { say "no free ports"; exit 75; }
@@ -57,10 +57,11 @@ fi
 
 # --- daemons --------------------------------------------------------------------------------------------
 [ "$KERBEROS" = 0 ] || bash "$here/kdc.sh"
-if [ "$HDFS" = 1 ]; then for d in nn dn; do bash "$here/daemon.sh" start $d; done; fi
+if [ "$HDFS" = 1 ]; then for d in $(namenodes) $(datanodes); do bash "$here/daemon.sh" start $d; done; fi
 bash "$here/daemon.sh" start rm
 for ((i = 1; i <= NODES; i++)); do bash "$here/daemon.sh" start "nm$i"; done
 bash "$here/daemon.sh" wait
+[ "$NAMENODES$HDFS" != 21 ] || bash "$here/daemon.sh" active nn
 cat > "$DIR/env" <<EOT
 export HADOOP_CONF_DIR=$DIR/conf/rm
 export MANIPLE_TESTBED_DIR=$DIR
