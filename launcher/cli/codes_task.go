@@ -31,7 +31,7 @@ var TaskCodes = []Code{
 	{"OPTION", "(Go)", "an option that does not fit, or has an amount that is none", ""},
 	{"UNKNOWN", "(Go)", "the agent knows nothing of that name", ""},
 	{"SPILLING", "(notice)", "a node writes values to disk for the first time: its memory for them is full", "`--object-store-memory`, if the program waits for the disk"},
-	{"SPILLED_AWAY", "(notice)", "HDFS, the object store or the shared directory to which a value was written does not give it back; the value is kept, who wants it waits, and the node tries again", "what the notice says of that file system; `get(timeout=...)` waits no longer than that"},
+	{"SPILLED_AWAY", "(notice)", "HDFS, the object store or the shared directory to which a value was written does not give it back; who wants it waits, and the node tries again: as long as nobody answers there, and for five minutes where it is refused; then the value counts as lost", "what the notice says of that file system, such as rights; `get(timeout=...)` waits no longer than that"},
 	{"MEMORY_SHORT", "(notice)", "a node has hardly any memory left: who has it, and which worker is ended for that, or that none is", "as for OUT_OF_MEMORY"},
 	{"KEPT_BY_ACTORS", "(notice)", "a task has waited for ten seconds for what only actors keep that do nothing: how much of what, which actors, and where they are", "let go of an actor's handles, or kill it; make fewer, or have them ask for less"},
 	{"WORKERS_LATE", "(notice)", "the process that a driver's workers are forked from is not there after 10 s; the text says what it waits for", "if it names no other group or node: look at the driver's Python and its file system"},

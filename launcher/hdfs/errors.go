@@ -52,7 +52,13 @@ func answered(err error) bool {
 			return true
 		}
 	}
-	return overQuota(err) || errors.Is(err, yarn.ErrCredentials) || errors.As(err, new(*setupError)) || errors.As(err, new(*formError))
+	return denied(err) || overQuota(err) || errors.Is(err, yarn.ErrCredentials) || errors.As(err, new(*setupError)) || errors.As(err, new(*formError))
+}
+
+// denied tells whether a NameNode says that this user may not do that. Where the library gives its word as it came errors.Is does not know it.
+func denied(err error) bool {
+	var said hdfs.Error
+	return errors.Is(err, os.ErrPermission) || errors.As(err, &said) && strings.HasSuffix(said.Exception(), "AccessControlException")
 }
 
 // passing are the exceptions of a NameNode that is not ready yet, or is not the one to ask.

@@ -63,9 +63,43 @@ func (s *SpillStore) Create(name string) (io.WriteCloser, error) {
 func (s *SpillStore) Open(name string) (agent.SpillReader, error) {
 	r := &reader{c: s.c, name: s.path(name)}
 	if err := r.open(answered); err != nil {
-		return nil, err
+		return nil, ofSpill(err)
 	}
-	return r, nil
+	return spillReader{r}, nil
+}
+
+// spillReader reads a file, and tells HDFS's answers from its silence.
+type spillReader struct{ *reader }
+
+// ReadAt is io.ReaderAt's, for one goroutine at a time.
+func (r spillReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := r.reader.ReadAt(b, off)
+	return n, ofSpill(err)
+}
+
+// notGiven is HDFS's word that it does not give a file.
+type notGiven struct{ error }
+
+// Unwrap gives what was said.
+func (e *notGiven) Unwrap() error { return e.error }
+
+// Is makes it agent.ErrSpillRefused, and os.ErrPermission where it is for want of rights.
+func (e *notGiven) Is(target error) bool {
+	return target == agent.ErrSpillRefused || target == os.ErrPermission && denied(e.error)
+}
+
+// ofSpill marks what was answered: by a NameNode, or by DataNodes that have none of a block.
+func ofSpill(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) && (refused(err) || blockless(err)) {
+		return &notGiven{err}
+	}
+	return err
+}
+
+// blockless tells whether no DataNode is known to have a block, or all that are say that they do not give it. The library has texts for that alone.
+func blockless(err error) bool {
+	text := err.Error()
+	return text == "no available datanodes" || strings.HasPrefix(text, "read failed: ")
 }
 
 // Remove is agent.SpillFS's.

@@ -14,6 +14,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/agent"
 )
 
 // errNotS3: what answers is something else.
@@ -117,14 +119,19 @@ func (s *Store) explain(err error) error {
 	if is != nil {
 		return fmt.Errorf("s3: %s at %s: %s: %w", s.uri, at, said, is)
 	}
-	return &storeError{fmt.Sprintf("s3: %s at %s: %s", s.uri, at, said), err}
+	answered := status >= http.StatusMultipleChoices && status < http.StatusInternalServerError && !retryable.IsErrorRetryable(err).Bool()
+	return &storeError{fmt.Sprintf("s3: %s at %s: %s", s.uri, at, said), err, answered}
 }
 
 // storeError has a text of its own.
 type storeError struct {
-	text string
-	err  error
+	text     string
+	err      error
+	answered bool // and would be so again
 }
+
+// Is makes an answer agent.ErrSpillRefused.
+func (e *storeError) Is(target error) bool { return e.answered && target == agent.ErrSpillRefused }
 
 // Error is error's.
 func (e *storeError) Error() string { return e.text }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/rt/agent"
 )
 
 // value is n bytes.
@@ -228,6 +230,10 @@ func TestAnswers(t *testing.T) {
 				if !strings.Contains(err.Error(), w) {
 					t.Errorf("no %q in %q", w, err)
 				}
+			}
+			refused := !errors.Is(err, unix.EDQUOT) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) && c.status < 500
+			if errors.Is(err, agent.ErrSpillRefused) != refused {
+				t.Errorf("%v is a refusal: %v", err, !refused)
 			}
 			if again := n > 1; again != (c.status == 503) {
 				t.Errorf("%d requests", n)

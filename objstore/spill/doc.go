@@ -16,6 +16,7 @@
 //	       took goes at once where the file system can punch holes.
 //	SPL-4: a directory is left alone when its file system is fuller than its bound: others live there, too.
 //	SPL-5: a file in an FS outlives its process, and says itself what is in it, with checksums; one that was not written whole is nobody's.
+//	SPL-6: what an FS does not give is there for as long as the FS is silent. What it refuses for five minutes of asking is lost, as what it does not have is.
 //
 // # Ownership
 //

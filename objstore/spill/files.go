@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ const (
 // ErrDamaged: what was read is not what was written.
 var ErrDamaged = errors.New("its bytes are not those that were written")
 
-// ErrAway: a file system that nodes share does not give what lies there, now. It may another time.
+// ErrAway: a file system that nodes share does not give what lies there, now. It may another time: what it refuses for some minutes is lost.
 var ErrAway = errors.New("it can't be had now")
 
 // ErrUnknown: there is no such file or object.
@@ -61,6 +62,8 @@ type Files struct {
 	far   []*dir // of an FS
 	turn  int
 	files map[uint64]*file
+	no    map[*part]refusals   // of those that are refused
+	shut  map[string]time.Time // by FS: when an object was lost there for want of rights, the last one; nothing was read since
 	down  bool
 }
 
@@ -101,7 +104,7 @@ type part struct {
 // Open looks whether files can be made in the directories on disks. Those where none can be it leaves out; the error says why, and
 // goes along with Files unless all are.
 func Open(dirs []Directory) (*Files, error) {
-	f := &Files{files: map[uint64]*file{}}
+	f := &Files{files: map[uint64]*file{}, no: map[*part]refusals{}, shut: map[string]time.Time{}}
 	var errs []error
 	for _, d := range dirs {
 		if d.FS != nil {
@@ -224,13 +227,13 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 	if i < 0 {
 		return fail(ErrUnknown)
 	}
-	p := x.parts[i]
+	p := &x.parts[i]
 	if from < 0 || n < 0 || from > p.size || n > p.size-from {
 		return fail(fmt.Errorf("[%d, +%d) of %d bytes: %w", from, n, p.size, os.ErrInvalid))
 	}
 	in, where, err := x.reader()
 	if err != nil {
-		return fail(x.away(err))
+		return fail(f.away(x, p, err))
 	}
 	if x.kept != nil {
 		defer in.(Reader).Close()
@@ -248,7 +251,7 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 			_, err = in.ReadAt(b, x.at+p.at+begin)
 		}
 		if err != nil {
-			return fail(x.away(fmt.Errorf("in %s: %w", where, err)))
+			return fail(f.away(x, p, fmt.Errorf("in %s: %w", where, err)))
 		}
 		if crc32.Checksum(b, castagnoli) != p.sums[k] { // SPL-1
 			return fail(fmt.Errorf("in %s, bytes %d to %d: %w", where, begin, begin+int64(len(b)), ErrDamaged))
@@ -258,21 +261,8 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 			return err
 		}
 	}
+	f.had(x, p)
 	return nil
-}
-
-// away tells an error of a file system that nodes share from the loss of a file there: one that is missing or shorter is lost. What a disk of
-// the node does not give it never will.
-func (x *file) away(err error) error {
-	for _, lost := range []error{os.ErrNotExist, io.EOF, io.ErrUnexpectedEOF} {
-		if errors.Is(err, lost) {
-			return err
-		}
-	}
-	if x.kept == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrAway, err)
 }
 
 // reader opens what the file's bytes are read of.
@@ -294,6 +284,11 @@ func (f *Files) Remove(number uint64) {
 	delete(f.files, number)
 	var s *seg
 	last := false
+	if x != nil {
+		for i := range x.parts {
+			delete(f.no, &x.parts[i])
+		}
+	}
 	if x != nil && x.dir != nil {
 		x.dir.used -= x.size
 	}

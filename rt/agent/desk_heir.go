@@ -15,6 +15,9 @@ type SpillFS = spill.FS
 // SpillReader is an open file of a SpillFS.
 type SpillReader = spill.Reader
 
+// ErrSpillRefused is what a SpillFS says of a file that it does not give, though it is there to answer.
+var ErrSpillRefused = spill.ErrRefused
+
 // inheritWait is how long it may take to see what an agent has left; then its values count as lost.
 const inheritWait = 10 * time.Second
 

@@ -304,8 +304,8 @@ func (s *deskStore) bringBack(e objstore.Restore) error {
 	return err
 }
 
-// read reads a part of a value's file. From a file system that nodes share it is asked for until it can be had: the value is whole, and who
-// wants it waits, or goes.
+// read reads a part of a value's file. From a file system that nodes share it is asked for until it can be had, or was refused for long: the value is whole, and
+// who wants it waits, or goes.
 func (s *deskStore) read(file uint64, at, from, n int64, give func(int64, []byte) error) error {
 	for {
 		err := s.spill.files.Read(file, at, from, n, give)
@@ -321,17 +321,23 @@ func (s *deskStore) read(file uint64, at, from, n int64, give func(int64, []byte
 	}
 }
 
-// sayAway tells why values that were written can't be had.
+// sayAway tells why values that were written can't be had: the drivers of this node, and those elsewhere whose tasks or values are here.
 func (s *deskStore) sayAway(why error) {
 	if time.Since(s.spill.away) < spillAway {
 		return
 	}
 	s.spill.away = time.Now()
 	s.d.l.log.Warn("a value can't be read back yet", "error", why)
+	m := &fb.NoticeT{Level: fb.LevelWarning, Code: "SPILLED_AWAY", Wall: s.d.l.now(), Text: "waits for a value that it wrote away, and tries again: " + why.Error()}
+	for _, j := range s.d.jobs {
+		if j.errand != nil && !j.over {
+			s.d.errandSend(j.errand, m, nil) // there this node's name is put before it
+		}
+	}
+	m.Text = "node " + s.d.node + ": " + m.Text
 	for _, c := range s.d.sorted() {
 		if c.kind == fb.AttachKindDriver {
-			s.d.send(c, &fb.NoticeT{Level: fb.LevelWarning, Code: "SPILLED_AWAY", Wall: s.d.l.now(),
-				Text: fmt.Sprintf("node %s waits for a value that it wrote away, and tries again: %v", s.d.node, why)}, 0, nil)
+			s.d.send(c, m, 0, nil)
 		}
 	}
 }

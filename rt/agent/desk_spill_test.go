@@ -18,7 +18,9 @@ import (
 	"github.com/maniple-hpc/maniple/objstore/bulk"
 	"github.com/maniple-hpc/maniple/objstore/spill"
 	"github.com/maniple-hpc/maniple/rt/agent/work"
+	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
+	carrier "github.com/maniple-hpc/maniple/transport/work"
 )
 
 // A process is told apart what no disk has room for.
@@ -185,6 +187,94 @@ func TestAwayIsNotLost(t *testing.T) {
 		time.AfterFunc(time.Hour, func() { close(s.spill.over) })
 		if err := read(); !errors.Is(err, spill.ErrAway) || !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("as the agent ends: %v", err)
+		}
+	})
+}
+
+// SPL-6: a value that is refused for long is read for no longer: it counts as lost, as one does that is missing.
+func TestRefusedIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &deskStore{d: &desk{l: &loop{log: slog.New(slog.DiscardHandler)}}, spill: &deskSpill{over: make(chan struct{})}}
+		fs := denied{spill.Dir(t.TempDir())}
+		var err error
+		if s.spill.files, err = spill.Open([]spill.Directory{{FS: fs, Path: "own"}}); err != nil {
+			t.Fatal(err)
+		}
+		defer s.spill.files.Close(false)
+		if err := s.spill.files.Write(1, []spill.Part{{Bytes: []byte("a value that was put")}}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		err = s.read(1, 0, 0, 20, func(int64, []byte) error { return nil })
+		if took := time.Since(began); errors.Is(err, spill.ErrAway) || !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "own/1 of "+fs.String()) || took < 4*time.Minute || took > 6*time.Minute {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}
+
+// denied is a file system that nodes share, and that takes files and gives none.
+type denied struct{ spill.Dir }
+
+// Open is spill.FS's.
+func (denied) Open(string) (spill.Reader, error) { return nil, os.ErrPermission }
+
+// heard is a driver's connection.
+type heard struct {
+	line
+	frames []byte
+}
+
+// Append is line's.
+func (h *heard) Append(parts ...[]byte) error {
+	h.frames = append(h.frames, slices.Concat(parts...)...)
+	return nil
+}
+
+// notices are the texts of those in frames.
+func notices(t *testing.T, frames []byte) (texts []string) {
+	t.Helper()
+	for f := range carrier.Frames(frames) {
+		m, err := f.Message()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, is := m.(*fb.NoticeT); is {
+			texts = append(texts, n.Code+" "+n.Text)
+		}
+	}
+	return texts
+}
+
+// That a value can't be had hear, once a minute, the drivers of its node, and those of other nodes that have tasks or values there.
+func TestAwayIsToldElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := int64(time.Second)
+		at, owner := alone(&now), alone(&now)
+		here, there := &heard{}, &heard{}
+		at.conns[3] = &workConn{process: 3, kind: fb.AttachKindDriver, job: 3, conn: here}
+		owner.conns[3] = &workConn{process: 3, kind: fb.AttachKindDriver, job: 3, conn: there}
+		e, over := &errand{number: 3, peer: 2, back: true}, &errand{number: 4, peer: 2, back: true}
+		at.jobs = []*job{{number: 3}, {number: 8, errand: e}, {number: 9, errand: over, over: true}}
+		s := &deskStore{d: at, spill: &deskSpill{}}
+		s.sayAway(syscall.EACCES)
+		s.sayAway(syscall.EACCES)
+		owner.nodes = map[uint32]string{2: "n1"}
+		for f := range carrier.Frames(e.out) {
+			owner.passErrand(t.Context(), &errand{number: 3, peer: 2, job: &job{number: 3}}, f)
+		}
+		want := []string{"SPILLED_AWAY node n1: waits for a value that it wrote away, and tries again: permission denied"}
+		if got := notices(t, here.frames); !slices.Equal(got, want) {
+			t.Errorf("the driver there hears %q", got)
+		}
+		if got := notices(t, there.frames); !slices.Equal(got, want) {
+			t.Errorf("the owner's driver hears %q", got)
+		}
+		if len(over.out) > 0 {
+			t.Error("so does one that is gone")
+		}
+		time.Sleep(spillAway)
+		if s.sayAway(syscall.EACCES); len(notices(t, here.frames)) != 2 {
+			t.Error("it is not said again")
 		}
 	})
 }
