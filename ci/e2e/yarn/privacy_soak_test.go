@@ -3,15 +3,24 @@
 package yarn
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/cookiejar"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/maniple-hpc/maniple/ci/e2e"
+	"github.com/colinmarc/hdfs/v2"
 )
 
 // private is what a program has to do with that nobody else is to read: each of its texts is used once, for what it is called.
@@ -36,7 +45,11 @@ def elsewhere(argument, value, mine):
 value = maniple.put(texts["value"].encode() * 100_000)
 seen = maniple.get([elsewhere.remote(texts["argument"], value, i) for i in range(6)])
 assert len(given) == len(os.environ["EXPORTED"]) == len(texts["result"]) and {r for _, r in seen} == {texts["result"]}
-print("tasks in", len({c for c, _ in seen}), "containers")
+print("tasks in", len({c for c, _ in seen}), "containers", flush=True)
+until = time.monotonic() + 60
+while not fs.exists(f"{at}/looked"):
+    assert time.monotonic() < until, "nobody looks"
+    time.sleep(0.2)
 `
 
 // A whole run on a cluster with Kerberos whose calls and data are private: whoever reads all that goes over its network finds none of its secrets, and nothing of what it works with. That the capture
@@ -51,14 +64,15 @@ func TestPrivacy(t *testing.T) {
 		"open":      {nil, "content value"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &testbed{variable: "MANIPLE_E2E_YARN_PRIVACY_" + strings.ToUpper(name), programs: apart.programs, settings: append([]string{"KERBEROS=1", "NETNS=1", "PROTECTION=privacy"}, tc.settings...)}
+			b := &testbed{variable: "MANIPLE_E2E_YARN_PRIVACY_" + strings.ToUpper(name), programs: apart.programs, settings: append([]string{"KERBEROS=1", "NETNS=1", "WEB_LOGIN=1", "PROTECTION=privacy"}, tc.settings...)}
 			if os.Getenv(b.variable) == "" {
 				t.Cleanup(func() { b.script("down.sh") })
 			}
 			b.up(t)
 			g := accountOn(t, b)
-			g.kerberosHome().Close()
-			texts, streams, secrets := g.works()
+			home := g.kerberosHome()
+			defer home.Close()
+			texts, streams, secrets := g.works(home)
 			for what, text := range texts {
 				found := carriers(streams, []byte(text))
 				if seen := len(found) > 0; tc.open == "" && seen || strings.Contains(tc.open, what) && !seen {
@@ -74,8 +88,8 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
-// works has an application work with texts on two nodes. It gives them, and what went over the network meanwhile.
-func (g *gateway) works() (texts map[string]string, streams map[flow][]byte, secrets [][]byte) {
+// works has an application work with texts on two nodes, and looks at its page. It gives them, and what went over the network meanwhile.
+func (g *gateway) works(home *hdfs.Client) (texts map[string]string, streams map[flow][]byte, secrets [][]byte) {
 	t := g.t
 	t.Helper()
 	kdc := filepath.Join(g.b.dir, "kdc")
@@ -95,13 +109,35 @@ func (g *gateway) works() (texts map[string]string, streams map[flow][]byte, sec
 	g.write("main.py", private)
 
 	c := captures(t, netip.MustParseAddr(g.b.rm.Host), g.interfaces()...)
-	r := e2e.Do(t, g.command(forTraining(t), "submit", "--on", "yarn", "--follow", "-N", "2", "-c", "2", "--mem", "2500M", "--am-memory", "512M", "--no-same-host-handover", "--files", "texts.txt", // one of them on each NodeManager
-		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python")+",EXPORTED="+texts["exported"], "--", python, "main.py", texts["given"], "hdfs:///user/alice/private"))
-	if r.Code != 0 || !strings.Contains(r.Stdout, texts["printed"]) || !strings.Contains(r.Stdout, "tasks in 2 containers") {
-		t.Fatalf("%+v", r)
+	cmd := g.command(forTraining(t), "submit", "--on", "yarn", "--follow", "-N", "2", "-c", "2", "--mem", "2500M", "--am-memory", "512M", "--no-same-host-handover", "--files", "texts.txt", // one of them on each NodeManager
+		"--export", "PYTHONPATH="+filepath.Join(top, "libs", "python")+",EXPORTED="+texts["exported"], "--", python, "main.py", texts["given"], "hdfs:///user/alice/private")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(r.Stderr+r.Stdout, "application_")
-	id := "application_" + strings.FieldsFunc(after, func(r rune) bool { return r != '_' && (r < '0' || r > '9') })[0]
+	var messages bytes.Buffer
+	cmd.Stderr = &messages
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	id, printed, looked := "", false, false
+	for in := bufio.NewScanner(out); in.Scan(); {
+		line := in.Text()
+		if _, after, found := strings.Cut(line, "application_"); found && id == "" {
+			id = "application_" + strings.FieldsFunc(after, func(r rune) bool { return r != '_' && (r < '0' || r > '9') })[0]
+		}
+		printed = printed || strings.Contains(line, texts["printed"])
+		if line == "tasks in 2 containers" {
+			g.looksOn(id)
+			looked = true
+			if err := home.CreateEmptyFile("/user/alice/private/looked"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil || id == "" || !printed || !looked {
+		t.Fatalf("%v: %q was printed: %v, looked at: %v: %s", err, id, printed, looked, &messages)
+	}
 	streams = c.end()
 	secrets, _ = g.secrets(id)
 	between := 0 // the two nodes
@@ -111,10 +147,52 @@ func (g *gateway) works() (texts map[string]string, streams map[flow][]byte, sec
 		}
 	}
 	t.Logf("%d streams with %d bytes, %d of them between nodes; %d secrets", len(streams), c.bytes, between, len(secrets))
+	if len(carriers(streams, []byte("proxy-user=alice"))) == 0 || len(carriers(streams, []byte("<h1>main.py, "+id))) == 0 {
+		t.Error("the page was not seen")
+	}
 	if len(secrets) < 6 || between < 26*100_000 {
 		t.Error("too little was seen")
 	}
 	return texts, streams, secrets
+}
+
+// looksOn looks at an application that runs as a browser does, by YARN's proxy and its cookies, and at what YARN says of it to programs. What the program printed is there by then.
+func (g *gateway) looksOn(id string) {
+	t := g.t
+	t.Helper()
+	_, at, _ := strings.Cut(g.run("explain", id).Stdout, "its page: ")
+	at, _, _ = strings.Cut(at, "\n")
+	page, err := url.Parse(at)
+	jar, none := cookiejar.New(nil)
+	if err = errors.Join(err, none); err != nil || !strings.Contains(page.Path, "/proxy/"+id) {
+		t.Fatalf("%q: %v", at, err)
+	}
+	page.RawQuery = "user.name=alice" // so it logs in, once
+	data := *page
+	data.Path, data.RawQuery = "/ws/v1/cluster/apps/"+id, ""
+	browser := &http.Client{Jar: jar, Timeout: limit}
+	read := func(at *url.URL) string {
+		r, err := browser.Get(at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		text, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %v\n%s", at, r.Status, err, text)
+		}
+		return string(text)
+	}
+	if text := read(page); !strings.Contains(text, "<h1>main.py, "+id) || !strings.Contains(text, "<td>n2</td>") || !strings.Contains(text, "<code>maniple logs</code>") {
+		t.Errorf("its page:\n%s", text)
+	}
+	var of struct{ App struct{ ID, State string } }
+	if text := read(&data); json.Unmarshal([]byte(text), &of) != nil || of.App.ID != id || of.App.State != "RUNNING" {
+		t.Errorf("YARN's word on it:\n%s", text)
+	}
+	if !slices.ContainsFunc(jar.Cookies(page), func(c *http.Cookie) bool { return c.Name == "hadoop.auth" }) {
+		t.Errorf("the browser is known by %v", jar.Cookies(page))
+	}
 }
 
 // interfaces are those that the testbed's packets go by on this side.

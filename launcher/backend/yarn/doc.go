@@ -30,6 +30,7 @@
 //	        said: the head waits until each node that is there has each piece. A master that is over can't take it back (docs/adr/0034).
 //	        One that YARN tells of later, as after a restart of its own, goes on likewise, or is given back at once where the program has begun anew.
 //	YJOB-8: the application's page is served to YARN's proxies alone, and where YARN knows its users to the application's own.
+//	YJOB-9: where calls are private (hadoop.rpc.protection) the page, which is not, has nothing of what the program said.
 //
 // Limits. Who lost its master can't tell the death of that machine from a cut in the network: then the nodes end, and the next master
 // begins the program anew.

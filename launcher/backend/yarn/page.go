@@ -39,7 +39,8 @@ type Table struct {
 }
 
 // page is what YARN's web proxy shows of a running application. Only the proxies get it; who else asks is sent to the first of them. Where YARN
-// knows its users by Kerberos, or has them keep apart, only the application's own user does: the proxy says in a cookie who asks.
+// knows its users by Kerberos, or has them keep apart, only the application's own user does: the proxy says in a cookie who asks. It goes to the proxy by HTTP, so that where a
+// site's calls are private nothing is on it that the program has said.
 //
 // It owns a listener and net/http's goroutines; close ends them.
 type page struct {
@@ -49,6 +50,7 @@ type page struct {
 	proxies  []string // http://host:port
 	base     string   // path of the application on a proxy
 	owner    string   // "": everybody may see it
+	private  bool     // nothing of what the program says is on it
 	logs     [2]string
 	began    time.Time
 
@@ -71,10 +73,15 @@ func openPage(title, base string, j Job, logs [2]string) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("yarn: the page's port: %w", err)
 	}
-	p := &page{listener: l, title: title, proxies: j.Proxies, base: base, owner: j.Owner, logs: logs, began: time.Now()}
+	p := &page{listener: l, title: title, proxies: j.Proxies, base: base, owner: j.Owner, private: private(j.Protection), logs: logs, began: time.Now()}
 	p.server = &http.Server{Handler: p, ReadTimeout: helloTime, WriteTimeout: helloTime, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	go p.server.Serve(l) // ends with close
 	return p, nil
+}
+
+// private tells whether a site lets no call go that others can read.
+func private(protection []string) bool {
+	return len(protection) > 0 && !slices.ContainsFunc(protection, func(p string) bool { return !strings.EqualFold(p, "privacy") })
 }
 
 func (p *page) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
@@ -206,10 +213,16 @@ func (p *page) text(ctx context.Context) string {
 		}
 		s.Gangs.write(&b, "Gangs")
 		s.Nodes.write(&b, "Nodes")
-		pre(&b, "What waits, and why", s.Explain)
+		if !p.private { // it has the last lines of what has ended
+			pre(&b, "What waits, and why", s.Explain)
+		}
 	}
-	pre(&b, "Last lines of its output", lastLines(p.logs[0]))
-	pre(&b, "Last lines of its messages", lastLines(p.logs[1]))
+	if p.private {
+		b.WriteString("<p>Calls are private on this cluster, and this page is not: <code>maniple explain</code> says what waits, and why, and <code>maniple logs</code> what was printed.</p>\n")
+	} else {
+		pre(&b, "Last lines of its output", lastLines(p.logs[0]))
+		pre(&b, "Last lines of its messages", lastLines(p.logs[1]))
+	}
 	b.WriteString("</body></html>\n")
 	return b.String()
 }

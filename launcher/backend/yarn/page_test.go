@@ -94,3 +94,28 @@ func TestPageShowsTheApplication(t *testing.T) {
 		t.Error(again)
 	}
 }
+
+// YJOB-9: where a site's calls are private the page has nothing of what the program said, which would go to the proxy as it is.
+func TestPageOfAPrivateCluster(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(log, []byte("said by it\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		protection []string
+		private    bool
+	}{{nil, false}, {[]string{"authentication"}, false}, {[]string{"authentication", "privacy"}, false}, {[]string{"privacy"}, true}, {[]string{"Privacy"}, true}} {
+		p, err := openPage("train", "/proxy/application_1_0001", Job{Proxies: []string{"http://127.0.0.1:8088"}, Protection: tt.protection}, [2]string{log, log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.asks(func(context.Context) (Standing, error) {
+			return Standing{Nodes: Table{[]string{"NODE"}, [][]string{{"n1"}}}, Explain: "its last lines: what it said"}, nil
+		})
+		text := p.newest(t.Context())
+		p.close()
+		if !strings.Contains(text, "<td>n1</td>") || strings.Contains(text, "said by it") == tt.private || strings.Contains(text, "what it said") == tt.private || strings.Contains(text, "maniple logs") != tt.private {
+			t.Errorf("%v:\n%s", tt.protection, text)
+		}
+	}
+}

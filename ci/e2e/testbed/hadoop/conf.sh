@@ -23,6 +23,12 @@ hadoop.security.authentication $secure
 $([ $secure = simple ] || echo 'hadoop.security.auth_to_local RULE:[1:$1@$0](bob@.*)s/.*/robert/ DEFAULT')
 io.native.lib.available false
 $(case $DATANODES-$name in 1-*) ;; *-dn*) echo ipc.client.connect.max.retries 1;; esac)
+$([ "$WEB_LOGIN-$name" != 1-rm ] || cat <<W
+hadoop.http.filter.initializers org.apache.hadoop.security.AuthenticationFilterInitializer
+hadoop.http.authentication.type simple
+hadoop.http.authentication.simple.anonymous.allowed false
+W
+)
 S
 site hdfs-site.xml <<S
 $(if [ "$NAMENODES" = 1 ]; then echo "dfs.namenode.rpc-address $at:$(port 6)

@@ -20,6 +20,7 @@
 : "${NM_RECOVERY:=}"                    # names of NodeManagers that find their containers again when they are started anew, for which they need NETNS=1
 : "${TOKEN_RENEW_MS:=60000}" "${TOKEN_MAX_MS:=604800000}"   # delegation tokens: until they have to be renewed, and until they can't be any more
 : "${NETNS:=0}"                         # 1: each NodeManager in a network namespace of its own (root), which daemon.sh cuts off and joins again
+: "${WEB_LOGIN:=0}"                     # 1: the ResourceManager's pages ask who looks (?user.name=alice), and know a browser by a cookie
 : "${KERBEROS:=0}"                      # 1: with a KDC (kdc.sh), and daemons that want tickets
 : "${LOG_AGGREGATION:=$([ "$HDFS$KERBEROS" = 10 ] && echo true || echo false)}"   # NodeManagers bring the logs of what has ended to HDFS; with Kerberos it would want their native library
 : "${LOG_FORMATS:=TFile}"             # in which; the first of several, TFile and IFile
