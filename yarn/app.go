@@ -144,6 +144,17 @@ type Report struct {
 	Launched    time.Time        `pb:"27"` // zero before, and with Hadoop older than 3.1
 }
 
+// AttemptReport is what the ResourceManager tells of one run of an application's master.
+type AttemptReport struct {
+	ID          AttemptID `pb:"1"`
+	Host        string    `pb:"2"` // as Report's
+	Port        int32     `pb:"3"`
+	TrackingURL string    `pb:"4"`
+	Diagnostics string    `pb:"5"` // how it ended
+	Started     time.Time `pb:"9"`
+	Finished    time.Time `pb:"10"` // zero before
+}
+
 // Usage is what an application has now, and what it has had.
 type Usage struct {
 	Containers    int32    `pb:"1"`

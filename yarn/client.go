@@ -173,6 +173,17 @@ func (c *Client) Report(ctx context.Context, id ApplicationID) (Report, error) {
 	return r.Report, err
 }
 
+// Attempt tells of one run of an application's master. How it ended is known for as long as the ResourceManager lives that has seen it.
+func (c *Client) Attempt(ctx context.Context, id AttemptID) (AttemptReport, error) {
+	var r struct {
+		Report AttemptReport `pb:"1"`
+	}
+	err := c.call(ctx, "attempt", "getApplicationAttemptReport", struct {
+		ID AttemptID `pb:"1"`
+	}{id}, &r)
+	return r.Report, err
+}
+
 // Applications lists applications.
 func (c *Client) Applications(ctx context.Context, f Filter) ([]Report, error) {
 	if f.Limit == 0 {

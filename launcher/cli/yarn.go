@@ -183,6 +183,9 @@ func (c *call) waitApplication(client *site, id yarn.ApplicationID, follow, asJS
 	}
 	if code != 0 {
 		c.say("submit: %s: %s, %s", id, r.Final, oneLine(r.Diagnostics))
+		if do := yarnbackend.TooSmall(r.Diagnostics); do != "" {
+			c.say("submit: %s: %s", id, do)
+		}
 		return exitOnly(code)
 	}
 	return nil
@@ -215,7 +218,9 @@ func (c *call) applicationLog(name string) error {
 	if err != nil {
 		return usage("logs", plain(err), "`maniple status` lists yours")
 	}
+	came := c.expects(client.managers())
 	address, r, err := c.masterOf(c.ctx, client, name)
+	came()
 	var w *waiting
 	if errors.As(err, &w) && w.report.State.Over() {
 		return c.keptLog(client, w.report)
@@ -245,7 +250,7 @@ func (c *call) applicationLog(name string) error {
 	}
 	for _, messages := range []bool{true, false} {
 		var text bytes.Buffer
-		if _, err := ep.Access.Log(c.ctx, address, messages, 0, false, &text); err != nil {
+		if _, err := ep.Access.Log(c.ctx, address, messages, 0, nil, &text); err != nil {
 			return err
 		}
 		to := c.stdout
@@ -271,7 +276,10 @@ func (c *call) explainApplication(name string) error {
 	if err != nil && !errors.As(err, &w) {
 		return err
 	}
-	waits := ""
+	waits, do := "", yarnbackend.TooSmall(r.Diagnostics)
+	if do == "" && r.State == yarn.StateRunning {
+		do = yarnbackend.MasterBefore(c.ctx, client.Client, r)
+	}
 	ep, found := boot.Find(c.getenv, name)
 	if err == nil && found == nil {
 		_, waits, _ = ep.Access.Head(c.ctx, address) // YARN's word is enough where the master does not answer
@@ -285,10 +293,11 @@ func (c *call) explainApplication(name string) error {
 			State       string `json:"state"`
 			Final       string `json:"final"`
 			Why         string `json:"why"`
+			Do          string `json:"do,omitempty"`
 			Waits       string `json:"waits,omitempty"`
 			URL         string `json:"url,omitempty"`
 			Code        *int   `json:"code,omitempty"`
-		}{1, name, r.Name, r.Queue, r.State.String(), r.Final.String(), oneLine(r.Diagnostics), waits, r.TrackingURL, codeOver(r)})
+		}{1, name, r.Name, r.Queue, r.State.String(), r.Final.String(), oneLine(r.Diagnostics), do, waits, r.TrackingURL, codeOver(r)})
 	}
 	fmt.Fprintf(c.stdout, "%s (%s) in queue %s is %s\n", name, r.Name, r.Queue, r.State)
 	if d := oneLine(r.Diagnostics); d != "" {
@@ -296,6 +305,9 @@ func (c *call) explainApplication(name string) error {
 	}
 	if r.State.Over() {
 		fmt.Fprintf(c.stdout, "  %s, exit code %d\n", r.Final, yarnbackend.ExitCode(r))
+	}
+	if do != "" {
+		fmt.Fprintf(c.stdout, "  %s\n", do)
 	}
 	if waits != "" {
 		fmt.Fprintf(c.stdout, "  it waits for nodes: %s\n", waits)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/yarn"
 )
@@ -18,18 +19,38 @@ func (c *call) followBoth(ctx context.Context, client *site, id yarn.Application
 		return err
 	}
 	f := &follow{
-		master: func(ctx context.Context) (string, yarn.Report, error) { return c.masterOf(ctx, client, id.String()) },
-		log:    ep.Access.Log, say: c.say, pause: 200 * time.Millisecond,
+		master: func(ctx context.Context) (string, yarn.Report, error) {
+			defer c.expects(client.managers())()
+			return c.masterOf(ctx, client, id.String())
+		},
+		before: func(ctx context.Context, r yarn.Report) string {
+			defer c.expects(client.managers())()
+			return yarnbackend.MasterBefore(ctx, client.Client, r)
+		},
+		log: ep.Access.Log, say: c.say, expects: c.expects, states: c.page.name == "logs", pause: 200 * time.Millisecond,
 	}
 	return f.both(ctx, to, c.stderr)
+}
+
+// slowAfter is how long a command that shows output says nothing while none comes because of somebody else.
+const slowAfter = 2 * time.Second
+
+// expects tells what is waited for, if it has not come by then.
+func (c *call) expects(what string) (came func()) {
+	t := time.AfterFunc(slowAfter, func() { c.say("%s: waits for %s", c.page.name, what) })
+	return func() { t.Stop() }
 }
 
 // follow copies an application's output as it comes, from its beginning to its end.
 type follow struct {
 	master func(context.Context) (address string, r yarn.Report, err error) // as masterOf
-	log    func(ctx context.Context, address string, messages bool, from int64, goOn bool, to io.Writer) (int64, error)
+	log    func(ctx context.Context, address string, messages bool, from int64, goOn func(), to io.Writer) (int64, error)
+	before func(context.Context, yarn.Report) string // what is to be done about the end of the master before this one; "": nothing
 	say    func(format string, args ...any)
-	pause  time.Duration // between tries
+
+	expects func(what string) (came func()) // tells what is waited for, if that takes long
+	states  bool                            // that YARN has not started the application yet is told here
+	pause   time.Duration                   // between tries
 }
 
 // both copies the output and the messages. Where one of them can't go on the other one does not, either: who writes to a full disk, or may
@@ -47,6 +68,8 @@ func (f *follow) both(ctx context.Context, to, messagesTo io.Writer) error {
 	other := make(chan error, 1)
 	messages := *f
 	messages.say = func(string, ...any) {} // one of the two says it
+	messages.before = func(context.Context, yarn.Report) string { return "" }
+	messages.expects, messages.states = func(string) func() { return func() {} }, false
 	go func() { other <- copyOne(&messages, true, messagesTo) }()
 	err := copyOne(f, false, to)
 	second := <-other
@@ -58,9 +81,6 @@ func (f *follow) both(ctx context.Context, to, messagesTo io.Writer) error {
 	}
 	return err
 }
-
-// patience is how long a master may be out of reach before that is said.
-const patience = 10 * time.Second
 
 // partError is output of which the rest did not come.
 type partError struct {
@@ -88,6 +108,8 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 	var broken time.Time // since when
 	var attempt yarn.AttemptID
 	asked, said := false, false
+	var idle time.Time // since when it has had no master
+	var told yarn.ApplicationState
 	for {
 		address, r, err := f.master(ctx)
 		var w *waiting
@@ -104,10 +126,15 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 			if asked && r.Attempt != attempt {
 				came = 0
 				f.say("%s has another master now (attempt %d); what the one before it wrote last may be missing here, `yarn logs` has it", r.ID, r.Attempt.Number)
+				if do := f.before(ctx, r); do != "" {
+					f.say("%s: %s", r.ID, do)
+				}
 			}
-			asked, attempt = true, r.Attempt
+			asked, attempt, idle = true, r.Attempt, time.Time{}
 			var n int64
-			n, err = f.log(ctx, address, messages, came, true, out)
+			there := f.expects(fmt.Sprintf("the master of %s at %s to answer", r.ID, address))
+			n, err = f.log(ctx, address, messages, came, there, out)
+			there()
 			came += n
 			switch {
 			case out.err != nil:
@@ -117,10 +144,17 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 			case err == nil:
 				return nil
 			case n > 0:
-				broken = time.Time{}
+				broken, said = time.Time{}, false
 			}
 		case errors.As(err, &w):
 			err = nil // it has no master yet
+			if idle.IsZero() {
+				idle = time.Now()
+			}
+			if f.states && r.State != told && time.Since(idle) >= slowAfter {
+				told = r.State
+				f.say("logs: waits for YARN to start the master: %s", w)
+			}
 		default:
 			// What is out of reach now may be there later, if it ever was; what YARN says no to stays so.
 			var fault *Fault
@@ -133,7 +167,7 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 			if broken.IsZero() {
 				broken = time.Now()
 			}
-			if !said && time.Since(broken) >= patience {
+			if !said && time.Since(broken) >= slowAfter {
 				said = true
 				f.say("%s; trying on, and `yarn logs` has all of it when it is over", plain(err))
 			}

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
@@ -37,14 +40,17 @@ func (m *master) follow(said *[]string) *follow {
 			}
 			return "host:1", r, nil
 		},
-		log: func(_ context.Context, _ string, _ bool, from int64, _ bool, to io.Writer) (int64, error) {
+		log: func(_ context.Context, _ string, _ bool, from int64, there func(), to io.Writer) (int64, error) {
+			there()
 			m.froms = append(m.froms, from)
 			p := m.pieces[0]
 			m.pieces = m.pieces[1:]
 			n, err := io.WriteString(to, p.text)
 			return int64(n), errors.Join(p.err, err)
 		},
-		say: func(format string, args ...any) { *said = append(*said, fmt.Sprintf(format, args...)) },
+		say:     func(format string, args ...any) { *said = append(*said, fmt.Sprintf(format, args...)) },
+		before:  func(context.Context, yarn.Report) string { return "--am-memory" },
+		expects: func(string) func() { return func() {} },
 	}
 }
 
@@ -91,7 +97,7 @@ func TestFollowGoesToTheNextMaster(t *testing.T) {
 		r.Attempt.Number = int32(1 + len(m.froms))
 		return address, r, err
 	}
-	if err := f.copy(t.Context(), false, &out); err != nil || out.String() != "one\ntwo\n" || m.froms[1] != 0 || len(said) != 1 || !strings.Contains(said[0], "attempt 2") {
+	if err := f.copy(t.Context(), false, &out); err != nil || out.String() != "one\ntwo\n" || m.froms[1] != 0 || len(said) != 2 || !strings.Contains(said[0], "attempt 2") || !strings.Contains(said[1], "--am-memory") {
 		t.Errorf("%q %v %q %v", out.String(), m.froms, said, err)
 	}
 }
@@ -118,7 +124,7 @@ func TestFollowSaysFaults(t *testing.T) {
 	closed.Close()
 	m := master{states: []yarn.ApplicationState{yarn.StateRunning}}
 	f := m.follow(new([]string))
-	f.log = func(ctx context.Context, _ string, messages bool, _ int64, _ bool, to io.Writer) (int64, error) {
+	f.log = func(ctx context.Context, _ string, messages bool, _ int64, _ func(), to io.Writer) (int64, error) {
 		if messages {
 			<-ctx.Done() // they come until the end of the application
 			return 0, context.Cause(ctx)
@@ -144,4 +150,66 @@ func TestFollowSaysFaults(t *testing.T) {
 	if err := f.copy(ctx, false, io.Discard); err == nil || !strings.Contains(err.Error(), "ticket has expired") {
 		t.Error(err)
 	}
+}
+
+// heard are lines of a command's messages, each with the time at which it came.
+type heard struct {
+	began time.Time
+	mu    sync.Mutex
+	lines []string
+}
+
+func (h *heard) Write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, fmt.Sprintf("%v %s", time.Since(h.began).Round(time.Second), strings.TrimSpace(string(b))))
+	return len(b), nil
+}
+
+// Who follows an application is told within 2 s what is waited for: a ResourceManager, the master, or that YARN starts one; and nothing as long as all answer.
+func TestFollowSaysWhatIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := &heard{began: time.Now()}
+		c := &call{app: &app{stderr: said}, page: &page{name: "logs"}}
+		id := yarn.ApplicationID{ClusterTimestamp: 17, Number: 1}
+		site := &site{at: []string{"a:8032", "b:8032"}}
+		asks := 0
+		f := &follow{say: c.say, expects: c.expects, states: true, pause: 200 * time.Millisecond}
+		f.master = func(context.Context) (string, yarn.Report, error) {
+			defer c.expects(site.managers())()
+			r := yarn.Report{ID: id, State: yarn.StateRunning, Port: 1}
+			switch asks++; {
+			case asks == 1:
+				time.Sleep(10 * time.Second)
+			case time.Since(said.began) < 15*time.Second:
+				r.State = yarn.StateAccepted
+				return "", r, &waiting{r}
+			}
+			return "host:1", r, nil
+		}
+		f.log = func(_ context.Context, _ string, _ bool, from int64, there func(), to io.Writer) (int64, error) {
+			switch {
+			case asks == 1:
+				return 0, errors.New("it broke")
+			case from == 0:
+				time.Sleep(5 * time.Second)
+			}
+			there()
+			time.Sleep(time.Hour) // it has nothing to print
+			n, err := io.WriteString(to, "one\n")
+			return int64(n), err
+		}
+		var out bytes.Buffer
+		if err := f.copy(t.Context(), false, &out); err != nil || out.String() != "one\n" {
+			t.Error(err, out.String())
+		}
+		want := []string{
+			"2s maniple: logs: waits for YARN's ResourceManager at a:8032 or b:8032 to answer",
+			"12s maniple: logs: waits for YARN to start the master: application_17_0001 is ACCEPTED",
+			"17s maniple: logs: waits for the master of application_17_0001 at host:1 to answer",
+		}
+		if !slices.Equal(said.lines, want) {
+			t.Errorf("%q", said.lines)
+		}
+	})
 }

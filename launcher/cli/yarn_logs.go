@@ -46,19 +46,25 @@ func (c *call) keptLog(client *site, r yarn.Report) error {
 // showKept shows it.
 func (c *call) showKept(ctx context.Context, conf *conf.Conf, r yarn.Report) error {
 	folders, on := logs.Where(conf, r.User, r.ID)
-	k := &kept{folders: folders, getenv: c.getenv, base: conf.Get("fs.defaultFS"), to: &guarded{to: c.stdout}, messages: &guarded{to: c.stderr}}
+	k := &kept{came: func() {}, folders: folders, getenv: c.getenv, base: conf.Get("fs.defaultFS"), to: &guarded{to: c.stdout}, messages: &guarded{to: c.stderr}}
 	defer k.close()
 	until := time.Now()
 	if time.Since(r.Finished) < keptJust {
 		until = until.Add(keptWait)
 	}
+	defer func() { k.came() }()
 	last, shown := max(r.Attempt.Number, 1), false
 	for n := int32(1); n <= last; n++ {
-		for {
+		k.came = c.expects(strings.Join(folders, " and ") + " to be read")
+		for try := 0; ; try++ {
 			err := k.show(n)
 			if err == nil {
 				shown = true
 				break
+			}
+			if try == 0 { // there is somebody who answers
+				k.came()
+				k.came = c.expects(fmt.Sprintf("NodeManagers to bring together what %s wrote, until %s at the latest", r.ID, until.Format(time.TimeOnly)))
 			}
 			early := errors.Is(err, logs.ErrFormat) // an indexed file has its name before all of it is there
 			if late := time.Now().After(until); !errors.Is(err, fs.ErrNotExist) && (late || !early) {
@@ -74,6 +80,7 @@ func (c *call) showKept(ctx context.Context, conf *conf.Conf, r yarn.Report) err
 				return exitOf(ctx)
 			}
 		}
+		k.came()
 	}
 	return nil
 }
@@ -113,6 +120,7 @@ type kept struct {
 	base         string // the file system of folders that name none
 	getenv       func(string) string
 	to, messages *guarded
+	came         func() // what is looked for is there: called before it is shown
 
 	client *hdfs.Client // nil: not yet
 	server string
@@ -221,7 +229,10 @@ func (k *kept) showFile(client *hdfs.Client, at string, attempt int32) (found bo
 			}
 			return nil
 		}
-		found = true
+		if !found {
+			found = true
+			k.came()
+		}
 		switch l.Name {
 		case "stdout":
 			_, err := io.Copy(k.to, l)

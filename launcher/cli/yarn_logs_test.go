@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
@@ -103,4 +104,22 @@ func TestKeptLogsThatAreNotWhole(t *testing.T) {
 	if err := c.showKept(t.Context(), read, yarn.Report{ID: id, User: "alice"}); err == nil || !strings.Contains(err.Error(), "no whole aggregated file") { // it ended long ago
 		t.Error(err)
 	}
+}
+
+// What an application wrote that has just ended is waited for, and within 2 s that is said.
+func TestKeptLogsAreWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		read := conf.New()
+		read.Set("yarn.nodemanager.remote-app-log-dir", "file:"+t.TempDir())
+		read.Set("yarn.log-aggregation-enable", "true")
+		said := &heard{began: time.Now()}
+		c := &call{app: &app{stdout: io.Discard, stderr: said, getenv: os.Getenv}, ctx: t.Context(), page: &page{name: "logs"}}
+		r := yarn.Report{ID: yarn.ApplicationID{ClusterTimestamp: 17, Number: 1}, User: "alice", State: yarn.StateFinished, Finished: time.Now()}
+		if err := c.showKept(t.Context(), read, r); err == nil || time.Since(said.began) < keptWait {
+			t.Errorf("after %v: %v", time.Since(said.began), err)
+		}
+		if len(said.lines) != 1 || !strings.HasPrefix(said.lines[0], "2s maniple: logs: waits for NodeManagers to bring together what application_17_0001 wrote") {
+			t.Errorf("%q", said.lines)
+		}
+	})
 }

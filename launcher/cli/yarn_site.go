@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
@@ -12,6 +13,7 @@ import (
 // site is the cluster that Hadoop's configuration names, and who this user is there.
 type site struct {
 	*yarn.Client
+	at         []string     // its ResourceManagers
 	watch      *yarn.Client // as Client, for who waits: it says so within a minute when nobody answers
 	conf       *conf.Conf
 	login      *kerberos.Login  // nil on a cluster without Kerberos, and where a token is enough
@@ -90,8 +92,14 @@ func (c *call) yarnSite(who as) (*site, error) {
 // toldAfter is how long who waits for an application's end is told nothing while no ResourceManager answers.
 const toldAfter = time.Minute
 
+// managers are the cluster's ResourceManagers, as those who are waited for.
+func (s *site) managers() string {
+	return "YARN's ResourceManager at " + strings.Join(s.at, " or ") + " to answer"
+}
+
 // open makes the clients.
 func (s *site) open(cfg yarn.Config) (err error) {
+	s.at = cfg.ResourceManagers
 	if s.Client, err = yarn.New(cfg); err == nil {
 		cfg.RetryFor = min(cmp.Or(cfg.RetryFor, toldAfter), toldAfter) // the site's may be for ever
 		s.watch, err = yarn.New(cfg)

@@ -3,6 +3,7 @@ package yarntest
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
@@ -54,6 +55,24 @@ var clientMethods = map[string]method{
 		return struct {
 			R yarn.Report `pb:"1"`
 		}{c.reported(a, r.User)}, nil
+	},
+	"getApplicationAttemptReport": func(c *Cluster, r rpc.Request) (any, error) {
+		var m struct {
+			ID yarn.AttemptID `pb:"1"`
+		}
+		if err := r.Read(&m); err != nil {
+			return nil, err
+		}
+		a, err := c.app(m.ID.Application)
+		if err != nil {
+			return nil, err
+		}
+		if m.ID.Number < 1 || m.ID.Number > a.attempt.Number {
+			return nil, thrown("ApplicationAttemptNotFoundException", "ApplicationAttempt with id '%s' doesn't exist in RM.", m.ID)
+		}
+		return struct {
+			R yarn.AttemptReport `pb:"1"`
+		}{yarn.AttemptReport{ID: m.ID, Diagnostics: a.ends[m.ID]}}, nil
 	},
 	"forceKillApplication": func(c *Cluster, r rpc.Request) (any, error) {
 		var id ofApplication
@@ -206,14 +225,18 @@ func (c *Cluster) Master(id yarn.ApplicationID) (yarn.Token, yarn.AttemptID) {
 	return c.masterToken(a), a.attempt
 }
 
-// NextAttempt is the end of an application's master: YARN starts another one, which has the containers that run. It finds what Master gives.
-func (c *Cluster) NextAttempt(id yarn.ApplicationID) {
+// NextAttempt is the end of an application's master, of which YARN says why: it starts another one, which has the containers that run. It finds what Master gives.
+func (c *Cluster) NextAttempt(id yarn.ApplicationID, why ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a, err := c.app(id)
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	if a.ends == nil {
+		a.ends = map[yarn.AttemptID]string{}
+	}
+	a.ends[a.attempt] = strings.Join(why, "\n")
 	a.attempt.Number++
 	a.registered, a.response, a.asks, a.news, a.last, a.told = false, 0, nil, allocateResponse{}, allocateResponse{}, map[yarn.NodeID]bool{}
 	a.next = 0

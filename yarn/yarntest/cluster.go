@@ -55,6 +55,7 @@ type app struct {
 	next       int64
 	news       allocateResponse // for the next heartbeat
 	told       map[yarn.NodeID]bool
+	ends       map[yarn.AttemptID]string
 }
 
 // container is one that was granted.

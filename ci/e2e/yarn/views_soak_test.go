@@ -3,6 +3,9 @@
 package yarn
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -31,5 +34,34 @@ func TestIndexedLogs(t *testing.T) {
 				t.Error(path)
 			}
 		}
+	}
+}
+
+// YARN ends a master that needs more than its container has, and starts the next one with as little: who submitted is told what to raise.
+func TestMasterIsTooSmall(t *testing.T) {
+	g := gatewayOn(t, strict.up(t))
+	files, err := filepath.Glob(filepath.Join(g.b.dir, "conf", "rm", "*.xml"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files { // of a gateway that does not know that address space is counted
+		text, err := os.ReadFile(file)
+		if err == nil {
+			text = regexp.MustCompile(`(vmem-check-enabled</name>\s*<value>)true`).ReplaceAll(text, []byte("${1}false"))
+			err = os.WriteFile(filepath.Join(g.home, filepath.Base(file)), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.environ = append(g.environ, "HADOOP_CONF_DIR="+g.home)
+	r := g.run("submit", "--on", "yarn", "--follow", "-N", "1", "-n", "1", "--mem", "2G", "--am-memory", "256M", "--", "sleep", "60")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "more address space than its container has (-103): submit with a larger --am-memory") {
+		t.Fatalf("%+v", r)
+	}
+	_, after, _ := strings.Cut(r.Stdout, "application_")
+	id := "application_" + strings.Fields(after)[0]
+	if r := g.run("explain", id); !strings.Contains(r.Stdout, "is FAILED") || !strings.Contains(r.Stdout, "larger --am-memory") {
+		t.Errorf("%+v", r)
 	}
 }

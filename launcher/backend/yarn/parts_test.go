@@ -82,7 +82,7 @@ func TestRelayAnswersItsOwn(t *testing.T) {
 		conn.Close()
 	}
 	var out bytes.Buffer
-	if n, err := a.Log(t.Context(), address, true, 4, false, &out); err != nil || n != 7 || out.String() != "begins\n" {
+	if n, err := a.Log(t.Context(), address, true, 4, nil, &out); err != nil || n != 7 || out.String() != "begins\n" {
 		t.Error(n, err, out.String())
 	}
 	for _, stranger := range []*Access{must(NewAccess("c", bytes.Repeat([]byte{8}, 32))), must(NewAccess("d", secret)), {}} {
@@ -93,7 +93,7 @@ func TestRelayAnswersItsOwn(t *testing.T) {
 	// Who follows gets what comes, and the end with the application's.
 	read, write := io.Pipe()
 	go func() {
-		_, err := a.Log(t.Context(), address, false, 0, true, write)
+		_, err := a.Log(t.Context(), address, false, 0, func() {}, write)
 		write.CloseWithError(err)
 	}()
 	lines := bufio.NewScanner(read)
@@ -128,7 +128,7 @@ func TestLogWithoutItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if _, err := must(NewAccess("c", secret)).Log(t.Context(), address, false, 0, false, &out); err != nil || out.String() != "out begins\n" {
+	if _, err := must(NewAccess("c", secret)).Log(t.Context(), address, false, 0, nil, &out); err != nil || out.String() != "out begins\n" {
 		t.Errorf("%q %v", out.String(), err)
 	}
 }
@@ -138,7 +138,7 @@ func TestLogOfWhatPrintsElsewhere(t *testing.T) {
 	r, address, secret := openRelay(t, nil)
 	r.logs = [2]string{}
 	a := must(NewAccess("c", secret))
-	if n, err := a.Log(t.Context(), address, false, 0, false, io.Discard); n != 0 || err != nil {
+	if n, err := a.Log(t.Context(), address, false, 0, nil, io.Discard); n != 0 || err != nil {
 		t.Error(n, err)
 	}
 	connected := func(n int) {
@@ -151,7 +151,7 @@ func TestLogOfWhatPrintsElsewhere(t *testing.T) {
 	connected(0)
 	over := make(chan error, 1)
 	go func() {
-		_, err := a.Log(t.Context(), address, true, 0, true, io.Discard)
+		_, err := a.Log(t.Context(), address, true, 0, func() {}, io.Discard)
 		over <- err
 	}()
 	connected(1)
@@ -172,7 +172,7 @@ func TestLogSaysThatItWasCut(t *testing.T) {
 	read, write := io.Pipe()
 	over := make(chan error, 1)
 	go func() {
-		_, err := must(NewAccess("c", secret)).Log(t.Context(), address, false, 0, true, write)
+		_, err := must(NewAccess("c", secret)).Log(t.Context(), address, false, 0, func() {}, write)
 		over <- err
 	}()
 	if line, err := bufio.NewReader(read).ReadString('\n'); err != nil || line != "out begins\n" {

@@ -319,11 +319,14 @@ func (a *Access) Head(ctx context.Context, address string) (addresses []string, 
 }
 
 // Log copies the application's output (or its messages) from a byte on, and says how many came. Without an error that was all
-// of it: with goOn up to the application's end, else what there is now.
-func (a *Access) Log(ctx context.Context, address string, messages bool, from int64, goOn bool, to io.Writer) (int64, error) {
-	conn, err := a.dial(ctx, address, hello{Want: "log", From: from, Go: goOn, Err: messages})
+// of it: what there is now, or, with goOn, up to the application's end; goOn is called once the master has answered.
+func (a *Access) Log(ctx context.Context, address string, messages bool, from int64, goOn func(), to io.Writer) (int64, error) {
+	conn, err := a.dial(ctx, address, hello{Want: "log", From: from, Go: goOn != nil, Err: messages})
 	if err != nil {
 		return 0, err
+	}
+	if goOn != nil {
+		goOn()
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
