@@ -12,6 +12,7 @@ from maniple._core import session as _session
 from maniple._core import wire
 from maniple._core.references import ObjectRef
 from maniple._core.table import PENDING
+from maniple._later import Later, later
 from maniple._signature import Signature
 from maniple.remote_function import RETRY_TYPES
 
@@ -45,7 +46,7 @@ def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
     return decorate
 
 
-class ActorClass:
+class ActorClass(Later):
     """What @maniple.remote makes of a class: `C.remote(...)` gives a handle to a new actor at once."""
 
     def __init__(self, cls: type, options: Dict[str, Any]):
@@ -90,7 +91,7 @@ class ActorClass:
         return self._code
 
     def __reduce__(self) -> Any:
-        return ActorClass, (self._class, _session.portable(self._options))
+        return later, (ActorClass, self._class, _session.portable(self._options))
 
 
 class _Creation:

@@ -9,10 +9,11 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from maniple import _options
 from maniple._core import session as _session
 from maniple._core import wire
+from maniple._later import Later, later
 from maniple._signature import Signature
 
 
-class RemoteFunction:
+class RemoteFunction(Later):
     """A function that runs as a task: `f.remote(...)` gives a reference to its result at once.
 
     `f.options(...)` gives it with other options for some calls.
@@ -56,7 +57,7 @@ class RemoteFunction:
         return self._code
 
     def __reduce__(self) -> Any:
-        return RemoteFunction, (self._function, _session.portable(self._options))
+        return later, (RemoteFunction, self._function, _session.portable(self._options))
 
 
 class _Call:

@@ -74,6 +74,27 @@ def test_captured_values_and_references(cluster):
     assert get(captures.remote()) == 42
 
 
+def test_functions_and_classes_that_name_themselves(cluster):
+    """Of a script's own the code names itself, and is read back around that: with its defaults, and its methods."""
+
+    @maniple.remote
+    def down(n, step=1, *, floor=0):
+        return n if n <= floor else get(down.remote(n - step))
+
+    @maniple.remote
+    class Tree:
+        def __init__(self, depth=0):
+            self.depth = depth
+
+        @maniple.method(num_returns=2)
+        def count(self):
+            below = get(Tree.options(num_cpus=0).remote(self.depth - 1).count.remote()) if self.depth else [0, 0]
+            return 1 + below[0], self.depth
+
+    assert get(down.remote(3)) == 0
+    assert get(Tree.remote(2).count.remote()) == [3, 2]
+
+
 def test_nested_tasks_unblock(cluster):
     assert get(programs.nested.remote(5)) == 5
     assert cluster.seen["AWAITS"] >= 5 and cluster.seen["AWAITS"] == cluster.seen["UNBLOCKED"]
