@@ -226,7 +226,7 @@ class Executor:
             payload = failures.plain(error.code, str(error), job.task)
         else:
             payload = failures.of_user(error, name, job.task, self.session.node)
-            cause = error.cause if isinstance(error, exceptions.TaskError) else error
+            cause = exceptions.facts_of(error).cause if isinstance(error, exceptions.TaskError) else error
             while isinstance(cause, exceptions.UserCodeException) and cause.__cause__ is not None:
                 cause = cause.__cause__
             if retry is not None and not isinstance(cause, tuple(retry)):

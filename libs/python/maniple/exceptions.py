@@ -7,7 +7,7 @@ says which task, node or object, and what to do.
 from __future__ import annotations
 
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, Dict, Optional, Type
+from typing import Any, Dict, NamedTuple, Optional, Type
 
 
 class ManipleError(Exception):
@@ -16,44 +16,69 @@ class ManipleError(Exception):
     code = "MANIPLE"
 
 
-class TaskError(ManipleError):
-    """User code raised. `cause` is what it raised, None if that could not be sent.
+class Facts(NamedTuple):
+    """What is known of a TaskError."""
 
-    function, traceback, node, pid: where and how. type_name and message: of the cause, in words.
+    function: str
+    traceback_str: str
+    cause: Optional[BaseException]
+    type_name: str
+    message: str
+    node: str
+    pid: int
+
+
+def facts_of(error: "TaskError") -> Facts:
+    return error.__dict__.get("_maniple_facts") or Facts("", "", None, "", "", "", 0)  # a class that inherits from it may not have called its __init__
+
+
+class TaskError(ManipleError):
+    """User code raised. `cause` is what it raised, None if that could not be sent. If that is an Exception, this is one of its type, too.
+
+    function, traceback_str, node, pid: where and how. type_name and message: of the cause, in words. Where the cause has fields of
+    these names they are the cause's.
     """
 
     code = "USER"
 
     def __init__(self, function: str = "", traceback: str = "", cause: Optional[BaseException] = None, type_name: str = "", message: str = "", node: str = "", pid: int = 0):
-        self.function, self.traceback_str, self.cause = function, traceback, cause
-        self.type_name, self.message, self.node, self.pid = type_name, message, node, pid
+        facts = Facts(function, traceback, cause, type_name, message, node, pid)
+        # Past what the user's class makes of attributes: it may be frozen, or have a property of one of these names.
+        self.__dict__.update(facts._asdict(), _maniple_facts=facts)
         Exception.__init__(self, message)  # not super(): the user's class has arguments of its own
 
     def __str__(self) -> str:
-        where = f" (pid={self.pid}, node={self.node})" if self.pid else ""
-        text = f"{self.function}{where}" if self.function else f"a task{where}"
-        return f"{text} raised {self.type_name}: {self.message}\n{self.traceback_str}".rstrip()
+        f = facts_of(self)
+        where = f" (pid={f.pid}, node={f.node})" if f.pid else ""
+        text = f"{f.function}{where}" if f.function else f"a task{where}"
+        return f"{text} raised {f.type_name}: {f.message}\n{f.traceback_str}".rstrip()
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.function, self.traceback_str, self.cause, self.type_name, self.message, self.node, self.pid)
+        return _rebuild, tuple(facts_of(self))
 
     def as_instanceof_cause(self) -> "TaskError":
-        """This error as an instance of the cause's type too, if that type can be inherited from."""
-        if self.cause is None or isinstance(self, type(self.cause)):
+        """This error as an instance of the cause's type too, if that type can be inherited from.
+
+        Not of what is no Exception: a SystemExit of a task would end who gets it without a word, and an asyncio.CancelledError cancel it.
+        """
+        if not isinstance(self.cause, Exception) or isinstance(self, type(self.cause)):
             return self
         kind = _dual(type(self.cause))
         if kind is None:
             return self
-        both = kind.__new__(kind)
-        _copy_fields(self.cause, both)
-        TaskError.__init__(both, self.function, self.traceback_str, self.cause, self.type_name, self.message, self.node, self.pid)
-        both.args = self.cause.args
-        both.__cause__ = self.cause
+        try:
+            both = _new(kind, self.cause.args)
+            TaskError.__init__(both, *facts_of(self))
+            _copy_fields(self.cause, both)  # whose names win: who catches it by the user's type reads the user's fields
+            object.__setattr__(both, "args", self.cause.args)
+            object.__setattr__(both, "__cause__", self.cause)
+        except Exception:  # whatever the user's class does when it is made, or given attributes
+            return self
         return both
 
     @property
     def proctitle(self) -> str:
-        return self.function
+        return facts_of(self).function
 
 
 def _copy_fields(source: BaseException, target: BaseException) -> None:
@@ -63,9 +88,19 @@ def _copy_fields(source: BaseException, target: BaseException) -> None:
         for name, field in vars(kind).items():
             if type(field) in (MemberDescriptorType, GetSetDescriptorType) and not name.startswith("__"):
                 try:
-                    setattr(target, name, getattr(source, name))
+                    object.__setattr__(target, name, getattr(source, name))
                 except (AttributeError, TypeError):  # not set, or not to be set
                     pass
+
+
+def _new(kind: Type[TaskError], args: Any) -> TaskError:
+    """An instance without its __init__: __new__ may want what the cause was made with (ExceptionGroup), or be another base's (MemoryError)."""
+    for make in (lambda: kind.__new__(kind, *args), lambda: kind.__new__(kind)):
+        try:
+            return make()
+        except TypeError:
+            pass
+    return BaseException.__new__(kind, *args)
 
 
 _duals: Dict[type, Optional[Type[TaskError]]] = {}
@@ -75,11 +110,10 @@ def _dual(cause: type) -> Optional[Type[TaskError]]:
     """A class that is a TaskError and a cause; None if Python can't make one."""
     if cause not in _duals:
         name = f"TaskError({cause.__name__})"
-        fields = {"__init__": TaskError.__init__, "__str__": TaskError.__str__, "__reduce__": TaskError.__reduce__, "__module__": __name__}
+        fields: Dict[str, Any] = {"__init__": TaskError.__init__, "__str__": TaskError.__str__, "__reduce__": TaskError.__reduce__, "__module__": __name__}
         try:
             made: Any = type(name, (TaskError, cause), fields)
-            made.__new__(made)
-        except Exception:  # a layout conflict, a final class, a metaclass or __new__ of its own
+        except Exception:  # a layout conflict, a final class, or a metaclass of its own
             made = None
         _duals[cause] = made
     return _duals[cause]

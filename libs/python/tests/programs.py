@@ -1,10 +1,12 @@
 """What the tests of workers run: remote functions and classes as a user's module has them."""
 
 import asyncio
+import dataclasses
 import os
 import random
 import signal
 import sys
+import threading
 import time
 
 import maniple
@@ -112,11 +114,41 @@ def interrupt():
 class Strange(Exception):
     def __init__(self, a, b):
         super().__init__(f"{a} {b}")
+        self.a, self.lock = a, threading.Lock()
 
 
 @maniple.remote
 def strange():
     raise Strange(1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    why: str
+
+
+@maniple.remote
+def odd(words):
+    if words == "several":
+        raise ExceptionGroup(words, [ValueError(1)]) if sys.version_info >= (3, 11) else ValueError(words)
+    if words == "elsewhere":
+        raise Elsewhere("n7")
+    raise MemoryError(words) if words == "little" else Frozen(words)
+
+
+class Elsewhere(Exception):
+    def __init__(self, node):
+        super().__init__("at " + node)
+        self.node = node
+
+    @property
+    def message(self):
+        return "said " + self.node
+
+
+@maniple.remote
+def large(size):
+    raise ValueError("x" * size)
 
 
 @maniple.remote

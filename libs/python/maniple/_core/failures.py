@@ -9,14 +9,17 @@ from typing import Any, Dict, Optional
 from maniple import exceptions
 from maniple._core import frames, wire
 
-_MAX_TEXT = 64 << 10  # bytes of a traceback that are sent, from its end
+_MAX_TEXT = 64 << 10  # characters of a traceback that are sent, from its end
+_MAX_MESSAGE = 1 << 20  # and of an error's text, from its beginning
+_MAX_PICKLE = 32 << 20  # bytes of an exception that is sent: an error goes in one message, and never by shared memory
 
 
 def of_user(error: BaseException, function: str, task: bytes, node: str) -> bytes:
     """The bytes of a Failure for what user code raised; never raises. function: as the traceback names it."""
     if isinstance(error, exceptions.TaskError):  # of a task that this one asked: its cause stays the cause
-        fields: Dict[str, Any] = {"type": error.type_name, "message": error.message, "cause": error.function}
-        cause: Optional[BaseException] = error.cause
+        facts = exceptions.facts_of(error)
+        fields: Dict[str, Any] = {"type": facts.type_name, "message": _sendable(facts.message), "cause": facts.function}
+        cause: Optional[BaseException] = facts.cause
     else:
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -32,14 +35,26 @@ def of_user(error: BaseException, function: str, task: bytes, node: str) -> byte
 def plain(code: str, message: str, task: bytes = wire.NO_TASK) -> bytes:
     """The bytes of a Failure that no user code raised."""
     kind = exceptions.BY_CODE.get(code, exceptions.ManipleError)
-    return frames.pack("Failure", {"code": code, "type": kind.__name__, "message": message, "pid": os.getpid(), "task": wire.task_fields(task)})
+    return frames.pack("Failure", {"code": code, "type": kind.__name__, "message": _sendable(message[:_MAX_MESSAGE]), "pid": os.getpid(), "task": wire.task_fields(task)})
 
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        text = str(error)
     except Exception as e:
         return f"<its text can't be had: {type(e).__name__}>"
+    if len(text) > _MAX_MESSAGE:
+        text = f"{text[:_MAX_MESSAGE]}... ({len(text)} characters)"
+    return _sendable(text)
+
+
+def _sendable(text: str) -> str:
+    """The text with half characters, which UTF-8 does not have, spelt out: some come of broken input, and a frame takes none of them."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _traceback(error: BaseException, function: str) -> str:
@@ -51,22 +66,58 @@ def _traceback(error: BaseException, function: str) -> str:
         lines = traceback.format_exception(type(error), error, tb)
     except Exception as e:  # a broken __str__ or source file
         lines = [f"{type(error).__name__} (its traceback can't be had: {e})"]
-    return "".join(lines)[-_MAX_TEXT:]
+    return _sendable("".join(lines)[-_MAX_TEXT:])
 
 
 def _pickled(error: Optional[BaseException]) -> bytes:
-    from maniple._core import values
-
+    """The exception in an envelope; empty if it can't be sent."""
     if error is None:
         return b""
+    return _whole(error) or _whole(_Apart(error))
+
+
+def _whole(error: Any) -> bytes:
+    from maniple._core import values
+
     try:
         encoded = values.encode(error)
-        if encoded.refs:
+        if encoded.refs or encoded.size > _MAX_PICKLE:
             return b""
-        values.load_pickle(encoded.payload)  # many exceptions pickle and can't be read back
-        return encoded.payload
+        payload: bytes = encoded.payload
+        made = values.load_pickle(payload)  # many exceptions pickle and can't be read back
+        return payload if isinstance(made, BaseException) else b""
     except Exception:
         return b""
+
+
+class _Apart:
+    """An exception that pickle can't make again, as one whose __init__ wants other arguments than it has passed on: in its parts, of which
+    attributes that can't be sent are left out."""
+
+    def __init__(self, error: BaseException):
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        error = self._error
+        state = {name: value for name, value in vars(error).items() if _can_go(value)}
+        return _together, (type(error), error.args, state)
+
+
+def _can_go(value: Any) -> bool:
+    from maniple._core import values
+
+    try:
+        encoded = values.encode(value)
+        return not encoded.refs and encoded.size <= _MAX_PICKLE >> 4
+    except Exception:
+        return False
+
+
+def _together(kind: Any, args: Any, state: Dict[str, Any]) -> BaseException:
+    error: BaseException = kind.__new__(kind, *args)
+    object.__setattr__(error, "args", args)  # the class may be frozen
+    error.__dict__.update(state)
+    return error
 
 
 def load(payload: Any) -> BaseException:
