@@ -379,7 +379,7 @@ def _terminate() -> None:
     raise ActorExit
 
 
-def _call(actor: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _call(actor: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(actor, *args, **kwargs)
 
 

@@ -61,7 +61,7 @@ class ActorClass(Later):
         self._pickled_for: Any = None
         self.__name__, self.__doc__, self.__module__ = cls.__name__, cls.__doc__, cls.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"actors are not made directly: write {self._class.__name__}.remote() in place of {self._class.__name__}()")
 
     def __mro_entries__(self, bases: Any) -> Any:
@@ -72,11 +72,11 @@ class ActorClass(Later):
         _options.check("actors", _options.ACTOR, options, before=self._options)
         return _Creation(self, {**self._options, **options})
 
-    def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
+    def remote(self, /, *args: Any, **kwargs: Any) -> "ActorHandle":
         """Makes an actor; its constructor runs later, with these arguments."""
         return _Creation(self, self._options).remote(*args, **kwargs)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (maniple.dag), which makes an actor when the graph is executed."""
         return _Creation(self, self._options).bind(*args, **kwargs)
 
@@ -100,13 +100,13 @@ class _Creation:
     def __init__(self, actor: ActorClass, options: Dict[str, Any]):
         self._actor, self._options = actor, options
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         from maniple.dag import ClassNode
 
         self._actor._made_with.check(self._actor._class.__name__, args, kwargs)
         return ClassNode(self.remote, args, kwargs, [m["name"] for m in self._actor._methods])
 
-    def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
+    def remote(self, /, *args: Any, **kwargs: Any) -> "ActorHandle":
         session, o, actor = _session.current(), self._options, self._actor
         actor._made_with.check(actor._class.__name__, args, kwargs)
         name, namespace = o.get("name"), o.get("namespace")
@@ -328,7 +328,7 @@ class ActorMethod:
         self._said: Any = None  # its shape,
         self._shape, self._head = 0, b""  # and the number of that
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"actor methods are not called directly: write .{self._info['name']}.remote() in place of .{self._info['name']}()")
 
     def options(self, **options: Any) -> "ActorMethod":
@@ -339,7 +339,7 @@ class ActorMethod:
         _options.check_returns(options.get("num_returns"), self._info["generator"], self._info["name"])
         return ActorMethod(self._target, self._number, self._info, {**self._options, **options})
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the method. Gives what RemoteFunction.remote gives. Calls of one process run in their order."""
         session = _session._session or _session.current()
         if session is not self._known:
@@ -355,7 +355,7 @@ class ActorMethod:
             self._target.pending.append(made if isinstance(made, ObjectRef) else made[0] if isinstance(made, list) else made._stream)
         return made if self._returns else None
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (maniple.dag), which calls the method when the graph is executed."""
         from maniple.dag import FunctionNode
 

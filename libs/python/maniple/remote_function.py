@@ -34,7 +34,7 @@ class RemoteFunction(Later):
         self.remote, self.bind = self._default.remote, self._default.bind
         update_wrapper(self, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"remote functions are not called directly: write {self._function.__name__}.remote() in place of {self._function.__name__}()")
 
     def options(self, **options: Any) -> "_Call":
@@ -76,7 +76,7 @@ class _Call:
         self._said: Any = None  # its shape,
         self._shape, self._head = 0, b""  # and the number of that
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submits a task. Gives its reference; a list for num_returns over 1, None for 0, a generator for a stream.
 
         Waits only while this process has used up its credit. Raises TypeError for arguments that the function does not take, or that can't be sent.
@@ -106,7 +106,7 @@ class _Call:
         self._head = session.head(self._code, self._shape, self._returns)
         self._known = session
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """A node of a graph (maniple.dag), which submits a task when the graph is executed."""
         from maniple.dag import FunctionNode
 

@@ -46,6 +46,20 @@ class RuntimeContext:
         task = running.get()
         return task.name if task else None
 
+    def is_canceled(self) -> bool:
+        """The task or call that this is was cancelled: for those that nothing interrupts, such as calls of an actor with threads.
+
+        Raises RuntimeError in a driver, and in an async actor, whose calls are cancelled as any coroutine.
+        """
+        session, task = _session.current(), running.get()
+        jobs = getattr(session, "jobs", None)
+        if jobs is None:
+            raise RuntimeError("is_canceled() is for tasks and actors: this is a driver")
+        if task is not None and not task.blocks:
+            raise RuntimeError("is_canceled() is not for async actors: a call that is cancelled gets asyncio.CancelledError where it awaits")
+        job = session.guarded if task is None else jobs.get(task.task)  # in a thread that the code has started: the code of the main thread
+        return job is not None and bool(job.cancelled)
+
     def get_actor_id(self) -> Optional[str]:
         """The actor that this is part of, hexadecimal; None outside of one."""
         task = running.get()

@@ -1,6 +1,7 @@
 """What a driver sends, and what it makes of the answers: against an agent that does what the test says."""
 
 import asyncio
+import copy
 import gc
 import json
 import os
@@ -215,6 +216,31 @@ def test_references_that_code_captured_go_along_with_its_tasks(driver):
     captures.remote()
     frame = driver.take("SUBMIT")
     assert frame.fields.refs == 1 and keys(frame) == [ref.binary()]
+
+
+def test_code_that_no_message_holds(driver):
+    large = bytes(65 << 20)
+    size = maniple.remote(lambda: len(large))
+    with pytest.raises(ValueError, match="more than the 63 MiB"):  # it ended the connection, and with that the program
+        size.remote()
+    double.remote(1)
+    assert driver.take("SUBMIT").fields.function
+
+
+def test_copies_of_references_are_these(driver):
+    settings = {"data": [maniple.put(1)], "actor": maniple.remote(type("Made", (), {})).remote()}
+    same = copy.deepcopy(settings)
+    assert same["data"][0] is settings["data"][0] and copy.copy(same["data"][0]) is same["data"][0] and same["actor"] == settings["actor"]
+
+
+def test_arguments_may_have_any_name(driver):
+    @maniple.remote
+    def names(self, args, kwargs):
+        return self, args, kwargs
+
+    assert names.remote(self=1, args=2, kwargs=3) is not None
+    with pytest.raises(TypeError, match="kwargs"):
+        names.remote(self=1, args=2, itself=3)
 
 
 def test_references_of_another_life_say_so(driver, agent):

@@ -115,6 +115,10 @@ def test_a_stream_that_is_closed(cluster):
             wrong()
 
 
+def test_names_of_accelerators():
+    assert util.accelerators.NVIDIA_A100 == "A100" and util.accelerators.NVIDIA_TESLA_V100 == "V100"
+
+
 def test_what_is_said_once():
     from maniple.util import debug
 

@@ -365,6 +365,53 @@ def test_pool(cluster):
         pool.get_next()
 
 
+def test_a_pool_goes_on_without_an_actor_that_died(cluster):
+    pool = ActorPool([programs.Counter.remote(1), programs.Counter.remote(1)])
+    for how in ("exit", 1, 1, 1, 1):
+        pool.submit(lambda a, v: a.leave.remote() if v == "exit" else a.add.remote(v), how)
+    ended = 0
+    while pool.has_next():
+        try:
+            assert pool.get_next_unordered(timeout=PATIENCE) > 1
+        except exceptions.ActorDiedError:
+            ended += 1
+    assert ended == 1 and len(pool._idle) == 1
+
+
+def test_a_call_on_a_thread_sees_that_it_is_cancelled(cluster, tmp_path):
+    with pytest.raises(RuntimeError, match="driver"):
+        maniple.get_runtime_context().is_canceled()
+
+    @maniple.remote(max_concurrency=2)
+    class Threads:
+        def wait(self, path):
+            programs.mark(path)
+            while not maniple.get_runtime_context().is_canceled():
+                time.sleep(0.005)
+            with open(path, "a") as f:
+                f.write(" saw it")
+
+        def is_canceled(self):
+            return maniple.get_runtime_context().is_canceled()
+
+    threads, path = Threads.remote(), tmp_path / "call"
+    ref = threads.wait.remote(str(path))
+    written(path)
+    assert get(threads.is_canceled.remote()) is False
+    maniple.cancel(ref)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(ref)
+    written(path, "saw it")
+
+    @maniple.remote
+    class Coroutines:
+        async def ask(self):
+            return maniple.get_runtime_context().is_canceled()
+
+    with pytest.raises(RuntimeError, match="async"):
+        get(Coroutines.remote().ask.remote())
+
+
 def test_queue(cluster):
     from queue import Empty, Full
 

@@ -22,6 +22,11 @@ class Code:
 
         self.name, self.is_class = name, is_class
         self.payload, self.pinned = _dump(target, name)
+        if len(self.payload) > values.MAX_VALUE:
+            raise ValueError(
+                f"maniple: the code of {name} has {len(self.payload) >> 20} MiB, which is more than the {values.MAX_VALUE >> 20} MiB of one message: "
+                "pass the large object that it captures as an argument, or as put()"
+            )
         self.hash = hashlib.sha256(b"python\0" + name.encode() + b"\0" + self.payload).digest()
         self.number = int.from_bytes(self.hash[:8], "little")
 

@@ -101,6 +101,12 @@ class ObjectRef(_Counted if twin.fast is None else twin.fast.Ref):  # type: igno
     def __repr__(self) -> str:
         return f"ObjectRef({self._key.hex()})"
 
+    def __copy__(self) -> "ObjectRef":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "ObjectRef":
+        return self  # it stands for the same object: a deep copy of what has references in it is what a program does with its settings
+
     def __reduce__(self) -> Any:
         raise HasReference(
             "an ObjectRef can be sent inside arguments, results and put values, and captured by remote functions; "

@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
     if name in _PLACES:
         module = import_module("maniple.util." + _PLACES[name])
         value = getattr(module, name)
-    elif name in ("actor_pool", "debug", "queue", "scheduling_strategies", "state"):
+    elif name in ("accelerators", "actor_pool", "debug", "queue", "scheduling_strategies", "state"):
         value = import_module("maniple.util." + name)
     else:
         raise AttributeError(f"module 'maniple.util' has no attribute {name!r}")

@@ -6,13 +6,14 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import maniple
+from maniple import exceptions
 
 
 class ActorPool:
     """Gives values to whichever of some actors is free.
 
     actors: handles. Results come in the order of submission (get_next, map) or as they are done
-    (get_next_unordered, map_unordered); the two must not be mixed while results are out.
+    (get_next_unordered, map_unordered); the two must not be mixed while results are out. An actor that died is given nothing more.
     """
 
     def __init__(self, actors: List[Any]):
@@ -96,14 +97,19 @@ class ActorPool:
         if late:
             self._give_back(actor)
             raise TimeoutError(f"no result within {timeout} s; it is dropped")
+        alive = True
         try:
             return maniple.get(ref)
+        except exceptions.ActorDiedError:
+            alive = False  # or it would be given all that is still to come, and fail it
+            raise
         finally:
-            self._give_back(actor)
+            self._give_back(actor, alive)
 
-    def _give_back(self, actor: Any) -> None:
-        self._idle.append(actor)
-        if self._waiting:
+    def _give_back(self, actor: Any, alive: bool = True) -> None:
+        if alive:
+            self._idle.append(actor)
+        if self._waiting and self._idle:
             self.submit(*self._waiting.popleft())
 
     def has_free(self) -> bool:
