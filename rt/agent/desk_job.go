@@ -47,6 +47,7 @@ type jobConfig struct {
 	Env        map[string]string `json:"env"`
 	Namespace  string            `json:"namespace"`
 	SysPath    []string          `json:"sys_path"`
+	SysPathEnd []string          `json:"sys_path_end"`
 	Preload    []string          `json:"preload"` // modules that workers are better born with
 }
 
@@ -91,7 +92,7 @@ func (d *desk) newJob(ctx context.Context, number uint32, name, language, text s
 		return nil, why
 	}
 	j := &job{number: number, name: name, config: config, language: language, text: text, errand: of, drivers: 1}
-	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "sys_path": config.SysPath})
+	own, err := json.Marshal(map[string]any{"namespace": config.Namespace, "sys_path": config.SysPath, "sys_path_end": config.SysPathEnd})
 	if err != nil {
 		return nil, "its job_config can't be passed on: " + err.Error()
 	}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from numbers import Real
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from maniple import _local, runtime_env as _runtime_env
 from maniple._core import dial, session as _session, twin
@@ -23,6 +24,7 @@ _UNUSED = {
     "_driver_object_store_memory", "_memory", "_redis_username", "_redis_password", "_node_name", "_enable_object_reconstruction", "_tracing_startup_hook",
 }  # fmt: skip
 _ATTACH_TRIES = 4  # so often a cluster is looked for that another program of the job brings up, and may end before this one has attached
+_LIBRARIES = ("lib-dynload", "site-packages", "dist-packages")  # directories that workers have by themselves
 # Libraries that take long to import: workers are born with those that the driver has when it connects.
 _SLOW = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch")
 
@@ -145,7 +147,8 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
     """Attaches this process to the agent at path and makes that its session."""
     from maniple import __version__
 
-    config: Dict[str, Any] = {"namespace": namespace, "argv": sys.argv[:8], "cwd": os.getcwd(), "sys_path": _sys_path()}
+    config: Dict[str, Any] = {"namespace": namespace, "argv": sys.argv[:8], "cwd": os.getcwd()}
+    config["sys_path"], config["sys_path_end"] = _sys_path()
     if kind == dial.DRIVER:  # what the agent starts workers with
         config["executable"], config["env"] = sys.executable, dict(os.environ)
         config["preload"] = [name for name in _SLOW if name in sys.modules]
@@ -174,10 +177,19 @@ def attach(path: str, kind: int, namespace: str, runtime_env: Optional[Dict[str,
     return session
 
 
-def _sys_path() -> List[str]:
-    """Where this program's own modules are: its directory, for workers to look in, too."""
-    first = sys.path[0] if sys.path else ""
-    return [os.path.abspath(first)]
+def _sys_path() -> Tuple[List[str], List[str]]:
+    """Where this program's own modules are, for workers to look in, too: before Python's own, and behind them. What the program has added is there as well as
+    its directory."""
+    own = os.path.dirname(os.__file__)
+    before: List[str] = []
+    behind: List[str] = []
+    into = before
+    for path in sys.path:
+        if path == own or os.path.basename(path) in _LIBRARIES or re.fullmatch(r"python\d+\.zip", os.path.basename(path)):
+            into = behind
+        elif os.path.exists(path or "."):
+            into.append(os.path.abspath(path))
+    return before, behind
 
 
 def connect_first() -> Session:

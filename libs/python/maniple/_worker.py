@@ -346,13 +346,12 @@ def run(session: WorkerSession, settings: Settings, born: bool = False) -> int:
 def _configure(session: Session, settings: Settings) -> None:
     """Takes over what the driver said of its job."""
     session.namespace = settings.job.get("namespace") or ""
+    sys.path[:0] = [path for path in settings.job.get("sys_path") or () if path not in sys.path]
+    sys.path += [path for path in settings.job.get("sys_path_end") or () if path not in sys.path]
     if settings.runtime_env is not None:
         session.runtime_env = settings.runtime_env
         os.environ.pop("MANIPLE_RUNTIME_ENV", "")
         _packages.enter(settings.runtime_env, os.environ.pop("MANIPLE_PACKAGES", ""))
-    for path in settings.job.get("sys_path") or ():
-        if path not in sys.path:
-            sys.path.append(path)
 
 
 def _build() -> str:

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import maniple
-from maniple import _local, exceptions
+from maniple import _local, _worker, exceptions
 from maniple._core import table, wire
 from scripted import PATIENCE, Agent, arguments, keys
 
@@ -581,6 +581,21 @@ def test_the_address_comes_from_the_environment(agent, monkeypatch):
     config = json.loads(attach["job_config"])  # what the agent makes workers with
     assert config["executable"] == sys.executable and config["cwd"] == os.getcwd() and config["sys_path"]
     assert config["env"]["MANIPLE_ADDRESS"] == "unix:" + agent.path
+
+
+def test_workers_look_for_modules_where_the_driver_does(agent, monkeypatch, tmp_path):
+    first, script, last, gone = tmp_path / "src", tmp_path / "script", tmp_path / "more", tmp_path / "gone"
+    for path in (first, script, last):
+        path.mkdir()
+    own = [os.path.dirname(os.__file__), *(p for p in sys.path if os.path.basename(p) == "site-packages")]
+    monkeypatch.setattr(sys, "path", [str(first), str(script), str(gone), *own, str(last)])
+    maniple.init(agent.path)
+    config = json.loads(agent.peer().attach["job_config"])
+    assert config["sys_path"] == [str(first), str(script)] and config["sys_path_end"] == [str(last)]
+    session = maniple._core.session.Session.__new__(maniple._core.session.Session)
+    monkeypatch.setattr(sys, "path", [*own, str(script)])
+    _worker._configure(session, _worker.Settings(config, None))
+    assert sys.path == [str(first), *own, str(script), str(last)]
 
 
 def test_a_socket_with_a_long_path(tmp_path):
