@@ -276,14 +276,16 @@ class _Loop:
             value = function(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = await value
+            _execute.end_child(None)
             if wire.STREAM <= job.returns < wire.DYNAMIC:
                 return await self._stream(job, value, index, spent)
             if job.returns == wire.DYNAMIC:
                 return executor.stream(job, value, index, began, read)
             executor.succeed(job, value, spent())
-        except ActorExit:
-            executor.leave(job, name, spent())  # and the end comes by the inbox
         except BaseException as e:  # noqa: B902: errors of the user's code
+            _execute.end_child(e)
+            if isinstance(e, ActorExit):
+                return executor.leave(job, name, spent())  # and the end comes by the inbox
             executor.fail(job, e, name, retry, index[0], spent())
         finally:
             if executor.keeper is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import itertools
+import os
 import resource
 import sys
 import threading
 import time
+import traceback
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -114,9 +117,44 @@ class _Clock(threading.local):
 _clock = _Clock()
 
 
+_child = False  # this process was forked by the user's code
+
+
 def forked() -> None:
     """In a worker that has begun: this thread's time does not begin where its template's was."""
+    global _child
+    _child = False
     _clock.begin()
+
+
+def _is_child() -> None:
+    global _child
+    _child = True
+
+
+os.register_at_fork(after_in_child=_is_child)
+
+
+def end_child(error: Optional[BaseException]) -> None:
+    """Ends a process that the user's code has forked, if this is one, as Python ends a program: it has come to the end of that code, whose results are
+    its parent's to send."""
+    if not _child:
+        return
+    code: Any = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+        if code is not None and not isinstance(code, int):
+            sys.stderr.write(f"{code}\n")
+            code = 1
+    elif error is not None:
+        traceback.print_exception(type(error), error, error.__traceback__)
+        code = 1
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit((code or 0) & 0xFF)
 
 
 _STRAY = "a signal's handler raised while nothing of yours ran: {}: {}"
@@ -299,6 +337,7 @@ class Executor:
                 if args or kwargs:
                     read = wall()
                 value = function(*args, **kwargs)
+                end_child(None)
                 if job.returns >= wire.STREAM:
                     self.stream(job, value, index, began, read)
                     return
@@ -312,10 +351,11 @@ class Executor:
                     self.session.slabs.give_back(value.room)
                 raise TaskInterrupt
             self.succeed(job, value, _clock.spent(began, read))
-        except ActorExit:
-            self.leave(job, name, _clock.spent(began, read))
-            raise
         except BaseException as e:  # noqa: B902: SystemExit and KeyboardInterrupt of the user's code are its errors
+            end_child(e)
+            if isinstance(e, ActorExit):
+                self.leave(job, name, _clock.spent(began, read))
+                raise
             self.fail(job, e, name or "the task", retry, index[0], _clock.spent(began, read))
         finally:
             if token is not None:
@@ -333,10 +373,13 @@ class Executor:
             return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _clock.spent(began, read))
         flow = Flow(job, self.session.stream_bytes)
         for item in items:
+            if _child:
+                continue  # to its end
             if self.item(job, item, index, flow):
                 flow.wait(self.session)
             if job.cancelled:
                 raise TaskInterrupt
+        end_child(None)
         self.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), _clock.spent(began, read))
 
     def item(self, job: Job, item: Any, index: List[int], flow: Flow) -> bool:

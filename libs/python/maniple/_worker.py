@@ -335,8 +335,6 @@ def run(session: WorkerSession, settings: Settings, born: bool = False) -> int:
         session.send(_FIRST_WORD)
         session.connection.flush()  # it is written before anything is begun
     work(session)
-    if _session.attached() is not session:  # a fork's child that came back from its task: the session is its parent's
-        return 0
     session.on_end = None
     session.outlive(True)
     session.close("the worker is done")

@@ -1,5 +1,6 @@
 """Real workers, forked from a real template, and the driver: what a user sees."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -163,6 +164,30 @@ def test_generators(cluster):
     assert get(list(get(programs.dynamic.remote(3)))) == [0, 1, 2]
 
 
+def test_a_generator_that_several_read(cluster):
+    stream, taken = programs.count.remote(300), []
+
+    def read():
+        for ref in stream:
+            taken.append(get(ref))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert sorted(taken) == list(range(300)) and not [t for t in threads if t.is_alive()]
+
+    async def read_on(stream):
+        return [await ref async for ref in stream]
+
+    async def both(stream):
+        return await asyncio.gather(read_on(stream), read_on(stream))
+
+    one, other = asyncio.run(both(programs.count.remote(300)))
+    assert sorted(one + other) == list(range(300))
+
+
 def test_a_generator_that_is_held_back(cluster, tmp_path):
     @maniple.remote(_generator_backpressure_num_objects=1)
     def writes(path):
@@ -236,6 +261,37 @@ def test_forks_inside_of_tasks_and_actors(cluster):  # PY-3
     assert get(programs.forks.remote(refs, view, 4)) == ([0] * 4, [1, 2])
     a = programs.Counter.remote()
     assert get(a.forks.remote(refs, view, 4)) == ([0] * 4, [1, 2])
+
+
+def test_a_fork_that_comes_to_the_end_of_its_task(cluster, tmp_path):
+    """It ends as a program does: with its exit code, and without a word of its own to the agent."""
+
+    def fork(how):
+        pid = os.fork()
+        if pid == 0 and how == "raises":
+            raise ValueError("in the child")
+        if pid == 0 and how == "exits":
+            sys.exit(5)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else "of the child"
+
+    @maniple.remote
+    class Sync:
+        def fork(self, how):
+            return fork(how)
+
+    @maniple.remote
+    class Async:
+        async def fork(self, how):
+            return fork(how)
+
+    @maniple.remote
+    def items(how):
+        yield fork(how)
+
+    task, sync, coroutine = maniple.remote(lambda how: fork(how)), Sync.remote(), Async.remote()
+    for how, code in (("returns", 0), ("raises", 1), ("exits", 5)):
+        refs = [task.remote(how), sync.fork.remote(how), coroutine.fork.remote(how), *items.remote(how)]
+        assert get(refs, timeout=PATIENCE) == [code] * 4, how
 
 
 def test_actors(cluster):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from typing import Any, Callable, Optional
 
@@ -11,14 +10,6 @@ from maniple._core import twin
 
 class Inbox(queue.SimpleQueue):  # type: ignore[type-arg]
     """Work in its order, and None for the end."""
-
-    def __init__(self) -> None:
-        self._home = os.getpid()
-
-    def get(self) -> Any:  # type: ignore[override]
-        if os.getpid() != self._home:
-            return None  # a fork's child that came back from its task: its parent has the inbox
-        return super().get()
 
     def begun(self, task: bytes) -> None:
         """A job of this task runs."""

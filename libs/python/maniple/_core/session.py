@@ -413,7 +413,6 @@ def _forked() -> None:
     if _session is not None:
         _forked_from = _session.path, _session.job, _session.namespace, _session.runtime_env
         _session.connection.forget()
-        _session.table.lock = threading.RLock()  # another thread of the parent's may have had it; a task whose child returns from it takes it
         if _session.slabs is not None:
             forget(_session.slabs)
         _session = None

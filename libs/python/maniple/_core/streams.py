@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from time import monotonic
 from typing import Any, AsyncIterator, Iterator, List, Optional
 
 from maniple._core import table, values, wire
@@ -110,17 +111,33 @@ class ObjectRefGenerator:
 
     def _next(self, timeout: Optional[float]) -> ObjectRef:
         """timeout: seconds; over: GetTimeoutError."""
-        ready, _ = self._session.wait([self], 1, timeout)
-        if not ready:
-            from maniple.exceptions import GetTimeoutError
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:  # what came another thread may have taken
+            self._session.wait([self], 1, None if deadline is None else max(deadline - monotonic(), 0))
+            ref = self._take()
+            if ref is not None:
+                return ref
+            if self.is_finished():
+                raise StopIteration
+            if deadline is not None and monotonic() >= deadline:
+                from maniple.exceptions import GetTimeoutError
 
-            raise GetTimeoutError(f"no item came within {timeout} s")
-        ref = self._take()
-        if ref is None:
-            raise StopIteration
-        return ref
+                raise GetTimeoutError(f"no item came within {timeout} s")
 
     async def __anext__(self) -> ObjectRef:
+        session = self._session
+        while True:  # what came another coroutine may have taken
+            await self._come()
+            if session.table.closed and not self.next_ready():
+                raise session.table.closed
+            ref = self._take()
+            if ref is not None:
+                return ref
+            if self.is_finished():
+                raise StopAsyncIteration
+
+    async def _come(self) -> None:
+        """Waits until the next item is there, or the end."""
         session, key = self._session, self.wanted_key()
         if not self.next_ready():
             import asyncio
@@ -139,12 +156,6 @@ class ObjectRefGenerator:
             except BaseException:  # cancelled
                 forget()
                 raise
-        if session.table.closed and not self.next_ready():
-            raise session.table.closed
-        ref = self._take()
-        if ref is None:
-            raise StopAsyncIteration
-        return ref
 
     def wanted_key(self) -> bytes:
         """As next_key, for who waits: a producer that makes no more than was asked for is told."""
@@ -154,12 +165,12 @@ class ObjectRefGenerator:
         return self.next_key()
 
     def _take(self) -> Optional[ObjectRef]:
-        """The reference to the next item, which has come; None at the end."""
+        """The reference to the next item, if that has come; None at the end, and before it."""
         session, stream = self._session, self._stream
         with session.table.lock:
-            if stream.end is not None and stream.next >= stream.end:
-                return None
             key = self.next_key()
+            if (stream.end is not None and stream.next >= stream.end) or not table.is_ready(session.table.entries.get(key, PENDING)):
+                return None
             stream.next += 1
             session.table.entries.setdefault(self.next_key(), PENDING)
             if stream.end is not None and stream.next >= stream.end:
