@@ -153,20 +153,22 @@ type stateDrivers struct {
 	} `json:"nodes"`
 }
 
-// users names what uses a cluster: gangs and drivers. all: each node has told of its own.
-func (c *call) users(ctx context.Context, client *gang.Client) (names []string, all bool, err error) {
+// users names what uses a cluster: gangs and drivers; and the nodes that can't tell of their own.
+func (c *call) users(ctx context.Context, client *gang.Client) (names, silent []string, err error) {
 	groups, _, err := ask[stateGroups](ctx, c, client, "groups", "")
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	drivers, _, err := ask[stateDrivers](ctx, c, client, "drivers", "")
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	all = true
 	var workers []string
 	for _, n := range drivers.Nodes {
-		all, workers = all && n.Error == "", append(workers, n.Drivers.Workers...)
+		if n.Error != "" {
+			silent = append(silent, n.Name)
+		}
+		workers = append(workers, n.Drivers.Workers...)
 		for _, d := range n.Drivers.Attached {
 			names = append(names, fmt.Sprintf("%s on %s", d.Name, n.Name))
 		}
@@ -176,7 +178,7 @@ func (c *call) users(ctx context.Context, client *gang.Client) (names []string, 
 			names = append(names, g.Name)
 		}
 	}
-	return names, all, nil
+	return names, silent, nil
 }
 
 // How often it is looked whether anybody uses a cluster: soon at first, then less often. A node that can't tell for so many looks
@@ -190,21 +192,25 @@ const (
 // unused returns when nobody uses a cluster any more. said is told once who does. A question that fails is asked again as long as the cluster
 // is there: what is not known ends nothing.
 func (c *call) unused(ctx context.Context, client *gang.Client, said func(names string)) error {
-	return untilUnused(ctx, func() ([]string, bool, error) { return c.users(ctx, client) }, client.Err, said)
+	return untilUnused(ctx, func() ([]string, []string, error) { return c.users(ctx, client) }, client.Err, said)
 }
 
 // untilUnused looks for users until there are none, or over says that the cluster is.
-func untilUnused(ctx context.Context, look func() (names []string, all bool, err error), over func() error, said func(names string)) error {
-	wait, silent := unusedFirst, 0
+func untilUnused(ctx context.Context, look func() (names, silent []string, err error), over func() error, said func(names string)) error {
+	wait, tries := unusedFirst, map[string]int{} // looks in which a node said nothing, one after the other
 	for {
-		names, all, err := look()
+		names, silent, err := look()
 		if ended := over(); err != nil && ended != nil {
 			return ended
 		}
-		if silent++; all || err != nil {
-			silent = 0
+		before, given := tries, 0 // up
+		tries = map[string]int{}
+		for _, node := range silent {
+			if tries[node] = before[node] + 1; tries[node] > unusedTries {
+				given++
+			}
 		}
-		if err == nil && len(names) == 0 && (all || silent > unusedTries) {
+		if err == nil && len(names) == 0 && given == len(silent) {
 			return nil
 		}
 		if said != nil && len(names) > 0 {
