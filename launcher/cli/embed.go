@@ -92,12 +92,8 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		return o, 0, err
 	}
 	if auto {
-		has, err := device.Has(device.Options{Node: node, Loopback: true}) // in this environment, which the agent has too
-		if err != nil {
+		if fake, err = fakes(&node); err != nil {
 			return o, 0, err
-		}
-		if !has {
-			fake = 1
 		}
 	}
 	o.Nodes = []bootdoc.Node{node}
@@ -114,6 +110,23 @@ func (c *call) cluster() (o boot.Options, fake int, err error) {
 		o.Nodes[0].Name = node.Name
 	}
 	return o, fake, nil
+}
+
+// fakes gives how many fake nodes one has to be that is said to have so much: none if this machine has it, or all of it but the cores, which its
+// programs then share.
+func fakes(node *bootdoc.Node) (int, error) {
+	has, err := device.Has(device.Options{Node: *node, Loopback: true}) // in this environment, which the agent has too
+	if has || err != nil {
+		return 0, err
+	}
+	rest := *node
+	rest.CPUs = 0
+	if has, err = device.Has(device.Options{Node: rest, Loopback: true}); has {
+		rest.MinCPUs = node.CPUs
+		*node = rest
+		return 0, err
+	}
+	return 1, err
 }
 
 // declared reads what a node is said to have.
@@ -286,7 +299,8 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if need, here := cpusOnOneNode(shape, nodes), cpusHere(); need > here && s.CPUsPerTask == 0 && !s.Bind && c.str("cpus") == "" && stretch(o.Nodes, fake, need) {
+	if need, here := cpusOnOneNode(shape, nodes), cpusHere(); need > here && s.CPUsPerTask == 0 && !s.Bind && c.str("cpus") == "" {
+		stretch(o.Nodes, fake, need)
 		if fake == 0 && !shape.Driver {
 			what := map[bool]string{true: "rank shares", false: "ranks share"}[shape.Ranks == 1]
 			c.say("%s: %d %s the %d cores of this machine", c.page.name, shape.Ranks, what, here)
@@ -295,15 +309,15 @@ func (c *call) embed(ctx context.Context, s *spec.Spec) (*boot.Cluster, error) {
 	return c.bringUp(ctx, o)
 }
 
-// stretch makes up so many cores for each node. A real one that is to have GPUs stays as it is: a fake one has none that a program can use.
-func stretch(nodes []bootdoc.Node, fake, cpus int) bool {
-	if fake == 0 && slices.ContainsFunc(nodes, func(n bootdoc.Node) bool { return n.GPUs > 0 }) {
-		return false
-	}
+// stretch has each node count so many cores at least, which programs share where there are fewer. What else a real one has stays real: its GPUs and its memory.
+func stretch(nodes []bootdoc.Node, fake, cpus int) {
 	for i := range nodes {
-		nodes[i].CPUs, nodes[i].Fake = max(cpus, nodes[i].CPUs), true
+		if n := &nodes[i]; fake > 0 {
+			n.CPUs = max(cpus, n.CPUs)
+		} else {
+			n.MinCPUs = cpus
+		}
 	}
-	return true
 }
 
 // bringUp is boot.Up, with a signal told as such.

@@ -68,10 +68,11 @@ type Node struct {
 	Name      string             `json:"name,omitempty"` // "": the host name up to the first dot
 	Fake      bool               `json:"fake,omitempty"` // several nodes on one machine: resources are declared, CPUs are not bound
 	CPUs      int                `json:"cpus,omitempty"`
-	NoCPUs    bool               `json:"no_cpus,omitempty"` // CPUs is 0 because it has none, whatever is there
-	GPUs      int                `json:"gpus,omitempty"`    // declared devices, for fake nodes and tests
-	NoGPUs    bool               `json:"no_gpus,omitempty"` // the same of GPUs
-	Memory    int64              `json:"memory,omitempty"`  // bytes
+	NoCPUs    bool               `json:"no_cpus,omitempty"`  // CPUs is 0 because it has none, whatever is there
+	MinCPUs   int                `json:"min_cpus,omitempty"` // so many at least: where there are fewer, programs share those and are not bound; what else there is stays real
+	GPUs      int                `json:"gpus,omitempty"`     // declared devices, for fake nodes and tests
+	NoGPUs    bool               `json:"no_gpus,omitempty"`  // the same of GPUs
+	Memory    int64              `json:"memory,omitempty"`   // bytes
 	Resources map[string]float64 `json:"resources,omitempty"`
 	Labels    map[string]string  `json:"labels,omitempty"`
 

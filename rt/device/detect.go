@@ -35,7 +35,7 @@ func Detect(o Options) (Facts, error) {
 // Has tells whether this machine has what is declared of a node, and lets it be used: a node of which more is said can only be a fake one.
 func Has(o Options) (bool, error) {
 	n := o.Node
-	o.Node.Fake, o.Node.CPUs, o.Node.GPUs, o.Node.Memory = false, 0, 0, 0
+	o.Node.Fake, o.Node.CPUs, o.Node.MinCPUs, o.Node.GPUs, o.Node.Memory = false, 0, 0, 0, 0
 	f, err := Detect(o)
 	return err == nil && float64(n.CPUs) <= f.CPU && n.GPUs <= len(f.GPUs) && n.Memory <= int64(f.Memory), err
 }
@@ -58,8 +58,8 @@ func (m *machine) name(o *Options) string {
 // declare applies what the boot document says about CPUs, memory and custom resources.
 func (f *Facts) declare(o *Options) error {
 	n := &o.Node
-	if n.CPUs < 0 || n.Memory < 0 || n.GPUs < 0 {
-		return fmt.Errorf("device: a declared amount is negative: %d CPUs, %d bytes, %d GPUs", n.CPUs, n.Memory, n.GPUs)
+	if n.CPUs < 0 || n.MinCPUs < 0 || n.Memory < 0 || n.GPUs < 0 {
+		return fmt.Errorf("device: a declared amount is negative: %d CPUs, %d bytes, %d GPUs", min(n.CPUs, n.MinCPUs), n.Memory, n.GPUs)
 	}
 	loose := n.Fake || n.Grant != ""
 	f.Fake = n.Fake
@@ -80,6 +80,11 @@ func (f *Facts) declare(o *Options) error {
 		if n.CPUs < len(f.CPUs) {
 			f.CPUs = f.CPUs[:n.CPUs]
 		}
+	}
+	if f.CPU < float64(n.MinCPUs) && !n.NoCPUs {
+		shared := decimal(f.CPU) + " shared"
+		f.CPU, f.CPUs = float64(n.MinCPUs), []CPU{}
+		f.declared("CPU", shared, f.CPU)
 	}
 	if n.Memory > 0 {
 		if !loose && uint64(n.Memory) > f.Memory {

@@ -57,7 +57,7 @@ type Interface struct {
 // Facts are what this node may use. Amounts are in the units of the wire: 1/10,000.
 type Facts struct {
 	Name       string             `json:"name"`
-	CPUs       []CPU              `json:"cpus"` // neighbours next to each other; empty on a fake node
+	CPUs       []CPU              `json:"cpus"` // neighbours next to each other; empty on a fake node, and where programs share them
 	CPU        float64            `json:"cpu"`  // how many of them, a quota counted in
 	Memory     uint64             `json:"memory"`
 	GPUs       []GPU              `json:"gpus"`

@@ -26,7 +26,7 @@ var rewrite = flag.Bool("rewrite", false, "write what is detected into testdata"
 //	link NAME ADDRESS...   a network interface that is up
 //	deny FILE              a device file that does not open
 //	readonly FILE          a device file that opens for reading only
-//	node KEY=VALUE         declared: name, cpus, gpus, memory, fake, label.X, resource.X
+//	node KEY=VALUE         declared: name, cpus, mincpus, gpus, memory, fake, label.X, resource.X
 //	interfaces GLOB...     and loopback
 //
 // The file "want" is what is detected and what doctor says.
@@ -245,6 +245,8 @@ func declare(t *testing.T, o *device.Options, f []string) {
 			o.Node.Bare = true
 		case k == "cpus":
 			o.Node.CPUs, o.Node.NoCPUs = n, n == 0
+		case k == "mincpus":
+			o.Node.MinCPUs = n
 		case k == "gpus":
 			o.Node.GPUs, o.Node.NoGPUs = n, n == 0
 		case k == "memory":

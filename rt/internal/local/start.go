@@ -195,7 +195,7 @@ func (g *Guard) up(ctx context.Context, args []string) (up upRecord, err error) 
 	return up, nil
 }
 
-// flags say what a node is to have; more than this machine has makes it a fake one. apart: it is no node of the Slurm job's cluster.
+// flags say what a node is to have; more GPUs than this machine has make it a fake one, more cores are shared. apart: it is no node of the Slurm job's cluster.
 func (n Node) flags(apart bool) (out []string) {
 	if apart || n.GPUs > 0 || n.CPUs > runtime.NumCPU() {
 		out = append(out, "--fake-nodes", "auto")
