@@ -90,6 +90,7 @@ type Core struct {
 	restless    bool               // something happened by which a task might start
 	hungry      int                // classes that found no room in the last pass
 	hasty       bool               // a class waits for workers of its own that will be free soon
+	lookAt      int64              // workers with more than one task are looked at then, and what others will take soon; 0: neither is there
 	checking    bool               // a chain is looked at,
 	recheck     int64              // and again then
 	waits       uint64             // of tasks, so far
@@ -327,13 +328,19 @@ func (c *Core) settleTurn() {
 		c.sent = append(c.sent, p)
 	}
 	c.dirty = c.dirty[:0]
+	switch looks := c.deep > 0 || c.hasty; {
+	case !looks:
+		c.lookAt = 0
+	case c.lookAt == 0: // and however much comes until then, it stays
+		c.lookAt = c.now + recallAfter/2
+	}
 }
 
 // NextDeadline is the time at which a Tick is due; math.MaxInt64: none.
 func (c *Core) NextDeadline() int64 {
 	next := c.timers.next()
-	if c.deep > 0 || c.hasty {
-		next = min(next, c.now+recallAfter/2)
+	if c.lookAt != 0 {
+		next = min(next, c.lookAt)
 	}
 	if c.calm != 0 {
 		next = min(next, c.calm)
@@ -364,6 +371,7 @@ func (c *Core) NextDeadline() int64 {
 }
 
 func (c *Core) tick() {
+	c.lookAt = 0
 	if c.deep > 0 {
 		c.recallOverdue()
 	}

@@ -3,9 +3,12 @@ package work
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 )
 
 // A recursion 200 deep on one CPU: every one that waits gives its CPU to the next (WORK-2), and gets its
@@ -43,6 +46,48 @@ func TestRecursionOnOneCPU(t *testing.T) {
 	}
 	if w.core.taskRec.used != 0 || get(w.core.grants[0].free, resCPU) != one {
 		t.Errorf("%d tasks are left, %d CPU free", w.core.taskRec.used, get(w.core.grants[0].free, resCPU))
+	}
+}
+
+// What waits behind a task that lasts is asked back after 5 ms, however much else comes meanwhile.
+func TestRecallWhileOthersSpeak(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.auto = true
+	w.step(Grant{Resources: []Amount{{"CPU", 2 * one}}})
+	w.attach("d", Driver, 1, 0)
+	w.send("d", &fb.FunctionT{Hash: hashOf("f"), Name: "f", Language: "python"}, nil)
+	w.send("d", &fb.ShapeT{Number: 1, Resources: []*fb.ResourceT{{Name: "CPU", Amount: one}}, Retries: 3, Bundle: -1}, nil)
+	submit := func(names ...string) (b []byte) {
+		for _, name := range names {
+			b = append(b, frameOf(t, &fb.SubmitT{Task: taskT(w.mint("d", name)), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: 1, Shape: 1, Returns: 1}, nil)...)
+		}
+		return b
+	}
+	worker := func(name string) string {
+		if k := w.core.entries[w.task(name)].task.worker; k != nil && k.process != nil {
+			return w.who[k.process.id]
+		}
+		return ""
+	}
+	w.step(&Frames{Process: w.procs["d"], Bytes: submit("short")})
+	w.send(worker("short"), &fb.ResultT{Task: taskT(w.task("short")), Flags: uint32(fb.ResultFlagLast)}, nil)
+	w.step(&Frames{Process: w.procs["d"], Bytes: submit("lasts", "next")})
+	if worker("lasts") == "" || worker("next") != worker("lasts") {
+		t.Fatalf("one runs in %q, the other one in %q", worker("lasts"), worker("next"))
+	}
+	for range 10 {
+		w.now += int64(time.Millisecond)
+		w.send("d", &fb.PutT{Object: objectT(id.Object{Task: w.mint("d", "value")})}, nil)
+		if w.core.NextDeadline() <= w.now { // as the shell asks after each
+			w.step(Tick{})
+		}
+	}
+	if !strings.Contains(strings.Join(w.log, "\n"), worker("lasts")+" <- Recall") {
+		t.Fatal("nothing is asked back")
+	}
+	w.send(worker("next"), &fb.RecalledT{Task: taskT(w.task("next"))}, nil)
+	if worker("next") == "" || worker("next") == worker("lasts") {
+		t.Errorf("it runs in %q", worker("next"))
 	}
 }
 
