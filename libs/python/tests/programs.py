@@ -77,6 +77,19 @@ def hold(path):
 
 
 @maniple.remote
+def asks_whether(path):
+    """Goes on though it was interrupted, and writes what it is told of that."""
+    asked = [maniple.get_runtime_context().is_canceled()]
+    mark(path)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        asked.append(maniple.get_runtime_context().is_canceled())
+    with open(path, "a") as f:
+        f.write(f" {asked}")
+
+
+@maniple.remote
 def spin(path):
     """Interrupted in a loop that swallows every Exception."""
     mark(path)

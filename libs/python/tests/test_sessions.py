@@ -1,6 +1,7 @@
 """References and handles of one session in another, where their IDs may be those of other objects and actors."""
 
 import asyncio
+import gc
 import os
 import pickle
 import traceback
@@ -262,3 +263,25 @@ def test_a_forked_child_has_neither(agent, driver):
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert maniple.get(ref) == 1
+
+
+def test_a_reference_by_its_id(driver):
+    ref = maniple.put("value")
+    same = maniple.ObjectRef.from_hex(ref.hex())
+    assert same == ref == maniple.ObjectRef.from_binary(ref.binary()) and hash(same) == hash(ref) and len(ref.binary()) == maniple.ObjectRef.size()
+    del ref
+    gc.collect()
+    assert maniple.get(same, timeout=20) == "value"  # it keeps the object
+    called = f.remote(same)
+    submit = driver.take("SUBMIT")
+    assert submit.fields.deps == 1 and bytes(submit.payload[: wire.KEY_SIZE]) == same.binary()
+    driver.none_of("RELEASE")
+    other = maniple.ObjectRef.from_hex("ab" * maniple.ObjectRef.size())
+    assert called != same and other != same and not other.is_nil() and maniple.ObjectRef.nil().is_nil()
+    with pytest.raises(exceptions.ObjectLostError):
+        maniple.get(other, timeout=20)
+    for wrong in ("ab", "x" * 40):
+        with pytest.raises(ValueError):
+            maniple.ObjectRef.from_hex(wrong)
+    with pytest.raises(TypeError):
+        maniple.ObjectRef.from_binary("ab" * 20)

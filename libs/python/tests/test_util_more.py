@@ -1,5 +1,6 @@
 """What stands around tasks: results as they come, what there is, and what programs of Ray's expect besides."""
 
+import asyncio
 import time
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_stream_that_is_closed(cluster):
     with pytest.raises(exceptions.TaskCancelledError):
         for ref in stream:
             maniple.get(ref)
-    for wrong in (lambda: stream.send(1), lambda: stream.throw(ValueError())):
+    for wrong in (lambda: stream.send(1), lambda: stream.throw(ValueError()), lambda: asyncio.run(stream.asend(1)), lambda: asyncio.run(stream.athrow(ValueError()))):
         with pytest.raises(NotImplementedError, match="remote generator"):
             wrong()
 

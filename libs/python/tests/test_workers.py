@@ -221,6 +221,16 @@ def test_cancel_of_a_running_task(cluster, tmp_path):
         get(ref)
 
 
+def test_a_task_can_ask_whether_it_was_cancelled(cluster, tmp_path):
+    path = tmp_path / "asked"
+    ref = programs.asks_whether.remote(str(path))
+    written(path)
+    maniple.cancel(ref)
+    written(path, "[False, True]")
+    with pytest.raises(RuntimeError):
+        maniple.get_runtime_context().is_canceled()
+
+
 def test_cancel_by_force(cluster, tmp_path):
     path = tmp_path / "held"
     ref = programs.hold.remote(str(path))

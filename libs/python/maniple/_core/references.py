@@ -80,6 +80,30 @@ class ObjectRef(_Counted if twin.fast is None else twin.fast.Ref):  # type: igno
     def is_nil(self) -> bool:
         return not any(self._key)
 
+    @classmethod
+    def nil(cls) -> "ObjectRef":
+        """The reference to nothing."""
+        return cls(bytes(KEY_SIZE))
+
+    @classmethod
+    def size(cls) -> int:
+        """How many bytes an ID has."""
+        return KEY_SIZE
+
+    @classmethod
+    def from_binary(cls, binary: bytes) -> "ObjectRef":
+        """The reference with this ID: one more, if this process has one. Else it is good for comparing, as nobody keeps the object for it."""
+        from maniple._core.session import attached
+
+        ref = cls(binary)  # which checks it
+        session = attached()
+        return ref if session is None else session.captured(bytes(binary))
+
+    @classmethod
+    def from_hex(cls, hexadecimal: str) -> "ObjectRef":
+        """As from_binary, by 40 hexadecimal digits."""
+        return cls.from_binary(bytes.fromhex(hexadecimal))
+
     def future(self) -> Any:
         """A `concurrent.futures.Future` of the value."""
         from maniple._core.session import current

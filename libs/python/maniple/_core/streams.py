@@ -215,6 +215,15 @@ class ObjectRefGenerator:
     def throw(self, *error: Any) -> Any:
         raise NotImplementedError("nothing can be raised in a remote generator: cancel it by close()")
 
+    async def aclose(self) -> None:
+        self.close()
+
+    async def asend(self, value: Any) -> Any:
+        self.send(value)
+
+    async def athrow(self, *error: Any) -> Any:
+        self.throw(*error)
+
     def task_id(self) -> str:
         return self._stream.task.hex()
 
