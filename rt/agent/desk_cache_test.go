@@ -17,6 +17,7 @@ func TestWhatRestsGoes(t *testing.T) {
 		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: 1 << 20})
 		d.until(t, func() bool { return len(d.events) > 0 && len(d.fetches) == 0 })
 		d.events = nil
+		d.store.settled()
 		return o
 	}
 	gone := func() (list []id.Object) {

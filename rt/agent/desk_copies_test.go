@@ -25,15 +25,17 @@ func TestCopiesAreDropped(t *testing.T) {
 	d.errands = append(d.errands, &errand{number: 3, peer: 2, process: 9})
 	object := func(n uint64) id.Object { return id.Object{Task: id.Task{Agent: 2, Process: 4, Counter: n}} }
 	var gone []id.Object
-	come := func(n uint64, copied bool) {
+	come := func(from, to uint64, copied bool) {
 		t.Helper()
-		came := false
-		d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: object(n), Key: size})
+		came := from
+		for n := from; n < to; n++ {
+			d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: object(n), Key: size})
+		}
 		d.until(t, func() bool {
 			for _, ev := range d.events {
 				switch ev := ev.(type) {
 				case work.Fetched:
-					if came = true; ev.Why != "" {
+					if came++; ev.Why != "" {
 						t.Fatal(ev.Why)
 					}
 					if copied {
@@ -44,15 +46,11 @@ func TestCopiesAreDropped(t *testing.T) {
 				}
 			}
 			d.events = nil
-			return came && len(d.fetches) == 0
+			return came == to && len(d.fetches) == 0
 		})
 	}
-	for n := range uint64(3) {
-		come(n, false)
-	}
-	for n := uint64(3); n < 20; n++ {
-		come(n, true)
-	}
+	come(0, 3, false)
+	come(3, 20, true)
 	x := d.store.show(true)
 	if x.Spilled > 0 || x.Dropped == 0 || x.Dropped != int64(len(gone))*size || x.CopyBytes == 0 || x.Cached != 0 {
 		t.Errorf("%d went, %+v", len(gone), x)
@@ -64,9 +62,7 @@ func TestCopiesAreDropped(t *testing.T) {
 	if !d.store.Reuse(last) { // its home is lost
 		t.Error("the last one is gone")
 	}
-	for n := uint64(20); n < 40; n++ {
-		come(n, false)
-	}
+	come(20, 40, false)
 	if x := d.store.show(true); x.Spilled == 0 || slices.Contains(gone, last) {
 		t.Errorf("what stays for good: %+v", x)
 	}
@@ -94,6 +90,7 @@ func TestWhatIsKeptForOthersGoesFirst(t *testing.T) {
 	d.fetch(&work.Effect{Do: work.Fetch, Process: 9, Object: o, Key: keepLarge})
 	d.until(t, func() bool { return len(d.events) > 0 && len(d.fetches) == 0 })
 	d.events = nil
+	d.store.settled()
 	d.store.Free(o)
 	if _, there := d.store.store.Lookup(o); !there || len(d.store.kept) != 1 {
 		t.Fatal("it is not kept")

@@ -21,6 +21,7 @@ func TestCopiesStayForAMoment(t *testing.T) {
 			t.Fatal(ev.Why)
 		}
 		d.events = nil
+		d.store.settled()
 		d.store.Free(o)
 		d.settleStore()
 		return o
@@ -51,6 +52,7 @@ func TestCopiesStayForAMoment(t *testing.T) {
 		t.Errorf("what was in use is wanted again: %s", ev.Why)
 	}
 	d.events = nil
+	d.store.settled()
 	d.store.Free(large)
 	clock, at := d.l.now, d.l.now()
 	if next := d.settleStore(); next > at+keepFor {
