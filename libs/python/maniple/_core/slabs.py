@@ -11,9 +11,8 @@ from __future__ import annotations
 import mmap
 import threading
 from collections import deque
-from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence
 
 from maniple import exceptions
 from maniple._core import table, twin, wire
@@ -117,12 +116,9 @@ class Slabs:
         """This thread is in the middle of something here: a signal's handler asks, or a __del__."""
         return self._turn._is_owned() or self._lock._is_owned()  # type: ignore[attr-defined]
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        finally:
+    def _unlocked(self) -> None:
+        """Whoever had the lock calls this when he has let go of it."""
+        if self._news:
             try:
                 self._settle()
             except ProtocolError as e:
@@ -143,11 +139,14 @@ class Slabs:
             try:
                 if not self._turn.acquire(blocking=False):
                     self._pause(partial(acquire, self._turn))  # who has it may need what this thread has
-                with self._locked():
-                    room = self._take_locked(size)
-                    if room is not None:
-                        return room
-                    answer = self._ask_locked(size)
+                try:
+                    with self._lock:
+                        room = self._take_locked(size)
+                        if room is not None:
+                            return room
+                        answer = self._ask_locked(size)
+                finally:
+                    self._unlocked()
                 self._wait(answer)
             finally:
                 if self._turn._is_owned():  # type: ignore[attr-defined]
@@ -180,11 +179,14 @@ class Slabs:
             if not self._closed:
                 self._pause(answer.wait)
         except BaseException:
-            with self._locked():
-                if self._answer is answer:
-                    self._answer = None
-                    self._strays += 1
-                    self._enqueue(wire.table("SlabWanted", {"size": 0}))
+            try:
+                with self._lock:
+                    if self._answer is answer:
+                        self._answer = None
+                        self._strays += 1
+                        self._enqueue(wire.table("SlabWanted", {"size": 0}))
+            finally:
+                self._unlocked()
             raise
         if self._closed:
             raise self._closed
@@ -193,15 +195,21 @@ class Slabs:
 
     def done(self, room: Room) -> None:
         """A value was told of."""
-        with self._locked():
-            self._leave_locked(room.slab)
+        try:
+            with self._lock:
+                self._leave_locked(room.slab)
+        finally:
+            self._unlocked()
 
     def give_back(self, room: Room) -> None:
         """Nothing came of it."""
-        with self._locked():
-            if not room.slab.recalled:
-                self._enqueue(wire.table("SlabForgo", {"slab": room.slab.number, "offset": room.offset, "size": room.size}))
-            self._leave_locked(room.slab)
+        try:
+            with self._lock:
+                if not room.slab.recalled:
+                    self._enqueue(wire.table("SlabForgo", {"slab": room.slab.number, "offset": room.offset, "size": room.size}))
+                self._leave_locked(room.slab)
+        finally:
+            self._unlocked()
 
     def _leave_locked(self, slab: _Slab) -> None:
         slab.writers -= 1
@@ -272,11 +280,14 @@ class Slabs:
 
     def leave(self) -> None:
         """Gives back what nobody writes in."""
-        with self._locked():
-            self._open = None
-            for slab in list(self._slabs.values()):
-                slab.recalled = True
-                self._return_locked(slab)
+        try:
+            with self._lock:
+                self._open = None
+                for slab in list(self._slabs.values()):
+                    slab.recalled = True
+                    self._return_locked(slab)
+        finally:
+            self._unlocked()
 
 
 # Of sessions that a fork left to the parent: their slabs are not mapped here, and must not be unmapped.
