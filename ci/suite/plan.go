@@ -5,6 +5,9 @@ import "time"
 // pytest runs the tests of the Python package in the cached environment.
 var pytest = []string{"bash", "-c", `exec "$(ci/python/env.sh dev)" -m pytest -q -rs -p no:cacheprovider libs/python`}
 
+// olderHadoop are the tests that an older Hadoop has to pass, too: submission and its end, output, files, a master that dies, HDFS and its failures.
+const olderHadoop = "^Test(Submit|SubmitAndCancel|ContainerIsLost|MasterIsKilled|DriverOutlivesItsMaster|ProgramsUseHDFS|SpillToHDFS|NameNodeFailsOver|DataNodeIsLost)$"
+
 // plan is the list of parts of a suite, and the time after which the watchdog ends it.
 func plan(name string) ([]part, time.Duration, bool) {
 	check := []part{
@@ -44,6 +47,7 @@ func plan(name string) ([]part, time.Duration, bool) {
 			{name: "random histories", argv: []string{"go", "test", "-json", "-count", "1", "-timeout", "1h", "-run", "RandomHistories", "./rt/agent/work", "-seeds", "50000"}, count: countGo},
 			{name: "random circles", argv: []string{"go", "test", "-json", "-count", "1", "-timeout", "1h", "-run", "RandomCircles", "./rt/agent/work", "-seeds", "50000"}, count: countGo},
 			{name: "random clusters", argv: []string{"go", "test", "-json", "-count", "1", "-timeout", "1h", "-run", "RandomWork", "./rt/sim", "-seeds", "50000"}, count: countGo},
+			{name: "Hadoop 3.3.6", argv: []string{"go", "test", "-json", "-tags", "e2e,soak", "-count", "1", "-timeout", "40m", "./ci/e2e/yarn", "-run", olderHadoop}, count: countGo, env: []string{"HADOOP_VERSION=3.3.6"}},
 			// The rest of soak knows this machine's Slurm and Python alone.
 			{name: "other versions", argv: []string{"bash", "ci/e2e/testbed/modern.sh"}, count: countGo},
 			{name: "another Python", argv: []string{"bash", "ci/e2e/testbed/wheel.sh"}, count: countPytest},

@@ -44,17 +44,17 @@ func (g *gateway) keepsOnHDFS(enough string) (id string) {
 	python, top := devPython(g.t)
 	g.write("keeps.py", keepScript)
 	id = g.submit(append(small, "-N", "2", "--ntasks-per-node", "1", "--files", "keeps.py", "--export", "PYTHONPATH="+filepath.Join(top, "libs", "python"), "--",
-		python, "keeps.py", enough, fmt.Sprintf("hdfs:///user/alice/keeps-%d", time.Now().UnixNano()))...)
+		python, "keeps.py", enough, fmt.Sprintf("hdfs://ha/user/alice/keeps-%d", time.Now().UnixNano()))...)
 	e2e.Until(g.t, limit, "both ranks write checkpoints", func() bool { return strings.Count(g.logs(id), "keeps ") == 2 })
 	return id
 }
 
-// brings submits a program with a file that nobody has brought yet, and gives what comes of it, later.
-func (g *gateway) brings() <-chan e2e.Result {
+// brings submits a program with a file that nobody has brought yet, and others, and gives what comes of it, later.
+func (g *gateway) brings(others ...string) <-chan e2e.Result {
 	g.t.Helper()
 	name := fmt.Sprintf("brought-%d", time.Now().UnixNano())
 	g.write(name, strings.Repeat(name, 100_000))
-	cmd := g.command(within(g.t), append([]string{"submit", "--on", "yarn", "--follow", "-N", "1", "-n", "1", "--files", name + "#brought"}, append(small, "--", "wc", "-c", "brought")...)...)
+	cmd := g.command(within(g.t), append([]string{"submit", "--on", "yarn", "--follow", "-N", "1", "-n", "1", "--files", strings.Join(append(others, name+"#brought"), ",")}, append(small, "--", "wc", "-c", "brought")...)...)
 	done := make(chan e2e.Result, 1)
 	go func() { done <- e2e.Do(g.t, cmd) }()
 	return done
@@ -109,7 +109,7 @@ func TestNameNodeFailsOver(t *testing.T) {
 		t.Error(err, time.Since(began))
 	}
 	daemon(t, g, "standby nn2")
-	brought = g.brings()
+	brought = g.brings("hdfs://ha" + name + "#held") // by the file system's name, which no machine has
 	time.Sleep(10 * time.Second)
 	daemon(t, g, "active nn")
 	if r := <-brought; r.Code != 0 || !strings.Contains(r.Stdout, "brought") || !strings.Contains(r.Stderr, "not supported in state standby") {

@@ -313,7 +313,7 @@ func TestSubmitAndCancel(t *testing.T) {
 		r := g.run("status", "--cluster", id)
 		return strings.Contains(r.Stdout, "running")
 	})
-	if r := g.run("explain", id); r.Code != 0 || !strings.Contains(r.Stdout, "queue root.batch is RUNNING") || !strings.Contains(r.Stdout, "running since") {
+	if r := g.run("explain", id); r.Code != 0 || !strings.Contains(r.Stdout, "batch is RUNNING") || !strings.Contains(r.Stdout, "running since") {
 		t.Errorf("%+v", r)
 	} else {
 		g.looksAt(r.Stdout)
