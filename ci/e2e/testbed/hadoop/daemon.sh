@@ -63,7 +63,7 @@ leave) addr "$2" >> "$DIR/exclude"; refresh -g "$3" -server;;
 back) sed -i "/^$(addr "$2")\$/d" "$DIR/exclude"; refresh;;
 wait)
   for ((n = 0; n < UP_LIMIT * 5; n++)); do
-    up=$(curl -fsS -m 5 "http://$(addr rm):$(port 4)/ws/v1/cluster/metrics" 2>/dev/null | grep -o '"activeNodes":[0-9]*' | cut -d: -f2) || up=
+    up=$(curl -fsS -m 5 "http://$(addr rm):$(port 4)/ws/v1/cluster/metrics$([ "$WEB_LOGIN" = 0 ] || echo "?user.name=testbed")" 2>/dev/null | grep -o '"activeNodes":[0-9]*' | cut -d: -f2) || up=
     [ "${up:-0}" -ge "$NODES" ] && files_up && exit 0
     for f in "$DIR"/pid/*; do
       alive "$f" >/dev/null || { say "$(basename "$f") has died:"; tail -30 "$DIR/log/$(basename "$f").log" >&2; exit 1; }
