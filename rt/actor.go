@@ -237,7 +237,7 @@ func (m *Method[S, A, R]) Remote(ctx context.Context, h Handle[S], a A, options 
 func (m *Method[S, A, R]) After(ctx context.Context, h Handle[S], a *Ref[A], options ...Option) *Ref[R] {
 	defer runtime.KeepAlive(a)
 	if a.h == nil {
-		return failed[R](a.err)
+		return failed[R](a.fault())
 	}
 	return m.call(ctx, h, session.Args{Deps: []*session.Hold{a.h}}, options)
 }

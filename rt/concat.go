@@ -52,7 +52,7 @@ func Concat(ctx context.Context, parts []Part, options ...Option) *Ref[[]byte] {
 		case p.Ref == nil:
 			return failed[[]byte](&Error{Code: session.CodeOption, Message: fmt.Sprintf("Concat: part %d has no reference", i)})
 		case p.Ref.h == nil:
-			return failed[[]byte](p.Ref.err)
+			return failed[[]byte](p.Ref.fault())
 		case p.Start < 0 || p.Stop != End && p.Stop < p.Start:
 			return failed[[]byte](&Error{Code: session.CodeOption, Message: fmt.Sprintf("Concat: [%d:%d] of part %d is no range", p.Start, p.Stop, i)})
 		}

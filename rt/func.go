@@ -65,7 +65,7 @@ func arguments[A any](ctx context.Context, a A) (session.Args, func(), error) {
 func (f *Func[A, R]) After(ctx context.Context, a *Ref[A], options ...Option) *Ref[R] {
 	defer runtime.KeepAlive(a)
 	if a.h == nil {
-		return failed[R](a.err)
+		return failed[R](a.fault())
 	}
 	return f.submit(ctx, session.Args{Deps: []*session.Hold{a.h}}, options)
 }

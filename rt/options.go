@@ -77,6 +77,9 @@ func (s *settings) resource(name string, n float64) error {
 	if name == "" || math.IsNaN(n) || n < 0 || n > math.MaxInt64/unit/2 {
 		return fmt.Errorf("%v of %q is no amount", n, name)
 	}
+	if n > 0 && n*unit < 1 {
+		return fmt.Errorf("%v of %q is finer than 0.0001", n, name)
+	}
 	if name == "GPU" && n > 1 && n != math.Trunc(n) {
 		return fmt.Errorf("%v GPUs: more than one are whole ones", n)
 	}
@@ -147,7 +150,15 @@ func InGroup(g *Group, bundle int) Option {
 
 // Env adds variables to the environment of the process.
 func Env(vars map[string]string) Option {
-	return Option{"Env", []purpose{forTask, forActor}, func(s *settings) error { s.env = vars; return nil }}
+	return Option{"Env", []purpose{forTask, forActor}, func(s *settings) error {
+		for _, name := range slices.Sorted(maps.Keys(vars)) {
+			if name == "" || strings.Contains(name, "=") || strings.Contains(name+vars[name], "\x00") {
+				return fmt.Errorf("no environment has %q", name)
+			}
+		}
+		s.env = vars
+		return nil
+	}}
 }
 
 // Name is what GetActor finds an actor by, and what messages call a task.

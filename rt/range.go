@@ -25,7 +25,7 @@ func GetRange[S ~[]E, E any](ctx context.Context, r *Ref[S], start, stop int) (S
 		return nil, &Error{Code: session.CodeOption, Message: fmt.Sprintf("GetRange: [%d:%d] is no range", start, stop)}
 	}
 	if r.h == nil {
-		return nil, r.err
+		return nil, r.fault()
 	}
 	_, bytes := any(S(nil)).([]byte)
 	if bytes {

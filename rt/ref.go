@@ -51,7 +51,7 @@ func (r *Ref[T]) Get(ctx context.Context) (T, error) {
 	defer runtime.KeepAlive(r)
 	var none T
 	if r.h == nil {
-		return none, r.err
+		return none, r.fault()
 	}
 	for {
 		if err := r.h.Session().Get(ctx, []*session.Hold{r.h}); err != nil {
@@ -81,6 +81,14 @@ func (r *Ref[T]) read() (T, error, bool) {
 	return got, nil, false
 }
 
+// fault is why there is no object.
+func (r *Ref[T]) fault() error {
+	if r.err == nil {
+		return &LostError{Message: "a reference that was never made"}
+	}
+	return r.err
+}
+
 // Ready waits until the value, or an error in its place, exists. It does not tell which.
 func (r *Ref[T]) Ready(ctx context.Context) error {
 	defer runtime.KeepAlive(r)
@@ -105,7 +113,7 @@ func (r *Ref[T]) ID() string {
 // MarshalCBOR is how a reference is written inside of a value that is sent. Nobody counts one that is written by hand.
 func (r *Ref[T]) MarshalCBOR() ([]byte, error) {
 	if r.h == nil {
-		return nil, r.err
+		return nil, r.fault()
 	}
 	return value.MarshalRef(value.AppendID(nil, r.h.ID()))
 }
@@ -146,7 +154,7 @@ func holds[T any](refs []*Ref[T]) ([]*session.Hold, error) {
 	out := make([]*session.Hold, len(refs))
 	for i, r := range refs {
 		if r.h == nil {
-			return nil, r.err
+			return nil, r.fault()
 		}
 		out[i] = r.h
 	}

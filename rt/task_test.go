@@ -73,6 +73,8 @@ var (
 			return 0, syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		case "func":
 			return 0, io.ErrUnexpectedEOF
+		case "leave":
+			runtime.Goexit()
 		}
 		return 0, errors.New(how)
 	})
@@ -292,8 +294,26 @@ func TestErrors(t *testing.T) {
 	if _, err = fails.Remote(ctx, "func").Get(ctx); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("%v", err)
 	}
+	_, err = fails.Remote(ctx, "leave").Get(ctx)
+	if contains(t, err, "runtime.Goexit"); !errors.As(err, &task) {
+		t.Errorf("%v", err)
+	}
+	if n, err := square.Remote(ctx, 3).Get(ctx); n != 9 || err != nil {
+		t.Errorf("after a goroutine that ended: %d, %v", n, err)
+	}
 	if _, err := square.After(ctx, fails.Remote(ctx, "plain")).Get(ctx); !errors.As(err, &task) || task.Message != "plain" {
 		t.Errorf("of an argument: %v", err)
+	}
+	for _, none := range []*rt.Ref[int]{{}, square.After(ctx, &rt.Ref[int]{})} { // the zero value is no 0
+		var lost *rt.LostError
+		if _, err := none.Get(ctx); !errors.As(err, &lost) {
+			t.Errorf("of a reference that was never made: %v", err)
+		}
+	}
+	for _, wrong := range []rt.Option{rt.CPUs(0.00001), rt.Env(map[string]string{"A=B": "x"})} {
+		if _, err := square.Remote(ctx, 1, wrong).Get(ctx); err == nil {
+			t.Error("an option that can't be was taken")
+		}
 	}
 	var worker *rt.WorkerError
 	_, err = fails.Remote(ctx, "die", rt.Retries(0)).Get(ctx)

@@ -9,7 +9,7 @@
 //	SERVE-2: what is asked back and has not begun is given back, whatever user code does.
 //	SERVE-3: a worker ends within a second of its connection.
 //	SERVE-4: calls of an actor without rt.Concurrency run one by one, in the order in which they came.
-//	SERVE-5: a panic of a task's code is that task's error.
+//	SERVE-5: a panic of a task's code is that task's error, and so is runtime.Goexit, which ends the process, too, unless an actor does several calls.
 //
 // Ownership: jobs belong to the session's lock until they begin, then to the goroutine that runs them.
 //

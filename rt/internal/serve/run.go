@@ -114,12 +114,29 @@ func (w *worker) do(j *job) (value session.Encoded, err error) {
 	}
 	defer read()
 	j.read = time.Now()
+	returned := false
 	defer func() {
 		if r := recover(); r != nil { // SERVE-5
 			err = &panicked{r, debug.Stack()}
+		} else if !returned {
+			w.left(j)
 		}
 	}()
-	return code(ctx, w.self, arg)
+	value, err = code(ctx, w.self, arg)
+	returned = true
+	return value, err
+}
+
+// left ends a job whose code has ended this goroutine (runtime.Goexit, as testing's FailNow does). Nothing that comes after it in the goroutine
+// will run: the process ends, unless other goroutines have work.
+func (w *worker) left(j *job) {
+	j.over = time.Now()
+	w.fail(j, errors.New("it called runtime.Goexit, as a test's FailNow does, in place of returning"), 0)
+	w.ended(j)
+	if j.alone {
+		w.s.Close("its work ended the goroutine that it ran on")
+		os.Exit(1)
+	}
 }
 
 // begin gives the context of a job.
@@ -233,12 +250,16 @@ func (w *worker) make(j *job) (err error) {
 	}
 	defer read()
 	j.read = time.Now()
+	returned := false
 	defer func() {
 		if r := recover(); r != nil {
 			err = &panicked{r, debug.Stack()}
+		} else if !returned {
+			w.left(j)
 		}
 	}()
 	w.self, err = w.class.Make(ctx, arg)
+	returned = true
 	return err
 }
 

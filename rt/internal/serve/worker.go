@@ -67,6 +67,7 @@ type job struct {
 	behind    bool            // others were given before it and had not ended
 	started   bool
 	cancelled bool
+	alone     bool // its goroutine is the one that all jobs run on
 	cancel    context.CancelFunc
 	began     time.Time
 	read      time.Time // it had its argument
@@ -333,6 +334,7 @@ func (w *worker) forget(j *job) {
 // work runs what comes until the agent says that it is enough.
 func (w *worker) work() {
 	for j := w.next(); j != nil; j = w.next() {
+		j.alone = true
 		if j.kind == fb.FrameTypeCreate {
 			w.live(j)
 			return
@@ -358,11 +360,11 @@ func (w *worker) live(creation *job) {
 			break
 		}
 		call := func() {
+			defer func() { <-places }()
 			w.run(j)
 			w.ended(j)
-			<-places
 		}
-		if cap(places) == 1 { // SERVE-4
+		if j.alone = cap(places) == 1; j.alone { // SERVE-4
 			call()
 		} else {
 			running.Go(call)
