@@ -204,7 +204,7 @@ def _node_flags(node: Dict[str, Any], apart: bool = False) -> List[str]:
     """What a node is said to have; more GPUs or memory than this machine has make it a fake one, more cores are shared. apart: it is no node of the Slurm job's cluster."""
     flags: List[str] = []
     cpus, gpus = node.get("num_cpus"), node.get("num_gpus")
-    if apart or gpus or (cpus or 0) > (os.cpu_count() or 1):
+    if apart or gpus or (cpus or 0) > len(os.sched_getaffinity(0)):  # as the binary counts them
         flags += ["--fake-nodes", "auto"]
     if cpus is not None:
         flags += ["--cpus", str(int(cpus))]

@@ -59,7 +59,9 @@ def test_a_cluster_is_started_and_ended(nothing, binary, agent):
     assert calls(nothing) == [up, "end"]
 
 
-def test_more_than_this_machine_has_is_a_fake_node():
+def test_more_than_this_machine_has_is_a_fake_node(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})  # all that this process may use, as in a step of a job, or under taskset
+    assert _local._node_flags({"num_cpus": 2}) == ["--fake-nodes", "auto", "--cpus", "2"] and _local._node_flags({"num_cpus": 1}) == ["--cpus", "1"]
     assert _local._node_flags({"num_cpus": 10_000, "num_gpus": 2}) == ["--fake-nodes", "auto", "--cpus", "10000", "--node-gpus", "2"]
     assert _local._node_flags({"object_store_memory": (1 << 30) + 1}) == ["--object-store-memory", "1048577K"]
     assert _local._node_flags({"object_spilling_directory": "/a,/b"}) == ["--object-spilling-directory", "/a,/b"]
