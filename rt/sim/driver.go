@@ -78,7 +78,7 @@ func (d *Driver) take(m wire.Message, _ uint64, payload []byte) {
 func (d *Driver) Act(r *rand.Rand) {
 	switch k := r.IntN(100); {
 	case k < 4:
-		d.Plant(tree{uint8(1 + r.IntN(4)), uint8(1 + r.IntN(3))})
+		d.Plant(tree{uint8(1 + r.IntN(4)), uint8(1 + r.IntN(3))}, steady)
 	case k < 50:
 		shape := uint32(1 + r.IntN(firstGPU-2))
 		if d.c.cfg.GPUs > 0 && r.IntN(3) == 0 {
@@ -227,12 +227,15 @@ func (d *Driver) Waits() (list []string) {
 }
 
 // Plant submits a task that starts a tree of others, on whichever nodes there are.
-func (d *Driver) Plant(of tree) {
+func (d *Driver) Plant(of tree, p pace) { d.plant(of, p, 4) }
+
+func (d *Driver) plant(of tree, p pace, shape uint32) id.Object {
 	define(d.proc)
 	t := d.mint()
-	d.send(&fb.SubmitT{Task: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: d.at.Job, Shape: 4, Returns: 1}, of.payload())
+	d.send(&fb.SubmitT{Task: taskT(t), Parent: &fb.TaskIDT{}, Function: numberOf("f"), Job: d.at.Job, Shape: shape, Returns: 1}, of.payload(p))
 	d.expect(t, 1)
 	d.Submitted++
+	return id.Object{Task: t}
 }
 
 // shapes are what tasks ask for, by number less one.

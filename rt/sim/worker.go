@@ -29,12 +29,23 @@ type given struct {
 	held    []id.Object // that came with it, or that it made
 	cancel  bool
 	tree    tree
+	pace    pace
+	behind  bool // another one ran, or waited, when it came
 }
+
+// pace is how long each task of a tree takes.
+type pace uint8
+
+const (
+	steady  pace = iota // 20 ms, about
+	quick               // 50 us
+	lasting             // a minute
+)
 
 // tree is what a task starts and waits for, when it was told to: so many tasks that do the same, less deep; each takes a while, and nothing else happens.
 type tree struct{ depth, width uint8 }
 
-func (t tree) payload() []byte { return []byte{'t', t.depth, t.width} }
+func (t tree) payload(p pace) []byte { return []byte{'t', t.depth, t.width, byte(p)} }
 
 func (n *Node) fork(from *proc, key uint64) *worker {
 	w := &worker{proc: &proc{}, key: key, from: from}
@@ -97,9 +108,10 @@ func (w *worker) give(g *given, deps, refs uint32, payload []byte) {
 		w.delivered(o)
 		g.held = append(g.held, o)
 	}
-	if rest := payload[int(deps+refs)*objectSize:]; len(rest) == 3 && rest[0] == 't' {
-		g.tree = tree{rest[1], rest[2]}
+	if rest := payload[int(deps+refs)*objectSize:]; len(rest) == 4 && rest[0] == 't' {
+		g.tree, g.pace = tree{rest[1], rest[2]}, pace(rest[3])
 	}
+	g.behind = w.running != nil || len(w.inbox) > 0
 	g.held = append(g.held, w.values...)
 	w.values = nil
 	w.inbox = append(w.inbox, g)
@@ -140,16 +152,19 @@ func (w *worker) next() {
 	}
 	g := w.inbox[0]
 	w.running, w.inbox = g, w.inbox[1:]
-	w.later(func() {
+	if g.behind && g.what == fb.FrameTypeSubmit {
+		w.send(&fb.StartedT{Task: taskT(g.task)}, nil)
+	}
+	w.later(g.pace, func() {
 		switch k := w.c.rng.IntN(40); {
 		case g.tree.depth > 0:
-			w.start(g, treeShape, int(g.tree.width), tree{g.tree.depth - 1, g.tree.width})
+			w.start(g, treeShape, int(g.tree.width), tree{g.tree.depth - 1, g.tree.width}.payload(g.pace))
 		case g.tree.width > 0:
 			w.finish(g)
 		case k == 0 && !w.c.cfg.Calm:
 			w.end(0, 11)
 		case k < 6 && g.what != fb.FrameTypeCreate:
-			w.start(g, childShapes[k%len(childShapes)], 1+k%2, tree{})
+			w.start(g, childShapes[k%len(childShapes)], 1+k%2, tree{}.payload(steady))
 		default:
 			w.finish(g)
 		}
@@ -157,8 +172,14 @@ func (w *worker) next() {
 }
 
 // later goes on after a while.
-func (w *worker) later(f func()) {
+func (w *worker) later(p pace, f func()) {
 	d := int64(w.c.rng.ExpFloat64() * 20e6)
+	switch p {
+	case quick:
+		d /= 400
+	case lasting:
+		d = 60 * second
+	}
 	w.c.after(d, "task", uint64(w.pid), w.node.host, func() {
 		if !w.gone {
 			f()
@@ -173,12 +194,12 @@ var childShapes = []uint32{1, 6, 5, 4}
 const treeShape = 1
 
 // start starts tasks from within one and waits for them.
-func (w *worker) start(g *given, shape uint32, n int, of tree) {
+func (w *worker) start(g *given, shape uint32, n int, does []byte) {
 	define(w.proc)
 	for range n {
 		t := w.mint()
 		w.kids = append(w.kids, id.Object{Task: t})
-		w.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(g.task), Function: numberOf("f"), Job: w.at.Job, Shape: shape, Returns: 1}, of.payload())
+		w.send(&fb.SubmitT{Task: taskT(t), Parent: taskT(g.task), Function: numberOf("f"), Job: w.at.Job, Shape: shape, Returns: 1}, does)
 		w.expect(t, 1)
 	}
 	w.send(&fb.BlockedT{Task: taskT(g.task)}, nil)
@@ -188,7 +209,7 @@ func (w *worker) start(g *given, shape uint32, n int, of tree) {
 func (w *worker) wake() {
 	g := w.running
 	w.send(&fb.UnblockedT{Task: taskT(g.task)}, nil)
-	w.later(func() { w.finish(g) })
+	w.later(g.pace, func() { w.finish(g) })
 }
 
 // finish sends the results of what runs.
