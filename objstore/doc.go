@@ -39,7 +39,7 @@
 //	OBJ-8: the same calls give the same effects.
 //	OBJ-9: under want, evictable copies, and what was demoted, go before anybody waits, the longest unused first, and
 //	       processes are asked for slabs that they don't use. Nothing is written to a file before they are gone, and before those who may look
-//	       at such were asked, and had a second to answer.
+//	       at such were asked, and had a second to answer: one that does not answer costs that once.
 //	       Nobody waits for memory that is made ahead without Hurry having said so.
 //	OBJ-10: an object is in memory, or whole in a file, or on its way from the one to the other and then still in the
 //	       first; a file is deleted with the last object in it, and not before.

@@ -59,7 +59,7 @@ type object struct {
 	spilling  bool  // it is being written there
 	restoring bool  // it is being read from there
 	asked     bool  // its views are being recalled, which counts as memory that comes
-	late      bool  // who may look at it was asked, and did not answer in time
+	late      bool  // who may look at it did not answer when asked about another one
 	size      int64
 	format    uint32
 	version   uint32
@@ -184,6 +184,7 @@ func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries 
 		if deliveries == 0 || deliveries > v.deliveries { // OBJ-7
 			break
 		}
+		proc.late = false
 		if v.deliveries -= deliveries; v.deliveries == 0 {
 			s.unview(proc, o, i)
 			out = s.settled(now, o, out)

@@ -21,6 +21,7 @@ type process struct {
 	opened      int64
 	viewed      map[id.Object]*object
 	viewedBytes int64
+	late        bool // it did not answer in time when it was asked last whether it looks at something
 }
 
 // ProcessName is what texts call a process.

@@ -132,7 +132,7 @@ func (s *Store) spill(now, n int64, out []Effect) []Effect {
 	n -= s.coming(now)
 	if n > 0 && s.viewed.oldest != nil {
 		s.askAgain(now)
-		out, n = s.askViews(n, func() *object { return s.viewed.oldest }, out)
+		out, n = s.askViews(n, s.viewedCopy, out)
 	}
 	for spills && n > 0 && len(s.writing) < s.cfg.Writers && now >= s.diskAfter {
 		e, size, ok := s.batch(now)
@@ -191,6 +191,19 @@ func (s *Store) batch(now int64) (Spill, int64, bool) {
 	return e, f.size, true
 }
 
+// viewedCopy gives the copy, or the like, that nobody has used for longest, of what processes may look at; nil: there is none. What one may look at that did not answer
+// when it was asked last is asked for later, with what is to be written.
+func (s *Store) viewedCopy() *object {
+	for o := s.viewed.oldest; o != nil; o = s.viewed.oldest {
+		if s.cfg.Spill == 0 || !slices.ContainsFunc(o.views, func(v view) bool { return v.process.late }) {
+			return o
+		}
+		o.late = true
+		s.rank(o)
+	}
+	return nil
+}
+
 // viewedOfMost gives what nobody has used for longest of the job that has most, of what processes may look at; nil: there is nothing.
 func (s *Store) viewedOfMost() *object {
 	if j := s.most(func(j *job) *chain { return &j.viewed }); j != nil {
@@ -221,7 +234,7 @@ func (s *Store) askViews(n int64, next func() *object, out []Effect) ([]Effect, 
 	return out, n
 }
 
-// askAgain: those who have not answered in time are not waited for, and may be asked once more; about copies not before anything is written.
+// askAgain: those who have not answered in time are not waited for, and may be asked once more; about copies not before anything is written, until they answer.
 func (s *Store) askAgain(now int64) {
 	if now-s.askedAt < answerTime {
 		return
@@ -229,9 +242,10 @@ func (s *Store) askAgain(now int64) {
 	s.askedAt = now
 	for len(s.asked) > 0 {
 		o := s.asked[0]
-		o.late = true
 		for i := range o.views {
-			o.views[i].recalled = o.views[i].kept
+			v := &o.views[i]
+			v.process.late = v.process.late || v.recalled && !v.kept
+			v.recalled = v.kept
 		}
 		s.noAnswer(o)
 		s.rank(o)
@@ -258,7 +272,7 @@ func (s *Store) Keeps(now int64, p id.Process, object id.Object, out []Effect) (
 		return out, fmt.Errorf("objstore: %s keeps %s: %w", ProcessName(p), name(object), ErrUnknown)
 	}
 	v := &o.views[i]
-	v.recalled, v.kept = true, true
+	v.recalled, v.kept, proc.late = true, true, false
 	s.noAnswer(o)
 	s.rank(o)
 	return s.serve(now, out), nil

@@ -136,13 +136,13 @@ func TestViewsAreAskedBack(t *testing.T) {
 	}
 }
 
-// Verifies OBJ-9: processes are asked about copies first, and nothing is written before they have answered or had a second for it; they are asked once.
+// Verifies OBJ-9: processes are asked about copies first, and nothing is written before they have answered or had a second for it; who did not answer is not asked about the next.
 func TestCopiesAreAskedBackFirst(t *testing.T) {
 	x := newSpilling(t, 1, 1, 1, 1, 1, 1, 1, 1)
-	for n := range uint64(6) {
-		x.leaves(n + 3)
+	for n := range uint64(5) {
+		x.leaves(n + 4)
 	}
-	for n := range uint64(2) {
+	for n := range uint64(3) {
 		if _, done := x.s.Demote(x.now, object1(n+1), true, nil); !done {
 			t.Fatal("it is no copy")
 		}
@@ -155,7 +155,7 @@ func TestCopiesAreAskedBackFirst(t *testing.T) {
 	if len(out) != 2 || out[0] != (objstore.Evicted{Object: object1(1)}) {
 		t.Fatalf("after it looks there no more: %+v", out)
 	}
-	if e := x.s.Explain(); e.Copies != (objstore.Tally{Objects: 1, Bytes: 4 << 20}) || e.Moved.Dropped != (objstore.Tally{Objects: 1, Bytes: 4 << 20}) || e.Moved.Spilled.Objects > 0 {
+	if e := x.s.Explain(); e.Copies != (objstore.Tally{Objects: 2, Bytes: 8 << 20}) || e.Moved.Dropped != (objstore.Tally{Objects: 1, Bytes: 4 << 20}) || e.Moved.Spilled.Objects > 0 {
 		t.Errorf("%+v are left, %+v", e.Copies, e.Moved)
 	}
 	x.fills(out[1], 20)
@@ -165,8 +165,20 @@ func TestCopiesAreAskedBackFirst(t *testing.T) {
 	}
 	x.now += 1e9
 	out = x.s.Tick(x.now, nil)
-	if _, names := x.spills(out); len(out) != 1 || len(names) != 1 || names[0] != object1(3) {
+	file, names := x.spills(out)
+	if len(out) != 1 || len(names) != 1 || names[0] != object1(4) {
 		t.Errorf("after it did not answer: %+v", out)
+	}
+	out, err := x.s.Spilled(x.now, file, nil)
+	x.must(err)
+	x.fills(out[0], 21)
+	_, err = x.s.Keeps(x.now, 7, object1(2), nil) // it answers after all, and is told of the third once more
+	x.must(err)
+	_, err = x.s.Deliver(7, object1(3))
+	x.must(err)
+	out = x.wants(4 << 20)
+	if len(out) != 1 || out[0] != (objstore.RecallView{Process: 7, Object: object1(3)}) {
+		t.Errorf("after it answered: %+v", out)
 	}
 	if err := x.s.Check(); err != nil {
 		t.Error(err)
