@@ -12,8 +12,8 @@ import (
 // A value that many nodes want at once.
 
 const (
-	broadcastNodes = 9 // one has it
-	broadcastStore = 2 << 30
+	broadcastNodes = 9    // one has it
+	broadcastStore = 2000 // MB
 )
 
 var broadcast = race{program: "broadcast.py", args: []string{"256", "3"}, quick: []string{"32", "1"}, limit: 3 * time.Minute, on: inJob, bars: []bar{
@@ -51,7 +51,7 @@ func inJob(l *lab, s side, program string, limit time.Duration, args ...string) 
 	}
 	env := append(s.env, "SLURM_CONF="+b.conf, "TMPDIR=/tmp")
 	minutes := strconv.Itoa(int(limit.Minutes()) + 3)
-	_, _, err = timed(env, "sbatch", "-Q", "-W", "-N", strconv.Itoa(broadcastNodes), "--ntasks-per-node=1", "-c", "2", "-t", minutes, "-o", filepath.Join(dir, "log"), script)
+	_, _, err = timed(env, "sbatch", "-Q", "-W", "-N", strconv.Itoa(broadcastNodes), "--ntasks-per-node=1", "-c", "2", "--mem", strconv.Itoa(2*broadcastStore), "-t", minutes, "-o", filepath.Join(dir, "log"), script)
 	st := &stage{parts: map[string]part{}, spare: l.spared(), found: map[string]float64{}}
 	if e := st.follow(strings.NewReader(said("said")), nil); err == nil {
 		err = e
@@ -63,7 +63,7 @@ func inJob(l *lab, s side, program string, limit time.Duration, args ...string) 
 	return st.parts, err
 }
 
-const broadcastOurs = `maniple up --object-store-memory {STORE} --no-same-host-handover || exit
+const broadcastOurs = `maniple up --object-store-memory {STORE}M --no-same-host-handover || exit
 {PROGRAM} > {DIR}/said; code=$?
 maniple down --now; exit $code
 `
@@ -73,7 +73,7 @@ const broadcastRay = `cat > {DIR}/node.sh <<'R'
 #!/bin/bash
 export RAY_TMPDIR=/tmp
 ip=$(sed -n "s/ $(hostname)\$//p" /etc/hosts)
-exec {RAY} start "$@" --node-ip-address="$ip" --num-cpus=2 --object-store-memory={STORE} --disable-usage-stats --block
+exec {RAY} start "$@" --node-ip-address="$ip" --num-cpus=2 --object-store-memory={STORE}000000 --disable-usage-stats --block
 R
 chmod 755 {DIR}/node.sh
 export RAY_TMPDIR=/tmp
