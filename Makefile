@@ -26,7 +26,7 @@ soak: ## repetitions and random kills
 bench: ## beside peers; results in docs/perf
 	$(GO) run ./ci/bench all
 
-bars-%: ## every bar of an issue: bars-first-light (BARS_SUITE=3 with make test three times, else that bar fails), bars-runtime, bars-data-plane (some 45 min), bars-yarn; BARS_RESUME=1 goes on with one that was cut off
+bars-%: ## every bar of an issue: bars-first-light (BARS_SUITE=3 with make test three times, else that bar fails), bars-runtime, bars-data-plane (about an hour), bars-yarn; BARS_RESUME=1 goes on with one that was cut off
 	$(GO) run ./ci/bench bars $*
 
 generate: ## generated code, with flatc built from the pinned module
