@@ -150,7 +150,7 @@ func TestDataNodeIsLost(t *testing.T) {
 	g := gatewayOn(t, twin.up(t))
 	t.Setenv("HADOOP_USER_NAME", "alice")
 	env := map[string]string{"HADOOP_CONF_DIR": filepath.Join(g.b.dir, "conf", "rm")}
-	fs, err := hdfsfiles.OpenSpill("hdfs:///user/alice/lost", func(name string) string { return env[name] })
+	fs, err := hdfsfiles.OpenSpill(fmt.Sprintf("hdfs://ha/user/alice/lost-%d", time.Now().UnixNano()), func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
