@@ -29,6 +29,7 @@ type jobView struct {
 	ID        string   `json:"id"`
 	Name      string   `json:"name,omitempty"`
 	State     string   `json:"state"`
+	Over      bool     `json:"over"`
 	Reason    string   `json:"reason,omitempty"` // Slurm's word
 	Why       string   `json:"why"`
 	Do        string   `json:"do,omitempty"`
@@ -87,12 +88,12 @@ func (c *call) isUp(name string) bool {
 
 // forgotten is a job of which Slurm keeps nothing.
 func forgotten(id string, r *jobRecord) jobView {
-	return jobView{ID: id, Name: r.Name, State: "UNKNOWN", Why: "it is over, and Slurm no longer says how",
+	return jobView{ID: id, Name: r.Name, State: "UNKNOWN", Over: true, Why: "it is over, and Slurm no longer says how",
 		Do: "its output tells", Submitted: r.Submitted.Format(time.RFC3339), Output: r.Output, Command: r.Command}
 }
 
 func viewOf(j *slurm.Job, r *jobRecord, now time.Time) jobView {
-	v := jobView{ID: fullID(j), Name: j.Name, State: string(j.State), Reason: j.Reason, Nodes: j.Nodes, ExitCode: j.Result(), Output: j.StdOut}
+	v := jobView{ID: fullID(j), Name: j.Name, State: string(j.State), Over: j.Over(), Reason: j.Reason, Nodes: j.Nodes, ExitCode: j.Result(), Output: j.StdOut}
 	for _, at := range []struct {
 		to *string
 		t  time.Time

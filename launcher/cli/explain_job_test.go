@@ -89,6 +89,7 @@ func TestExplainOfAJobAsJSON(t *testing.T) {
 		Explain struct{ Kind, ID, Text string }
 		Jobs    []struct {
 			ID, Name, State, Reason, Why, Do, Output string
+			Over                                     bool
 			ExitCode                                 int `json:"exit_code"`
 			Command                                  []string
 		}
@@ -97,8 +98,13 @@ func TestExplainOfAJobAsJSON(t *testing.T) {
 		t.Fatal(err, code, errs)
 	}
 	if j := reply.Jobs; reply.Version != 1 || reply.Explain.Kind != "job" || reply.Explain.ID != "12" || !strings.Contains(reply.Explain.Text, "exit code 3") ||
-		len(j) != 1 || j[0].State != "FAILED" || j[0].Reason != "NonZeroExitCode" || j[0].ExitCode != 3 || j[0].Output != "/far/away.out" || len(j[0].Command) != 1 {
+		len(j) != 1 || j[0].State != "FAILED" || j[0].Reason != "NonZeroExitCode" || j[0].ExitCode != 3 || j[0].Output != "/far/away.out" || len(j[0].Command) != 1 || !j[0].Over {
 		t.Errorf("%s", out)
+	}
+	for _, line := range []string{"JobState=RUNNING Reason=None NodeList=n1", "JobState=PENDING Reason=Resources NodeList=(null)", "JobState=COMPLETING Reason=None NodeList=n1"} {
+		if out, _, _ := submitted(t, line).maniple("explain", "--json", "12"); !strings.Contains(out, `"over":false`) {
+			t.Errorf("%s: %s", line, out)
+		}
 	}
 }
 
@@ -115,6 +121,9 @@ func TestExplainOfJobsThatSlurmForgot(t *testing.T) {
 	q.On("sacct", slurmtest.Answer{})
 	if out, _, code := q.maniple("explain", "12"); code != 0 || !strings.Contains(out, "job 12 (night): UNKNOWN\n") || !strings.Contains(out, "slurm-12.out") {
 		t.Errorf("exit %d\n%s", code, out)
+	}
+	if out, _, _ := q.maniple("explain", "--json", "12"); !strings.Contains(out, `"state":"UNKNOWN","over":true`) {
+		t.Error(out)
 	}
 	// A job that nobody knows.
 	if _, errs, code := q.maniple("explain", "99"); code != 64 || !strings.Contains(errs, "maniple: explain: no job 99 is known to Slurm") || !strings.Contains(errs, "; `squeue --me`") {

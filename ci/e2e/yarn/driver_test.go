@@ -4,6 +4,8 @@ package yarn
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,13 +87,22 @@ func devPython(t *testing.T) (python, top string) {
 	return pythonFor(t, "dev")
 }
 
+// prepared is how long it may take to make an environment that nobody has made on this machine yet.
+const prepared = 10 * time.Minute
+
 // pythonFor is that of an environment of ci/python.
 func pythonFor(t *testing.T, name string) (python, top string) {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	top = filepath.Join(filepath.Dir(here), "..", "..", "..")
-	out, err := exec.CommandContext(within(t), "bash", filepath.Join(top, "ci", "python", "env.sh"), name).Output()
+	ctx, cancel := context.WithTimeout(t.Context(), prepared)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "bash", filepath.Join(top, "ci", "python", "env.sh"), name).Output()
 	if err != nil {
+		var said *exec.ExitError
+		if errors.As(err, &said) {
+			t.Log(string(said.Stderr))
+		}
 		t.Fatalf("ci/python/env.sh %s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out)), top

@@ -1,12 +1,13 @@
 """What the operator for Airflow stands on, without Airflow: a submission by a program that stands in for ``maniple``."""
 
+import asyncio
 import threading
 import time
 
 import pytest
 
 from maniple import _submission
-from maniple._submission import Submission, arguments, verdict
+from maniple._submission import Submission, Watch, arguments, show, verdict
 
 
 def stand_in(directory, text):
@@ -27,6 +28,10 @@ def test_a_command_line_is_made_of_lists_or_of_texts():
     assert arguments("true") == ["maniple", "submit", "--follow", "--json", "--", "true"]
     with pytest.raises(ValueError, match="no program"):
         arguments("")
+    assert arguments("true", flags="-N 2", follow=False) == ["maniple", "submit", "-N", "2", "--json", "--", "true"]
+    for flag in ("--client", "--follow", "-W"):
+        with pytest.raises(ValueError, match=f"with {flag} a worker would have to wait"):
+            arguments("true", flags=["-N", "1", flag], follow=False)
 
 
 def test_an_end_means_what_its_code_and_time_say():
@@ -92,3 +97,68 @@ def test_jobs_of_slurm_are_cancelled_by_slurm():
     assert s.cancelling() == ["scancel", "17"]
     s._take('{"event":"submitted","job_id":"18","cluster":"east"}')
     assert s.cancelling() == ["scancel", "--clusters=east", "18"]
+
+
+def answers(directory, *lines):
+    """A program that gives these answers to ``explain --json``, one after the other; a number is an exit code."""
+    says = [f"echo why >&2; exit {line}" if isinstance(line, int) else f"echo '{line}'" for line in lines]
+    turns = "".join(f"{i}) {do};;\n" for i, do in enumerate(says))
+    return stand_in(directory, f"""n=$(cat {directory}/n 2>/dev/null || echo 0); echo $((n + 1)) > {directory}/n
+echo "$@ $K $SLURM_CLUSTERS" >> {directory}/asked
+case $n in
+{turns}esac
+""")
+
+
+def asked(watch, times):
+    async def ask():
+        return [await watch.ask() for _ in range(times)]
+
+    return asyncio.run(ask())
+
+
+def test_an_application_is_looked_at_until_it_is_over(tmp_path):
+    running = '{"application":"application_1_2","state":"RUNNING","final":"UNDEFINED","why":""}'
+    over = '{"application":"application_1_2","state":"FINISHED","final":"FAILED","why":"rank 0","code":3}'
+    watch = Watch("application_1_2", env={"K": "value"}, binary=answers(tmp_path, running, 69, over))
+    assert asked(watch, 3) == [None, None, {"job_id": "application_1_2", "code": 3, "reason": "FAILED: rank 0"}]
+    assert (tmp_path / "asked").read_text() == "explain --json application_1_2 value \n" * 3
+
+
+def test_the_first_bad_end_of_an_arrays_tasks_is_kept(tmp_path):
+    def task(n, state, code=0):
+        return f'{{"id":"7_{n}","state":"{state}","why":"it is so","exit_code":{code},"over":{str(state != "RUNNING").lower()},"output":"/out"}}'
+
+    first = f'{{"jobs":[{task(1, "FAILED", 5)},{task(2, "RUNNING")}]}}'
+    then = f'{{"jobs":[{task(2, "COMPLETED")}]}}'  # Slurm has forgotten the other one
+    watch = Watch("7", cluster="east", binary=answers(tmp_path, first, then))
+    assert asked(watch, 2) == [None, {"job_id": "7", "code": 5, "reason": "COMPLETED: it is so", "output": "/out"}]
+    assert "explain --json 7  east" in (tmp_path / "asked").read_text()
+    (tmp_path / "n").unlink()
+    forgotten = Watch("8", binary=answers(tmp_path, f'{{"jobs":[{task(1, "UNKNOWN")}]}}'))
+    assert asked(forgotten, 1)[0]["code"] is None
+
+
+def test_a_job_that_may_not_be_asked_for_is_given_up_and_one_that_nobody_answers_for_is_not(tmp_path):
+    assert asked(Watch("application_1_2", binary=answers(tmp_path, *[77] * 4, 69, *[77] * 5)), 10) == [None] * 9 + [{"job_id": "application_1_2", "error": "why"}]
+
+
+def test_a_question_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(_submission, "ASKING", 0.2)
+    assert asked(Watch("application_1_2", binary=stand_in(tmp_path, "exec sleep 60\n")), 1) == [None]
+
+
+def test_a_watched_job_is_cancelled(tmp_path):
+    binary = stand_in(tmp_path, f'echo "$@" > {tmp_path}/cancelled; echo gone >&2; exit 1\n')
+    assert asyncio.run(Watch("application_1_2", binary=binary).cancel()) == f"{binary} cancel application_1_2 ended with 1: gone"
+    assert (tmp_path / "cancelled").read_text() == "cancel application_1_2\n"
+
+
+def test_what_a_job_printed_is_shown_when_it_is_over(tmp_path):
+    lines = []
+    show("application_1_2", lines.append, env={"K": "value"}, binary=stand_in(tmp_path, 'echo "$@ $K"; echo more >&2\n'))
+    (tmp_path / "out").write_text("epoch 1\nepoch 2\n")
+    show("17", lines.append, str(tmp_path / "out"))
+    show("18", lines.append, str(tmp_path / "none"))
+    assert lines[:4] == ["logs application_1_2 value", "more", "epoch 1", "epoch 2"]
+    assert lines[4].startswith("the output of 18 can't be read here:")
