@@ -319,7 +319,8 @@ func (c *Core) class(p *process, number uint32, language string, where unsaid) *
 	if where.group != (id.Task{}) && !c.hasRoomIn(where.group, s.table) {
 		where.group = id.Task{} // it would wait for ever
 	}
-	where.spread = where.spread && len(s.table.Resources) == 0 && where.group == (id.Task{}) && c.nodes > 1
+	asks := slices.ContainsFunc(s.table.Resources, func(r *fb.ResourceT) bool { return r.Amount > 0 })
+	where.spread = where.spread && !asks && where.group == (id.Task{}) && c.nodes > 1
 	for _, cl := range s.classes {
 		if cl.language == language && cl.unsaid == where {
 			return cl

@@ -180,8 +180,8 @@ func TestTasksThatAreSpread(t *testing.T) {
 // not moved about.
 func TestActorsOfNoParticularNode(t *testing.T) {
 	p, lent := newNodes(t)
-	p.say(0, 1, &fb.ShapeT{Number: 7, Bundle: -1}, nil)
-	lent.Counter++ // lent for such actors: what is lent for tasks they leave alone, or it would never go back
+	p.say(0, 1, &fb.ShapeT{Number: 7, Bundle: -1, Resources: []*fb.ResourceT{{Name: "CPU"}}}, nil) // num_cpus=0 is no need either
+	lent.Counter++                                                                                 // lent for such actors: what is lent for tasks they leave alone, or it would never go back
 	p.step(1, Grant{Group: lent, Resources: []Amount{{"memory", one}}})
 	p.step(0, Place{Group: lent, Agent: 2, Node: "n2", Resources: []Amount{{"memory", one}}, Open: true, Where: anyNode})
 	born := func(change func(*fb.CreateT)) id.Task {
