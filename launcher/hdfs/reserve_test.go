@@ -39,11 +39,12 @@ type nameNode struct {
 	running sync.WaitGroup
 	address string
 
-	mu      sync.Mutex
-	files   map[string]*inode
-	open    map[io.Closer]bool
-	replies map[string][]byte // by the numbers of a call that must not be done twice
-	made    int               // calls to make a file that were done
+	mu       sync.Mutex
+	files    map[string]*inode
+	open     map[io.Closer]bool
+	replies  map[string][]byte // by the numbers of a call that must not be done twice
+	made     int               // calls to make a file that were done
+	recovers int               // calls to recover one
 }
 
 // start has it listen, where it did before.

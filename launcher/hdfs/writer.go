@@ -28,6 +28,8 @@ type writer struct {
 	make func(*hdfs.Client) (*hdfs.FileWriter, error)
 	size int64  // what was written
 	tail []byte // the end of it
+
+	failed error // why it can't be written to its end
 }
 
 // newFile makes one that does not exist, and is in a form that the library knows. make makes it.
@@ -59,7 +61,7 @@ func (w *writer) begin() error {
 
 // Write is io.Writer's.
 func (w *writer) Write(b []byte) (n int, err error) {
-	for n < len(b) {
+	for n < len(b) && w.failed == nil {
 		some := b[n:min(len(b), n+ahead)]
 		if len(w.tail)+len(some) > kept {
 			w.tail = w.tail[:copy(w.tail, w.tail[len(w.tail)-ahead:])]
@@ -69,16 +71,21 @@ func (w *writer) Write(b []byte) (n int, err error) {
 			err = w.goOn(ofBlock(err))
 		}
 		if err != nil {
-			return n, w.c.told(err)
+			w.failed = w.c.told(err)
+			break
 		}
 		n += len(some)
 	}
-	return n, nil
+	return n, w.failed
 }
 
 // Close waits a while for the last block's copies.
 func (w *writer) Close() error {
 	defer func() { w.end() }()
+	if w.failed != nil { // nobody waits once more
+		w.drop()
+		return w.failed
+	}
 	for {
 		err := ofBlock(Closed(context.Background(), w.FileWriter))
 		if err == nil {

@@ -116,6 +116,7 @@ func (n *nameNode) ofBlock(method string, f *inode, request []byte) (answer []by
 	}
 	switch method {
 	case "recoverLease":
+		n.recovers++
 		return message(uint64(1), uint64(1)), ""
 	case "updateBlockForPipeline":
 		return message(uint64(1), message(uint64(1), block(0), uint64(2), uint64(0), uint64(4), uint64(0), uint64(5), token)), ""
@@ -191,6 +192,13 @@ func TestFileOutlivesItsDataNode(t *testing.T) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			if tc.lost {
+				n.mu.Unlock()
+				again, later := d.w.Write([]byte("more"))
+				closed := d.w.Close()
+				n.mu.Lock()
+				if again != 0 || later != err || closed != err || n.recovers != 1 {
+					t.Error(again, later, closed, n.recovers)
+				}
 				if number, text := errnoOf(err); number != unix.EIO || !strings.Contains(text, "written again") || len(n.files) != 0 {
 					t.Error(err, n.files)
 				}
