@@ -39,7 +39,7 @@ func spillsTo(t *testing.T, agent string, env map[string]string) (*spill.Files, 
 func TestSpillToHDFS(t *testing.T) {
 	g := gatewayOf(t)
 	t.Setenv("HADOOP_USER_NAME", "alice")
-	env := map[string]string{"HADOOP_CONF_DIR": filepath.Join(g.b.dir, "conf", "rm")}
+	env := map[string]string{"HADOOP_CONF_DIR": filepath.Join(g.b.dir, "conf", "rm"), "HADOOP_USER_NAME": "alice"}
 	f, fs := spillsTo(t, "1", env)
 	parts := e2e.Parts(5<<20+17, 100, 1<<20)
 	if err := f.Write(1, parts); err != nil {
@@ -57,6 +57,16 @@ func TestSpillToHDFS(t *testing.T) {
 	some := e2e.Parts(3 << 19)[0].Bytes
 	alice := g.hdfs(yarn.Config{User: "alice"})
 	defer alice.Close()
+	for _, mode := range []os.FileMode{0, 0o600} { // rights that are taken are no silence, and may come back
+		if err := alice.Chmod("/user/alice/spill/maniple-c/1/1", mode); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		err := e2e.ReadParts(f, 1, parts)
+		if given := mode != 0; given != (err == nil) || !given && (!errors.Is(err, spill.ErrAway) || !errors.Is(err, spill.ErrRefused) || !errors.Is(err, os.ErrPermission) || time.Since(began) > 30*time.Second) {
+			t.Errorf("with the rights %v, after %v: %v", mode, time.Since(began), err)
+		}
+	}
 	const name = "/user/alice/held"
 	held, err := alice.CreateFile(name, 1, 1<<20, 0o600) // of blocks so small that it needs several while the NameNode is away
 	if err == nil {
