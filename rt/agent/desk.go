@@ -203,12 +203,7 @@ func (d *desk) step(ctx context.Context, ev work.Event) {
 // later gives the core what effects brought about.
 func (d *desk) later(ctx context.Context) {
 	for d.core != nil {
-		for _, h := range d.expected {
-			if h.birth != nil {
-				d.bear(ctx, h)
-			}
-		}
-		d.expected = d.expected[:0]
+		d.bearExpected(ctx)
 		var ev work.Event
 		switch {
 		case d.stake.changed: // first, for what is a group's now no task may use

@@ -74,6 +74,16 @@ func (d *desk) bear(ctx context.Context, h *hired) {
 	d.kill(h, fmt.Sprintf("its connection can't be used: %v", err))
 }
 
+// bearExpected does so for actors' workers that templates were told of.
+func (d *desk) bearExpected(ctx context.Context) {
+	for _, h := range d.expected {
+		if h.birth != nil {
+			d.bear(ctx, h)
+		}
+	}
+	d.expected = d.expected[:0]
+}
+
 // stillborn: it never ran.
 func (h *hired) stillborn() {
 	if h.birth != nil {

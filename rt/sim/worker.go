@@ -178,7 +178,7 @@ func (w *worker) later(p pace, f func()) {
 	case quick:
 		d /= 400
 	case lasting:
-		d = 60 * second
+		d = 60e9
 	}
 	w.c.after(d, "task", uint64(w.pid), w.node.host, func() {
 		if !w.gone {
