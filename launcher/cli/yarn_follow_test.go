@@ -208,6 +208,8 @@ func TestFollowSaysWhatIsWaitedFor(t *testing.T) {
 			"12s maniple: logs: waits for YARN to start the master: application_17_0001 is ACCEPTED",
 			"17s maniple: logs: waits for the master of application_17_0001 at host:1 to answer",
 		}
+		said.mu.Lock()
+		defer said.mu.Unlock()
 		if !slices.Equal(said.lines, want) {
 			t.Errorf("%q", said.lines)
 		}
