@@ -118,6 +118,8 @@ func TestKeptLogsAreWaitedFor(t *testing.T) {
 		if err := c.showKept(t.Context(), read, r); err == nil || time.Since(said.began) < keptWait {
 			t.Errorf("after %v: %v", time.Since(said.began), err)
 		}
+		said.mu.Lock()
+		defer said.mu.Unlock()
 		if len(said.lines) != 1 || !strings.HasPrefix(said.lines[0], "2s maniple: logs: waits for NodeManagers to bring together what application_17_0001 wrote") {
 			t.Errorf("%q", said.lines)
 		}
