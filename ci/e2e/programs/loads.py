@@ -20,7 +20,7 @@ from maniple._core import twin
 from maniple.util import state
 
 PATIENCE = 180  # seconds, on a machine that is busy with other things
-SOON = 0.3
+SOON = 3  # torch looks by itself each 5
 ROWS, COLUMNS, BATCH, WORKERS = 800, 500, 64, 4
 
 

@@ -170,12 +170,13 @@ def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_o
     ended.acquire()
 
     def take() -> None:
-        job: Any = True
-        while job is not None:
-            job = session.inbox.get()
-            if job is not None:
+        why: Optional[BaseException] = None
+        try:
+            for job in iter(session.inbox.get, None):
                 pools[group_of(job)].submit(run, job)
-        over.append(True)
+        except BaseException as e:  # noqa: B902: no thread could be started, say: the main one has to know
+            why = e
+        over.append(why)
         ended.release()
 
     threading.Thread(target=take, name="maniple-inbox", daemon=True).start()
@@ -184,6 +185,8 @@ def _on_threads(session: Any, executor: Executor, sizes: Dict[str, int], group_o
             ended.acquire(timeout=_LOOK_AFTER)
         except Exception as e:
             executor.stray(None, e)
+    if over[0] is not None:
+        raise over[0]
     threading.Thread(target=_refuse, args=(session, executor), name="maniple-calls", daemon=True).start()
     for pool in pools.values():
         pool.shutdown(wait=True)
@@ -294,10 +297,13 @@ class _Loop:
     async def _stream(self, job: Job, items: Any, index: List[int], spent: Callable[[], _execute.Spent]) -> None:
         executor, flow = self.executor, Flow(job, self.session.stream_bytes)
         async for item in items if hasattr(items, "__aiter__") else _each(items):
+            if _execute.in_child():
+                continue  # to its end
             if executor.item(job, item, index, flow):
                 await flow.turn(self.session)
             if job.cancelled:
                 raise TaskInterrupt
+        _execute.end_child(None)
         executor.result(job, index[0], wire.LAST, values.Encoded(wire.RAW, [], b""), spent())
 
 

@@ -135,6 +135,11 @@ def _is_child() -> None:
 os.register_at_fork(after_in_child=_is_child)
 
 
+def in_child() -> bool:
+    """This process was forked by the user's code, which has not come to its end in it."""
+    return _child
+
+
 def end_child(error: Optional[BaseException]) -> None:
     """Ends a process that the user's code has forked, if this is one, as Python ends a program: it has come to the end of that code, whose results are
     its parent's to send."""
@@ -298,6 +303,7 @@ class Executor:
             return self.result(job, 0, wire.LAST, values.Encoded(wire.RAW, [], b""), spent)
         if inspect.isgenerator(value):
             value = list(itertools.islice(value, returns + 1))
+            end_child(None)
         if not isinstance(value, (tuple, list)) or len(value) != returns:
             got = len(value) if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
             raise ValueError(f"the task is declared with num_returns={returns} and returned {got}")
@@ -367,7 +373,8 @@ class Executor:
     def stream(self, job: Job, items: Any, index: List[int], began: int, read: int) -> None:
         """Sends what a generator yields, item by item. index[0]: that of the next one."""
         if job.returns == wire.DYNAMIC:
-            refs = [self.session.put(item) for item in items]
+            refs = [self.session.put(item) for item in items if not _child]
+            end_child(None)
             from maniple._core.streams import DynamicObjectRefGenerator
 
             return self.result(job, 0, wire.LAST, values.encode(DynamicObjectRefGenerator(refs)), _clock.spent(began, read))

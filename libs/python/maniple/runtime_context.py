@@ -71,14 +71,6 @@ class RuntimeContext:
 
         return _execute.actor_facts.get("name", "") if self.get_actor_id() else None
 
-    def is_canceled(self) -> bool:
-        """cancel() was called on the task that runs here: for threads, and for code that catches KeyboardInterrupt. Raises RuntimeError in a driver."""
-        task = running.get()
-        if task is None:
-            raise RuntimeError("is_canceled() is only for tasks and actors' calls")
-        job = getattr(_session.current(), "jobs", {}).get(task.task)
-        return job is not None and bool(job.cancelled)
-
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """This actor was restarted. Raises RuntimeError outside of one."""

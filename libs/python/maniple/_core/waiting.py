@@ -262,14 +262,15 @@ class Waiting:
         keys = [ref._key if type(ref) is ObjectRef else self._wanted_key(ref) for ref in refs]
         deadline = None if timeout is None else monotonic() + timeout
         entries = self.table.entries
-        found = [entries.get(key) for key in keys]
+        # An item of a stream may have been read by another thread meanwhile: who waits looks again.
+        found = [entries.get(key, None if type(ref) is ObjectRef else READY) for key, ref in zip(keys, refs)]
         if None in found:
             raise _not_held(keys[found.index(None)])
         local = [here and type(ref) is ObjectRef for ref in refs]  # items of streams come by themselves
         there = list(map(is_ready, found, local))
         if sum(there) < num_returns:
             self._wait_ready(keys, local, num_returns, deadline)
-            there = [is_ready(entries.get(key, REMOTE), at) for key, at in zip(keys, local)]
+            there = [is_ready(entries.get(key, READY), at) for key, at in zip(keys, local)]
         return there
 
     def _wanted_key(self, stream: Any) -> bytes:
@@ -282,7 +283,7 @@ class Waiting:
         asks = _BRING if any(local) else _CHECK
         with self.table.lock:
             self._check_open()
-            still = [key for key, at in zip(keys, local) if not is_ready(entries.get(key, REMOTE), at)]
+            still = [key for key, at in zip(keys, local) if not is_ready(entries.get(key, READY), at)]
             gate.missing -= len(keys) - len(still)
             need = gate.missing
             if need <= 0:

@@ -101,13 +101,22 @@ class ActorPool:
         try:
             return maniple.get(ref)
         except exceptions.ActorDiedError:
-            alive = False  # or it would be given all that is still to come, and fail it
+            alive = self._lives(actor)  # else it would be given all that is still to come, and fail it
             raise
         finally:
             self._give_back(actor, alive)
 
+    @staticmethod
+    def _lives(actor: Any) -> bool:
+        """Whether it was another actor that has died, of which a call told."""
+        try:
+            maniple.get(actor.__ray_ready__.remote())
+        except exceptions.ActorDiedError:
+            return False
+        return True
+
     def _give_back(self, actor: Any, alive: bool = True) -> None:
-        if alive:
+        if alive or not (self._idle or self._busy):  # the last one stays: what waits fails by it, and does not vanish
             self._idle.append(actor)
         if self._waiting and self._idle:
             self.submit(*self._waiting.popleft())
