@@ -130,7 +130,7 @@ func (f *follow) copy(ctx context.Context, messages bool, to io.Writer) error {
 					f.say("%s: %s", r.ID, do)
 				}
 			}
-			asked, attempt, idle = true, r.Attempt, time.Time{}
+			asked, attempt, idle, told = true, r.Attempt, time.Time{}, 0
 			var n int64
 			there := f.expects(fmt.Sprintf("the master of %s at %s to answer", r.ID, address))
 			n, err = f.log(ctx, address, messages, came, there, out)

@@ -12,6 +12,7 @@ import (
 	"github.com/colinmarc/hdfs/v2"
 
 	"github.com/maniple-hpc/maniple/rt/agent"
+	"github.com/maniple-hpc/maniple/yarn"
 )
 
 // SpillStore is a folder on HDFS for values that a node's memory has no room for. What is asked of a NameNode is asked again while none
@@ -90,10 +91,16 @@ func (e *notGiven) Is(target error) bool {
 
 // ofSpill marks what was answered: by a NameNode, or by DataNodes that have none of a block.
 func ofSpill(err error) error {
-	if err != nil && !errors.Is(err, io.EOF) && (refused(err) || blockless(err)) {
+	if err != nil && !errors.Is(err, io.EOF) && !unasked(err) && (refused(err) || blockless(err)) {
 		return &notGiven{err}
 	}
 	return err
+}
+
+// unasked tells whether HDFS did not come to say anything: here something lacks, or no KDC gives a ticket.
+func unasked(err error) bool {
+	var site *yarn.Error
+	return errors.As(err, new(*setupError)) || errors.As(err, &site) && site.Kind == yarn.ErrCredentials && site.Class == ""
 }
 
 // blockless tells whether no DataNode is known to have a block, or all that are say that they do not give it. The library has texts for that alone.

@@ -17,6 +17,8 @@ import (
 const (
 	ahead = 1 << 20   // what may be missing, and is sent at a time
 	kept  = 3 * ahead // of it what is kept at most
+
+	closings = 5 // how often the end of a file is brought to DataNodes
 )
 
 // writer writes a new file by a connection of its own, and ends once the blocks are where HDFS wants them.
@@ -86,12 +88,15 @@ func (w *writer) Close() error {
 		w.drop()
 		return w.failed
 	}
-	for {
+	for try := 1; ; try++ {
 		err := ofBlock(Closed(context.Background(), w.FileWriter))
 		if err == nil {
 			return nil
 		}
-		if err = w.goOn(err); err != nil {
+		if try < closings {
+			err = w.goOn(err)
+		}
+		if err != nil {
 			return w.c.told(err)
 		}
 	}
@@ -148,7 +153,9 @@ func (w *writer) anew() (final bool, err error) {
 		return false, err
 	}
 	w.FileWriter = f
-	_, err = f.Write(w.tail[int64(len(w.tail))-missing:])
+	if missing > 0 { // to write nothing behind a block that is full begins one that stays empty
+		_, err = f.Write(w.tail[int64(len(w.tail))-missing:])
+	}
 	return false, err
 }
 

@@ -181,12 +181,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 	}
 	next = min(next, d.settleErrands(ctx))
 	next = min(next, d.settleOutput(ctx))
-	for i, c := range d.dirty {
-		c.dirty = false
-		c.conn.Flush()
-		d.dirty[i] = nil
-	}
-	d.dirty = d.dirty[:0]
+	d.flush()
 	return next
 }
 

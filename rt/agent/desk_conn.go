@@ -147,6 +147,20 @@ func (d *desk) soil(c *workConn) {
 	}
 }
 
+// flush sends what the turn left for processes, and then for templates: what a worker is sent is there before its template hears of it.
+func (d *desk) flush() {
+	for _, templates := range []bool{false, true} {
+		for _, c := range d.dirty {
+			if (c.template != nil) == templates {
+				c.dirty = false
+				c.conn.Flush()
+			}
+		}
+	}
+	clear(d.dirty)
+	d.dirty = d.dirty[:0]
+}
+
 // send appends a message that is not hot.
 func (d *desk) send(c *workConn, m Message, corr uint64, payload []byte) {
 	frame, err := carrier.AppendMessage(nil, m, corr, payload)

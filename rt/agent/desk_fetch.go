@@ -148,6 +148,9 @@ func (d *desk) settleFetches(ctx context.Context) {
 		if waits || f.number != 0 && !f.got || f.number == 0 && f.why == "" && !f.over {
 			return false
 		}
+		if !f.told && f.why == "" && !f.over {
+			d.store.letGoOf(func(k kept) bool { return k.object == f.object }) // of a fetch before this one, which nobody wanted
+		}
 		if !f.told && f.why == "" && !f.over && d.store.store.Holds(objstore.Agent, f.object) {
 			return false // a copy that was freed is still being given to another agent: the name is free when that is over
 		}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -69,7 +70,9 @@ func (s *deskStore) letGoOf(which func(kept) bool) {
 		return false
 	})
 	for _, k := range gone {
-		s.do(s.store.Release(s.d.l.now(), k.object, nil))
+		if out, err := s.store.Release(s.d.l.now(), k.object, nil); !s.gone[k.object] || !errors.Is(err, objstore.ErrUnknown) { // else it was evicted for the one before
+			s.do(out, err)
+		}
 	}
 }
 

@@ -105,7 +105,7 @@ func TestNameNodeFailsOver(t *testing.T) {
 	bob := g.hdfs(yarn.Config{User: "bob"}) // who begins with the standby
 	defer bob.Close()
 	began := time.Now()
-	if _, err := bob.Stat("/user/alice"); err != nil || time.Since(began) > 5*time.Second {
+	if _, err := bob.Stat("/user/alice"); err != nil || time.Since(began) > limit {
 		t.Error(err, time.Since(began))
 	}
 	daemon(t, g, "standby nn2")

@@ -101,6 +101,7 @@ func (c *Core) onListed(p *process, m *fb.ReadyT) {
 		l.owed++
 	default:
 		if m.Size == 0 { // it has the value no more, or not yet
+			l.stays = true // what is on its way here from the old home, too
 			if c.secure(o); o.waiting != nil {
 				c.ask(o)
 			}

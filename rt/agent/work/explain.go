@@ -42,7 +42,7 @@ func (c *Core) explainState(t *task) string {
 		if t.worker != nil && t.worker.host != nil {
 			return fmt.Sprintf("nothing here: node %s has it", t.worker.host.node)
 		}
-		if t.worker == nil || t.worker.process == nil {
+		if t.worker == nil || t.worker.process == nil || t.worker.process.mute {
 			return t.worker.starts()
 		}
 		if t != t.worker.flight.head && t.worker.actor == nil {

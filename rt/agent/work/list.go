@@ -327,7 +327,7 @@ func (c *Core) listWorkers() (out []jsonWorker, n int) {
 		}
 		j := jsonWorker{Job: w.job.number, State: "busy", Tasks: w.flight.n, Environment: w.environment, Devices: w.devices}
 		switch {
-		case w.process == nil:
+		case w.process == nil || w.process.mute:
 			j.State = "starting"
 		case w.shutting:
 			j.State = "ending"

@@ -134,7 +134,7 @@ func (w *worker) left(j *job) {
 	w.fail(j, errors.New("it called runtime.Goexit, as a test's FailNow does, in place of returning"), 0)
 	w.ended(j)
 	if j.alone {
-		w.s.Close("its work ended the goroutine that it ran on")
+		w.s.Break()
 		os.Exit(1)
 	}
 }

@@ -307,3 +307,9 @@ func (s *Session) Close(why string) {
 	}
 	_ = s.conn.Close()
 }
+
+// Break sends what was said and ends the connection without a goodbye: this process dies.
+func (s *Session) Break() {
+	s.Flush()
+	_ = s.conn.Close()
+}
