@@ -77,11 +77,18 @@ func (c *counter) Exit(context.Context, rt.None) (int, error) {
 	return 0, syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
+// Leave ends its goroutine.
+func (c *counter) Leave(context.Context, rt.None) (int, error) {
+	runtime.Goexit()
+	return 0, nil
+}
+
 func (c *counter) Close() error { return os.WriteFile(c.left, nil, 0o600) }
 
 var (
 	Counter  = rt.NewActor("counter", newCounter)
 	Add      = rt.NewMethod(Counter, "Add", (*counter).Add)
+	Leave    = rt.NewMethod(Counter, "Leave", (*counter).Leave)
 	PID      = rt.NewMethod(Counter, "PID", (*counter).PID)
 	Together = rt.NewMethod(Counter, "Together", (*counter).Together)
 	Meet     = rt.NewMethod(Counter, "Meet", (*counter).Meet)
@@ -174,6 +181,17 @@ func TestActorRestarts(t *testing.T) {
 	}
 	if must[int](t)(PID.Remote(ctx, c, rt.None{}).Get(ctx)) == pid {
 		t.Error("it is the same process")
+	}
+}
+
+// A call that ends its goroutine ends the actor's process, which is no end of its own: it is made again.
+func TestActorWhoseGoroutineEnds(t *testing.T) {
+	ctx, _ := join(t, 2, work.Config{})
+	c := Counter.Remote(ctx, start{N: 3}, rt.Restarts(1), rt.Retries(1))
+	_, err := Leave.Remote(ctx, c, rt.None{}, rt.Retries(0)).Get(ctx)
+	contains(t, err, "runtime.Goexit")
+	if v := must[int](t)(Add.Remote(ctx, c, 1).Get(ctx)); v != 4 {
+		t.Errorf("in its second life: %d", v)
 	}
 }
 
