@@ -166,10 +166,10 @@ def test_functions_travel_with_packages(tmp_path, driver):
     session.packages = _packages.Packages(str(tmp_path / "jobs"))
     d = tree(tmp_path / "d", {"a": "1"})
     function = maniple.remote(runtime_env={"working_dir": str(d)})(tree)
-    made = function.__reduce__()[1][1]["runtime_env"]
+    made = function.__reduce__()[1][2]["runtime_env"]
     assert made == session.environment({"working_dir": str(d)}) and made["working_dir"].startswith(_packages.SCHEME)
     actor = maniple.remote(runtime_env={"py_modules": [str(d)]})(types.SimpleNamespace)
-    assert actor.__reduce__()[1][1]["runtime_env"]["py_modules"][0].startswith(_packages.SCHEME)
+    assert actor.__reduce__()[1][2]["runtime_env"]["py_modules"][0].startswith(_packages.SCHEME)
 
 
 def test_a_wrong_path_ends_init(agent, tmp_path):
