@@ -355,7 +355,7 @@ def drive(echo, before):
     until(lambda: not any(map(alive, readers)), lambda: f"of {readers} some live")
     pids = {pid, get(threads.pid.remote())}
     del trainer, threads, table_ref, endless, calls
-    until(lambda: held() == before, lambda: f"{held()} is held, and was {before}")
+    until(lambda: set(held()) <= set(before), lambda: f"{held()} is held, and was {before}")  # what the first calls left may go later than before was read
     until(lambda: not any(map(alive, pids)), lambda: f"of the actors {pids} one lives")
 
 
