@@ -107,7 +107,8 @@ def test_an_interrupt_that_wakes_nobody_is_noted_there(driver, what):  # PY-1
 @pytest.mark.parametrize("what", ["a reference", "a stream"])
 def test_a_loop_is_interrupted(driver, what):  # PY-1
     task = of(double.remote(1)) if what == "a reference" else first(count.remote())
-    assert interrupted(lambda: asyncio.run(task), waiting=("select",), inside="selectors") < SOON
+    # still: an interrupt that comes just before the kernel's wait does not end the loop's own, which is Python's
+    assert interrupted(lambda: asyncio.run(task), waiting=("select",), inside="selectors", still=0.2) < SOON
 
 
 def test_who_waits_for_a_future_is_interrupted(driver):  # PY-1

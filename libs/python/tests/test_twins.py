@@ -30,6 +30,6 @@ def test_the_extension_is_used_where_it_can_be_built():
 @fast
 def test_the_other_twin_passes_the_same_tests():
     others = ["test_twins.py", "test_wheel.py", "test_demo.py", "test_binary.py", "test_package.py", "test_options.py"]  # all but those that meet neither
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"--ignore=tests/{name}" for name in others), "tests"]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", *(f"--ignore=tests/{name}" for name in others), "tests"]
     done = subprocess.run(argv, cwd=here, env={**os.environ, "MANIPLE_PURE": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:]
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
