@@ -27,14 +27,10 @@ class Server:
     def __init__(self):
         self.files, self.ids, self.asked, self.cut = {}, {}, [], set()
         self.broken = []  # what goes wrong with the next writes
-        self.threads, self.sockets = [], []
 
     def connect(self):
         ours, theirs = socket.socketpair()
-        thread = threading.Thread(target=self.serve, args=(theirs,), daemon=True)
-        thread.start()
-        self.threads.append(thread)
-        self.sockets.append(theirs)
+        threading.Thread(target=self.run, args=(theirs,), daemon=True).start()
         return ours
 
     def put(self, path, data):
@@ -46,9 +42,12 @@ class Server:
             "owner": "o", "group": "g", "replication": 1, "block_size": 128,
         }  # fmt: skip
 
-    def serve(self, conn):
+    def run(self, conn):
+        with conn, conn.makefile("rb") as file:
+            self.serve(conn, file)
+
+    def serve(self, conn, file):
         opened, draft, name, exclusive, failed = None, None, "", False, 0
-        file = conn.makefile("rb")
         while True:
             head = file.read(8)
             if len(head) < 8:
@@ -60,8 +59,6 @@ class Server:
             said, out, no = {}, b"", 0
             if op in self.cut:
                 self.cut.discard(op)
-                conn.close()
-                file.close()
                 return
             if op == "hello":
                 self.hello = ask
