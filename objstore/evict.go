@@ -188,8 +188,12 @@ func (s *Store) coming(now int64) (n int64) {
 			n += f.size
 		}
 	}
-	if now-s.askedAt < answerTime {
-		n += s.askedBytes
+	n += s.askedBytes
+	for _, o := range s.asked {
+		if now-o.askedAt < answerTime {
+			break
+		}
+		n -= o.at.size
 	}
 	return n
 }

@@ -97,7 +97,7 @@ func (s *Store) Check() error {
 		}
 		askable := o.at != nil && !o.restoring && !o.spilling && o.tasks == 0 &&
 			slices.ContainsFunc(o.views, func(v view) bool { return !v.recalled && v.process.number != Agent })
-		if first := askable && o.secondary && !(o.late && s.cfg.Spill > 0); (o.in == &s.viewed) != first {
+		if first := askable && o.secondary && !(o.job != nil && o.in == &o.job.viewed && o.late() && s.cfg.Spill > 0); (o.in == &s.viewed) != first {
 			return fmt.Errorf("%s: asked about first %v", name(o.name), !first)
 		} else if o.job != nil && (o.in == &o.job.viewed) != (askable && !first && s.cfg.Spill > 0) {
 			return fmt.Errorf("%s: asked about %v", name(o.name), o.in == &o.job.viewed)

@@ -59,7 +59,7 @@ type object struct {
 	spilling  bool  // it is being written there
 	restoring bool  // it is being read from there
 	asked     bool  // its views are being recalled, which counts as memory that comes
-	late      bool  // who may look at it did not answer when asked about another one
+	askedAt   int64 // when
 	size      int64
 	format    uint32
 	version   uint32
@@ -150,7 +150,6 @@ func (s *Store) Deliver(p id.Process, object id.Object) (Location, error) {
 func (s *Store) deliver(p *process, o *object) {
 	defer s.rank(o)
 	s.unchain(o)
-	o.late = false
 	for i := range o.views {
 		if v := &o.views[i]; v.process == p {
 			v.deliveries++
@@ -184,7 +183,7 @@ func (s *Store) Undeliver(now int64, p id.Process, object id.Object, deliveries 
 		if deliveries == 0 || deliveries > v.deliveries { // OBJ-7
 			break
 		}
-		proc.late = false
+		s.answers(proc)
 		if v.deliveries -= deliveries; v.deliveries == 0 {
 			s.unview(proc, o, i)
 			out = s.settled(now, o, out)

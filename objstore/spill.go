@@ -77,7 +77,7 @@ func (s *Store) rank(o *object) {
 	case len(o.views) == 0 && spills && !o.released:
 		c = &o.job.spillable
 	case !spills && !o.secondary || !slices.ContainsFunc(o.views, func(v view) bool { return !v.recalled && v.process.number != Agent }):
-	case o.secondary && !(spills && o.late):
+	case o.secondary && !(spills && o.late()):
 		c = &s.viewed
 	default:
 		c = &o.job.viewed
@@ -132,7 +132,7 @@ func (s *Store) spill(now, n int64, out []Effect) []Effect {
 	n -= s.coming(now)
 	if n > 0 && s.viewed.oldest != nil {
 		s.askAgain(now)
-		out, n = s.askViews(n, s.viewedCopy, out)
+		out, n = s.askViews(now, n, s.viewedCopy, out)
 	}
 	for spills && n > 0 && len(s.writing) < s.cfg.Writers && now >= s.diskAfter {
 		e, size, ok := s.batch(now)
@@ -144,10 +144,13 @@ func (s *Store) spill(now, n int64, out []Effect) []Effect {
 	}
 	if spills && n > 0 {
 		s.askAgain(now)
-		out, _ = s.askViews(n, s.viewedOfMost, out)
+		out, _ = s.askViews(now, n, s.viewedOfMost, out)
 	}
 	if spills || len(s.asked) > 0 {
 		s.againAt = now + answerTime
+	}
+	if len(s.asked) > 0 && s.asked[0].askedAt+answerTime > now {
+		s.againAt = s.asked[0].askedAt + answerTime
 	}
 	return out
 }
@@ -195,13 +198,34 @@ func (s *Store) batch(now int64) (Spill, int64, bool) {
 // when it was asked last is asked for later, with what is to be written.
 func (s *Store) viewedCopy() *object {
 	for o := s.viewed.oldest; o != nil; o = s.viewed.oldest {
-		if s.cfg.Spill == 0 || !slices.ContainsFunc(o.views, func(v view) bool { return v.process.late }) {
+		if s.cfg.Spill == 0 || !o.late() {
 			return o
 		}
-		o.late = true
 		s.rank(o)
 	}
 	return nil
+}
+
+// late tells whether a process may look at an object that did not answer when it was asked last.
+func (o *object) late() bool {
+	return slices.ContainsFunc(o.views, func(v view) bool { return v.process.late })
+}
+
+// answers: a process says what it looks at. So copies that were left to the end because of it are asked for early again.
+func (s *Store) answers(p *process) {
+	if !p.late {
+		return
+	}
+	p.late = false
+	for _, j := range s.jobs {
+		for o := j.viewed.oldest; o != nil; {
+			next := o.newer
+			if o.secondary && !o.late() {
+				s.rank(o)
+			}
+			o = next
+		}
+	}
 }
 
 // viewedOfMost gives what nobody has used for longest of the job that has most, of what processes may look at; nil: there is nothing.
@@ -213,7 +237,7 @@ func (s *Store) viewedOfMost() *object {
 }
 
 // askViews asks processes whether they look at objects of theirs, until n bytes may be on their way, and gives how many may not be.
-func (s *Store) askViews(n int64, next func() *object, out []Effect) ([]Effect, int64) {
+func (s *Store) askViews(now, n int64, next func() *object, out []Effect) ([]Effect, int64) {
 	for n > 0 {
 		o := next()
 		if o == nil {
@@ -226,7 +250,7 @@ func (s *Store) askViews(n int64, next func() *object, out []Effect) ([]Effect, 
 				out = append(out, RecallView{v.process.number, o.name})
 			}
 		}
-		o.asked = true
+		o.asked, o.askedAt = true, now
 		s.asked = append(s.asked, o)
 		s.askedBytes += o.at.size
 		n -= o.at.size
@@ -236,11 +260,7 @@ func (s *Store) askViews(n int64, next func() *object, out []Effect) ([]Effect, 
 
 // askAgain: those who have not answered in time are not waited for, and may be asked once more; about copies not before anything is written, until they answer.
 func (s *Store) askAgain(now int64) {
-	if now-s.askedAt < answerTime {
-		return
-	}
-	s.askedAt = now
-	for len(s.asked) > 0 {
+	for len(s.asked) > 0 && now-s.asked[0].askedAt >= answerTime {
 		o := s.asked[0]
 		for i := range o.views {
 			v := &o.views[i]
@@ -272,7 +292,8 @@ func (s *Store) Keeps(now int64, p id.Process, object id.Object, out []Effect) (
 		return out, fmt.Errorf("objstore: %s keeps %s: %w", ProcessName(p), name(object), ErrUnknown)
 	}
 	v := &o.views[i]
-	v.recalled, v.kept, proc.late = true, true, false
+	v.recalled, v.kept = true, true
+	s.answers(proc)
 	s.noAnswer(o)
 	s.rank(o)
 	return s.serve(now, out), nil

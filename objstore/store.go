@@ -29,14 +29,13 @@ type Store struct {
 	files        map[uint64]*file
 	lastFile     uint64
 	writing      []*file
-	writingBytes int64 // of objects that nothing else keeps where they are
-	fileBytes    int64 // of all files
-	askedBytes   int64 // in views that are being recalled
-	askedAt      int64
-	asked        []*object
-	diskErr      error // why the last file could not be written; nil: it could
-	diskAfter    int64 // when to try again
-	againAt      int64 // when to look again what may be done for those who wait; 0: nothing
+	writingBytes int64     // of objects that nothing else keeps where they are
+	fileBytes    int64     // of all files
+	askedBytes   int64     // in views that are being recalled
+	asked        []*object // whose they are, by askedAt
+	diskErr      error     // why the last file could not be written; nil: it could
+	diskAfter    int64     // when to try again
+	againAt      int64     // when to look again what may be done for those who wait; 0: nothing
 	moved        Traffic
 	filed        Tally // objects that lie in files
 

@@ -337,6 +337,17 @@ func TestAddress(t *testing.T) {
 	if _, err := Find(env, "other"); !errors.Is(err, ErrNone) {
 		t.Errorf("--cluster other: %v", err)
 	}
+	for address, want := range map[string]error{"m": nil, "other": ErrNone} {
+		env := func(k string) string {
+			if k == "MANIPLE_ADDRESS" {
+				return address
+			}
+			return getenv(k)
+		}
+		if ep, err := Find(env, ""); !errors.Is(err, want) || err == nil && ep.Socket != c.Endpoint.Socket {
+			t.Errorf("the name %s: %+v %v", address, ep, err)
+		}
+	}
 }
 
 // What an embedded cluster announces is in the user's own state directory, for this user alone, and is gone

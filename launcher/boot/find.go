@@ -16,11 +16,14 @@ import (
 // ErrNone means that no cluster was found.
 var ErrNone = errors.New("no cluster is up")
 
-// Find says how to reach the cluster that a command means: by MANIPLE_ADDRESS (a rank's own cluster),
-// else the one called name, else that of the Slurm job this runs in, else the default one.
+// Find says how to reach the cluster that a command means: the one called name, else that of MANIPLE_ADDRESS (a rank's own cluster, or one that the user
+// has named for all programs), else that of the Slurm job this runs in, else the default one.
 func Find(getenv func(string) string, name string) (*Endpoint, error) {
 	if address := getenv("MANIPLE_ADDRESS"); address != "" && name == "" {
-		return fromAddress(address)
+		if CheckName(address) != nil {
+			return fromAddress(address)
+		}
+		name = address
 	}
 	switch {
 	case name != "":
@@ -63,7 +66,7 @@ func JobName(getenv func(string) string) string { return getenv("SLURM_JOB_ID") 
 func fromAddress(address string) (*Endpoint, error) {
 	path := strings.TrimPrefix(strings.TrimPrefix(address, "unix:"), "//")
 	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("boot: MANIPLE_ADDRESS=%s is not the path of a socket; unset it to use another cluster", address)
+		return nil, fmt.Errorf("boot: MANIPLE_ADDRESS=%s is neither the path of a socket nor a cluster's name; unset it to use another cluster", address)
 	}
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("boot: MANIPLE_ADDRESS=%s: %w; its cluster is gone: unset it to use another", address, ErrNone)

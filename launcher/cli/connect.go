@@ -37,7 +37,11 @@ func (c *call) find() (*boot.Endpoint, error) {
 		return nil, err
 	}
 	ep, err := boot.Find(c.getenv, name)
-	if errors.Is(err, boot.ErrNone) && (name != "" || c.getenv("MANIPLE_ADDRESS") == "") {
+	address := c.getenv("MANIPLE_ADDRESS")
+	if name == "" && boot.CheckName(address) == nil {
+		name = address
+	}
+	if errors.Is(err, boot.ErrNone) && (name != "" || address == "") {
 		return nil, c.noCluster(name, err)
 	}
 	return ep, err

@@ -118,7 +118,7 @@ func classify(err error) (name, do string) {
 		return "CANNOT_CREATE", "end other programs, or raise the limits (`ulimit -a`)"
 	case errors.As(err, &system), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), textSays(err, "boot: no directory for", "no directory for this node's files", "output file"):
 		return "CANNOT_CREATE", "look at the path that it names"
-	case textSays(err, "is not the path of a socket", "not in a Slurm job"):
+	case textSays(err, "is neither the path of a socket", "not in a Slurm job"):
 		return "USAGE", doDoctor
 	case textSays(err, "this maniple knows"):
 		return "VERSION", "use the same maniple everywhere"

@@ -53,7 +53,7 @@ func TestErrorsAreClassed(t *testing.T) {
 		{fmt.Errorf("gang: x: %w", context.DeadlineExceeded), "UNREACHABLE"},
 		{io.ErrUnexpectedEOF, "UNREACHABLE"},
 		{errors.New("local: keepers did not end in time and were killed"), "UNREACHABLE"},
-		{errors.New("boot: MANIPLE_ADDRESS=x is not the path of a socket"), "USAGE"},
+		{errors.New("boot: MANIPLE_ADDRESS=unix:x is neither the path of a socket nor a cluster's name"), "USAGE"},
 		{errors.New("a thing that nobody thought of"), "BUG"},
 	} {
 		f := faultOf("run", tt.err)

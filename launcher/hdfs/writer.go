@@ -12,10 +12,11 @@ import (
 )
 
 // A file that is being written outlives a DataNode of its last block, as long as another one has that too: the NameNode has the file closed where it is whole, and it goes on
-// behind that. So of what was written the end is kept that DataNodes may not have said to have: the library sends 64 KiB at a time, and never eight of these ahead.
+// behind that. So of what was written the end is kept that DataNodes may not have said to have: the library sends 64 KiB at a time, and never eight of these ahead, until
+// it hears of a loss; behind that it sends 1 MiB at most (heardConn).
 // Of a small file that is all of it, which is written anew, wherever the first one was.
 const (
-	ahead = 1 << 20   // what may be missing, and is sent at a time
+	ahead = 2 << 20   // what may be missing, and is sent at a time
 	kept  = 3 * ahead // of it what is kept at most
 
 	closings = 5 // how often the end of a file is brought to DataNodes

@@ -21,6 +21,7 @@ type dataNode struct {
 	f    *inode // whose block it has
 	dies int    // once a file has so many bytes; 0: never
 	lags int    // bytes that nobody else has then
+	cut  int    // once a file has so many bytes the one behind it is lost, which it says, and takes more; 0: never
 }
 
 // serves has it listen.
@@ -59,7 +60,7 @@ func (d *dataNode) takes(in *bufio.Reader, conn net.Conn) error {
 	if err == nil {
 		_, err = conn.Write(delimited(message(uint64(1), uint64(0), uint64(2), []byte{}, uint64(5), []byte("ready"))))
 	}
-	for err == nil {
+	for alone := false; err == nil; {
 		var lengths [6]byte
 		if _, err = io.ReadFull(in, lengths[:]); err != nil {
 			break
@@ -73,7 +74,13 @@ func (d *dataNode) takes(in *bufio.Reader, conn net.Conn) error {
 		if _, err = io.ReadFull(in, body); err != nil {
 			break
 		}
-		if err = d.keeps(int(at), body[(length+515)/516*4:]); err != nil {
+		data := body[(length+515)/516*4:]
+		if alone = alone || d.cut > 0 && int(at)+len(data) > d.cut; alone {
+			d.cut = 0
+			_, err = conn.Write(delimited(message(uint64(1), 2*number, uint64(2), uint64(0), uint64(2), uint64(1))))
+			continue
+		}
+		if err = d.keeps(int(at), data); err != nil {
 			d.l.Close()
 			break
 		}
@@ -157,21 +164,27 @@ func TestFileOutlivesItsDataNode(t *testing.T) {
 		what       string
 		size, made int
 		dies, lags []int // of each DataNode
+		cut        int   // of the first
 		lost       bool
 	}{
-		{"none dies", 5 << 20, 1, []int{0}, []int{0}, false},
-		{"a small file", 700_000, 2, []int{300_000, 0}, []int{300_000, 0}, false},
-		{"a large file", 9 << 20, 1, []int{5 << 20, 0}, []int{0, 0}, false},
-		{"some did not come everywhere", 9<<20 + 17, 1, []int{5 << 20, 0}, []int{400_001, 0}, false},
-		{"one after the other", 12 << 20, 1, []int{5 << 20, 5<<20 + 99, 9 << 20, 0}, []int{400_001, 17, 1, 0}, false},
-		{"with the last bytes", 4<<20 + 5, 1, []int{4<<20 + 5, 0}, []int{5, 0}, false},
-		{"too much is gone", 9 << 20, 1, []int{7 << 20, 0}, []int{5 << 20, 0}, true},
+		{"none dies", 5 << 20, 1, []int{0}, []int{0}, 0, false},
+		{"one behind it", 24 << 20, 1, []int{0}, []int{0}, 10 << 20, false},
+		{"a small file", 700_000, 2, []int{300_000, 0}, []int{300_000, 0}, 0, false},
+		{"a large file", 18 << 20, 1, []int{10 << 20, 0}, []int{0, 0}, 0, false},
+		{"some did not come everywhere", 18<<20 + 17, 1, []int{10 << 20, 0}, []int{400_001, 0}, 0, false},
+		{"one after the other", 24 << 20, 1, []int{10 << 20, 10<<20 + 99, 18 << 20, 0}, []int{400_001, 17, 1, 0}, 0, false},
+		{"with the last bytes", 8<<20 + 5, 1, []int{8<<20 + 5, 0}, []int{5, 0}, 0, false},
+		{"too much is gone", 18 << 20, 1, []int{14 << 20, 0}, []int{10 << 20, 0}, 0, true},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			n := &nameNode{t: t, files: map[string]*inode{}}
 			c := n.client()
 			for i := range tc.dies {
-				n.serves(&dataNode{dies: tc.dies[i], lags: tc.lags[i]})
+				d := &dataNode{dies: tc.dies[i], lags: tc.lags[i]}
+				if i == 0 {
+					d.cut = tc.cut
+				}
+				n.serves(d)
 			}
 			d, err := c.create("/f", false)
 			if err != nil {

@@ -62,7 +62,6 @@ type Files struct {
 	far   []*dir // of an FS
 	turn  int
 	files map[uint64]*file
-	no    map[*part]refusals   // of those that are refused
 	shut  map[string]time.Time // by FS: when an object was lost there for want of rights, the last one; nothing was read since
 	down  bool
 }
@@ -99,12 +98,13 @@ type file struct {
 type part struct {
 	at, size int64
 	sums     []uint32
+	no       refusals // guarded by Files.mu
 }
 
 // Open looks whether files can be made in the directories on disks. Those where none can be it leaves out; the error says why, and
 // goes along with Files unless all are.
 func Open(dirs []Directory) (*Files, error) {
-	f := &Files{files: map[uint64]*file{}, no: map[*part]refusals{}, shut: map[string]time.Time{}}
+	f := &Files{files: map[uint64]*file{}, shut: map[string]time.Time{}}
 	var errs []error
 	for _, d := range dirs {
 		if d.FS != nil {
@@ -223,11 +223,10 @@ func (f *Files) Read(number uint64, at, from, n int64, give func(offset int64, b
 	if x == nil {
 		return fail(ErrUnknown)
 	}
-	i := slices.IndexFunc(x.parts, func(p part) bool { return p.at == at })
-	if i < 0 {
+	p := x.part(at)
+	if p == nil {
 		return fail(ErrUnknown)
 	}
-	p := &x.parts[i]
 	if from < 0 || n < 0 || from > p.size || n > p.size-from {
 		return fail(fmt.Errorf("[%d, +%d) of %d bytes: %w", from, n, p.size, os.ErrInvalid))
 	}
@@ -277,6 +276,16 @@ func (x *file) reader() (in io.ReaderAt, where string, err error) {
 	return in, where, err
 }
 
+// part gives the object that begins at at; nil: none does.
+func (x *file) part(at int64) *part {
+	for i := range x.parts {
+		if p := &x.parts[i]; p.at == at {
+			return p
+		}
+	}
+	return nil
+}
+
 // Remove forgets a file. It may take as long as a disk does, or a network.
 func (f *Files) Remove(number uint64) {
 	f.mu.Lock()
@@ -284,11 +293,6 @@ func (f *Files) Remove(number uint64) {
 	delete(f.files, number)
 	var s *seg
 	last := false
-	if x != nil {
-		for i := range x.parts {
-			delete(f.no, &x.parts[i])
-		}
-	}
 	if x != nil && x.dir != nil {
 		x.dir.used -= x.size
 	}

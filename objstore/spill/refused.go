@@ -58,14 +58,13 @@ func (f *Files) away(x *file, p *part, err error) error {
 func (f *Files) gone(x *file, p *part, refused, rights bool, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := f.no[p]
+	n := &p.no
 	if !n.last.IsZero() && refused {
 		n.sum += min(now.Sub(n.last), refusedGap)
 	}
 	if n.last = (time.Time{}); refused {
 		n.last = now
 	}
-	f.no[p] = n
 	fs := x.kept.fs.String()
 	since, shut := f.shut[fs]
 	lost := refused && (n.sum >= refusedFor || rights && shut && now.Sub(since) < refusedFor)
@@ -82,6 +81,6 @@ func (f *Files) had(x *file, p *part) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.no, p)
+	p.no = refusals{}
 	delete(f.shut, x.kept.fs.String())
 }
