@@ -48,9 +48,17 @@ func (c *call) explainJob(id string, otherwise error) error {
 	record := c.readRecord(id)
 	client := &exec.Client{Environ: c.environ}
 	jobs, err := client.Jobs(c.ctx, id)
-	if errors.Is(err, slurm.ErrNoJob) { // it ended a while ago: the accounts may know it
+	tasks := 0
+	if record != nil && record.JobID == id {
+		tasks = record.Tasks
+	}
+	running := slices.ContainsFunc(jobs, func(j *slurm.Job) bool { return !j.Over() })
+	if errors.Is(err, slurm.ErrNoJob) || err == nil && !running && len(jobs) < tasks { // it, or some of it, ended a while ago: the accounts may know
 		if ended, aerr := client.Ended(c.ctx, id); aerr == nil && len(ended) > 0 {
-			jobs, err = ended, nil
+			ended = slices.DeleteFunc(ended, func(e *slurm.Job) bool {
+				return slices.ContainsFunc(jobs, func(j *slurm.Job) bool { return fullID(j) == fullID(e) })
+			})
+			jobs, err = append(jobs, ended...), nil
 		}
 	}
 	switch {
@@ -60,7 +68,7 @@ func (c *call) explainJob(id string, otherwise error) error {
 		return &Fault{Name: "USAGE", What: "explain", Why: "no job " + id + " is known to Slurm any more, and it was not submitted by `maniple submit` from here",
 			Do: "`squeue --me` and `sacct` list yours", Err: err}
 	case errors.Is(err, slurm.ErrNoJob):
-		return c.tellJob(id, []jobView{forgotten(id, record)})
+		return c.tellJob(id, []jobView{forgotten(id, record)}, tasks)
 	case err != nil:
 		fault := slurmFault("explain", err)
 		if record != nil {
@@ -77,7 +85,7 @@ func (c *call) explainJob(id string, otherwise error) error {
 			}
 		}
 	}
-	return c.tellJob(id, views)
+	return c.tellJob(id, views, tasks)
 }
 
 // isUp tells whether a cluster of that name is found from here.
@@ -137,8 +145,8 @@ func fullID(j *slurm.Job) string {
 	return strconv.FormatInt(j.ID, 10)
 }
 
-// tellJob prints it in the form of the cluster's own explanations.
-func (c *call) tellJob(id string, jobs []jobView) error {
+// tellJob prints it in the form of the cluster's own explanations. tasks: how many an array was submitted with; 0: it is none, or nobody knows.
+func (c *call) tellJob(id string, jobs []jobView, tasks int) error {
 	var lines []string
 	for i, v := range jobs {
 		if i == maxTasks {
@@ -146,6 +154,9 @@ func (c *call) tellJob(id string, jobs []jobView) error {
 			break
 		}
 		lines = append(lines, v.lines()...)
+	}
+	if over := !slices.ContainsFunc(jobs, func(v jobView) bool { return !v.Over }); over && len(jobs) < tasks {
+		lines = append(lines, fmt.Sprintf("%d of %d tasks are told of here: Slurm no longer says how the others ended", len(jobs), tasks))
 	}
 	text := strings.Join(lines, "\n") + "\n"
 	if !c.on("json") {
@@ -155,8 +166,9 @@ func (c *call) tellJob(id string, jobs []jobView) error {
 	reply := struct {
 		Version int `json:"version"`
 		stateExplain
-		Jobs []jobView `json:"jobs"`
-	}{Version: 1, Jobs: jobs}
+		Jobs  []jobView `json:"jobs"`
+		Tasks int       `json:"tasks,omitempty"`
+	}{Version: 1, Jobs: jobs, Tasks: tasks}
 	reply.Explain.Kind, reply.Explain.ID, reply.Explain.Text = "job", id, text
 	return c.json(reply)
 }

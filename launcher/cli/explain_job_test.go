@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -141,6 +142,34 @@ func TestExplainOfJobsThatSlurmForgot(t *testing.T) {
 	q.env = append(q.env, "PATH="+q.home)
 	if _, errs, code := q.maniple("explain", "99"); code != 69 || !strings.Contains(errs, "no cluster is up") {
 		t.Errorf("exit %d %q", code, errs)
+	}
+}
+
+// Of an array the tasks that the controller has forgotten are told of by the accounts; what these don't know either is counted.
+func TestExplainOfAnArrayThatSlurmForgotInPart(t *testing.T) {
+	q := newQueue(t, "22.05")
+	q.env = append(q.env, "TMPDIR="+t.TempDir())
+	if _, errs, code := q.submit("-a", "0-4:2,7%2", "-n2", "--", "./solver"); code != 0 {
+		t.Fatal(code, errs)
+	}
+	q.On("scontrol", slurmtest.Answer{Stdout: "JobId=13 ArrayJobId=12 ArrayTaskId=4 JobName=x UserId=u(1) JobState=COMPLETED Reason=None ExitCode=0:0 NodeList=n1\n"})
+	line := func(task, state string) string {
+		return "1" + task + "|12_" + task + "|" + state + "|0:0|2026-11-21T09:45:03|2026-11-21T09:45:03|2026-11-21T09:45:04|01:00:00|low|user|n1|1|cpu=1|/w|night\n"
+	}
+	for accounts, want := range map[string]int{"": 1, line("0", "COMPLETED") + line("4", "COMPLETED"): 2, line("0", "COMPLETED") + line("2", "COMPLETED") + line("4", "COMPLETED") + line("7", "COMPLETED"): 4} {
+		q.On("sacct", slurmtest.Answer{Stdout: accounts})
+		out, errs, code := q.maniple("explain", "--json", "12")
+		var reply struct {
+			Explain struct{ Text string }
+			Jobs    []struct{ ID string }
+			Tasks   int
+		}
+		if err := json.Unmarshal([]byte(out), &reply); err != nil || code != 0 || reply.Tasks != 4 || len(reply.Jobs) != want {
+			t.Errorf("%v, exit %d, %q\n%s", err, code, errs, out)
+		}
+		if said := strings.Contains(reply.Explain.Text, fmt.Sprintf("%d of 4 tasks are told of here", want)); said != (want < 4) {
+			t.Errorf("%s", reply.Explain.Text)
+		}
 	}
 }
 

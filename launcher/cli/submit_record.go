@@ -26,6 +26,7 @@ type jobRecord struct {
 	Output    string    `json:"output"`
 	Command   []string  `json:"command"`
 	Script    string    `json:"script"`
+	Tasks     int       `json:"tasks,omitempty"` // of an array
 }
 
 // recordJob writes jobs/slurm/ID/job.json, and says where.
@@ -44,7 +45,7 @@ func (c *call) recordJob(j *job, script []byte) (string, error) {
 	}
 	prune(jobs, time.Now())
 	data, err := json.MarshalIndent(jobRecord{
-		1, fmt.Sprint(j.id), j.cluster, j.name, time.Now().UTC().Truncate(time.Second), j.dir, j.outputPath(), j.command, string(script),
+		1, fmt.Sprint(j.id), j.cluster, j.name, time.Now().UTC().Truncate(time.Second), j.dir, j.outputPath(), j.command, string(script), j.tasks(),
 	}, "", "  ")
 	if err != nil {
 		return "", err

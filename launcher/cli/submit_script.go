@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/maniple-hpc/maniple/launcher/spec"
@@ -314,6 +315,30 @@ func (j *job) ownFiles() bool { return j.array() && ofTask.MatchString(j.outputP
 func (j *job) array() bool {
 	_, array := j.value("array")
 	return array
+}
+
+// tasks is how many tasks an array has, whose indices are as 0-9:3,12%2; 0: it is none, or that can't be read here, and Slurm says so.
+func (j *job) tasks() (n int) {
+	spec, _ := j.value("array")
+	spec, _, _ = strings.Cut(spec, "%")
+	for _, part := range strings.Split(spec, ",") {
+		span, step, stepped := strings.Cut(part, ":")
+		from, to, ranged := strings.Cut(span, "-")
+		if !ranged {
+			to = from
+		}
+		if !stepped {
+			step = "1"
+		}
+		first, err1 := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+		by, err3 := strconv.Atoi(step)
+		if err1 != nil || err2 != nil || err3 != nil || by < 1 || last < first {
+			return 0
+		}
+		n += (last-first)/by + 1
+	}
+	return n
 }
 
 func (j *job) outputPattern() string {

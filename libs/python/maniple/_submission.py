@@ -165,7 +165,8 @@ class Watch:
         if not all(job["over"] for job in jobs):
             return None
         codes = list(self._ends.values())
-        code = next((code for code in codes if code), None if None in codes else 0)
+        unknown = None in codes or len(codes) < answer.get("tasks", 0)  # Slurm forgot them before they were seen here
+        code = next((code for code in codes if code), None if unknown else 0)
         return {"job_id": self._job_id, "code": code, "reason": "; ".join(f"{job['state']}: {job['why']}" for job in jobs[:3]), "output": jobs[0].get("output")}
 
     async def cancel(self):

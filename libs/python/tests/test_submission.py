@@ -135,6 +135,9 @@ def test_the_first_bad_end_of_an_arrays_tasks_is_kept(tmp_path):
     assert asked(watch, 2) == [None, {"job_id": "7", "code": 5, "reason": "COMPLETED: it is so", "output": "/out"}]
     assert "explain --json 7  east" in (tmp_path / "asked").read_text()
     (tmp_path / "n").unlink()
+    late = Watch("9", binary=answers(tmp_path, f'{{"jobs":[{task(2, "COMPLETED")}],"tasks":2}}', f'{{"jobs":[{task(1, "COMPLETED")},{task(2, "COMPLETED")}],"tasks":2}}'))
+    assert [end["code"] for end in asked(late, 2)] == [None, 0]  # the first did not see how another one ended
+    (tmp_path / "n").unlink()
     forgotten = Watch("8", binary=answers(tmp_path, f'{{"jobs":[{task(1, "UNKNOWN")}]}}'))
     assert asked(forgotten, 1)[0]["code"] is None
 
