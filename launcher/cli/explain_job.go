@@ -52,8 +52,11 @@ func (c *call) explainJob(id string, otherwise error) error {
 	if record != nil && record.JobID == id {
 		tasks = record.Tasks
 	}
-	running := slices.ContainsFunc(jobs, func(j *slurm.Job) bool { return !j.Over() })
-	if errors.Is(err, slurm.ErrNoJob) || err == nil && !running && len(jobs) < tasks { // it, or some of it, ended a while ago: the accounts may know
+	running, known := false, 0
+	for _, j := range jobs {
+		running, known = running || !j.Over(), known+arrayTasks(j.ArrayTask)
+	}
+	if errors.Is(err, slurm.ErrNoJob) || err == nil && !running && known < tasks { // it, or some of it, ended a while ago: the accounts may know
 		if ended, aerr := client.Ended(c.ctx, id); aerr == nil && len(ended) > 0 {
 			ended = slices.DeleteFunc(ended, func(e *slurm.Job) bool {
 				return slices.ContainsFunc(jobs, func(j *slurm.Job) bool { return fullID(j) == fullID(e) })
@@ -155,8 +158,13 @@ func (c *call) tellJob(id string, jobs []jobView, tasks int) error {
 		}
 		lines = append(lines, v.lines()...)
 	}
-	if over := !slices.ContainsFunc(jobs, func(v jobView) bool { return !v.Over }); over && len(jobs) < tasks {
-		lines = append(lines, fmt.Sprintf("%d of %d tasks are told of here: Slurm no longer says how the others ended", len(jobs), tasks))
+	over, known := true, 0
+	for _, v := range jobs {
+		_, task, _ := strings.Cut(v.ID, "_")
+		over, known = over && v.Over, known+arrayTasks(task)
+	}
+	if over && known < tasks {
+		lines = append(lines, fmt.Sprintf("%d of %d tasks are told of here: Slurm no longer says how the others ended", known, tasks))
 	}
 	text := strings.Join(lines, "\n") + "\n"
 	if !c.on("json") {

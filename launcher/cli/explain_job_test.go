@@ -173,6 +173,14 @@ func TestExplainOfAnArrayThatSlurmForgotInPart(t *testing.T) {
 	}
 }
 
+func TestTasksOfAnArray(t *testing.T) {
+	for spec, want := range map[string]int{"": 0, "3": 1, "0-4": 5, "0-4:2,7%2": 4, "1,1-3": 3, "[0-3]": 4, "4-2": 0, "0-4:0": 0, "x": 0} {
+		if got := arrayTasks(spec); got != want {
+			t.Errorf("%q: %d", spec, got)
+		}
+	}
+}
+
 func TestExplainOfAnArray(t *testing.T) {
 	q := newQueue(t, "22.05")
 	q.env = append(q.env, "TMPDIR="+t.TempDir())

@@ -317,10 +317,16 @@ func (j *job) array() bool {
 	return array
 }
 
-// tasks is how many tasks an array has, whose indices are as 0-9:3,12%2; 0: it is none, or that can't be read here, and Slurm says so.
-func (j *job) tasks() (n int) {
+// tasks is how many tasks an array has; 0: it is none, or Slurm knows better how that is read.
+func (j *job) tasks() int {
 	spec, _ := j.value("array")
-	spec, _, _ = strings.Cut(spec, "%")
+	return arrayTasks(spec)
+}
+
+// arrayTasks counts indices that are written as 0-9:3,12%2, each once; 0: they are not.
+func arrayTasks(spec string) int {
+	spec, _, _ = strings.Cut(strings.Trim(spec, "[]"), "%")
+	tasks := map[int]bool{}
 	for _, part := range strings.Split(spec, ",") {
 		span, step, stepped := strings.Cut(part, ":")
 		from, to, ranged := strings.Cut(span, "-")
@@ -336,9 +342,11 @@ func (j *job) tasks() (n int) {
 		if err1 != nil || err2 != nil || err3 != nil || by < 1 || last < first {
 			return 0
 		}
-		n += (last-first)/by + 1
+		for i := first; i <= last; i += by {
+			tasks[i] = true
+		}
 	}
-	return n
+	return len(tasks)
 }
 
 func (j *job) outputPattern() string {
