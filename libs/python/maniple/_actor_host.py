@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import inspect
 import queue
 import threading
@@ -38,7 +39,7 @@ def live(session: Any, executor: Executor, creation: Job) -> None:
         return by_method.get(executor.methods[number]["name"], _DEFAULT) if number < len(executor.methods) else _DEFAULT
 
     if fields.get("asynchronous"):
-        asyncio.run(_Loop(session, executor, sizes, group_of).run(creation))
+        _Loop(session, executor, sizes, group_of).live(creation)
     elif not _construct(session, executor, creation):
         return
     elif sizes[_DEFAULT] > 1 or set(groups) - {TENSORS}:
@@ -209,12 +210,30 @@ class _Loop:
     def __init__(self, session: Any, executor: Executor, sizes: Dict[str, int], group_of: Any):
         self.session, self.executor, self.group_of = session, executor, group_of
         self._sizes, self._tasks = sizes, set()  # type: ignore[var-annotated]
+        self._come: "collections.deque[Optional[Job]]" = collections.deque()  # and was not begun
         self._give = _giving(session, executor) if TENSORS in sizes else None
 
-    async def run(self, creation: Job) -> None:
+    def live(self, creation: Job) -> None:
+        """asyncio.run(), which goes on when a signal's handler of the user's raises in the loop itself, as one does that comes while nothing is to be done."""
+        loop = asyncio.new_event_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            life = loop.create_task(self._run_all(creation))
+            while not life.done():
+                try:
+                    loop.run_until_complete(life)
+                except Exception as e:
+                    if not life.done():
+                        self.executor.stray(None, e)
+                        loop.call_soon(self._start)
+            life.result()
+        finally:
+            _close(loop)
+
+    async def _run_all(self, creation: Job) -> None:
         if not _construct(self.session, self.executor, creation):  # in the loop: what it makes may belong to it
             return
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._limits = {name: asyncio.Semaphore(size) for name, size in self._sizes.items()}
         self._done = loop.create_future()
         fetcher = loop.run_in_executor(None, self._fetch, loop)
@@ -234,32 +253,41 @@ class _Loop:
                 for job in [job for job in jobs if job is not None and self.group_of(job) == TENSORS]:
                     jobs.remove(job)
                     self._give(job)
-            loop.call_soon_threadsafe(self._start, jobs)
+            self._come.extend(jobs)
+            loop.call_soon_threadsafe(self._start)
             if None in jobs:
                 return _refuse(self.session, self.executor)
 
-    def _start(self, jobs: "List[Optional[Job]]") -> None:
-        loop = asyncio.get_running_loop()
-        for job in jobs:
-            if job is None:
-                self._leave()
-                return
-            task = loop.create_task(self._call(job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _start(self) -> None:
+        while self._come:
+            try:
+                while self._come:
+                    job = self._come[0]
+                    if job is None:
+                        self._leave()
+                    else:
+                        task = self._loop.create_task(self._call(job))
+                        self._tasks.add(task)
+                        task.add_done_callback(self._tasks.discard)
+                    self._come.popleft()
+            except Exception as e:  # a signal's handler: what was the first is done again
+                self.executor.stray(None, e)
 
     def _leave(self) -> None:
         if not self._done.done():
             self._done.set_result(None)
 
     async def _call(self, job: Job) -> None:
-        async with self._limits[self.group_of(job)]:
-            if not self.session.begin(job):
-                return
-            me, loop = asyncio.current_task(), asyncio.get_running_loop()
-            job.interrupt = lambda: loop.call_soon_threadsafe(me.cancel)  # type: ignore[union-attr]
-            await self._run(job)
-            self.session.ended(job)
+        try:
+            async with self._limits[self.group_of(job)]:
+                if job.interrupt is not None or not self.session.begin(job):
+                    return
+                me, loop = asyncio.current_task(), self._loop
+                job.interrupt = lambda: loop.call_soon_threadsafe(me.cancel)  # type: ignore[union-attr]
+                await self._run(job)
+                self.session.ended(job)
+        except Exception as e:
+            self.executor.stray(job, e)
 
     async def _run(self, job: Job) -> None:
         executor, name, retry, index = self.executor, "the call", None, [0]
@@ -310,6 +338,21 @@ class _Loop:
 async def _each(items: Any) -> AsyncIterator[Any]:
     for item in items:
         yield item
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Ends a loop as asyncio.run() does."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _shut(executor: Executor) -> None:

@@ -270,8 +270,13 @@ class Broken:
 
 @maniple.remote
 class Async:
-    def __init__(self):
+    def __init__(self, path=None):
         self.event, self.inside, self.most = asyncio.Event(), 0, 0
+        if path:
+            bell(path)
+
+    async def pid(self):
+        return os.getpid()
 
     async def wait(self):
         self.inside += 1

@@ -24,6 +24,18 @@ def test_an_actor_outlives_what_a_handler_raises_between_its_calls(cluster, tmp_
     assert get([a.pid.remote(), a.add.remote()]) == [pid, 6]
 
 
+def test_an_async_actor_outlives_what_a_handler_raises_in_its_loop(cluster, tmp_path):  # PY-7
+    rang = tmp_path / "rang"
+    a = programs.Async.remote(str(rang))
+    waits, pid = a.wait.remote(), get(a.pid.remote())
+    for _ in range(5):
+        os.kill(pid, signal.SIGUSR1)
+        written(rang)
+        rang.unlink()
+    assert get([a.pid.remote(), a.go.remote()]) == [pid, 1]
+    assert get(waits)
+
+
 def test_a_worker_outlives_what_a_handler_raises_between_its_tasks(worker, tmp_path):  # noqa: F811  # PY-7
     rang = str(tmp_path / "rang")
     worker.submit("bell", rang)

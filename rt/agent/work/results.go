@@ -57,7 +57,7 @@ func (c *Core) onResult(p *process, f frame) {
 		m.Attempt = t.attempt // it counts its own
 	}
 	switch {
-	case t == nil && c.strayDirect(p, taskOf(m.Task)):
+	case t == nil && c.strayDirect(p, taskOf(m.Task)), (t == nil || t.attempt != m.Attempt) && p.worker.repeats(m):
 		c.unseal(p)
 		c.strays++
 		return
@@ -83,6 +83,12 @@ func (c *Core) onResult(p *process, f frame) {
 	c.outcome(p, t, m, f)
 }
 
+// repeats tells whether a result is of the task that ended last at this worker, which nobody wants: when a signal's handler of the user's raises before
+// Python has noted that a result went out, that is sent as another.
+func (w *worker) repeats(m *fb.ResultT) bool {
+	return w != nil && m.Flags&uint32(fb.ResultFlagLast) != 0 && w.ended == taskOf(m.Task) && w.attempt == m.Attempt
+}
+
 // outcome takes in a result whose value is here.
 func (c *Core) outcome(p *process, t *task, m *fb.ResultT, f frame) {
 	if p.remote() && c.hostSays(t, m, f.payload) {
@@ -91,6 +97,9 @@ func (c *Core) outcome(p *process, t *task, m *fb.ResultT, f frame) {
 	final := m.Flags&resultFinal != 0 || p.remote() // it has tried again what is to be
 	m.Flags &= uint32(fb.ResultFlagLast | fb.ResultFlagError | fb.ResultFlagLocated)
 	last, failed := m.Flags&uint32(fb.ResultFlagLast) != 0, m.Flags&uint32(fb.ResultFlagError) != 0
+	if w := p.worker; last && w != nil {
+		w.ended, w.attempt = t.id(), m.Attempt
+	}
 	if failed && last && !final && t.kind != create && t.class.table.RetryExceptions && !t.cancelled && t.retry() {
 		c.again(t)
 		return

@@ -41,6 +41,8 @@ type worker struct {
 	moved    bool // it is ended so that its task goes on elsewhere, which is not counted
 	idleAt   int64
 	returned id.Task // the last task that it gave back
+	ended    id.Task // that it gave the last result of, last
+	attempt  uint32  // of that
 	known    map[*function]bool
 	shapes   map[*class]bool
 	last     *function

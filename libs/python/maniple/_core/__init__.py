@@ -20,7 +20,7 @@ Guarantees.
 - PY-6: a signal's handler, or a ``__del__``, may call whatever users call, also where it has interrupted just that: at any
   bytecode of a thread of the user's nothing is held that others need while it waits, and nothing is half done that others see.
 - PY-7: what a signal's handler of the user's raises on a worker's main thread while none of their code runs, as torch's does when a process of
-  a DataLoader is killed, ends neither the worker nor an actor, unless that is async, and is told.
+  a DataLoader is killed, ends neither the worker nor an actor, and is told.
 
 Limits. A KeyboardInterrupt that comes while Python runs a ``__del__``, ours or another's, is printed and lost:
 Python's rule. A ``__del__`` of the user's that Python runs on the thread which reads, or the one which writes, gets an error from what would wait. Values travel inside frames, at most 64 MiB each. A job with references in its
