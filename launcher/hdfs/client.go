@@ -30,6 +30,7 @@ type Client struct {
 	active    atomic.Int32 // which of addresses answered last: a connection begins with it
 	broken    yarn.Broken
 	said      atomic.Int64 // when say was called last; nanoseconds since 1970
+	missed    atomic.Int64 // when a DataNode took no connection, last; the same
 
 	mu     sync.Mutex
 	client *hdfs.Client    // nil: with the next call
@@ -179,7 +180,14 @@ func (c *Client) connect(patience time.Duration) (line, error) {
 		return line{}, &setupError{err}
 	}
 	var over atomic.Bool
-	dial := o.NamenodeDialFunc
+	dial, dialData := o.NamenodeDialFunc, o.DatanodeDialFunc
+	o.DatanodeDialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialData(ctx, network, address)
+		if err != nil {
+			c.missed.Store(time.Now().UnixNano())
+		}
+		return conn, err
+	}
 	o.NamenodeDialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if over.Load() {
 			return nil, net.ErrClosed

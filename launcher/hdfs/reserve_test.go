@@ -187,9 +187,12 @@ func (n *nameNode) call(numbers, method string, request []byte) (answer []byte, 
 		answer = f.status()
 	case "addBlock", "append", "recoverLease", "isFileClosed", "updateBlockForPipeline":
 		answer, exception = n.ofBlock(method, f, request)
-	case "getBlockLocations": // of one block, which no DataNode has
+	case "getBlockLocations": // of one block, which no DataNode gives
 		block := message(uint64(1), message(uint64(1), []byte("pool"), uint64(2), uint64(1), uint64(3), uint64(1), uint64(4), f.size), uint64(2), uint64(0), uint64(4), uint64(0),
 			uint64(5), message(uint64(1), []byte{}, uint64(2), []byte{}, uint64(3), []byte{}, uint64(4), []byte{}))
+		for i, d := range n.nodes {
+			block = append(block, message(uint64(3), d.info(i))...)
+		}
 		answer = message(uint64(1), message(uint64(1), f.size, uint64(2), block, uint64(3), uint64(0), uint64(5), uint64(1)))
 	case "complete":
 		answer = message(uint64(1), uint64(1))

@@ -74,8 +74,17 @@ type spillReader struct{ *reader }
 
 // ReadAt is io.ReaderAt's, for one goroutine at a time.
 func (r spillReader) ReadAt(b []byte, off int64) (int, error) {
+	began := time.Now()
 	n, err := r.reader.ReadAt(b, off)
-	return n, ofSpill(err)
+	return n, r.told(err, began)
+}
+
+// told is what came of a read since then. That those who could be asked do not give a block is no answer while one was not there to be asked.
+func (r spillReader) told(err error, began time.Time) error {
+	if blockless(err) && r.c.missed.Load() >= began.UnixNano() {
+		return err
+	}
+	return ofSpill(err)
 }
 
 // notGiven is HDFS's word that it does not give a file.
@@ -105,6 +114,9 @@ func unasked(err error) bool {
 
 // blockless tells whether no DataNode is known to have a block, or all that are say that they do not give it. The library has texts for that alone.
 func blockless(err error) bool {
+	if err == nil {
+		return false
+	}
 	text := err.Error()
 	return text == "no available datanodes" || strings.HasPrefix(text, "read failed: ")
 }

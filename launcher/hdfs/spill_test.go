@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/maniple-hpc/maniple/rt/agent"
 )
@@ -36,6 +37,33 @@ func TestWhatIsNotGiven(t *testing.T) {
 	} {
 		if got := ofSpill(err); errors.Is(got, agent.ErrSpillRefused) || !errors.Is(got, err) {
 			t.Errorf("%v is taken for a refusal", got)
+		}
+	}
+}
+
+// A block that one DataNode does not give, while another one that has it takes no connection, is not refused, whichever is asked last.
+func TestSilenceOfOneDataNodeIsNoRefusal(t *testing.T) {
+	n := &nameNode{t: t, files: map[string]*inode{"/spill/1": {id: 7, size: 100, block: 1 << 20}}}
+	s := &SpillStore{base: "/spill", c: n.client()}
+	for range 3 {
+		n.serves(&dataNode{})
+	}
+	reads := func() error {
+		r, err := s.Open("1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err = r.(spillReader).read(make([]byte, 10), 0)
+		return r.(spillReader).told(err, began)
+	}
+	if err := reads(); !errors.Is(err, agent.ErrSpillRefused) {
+		t.Errorf("all that have it say no: %v", err)
+	}
+	n.nodes[1].l.Close()
+	for range 10 { // in whatever order they are asked
+		if err := reads(); err == nil || errors.Is(err, agent.ErrSpillRefused) {
+			t.Errorf("one of them is silent: %v", err)
 		}
 	}
 }

@@ -48,9 +48,14 @@ func (n *nameNode) serves(d *dataNode) {
 	})
 }
 
-// takes takes a block.
+// takes takes a block, and gives none.
 func (d *dataNode) takes(in *bufio.Reader, conn net.Conn) error {
-	if _, err := io.CopyN(io.Discard, in, 3); err != nil { // version and operation
+	var first [3]byte // version and operation
+	if _, err := io.ReadFull(in, first[:]); err != nil {
+		return err
+	}
+	if first[2] == 81 { // to read
+		_, err := conn.Write(delimited(message(uint64(1), uint64(1), uint64(5), []byte("it is not here"))))
 		return err
 	}
 	size, err := binary.ReadUvarint(in)
@@ -87,6 +92,12 @@ func (d *dataNode) takes(in *bufio.Reader, conn net.Conn) error {
 		_, err = conn.Write(delimited(message(uint64(1), 2*number, uint64(2), uint64(0))))
 	}
 	return err
+}
+
+// info is what a NameNode says of it, as the one of a number.
+func (d *dataNode) info(i int) []byte {
+	port := uint64(d.l.Addr().(*net.TCPAddr).Port)
+	return message(uint64(1), message(uint64(1), []byte("127.0.0.1"), uint64(2), []byte("localhost"), uint64(3), fmt.Append(nil, i), uint64(4), port, uint64(5), uint64(1), uint64(6), uint64(1)))
 }
 
 // keeps keeps what was sent: behind a checksum of 4 bytes for each 512 of them.
@@ -132,9 +143,7 @@ func (n *nameNode) ofBlock(method string, f *inode, request []byte) (answer []by
 		return nil, "java.io.FileNotFoundException"
 	}
 	for i, d := range n.nodes {
-		port := uint64(d.l.Addr().(*net.TCPAddr).Port)
-		id := message(uint64(1), []byte("127.0.0.1"), uint64(2), []byte("localhost"), uint64(3), fmt.Append(nil, i), uint64(4), port, uint64(5), uint64(1), uint64(6), uint64(1))
-		info := message(uint64(1), id)
+		info := d.info(i)
 		if bytes.Contains(request, info) { // excluded
 			continue
 		}
