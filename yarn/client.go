@@ -36,11 +36,14 @@ type Config struct {
 	RetryFor      time.Duration // how long a call goes on while no ResourceManager answers; 0: 60 s; negative: each is asked once
 	RetryInterval time.Duration // between rounds over the ResourceManagers, growing to 15 s; 0: 1 s
 
-	Waits func(error) // of NewHDFS: is told why a call has had no answer for 3 s, and goes on; nil: nobody is
+	Waits func(error) // is told why a call has had no answer for 3 s, and goes on; nil: nobody is
 
 	Active *atomic.Int32 // of NewHDFS: which NameNode answered last, for all that have it in common; nil: each finds out
 	Broken *Broken       // of NewHDFS: DataNodes that get no new blocks, for all that have it in common; nil: each finds out
 }
+
+// opManager is of what a ResourceManager is asked.
+const opManager = "ResourceManager"
 
 const clientProtocol = "org.apache.hadoop.yarn.api.ApplicationClientProtocolPB"
 
@@ -59,10 +62,14 @@ func New(cfg Config) (*Client, error) {
 	if retry == 0 {
 		retry = time.Minute
 	}
+	var waits func(error)
+	if cfg.Waits != nil {
+		waits = func(err error) { cfg.Waits(ErrorOf(opManager, err)) }
+	}
 	c, err := rpc.New(rpc.Config{
 		Addresses: cfg.ResourceManagers, Protocol: clientProtocol, Dial: cfg.Dial, Timeout: cfg.Timeout,
 		Auth:  func() (rpc.Auth, error) { return auth, nil },
-		Retry: rpc.Retry{For: retry, Interval: cfg.RetryInterval},
+		Retry: rpc.Retry{For: retry, Interval: cfg.RetryInterval, Waits: waits},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("yarn: %w; name the ResourceManagers", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -211,6 +212,34 @@ func TestFollowSaysWhatIsWaitedFor(t *testing.T) {
 		said.mu.Lock()
 		defer said.mu.Unlock()
 		if !slices.Equal(said.lines, want) {
+			t.Errorf("%q", said.lines)
+		}
+	})
+}
+
+// Who asks YARN for something while no ResourceManager answers is told why within some seconds, and once a minute.
+func TestWhyYARNDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := &heard{began: time.Now()}
+		c := &call{app: &app{stderr: said}, page: &page{name: "submit"}}
+		cfg := yarn.Config{ResourceManagers: []string{"a:8032", "b:8032"}, User: "alice", RetryFor: 150 * time.Second, Waits: c.noAnswer()}
+		cfg.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") }
+		s := &site{}
+		if err := s.open(cfg); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for range 2 {
+			if _, err := s.Metrics(t.Context()); err == nil {
+				t.Error("somebody answered")
+			}
+		}
+		if _, err := s.watch.Metrics(t.Context()); err == nil { // who watches says what that means
+			t.Error("somebody answered")
+		}
+		said.mu.Lock()
+		defer said.mu.Unlock()
+		if len(said.lines) != 2 || !strings.Contains(said.lines[0], "maniple: submit: YARN has no answer yet: ") || !strings.Contains(said.lines[0], "nobody is there") || strings.HasPrefix(said.lines[0], "1m") {
 			t.Errorf("%q", said.lines)
 		}
 	})

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/maniple-hpc/maniple/yarn"
@@ -83,6 +84,7 @@ func (c *call) yarnSite(who as) (*site, error) {
 			return nil, yarnFault(c.page.name, err)
 		}
 	}
+	cfg.Waits = c.noAnswer()
 	if err := s.open(cfg); err != nil {
 		return nil, yarnFault(c.page.name, err)
 	}
@@ -97,10 +99,25 @@ func (s *site) managers() string {
 	return "YARN's ResourceManager at " + strings.Join(s.at, " or ") + " to answer"
 }
 
+// noAnswer says why YARN has no answer yet, at most once a minute.
+func (c *call) noAnswer() func(error) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); last.IsZero() || now.Sub(last) >= toldAfter {
+			last = now
+			c.say("%s: YARN has no answer yet: %s", c.page.name, plain(err))
+		}
+	}
+}
+
 // open makes the clients.
 func (s *site) open(cfg yarn.Config) (err error) {
 	s.at = cfg.ResourceManagers
 	if s.Client, err = yarn.New(cfg); err == nil {
+		cfg.Waits = nil                                                // it is what is said that matters then
 		cfg.RetryFor = min(cmp.Or(cfg.RetryFor, toldAfter), toldAfter) // the site's may be for ever
 		s.watch, err = yarn.New(cfg)
 	}

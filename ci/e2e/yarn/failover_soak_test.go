@@ -130,6 +130,49 @@ func TestNameNodeFailsOver(t *testing.T) {
 	}
 }
 
+// Of two ResourceManagers the active one is killed, and the other one made active: an application of two nodes goes on, and a submission waits for it meanwhile. The first one comes
+// back as standby, and is not asked twice; an application's master dies, and is followed. Then both are standby for ten seconds, and who waits is told why.
+func TestResourceManagerFailsOver(t *testing.T) {
+	g := gatewayOn(t, paired.up(t))
+	c := g.counts(t, false)
+	goesOn := func(after string) {
+		t.Helper()
+		had := c.said()
+		c.goOn("they go on after "+after, &had, false)
+		e2e.Until(t, limit, "it is known to run", func() bool { return strings.Contains(c.run("explain", c.id).Stdout, "is RUNNING") })
+	}
+	submitted := func(brought <-chan e2e.Result, said string) {
+		t.Helper()
+		if r := <-brought; r.Code != 0 || !strings.Contains(r.Stdout, "brought") || !strings.Contains(r.Stderr, said) {
+			t.Errorf("%+v", r)
+		}
+	}
+
+	daemon(t, g, "kill rm")
+	brought := g.brings()
+	time.Sleep(time.Second) // nobody is active
+	daemon(t, g, "active rm2")
+	submitted(brought, "")
+	goesOn("the first one's death")
+
+	daemon(t, g, "start rm")
+	daemon(t, g, "wait")
+	began := time.Now()
+	if r := c.run("status", c.id); r.Code != 0 || time.Since(began) > limit/3 {
+		t.Errorf("the standby, which is asked first, costs %v: %+v", time.Since(began), r)
+	}
+	kill(t, c.id, "yarn-master")
+	goesOn("the master's death")
+
+	daemon(t, g, "standby rm2")
+	brought = g.brings()
+	time.Sleep(10 * time.Second)
+	daemon(t, g, "active rm")
+	submitted(brought, "submit: YARN has no answer yet: ")
+	goesOn("the time without an active one")
+	c.ends()
+}
+
 // writing is which DataNodes have a part of what is being written, larger than so much.
 func (b *testbed) writing(least int64) (names []string) {
 	for _, name := range []string{"dn", "dn2", "dn3"} {

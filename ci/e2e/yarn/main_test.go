@@ -55,6 +55,7 @@ type testbed struct {
 	dir  string
 	conf *conf.Conf
 	rm   conf.ResourceManager
+	rms  []string // where clients find all of them
 }
 
 var (
@@ -62,6 +63,7 @@ var (
 	secure = &testbed{variable: "MANIPLE_E2E_YARN_SECURE", programs: []string{"java", "mvn", "curl", "ss", "apt-get", "dpkg"}, settings: kerberized}
 	apart  = &testbed{variable: "MANIPLE_E2E_YARN_APART", programs: append([]string{"ip", "nsenter"}, simple.programs...), settings: apartness}                   // in soak
 	twin   = &testbed{variable: "MANIPLE_E2E_YARN_TWIN", programs: simple.programs, settings: []string{"NAMENODES=2", "DATANODES=3", "REPLICATION=2", "NODES=1"}} // in soak
+	paired = &testbed{variable: "MANIPLE_E2E_YARN_PAIRED", programs: simple.programs, settings: []string{"MANAGERS=2"}}                                           // in soak
 	strict = &testbed{variable: "MANIPLE_E2E_YARN_STRICT", programs: simple.programs, settings: []string{"VMEM_CHECK=true", "NODES=1", "NM_MB=28000", "NM_VCORES=18", "LOG_FORMATS=IFile,TFile", "LOG_COMPRESSION=gz"}}
 )
 
@@ -69,7 +71,7 @@ var (
 var kerberized = []string{"KERBEROS=1", "NODES=1", "NM_MB=6144", "DATA_PROTECTION=integrity,privacy", "CALCULATOR=Default", "LEAST_MB=1024"}
 
 // testbeds are taken down at the end.
-var testbeds = []*testbed{simple, secure, twin, strict, apart}
+var testbeds = []*testbed{simple, secure, twin, paired, strict, apart}
 
 // apartness: each NodeManager has a network, and room for two of three containers. nm1 finds them again when it is started anew, and of what nm2 is silent about
 // for 40 s is given up.
@@ -99,6 +101,9 @@ func (b *testbed) up(t *testing.T) *testbed {
 			var list []conf.ResourceManager
 			if list, err = b.conf.ResourceManagers(); err == nil {
 				b.rm = list[0]
+			}
+			for _, m := range list {
+				b.rms = append(b.rms, m.Client)
 			}
 		}
 		if err != nil {
@@ -132,7 +137,7 @@ func (b *testbed) script(line string, env ...string) (string, error) {
 // client is one of the user.
 func (b *testbed) client(t *testing.T, user string) *yarn.Client {
 	t.Helper()
-	c, err := yarn.New(yarn.Config{ResourceManagers: []string{b.rm.Client}, User: user})
+	c, err := yarn.New(yarn.Config{ResourceManagers: b.rms, User: user})
 	if err != nil {
 		t.Fatal(err)
 	}

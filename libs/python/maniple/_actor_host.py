@@ -218,14 +218,18 @@ class _Loop:
         loop = asyncio.new_event_loop()
         try:
             asyncio.set_event_loop(loop)
-            life = loop.create_task(self._run_all(creation))
-            while not life.done():
+            life, error = loop.create_task(self._run_all(creation)), None
+            while True:
                 try:
+                    if life.done():
+                        break
+                    if error is not None:
+                        self.executor.stray(None, error)
+                        error = None
+                    loop.call_soon(self._start)  # what came when that was raised
                     loop.run_until_complete(life)
                 except Exception as e:
-                    if not life.done():
-                        self.executor.stray(None, e)
-                        loop.call_soon(self._start)
+                    error = e
             life.result()
         finally:
             _close(loop)

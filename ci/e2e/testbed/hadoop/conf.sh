@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the configuration of daemon NAME (rm, nm1, ...) of the testbed in DIR into DIR/conf/NAME:  conf.sh NAME
+# Writes the configuration of daemon NAME (rm, rm2, nm1, ...) of the testbed in DIR into DIR/conf/NAME:  conf.sh NAME
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
@@ -14,6 +14,11 @@ site() { # KEY VALUE lines of stdin as a file
   { echo '<?xml version="1.0"?>'; echo '<configuration>'
     while read -r key value; do [ -z "$key" ] || echo "<property><name>$key</name><value>$value</value></property>"; done
     echo '</configuration>'; } > "$to/$1"
+}
+manager() { # SUFFIX FIRST: where a ResourceManager is
+  local k=yarn.resourcemanager
+  printf "$k.%s$1 $at:%s\n" address "$(port $2)" scheduler.address "$(port $(($2 + 1)))" resource-tracker.address "$(port $(($2 + 2)))" \
+    admin.address "$(port $(($2 + 3)))" webapp.address "$(port $(($2 + 4)))"
 }
 site core-site.xml <<S
 fs.defaultFS $fs
@@ -74,13 +79,13 @@ K
 )
 S
 site yarn-site.xml <<S
-yarn.resourcemanager.hostname $at
+$(if [ "$MANAGERS" = 1 ]; then echo "yarn.resourcemanager.hostname $at"; manager "" 0
+else echo "yarn.resourcemanager.ha.enabled true
+yarn.resourcemanager.ha.automatic-failover.enabled false
+yarn.resourcemanager.ha.rm-ids rm,rm2
+yarn.resourcemanager.cluster-id $(basename "$DIR")
+yarn.resourcemanager.connect.retry-interval.ms 500"; manager .rm 0; manager .rm2 10; fi)
 yarn.resourcemanager.bind-host $at
-yarn.resourcemanager.address $at:$(port 0)
-yarn.resourcemanager.scheduler.address $at:$(port 1)
-yarn.resourcemanager.resource-tracker.address $at:$(port 2)
-yarn.resourcemanager.admin.address $at:$(port 3)
-yarn.resourcemanager.webapp.address $at:$(port 4)
 yarn.resourcemanager.am.max-attempts $AM_ATTEMPTS
 yarn.resourcemanager.nodes.exclude-path $DIR/exclude
 yarn.resourcemanager.nodemanagers.heartbeat-interval-ms 100

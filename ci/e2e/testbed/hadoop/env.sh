@@ -10,6 +10,7 @@
 : "${LEAST_MB:=64}"                     # of which each container's memory is a multiple; Hadoop has 1024
 : "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it
 : "${NAMENODES:=1}"                     # 2: nn and nn2 behind hdfs://ha, with edits in a folder that both see; nn is active first, and then whichever daemon.sh says
+: "${MANAGERS:=1}"                       # 2: ResourceManagers rm and rm2, of which rm is active first, and then whichever daemon.sh says
 : "${DATANODES:=1}" "${REPLICATION:=1}" # dn, dn2, ..., and how many of them have each block
 : "${HDFS:=1}"                          # 0: without NameNode and DataNode; files are then on this machine
 : "${PROTECTION:=authentication,integrity,privacy}"    # hadoop.rpc.protection
@@ -34,16 +35,17 @@ JAVA_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIP
 for p in lang util io net nio; do JAVA_OPTS+=" --add-opens=java.base/java.$p=ALL-UNNAMED"; done
 JAVA_OPTS+=" --add-opens=java.base/sun.nio.ch=ALL-UNNAMED"
 [ ! -e "$DIR/kdc/krb5.conf" ] || JAVA_OPTS+=" -Djava.security.krb5.conf=$DIR/kdc/krb5.conf"
-# Ten ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's, the NameNode's for clients and
-# browsers, and the second one's. NodeManagers and DataNodes take what is free.
-PORTS=10
+# Fifteen ports: the ResourceManager's for clients, masters, NodeManagers, administrators and browsers, the KDC's, the NameNode's for clients and
+# browsers, the second one's, and the second ResourceManager's. NodeManagers and DataNodes take what is free.
+PORTS=15
 port() { echo $(($(cat "$DIR/port") + $1)); }
 # With namespaces, what up.sh chose for this testbed: a bridge, on whose first address all are but the NodeManagers.
 [ -e "$DIR/netns" ] && SLOT=$((($(cat "$DIR/port") - 27000) / PORTS)) && NETNS=1 BRIDGE=mhb$SLOT PREFIX=mh$SLOT JAVA_OPTS+=" -Djdk.net.hosts.file=$DIR/hosts"
 addr() { # addr NAME: the address of a daemon
   case $NETNS-$1 in 0-*) echo 127.0.0.1;; 1-nm*) echo "10.78.$SLOT.$((10 + ${1#nm}))";; *) echo "10.78.$SLOT.1";; esac
 }
-# The daemons of HDFS, by name.
+# The daemons, by name.
+managers() { echo rm; [ "$MANAGERS" = 1 ] || echo rm2; }
 namenodes() { echo nn; [ "$NAMENODES" = 1 ] || echo nn2; }
 datanodes() { echo dn; for ((i = 2; i <= DATANODES; i++)); do echo "dn$i"; done; }
 web_of() { case $1 in nn2) port 9;; *) port 7;; esac; } # a NameNode's port for browsers

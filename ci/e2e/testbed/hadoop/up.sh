@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real YARN on loopback ports of this machine: a ResourceManager with recovery, NODES x NodeManager, and HDFS
+# A real YARN on loopback ports of this machine: a ResourceManager with recovery, or two, NODES x NodeManager, and HDFS
 # of a NameNode and a DataNode, or of more of them. Several
 # testbeds run side by side. KERBEROS=1 puts a KDC beside them. Needs Java 17 and, the first time, Maven, which fetches about 90 MB of jars.
 #   DIR=/var/tmp/maniple-e2e/hadoop/mine ./up.sh      then: . $DIR/env      (settings: env.sh)
@@ -58,8 +58,9 @@ fi
 # --- daemons --------------------------------------------------------------------------------------------
 [ "$KERBEROS" = 0 ] || bash "$here/kdc.sh"
 if [ "$HDFS" = 1 ]; then for d in $(namenodes) $(datanodes); do bash "$here/daemon.sh" start $d; done; fi
-bash "$here/daemon.sh" start rm
+for d in $(managers); do bash "$here/daemon.sh" start $d; done
 for ((i = 1; i <= NODES; i++)); do bash "$here/daemon.sh" start "nm$i"; done
+[ "$MANAGERS" = 1 ] || bash "$here/daemon.sh" active rm
 bash "$here/daemon.sh" wait
 [ "$NAMENODES$HDFS" != 21 ] || bash "$here/daemon.sh" active nn
 cat > "$DIR/env" <<EOT
