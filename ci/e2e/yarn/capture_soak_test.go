@@ -67,12 +67,12 @@ func captures(t *testing.T, net netip.Addr, interfaces ...int) *capture {
 			{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 			{Code: unix.BPF_RET | unix.BPF_K},
 		}
-		ip := binary.NativeEndian.Uint16([]byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff})
+		all := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff}) // a socket for one protocol is not shown what goes out
 		if err := errors.Join(
 			unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20),
 			unix.SetsockoptSockFprog(s, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}),
 			unix.SetsockoptPacketMreq(s, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}), // a bridge shows what it hands on
-			unix.Bind(s, &unix.SockaddrLinklayer{Protocol: ip, Ifindex: index}),
+			unix.Bind(s, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}),
 		); err != nil {
 			t.Fatal(err)
 		}
@@ -83,6 +83,9 @@ func captures(t *testing.T, net netip.Addr, interfaces ...int) *capture {
 	t.Cleanup(func() { c.end() })
 	return c
 }
+
+// ip is IPv4's number, as the kernel writes it.
+var ip = binary.NativeEndian.Uint16([]byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff})
 
 // listen takes in what a socket hears until the end.
 func (c *capture) listen(s int) {
@@ -107,8 +110,9 @@ func (c *capture) listen(s int) {
 			c.t.Error(err)
 			return
 		}
-		if at, ok := from.(*unix.SockaddrLinklayer); ok && at.Pkttype == unix.PACKET_OUTGOING && at.Hatype == unix.ARPHRD_LOOPBACK {
-			continue // there all comes in, too
+		at, ok := from.(*unix.SockaddrLinklayer)
+		if ok && (at.Pkttype == unix.PACKET_OUTGOING && at.Hatype == unix.ARPHRD_LOOPBACK || at.Protocol != ip) {
+			continue // on that interface all comes in, too
 		}
 		c.take(buffer[:n])
 	}

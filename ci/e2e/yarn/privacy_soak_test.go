@@ -5,6 +5,7 @@ package yarn
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -147,8 +148,8 @@ func (g *gateway) works(home *hdfs.Client) (texts map[string]string, streams map
 		}
 	}
 	t.Logf("%d streams with %d bytes, %d of them between nodes; %d secrets", len(streams), c.bytes, between, len(secrets))
-	if len(carriers(streams, []byte("proxy-user=alice"))) == 0 || len(carriers(streams, []byte("<h1>main.py, "+id))) == 0 {
-		t.Error("the page was not seen")
+	if asked, page := carriers(streams, []byte("proxy-user=alice")), carriers(streams, []byte("<h1>main.py, "+id)); len(asked) == 0 || len(page) < 2 { // by the proxy, and the page on its way to it and from it
+		t.Errorf("who looks was told on %v, and the page was seen on %v", asked, page)
 	}
 	if len(secrets) < 6 || between < 26*100_000 {
 		t.Error("too little was seen")
@@ -170,7 +171,10 @@ func (g *gateway) looksOn(id string) {
 	page.RawQuery = "user.name=alice" // so it logs in, once
 	data := *page
 	data.Path, data.RawQuery = "/ws/v1/cluster/apps/"+id, ""
-	browser := &http.Client{Jar: jar, Timeout: limit}
+	browser := &http.Client{Jar: jar, Timeout: limit, Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		_, port, _ := net.SplitHostPort(address)
+		return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(g.b.rm.Host, port)) // it names the machine, which only the daemons know by this address
+	}}}
 	read := func(at *url.URL) string {
 		r, err := browser.Get(at.String())
 		if err != nil {

@@ -125,7 +125,10 @@ class Guard:
 
     def leave(self) -> None:
         """Has the cluster end, and does not wait for it."""
-        self._command.stdin.close()
+        try:
+            self._command.stdin.close()
+        except OSError:  # this process has closed it by itself, or the command is gone
+            pass
 
     def _over(self, seconds: float) -> bool:
         """The command has ended, or does within so many seconds. Popen's own wait() keeps a Ctrl-C for itself for a quarter of one."""

@@ -19,12 +19,13 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from maniple import _actor_host, _packages
 from maniple._core import dial, failures, frames, session as _session, values, wire
 from maniple._core.arenas import Place
+from maniple._core.connection import AGENT_CLOSED
 from maniple._core.context import running
 from maniple._core.inbox import Inbox, Native
 from maniple._core.session import Session
 from maniple._core.table import ASKED, FETCHING, PENDING, State, Value
 from maniple._core.wire import ProtocolError
-from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, forked
+from maniple._execute import ActorExit, Executor, Job, TaskInterrupt, forked, note
 
 # Users' programs own USR1 and USR2 in practice; the C library keeps the first real-time signals.
 CANCEL_SIGNAL = signal.SIGRTMIN + 10
@@ -362,6 +363,8 @@ def _agent_gone(why: str) -> None:
     """The fate rule: a worker does not outlive its agent."""
 
     def last_words() -> None:
+        if why != AGENT_CLOSED:
+            note(why)
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()

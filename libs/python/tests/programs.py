@@ -199,6 +199,13 @@ def bell(path):
     return os.getpid()
 
 
+@maniple.remote(max_retries=0)
+def closes_all():
+    """Closes what is not its own, as programs do that make a daemon of themselves."""
+    os.closerange(3, 4096)
+    return "closed"
+
+
 @maniple.remote
 def returns_twice():
     """The child that it forks comes back from it, too. Whether that ended."""

@@ -41,6 +41,15 @@ static void shrink(Buffer *b) {
     }
 }
 
+/* This process has closed the descriptor, as os.closerange() does: the reader, which waits at what it was, hears of nothing. */
+static void lost(Link *l) {
+    pthread_mutex_lock(&l->lock);
+    if (!l->closed) strcpy(l->why, "this process has closed its connection to the agent, as by os.closerange(): close only what you have opened");
+    l->closed = true;
+    pthread_mutex_unlock(&l->lock);
+    link_shut(l);
+}
+
 int link_flush(Link *l, int milliseconds) {
     if (pthread_mutex_trylock(&l->writing)) {
         if (!milliseconds) return 1;
@@ -52,6 +61,7 @@ int link_flush(Link *l, int milliseconds) {
         if (pthread_mutex_timedlock(&l->writing, &until)) return 1;
     }
     int state = 0;
+    bool gone = false;
     for (;;) {
         if (l->written == l->block.size) {
             l->written = 0;
@@ -79,12 +89,14 @@ int link_flush(Link *l, int milliseconds) {
                 break;
             }
         } else if (errno != EINTR) { /* the reader tells of it */
+            gone = errno == EBADF || errno == ENOTSOCK;
             l->written = l->block.size = 0;
             state = -1;
             break;
         }
     }
     pthread_mutex_unlock(&l->writing);
+    if (gone) lost(l);
     return state;
 }
 
@@ -103,6 +115,12 @@ static void give_lead(Link *l, int to) {
 static void ended(Link *l) {
     atomic_fetch_sub(&l->threads, 1), wake(&l->threads);
     link_drop(l);
+}
+
+/* Whatever the interpreter does: a worker does not outlive its agent. */
+static void outlive(Link *l) {
+    for (int i = 0; i < LAST_WORDS / 10 && l->fate; i++) usleep(10000);
+    if (l->fate) _exit(1);
 }
 
 static void *write_on(void *argument) {
@@ -127,6 +145,7 @@ static void *write_on(void *argument) {
         }
         if (!atomic_exchange(&l->pulse, 0)) nap(&l->pulse, 0, sleeps ? LOOK_AFTER : FLUSH_AFTER);
     }
+    outlive(l);
     ended(l);
     return NULL;
 }
@@ -469,10 +488,7 @@ static void *read_on(void *argument) {
     direct_close(l);
     pthread_mutex_unlock(&l->lock);
     link_shut(l);
-    if (l->fate) { /* whatever the interpreter does: a worker does not outlive its agent */
-        for (int i = 0; i < LAST_WORDS / 10 && l->fate; i++) usleep(10000);
-        if (l->fate) _exit(1);
-    }
+    outlive(l);
     ended(l);
     return NULL;
 }

@@ -7,6 +7,7 @@ can come into the middle of a frame (PY-1, PY-6).
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -30,6 +31,7 @@ LOOK_AFTER = 0.25  # seconds after which dropped references are looked for thoug
 CHUNK = 65536  # bytes asked of the socket at once: more would be mapped and unmapped each time
 MAX_LENGTH = frames.MAX_MESSAGE
 _GATE = type(threading.Lock())
+AGENT_CLOSED = "the agent closed the connection"
 _ROOM = socket.CMSG_SPACE(16 * 4)  # descriptors that may come with one read: the kernel gives those of one write
 
 
@@ -37,7 +39,7 @@ class Connection:
     """Frames over a stream socket.
 
     batch: called on the reader thread with each list of frames that came together. closed: called once, on
-    that thread, with the reason. before: called by the writer before each write, may send. The socket is owned: close()
+    that thread or the writer, with the reason. before: called by the writer before each write, may send. The socket is owned: close()
     ends it.
     """
 
@@ -49,7 +51,8 @@ class Connection:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._asleep = False
-        self.closed = False
+        self.closed = self._ended = False
+        self._ending = threading.Lock()
         self._reader = threading.Thread(target=self._read, name="maniple-reader", daemon=True)
         self._pulse = threading.Thread(target=self._beat, name="maniple-writer", daemon=True)
 
@@ -124,11 +127,13 @@ class Connection:
                 block = block[self._sock.send(block, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
             except BlockingIOError:
                 _wait_writable(self._sock)
-            except OSError:
+            except OSError as e:
+                if e.errno in (errno.EBADF, errno.ENOTSOCK):  # the reader, which waits at what it was, hears of nothing
+                    self._end("this process has closed its connection to the agent, as by os.closerange(): close only what you have opened")
                 return
 
     def _read(self) -> None:
-        why = "the agent closed the connection"
+        why = AGENT_CLOSED
         try:
             self._read_all()
         except ProtocolError as e:
@@ -137,6 +142,13 @@ class Connection:
             why = f"the connection to the agent broke: {os.strerror(e.errno) if e.errno else e}"
         except Exception as e:  # PY-5
             why = f"a frame of the agent could not be handled: {type(e).__name__}: {e}"
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        with self._ending:
+            if self._ended:
+                return
+            self._ended = True
         self.closed = True
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -217,7 +229,10 @@ class Connection:
             if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(wait)
         if not self._reader.is_alive():
-            self._sock.close()
+            try:
+                self._sock.close()
+            except OSError:  # the process has closed it by itself
+                pass
 
     def forget(self) -> None:
         """In a forked child: closes its copy of the socket and touches nothing that another thread may hold."""
