@@ -61,6 +61,12 @@ def say(x=None):
     return x
 
 
+def shut():
+    import os
+
+    os.closerange(3, 4096)
+
+
 def spoil(values, at):
     import threading
 
@@ -101,7 +107,7 @@ def bell(path):
 
 def _worker(directory):
     agent = Agent(directory)
-    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock), "promise": _own(promise), "bell": _own(bell)})
+    made = Worker(agent, {"hold": _own(hold), "say": _own(say), "keep": _own(keep), "spoil": _own(spoil), "hold_the_lock": _own(hold_the_lock), "promise": _own(promise), "bell": _own(bell), "shut": _own(shut)})
     yield made
     made.end()
     agent.close()
@@ -303,6 +309,12 @@ def test_a_terminal_s_interrupt_is_not_for_workers(worker):
     worker.process.send_signal(signal.SIGINT)
     worker.submit("say", 1)
     assert worker.peer.take("RESULT").fields.flags == wire.LAST
+
+
+def test_a_worker_that_closes_its_connection_says_so(worker):
+    worker.submit("shut")
+    _, said = worker.process.communicate(timeout=PATIENCE)
+    assert b"closed its connection to the agent, as by os.closerange()" in said and worker.process.returncode == 1
 
 
 def test_hostile_work_ends_the_worker(worker):

@@ -26,14 +26,9 @@ def written(path, words=""):
         threading.Event().wait(0.005)
 
 
-def test_a_worker_that_closes_its_connection_ends_and_says_so(cluster, capfd):  # PY-4
-    with pytest.raises(maniple.exceptions.WorkerCrashedError):
+def test_a_worker_that_closes_its_connection_ends(cluster):  # PY-4
+    with pytest.raises(exceptions.WorkerCrashedError):
         get(programs.closes_all.remote(), timeout=PATIENCE)
-    deadline, said = time.monotonic() + PATIENCE, ""
-    while "closed its connection to the agent" not in said:
-        assert time.monotonic() < deadline, said
-        said += capfd.readouterr().err
-        threading.Event().wait(0.01)
     assert get(programs.add.remote(1, b=2)) == 3
 
 
