@@ -148,14 +148,16 @@ func (c *call) withCluster(do func(context.Context, *gang.Client, *boot.Endpoint
 // measure has the nodes measure their ways, round after round.
 func (c *call) measure(ctx context.Context, client *gang.Client, m *measured, hosts []string, within time.Duration) error {
 	rounds := matrix.Rounds(hosts)
-	some, each := matrix.Fit(len(rounds), within)
+	some, _ := matrix.Fit(len(rounds), within)
 	bar := progress{to: c.stderr, shown: terminal(c.stderr) && !c.on("json"), began: time.Now(), total: 2 * some}
 	defer bar.end()
 	for i, r := range rounds {
-		if i >= some || i > 0 && time.Since(bar.began) > within {
+		left := within - time.Since(bar.began)
+		if i >= some || i > 0 && left <= 0 {
 			m.Left += len(r)
 			continue
 		}
+		_, each := matrix.Fit(some-i, left) // less, where measurements cost more than was thought
 		for _, back := range []bool{false, true} {
 			pairs := make([][2]string, len(r))
 			for j, p := range r {

@@ -14,7 +14,7 @@ import (
 func TestDoctorMeasuresAJobsNodes(t *testing.T) {
 	c := e2e.Slurm(t)
 	dir := c.Folder(t)
-	script := c.Write(t, filepath.Join(dir, "job.sh"), "#!/bin/bash\n"+c.Binary+" doctor --fabric --within 2 --json > ways.json\n", 0o755)
+	script := c.Write(t, filepath.Join(dir, "job.sh"), "#!/bin/bash\n"+c.Binary+" doctor --fabric --within 6 --json > ways.json\n", 0o755)
 	r := c.Run(t, long, dir, "sbatch", "--wait", "-N", "3", "-t", "5", script)
 	if id := e2e.JobID(t, r); r.Code != 0 {
 		t.Fatalf("exit %d\n%s", r.Code, e2e.Read(filepath.Join(dir, "slurm-"+id+".out")))
