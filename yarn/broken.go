@@ -108,7 +108,7 @@ func (b *Broken) add(nodes []dataNode, until time.Time) {
 }
 
 // excluded are those that are broken now, as a request for a block has them.
-func (b *Broken) excluded() []byte {
+func (b *Broken) excluded([]byte) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()

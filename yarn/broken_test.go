@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -58,6 +59,37 @@ func names(t *testing.T, broken *yarn.Broken, handle func(rpc.Request) (any, err
 	}
 	t.Cleanup(func() { c.Close() })
 	return h, c
+}
+
+// A NameNode hears with each request to close a file which its last block is, as one that was started anew has to, though the library says so only once.
+func TestLastBlockIsNamedAgain(t *testing.T) {
+	type ending struct {
+		Name string `pb:"1"`
+		Last []byte `pb:"3"`
+		File uint64 `pb:"4"`
+	}
+	var seen []ending
+	_, c := names(t, new(yarn.Broken), func(r rpc.Request) (any, error) {
+		var e ending
+		err := r.Read(&e)
+		seen = append(seen, e)
+		return struct {
+			Result bool `pb:"1"`
+		}{}, err
+	})
+	for _, tc := range []struct{ asks, want ending }{
+		{ending{"empty", nil, 1}, ending{"empty", nil, 1}},
+		{ending{"f", []byte("one"), 2}, ending{"f", []byte("one"), 2}},
+		{ending{"f", nil, 2}, ending{"f", []byte("one"), 2}},
+		{ending{"f", nil, 3}, ending{"f", nil, 3}}, // another file of that name
+		{ending{"f", []byte("two"), 2}, ending{"f", []byte("two"), 2}},
+		{ending{"f", nil, 2}, ending{"f", []byte("two"), 2}},
+	} {
+		seen = nil
+		if err := c.Call(t.Context(), "complete", tc.asks, nil); err != nil || len(seen) != 1 || !reflect.DeepEqual(seen[0], tc.want) {
+			t.Errorf("%+v: %+v, %v", tc.asks, seen, err)
+		}
+	}
 }
 
 // What broke gets no new blocks, by whichever way: those that take no connection, or, where all do, all. A NameNode that knows no others is not kept from them.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,7 +45,18 @@ type HDFS struct {
 	last    []dataNode // of the block that was given or looked up last for writing
 	encrypt bool       // the NameNode says that data is encrypted
 	key     *dataKey   // with this; nil: it is asked for when it is needed
+	ends    []complete // of files, the latest last
 }
+
+// complete is the request to close a file.
+type complete struct {
+	Name string `pb:"1"`
+	Last []byte `pb:"3"` // its last block
+	File uint64 `pb:"4"`
+}
+
+// maxEnds is of how many files a way knows the last blocks.
+const maxEnds = 1000
 
 // NewHDFS gives the way to the file system behind NameNodes, as the site's configuration says it is to be reached. Of cfg User, Token, Kerberos, Dial, Timeout,
 // RetryFor, RetryInterval (0: 200 ms, growing to 2 s), Waits, Active and Broken count, for NameNodes in the place of ResourceManagers; of the token it is the NameNode's.
@@ -100,7 +112,7 @@ func (h *HDFS) DialNameNode(context.Context, string, string) (net.Conn, error) {
 	}
 	return rpc.Tunnel(c, rpc.Relay{
 		Heed: map[string]func([]byte){"getServerDefaults": h.heard, "addBlock": h.given, "append": h.given}, Once: []string{"renewLease"},
-		Add:   map[string]func() []byte{"addBlock": h.broken.excluded},
+		Add:   map[string]func([]byte) []byte{"addBlock": h.broken.excluded, "complete": h.completes},
 		Error: func(err error) error { return ErrorOf(OpNameNode, err) },
 	}), nil
 }
@@ -114,6 +126,29 @@ func (h *HDFS) heard(defaults []byte) {
 	if len(encrypt) == 1 {
 		encrypt[0] = 0
 	}
+}
+
+// completes names a file's last block with each request to close it. Who waits until the block is where it is to be asks again and again, and may name it with
+// the first request alone; but a NameNode that was started anew meanwhile knows no more that the block is written, and waits for that for ever.
+func (h *HDFS) completes(request []byte) []byte {
+	var r complete
+	if proto.Unmarshal(request, &r) != nil { // the NameNode says what is wrong with it
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(h.ends, func(e complete) bool { return e.Name == r.Name && e.File == r.File })
+	switch {
+	case len(r.Last) > 0:
+		if i >= 0 {
+			h.ends = slices.Delete(h.ends, i, i+1)
+		}
+		r.Last = slices.Clone(r.Last)
+		h.ends = append(h.ends[max(0, len(h.ends)+1-maxEnds):], r)
+	case i >= 0:
+		return proto.Marshal(complete{Last: h.ends[i].Last})
+	}
+	return nil
 }
 
 // ask calls the active NameNode.

@@ -17,10 +17,10 @@ import (
 
 // Relay says how a Tunnel treats calls.
 type Relay struct {
-	Heed  map[string]func(reply []byte) // has for methods whom their replies are shown to, before their caller has them: he may change bytes of them
-	Once  []string                      // methods that are not repeated after a round over the servers: their caller does so himself
-	Add   map[string]func() []byte      // has for methods what gives more fields of their requests; one that is refused with them is made without
-	Error func(error) error             // what a caller is told where no server answered; nil: the error itself
+	Heed  map[string]func(reply []byte)  // has for methods whom their replies are shown to, before their caller has them: he may change bytes of them
+	Once  []string                       // methods that are not repeated after a round over the servers: their caller does so himself
+	Add   map[string]func([]byte) []byte // has for methods what gives more fields of a request; one that is refused with them is made without
+	Error func(error) error              // what a caller is told where no server answered; nil: the error itself
 }
 
 // Tunnel gives a connection for a client of its own that speaks the same protocol without security, and knows nothing of servers that go and come back: it has one
@@ -179,13 +179,16 @@ func (r *Relay) with(call relayed) (request []byte, added bool) {
 	if add == nil {
 		return call.body, false
 	}
-	more := add()
 	_, rest, err := proto.CutDelimited(call.body)
-	if err != nil || len(more) == 0 {
+	if err != nil {
 		return call.body, false
 	}
 	fields, _, err := proto.CutDelimited(rest)
 	if err != nil {
+		return call.body, false
+	}
+	more := add(fields)
+	if len(more) == 0 {
 		return call.body, false
 	}
 	request = append([]byte(nil), call.body[:len(call.body)-len(rest)]...)

@@ -260,7 +260,7 @@ func TestTunnelAddsFields(t *testing.T) {
 	}}
 	inBubble(t, s, Config{}, func(t *testing.T, w *world) {
 		var more []string
-		add := map[string]func() []byte{"add": func() []byte { return proto.Marshal(request{More: more}) }}
+		add := map[string]func([]byte) []byte{"add": func([]byte) []byte { return proto.Marshal(request{More: more}) }}
 		x := &behind{t: t, conn: Tunnel(w.client, Relay{Add: add})}
 		for _, tc := range []struct {
 			method, s string
