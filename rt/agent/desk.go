@@ -181,6 +181,7 @@ func (d *desk) settle(ctx context.Context) int64 {
 	}
 	next = min(next, d.settleErrands(ctx))
 	next = min(next, d.settleOutput(ctx))
+	d.shareViews()
 	d.flush()
 	return next
 }

@@ -23,6 +23,7 @@ type workConn struct {
 	kind     fb.AttachKind
 	name     string // of a driver
 	pid      uint32 // as it says
+	views    uint64 // bytes of values that it knows it may have in its page table: see shareViews
 	job      uint32
 	template *template // it is one's
 	born     bool      // its template's workers take over their connections
@@ -93,6 +94,7 @@ func (d *desk) arrive(ctx context.Context, a *arrival) {
 		})
 	}
 	d.conns[c.process] = c
+	d.recount()
 	if d.over != "" {
 		d.refuse(c, "the cluster is being shut down: "+d.over)
 		return
@@ -174,6 +176,7 @@ func (d *desk) send(c *workConn, m Message, corr uint64, payload []byte) {
 // ended: a connection is over. A worker is only gone with its process.
 func (d *desk) ended(ctx context.Context, c *workConn, err error) {
 	delete(d.conns, c.process)
+	d.recount()
 	switch {
 	case c.template != nil:
 		d.templateDown(ctx, c)

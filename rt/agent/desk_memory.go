@@ -24,6 +24,8 @@ type deskMemory struct {
 	last    atomic.Pointer[string] // what was read last, for people
 	asked   int64                  // when one look was waited for slabs that were asked for
 	over    time.Time              // of the watch: since when there is too little, which fading views would mend; zero: there is not
+	views   atomic.Uint64          // bytes that all may have of values in their page tables, where these count for each process; 0: any
+	shared  bool                   // all processes that there are know their share of them
 }
 
 const (
@@ -37,11 +39,12 @@ const (
 	memoryCost  = 10                     // looks take at most a tenth of the time
 	memoryBound = 500 * time.Millisecond // as often it is looked at least while the store is bounded
 	slabsLate   = int64(time.Second)     // so long no more looks are waited for slabs, after one that was
-	fadeUsed    = 2                      // views fade from the half of what there is on,
-	fadePart    = 8                      // once they are an eighth of it;
+	fadePart    = 8                      // views fade when no more than an eighth is left, once they are an eighth;
 	fadeLeast   = 1 << 20                // of values that have so many bytes;
 	fadeEvery   = 100 * time.Millisecond // as often they may be told, since all of them have to be entered again
 	fadeTime    = 3 * time.Second        // so long they may take: NodeManagers look as often
+	viewsPart   = 4                      // a quarter is left for what processes enter between two looks at what they have of values
+	viewsLeast  = 32 << 20               // that each of them may have
 )
 
 // memoryKept is what is to stay free.
@@ -57,7 +60,48 @@ func forValues(r device.Reading) int64 { return spare(r) - int64(memoryKept(r.Li
 
 // fades tells whether processes are to let go of the pages of what they look at: where these count for each process, 16 that look at
 // one value have 16 times its size, and may have it again a moment later.
-func fades(r device.Reading) bool { return r.Used > r.Limit/fadeUsed && r.Views > r.Limit/fadePart }
+func fades(r device.Reading) bool {
+	return r.Used > r.Limit-r.Limit/fadePart && r.Views > r.Limit/fadePart
+}
+
+// forViews is what all processes may have of values in their page tables, where these count for each; 0: as much as they like. NodeManagers look every few
+// seconds, and end a container that has too much just then: what processes enter in milliseconds has to be kept small by themselves.
+func forViews(r device.Reading) uint64 {
+	if r.Counted == 0 {
+		return 0
+	}
+	most := r.Counted - r.Counted/viewsPart
+	return max(most-min(r.Beside, most), viewsLeast)
+}
+
+// another tells whether a number is another one by more than an eighth.
+func another(n, was uint64) bool { return n > was+was/8 || n < was-was/8 }
+
+// recount has what values may take in page tables shared out anew: there are other processes.
+func (d *desk) recount() {
+	if d.memory != nil {
+		d.memory.shared = false
+	}
+}
+
+// shareViews tells drivers and workers how much of values each may have in its page table, if that is new to them.
+func (d *desk) shareViews() {
+	if d.memory == nil || d.memory.shared {
+		return
+	}
+	all := d.memory.views.Load()
+	d.memory.shared = true
+	if all == 0 {
+		return
+	}
+	list := slices.DeleteFunc(d.sorted(), func(c *workConn) bool { return c.kind != fb.AttachKindDriver && c.kind != fb.AttachKindWorker })
+	for _, c := range list {
+		if each := max(all/uint64(len(list)), viewsLeast); another(each, c.views) {
+			c.views = each
+			d.send(c, &fb.ViewFadeT{Most: each}, 0, nil)
+		}
+	}
+}
 
 // waits tells whether too little is left only until views have faded.
 func (m *deskMemory) waits(r device.Reading, now time.Time) bool {
@@ -124,6 +168,10 @@ func (d *desk) watchMemory(ctx context.Context) {
 		began := time.Now()
 		r := d.memory.read()
 		left := spare(r)
+		if all := forViews(r); another(all, d.memory.views.Load()) {
+			d.memory.views.Store(all)
+			d.post(mail{do: d.recount})
+		}
 		if fades(r) && began.Sub(faded) >= fadeEvery {
 			faded = began
 			viewers := d.memory.viewers()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/maniple-hpc/maniple/rt/device"
 	"github.com/maniple-hpc/maniple/transport/wire/fb"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
+	carrier "github.com/maniple-hpc/maniple/transport/work"
 )
 
 // watched is a desk whose node has 16 GiB of memory, of which so many KiB are left, as tell says, and whose keeper is process 100.
@@ -74,6 +76,52 @@ func TestKillsOfTheKernel(t *testing.T) {
 	}
 }
 
+// Where memory counts for each process that has it in its page table, they share three quarters of what nothing else needs, and hear of it as they come and go.
+func TestViewsAreShared(t *testing.T) {
+	const gib = 1 << 30
+	d, _ := watched(t)
+	lines := map[id.Process]*heard{}
+	come := func(process id.Process, kind fb.AttachKind) {
+		lines[process] = &heard{}
+		d.conns[process] = &workConn{process: process, kind: kind, conn: lines[process]}
+		d.recount()
+		d.shareViews()
+	}
+	come(3, fb.AttachKindDriver)
+	if len(lines[3].frames) > 0 {
+		t.Error("it is told where nobody counts so")
+	}
+	reading := device.Reading{Used: 3 * gib, Limit: 8 * gib, Views: gib, Counted: 8 * gib, Beside: 2 * gib}
+	if all := forViews(reading); all != 4*gib {
+		t.Errorf("of 8 GiB, of which 2 are used otherwise, values have %d", all)
+	}
+	if all := forViews(device.Reading{Limit: 8 * gib, Counted: 8 * gib, Beside: 9 * gib}); all != viewsLeast {
+		t.Errorf("of what is full values have %d", all)
+	}
+	d.memory.views.Store(forViews(reading))
+	d.recount()
+	d.shareViews()
+	come(4, fb.AttachKindWorker)
+	come(5, fb.AttachKindTemplate) // which has none
+	delete(d.conns, 4)
+	d.recount()
+	d.shareViews()
+	d.shareViews()
+	for process, want := range map[id.Process][]uint64{3: {4 * gib, 2 * gib, 4 * gib}, 4: {2 * gib}, 5: nil} {
+		var said []uint64
+		for f := range carrier.Frames(lines[process].frames) {
+			m, err := f.Message()
+			if err != nil {
+				t.Fatal(err)
+			}
+			said = append(said, m.(*fb.ViewFadeT).Most)
+		}
+		if !slices.Equal(said, want) {
+			t.Errorf("process %d: %d, not %d", process, said, want)
+		}
+	}
+}
+
 // Where memory counts for each process that has it in its page table, views fade before anybody ends for them.
 func TestViewsFade(t *testing.T) {
 	const gib = 1 << 30
@@ -81,9 +129,10 @@ func TestViewsFade(t *testing.T) {
 		used, views  uint64
 		fades, waits bool
 	}{
-		{3 * gib, 2 * gib, false, false},
-		{5 * gib, gib / 2, false, false},
-		{5 * gib, 2 * gib, true, false},
+		{6 * gib, 4 * gib, false, false},
+		{15 * gib / 2, gib / 2, false, false},
+		{15 * gib / 2, 2 * gib, true, false},
+		{9 * gib, 3 * gib, true, true},
 		{9 * gib, 2 * gib, true, true},
 		{78 * gib / 10, gib / 2, false, false},
 		{9 * gib, 5 * gib / 4, true, false}, // they would not be enough

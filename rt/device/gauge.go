@@ -26,6 +26,8 @@ type Reading struct {
 	Used, Limit uint64
 	Source      string // who bounds it
 	Views       uint64 // of Used, what processes have in their page tables of shared memory, where that counts for each of them
+	Counted     uint64 // then: the grant of whoever counts so, tight or not,
+	Beside      uint64 // and what is used of it that is no view
 }
 
 // Free is what is left.
@@ -65,8 +67,12 @@ func (g *Gauge) Read(shared uint64) Reading {
 	if g.granted > 0 {
 		r := Reading{Limit: g.granted, Source: g.source}
 		r.Used, r.Views = g.used(shared)
+		beside := r.Used - r.Views
 		if r.Free() < tight.Free() {
 			tight = r
+		}
+		if g.as == "resident" {
+			tight.Counted, tight.Beside = g.granted, beside
 		}
 	}
 	return tight

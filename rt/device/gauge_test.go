@@ -100,7 +100,7 @@ func TestGauge(t *testing.T) {
 	}
 	fading := granted("YARN", 3<<30)
 	g := device.NewGauge(device.Options{Root: folder(t, tree+"proc/300/status: RssAnon: 1048576 kB\\nRssShmem: 204800 kB\n"), Node: bootdoc.Node{Grant: "YARN"}}, &fading, 100)
-	if r := g.Read(128 << 20); r.Views != 200<<20 {
+	if r := g.Read(128 << 20); r.Views != 200<<20 || r.Counted != 3<<30 || r.Beside != r.Used-r.Views {
 		t.Errorf("views count for each process: %+v", r)
 	}
 	g = device.NewGauge(device.Options{Root: folder(t, tree)}, &device.Facts{}, 100)

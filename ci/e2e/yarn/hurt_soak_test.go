@@ -194,6 +194,11 @@ func (g *gateway) counts(t *testing.T, keeps bool) *counting {
 		defer cancel()
 		_ = c.command(ctx, "cancel", c.id).Run() // one that is over says no
 	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			c.tells()
+		}
+	})
 	c.goOn("both ranks count", nil, false)
 	if keeps {
 		e2e.Until(t, afterwards, "both ranks write checkpoints", func() bool { return len(countKeeps.FindAllString(c.logs(c.id), -1)) == 2 })
@@ -204,6 +209,41 @@ func (g *gateway) counts(t *testing.T, keeps bool) *counting {
 var countKeeps, countKept = regexp.MustCompile(`(?m)\bkeeps [01]$`), regexp.MustCompile(`(?m)\bkept [01] ([2-9]|[1-9][0-9]+)$`)
 
 var countLine, countEnd = regexp.MustCompile(`(?m)\bline ([01]) (\S+) ([0-9]+)$`), regexp.MustCompile(`(?m)\blast ([01]) (\S+) ([0-9]+)$`)
+
+// tells what there is to see of one that went wrong: what is said of it, its processes, and what each of its containers has written, of the lines that ranks count the first
+// and the last.
+func (c *counting) tells() {
+	t := c.t
+	t.Logf("%+v", c.run("explain", c.id))
+	for pid, line := range processes(c.id) {
+		t.Logf("process %s: %q", pid, line)
+	}
+	files, _ := filepath.Glob(filepath.Join(c.b.dir, "nm*", "logs", c.id, "*", "*"))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		var shown, count []string
+		for line := range strings.Lines(string(text)) {
+			if countLine.MatchString(strings.TrimSpace(line)) {
+				count = append(count, line)
+				continue
+			}
+			shown = append(append(shown, ends(count)...), line)
+			count = nil
+		}
+		t.Logf("%s:\n%s", file, strings.Join(append(shown, ends(count)...), ""))
+	}
+}
+
+// ends are the first and the last few of some lines.
+func ends(lines []string) []string {
+	if len(lines) <= 6 {
+		return lines
+	}
+	return slices.Concat(lines[:3], []string{fmt.Sprintf("... %d lines\n", len(lines)-6)}, lines[len(lines)-3:])
+}
 
 // said is what the ranks have said: by rank and life how often each number.
 func (c *counting) said() [2]map[string]map[int]int {

@@ -44,6 +44,19 @@ func (g *gateway) look(mem string, size, n, seconds int) {
 	}
 }
 
+// A program that needs more memory than its container has ends with what to raise, as YARN ends it.
+func TestMemoryIsTooLittle(t *testing.T) {
+	g := gatewayOf(t)
+	python, _ := devPython(t)
+	id := g.submit("-N", "1", "-n", "1", "--mem", "256M", "--am-memory", "512M", "--", python, "-c", "import time; x = bytearray(1 << 30); time.sleep(60)")
+	if r := g.over(id); r.Final != yarn.Failed || !strings.Contains(r.Diagnostics, "over its memory (-104)") {
+		t.Errorf("%+v", r)
+	}
+	if r := g.run("explain", id); !strings.Contains(r.Stdout, "--mem") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // NodeManagers count what each process has of a value: 7 that look at 700 MiB have more than the container, which lives on.
 func TestManyLookAtOneValue(t *testing.T) {
 	gatewayOf(t).look("3G", 700, 7, 8)

@@ -290,12 +290,15 @@ func TestStoreShare(t *testing.T) {
 // Where address space is counted, containers have enough for what is only reserved.
 func TestAddressSpace(t *testing.T) {
 	for _, tc := range []struct {
-		check, ratio string
-		master, node int64
-	}{{"", "", 3901, 2926}, {"true", "4", 2049, 1537}, {"false", "", 1024, 1408}, {"true", "100", 1024, 1408}} {
+		check, ratio, groups string
+		master, node         int64
+	}{{"", "", "", 3901, 2926}, {"true", "4", "", 2049, 1537}, {"false", "", "", 1024, 1408}, {"true", "100", "", 1024, 1408}, {"", "", "true", 1024, 1408}, {"", "", "false", 3901, 2926}} {
 		c := conf.New()
 		if tc.check != "" {
 			c.Set("yarn.nodemanager.vmem-check-enabled", tc.check)
+		}
+		if tc.groups != "" {
+			c.Set("yarn.nodemanager.resource.memory.enforced", tc.groups)
 		}
 		if tc.ratio != "" {
 			c.Set("yarn.nodemanager.vmem-pmem-ratio", tc.ratio)

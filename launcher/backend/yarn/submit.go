@@ -55,13 +55,16 @@ const (
 	nodeProcesses   = 2
 )
 
-// addressRatio is how many bytes of address space a container may have for each of its memory; false: NodeManagers don't count them.
+// addressRatio is how many bytes of address space a container may have for each of its memory; false: NodeManagers don't count them. Those of Hadoop 3.3 and later count
+// no memory where control groups are to bound it, which is their default whether there are any or not; earlier ones know nothing of that, so the site has to say it.
 func addressRatio(c *conf.Conf) (ratio float64, counted bool) {
 	ratio, err := strconv.ParseFloat(c.Get("yarn.nodemanager.vmem-pmem-ratio"), 64)
 	if err != nil || ratio <= 0 {
 		ratio = 2.1
 	}
-	return ratio, c.Bool("yarn.nodemanager.vmem-check-enabled", true)
+	const enforced = "yarn.nodemanager.resource.memory.enforced"
+	grouped := c.Source(enforced) != "" && c.Bool(enforced, false) && !c.Bool("yarn.nodemanager.elastic-memory-control.enabled", false)
+	return ratio, c.Bool("yarn.nodemanager.vmem-check-enabled", true) && !grouped
 }
 
 // AddressSpace makes the containers so large that NodeManagers which count address space (Hadoop's default) end none for

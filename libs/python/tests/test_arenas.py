@@ -1,15 +1,17 @@
 """Values in shared memory, as an agent names them."""
 
 import gc
+import mmap
 import os
 import pickle
 import socket
+import time
 
 import pytest
 
 import maniple
 from maniple import exceptions
-from maniple._core import frames, session, values, wire
+from maniple._core import arenas, frames, session, twin, values, wire
 from scripted import PATIENCE
 from test_driver import double
 
@@ -171,7 +173,9 @@ def shared_in_memory():
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssShmem:"))
 
 
-def test_views_fade_from_the_page_table_and_come_back(driver):
+@pytest.fixture
+def viewed(driver):
+    """A view of 8 MiB that is in this process's page table, and how much else is."""
     size = 8 << 20
     payload = values.encode(pickle.PickleBuffer(bytes(range(256)) * (size >> 8))).payload
     arena = os.memfd_create("arena")
@@ -182,17 +186,62 @@ def test_views_fade_from_the_page_table_and_come_back(driver):
     locate(driver, driver.take("SUBMIT").fields.task, 0, len(payload))
     os.close(arena)
     view = maniple.get(ref)
-    before = shared_in_memory()
-    assert sum(view[::4096]) == 0 and shared_in_memory() >= before + size // 2
+    beside = shared_in_memory()
+    assert sum(view[::4096]) == 0 and shared_in_memory() >= beside + size // 2
+    return view, beside
 
-    def fade(least):
-        driver.table("ViewFade", {"least": least})
-        other = double.remote(2)
-        driver.result(driver.take("SUBMIT").fields.task, "behind")
-        assert maniple.get(other) == "behind"
 
-    fade(16 << 20)
-    assert shared_in_memory() >= before + size // 2
-    fade(1 << 20)
-    assert shared_in_memory() < before + size // 2
-    assert bytes(view[-300:]) == (bytes(range(256)) * 2)[-300:]
+def faded(view, beside, within=5.0):
+    over = time.monotonic() + within
+    while shared_in_memory() >= beside + len(view) // 2:
+        if time.monotonic() > over:
+            return False
+        time.sleep(0.01)
+    return bytes(view[-300:]) == (bytes(range(256)) * 2)[-300:]
+
+
+def test_views_fade_from_the_page_table_and_come_back(driver, viewed):
+    driver.table("ViewFade", {"least": 16 << 20})
+    assert not faded(*viewed, within=0.3)
+    driver.table("ViewFade", {"least": 1 << 20})
+    assert faded(*viewed)
+
+
+@pytest.fixture
+def unbound():
+    yield
+    arenas.bound(0)
+
+
+def test_views_keep_to_what_a_process_may_have_in_its_page_table(driver, viewed, unbound):
+    view, beside = viewed
+    driver.table("ViewFade", {"most": 4 << 20})
+    assert faded(*viewed)
+    for _ in range(3):
+        assert sum(view[::4096]) == 0
+        assert faded(*viewed)
+    driver.table("ViewFade", {"most": 1 << 40})
+    over = time.monotonic() + PATIENCE
+    while faded(view, beside, within=0.2):  # what it was told has not arrived
+        assert sum(view[::4096]) == 0 and time.monotonic() < over
+
+
+@pytest.mark.skipif(twin.fast is None, reason="without the extension nothing fades that is not held")
+def test_what_is_unmapped_fades_no_more(unbound):
+    size = 8 << 20
+    fd = os.memfd_create("arena")
+    os.ftruncate(fd, 2 * size)
+
+    stays, goes, slab = arenas._map(fd, size, 0), arenas._map(fd, size, size), twin.fast.Slab(fd, 0, size)
+    arenas.bound(1 << 20)
+    del goes, slab
+    part = 1 << 18
+    own = [mmap.mmap(-1, part, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(200)]  # some of it where those were
+    for m in own:
+        m[:] = b"x" * part
+    looks, over = 0, time.monotonic() + 0.5
+    while time.monotonic() < over:
+        assert bytes(stays[::4096]) == bytes(size >> 12)
+        looks += 1
+    os.close(fd)
+    assert looks > 3 and all(m[::4096] == b"x" * (part >> 12) for m in own)

@@ -8,6 +8,7 @@ import (
 
 type ViewFadeT struct {
 	Least uint64 `json:"least"`
+	Most  uint64 `json:"most"`
 }
 
 func (t *ViewFadeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
@@ -16,11 +17,13 @@ func (t *ViewFadeT) Pack(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	}
 	ViewFadeStart(builder)
 	ViewFadeAddLeast(builder, t.Least)
+	ViewFadeAddMost(builder, t.Most)
 	return ViewFadeEnd(builder)
 }
 
 func (rcv *ViewFade) UnPackTo(t *ViewFadeT) {
 	t.Least = rcv.Least()
+	t.Most = rcv.Most()
 }
 
 func (rcv *ViewFade) UnPack() *ViewFadeT {
@@ -79,11 +82,26 @@ func (rcv *ViewFade) MutateLeast(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(4, n)
 }
 
+func (rcv *ViewFade) Most() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(6))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *ViewFade) MutateMost(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(6, n)
+}
+
 func ViewFadeStart(builder *flatbuffers.Builder) {
-	builder.StartObject(1)
+	builder.StartObject(2)
 }
 func ViewFadeAddLeast(builder *flatbuffers.Builder, least uint64) {
 	builder.PrependUint64Slot(0, least, 0)
+}
+func ViewFadeAddMost(builder *flatbuffers.Builder, most uint64) {
+	builder.PrependUint64Slot(1, most, 0)
 }
 func ViewFadeEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

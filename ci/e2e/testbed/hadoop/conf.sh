@@ -109,6 +109,7 @@ yarn.nodemanager.log-dirs $DIR/$name/logs
 yarn.nodemanager.resource.memory-mb $NM_MB
 yarn.nodemanager.resource.cpu-vcores $NM_VCORES
 yarn.nodemanager.vmem-check-enabled $VMEM_CHECK
+yarn.nodemanager.resource.memory.enforced false
 yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99.9
 yarn.nodemanager.container-executor.class org.apache.hadoop.yarn.server.nodemanager.DefaultContainerExecutor
 yarn.nodemanager.delete.debug-delay-sec 600

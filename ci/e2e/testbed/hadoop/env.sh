@@ -8,7 +8,8 @@
 : "${NM_MB:=4096}" "${NM_VCORES:=8}" "${NM_GPUS:=4}"   # declared per NodeManager (more than the machine has is fine)
 : "${CALCULATOR:=Dominant}"              # what is counted; Default, as Hadoop has it: memory alone, and there are no GPUs
 : "${LEAST_MB:=64}"                     # of which each container's memory is a multiple; Hadoop has 1024
-: "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it
+: "${VMEM_CHECK:=false}"                # true, as Hadoop has it: address space is counted, and containers have to be larger for it. Memory is counted in any case: conf.sh
+                                        # has memory.enforced off, as Hadoop 3.3 and later count neither with it on, and leave memory to cgroups, whether there are any or not
 : "${NAMENODES:=1}"                     # 2: nn and nn2 behind hdfs://ha, with edits in a folder that both see; nn is active first, and then whichever daemon.sh says
 : "${MANAGERS:=1}"                       # 2: ResourceManagers rm and rm2, of which rm is active first, and then whichever daemon.sh says
 : "${DATANODES:=1}" "${REPLICATION:=1}" # dn, dn2, ..., and how many of them have each block

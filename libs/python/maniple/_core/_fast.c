@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERFACE = 11, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
+enum { INTERFACE = 12, SLICE = 100, FLUSH_AT = 64, BACKLOG = 4 << 20 };
 
 PyObject *value_type, *pending, *loads, *nothing, *there;
 static PyObject *dumps, *protocol;
@@ -990,7 +990,7 @@ PyMODINIT_FUNC PyInit__fast(void) {
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
     if (add_type(module, "Link", &link_spec, &LinkType) || add_type(module, "Ref", &ref_spec, &RefType) || add_type(module, "Gate", &gate_spec, &GateType) ||
-        add_job(module) || add_entries(module) || add_slab(module) || PyModule_AddFunctions(module, wire_functions) || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) {
+        add_job(module) || add_entries(module) || add_slab(module) || add_fade(module) || PyModule_AddFunctions(module, wire_functions) || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) {
         Py_DECREF(module);
         return NULL;
     }

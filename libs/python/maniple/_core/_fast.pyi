@@ -1,5 +1,6 @@
 """The C extension: a connection without the interpreter. See _fast.h for how it works, native for who uses it."""
 
+import mmap
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 INTERFACE: int
@@ -33,6 +34,17 @@ class Slab:
     def __init__(self, fd: int, offset: int, size: int) -> None: ...
     def fill(self, at: int, parts: Sequence[Any]) -> None: ...
     def close(self) -> None: ...
+
+class Shared(mmap.mmap):
+    """A mapping of shared memory that fades, once it is noted."""
+
+    def note(self) -> None: ...
+
+def most(size: int) -> None:
+    """As arenas.bound."""
+
+def fade(least: int) -> None:
+    """As arenas.fade."""
 
 def huge(start: int, end: int) -> bool:
     """Has the kernel put what of its own memory this process has between these addresses into huge pages. False: not all of it, or it can't."""

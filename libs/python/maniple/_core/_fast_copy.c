@@ -246,7 +246,10 @@ typedef struct {
 } SlabObject;
 
 static void slab_unmap(SlabObject *s) {
-    if (s->bytes && s->owner == getpid()) munmap(s->bytes, s->size);
+    if (s->bytes && s->owner == getpid()) {
+        fade_forget(s->bytes);
+        munmap(s->bytes, s->size);
+    }
     s->bytes = NULL;
 }
 
@@ -267,6 +270,7 @@ static PyObject *slab_new(PyTypeObject *type, PyObject *args, PyObject *named) {
         return NULL;
     }
     s->bytes = bytes, s->size = (size_t)size, s->warm = 0, s->owner = getpid();
+    fade_note(bytes, (size_t)size);
     return (PyObject *)s;
 }
 

@@ -46,5 +46,9 @@ int add_job(PyObject *module);
 int add_entries(PyObject *module);
 extern PyMethodDef wire_functions[];
 int add_slab(PyObject *module);
+int add_fade(PyObject *module);
+/* Has shared memory fade, until it is forgotten, before it is unmapped. */
+void fade_note(char *at, size_t size);
+void fade_forget(const char *at);
 
 #endif

@@ -12,10 +12,12 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import threading
+import time
 import weakref
 from typing import Any, Callable, Dict, Set, Tuple
 
-from maniple._core import frames
+from maniple._core import frames, twin
 from maniple._core.wire import ProtocolError
 
 _LOCATION = frames.LOCATION_STRUCT
@@ -49,19 +51,63 @@ def _map(fd: int, size: int, offset: int) -> mmap.mmap:
             return Private(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset, **_NO_COPY)
         except OSError:  # it counts as memory where nothing is overcommitted
             pass
-    mapped = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
-    _shared.add(weakref.ref(mapped, _shared.discard))
+    if twin.fast is None:
+        return shared(mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY))
+    mapped = twin.fast.Shared(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset, **_NO_COPY)
+    if size >= LEAST:
+        mapped.note()
     return mapped
 
 
-_shared: Set[weakref.ref[mmap.mmap]] = set()  # of what _map made, what lives; added and removed with the interpreter's lock
+LEAST = 1 << 20  # bytes of a value that fades
+_shared: Set[weakref.ref[mmap.mmap]] = set()  # without the extension: of what fades, what lives; added and removed with the interpreter's lock
+_most = 0  # see bound
+_RATE = 10 << 30  # bytes that Python enters in a second
+
+
+def shared(mapped: mmap.mmap) -> mmap.mmap:
+    """Has a mapping of shared memory fade, as _fast.Shared does."""
+    if len(mapped) >= LEAST:
+        _shared.add(weakref.ref(mapped, _shared.discard))
+    return mapped
+
+
+def bound(most: int) -> None:
+    """From now on no more than most bytes of values are to be in this process's page table, where they count for each process that has them there; 0: any.
+
+    They fade as there are more. What happens between two looks is entered all the same: a few hundred MiB, with the extension.
+    """
+    global _most
+    if twin.fast is not None:
+        twin.fast.most(most)
+        return
+    started, _most = _most > 0, most
+    if most and not started:
+        threading.Thread(target=_watch, name="maniple-fade", daemon=True).start()
+
+
+def _watch() -> None:
+    while _most:
+        have = _entered()
+        if have > _most:
+            fade(0)
+            have = 0
+        time.sleep(min(max((_most - have) / _RATE, 0.002), 0.02))
+
+
+def _entered() -> int:
+    with open("/proc/self/status", "rb") as status:
+        return next((int(line.split()[1]) << 10 for line in status if line.startswith(b"RssShmem:")), 0)
 
 
 def fade(least: int) -> None:
-    """Takes what is viewed, of values of least bytes and more, out of this process's page table, where it counts for each process that has it there.
+    """Takes what is viewed and written, of mappings of least bytes and more, out of this process's page table, where it counts for each process that has it there.
 
     It comes back, unchanged, as it is looked at. Private mappings stay: what was written to them is nowhere else.
     """
+    if twin.fast is not None:
+        twin.fast.fade(least)
+        return
     for ref in list(_shared):
         mapped = ref()
         if mapped is not None:

@@ -195,7 +195,11 @@ class Hearing:
         return True
 
     def _view_fade_locked(self, corr: int, body: bytes, payload: Any) -> None:
-        self._later.append(partial(arenas.fade, wire.untable("ViewFade", body).get("least") or 0))
+        fields = wire.untable("ViewFade", body)
+        if fields.get("most"):
+            self._later.append(partial(arenas.bound, fields["most"]))
+        if fields.get("least"):
+            self._later.append(partial(arenas.fade, fields["least"]))
 
     def uses_locked(self, key: bytes) -> bool:
         """Somebody is about to look at the object without another question."""

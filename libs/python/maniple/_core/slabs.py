@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence
 
 from maniple import exceptions
-from maniple._core import table, twin, wire
+from maniple._core import arenas, table, twin, wire
 from maniple._core.arenas import Descriptor
 from maniple._core.patience import acquire
 from maniple._core.wire import ProtocolError
@@ -31,7 +31,7 @@ class Mapping:
     __slots__ = ("_bytes", "_warm")
 
     def __init__(self, fd: int, offset: int, size: int):
-        self._bytes = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
+        self._bytes = arenas.shared(mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset))
         self._bytes.madvise(mmap.MADV_DONTFORK)  # what a child wrote by mistake others would read
         self._warm = 0  # up to where this process has written
 

@@ -10,7 +10,7 @@ import os
 from itertools import count
 from typing import Any, Callable, Dict, NamedTuple
 
-INTERFACE = 11  # of the extension: one that another version left here is not used
+INTERFACE = 12  # of the extension: one that another version left here is not used
 
 fast: Any = None
 if not os.environ.get("MANIPLE_PURE"):
