@@ -214,11 +214,14 @@ var countLine, countEnd = regexp.MustCompile(`(?m)\bline ([01]) (\S+) ([0-9]+)$`
 // and the last.
 func (c *counting) tells() {
 	t := c.t
-	t.Logf("%+v", c.run("explain", c.id))
+	ctx, cancel := context.WithTimeout(context.Background(), limit) // the test's is over
+	defer cancel()
+	said, err := c.command(ctx, "explain", c.id).CombinedOutput()
+	t.Logf("explain: %s%v", said, err)
 	for pid, line := range processes(c.id) {
 		t.Logf("process %s: %q", pid, line)
 	}
-	files, _ := filepath.Glob(filepath.Join(c.b.dir, "nm*", "logs", c.id, "*", "*"))
+	files, _ := filepath.Glob(filepath.Join(c.b.dir, "nm*", "logs", c.id+"*", "*", "*")) // a NodeManager that has forgotten them gives them another name
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {

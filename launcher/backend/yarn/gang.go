@@ -272,6 +272,19 @@ func (g *gang) unstarted(id yarn.ContainerID, why string) []effect {
 	return []effect{back, loss{place: place, text: fmt.Sprintf("%s; that was the %dth container in a row that did not start", text, m.unstarted), fatal: true}, ask{0}}
 }
 
+// away takes in that a place's node has been out of reach for longer than it lives then. YARN may not miss its machine for ten minutes, or, if it was
+// started anew meanwhile, ever: it is given back, and another one asked for.
+func (g *gang) away(place int, since time.Duration) []effect {
+	m := &g.members[place]
+	if g.closed || m.container == nil || !m.ready {
+		return nil
+	}
+	c := m.container
+	m.container, m.ready, m.proven = nil, false, false
+	text := fmt.Sprintf("%s: its node is out of reach for %v; %s is given back, and another one takes its place", c.Node.Host, since, c.ID)
+	return []effect{release{[]yarn.ContainerID{c.ID}}, loss{place: place, text: text}, ask{g.missing()}}
+}
+
 // ended takes in that a container is over.
 func (g *gang) ended(s yarn.ContainerStatus) []effect {
 	if i := slices.IndexFunc(g.held, func(c yarn.Container) bool { return c.ID == s.ID }); i >= 0 {

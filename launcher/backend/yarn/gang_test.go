@@ -195,6 +195,23 @@ func TestGangReplaces(t *testing.T) {
 }
 
 // YJOB-2: a program that waits for a lost node keeps the others no longer than grants are held, and one that runs keeps them.
+// A node that is out of reach is replaced before YARN says anything of it.
+func TestGangReplacesWhatIsOutOfReach(t *testing.T) {
+	g := newGang(2, 2, time.Minute, 1)
+	g.begin()
+	g.granted(epoch, granted(1))
+	g.granted(epoch, granted(2))
+	expect(t, g.away(0, time.Minute), "") // it never was a node
+	g.joined(0)
+	expect(t, g.away(0, time.Minute), "release 1, lost 0 false, ask 1")
+	expect(t, g.away(0, time.Minute), "")
+	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
+	expect(t, g.granted(epoch, granted(3)), "launch 0 on host3")
+	g.joined(0)
+	g.close()
+	expect(t, g.away(0, time.Minute), "")
+}
+
 func TestGangGivesUp(t *testing.T) {
 	g := newGang(3, 2, time.Minute, 1)
 	g.begin()

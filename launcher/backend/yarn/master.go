@@ -170,7 +170,7 @@ func (m *Master) Start(ctx context.Context, req backend.Request) (backend.Sessio
 	doc := *req.Doc
 	s := &session{
 		m: m, events: make(chan backend.Event, 16), posts: make(chan func(), 64), done: make(chan struct{}), over: make(chan struct{}), own: make(chan backend.Event, 8),
-		links: map[string]*link{}, launched: map[string]time.Time{}, said: map[string]bool{}, goes: map[string]going{},
+		links: map[string]*link{}, launched: map[string]time.Time{}, away: map[string]time.Time{}, said: map[string]bool{}, goes: map[string]going{},
 		gang: newGang(m.Job.Nodes, m.Job.MinNodes, m.Job.Wait, rand.Uint64()),
 	}
 	s.gang.doubts = m.Job.Doubt

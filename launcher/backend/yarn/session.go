@@ -19,8 +19,11 @@ import (
 // headNode is the name of the master's own node, which hosts the head and runs nothing.
 const headNode = "master"
 
-// joinTime is how long a node has from the launch of its container to its first word.
-const joinTime = 5 * time.Minute
+// joinTime is how long a node has from the launch of its container to its first word. One that is out of reach ends after 20 s (YJOB-5), and has awayTime to do so.
+const (
+	joinTime = 5 * time.Minute
+	awayTime = 45 * time.Second
+)
 
 // session is the application's containers. What its loop touches, it touches alone: others post to it.
 type session struct {
@@ -39,6 +42,7 @@ type session struct {
 	gang     *gang
 	links    map[string]*link
 	launched map[string]time.Time // nodes that have not said a word yet
+	away     map[string]time.Time // nodes that were here, and have no connection since then
 	said     map[string]bool      // nodes whose end or error was told
 	goes     map[string]going     // nodes that are announced as going
 	stopping bool
@@ -90,7 +94,7 @@ func (s *session) run() {
 	close(s.over)
 }
 
-// overdue ends containers whose node says nothing.
+// overdue ends containers whose node says nothing, at first or any more.
 func (s *session) overdue(now time.Time) {
 	for _, name := range s.names {
 		if at, ok := s.launched[name]; ok && now.Sub(at) > joinTime {
@@ -98,6 +102,10 @@ func (s *session) overdue(now time.Time) {
 			if c := s.gang.members[s.place(name)].container; c != nil {
 				s.apply(s.gang.unstarted(c.ID, fmt.Sprintf("its node says nothing for %v; the log of %s may say why", joinTime, c.ID)))
 			}
+		}
+		if at, ok := s.away[name]; ok && now.Sub(at) > awayTime {
+			delete(s.away, name)
+			s.apply(s.gang.away(s.place(name), awayTime))
 		}
 	}
 }
@@ -134,6 +142,7 @@ func (s *session) apply(list []effect) {
 func (s *session) lose(e loss) {
 	name := s.names[e.place]
 	delete(s.launched, name)
+	delete(s.away, name)
 	if l := s.links[name]; l != nil {
 		l.close()
 	}
@@ -159,6 +168,7 @@ func (s *session) launch(e launch) {
 	name := s.names[e.place]
 	s.launched[name] = time.Now()
 	delete(s.said, name)
+	delete(s.away, name)
 	doc := *s.doc
 	doc.Node = s.node(name, e.container)
 	s.work.Go(func() {
@@ -199,6 +209,7 @@ func (s *session) joined(name, container string, l *link) {
 			old.close() // of the container before
 		}
 		s.links[name] = l
+		delete(s.away, name)
 		s.tellGoing(name)
 	})
 	if s.m.journal != nil {
@@ -221,6 +232,9 @@ func (s *session) joined(name, container string, l *link) {
 	s.post(func() {
 		if s.links[name] == l {
 			delete(s.links, name)
+			if !s.stopping {
+				s.away[name] = time.Now()
+			}
 		}
 	})
 }

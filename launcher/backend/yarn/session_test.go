@@ -205,6 +205,56 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A node that has no connection any more, of whose container YARN says nothing, has another one in time; one that comes back keeps its own.
+func TestNodeOutOfReach(t *testing.T) {
+	w := newWorld(t, 2)
+	first, b := w.container(0)
+	second, other := w.container(1)
+	conn, _ := w.node(b)
+	w.event(backend.KindReady)
+	w.node(other)
+	w.event(backend.KindReady)
+	gone := func(name string) time.Time {
+		for {
+			at := make(chan time.Time)
+			w.s.post(func() { at <- w.s.away[name] })
+			if at := <-at; !at.IsZero() {
+				return at
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	look := func(at time.Time) {
+		seen := make(chan bool)
+		w.s.post(func() { w.s.overdue(at); close(seen) })
+		<-seen
+	}
+	conn.Close()
+	at := gone("n1")
+	look(at.Add(awayTime))
+	conn, _ = w.node(b) // it comes back
+	w.event(backend.KindReady)
+	look(at.Add(2 * awayTime))
+	conn.Close()
+	look(gone("n1").Add(awayTime + time.Second))
+	if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "out of reach for 45s") || !strings.Contains(ev.Text, first.String()) {
+		t.Errorf("%+v", ev)
+	}
+	if again, b := w.container(0); again == first || b.Doc.Node.Name != "n1" {
+		t.Error(again, b.Doc.Node.Name)
+	}
+	kept := make(chan yarn.ContainerID)
+	w.s.post(func() { kept <- w.s.gang.members[1].container.ID })
+	if id := <-kept; id != second {
+		t.Error(id)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 // With Hadoop's default calculator YARN grants as many cores as anybody likes, and says one: a node has those that were asked for.
 func TestCoresThatAreNotCounted(t *testing.T) {
 	w := newWorld(t, 5, (*yarntest.Cluster).SetMemoryAlone)
