@@ -146,7 +146,7 @@ func (m *Master) Waits(on bool) {
 	s := m.session
 	m.mu.Unlock()
 	if s != nil { // else it was not started here
-		s.post(func() { s.gang.waiting(on) })
+		s.post(func() { s.waiting(on) })
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -64,6 +65,13 @@ type link struct {
 	in   *bufio.Scanner
 	once sync.Once
 	over chan struct{}
+	idle atomic.Bool // nothing of the program runs, as it waits to be placed
+}
+
+// ping is what a master says that has nothing to say.
+type ping struct {
+	Ping bool `json:"ping"`
+	Idle bool `json:"idle,omitempty"`
 }
 
 func newLink(conn net.Conn, in *bufio.Scanner) *link {
@@ -74,7 +82,8 @@ func newLink(conn net.Conn, in *bufio.Scanner) *link {
 		for {
 			select {
 			case <-beat.C:
-				if l.send([]byte(`{"ping":true}`)) != nil {
+				line, _ := json.Marshal(ping{true, l.idle.Load()})
+				if l.send(line) != nil {
 					l.close()
 				}
 			case <-l.over:

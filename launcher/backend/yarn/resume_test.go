@@ -3,10 +3,12 @@ package yarn
 import (
 	"bufio"
 	"context"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -329,6 +331,28 @@ func TestForgottenContainerEnds(t *testing.T) {
 	if took := time.Since(began); took > orphanTime/10 {
 		t.Errorf("it ended after %v", took)
 	}
+}
+
+// One of a program that waits to be placed ends beside its master, too: nothing could start there, and YARN may never speak of it.
+func TestForgottenContainerEndsWithTheProgram(t *testing.T) {
+	w := newWorld(t, 2)
+	_, keepers := w.stations(2)
+	if err := os.RemoveAll(keepers[1].st.dir); err != nil {
+		t.Fatal(err)
+	}
+	w.s.post(func() { w.s.waiting(true) })
+	for keepers[1].told.Scan() {
+	}
+	links := make(chan []string)
+	for late := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+		w.s.post(func() { links <- slices.Sorted(maps.Keys(w.s.links)) })
+		if now := <-links; slices.Equal(now, []string{"n1"}) {
+			break
+		} else if time.Now().After(late) {
+			t.Fatalf("there are connections of %v", now)
+		}
+	}
+	w.stop()
 }
 
 // A node answers a newer master, and no older one.

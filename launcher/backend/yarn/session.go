@@ -94,6 +94,14 @@ func (s *session) run() {
 	close(s.over)
 }
 
+// waiting takes in whether the program waits to be placed. Nodes hear of it, as there may be one of which YARN knows nothing.
+func (s *session) waiting(on bool) {
+	s.gang.waiting(on)
+	for _, l := range s.links {
+		l.idle.Store(on)
+	}
+}
+
 // overdue ends containers whose node says nothing, at first or any more.
 func (s *session) overdue(now time.Time) {
 	for _, name := range s.names {
@@ -209,6 +217,7 @@ func (s *session) joined(name, container string, l *link) {
 			old.close() // of the container before
 		}
 		s.links[name] = l
+		l.idle.Store(s.gang.idle)
 		delete(s.away, name)
 		s.tellGoing(name)
 	})

@@ -72,6 +72,7 @@ type station struct {
 	journal []byte
 	seq     uint64
 	wrote   int32 // the attempt whose master sent the newest piece
+	over    bool  // there is nothing to wait for
 }
 
 // newStation is the station of a node, where the master that comes after its own one may call.
@@ -267,13 +268,16 @@ func (s *station) serve(a arrival) {
 func (s *station) heard(line []byte, attempt int32) {
 	var m struct {
 		piece
-		Ping bool `json:"ping"`
+		ping
 	}
 	if json.Unmarshal(line, &m) != nil {
 		return
 	}
 	switch {
 	case m.Ping:
+		if m.Idle && removed(s.dir) {
+			s.forgotten()
+		}
 	case m.Seq == 0:
 		_, _ = s.toKeeper.Write(append(bytes.Clone(line), '\n')) // one that has ended reads nothing
 	default:
@@ -290,12 +294,26 @@ func (s *station) heard(line []byte, attempt int32) {
 	}
 }
 
+// forgotten ends the node, of whose container its NodeManager knows nothing, now that nothing runs here that YARN's word could end: in a folder that is gone nothing could
+// start, and YARN gives what it takes for free to others.
+func (s *station) forgotten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+}
+
 // next waits for a connection: with the same master, or of one that comes after it.
 func (s *station) next(patience time.Duration) (arrival, bool) {
 	for lost := time.Now(); ; {
 		s.mu.Lock()
-		master, attempt := s.master, s.attempt
+		master, attempt, over := s.master, s.attempt, s.over
 		s.mu.Unlock()
+		if over {
+			return arrival{}, false
+		}
 		conn, err := s.dial(master)
 		if errors.Is(err, syscall.ECONNREFUSED) && !s.last {
 			patience = max(patience, orphanTime)
@@ -323,7 +341,7 @@ func (s *station) next(patience time.Duration) (arrival, bool) {
 }
 
 // removed tells whether a container's folder is gone: its NodeManager was started anew and knows nothing of it, so that YARN gives the container up, if it has not yet. Who
-// has a master goes on until then; no other one comes.
+// has a master goes on until then, or until the program is to start anew; no other one comes.
 func removed(dir string) bool {
 	_, err := os.Stat(dir)
 	return errors.Is(err, os.ErrNotExist)
