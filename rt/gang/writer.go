@@ -92,7 +92,8 @@ type writer struct {
 	queue   []output
 	busy    bool
 	streams map[streamKey]*received
-	expect  map[uint32]bool // incarnations whose places are known
+	past    map[streamKey]uint64 // what is here, with its end, of streams of earlier incarnations: an agent that was cut off may send it again
+	expect  map[uint32]bool      // incarnations whose places are known
 	current uint32
 	ranks   []uint32
 	node    map[[2]uint32]names // incarnation and rank to where it runs
@@ -106,7 +107,7 @@ func newWriter(s Spec, rio IO, ack func(*fb.RankOutputAckT)) (*writer, error) {
 	w := &writer{
 		io: rio, spec: s, world: s.Ranks(), ack: ack, files: newFiles(rio.Append), shared: map[string]*folder{},
 		goes: map[streamKey]target{}, writes: map[written]map[string]int{}, parted: map[streamKey]*received{},
-		failed: map[string]bool{}, streams: map[streamKey]*received{}, expect: map[uint32]bool{}, node: map[[2]uint32]names{},
+		failed: map[string]bool{}, streams: map[streamKey]*received{}, past: map[streamKey]uint64{}, expect: map[uint32]bool{}, node: map[[2]uint32]names{},
 		ready: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), last: time.Now(),
 	}
 	plain := rio.Prefix == PrefixNever || rio.Prefix == PrefixAuto && w.world <= 1
@@ -173,6 +174,7 @@ func (w *writer) placed(incarnation uint32, places []*fb.RankPlaceT, nodes map[u
 	}
 	for k, st := range w.streams {
 		if k.incarnation < incarnation && st.eof { // done with
+			w.past[k] = st.next + 1
 			delete(w.streams, k)
 		}
 	}
@@ -347,6 +349,11 @@ func (w *writer) isPlaced(incarnation uint32) bool {
 func (w *writer) take(o output, now int64) {
 	k := streamKey{o.m.Incarnation, o.m.Rank, o.m.Stream}
 	w.mu.Lock()
+	if end := w.past[k]; end > 0 {
+		w.mu.Unlock()
+		w.ack(&fb.RankOutputAckT{Group: o.m.Group, Incarnation: k.incarnation, Rank: k.rank, Stream: k.stream, Offset: end})
+		return
+	}
 	st := w.streams[k]
 	if st == nil {
 		st = &received{next: OffsetBase(k.incarnation)}

@@ -171,6 +171,43 @@ func TestRepetitionsAndGaps(t *testing.T) {
 	}
 }
 
+// What an agent that was cut off sends once more, of a program that has begun anew meanwhile, is not written twice, and it hears that it is here.
+func TestRepetitionsOfAnEarlierIncarnation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out screen
+		acks := make(chan *fb.RankOutputAckT, 100)
+		w, err := newWriter(ranks(2), IO{Stdout: &out, Stderr: &bytes.Buffer{}}, func(a *fb.RankOutputAckT) { acks <- a })
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &feed{w, map[streamKey]uint64{}}
+		f.place(1, 2)
+		whole := &fb.RankOutputT{Group: &fb.TaskIDT{}, Incarnation: 1, Rank: 0, Stream: 1, Offset: OffsetBase(1), Eof: true}
+		heard := func() {
+			t.Helper()
+			time.Sleep(2 * FoldFor)
+			synctest.Wait()
+			for len(acks) > 0 {
+				if a := <-acks; a.Incarnation == 1 && a.Rank == 0 && a.Offset == OffsetBase(1)+6 {
+					return
+				}
+			}
+			t.Error("its agent does not hear that it is here")
+		}
+		f.w.put(whole, []byte("once\n"))
+		heard()
+		f.place(2, 2)
+		f.w.put(whole, []byte("once\n"))
+		f.say(1, 1, 1, "late\n") // of which there was nothing yet
+		f.say(2, 0, 1, "anew\n")
+		heard()
+		w.close()
+		if text := out.String(); strings.Count(text, "once") != 1 || strings.Count(text, "late") != 1 || strings.Count(text, "anew") != 1 {
+			t.Errorf("%q", text)
+		}
+	})
+}
+
 func TestExpand(t *testing.T) {
 	n := names{job: "42", gang: "train", user: "me", node: "n3", rank: 7, nodeRank: 1}
 	for pattern, want := range map[string]string{
