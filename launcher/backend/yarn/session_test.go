@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -221,7 +222,7 @@ func TestNodeOutOfReach(t *testing.T) {
 			if at := <-at; !at.IsZero() {
 				return at
 			}
-			time.Sleep(time.Millisecond)
+			runtime.Gosched()
 		}
 	}
 	look := func(at time.Time) {
