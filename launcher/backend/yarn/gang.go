@@ -35,7 +35,8 @@ type member struct {
 	proven    bool            // the program ran, or runs, since it has joined
 	failures  int             // ends without being proven, one after the other
 	unstarted int             // containers that did not become a node, one after the other
-	back      bool            // its container did not become a node, and was given back
+	back      bool            // its container did not become a node, and was given back,
+	backAt    time.Time       // before this, as far as ticks tell; zero: not yet
 	given     bool            // up: it will not be filled
 }
 
@@ -45,6 +46,9 @@ const (
 	maxFailures  = 2
 	maxUnstarted = 5
 )
+
+// backTime is for how long YARN's word is waited for that what was given back is over. A ResourceManager that was started anew meanwhile knows nothing of it.
+const backTime = 10 * time.Second
 
 // doubtTries is how often all are asked for in vain before that is taken for more than a full queue. YARN tells nobody of what one user may have.
 const doubtTries = 3
@@ -163,7 +167,23 @@ func (g *gang) start() (out []effect) {
 }
 
 // tick does what is due.
-func (g *gang) tick(now time.Time) []effect {
+func (g *gang) tick(now time.Time) (out []effect) {
+	for i := range g.members {
+		m := &g.members[i]
+		switch {
+		case g.closed || !m.back:
+		case m.backAt.IsZero():
+			m.backAt = now
+		case now.Sub(m.backAt) >= backTime:
+			m.container, m.back, m.backAt = nil, false, time.Time{}
+			out = []effect{ask{g.missing()}}
+		}
+	}
+	return append(out, g.due(now)...)
+}
+
+// due gives up what has waited for too long.
+func (g *gang) due(now time.Time) []effect {
 	if lacks := g.started && g.idle && g.missing() > 0; !lacks {
 		g.lacking = time.Time{}
 	} else if g.lacking.IsZero() {
@@ -211,7 +231,7 @@ func (g *gang) giveUp(now time.Time) []effect {
 		m := &g.members[i]
 		if m.container != nil {
 			ids, out = append(ids, m.container.ID), append(out, leave{i})
-			m.container, m.ready, m.proven, m.back = nil, false, false, false
+			m.container, m.ready, m.proven, m.back, m.backAt = nil, false, false, false, time.Time{}
 		}
 	}
 	g.started, g.lacking = false, time.Time{}
@@ -299,7 +319,7 @@ func (g *gang) ended(s yarn.ContainerStatus) []effect {
 	text := m.container.Node.Host + ": " + describe(s)
 	m.container = nil
 	if m.back {
-		m.back = false
+		m.back, m.backAt = false, time.Time{}
 		return []effect{ask{g.missing()}}
 	}
 	if !m.proven && !s.ExitCode.Free() {

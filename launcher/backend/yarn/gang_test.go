@@ -195,6 +195,25 @@ func TestGangReplaces(t *testing.T) {
 }
 
 // YJOB-2: a program that waits for a lost node keeps the others no longer than grants are held, and one that runs keeps them.
+// What did not become a node, and was given back, is replaced though YARN says nothing of its end: it was started anew, and knows nothing of it.
+func TestGangReplacesWhatYARNForgot(t *testing.T) {
+	g := newGang(1, 1, time.Minute, 1)
+	g.begin()
+	g.granted(epoch, granted(1))
+	expect(t, g.unstarted(granted(1).ID, "allocated by a previous RM"), "release 1, lost 0 false")
+	expect(t, g.tick(epoch), "")
+	expect(t, g.tick(epoch.Add(backTime-1)), "")
+	expect(t, g.tick(epoch.Add(backTime)), "ask 1")
+	expect(t, g.tick(epoch.Add(2*backTime)), "")
+	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
+	expect(t, g.granted(epoch, granted(2)), "launch 0 on host2")
+	expect(t, g.unstarted(granted(2).ID, "no"), "release 1, lost 0 false")
+	expect(t, g.tick(epoch.Add(3*backTime)), "")
+	expect(t, g.ended(yarn.ContainerStatus{ID: granted(2).ID, ExitCode: yarn.ExitAborted}), "ask 1")
+	expect(t, g.granted(epoch, granted(3)), "launch 0 on host3")
+	expect(t, g.tick(epoch.Add(5*backTime)), "")
+}
+
 // A node that is out of reach is replaced before YARN says anything of it.
 func TestGangReplacesWhatIsOutOfReach(t *testing.T) {
 	g := newGang(2, 2, time.Minute, 1)
