@@ -221,7 +221,7 @@ func (c *counting) tells() {
 	for pid, line := range processes(c.id) {
 		t.Logf("process %s: %q", pid, line)
 	}
-	files, _ := filepath.Glob(filepath.Join(c.b.dir, "nm*", "logs", c.id+"*", "*", "*")) // a NodeManager that has forgotten them gives them another name
+	files, _ := filepath.Glob(filepath.Join(c.b.dir, "nm*", "logs", c.id+"*", "*", "std*")) // a NodeManager that has forgotten them gives them another name
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
