@@ -439,6 +439,10 @@ func shorten(line string) string {
 func (k *keeper) fail(f *fault) {
 	fmt.Fprintln(os.Stderr, "maniple:", f)
 	k.out.emit(event{Event: "error", Node: k.name, Code: f.name, Text: f.Error()})
+	if _, err := os.Stat(k.dir.path); k.hosts && k.doc.Journal != "" && errors.Is(err, os.ErrNotExist) { // it has been removed with what it is in, and another head has a place to live
+		k.abandon(f.Error())
+		return
+	}
 	k.end(f.code, f.Error())
 }
 

@@ -147,6 +147,21 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+// In a folder that somebody has removed no agent can be started. A head that has a successor is not told, as that would be the end of the cluster.
+func TestCrashLoopWhereNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	n := boot(t, setup{env: []string{"KEEPER_TEST_AGENT=crash"}, doc: func(d *bootdoc.Doc) { d.Owner, d.Journal = "stdin", "/nowhere" }})
+	h := n.link(fb.RoleHead)
+	if err := os.RemoveAll(n.dir()); err != nil {
+		t.Fatal(err)
+	}
+	n.event("error")
+	if m, ok := <-h.other; ok {
+		t.Errorf("the head was told %T", m.m)
+	}
+	n.ended(143)
+}
+
 // Where no agent can be started, the head is told by its keeper: the other nodes wait for it.
 func TestCrashLoopBesideTheHead(t *testing.T) {
 	t.Parallel()
