@@ -263,7 +263,7 @@ func (p *process) read() {
 	defer p.c.mu.Unlock()
 	if p.ended != nil {
 		if p.c.Log != nil && !p.quiet && !errors.Is(p.ended, errIdle) && !errors.Is(p.ended, ErrClosed) {
-			p.c.Log.Warn(Name+" was ended", "error", p.ended)
+			p.c.Log.Warn(Name+" was ended; "+cmp.Or(p.c.Lost, noDevices), "error", p.ended)
 		}
 		return
 	}
