@@ -25,6 +25,8 @@
 //	        at the same moment: its folder is renamed into place, and onto none that is there.
 //	YJOB-5: a container without a master ends: 20 s after the last word of one that is out of reach, after ten minutes when the
 //	        master's process is gone and no other one came. One that is the application's no more is told so when it comes back.
+//	        The master gives it back after 45 s, and does not wait for YARN's word of it (docs/adr/0059). One whose container's folder is gone
+//	        ends also when its program waits to be placed.
 //	YJOB-6: who reads the application's output is told whether that was all of it.
 //	YJOB-7: a master that comes after one that died has its nodes and a copy of the head's journal that has all that the head ever
 //	        said: the head waits until each node that is there has each piece. A master that is over can't take it back (docs/adr/0034).
