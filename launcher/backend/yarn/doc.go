@@ -20,7 +20,7 @@
 //	        for those that were lost.
 //	YJOB-3: a node that YARN took away (-100, -101, -102) is replaced and is not the program's failure; one that
 //	        needed more memory than it has (-103, -104) ends the application and is never tried again at the same size. One that ends otherwise twice in a row, and
-//	        the program did not run in between, ends it too.
+//	        the program did not run in between, ends it too. One that could not be started is tried again for about 8 minutes.
 //	YJOB-4: a file that is in the store under its content's hash is never written again, also by who brings the same content
 //	        at the same moment: its folder is renamed into place, and onto none that is there.
 //	YJOB-5: a container without a master ends: 20 s after the last word of one that is out of reach, after ten minutes when the

@@ -3,10 +3,12 @@ package yarn
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -178,6 +180,34 @@ func TestNodeIsCalledAgain(t *testing.T) {
 		t.Fatalf("%+v %v", v.handover, err)
 	}
 	v.link.close()
+	w.dies()
+	w.stop()
+}
+
+// Of two nodes on a machine one may wait at a port at which the other might: it is not taken for that one.
+func TestNodeOfAnotherContainerIsNotTaken(t *testing.T) {
+	w := newWorld(t, 1)
+	id, b := w.container(0)
+	k := w.station(id, b)
+	w.event(backend.KindReady)
+	next := &Master{Job: w.m.Job, Attempt: w.m.Attempt, relays: []string{"127.0.0.1:1"}}
+	next.Attempt.Number++
+	cfg, err := config(must(keyOf(next.Job.Cluster, next.Job.Secret, partyMaster)), must(keyOf(next.Job.Cluster, next.Job.Secret, partyNode)).Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, other := meeting(next.Job.Cluster, id.String())[0], id
+	for !slices.Contains(meeting(next.Job.Cluster, other.String()), at) || other == id {
+		other.Number++
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), meetTime)
+	defer cancel()
+	v, _, err := next.callOnce(ctx, yarn.Container{ID: other, Node: yarn.NodeID{Host: "127.0.0.1"}}, cfg)
+	if err == nil {
+		t.Errorf("%+v", v.handover)
+	}
+	w.s.post(func() { w.s.links["n1"].send([]byte(`{"still":"here"}`)) })
+	k.hears(t, "still")
 	w.dies()
 	w.stop()
 }

@@ -3,6 +3,7 @@ package yarn
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"time"
 
@@ -35,17 +36,23 @@ type member struct {
 	proven    bool            // the program ran, or runs, since it has joined
 	failures  int             // ends without being proven, one after the other
 	unstarted int             // containers that did not become a node, one after the other
+	rests     time.Time       // since they did not, the next one is asked for at this time; zero: at once
 	back      bool            // its container did not become a node, and was given back,
 	backAt    time.Time       // before this, as far as ticks tell; zero: not yet
 	given     bool            // up: it will not be filled
 }
 
-// How often a place may fail before the program has run on its node: what happens twice happens again. That a container could not even be
-// started may be of the one NodeManager.
+// How often a place may fail before the program has run on its node: what happens twice happens again. That a container was not even started is not the program's
+// doing: a NodeManager or the file system is away, and comes back. It is tried again after pauses that grow, for about 8 minutes, or 15 s where it will not pass.
 const (
 	maxFailures  = 2
-	maxUnstarted = 5
+	maxUnstarted = 20
+	maxHopeless  = 5
+	longestRest  = 30 * time.Second
 )
+
+// hopeless is what NodeManagers say that they will say again: of a file that is not there as it was submitted, and of a container that they do not know to be ours.
+var hopeless = regexp.MustCompile(`does not exist|changed on src filesystem|Permission denied|Unauthorized request`)
 
 // backTime is for how long YARN's word is waited for that what was given back is over. A ResourceManager that was started anew meanwhile knows nothing of it.
 const backTime = 10 * time.Second
@@ -96,7 +103,7 @@ func (g *gang) resume(place int, c yarn.Container) (out []effect) {
 		out = append(out, release{[]yarn.ContainerID{old.ID}})
 	}
 	g.members[place] = member{container: &c, ready: true, proven: true}
-	return append(out, ask{g.missing()})
+	return append(out, ask{g.wanted()})
 }
 
 // waits tells whether a place has no node.
@@ -128,7 +135,7 @@ func (g *gang) granted(now time.Time, c yarn.Container) []effect {
 	}
 	if g.started {
 		for i := range g.members {
-			if m := &g.members[i]; m.container == nil && !m.given {
+			if m := &g.members[i]; m.wanted() {
 				m.container = &c
 				return []effect{launch{i, c}}
 			}
@@ -176,7 +183,12 @@ func (g *gang) tick(now time.Time) (out []effect) {
 			m.backAt = now
 		case now.Sub(m.backAt) >= backTime:
 			m.container, m.back, m.backAt = nil, false, time.Time{}
-			out = []effect{ask{g.missing()}}
+			out = []effect{ask{g.wanted()}}
+		}
+		if !g.closed && g.started && !m.rests.IsZero() && !now.Before(m.rests) {
+			if m.rests = (time.Time{}); m.wanted() {
+				out = []effect{ask{g.wanted()}}
+			}
 		}
 	}
 	return append(out, g.due(now)...)
@@ -233,6 +245,7 @@ func (g *gang) giveUp(now time.Time) []effect {
 			ids, out = append(ids, m.container.ID), append(out, leave{i})
 			m.container, m.ready, m.proven, m.back, m.backAt = nil, false, false, false, time.Time{}
 		}
+		m.rests = time.Time{}
 	}
 	g.started, g.lacking = false, time.Time{}
 	text := fmt.Sprintf("%d of %d containers were not replaced within %v, and the program waits for them; the others are given back, and all are asked for again in %v", missing, g.want(), g.wait, g.rest(now))
@@ -275,21 +288,32 @@ func (g *gang) joined(place int) {
 
 // unstarted takes in that a container did not become a node: its NodeManager refused it, or it said nothing for too long. It is
 // given back, and replaced at its end, but not for ever.
-func (g *gang) unstarted(id yarn.ContainerID, why string) []effect {
+func (g *gang) unstarted(now time.Time, id yarn.ContainerID, why string) []effect {
 	place := slices.IndexFunc(g.members, func(m member) bool { return m.container != nil && m.container.ID == id })
 	if place < 0 || g.closed {
 		return nil // it ended meanwhile, or all are to end
 	}
 	m := &g.members[place]
-	m.unstarted++
 	m.back = true
-	back := release{[]yarn.ContainerID{id}}
-	text := m.container.Node.Host + ": " + why
-	if m.unstarted < maxUnstarted {
-		return []effect{back, loss{place: place, text: text}}
+	lost := g.rested(now, place, m.container.Node.Host+": "+why, why)
+	out := []effect{release{[]yarn.ContainerID{id}}, lost}
+	if lost.fatal {
+		g.closed = true
+		return append(out, ask{0})
 	}
-	g.closed = true
-	return []effect{back, loss{place: place, text: fmt.Sprintf("%s; that was the %dth container in a row that did not start", text, m.unstarted), fatal: true}, ask{0}}
+	return out
+}
+
+// rested counts a container that did not start, and has its place rest before the next one. What was said of it decides for how long that goes on.
+func (g *gang) rested(now time.Time, place int, text, said string) loss {
+	m := &g.members[place]
+	m.unstarted++
+	if m.unstarted >= maxUnstarted || m.unstarted >= maxHopeless && hopeless.MatchString(said) {
+		return loss{place: place, text: fmt.Sprintf("%s; that was the %dth container in a row that did not start", text, m.unstarted), fatal: true}
+	}
+	rest := min(time.Second<<min(m.unstarted-1, 10), longestRest)
+	m.rests = now.Add(rest)
+	return loss{place: place, text: fmt.Sprintf("%s; the next one is asked for in %v", text, rest)}
 }
 
 // away takes in that a place's node has been out of reach for longer than it lives then. YARN may not miss its machine for ten minutes, or, if it was
@@ -302,11 +326,11 @@ func (g *gang) away(place int, since time.Duration) []effect {
 	c := m.container
 	m.container, m.ready, m.proven = nil, false, false
 	text := fmt.Sprintf("%s: its node is out of reach for %v; %s is given back, and another one takes its place", c.Node.Host, since, c.ID)
-	return []effect{release{[]yarn.ContainerID{c.ID}}, loss{place: place, text: text}, ask{g.missing()}}
+	return []effect{release{[]yarn.ContainerID{c.ID}}, loss{place: place, text: text}, ask{g.wanted()}}
 }
 
 // ended takes in that a container is over.
-func (g *gang) ended(s yarn.ContainerStatus) []effect {
+func (g *gang) ended(now time.Time, s yarn.ContainerStatus) []effect {
 	if i := slices.IndexFunc(g.held, func(c yarn.Container) bool { return c.ID == s.ID }); i >= 0 {
 		g.held = slices.Delete(g.held, i, i+1) // its node was lost before the start
 		return []effect{ask{g.want() - len(g.held)}}
@@ -316,36 +340,49 @@ func (g *gang) ended(s yarn.ContainerStatus) []effect {
 		return nil // it was released, or all are to end
 	}
 	m := &g.members[place]
-	text := m.container.Node.Host + ": " + describe(s)
+	lost := loss{place: place, text: m.container.Node.Host + ": " + describe(s)}
 	m.container = nil
 	if m.back {
 		m.back, m.backAt = false, time.Time{}
-		return []effect{ask{g.missing()}}
+		return []effect{ask{g.wanted()}}
 	}
-	if !m.proven && !s.ExitCode.Free() {
-		m.failures++
-	}
-	m.ready, m.proven = false, false
-	lost := loss{place: place, text: text}
 	switch {
 	case s.ExitCode == yarn.ExitVirtualMemory || s.ExitCode == yarn.ExitPhysicalMemory:
 		lost.fatal = true // YJOB-3
 		lost.text += "; ask for more with --mem"
-	case m.failures >= maxFailures:
-		lost.fatal = true
-		lost.text += fmt.Sprintf("; these are %d ends in a row, and the program has not run there in between", m.failures)
+	case s.ExitCode == yarn.ExitInvalid && !m.ready:
+		lost = g.rested(now, place, lost.text, s.Diagnostics)
+	case !m.proven && !s.ExitCode.Free():
+		if m.failures++; m.failures >= maxFailures {
+			lost.fatal = true
+			lost.text += fmt.Sprintf("; these are %d ends in a row, and the program has not run there in between", m.failures)
+		}
 	}
+	m.ready, m.proven = false, false
 	if lost.fatal {
 		g.closed = true
 		return []effect{lost, ask{0}}
 	}
-	return []effect{lost, ask{g.missing()}}
+	return []effect{lost, ask{g.wanted()}}
 }
 
 // missing counts the places that wait for a container.
 func (g *gang) missing() (n int) {
 	for _, m := range g.members {
 		if m.container == nil && !m.given {
+			n++
+		}
+	}
+	return n
+}
+
+// wanted tells whether a container is to be asked for.
+func (m *member) wanted() bool { return m.container == nil && !m.given && m.rests.IsZero() }
+
+// wanted counts the places for which one is.
+func (g *gang) wanted() (n int) {
+	for i := range g.members {
+		if g.members[i].wanted() {
 			n++
 		}
 	}
@@ -371,6 +408,8 @@ func (g *gang) state(now time.Time) string {
 	switch {
 	case g.closed || g.started && g.missing() == 0:
 		return ""
+	case g.started && g.wanted() == 0:
+		return fmt.Sprintf("%d containers are being replaced: the last ones did not start, and the next are asked for within %v", g.missing(), longestRest)
 	case g.started:
 		return fmt.Sprintf("%d containers are being replaced", g.missing())
 	case !g.pause.IsZero():

@@ -82,7 +82,7 @@ func TestGangGivesBack(t *testing.T) {
 	expect(t, g.tick(again.Add(-1)), "")
 	expect(t, g.tick(again), "ask 3")
 	g.granted(again, granted(4))
-	expect(t, g.ended(yarn.ContainerStatus{ID: granted(4).ID, ExitCode: yarn.ExitAborted}), "ask 3")
+	expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(4).ID, ExitCode: yarn.ExitAborted}), "ask 3")
 }
 
 // What one user may have of a queue is known to YARN alone: a gang that never comes together says that it may be that.
@@ -135,7 +135,7 @@ func TestGangSaysWhatIsDoubted(t *testing.T) {
 	g.granted(epoch, granted(11))
 	g.waiting(true)
 	g.joined(0)
-	g.ended(yarn.ContainerStatus{ID: granted(11).ID, ExitCode: yarn.ExitAborted})
+	g.ended(epoch, yarn.ContainerStatus{ID: granted(11).ID, ExitCode: yarn.ExitAborted})
 	g.tick(epoch)
 	g.tick(g.next())
 	if got := g.state(epoch); strings.Contains(got, "cores") || !strings.HasPrefix(got, "the queue had no room") {
@@ -161,7 +161,7 @@ func TestGangReplaces(t *testing.T) {
 		expect(t, g.granted(epoch, granted(n)), map[bool]string{true: "launch 0 on host1, ask 0", false: fmt.Sprintf("launch 0 on host%d", n)}[n == 1])
 	}
 	end := func(code yarn.ExitCode) []effect {
-		return g.ended(yarn.ContainerStatus{ID: granted(n).ID, ExitCode: code, Diagnostics: "\nbecause\nmore"})
+		return g.ended(epoch, yarn.ContainerStatus{ID: granted(n).ID, ExitCode: code, Diagnostics: "\nbecause\nmore"})
 	}
 	up()
 	for _, code := range []yarn.ExitCode{yarn.ExitAborted, yarn.ExitDisksFailed, yarn.ExitPreempted, yarn.ExitAborted} {
@@ -200,16 +200,16 @@ func TestGangReplacesWhatYARNForgot(t *testing.T) {
 	g := newGang(1, 1, time.Minute, 1)
 	g.begin()
 	g.granted(epoch, granted(1))
-	expect(t, g.unstarted(granted(1).ID, "allocated by a previous RM"), "release 1, lost 0 false")
+	expect(t, g.unstarted(epoch, granted(1).ID, "allocated by a previous RM"), "release 1, lost 0 false")
 	expect(t, g.tick(epoch), "")
 	expect(t, g.tick(epoch.Add(backTime-1)), "")
 	expect(t, g.tick(epoch.Add(backTime)), "ask 1")
 	expect(t, g.tick(epoch.Add(2*backTime)), "")
-	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
+	expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
 	expect(t, g.granted(epoch, granted(2)), "launch 0 on host2")
-	expect(t, g.unstarted(granted(2).ID, "no"), "release 1, lost 0 false")
+	expect(t, g.unstarted(epoch, granted(2).ID, "no"), "release 1, lost 0 false")
 	expect(t, g.tick(epoch.Add(3*backTime)), "")
-	expect(t, g.ended(yarn.ContainerStatus{ID: granted(2).ID, ExitCode: yarn.ExitAborted}), "ask 1")
+	expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(2).ID, ExitCode: yarn.ExitAborted}), "ask 1")
 	expect(t, g.granted(epoch, granted(3)), "launch 0 on host3")
 	expect(t, g.tick(epoch.Add(5*backTime)), "")
 }
@@ -224,7 +224,7 @@ func TestGangReplacesWhatIsOutOfReach(t *testing.T) {
 	g.joined(0)
 	expect(t, g.away(0, time.Minute), "release 1, lost 0 false, ask 1")
 	expect(t, g.away(0, time.Minute), "")
-	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
+	expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
 	expect(t, g.granted(epoch, granted(3)), "launch 0 on host3")
 	g.joined(0)
 	g.close()
@@ -241,7 +241,7 @@ func TestGangGivesUp(t *testing.T) {
 	}
 	g.waiting(false)
 	lost := yarn.ContainerStatus{ID: granted(2).ID, ExitCode: yarn.ExitAborted}
-	expect(t, g.ended(lost), "lost 1 false, ask 1")
+	expect(t, g.ended(epoch, lost), "lost 1 false, ask 1")
 	now := epoch.Add(time.Hour)
 	expect(t, g.tick(now), "")
 	if !g.next().IsZero() {
@@ -261,7 +261,7 @@ func TestGangGivesUp(t *testing.T) {
 	if text := got[4].(tell).text; !strings.HasPrefix(text, "1 of 3 containers were not replaced within 1m0s, and the program waits for them; the others are given back, and all are asked for again in ") {
 		t.Error(text)
 	}
-	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
+	expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "")
 	expect(t, g.granted(now, granted(4)), "release 1")
 	now = g.next()
 	expect(t, g.tick(now), "ask 3")
@@ -281,7 +281,7 @@ func TestGangGivesUp(t *testing.T) {
 	g.granted(epoch, granted(1))
 	g.granted(epoch, granted(2))
 	expect(t, g.tick(epoch.Add(time.Minute)), "launch 0 on host1, launch 1 on host2, absent 2, ask 0")
-	expect(t, g.ended(yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "lost 0 false, ask 1")
+	expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(1).ID, ExitCode: yarn.ExitAborted}), "lost 0 false, ask 1")
 	g.tick(now)
 	expect(t, g.tick(now.Add(time.Minute)), "ask 0, leave 1, release 1, tell")
 	now = g.next()
@@ -305,7 +305,7 @@ func TestGangEndsWithoutProgress(t *testing.T) {
 			g.waiting(false)
 			g.waiting(true)
 		}
-		expect(t, g.ended(yarn.ContainerStatus{ID: granted(n).ID, ExitCode: code}), want)
+		expect(t, g.ended(epoch, yarn.ContainerStatus{ID: granted(n).ID, ExitCode: code}), want)
 	}
 	for range 3 {
 		end(137, true, "lost 0 false, ask 1")
@@ -317,35 +317,80 @@ func TestGangEndsWithoutProgress(t *testing.T) {
 	end(137, false, "lost 0 true, ask 0")
 }
 
-// A container that no NodeManager will start is not asked for again and again.
-func TestGangEndsWhenNothingStarts(t *testing.T) {
-	g := newGang(2, 2, time.Minute, 1)
-	g.begin()
-	g.granted(epoch, granted(1))
-	g.granted(epoch, granted(2))
-	n := 2
-	again := func(want string) []effect {
-		t.Helper()
-		got := g.unstarted(granted(n).ID, "it is refused")
-		expect(t, got, want)
-		expect(t, g.unstarted(granted(99).ID, "it is nobody's"), "")
-		if !g.closed {
-			expect(t, g.ended(yarn.ContainerStatus{ID: granted(n).ID, ExitCode: yarn.ExitAborted}), "ask 1")
-			n++
-			expect(t, g.granted(epoch, granted(n)), fmt.Sprintf("launch 1 on host%d", n))
+// A container that did not start is tried again after pauses that grow: what is away comes back, and only what is hopeless ends soon.
+func TestGangWaitsForWhatIsAway(t *testing.T) {
+	away := yarn.ContainerStatus{ExitCode: yarn.ExitInvalid, Diagnostics: "rImpl.java:77)\n\tat java.lang.Thread.run(Thread.java:750)\nCaused by: Name node is in safe mode\n"}
+	gone := yarn.ContainerStatus{ExitCode: yarn.ExitInvalid, Diagnostics: "File does not exist: hdfs://nn/maniple"}
+	for _, of := range []struct {
+		status yarn.ContainerStatus // of each; none: its NodeManager says no
+		says   string
+		tries  int
+		least  time.Duration
+	}{
+		{away, "not started (-1000): Caused by: Name node is in safe mode; ", maxUnstarted, 7 * time.Minute},
+		{gone, "does not exist", maxHopeless, 15 * time.Second},
+		{yarn.ContainerStatus{}, "Connection refused", maxUnstarted, 7 * time.Minute},
+	} {
+		g := newGang(2, 2, time.Hour, 1)
+		g.begin()
+		g.granted(epoch, granted(1))
+		g.granted(epoch, granted(2))
+		g.joined(0)
+		now, n, pause := epoch, 2, time.Duration(0)
+		again := func(want string) (text string) {
+			t.Helper()
+			var got []effect
+			if of.status.ExitCode == 0 {
+				got = g.unstarted(now, granted(n).ID, of.says)
+				if expect(t, got[:1], "release 1"); !g.closed {
+					got = append(got[1:], g.ended(now, yarn.ContainerStatus{ID: granted(n).ID, ExitCode: yarn.ExitAborted})...)
+				} else {
+					got = got[1:]
+				}
+			} else {
+				of.status.ID = granted(n).ID
+				got = g.ended(now, of.status)
+			}
+			expect(t, got, want)
+			if text = got[0].(loss).text; !strings.Contains(text, of.says) {
+				t.Error(text)
+			}
+			return text
 		}
-		return got
-	}
-	for range maxUnstarted - 1 {
-		again("release 1, lost 1 false")
-	}
-	g.joined(1) // which forgives
-	for range maxUnstarted - 1 {
-		again("release 1, lost 1 false")
-	}
-	last := again("release 1, lost 1 true, ask 0")
-	if text := last[1].(loss).text; !strings.Contains(text, "it is refused") || !strings.Contains(text, "5th container") {
-		t.Error(text)
+		comes := func() {
+			t.Helper()
+			pause = min(max(2*pause, time.Second), longestRest)
+			if said := g.state(now); !strings.Contains(said, "did not start") {
+				t.Error(said)
+			}
+			expect(t, g.tick(now.Add(pause-1)), "")
+			expect(t, g.granted(now.Add(pause-1), granted(99)), "release 1") // it was on its way
+			now = now.Add(pause)
+			expect(t, g.tick(now), "ask 1")
+			n++
+			expect(t, g.granted(now, granted(n)), fmt.Sprintf("launch 1 on host%d", n))
+		}
+		for range of.tries - 1 {
+			again("lost 1 false, ask 0")
+			comes()
+		}
+		g.joined(1) // which forgives
+		g.ended(now, yarn.ContainerStatus{ID: granted(n).ID, ExitCode: yarn.ExitAborted})
+		n++
+		g.granted(now, granted(n))
+		began := now
+		pause = 0
+		for range of.tries - 1 {
+			again("lost 1 false, ask 0")
+			comes()
+		}
+		expect(t, g.unstarted(now, granted(98).ID, "it is nobody's"), "")
+		if text := again("lost 1 true, ask 0"); !strings.Contains(text, fmt.Sprintf("%dth container in a row", of.tries)) {
+			t.Error(text)
+		}
+		if took := now.Sub(began); took < of.least || took > 2*of.least {
+			t.Errorf("%s: it ended after %v", of.says, took)
+		}
 	}
 }
 

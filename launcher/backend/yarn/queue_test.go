@@ -72,7 +72,7 @@ func TestGangsOutliveMachines(t *testing.T) {
 						gone := s.have[chance.IntN(len(s.have))]
 						s.have = slices.DeleteFunc(s.have, func(c yarn.ContainerID) bool { return c == gone })
 						spare--
-						free += s.do(s.ended(yarn.ContainerStatus{ID: gone, ExitCode: yarn.ExitAborted}))
+						free += s.do(s.ended(now, yarn.ContainerStatus{ID: gone, ExitCode: yarn.ExitAborted}))
 					}
 				}
 			}

@@ -219,7 +219,7 @@ var errTaken = errors.New("the node has a later master")
 // meet takes a node over.
 func (m *Master) meet(conn net.Conn, c yarn.Container) (v survivor, err error) {
 	_ = conn.SetDeadline(time.Now().Add(helloTime))
-	line, _ := json.Marshal(takeover{m.Attempt.Number, m.relays})
+	line, _ := json.Marshal(takeover{c.ID.String(), m.Attempt.Number, m.relays})
 	if _, err := conn.Write(append(line, '\n')); err != nil {
 		return v, err
 	}

@@ -108,7 +108,7 @@ func (s *session) overdue(now time.Time) {
 		if at, ok := s.launched[name]; ok && now.Sub(at) > joinTime {
 			delete(s.launched, name)
 			if c := s.gang.members[s.place(name)].container; c != nil {
-				s.apply(s.gang.unstarted(c.ID, fmt.Sprintf("its node says nothing for %v; the log of %s may say why", joinTime, c.ID)))
+				s.apply(s.gang.unstarted(now, c.ID, fmt.Sprintf("its node says nothing for %v; the log of %s may say why", joinTime, c.ID)))
 			}
 		}
 		if at, ok := s.away[name]; ok && now.Sub(at) > awayTime {
@@ -183,7 +183,7 @@ func (s *session) launch(e launch) {
 		ctx, cancel := context.WithTimeout(context.Background(), joinTime)
 		defer cancel()
 		if err := s.m.startContainer(ctx, e.container, boot{jobVersion, &doc, s.m.relays, s.m.Attempt.Number, s.m.Outside}); err != nil {
-			s.post(func() { s.apply(s.gang.unstarted(e.container.ID, err.Error())) })
+			s.post(func() { s.apply(s.gang.unstarted(time.Now(), e.container.ID, err.Error())) })
 		}
 	})
 }
@@ -205,22 +205,18 @@ func (s *session) node(name string, c yarn.Container) bootdoc.Node {
 	return n
 }
 
-// joined serves a node's connection: it is called by the relay, and returns when the node is gone. One in a container that is the
-// node's no more has to end: it was taken for lost, and another one has its place.
+// joined serves a node's connection: it is called by the relay, and returns when the node is gone.
 func (s *session) joined(name, container string, l *link) {
-	s.post(func() {
-		if p := s.place(name); p < 0 || s.headOver || s.gang.members[p].container == nil || s.gang.members[p].container.ID.String() != container {
-			l.end(backend.AbandonLine("this container is no node of the application any more"))
-			return
+	admitted := make(chan bool, 1)
+	s.post(func() { admitted <- s.admit(name, container, l) })
+	select {
+	case ok := <-admitted:
+		if !ok {
+			return // nor is its word for what is in its place now
 		}
-		if old := s.links[name]; old != nil {
-			old.close() // of the container before
-		}
-		s.links[name] = l
-		l.idle.Store(s.gang.idle)
-		delete(s.away, name)
-		s.tellGoing(name)
-	})
+	case <-s.done:
+		return
+	}
 	if s.m.journal != nil {
 		s.m.copies.add(l)
 	}
@@ -246,6 +242,22 @@ func (s *session) joined(name, container string, l *link) {
 			}
 		}
 	})
+}
+
+// admit takes a connection for a node's. One in a container that is the node's no more has to end: it was taken for lost, and another one has its place.
+func (s *session) admit(name, container string, l *link) bool {
+	if p := s.place(name); p < 0 || s.headOver || s.gang.members[p].container == nil || s.gang.members[p].container.ID.String() != container {
+		l.end(backend.AbandonLine("this container is no node of the application any more"))
+		return false
+	}
+	if old := s.links[name]; old != nil {
+		old.close() // of the container before
+	}
+	s.links[name] = l
+	l.idle.Store(s.gang.idle)
+	delete(s.away, name)
+	s.tellGoing(name)
+	return true
 }
 
 // heard takes in a line of a node's keeper.
@@ -324,7 +336,7 @@ func (s *session) fromYARN(e am.Event) {
 		case am.Found:
 			s.found(e.Container)
 		case am.Ended:
-			s.apply(s.gang.ended(e.Status))
+			s.apply(s.gang.ended(time.Now(), e.Status))
 		case am.PreemptionWarning:
 			for _, id := range slices.Concat(e.Strict, e.Negotiable) { // the CapacityScheduler calls all of them negotiable
 				s.announced(func(c *yarn.Container) bool { return c.ID == id }, "YARN will take its container for others (preemption)", preemptionTime, true)

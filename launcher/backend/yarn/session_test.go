@@ -244,6 +244,17 @@ func TestNodeOutOfReach(t *testing.T) {
 	if again, b := w.container(0); again == first || b.Doc.Node.Name != "n1" {
 		t.Error(again, b.Doc.Node.Name)
 	}
+	late, said := w.node(b) // once it is replaced it is told to end, and its word is not for what has its place
+	if late.SetReadDeadline(time.Now().Add(20 * time.Second)); !said.Scan() || !strings.Contains(said.Text(), "no node of the application any more") {
+		t.Error(said.Text())
+	}
+	for said.Scan() { // the end of the connection is that of its reader
+	}
+	ready := make(chan bool)
+	w.s.post(func() { ready <- w.s.gang.members[0].ready })
+	if <-ready {
+		t.Error("what was replaced is ready")
+	}
 	kept := make(chan yarn.ContainerID)
 	w.s.post(func() { kept <- w.s.gang.members[1].container.ID })
 	if id := <-kept; id != second {
@@ -309,13 +320,16 @@ func TestRefusalsEndTheApplication(t *testing.T) {
 			n.SetRefusing(true)
 		}
 	})
-	if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "Unauthorized request") {
-		t.Errorf("%+v", ev)
+	for try := range maxHopeless - 1 {
+		if ev := w.event(backend.KindWarning); ev.Node != "n1" || !strings.Contains(ev.Text, "Unauthorized request") || !strings.Contains(ev.Text, "asked for in") {
+			t.Errorf("%+v", ev)
+		}
+		w.s.post(func() { w.s.apply(w.s.gang.tick(time.Now().Add(time.Second << try))) }) // its pause is over
 	}
 	if ev := w.event(backend.KindStopping); !strings.Contains(ev.Text, "node n1 on 127.0.0.1") || !strings.Contains(ev.Text, "5th container in a row") {
 		t.Errorf("%+v", ev)
 	}
-	if n := w.cluster.Calls("startContainers"); n != maxUnstarted {
+	if n := w.cluster.Calls("startContainers"); n != maxHopeless {
 		t.Error(n, "containers were tried")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -34,8 +34,9 @@ const (
 	meetingPlan = 8           // ports at which a node may wait for the next master
 )
 
-// takeover is the first line of a master that calls on a node of the one before it.
+// takeover is the first line of a master that calls on a node of the one before it. At one of the ports at which a node may wait there may be another one.
 type takeover struct {
+	In      string   `json:"in"` // the container
 	Attempt int32    `json:"attempt"`
 	Master  []string `json:"master"` // addresses of its relay
 }
@@ -151,7 +152,7 @@ func (s *station) handOver(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	line, err := in.ReadBytes('\n')
 	var t takeover
-	if err != nil || json.Unmarshal(line, &t) != nil {
+	if err != nil || json.Unmarshal(line, &t) != nil || t.In != s.container {
 		_ = conn.Close()
 		return
 	}

@@ -394,14 +394,21 @@ func ExitCode(r yarn.Report) int {
 	return 1
 }
 
-// firstLine is the first line of a text that says something.
-func firstLine(text string) string {
+// javaFrame is a line of a Java stack. NodeManagers keep the end of a long text, which then begins in the middle of one.
+var javaFrame = regexp.MustCompile(`^at \S+\(|\.java:[0-9]+\)$|^\.\.\. [0-9]+ more$`)
+
+// firstLine is the first line of a text that says something: of a stack what it is the stack of.
+func firstLine(text string) (first string) {
 	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" {
+		line = strings.TrimSpace(line)
+		if line != "" && !javaFrame.MatchString(line) {
 			return line
 		}
+		if first == "" {
+			first = line
+		}
 	}
-	return ""
+	return first
 }
 
 // Refused tells whether YARN itself said no, so that nothing of what was submitted is there.
