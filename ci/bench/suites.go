@@ -119,9 +119,10 @@ func (l *lab) tests(name string, tests []string, env []string, packages string) 
 	if len(count.failed) > 0 {
 		note += ": " + strings.Join(count.failed[:min(5, len(count.failed))], ", ")
 		note = join(note, anonymous(strings.TrimSpace(count.said), l.folders()...))
-		path := filepath.Join(os.TempDir(), "maniple-bench-failed.json") // to look at; named on the terminal only
-		if os.WriteFile(path, out, 0o600) == nil {
-			fmt.Fprintln(os.Stderr, "  what failed is in", path)
+		if f, err := os.CreateTemp("", "maniple-bench-failed-*.json"); err == nil { // to look at; named on the terminal only
+			_, _ = f.Write(out)
+			_ = f.Close()
+			fmt.Fprintln(os.Stderr, "  what failed is in", f.Name())
 		}
 	}
 	l.add(failures(name, len(count.failed)).noted(note))

@@ -318,6 +318,7 @@ func TestExitCode(t *testing.T) {
 	}{
 		{yarn.Report{State: yarn.StateFinished, Final: yarn.Succeeded, Diagnostics: diagnostics(0, "")}, 0},
 		{yarn.Report{State: yarn.StateFinished, Final: yarn.Failed, Diagnostics: diagnostics(3, "rank 1")}, 3},
+		{yarn.Report{State: yarn.StateFinished, Final: yarn.Failed, Diagnostics: "Attempt recovered after RM restart" + diagnostics(75, "node n2")}, 75},
 		{yarn.Report{State: yarn.StateFinished, Final: yarn.Failed, Diagnostics: "what"}, 1},
 		{yarn.Report{State: yarn.StateKilled, Final: yarn.Killed, Diagnostics: "exit code 0"}, 143},
 		{yarn.Report{State: yarn.StateFailed, Final: yarn.Failed, Diagnostics: "AM exited with exit code 1"}, 1},

@@ -376,7 +376,8 @@ func diagnostics(code int, text string) string {
 	return out
 }
 
-var exitPattern = regexp.MustCompile(`^exit code ([0-9]+)\b`)
+// exitPattern is what diagnostics begins with. A ResourceManager that was started anew while the application ran says so before it.
+var exitPattern = regexp.MustCompile(`^(?:Attempt recovered after RM restart\s*)*exit code ([0-9]+)\b`)
 
 // ExitCode is the exit code of an application that is over: its command's, or one for how YARN ended it.
 func ExitCode(r yarn.Report) int {
