@@ -52,6 +52,74 @@ func TestWhatIsAcknowledgedIsWritten(t *testing.T) {
 	}
 }
 
+// GANG-7: a line that waits for its like is not written while the agent is away: what is not acknowledged the next client has, too.
+func TestNothingIsWrittenThatNobodyIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out screen
+		f := newFeed(t, 2, IO{Stdout: &out})
+		acked := uint64(0)
+		f.w.ack = func(m *fb.RankOutputAckT) { acked = m.Offset - OffsetBase(1) }
+		f.say(1, 0, 1, "a line\n")
+		f.w.hold(true)
+		time.Sleep(10 * FoldFor)
+		f.w.poke() // it looks at them for something else
+		synctest.Wait()
+		if got := out.String(); got != "" || acked != 0 {
+			t.Errorf("%q is written, %d bytes are acknowledged", got, acked)
+		}
+		f.w.hold(false)
+		synctest.Wait()
+		if got := out.String(); got != "[0] a line\n" || acked != 7 {
+			t.Errorf("%q is written, %d bytes are acknowledged", got, acked)
+		}
+		f.say(1, 1, 1, "the last\n")
+		f.w.hold(true)
+		f.w.close() // nobody comes after it
+		if got := out.String(); got != "[0] a line\n[1] the last\n" {
+			t.Errorf("%q is written", got)
+		}
+	})
+}
+
+func holds(w *writer) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held
+}
+
+// GANG-7: a run hears when its agent goes, and when it comes back.
+func TestARunHearsOfItsConnection(t *testing.T) {
+	a := newAgent(t)
+	c := attachTo(t, a)
+	r, err := newRun(c, c.mint(), ranks(2), IO{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	a.crash(true)
+	for _, want := range []linkWord{linkDown, linkUp} {
+		var word linkWord
+		for word == 0 {
+			<-r.box.ready
+			items := r.box.take()
+			for i, it := range items {
+				if word = it.link; word != 0 {
+					for _, later := range items[i+1:] {
+						r.box.put(later)
+					}
+					break
+				}
+			}
+		}
+		if word != want {
+			t.Fatalf("it hears %d, not %d", word, want)
+		}
+		if err := r.take(item{link: word}); err != nil || holds(r.out) != (word == linkDown) {
+			t.Errorf("%v; lines are held: %v", err, holds(r.out))
+		}
+	}
+}
+
 func TestLargeGangsHaveSmallWindows(t *testing.T) {
 	for _, world := range []int{1, 32, 128, 4096, 1 << 20} {
 		if got := WindowOf(world); got > Window || got < minWindow || world > 32 && world <= 8192 && got*2*world > gangWindow {

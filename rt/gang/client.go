@@ -209,12 +209,23 @@ func (c *Client) onUp(resumed bool) {
 	if !resumed {
 		_ = c.link.Send(&fb.AttachT{Name: c.ep.Name, Pid: uint32(os.Getpid()), Build: c.ep.Build}, 0, nil)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tell(linkUp)
 }
 
 func (c *Client) onDown(error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.away = time.Now()
+	c.tell(linkDown)
+}
+
+// tell has all hear of the connection. c.mu is held.
+func (c *Client) tell(w linkWord) {
+	for _, b := range c.boxes {
+		b.put(item{link: w})
+	}
 }
 
 // over: there will be no other session.

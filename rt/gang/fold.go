@@ -42,6 +42,7 @@ type folder struct {
 	world int
 	term  *terminal // not nil: w is one
 	both  bool      // both streams of a rank come here, so the end of one says little
+	held  bool      // nothing goes because it has waited
 	ahead uint64    // bytes of a stream that wait at most
 
 	queue  []said // [head:] wait
@@ -149,7 +150,7 @@ func (f *folder) joins(rank int, same pair) int64 {
 func (f *folder) release(now int64) {
 	for f.head < len(f.queue) {
 		e := &f.queue[f.head]
-		if e.due > now && len(f.queue)-f.head <= foldLines && f.bytes <= foldBytes && !f.all(e) {
+		if waits := f.held || e.due > now && !f.all(e); waits && len(f.queue)-f.head <= foldLines && f.bytes <= foldBytes {
 			break
 		}
 		f.pop()
@@ -208,7 +209,7 @@ func (f *folder) back(rank int) { delete(f.over, rank) }
 
 // next is when release is due; 0: never.
 func (f *folder) next() int64 {
-	if f.head == len(f.queue) {
+	if f.head == len(f.queue) || f.held {
 		return 0
 	}
 	return f.queue[f.head].due

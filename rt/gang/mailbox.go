@@ -19,12 +19,21 @@ type mailbox struct {
 	items []item
 }
 
-// item is a message, a new session (whoever asked for something asks again), or the end of the client.
+// item is a message, a new session (whoever asked for something asks again), a word about the connection, or the end of the client.
 type item struct {
 	msg   transport.Msg
 	again bool
+	link  linkWord
 	err   error
 }
+
+// linkWord is what became of the connection to the agent.
+type linkWord uint8
+
+const (
+	linkDown linkWord = iota + 1
+	linkUp
+)
 
 // open makes the box of a group. A client that is over puts its error in at once.
 func (c *Client) open(group id.Task) *mailbox {

@@ -164,6 +164,10 @@ func (r *run) take(it item) error {
 		r.again()
 		return nil
 	}
+	if it.link != 0 {
+		r.out.hold(it.link == linkDown)
+		return nil
+	}
 	switch m := it.msg.M.(type) {
 	case *fb.GroupUpdateT:
 		r.update(m)

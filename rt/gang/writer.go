@@ -91,6 +91,7 @@ type writer struct {
 	mu      sync.Mutex
 	queue   []output
 	busy    bool
+	held    bool // the agent is away
 	streams map[streamKey]*received
 	past    map[streamKey]uint64 // what is here, with its end, of streams of earlier incarnations: an agent that was cut off may send it again
 	expect  map[uint32]bool      // incarnations whose places are known
@@ -157,6 +158,14 @@ func (w *writer) poke() {
 	case w.ready <- struct{}{}:
 	default:
 	}
+}
+
+// hold keeps what waits for its like (GANG-7), or lets it go on.
+func (w *writer) hold(on bool) {
+	w.mu.Lock()
+	w.held = on
+	w.mu.Unlock()
+	w.poke()
 }
 
 // placed says where the ranks of an incarnation run.
@@ -272,7 +281,11 @@ func (w *writer) work(last bool) {
 	w.mu.Lock()
 	batch := w.queue
 	w.queue, w.busy = nil, true
+	held := w.held
 	w.mu.Unlock()
+	for _, f := range w.folders() {
+		f.held = held
+	}
 	now := time.Now().UnixNano()
 	if len(w.early) > 0 {
 		batch, w.early = append(w.early, batch...), nil
