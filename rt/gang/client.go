@@ -221,13 +221,6 @@ func (c *Client) onDown(error) {
 	c.tell(linkDown)
 }
 
-// tell has all hear of the connection. c.mu is held.
-func (c *Client) tell(w linkWord) {
-	for _, b := range c.boxes {
-		b.put(item{link: w})
-	}
-}
-
 // over: there will be no other session.
 func (c *Client) over(err error) {
 	c.mu.Lock()

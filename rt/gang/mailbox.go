@@ -53,6 +53,13 @@ func (c *Client) close(b *mailbox) {
 	c.boxes = slices.DeleteFunc(c.boxes, func(x *mailbox) bool { return x == b })
 }
 
+// tell has all hear of the connection. c.mu is held.
+func (c *Client) tell(w linkWord) {
+	for _, b := range c.boxes {
+		b.put(item{link: w})
+	}
+}
+
 func (b *mailbox) put(it item) {
 	b.mu.Lock()
 	b.items = append(b.items, it)
