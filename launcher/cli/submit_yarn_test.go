@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/yarntest"
 )
@@ -81,6 +83,26 @@ func TestSubmitSaysWhereValuesLie(t *testing.T) {
 		if _, err := application(flag, text); err == nil || !strings.Contains(err.Error(), flag) || !strings.Contains(err.Error(), "; write ") {
 			t.Error(flag, err)
 		}
+	}
+}
+
+// Programs that were told to end have their gang's own grace, however long that is.
+func TestCancelWaitsForGangs(t *testing.T) {
+	mine, other, asked := id.Task{Counter: 1}, id.Task{Counter: 2}, 0
+	groups := func(context.Context) (stateGroups, error) {
+		asked++
+		phase := "stopping"
+		if asked == 3 {
+			phase = "ended"
+		}
+		return stateGroups{Groups: []stateGroup{{ID: other.String(), Phase: "running"}, {ID: mine.String(), Phase: phase}}}, nil
+	}
+	if err := ended(t.Context(), []id.Task{mine}, groups); err != nil || asked != 3 {
+		t.Error(asked, err)
+	}
+	gone := errors.New("gone")
+	if err := ended(t.Context(), []id.Task{mine}, func(context.Context) (stateGroups, error) { return stateGroups{}, gone }); !errors.Is(err, gone) {
+		t.Error(err)
 	}
 }
 

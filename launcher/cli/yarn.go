@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/launcher/boot"
 	"github.com/maniple-hpc/maniple/rt/gang"
+	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/yarn"
 )
 
@@ -336,6 +338,28 @@ func codeOver(r yarn.Report) *int {
 // cancelLimit is how long an application has to end by itself, once its programs have.
 const cancelLimit = 10 * time.Second
 
+// cancelPoll is between looks whether programs that were told to end have.
+const cancelPoll = 200 * time.Millisecond
+
+// ended waits until none of the gangs runs any more. How long they have, where the command does not say it, only their cluster's head knows.
+func ended(ctx context.Context, gangs []id.Task, groups func(context.Context) (stateGroups, error)) error {
+	for {
+		all, err := groups(ctx)
+		if err != nil {
+			return err
+		}
+		runs := func(g stateGroup) bool {
+			return g.Phase != "ended" && slices.ContainsFunc(gangs, func(t id.Task) bool { return t.String() == g.ID })
+		}
+		if !slices.ContainsFunc(all.Groups, runs) {
+			return nil
+		}
+		if !pause(ctx, cancelPoll) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // cancelApplication ends an application: its programs get their grace, and what does not end by itself then is killed.
 func (c *call) cancelApplication(name string, how gang.Cancel) error {
 	client, err := c.yarnSite(c.me())
@@ -365,7 +389,14 @@ func (c *call) cancelApplication(name string, how gang.Cancel) error {
 				if grace == 0 {
 					grace = 30 * time.Second
 				}
-				ctx, cancel := context.WithTimeout(c.ctx, grace+cancelLimit)
+				began := time.Now()
+				over := c.expects(fmt.Sprintf("the programs of %s to end: what time they have for that is the gang's --grace, if %s gives none", name, c.page.name))
+				_ = ended(c.ctx, targets, func(ctx context.Context) (all stateGroups, err error) { // who can't be asked any more is over, or its master is
+					all, _, err = ask[stateGroups](ctx, c, cluster, "groups", "")
+					return all, err
+				})
+				over()
+				ctx, cancel := context.WithTimeout(c.ctx, max(grace-time.Since(began), 0)+cancelLimit)
 				defer cancel()
 				if _, err := client.Watch(ctx, id, 200*time.Millisecond, nil); err == nil {
 					return nil
