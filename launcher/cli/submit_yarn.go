@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -268,6 +269,11 @@ func (c *call) yarnApplication(r *request) (*yarnbackend.Application, error) {
 	if app.Job.Name == "" {
 		app.Job.Name = filepath.Base(nameOfProgram(r.command))
 	}
+	for _, res := range s.Resources {
+		if res.Amount != float64(int64(res.Amount)) {
+			return nil, usage("--resources", fmt.Sprintf("YARN counts whole ones, and %s=%v is none", res.Name, res.Amount), "ask for the next whole number")
+		}
+	}
 	sizeOf(app, shape)
 	if _, outside := r.get("client"); outside && shape.Driver && s.Output+s.Error != "" {
 		return nil, usage("--output", "with --client a driver prints where it was written", "redirect it")
@@ -283,7 +289,7 @@ func (c *call) yarnApplication(r *request) (*yarnbackend.Application, error) {
 	// The environment of the gateway says little about a node: only what is named goes along.
 	if s.Export != "" {
 		named := *s
-		named.Export = strings.TrimPrefix(strings.ReplaceAll(","+s.Export, ",ALL", ""), ",")
+		named.Export = strings.Join(slices.DeleteFunc(strings.Split(s.Export, ","), func(item string) bool { return item == "ALL" }), ",")
 		if named.Export != "" {
 			app.Job.Env = named.Environ(c.environ)
 		}
@@ -326,7 +332,7 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 	}
 	cores := 1
 	if v, ok := r.get("am-cores"); ok {
-		if _, err := fmt.Sscan(v, &cores); err != nil || cores < 1 || cores > 1<<16 {
+		if cores, err = strconv.Atoi(v); err != nil || cores < 1 || cores > 1<<16 {
 			return usage("--am-cores", fmt.Sprintf("%q is no number of cores", v), "write for instance 1")
 		}
 	}
@@ -338,9 +344,11 @@ func (c *call) yarnRest(r *request, app *yarnbackend.Application) (err error) {
 		}
 	}
 	if v, ok := r.get("priority"); ok {
-		if _, err := fmt.Sscan(v, &app.Priority); err != nil {
+		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil {
 			return usage("--priority", fmt.Sprintf("%q is no number", v), "write for instance 10")
 		}
+		app.Priority = int32(n)
 	}
 	if v, ok := r.get("tags"); ok {
 		app.Tags = strings.Split(strings.ToLower(v), ",")
@@ -407,7 +415,8 @@ func (c *call) yarnFiles(r *request, app *yarnbackend.Application) error {
 		if name == "" || filepath.IsAbs(name) || !filepath.IsLocal(name) || name == r.command[0] && !strings.Contains(name, "/") {
 			continue
 		}
-		if first, _, _ := strings.Cut(clean, "/"); app.Archives[first] != "" || app.Files[clean] != "" {
+		first, _, _ := strings.Cut(clean, "/")
+		if app.Archives[first] != "" || app.Files[clean] != "" {
 			continue
 		}
 		info, err := os.Stat(name)
@@ -415,6 +424,9 @@ func (c *call) yarnFiles(r *request, app *yarnbackend.Application) error {
 			return &Fault{Name: "NOT_FOUND", What: "submit", Why: name + " does not exist", Do: "give a file of this folder, or --no-check if the nodes have it", Err: err}
 		}
 		if err == nil && info.Mode().IsRegular() {
+			if first == "maniple" {
+				return usage("submit", name+" has the name that Maniple's own program has in a container", "call it otherwise")
+			}
 			app.Files[clean] = name
 		}
 	}

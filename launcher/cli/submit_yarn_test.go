@@ -86,6 +86,40 @@ func TestSubmitSaysWhereValuesLie(t *testing.T) {
 	}
 }
 
+// What an application is made of is what was written, and what is no such thing is refused.
+func TestSubmitOnYARNReadsItsFlags(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"maniple", "train.py"} {
+		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &call{app: &app{stderr: new(bytes.Buffer), environ: []string{"A=b", "ALL_PROXY=p", "_PROXY=q"}, getenv: func(string) string { return "" }}, ctx: t.Context(), page: &page{name: "submit"}}
+	application := func(args ...string) (*yarnbackend.Application, error) {
+		r, err := parseSubmit(args, yarnOptions(), c.getenv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.yarnApplication(r)
+	}
+	for export, want := range map[string]string{"ALL_PROXY,A": "A=b ALL_PROXY=p", "ALL,ALLOWED=1": "ALLOWED=1", "A,ALL": "A=b", "ALL": "", "NONE": ""} {
+		if a, err := application("--export="+export, "--", "true"); err != nil || strings.Join(a.Job.Env, " ") != want {
+			t.Errorf("--export=%s: %+v %v", export, a, err)
+		}
+	}
+	if a, err := application("--am-cores=2", "--priority=-3", "--resources=license=2", "--", "python", "train.py"); err != nil || a.Master.VCores != 2 || a.Priority != -3 || a.Job.Size.Of("license") != 2 || a.Files["train.py"] == "" {
+		t.Errorf("%+v %v", a, err)
+	}
+	for _, no := range [][]string{
+		{"--am-cores=2x", "--", "true"}, {"--am-cores=1.9", "--", "true"}, {"--priority=1e3", "--", "true"}, {"--resources=license=1.5", "--", "true"},
+		{"--resources=license=0.5", "--", "true"}, {"--", "./maniple"}, {"--", "python", "maniple"},
+	} {
+		if a, err := application(no...); err == nil {
+			t.Errorf("%q: %+v", no, a)
+		}
+	}
+}
+
 // Programs that were told to end have their gang's own grace, however long that is.
 func TestCancelWaitsForGangs(t *testing.T) {
 	mine, other, asked := id.Task{Counter: 1}, id.Task{Counter: 2}, 0
