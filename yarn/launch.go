@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -76,13 +77,15 @@ type URL struct {
 	Path   string `pb:"4"`
 }
 
-// ParseURL reads a URL such as hdfs://namenode:8020/user/a/x or file:///x.
+// ParseURL reads a URL such as hdfs://namenode:8020/user/a/x or file:///x. Its path is taken as it stands, as Hadoop takes it: %20 and ? are in names there.
 func ParseURL(s string) (URL, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Path == "" {
+	scheme, rest, found := strings.Cut(s, "://")
+	host, path, rooted := strings.Cut(rest, "/")
+	u, err := url.Parse(scheme + "://" + host)
+	if !found || !rooted || err != nil || u.Scheme == "" {
 		return URL{}, fmt.Errorf("yarn: %q is no URL of a file; one looks like hdfs://namenode:8020/path", s)
 	}
-	out := URL{Scheme: u.Scheme, Host: u.Hostname(), Path: u.Path}
+	out := URL{Scheme: u.Scheme, Host: u.Hostname(), Path: "/" + path}
 	if p := u.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil {

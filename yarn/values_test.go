@@ -58,7 +58,7 @@ func TestResource(t *testing.T) {
 }
 
 func TestURL(t *testing.T) {
-	for _, s := range []string{"hdfs://nn:8020/user/a b/x", "file:///x/y", "hdfs://nameservice/x"} {
+	for _, s := range []string{"hdfs://nn:8020/user/a b/x", "file:///x/y", "hdfs://nameservice/x", "hdfs://nn/t/hour=00%3A00/100%/a?b#c"} {
 		if u, err := ParseURL(s); err != nil || u.String() != s {
 			t.Error(s, u, err)
 		}

@@ -1,6 +1,7 @@
 package yarn
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -164,12 +165,11 @@ func (s *Store) refer(file string) (yarn.LocalResource, error) {
 	if err != nil {
 		return none, err
 	}
-	if url.Host == "" && s.base.Scheme == "hdfs" {
+	if same := strings.EqualFold(url.Host, s.base.Host) && portOf(url) == portOf(s.base); s.base.Scheme == "hdfs" && (url.Host == "" || same) {
 		path := url.Path
 		url = s.base
 		url.Path = path
-	}
-	if url.Scheme != s.base.Scheme || url.Host != s.base.Host || url.Port != s.base.Port {
+	} else {
 		return none, &InfeasibleError{file + " is not on the cluster's own file system, " + s.base.String() + ", for which alone containers have a token", "copy it there"}
 	}
 	have, err := s.fs.stat(url.Path)
@@ -186,6 +186,9 @@ func (s *Store) refer(file string) (yarn.LocalResource, error) {
 		URL: url, Size: have.Size(), Timestamp: time.UnixMilli(have.ModTime().UnixMilli()), Type: yarn.File, Visibility: yarn.Private,
 	}, nil
 }
+
+// portOf is a NameNode's port, which need not be written if it is Hadoop's default.
+func portOf(u yarn.URL) int32 { return cmp.Or(u.Port, 8020) }
 
 // content is a file that is to be in the store: as name in a folder dir of its own.
 type content struct {

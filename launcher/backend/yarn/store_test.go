@@ -201,8 +201,16 @@ func TestStoreRefers(t *testing.T) {
 			t.Errorf("%s: %+v %v", name, r, err)
 		}
 	}
+	for _, c := range []struct {
+		base yarn.URL
+		name string
+	}{{yarn.URL{Scheme: "hdfs", Host: "nn"}, "hdfs://nn:8020"}, {base, "hdfs://NN"}} { // 8020 is the port that need not be written
+		if r, err := (&Store{fs: localFiles{}, base: c.base}).Put(t.Context(), c.name+file); err != nil || r.URL.Host != "nn" || r.URL.Port != c.base.Port {
+			t.Errorf("%s of %s: %+v %v", c.name, c.base, r, err)
+		}
+	}
 	for name, want := range map[string]string{
-		"hdfs://other:8020" + file: "own file system", "hdfs://" + filepath.Dir(file): "is a folder", "hdfs:///none": "does not exist", "hdfs://nn:8020": "no URL",
+		"hdfs://nn:9000" + file: "own file system", "hdfs://other:8020" + file: "own file system", "hdfs://" + filepath.Dir(file): "is a folder", "hdfs:///none": "does not exist", "hdfs://nn:8020": "no URL",
 	} {
 		if _, err := s.Put(t.Context(), name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
