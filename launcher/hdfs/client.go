@@ -64,6 +64,9 @@ func New(uri string, getenv func(string) string) (*Client, error) {
 		server = scheme + host
 	}
 	c.conf = read
+	if _, err = umask(read); err != nil {
+		return nil, err
+	}
 	if c.addresses, c.service, err = read.NameNodes(server); err != nil {
 		return nil, err
 	}

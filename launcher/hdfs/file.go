@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/colinmarc/hdfs/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/maniple-hpc/maniple/yarn/conf"
 )
 
 // entryOf is what is said of a file.
@@ -74,12 +78,46 @@ func (c *Client) mkdir(name string, parents, exclusive bool) error {
 
 // permission is what something new may have: less what fs.permissions.umask-mode says (022).
 func (c *Client) permission(most os.FileMode) os.FileMode {
-	mask, err := strconv.ParseUint(c.conf.Get("fs.permissions.umask-mode"), 8, 16)
-	if err != nil {
-		mask = 0o022
+	mask, err := umask(c.conf)
+	if err != nil { // New has seen to it
+		mask = 0o077
 	}
-	return most &^ os.FileMode(mask)
+	return most &^ mask
 }
+
+// umask is what the site takes from whatever is new: in octal digits, or as what is left (u=rwx,g=rx,o=).
+func umask(c *conf.Conf) (os.FileMode, error) {
+	const key = "fs.permissions.umask-mode"
+	text := c.Get(key)
+	if text == "" {
+		return 0o022, nil
+	}
+	if mask, err := strconv.ParseUint(text, 8, 16); err == nil {
+		return os.FileMode(mask) & os.ModePerm, nil
+	}
+	left := os.FileMode(0)
+	for part := range strings.SplitSeq(text, ",") {
+		m := umaskPart.FindStringSubmatch(strings.TrimSpace(part))
+		if m == nil {
+			return 0, fmt.Errorf("conf: %s: %s is %q, which is neither octal nor as in u=rwx,g=rx,o=", c.Source(key), key, text)
+		}
+		bits := os.FileMode(0)
+		for i, letter := range "xwr" {
+			if m[2] != "-" && strings.ContainsRune(m[3], letter) {
+				bits |= 1 << i
+			}
+		}
+		for i, letter := range "ogu" {
+			if m[1] == "" || strings.ContainsRune(m[1], letter) || strings.Contains(m[1], "a") {
+				left = left&^(0o7<<(3*i)) | bits<<(3*i)
+			}
+		}
+	}
+	return os.ModePerm &^ left, nil
+}
+
+// umaskPart is whose, how, and what is left to them.
+var umaskPart = regexp.MustCompile(`^([ugoa]*)([=+-])([rwx]*)$`)
 
 func (c *Client) remove(name string, recursive bool) error {
 	tried := false

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -289,5 +290,5 @@ func oneLine(err error) string {
 	return text
 }
 
-// clean is a path as HDFS has it.
-func clean(path string) string { return "/" + strings.Trim(path, "/") }
+// clean is a path as HDFS has it. Hadoop's own clients send no other, and the NameNode takes none with //, . or .. in it.
+func clean(name string) string { return path.Clean("/" + name) }

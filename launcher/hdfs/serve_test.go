@@ -173,6 +173,39 @@ func TestClientOfConfiguration(t *testing.T) {
 	}
 }
 
+// What a site lets nobody else read it may say in letters, as Hadoop lets it; what is neither is no reason to let everybody.
+func TestUmaskInLetters(t *testing.T) {
+	for text, want := range map[string]os.FileMode{
+		"": 0o022, "027": 0o027, "u=rwx,g=rx,o=": 0o027, "u=rwx, g=, o=": 0o077, "a=rx": 0o222, "ug=rw,o+r": 0o113, "=rwx": 0, "u=rwx,go-w": 0o077, "1077": 0o077,
+	} {
+		c := conf.New()
+		c.Set("fs.permissions.umask-mode", text)
+		if got, err := umask(c); err != nil || got != want {
+			t.Errorf("%q: %o %v", text, got, err)
+		}
+		if got := (&Client{conf: c}).permission(0o777); got != 0o777&^want {
+			t.Errorf("%q: %o", text, got)
+		}
+	}
+	dir := t.TempDir()
+	text := `<configuration><property><name>fs.permissions.umask-mode</name><value>private</value></property></configuration>`
+	if err := os.WriteFile(filepath.Join(dir, "core-site.xml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New("hdfs://nn", func(name string) string { return map[string]string{"HADOOP_CONF_DIR": dir}[name] }); err == nil || !strings.Contains(err.Error(), `is "private"`) {
+		t.Error(err)
+	}
+}
+
+// The NameNode takes no path with // or .. in it, which programs make by joining others; Hadoop's own clients send none.
+func TestPathsAreCleaned(t *testing.T) {
+	for text, want := range map[string]string{"/": "/", "": "/", "/data//x/": "/data/x", "//data/./x": "/data/x", "/data/a/../x": "/data/x", "/data/a b": "/data/a b"} {
+		if got := clean(text); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
 // An error of HDFS's is one of a file system's, with its text in one line.
 func TestErrnoOf(t *testing.T) {
 	for _, c := range []struct {
