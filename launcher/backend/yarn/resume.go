@@ -51,7 +51,7 @@ func (m *Master) Recover(ctx context.Context) error {
 	var all []survivor
 	answers, calling, over := make(chan *survivor), 0, ctx.Done()
 	call := func(c yarn.Container) {
-		if c.ID.Attempt == m.Attempt && c.ID.Number == 1 {
+		if c.ID.Attempt == m.Attempt && c.ID.First() {
 			return // this process's own
 		}
 		calling++

@@ -14,6 +14,7 @@ import copyreg
 import io
 import pickle
 import sys
+import types
 from collections import ChainMap
 from struct import Struct
 from typing import Any, Callable, List, Optional, Sequence
@@ -81,8 +82,15 @@ def cloud_pickler() -> Any:
         except ImportError as e:
             raise ImportError("maniple: functions, and values of a script's own classes, need cloudpickle: pip install cloudpickle") from e
 
+        reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+
+        def code(obj: types.CodeType) -> "tuple[Any, ...]":
+            """With its file, of which tracebacks tell: cloudpickle 3.1.3 and later put another word in its place."""
+            make, args = reduce_code(obj)
+            return make, tuple(obj.co_filename if type(a) is str and a == "<dynamic-code>" else a for a in args)
+
         class _CloudPickler(_Persistent, cloudpickle.Pickler):  # type: ignore[name-defined,misc]
-            pass
+            dispatch_table = ChainMap({types.CodeType: code}, cloudpickle.Pickler.dispatch_table)
 
         _cloud = _CloudPickler
     return _cloud
