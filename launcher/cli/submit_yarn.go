@@ -100,7 +100,7 @@ func yarnOptions() (list []slurm.Option) {
 }
 
 // notOnYARN are flags of a run that mean nothing there.
-var notOnYARN = []string{"immediate", "input", "constraint", "open-mode"}
+var notOnYARN = []string{"immediate", "input", "constraint", "open-mode", "nodelist", "exclude"}
 
 // ofTasks are flags that say what nodes have, of which a driver's own gang takes nothing.
 var ofTasks = []string{"nodes", "cpus-per-task", "gpus", "gpus-per-node", "mem", "mem-per-cpu", "gres", "resources", "strategy"}

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	yarnbackend "github.com/maniple-hpc/maniple/launcher/backend/yarn"
 	"github.com/maniple-hpc/maniple/launcher/boot"
+	"github.com/maniple-hpc/maniple/slurm"
 	"github.com/maniple-hpc/maniple/transport/wire/id"
 	"github.com/maniple-hpc/maniple/yarn"
 	"github.com/maniple-hpc/maniple/yarn/yarntest"
@@ -109,6 +111,11 @@ func TestSubmitOnYARNReadsItsFlags(t *testing.T) {
 	}
 	if a, err := application("--am-cores=2", "--priority=-3", "--resources=license=2", "--", "python", "train.py"); err != nil || a.Master.VCores != 2 || a.Priority != -3 || a.Job.Size.Of("license") != 2 || a.Files["train.py"] == "" {
 		t.Errorf("%+v %v", a, err)
+	}
+	for _, flag := range []string{"nodelist", "exclude"} { // they would not be heeded
+		if slices.ContainsFunc(yarnOptions(), func(o slurm.Option) bool { return o.Name == flag }) {
+			t.Error(flag, "is taken")
+		}
 	}
 	for _, no := range [][]string{
 		{"--am-cores=2x", "--", "true"}, {"--am-cores=1.9", "--", "true"}, {"--priority=1e3", "--", "true"}, {"--resources=license=1.5", "--", "true"},

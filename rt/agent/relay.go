@@ -102,6 +102,10 @@ func (c *Core) onClient(ev FromClient) {
 		return
 	}
 	if cl == nil || !cl.attached {
+		switch ev.M.(type) {
+		case *fb.RankOutputAckT, *fb.RankInputT:
+			return // said to the agent before this one, as the session began; what counts of it is said again
+		}
 		c.emit(CloseClient{Process: ev.Process, Reason: "the first message must be Attach"})
 		return
 	}
